@@ -1,0 +1,279 @@
+//! Everything that can go wrong between an adapter on disk or on the Hub and its factors in memory.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use safetensors::Dtype;
+
+/// Why an adapter, a checkpoint or a location could not be read or written.
+///
+/// Each message names the thing, what was expected, what was found and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdapterError {
+    #[error("cannot {action} `{path}`")]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+
+    #[error("`{0}` does not exist")]
+    NotFound(PathBuf),
+
+    #[error(
+        "`{0}` is neither a directory nor a .safetensors file; name the directory that holds the adapter"
+    )]
+    NotAnAdapter(PathBuf),
+
+    #[error("`{0}` is not a regular file")]
+    NotAFile(PathBuf),
+
+    #[error(
+        "`{0}` is an empty directory; an adapter has adapter_config.json and adapter_model.safetensors"
+    )]
+    EmptyDirectory(PathBuf),
+
+    #[error(
+        "`{directory}` has no adapter_config.json (found: {found}); without it rank, alpha and scaling are unknown. Copy it from where the weights came from"
+    )]
+    NoConfig { directory: PathBuf, found: String },
+
+    #[error("`{directory}` has no adapter_model.safetensors (found: {found})")]
+    NoWeights { directory: PathBuf, found: String },
+
+    #[error(
+        "`{0}` is a pickled PyTorch file, which can run code when it is opened, so Eigenmix never does. Convert it once in Python:\n    import torch, safetensors.torch\n    weights = torch.load(\"adapter_model.bin\", map_location=\"cpu\", weights_only=True)\n    weights = {{name: tensor.contiguous() for name, tensor in weights.items()}}\n    safetensors.torch.save_file(weights, \"adapter_model.safetensors\", metadata={{\"format\": \"pt\"}})\nor with PEFT: PeftModel.from_pretrained(base, \"DIR\").save_pretrained(\"DIR-safetensors\")"
+    )]
+    PickledWeights(PathBuf),
+
+    #[error(
+        "`{0}` is a Git LFS pointer, not the file it points to; run `git lfs pull` in its repository, or download the file itself"
+    )]
+    LfsPointer(PathBuf),
+
+    #[error(
+        "`{path}` is truncated: its header asks for {expected} bytes, the file has {found}; download or copy it again"
+    )]
+    Truncated {
+        path: PathBuf,
+        expected: u64,
+        found: u64,
+    },
+
+    #[error(
+        "`{path}` has {found} bytes, but its header accounts for {expected} of them; it is not a well-formed safetensors file"
+    )]
+    TrailingBytes {
+        path: PathBuf,
+        expected: u64,
+        found: u64,
+    },
+
+    #[error(
+        "`{path}` has a header of {found} bytes, more than the {limit} that safetensors allows; is it a safetensors file?"
+    )]
+    HeaderTooLarge {
+        path: PathBuf,
+        found: u64,
+        limit: u64,
+    },
+
+    #[error("`{path}` has a malformed safetensors header; is it a safetensors file?")]
+    MalformedHeader {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+
+    #[error("`{path}` is not valid JSON of the expected form")]
+    Json {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+
+    #[error("`{path}`: `{field}` should be {expected}, found {found}")]
+    ConfigField {
+        path: PathBuf,
+        field: String,
+        expected: &'static str,
+        found: String,
+    },
+
+    #[error(
+        "`{path}` is a {found} adapter; supported is peft_type LORA (with rsLoRA, DoRA, rank and alpha patterns, and the mixer of MoSLoRA)"
+    )]
+    UnsupportedMethod { path: PathBuf, found: String },
+
+    #[error("`{path}` sets `{option}` to {found}: {consequence}")]
+    UnsupportedOption {
+        path: PathBuf,
+        option: &'static str,
+        found: String,
+        consequence: &'static str,
+    },
+
+    #[error(
+        "`{pattern}` is not a regular expression that Python's `re` and Eigenmix both understand"
+    )]
+    Pattern {
+        pattern: String,
+        #[source]
+        source: Box<fancy_regex::Error>,
+    },
+
+    #[error("`{path}` has no tensor `{tensor}`")]
+    NoSuchTensor { path: PathBuf, tensor: String },
+
+    #[error("`{path}`: tensor `{tensor}` has dtype {found}, expected {expected}")]
+    TensorDtype {
+        path: PathBuf,
+        tensor: String,
+        expected: &'static str,
+        found: Dtype,
+    },
+
+    #[error(
+        "`{path}`: tensor `{tensor}` holds {value} at position {position}; its training diverged or the file is damaged"
+    )]
+    NotFinite {
+        path: PathBuf,
+        tensor: String,
+        value: f32,
+        position: usize,
+    },
+
+    #[error("`{path}`: tensor `{tensor}` has shape {found:?}, expected {expected}")]
+    TensorShape {
+        path: PathBuf,
+        tensor: String,
+        expected: String,
+        found: Vec<usize>,
+    },
+
+    #[error(
+        "`{path}`: module `{module}` has no {missing}; the file is incomplete, download or export it again"
+    )]
+    IncompleteModule {
+        path: PathBuf,
+        module: String,
+        missing: &'static str,
+    },
+
+    #[error(
+        "`{path}`: `{first}` and `{second}` are the same tensor under two adapter names; export one adapter a file"
+    )]
+    DuplicateTensor {
+        path: PathBuf,
+        first: String,
+        second: String,
+    },
+
+    #[error(
+        "`{path}`: module `{module}` has rank {found}, but adapter_config.json says {expected} (r and rank_pattern); do the two files belong together?"
+    )]
+    RankMismatch {
+        path: PathBuf,
+        module: String,
+        expected: usize,
+        found: usize,
+    },
+
+    #[error("`{path}` holds no LoRA factors that can be used here: {found}")]
+    NoModules { path: PathBuf, found: String },
+
+    #[error("adapter `{path}` has no module `{module}`; its first one is `{first}`")]
+    NoSuchModule {
+        path: PathBuf,
+        module: String,
+        first: String,
+    },
+
+    #[error("adapter `{path}` has parts that would be left out, here or by PEFT: {found}")]
+    Unclean { path: PathBuf, found: String },
+
+    #[error("`{path}`: labels must be numbered 0 to {last} without a gap, but {problem}")]
+    Labels {
+        path: PathBuf,
+        last: usize,
+        problem: String,
+    },
+
+    #[error("`{0}` exists already; choose another directory, or replace it with --force")]
+    AlreadyExists(PathBuf),
+
+    #[error("`{0}` cannot be an output: it has no name of its own; name a new directory or file")]
+    OutputName(PathBuf),
+
+    #[error("two tensors to be written to `{path}` are both named `{tensor}`")]
+    OutputTensorTwice { path: PathBuf, tensor: String },
+
+    #[error(
+        "tensor `{tensor}` to be written to `{path}` has shape {shape:?}, which does not fit its {found} bytes"
+    )]
+    OutputTensorSize {
+        path: PathBuf,
+        tensor: String,
+        shape: Vec<usize>,
+        found: usize,
+    },
+
+    #[error("an adapter cannot be saved: {problem}")]
+    NotExportable { problem: String },
+
+    #[error(
+        "`{argument}` is neither an existing path nor a Hub id of the form org/name or org/name@revision ({problem})"
+    )]
+    Location {
+        argument: String,
+        problem: &'static str,
+    },
+
+    #[error("no cache directory for the Hub: set HF_HOME or HOME")]
+    NoCacheDirectory,
+
+    #[error("`{id}`: the name `{name}` would leave the repository's directory")]
+    UnsafeFileName { id: String, name: String },
+
+    #[error("`{id}` is not a path here, and asking the Hub at {endpoint} for it failed{advice}")]
+    HubRequest {
+        id: String,
+        endpoint: String,
+        advice: &'static str,
+        #[source]
+        source: Box<hf_hub::api::sync::ApiError>,
+    },
+
+    #[error("Hub repository `{id}` has no file `{name}` (it has: {available})")]
+    HubFileMissing {
+        id: String,
+        name: String,
+        available: String,
+    },
+
+    #[error("the Hub's answer for `{id}` makes no sense: {problem}")]
+    HubAnswer { id: String, problem: String },
+
+    #[error(
+        "`{id}` is not a path here and not complete in the Hub cache `{cache}` (missing: {missing}), and HF_HUB_OFFLINE forbids to download it"
+    )]
+    Offline {
+        id: String,
+        cache: PathBuf,
+        missing: String,
+    },
+}
+
+impl AdapterError {
+    /// An [`AdapterError::Io`] about `path`; `action` completes "cannot … `path`".
+    pub fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+}

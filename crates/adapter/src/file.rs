@@ -1,0 +1,349 @@
+//! An adapter's directory as PEFT writes it, opened and checked but not yet read.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use crate::index::{FileIndex, ModuleEntry};
+use crate::key::Part;
+use crate::{
+    Adapter, AdapterError, HeadTensor, Labels, LoraModule, Matrix, PeftConfig, Source, TensorFile,
+    locate_adapter,
+};
+
+/// The name of the file with the tensors.
+pub(crate) const WEIGHTS_NAME: &str = "adapter_model.safetensors";
+pub(crate) const PICKLED_NAME: &str = "adapter_model.bin";
+
+/// An adapter on disk: its configuration and the names and shapes of its tensors are checked, the
+/// tensors themselves are read module by module.
+#[derive(Debug)]
+pub struct AdapterFile {
+    location: String,
+    config: PeftConfig,
+    tensors: TensorFile,
+    index: FileIndex,
+    report: FileReport,
+    labels: Option<Labels>,
+    sha256: OnceLock<String>,
+}
+
+/// What an adapter file holds besides what is used of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileReport {
+    /// Tensors that are not understood or not supported, and would be left out.
+    pub unexpected: Vec<UnexpectedTensor>,
+    /// Modules that have factors although `target_modules` does not name them: PEFT would ignore
+    /// them, Eigenmix uses them.
+    pub untargeted: Vec<String>,
+}
+
+/// A tensor that would be left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnexpectedTensor {
+    /// Its name in the file.
+    pub name: String,
+    /// Why it cannot be used.
+    pub reason: &'static str,
+}
+
+impl fmt::Display for UnexpectedTensor {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "`{}` ({})", self.name, self.reason)
+    }
+}
+
+impl FileReport {
+    pub fn is_clean(&self) -> bool {
+        self.unexpected.is_empty() && self.untargeted.is_empty()
+    }
+}
+
+impl fmt::Display for FileReport {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unexpected = self.unexpected.iter().map(ToString::to_string);
+        let untargeted = self
+            .untargeted
+            .iter()
+            .map(|module| format!("`{module}` (not in target_modules)"));
+        let all: Vec<String> = unexpected.chain(untargeted).collect();
+        let shown = all.len().min(5);
+        write!(formatter, "{}", all[..shown].join(", "))?;
+        match all.len() - shown {
+            0 => Ok(()),
+            more => write!(formatter, " and {more} more"),
+        }
+    }
+}
+
+impl AdapterFile {
+    /// Opens a directory that holds an adapter, or its .safetensors file.
+    ///
+    /// # Errors
+    /// If there is no adapter, a file of it is missing, damaged or not supported, a module is
+    /// incomplete, or the ranks of the tensors are not those of the configuration.
+    pub fn open(path: &Path) -> Result<Self, AdapterError> {
+        let (directory, weights) = find_weights(path)?;
+        let config_path = directory.join(PeftConfig::FILE_NAME);
+        if !config_path.exists() {
+            let found = list(&directory)?;
+            return Err(AdapterError::NoConfig { directory, found });
+        }
+        let config = PeftConfig::read(&config_path)?;
+        let tensors = TensorFile::open(&weights)?;
+        let mut index = FileIndex::build(&tensors, &config)?;
+        let labels_path = directory.join(Labels::FILE_NAME);
+        let labels = labels_path
+            .exists()
+            .then(|| Labels::read(&labels_path))
+            .transpose()?;
+
+        let untargeted = match config.target_modules() {
+            None => Vec::new(),
+            Some(_) => index
+                .modules
+                .keys()
+                .filter(|module| !config.targets(module, false))
+                .cloned()
+                .collect(),
+        };
+        let report = FileReport {
+            unexpected: std::mem::take(&mut index.unexpected),
+            untargeted,
+        };
+        Ok(Self {
+            location: path.display().to_string(),
+            config,
+            tensors,
+            index,
+            report,
+            labels,
+            sha256: OnceLock::new(),
+        })
+    }
+
+    /// Opens an ADAPTER argument: a path, or a Hub id whose files are fetched first. It keeps the
+    /// argument as its location.
+    ///
+    /// # Errors
+    /// As [`locate_adapter`] and [`AdapterFile::open`].
+    pub fn open_argument(argument: &str) -> Result<Self, AdapterError> {
+        Ok(Self::open(&locate_adapter(argument)?)?.with_location(argument))
+    }
+
+    /// The same file under the name by which it was asked for, such as a Hub id.
+    pub fn with_location(mut self, location: impl Into<String>) -> Self {
+        self.location = location.into();
+        self
+    }
+
+    /// The directory or Hub id as it was given.
+    pub fn location(&self) -> &str {
+        &self.location
+    }
+
+    pub fn config(&self) -> &PeftConfig {
+        &self.config
+    }
+
+    /// What would be left out.
+    pub fn report(&self) -> &FileReport {
+        &self.report
+    }
+
+    /// Refuses a file of which a part would be left out or which PEFT would use differently.
+    ///
+    /// # Errors
+    /// [`AdapterError::Unclean`] with what [`AdapterFile::report`] lists.
+    pub fn require_clean(&self) -> Result<(), AdapterError> {
+        if self.report.is_clean() {
+            return Ok(());
+        }
+        Err(AdapterError::Unclean {
+            path: self.tensors.path().to_owned(),
+            found: self.report.to_string(),
+        })
+    }
+
+    /// The paths of the adapted modules in the base model, sorted.
+    pub fn module_paths(&self) -> impl Iterator<Item = &str> {
+        self.index.modules.keys().map(String::as_str)
+    }
+
+    /// (rank, d_in, d_out) of a module, without reading it.
+    ///
+    /// # Errors
+    /// If the adapter does not have the module.
+    pub fn shape(&self, module: &str) -> Result<(usize, usize, usize), AdapterError> {
+        let entry = self.entry(module)?;
+        Ok((entry.rank, entry.d_in, entry.d_out))
+    }
+
+    /// Reads the factors of one module, with the scaling that the configuration gives it.
+    ///
+    /// # Errors
+    /// If the adapter does not have the module, or a tensor is not of floating-point numbers or not
+    /// finite.
+    pub fn module(&self, module: &str) -> Result<LoraModule, AdapterError> {
+        let entry = self.entry(module)?;
+        let &ModuleEntry {
+            rank, d_in, d_out, ..
+        } = entry;
+        let read = |part: Part| {
+            entry
+                .keys
+                .get(&part)
+                .map(|key| self.tensors.read_finite_f32(key))
+                .transpose()
+        };
+        let required = |part: Part| self.tensors.read_finite_f32(&entry.keys[&part]);
+        Ok(LoraModule {
+            a: Matrix::new(rank, d_in, required(Part::A)?),
+            b: Matrix::new(d_out, rank, required(Part::B)?),
+            mixer: read(Part::Mixer)?.map(|values| Matrix::new(rank, rank, values)),
+            scaling: self.config.scaling_of(module),
+            magnitude: read(Part::Magnitude)?,
+            bias: read(Part::Bias)?,
+        })
+    }
+
+    /// The names in the base model of the tensors that were trained whole, sorted.
+    pub fn head_names(&self) -> impl Iterator<Item = &str> {
+        self.index.heads.keys().map(String::as_str)
+    }
+
+    /// Reads the tensors of the modules that were trained whole, such as `classifier.weight`.
+    ///
+    /// # Errors
+    /// If one is not of floating-point numbers or not finite.
+    pub fn heads(&self) -> Result<BTreeMap<String, HeadTensor>, AdapterError> {
+        self.read_all(&self.index.heads)
+    }
+
+    /// Reads the biases of the base model that were trained along, such as `h.0.attn.bias`.
+    ///
+    /// # Errors
+    /// If one is not of floating-point numbers or not finite.
+    pub fn biases(&self) -> Result<BTreeMap<String, HeadTensor>, AdapterError> {
+        self.read_all(&self.index.biases)
+    }
+
+    /// What the outputs of its head stand for, if it says so.
+    pub fn labels(&self) -> Option<&Labels> {
+        self.labels.as_ref()
+    }
+
+    /// Where the adapter came from and its fingerprint, for provenance. The first call hashes the
+    /// whole file.
+    pub fn source(&self) -> Source {
+        Source {
+            location: self.location.clone(),
+            sha256: self.sha256.get_or_init(|| self.tensors.sha256()).clone(),
+        }
+    }
+
+    /// The modules whose update is zero whatever the input. Reads all of them.
+    ///
+    /// # Errors
+    /// As [`AdapterFile::module`].
+    pub fn zero_effect(&self) -> Result<Vec<String>, AdapterError> {
+        let mut without_effect = Vec::new();
+        for path in self.module_paths() {
+            if self.module(path)?.has_no_effect() {
+                without_effect.push(path.to_owned());
+            }
+        }
+        Ok(without_effect)
+    }
+
+    /// Reads everything into memory.
+    ///
+    /// # Errors
+    /// As [`AdapterFile::module`] and [`AdapterFile::heads`].
+    pub fn load(&self) -> Result<Adapter, AdapterError> {
+        let modules = self
+            .module_paths()
+            .map(|path| Ok((path.to_owned(), self.module(path)?)))
+            .collect::<Result<_, AdapterError>>()?;
+        Ok(Adapter {
+            config: self.config.clone(),
+            modules,
+            heads: self.heads()?,
+            biases: self.biases()?,
+            labels: self.labels.clone(),
+        })
+    }
+
+    fn entry(&self, module: &str) -> Result<&ModuleEntry, AdapterError> {
+        self.index
+            .modules
+            .get(module)
+            .ok_or_else(|| AdapterError::NoSuchModule {
+                path: self.tensors.path().to_owned(),
+                module: module.to_owned(),
+                first: self.module_paths().next().unwrap_or_default().to_owned(),
+            })
+    }
+
+    fn read_all(
+        &self,
+        keys: &BTreeMap<String, String>,
+    ) -> Result<BTreeMap<String, HeadTensor>, AdapterError> {
+        keys.iter()
+            .map(|(name, key)| {
+                let shape = self.tensors.shape(key)?.to_owned();
+                let values = self.tensors.read_finite_f32(key)?;
+                Ok((name.clone(), HeadTensor { shape, values }))
+            })
+            .collect()
+    }
+}
+
+/// The adapter's directory and its file of tensors.
+fn find_weights(path: &Path) -> Result<(PathBuf, PathBuf), AdapterError> {
+    if !path.exists() {
+        return Err(AdapterError::NotFound(path.to_owned()));
+    }
+    if path.is_file() {
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        return match extension {
+            Some("safetensors") => {
+                let directory = match path.parent() {
+                    Some(parent) if !parent.as_os_str().is_empty() => parent,
+                    _ => Path::new("."),
+                };
+                Ok((directory.to_owned(), path.to_owned()))
+            }
+            Some("bin" | "pt" | "pth") => Err(AdapterError::PickledWeights(path.to_owned())),
+            _ => Err(AdapterError::NotAnAdapter(path.to_owned())),
+        };
+    }
+    let directory = path.to_owned();
+    let weights = directory.join(WEIGHTS_NAME);
+    if weights.exists() {
+        return Ok((directory, weights));
+    }
+    let pickled = directory.join(PICKLED_NAME);
+    if pickled.exists() {
+        return Err(AdapterError::PickledWeights(pickled));
+    }
+    let found = list(&directory)?;
+    if found.is_empty() {
+        return Err(AdapterError::EmptyDirectory(directory));
+    }
+    Err(AdapterError::NoWeights { directory, found })
+}
+
+/// The first few names in a directory.
+fn list(directory: &Path) -> Result<String, AdapterError> {
+    let entries = std::fs::read_dir(directory).map_err(AdapterError::io("list", directory))?;
+    let mut names: Vec<String> = entries
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    let more = if names.len() > 8 { ", …" } else { "" };
+    names.truncate(8);
+    Ok(format!("{}{more}", names.join(", ")))
+}

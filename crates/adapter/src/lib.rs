@@ -1,0 +1,61 @@
+//! LoRA adapters on the host side: their factors and scaling, PEFT directories in and out, the Hub.
+//!
+//! This crate is the only one that knows how PEFT names and orients its tensors. Whoever depends on
+//! it sees [`LoraModule`]s, whose scaling is already a number and whose factors are always
+//! B `[d_out, rank]` and A `[rank, d_in]`.
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! # fn main() -> Result<(), adapter::AdapterError> {
+//! let file = adapter::AdapterFile::open(Path::new("adapters/banking"))?;
+//! file.require_clean()?;
+//! for path in file.module_paths() {
+//!     let (left, right) = file.module(path)?.folded();
+//!     println!("{path}: {:?} · {:?}", left.shape(), right.shape());
+//! }
+//! file.load()?.save(Path::new("copy"), &adapter::SaveOptions::default())?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Nothing that comes from a file is trusted: headers, offsets, shapes, ranks and numbers are checked
+//! before use, pickled files are never opened, and every error says what was found and what to do.
+
+mod adapter;
+mod config;
+mod config_fields;
+mod error;
+mod export;
+mod file;
+mod hub;
+mod index;
+mod key;
+mod labels;
+mod location;
+mod lora;
+mod matrix;
+mod model_card;
+mod output;
+mod pattern;
+mod source;
+mod support;
+mod target;
+mod tensor_file;
+mod tensor_output;
+
+pub use adapter::{Adapter, HeadTensor, SaveOptions};
+pub use config::{BiasKind, PeftConfig};
+pub use error::AdapterError;
+pub use file::{AdapterFile, FileReport, UnexpectedTensor};
+pub use hub::{FileWish, Hub, locate_adapter};
+pub use labels::Labels;
+pub use location::{HubId, Location};
+pub use lora::LoraModule;
+pub use matrix::Matrix;
+pub use output::{write_directory, write_file, write_file_with};
+pub use safetensors::Dtype;
+pub use source::{Provenance, Source};
+pub use target::TargetModules;
+pub use tensor_file::TensorFile;
+pub use tensor_output::{TensorOutput, write_tensor_file};

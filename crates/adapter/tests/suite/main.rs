@@ -1,0 +1,10 @@
+//! What adapter directories, real ones and broken ones, and a small Hub of our own come to.
+
+mod broken_adapters;
+mod broken_tensor_files;
+mod config;
+mod fake_hub;
+mod fixture;
+mod hub;
+mod saving;
+mod shared_adapters;
