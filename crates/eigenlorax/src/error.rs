@@ -1,0 +1,118 @@
+//! Everything that can go wrong between adapters and a subspace.
+
+use std::path::PathBuf;
+
+use adapter::AdapterError;
+
+use crate::decomposition::DecompositionError;
+
+/// Why a subspace could not be extracted, read, written or used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EigenloraxError {
+    #[error("0 components were asked for; ask for at least 1")]
+    NoComponents,
+
+    #[error(
+        "the share of variance to keep must be above 0 and at most 1, found {found}; 0.95 keeps 95 %"
+    )]
+    VarianceShare { found: f64 },
+
+    #[error(
+        "nothing to extract: none of the {adapters} adapters given changes any module; do they hold trained LoRA factors?"
+    )]
+    NothingToExtract { adapters: usize },
+
+    #[error(
+        "adapter `{second}` is for the base model `{second_base}`, but `{first}` is for `{first_base}`; a subspace serves one base model: leave one out, or allow the mismatch if the names mean the same model"
+    )]
+    BaseModels {
+        first: String,
+        first_base: String,
+        second: String,
+        second_base: String,
+    },
+
+    #[error(
+        "module `{module}`: adapter `{first}` has [d_out, d_in] {first_shape:?}, adapter `{second}` has {second_shape:?}; is one of them for another base model?"
+    )]
+    UnequalShapes {
+        module: String,
+        first: String,
+        first_shape: [usize; 2],
+        second: String,
+        second_shape: [usize; 2],
+    },
+
+    #[error(
+        "module `{module}` of adapter `{adapter}` has a DoRA magnitude, which rescales the whole weight and is no part of the low-rank update s·B·A; train the adapter without use_dora, or merge it into its base model instead"
+    )]
+    Magnitude { module: String, adapter: String },
+
+    #[error(
+        "module `{module}` of adapter `{adapter}` holds NaN or infinite values; its training diverged or its file is damaged"
+    )]
+    NotFinite { module: String, adapter: String },
+
+    #[error("module `{module}` could not be decomposed")]
+    Decomposition {
+        module: String,
+        source: DecompositionError,
+    },
+
+    #[error(
+        "adapter `{adapter}` is for the base model `{adapter_base}`, but the subspace is of `{subspace_base}`; use a subspace of the same model, or allow the mismatch if the names mean the same model"
+    )]
+    SubspaceBaseModel {
+        adapter: String,
+        adapter_base: String,
+        subspace_base: String,
+    },
+
+    #[error(
+        "module `{module}` has [d_out, d_in] {found:?}, but {expected:?} in the subspace; is it of another base model?"
+    )]
+    SubspaceShape {
+        module: String,
+        expected: [usize; 2],
+        found: [usize; 2],
+    },
+
+    #[error(
+        "the subspace has no module `{module}`; it has {modules}, such as `{example}`: was it extracted from adapters with other target modules?"
+    )]
+    NoSuchModule {
+        module: String,
+        modules: usize,
+        example: String,
+    },
+
+    #[error(
+        "adapter `{adapter}` and the subspace have no module in common: the adapter has `{adapter_example}`, the subspace `{subspace_example}`; were they made for different base models or target modules?"
+    )]
+    NoCommonModule {
+        adapter: String,
+        adapter_example: String,
+        subspace_example: String,
+    },
+
+    #[error("`{path}`: {problem}; extract the subspace again")]
+    DamagedSubspace { path: PathBuf, problem: String },
+
+    #[error("`{path}` does not describe a subspace of this release; extract the subspace again")]
+    Description {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
+
+    #[error(
+        "`{path}` could not be read; a subspace is a directory with subspace.json and subspace.safetensors"
+    )]
+    Unreadable {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
+}

@@ -1,0 +1,79 @@
+//! The subspace that a set of adapters shares.
+
+use std::collections::BTreeMap;
+
+use adapter::Source;
+
+use crate::basis::Basis;
+use crate::error::EigenloraxError;
+use crate::extract::ExtractOptions;
+
+/// Orthonormal bases U and V of both sides of every module: adapters of the base model are near
+/// `ΔW = U · M · Vᵀ`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Subspace {
+    /// The base model that the adapters name, if one does.
+    pub base_model: Option<String>,
+    /// The adapters it was extracted from.
+    pub sources: Vec<Source>,
+    /// How it was extracted.
+    pub options: ExtractOptions,
+    /// The release of Eigenmix that extracted it.
+    pub version: String,
+    /// The modules, by their path in the base model.
+    pub modules: BTreeMap<String, ModuleSubspace>,
+}
+
+/// The bases of one module.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModuleSubspace {
+    /// U: `[d_out, p]`.
+    pub left: Basis,
+    /// V: `[d_in, q]`.
+    pub right: Basis,
+}
+
+impl ModuleSubspace {
+    /// `[d_out, d_in]`: the shape of the updates it describes.
+    pub fn shape(&self) -> [usize; 2] {
+        [self.left.width(), self.right.width()]
+    }
+}
+
+impl Subspace {
+    /// The bases for an update of the module at `path` with the shape `[d_out, d_in]`.
+    ///
+    /// # Errors
+    /// If the subspace doesn't have the module, or has it in another shape.
+    pub fn module_for(
+        &self,
+        path: &str,
+        shape: [usize; 2],
+    ) -> Result<&ModuleSubspace, EigenloraxError> {
+        let module = self
+            .modules
+            .get(path)
+            .ok_or_else(|| EigenloraxError::NoSuchModule {
+                module: path.to_owned(),
+                modules: self.modules.len(),
+                example: self.modules.keys().next().cloned().unwrap_or_default(),
+            })?;
+        if module.shape() != shape {
+            return Err(EigenloraxError::SubspaceShape {
+                module: path.to_owned(),
+                expected: module.shape(),
+                found: shape,
+            });
+        }
+        Ok(module)
+    }
+
+    /// How many bytes its bases and variances take, in a file as in memory.
+    pub fn bytes(&self) -> usize {
+        self.modules
+            .values()
+            .flat_map(|module| [&module.left, &module.right])
+            .map(|side| (side.width() + 1) * side.columns() * size_of::<f32>())
+            .sum()
+    }
+}

@@ -1,0 +1,256 @@
+//! A subspace on disk: `subspace.safetensors` and, beside it, `subspace.json`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use adapter::{Matrix, Source, TensorFile, TensorOutput};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::basis::Basis;
+use crate::decomposition::deviation_from_orthonormal;
+use crate::error::EigenloraxError;
+use crate::extract::ExtractOptions;
+use crate::subspace::{ModuleSubspace, Subspace};
+
+const TENSORS: &str = "subspace.safetensors";
+const DESCRIPTION: &str = "subspace.json";
+
+/// How far VᵀV may be from the identity in any entry. Rounding to f32 leaves less than 1e-6, to
+/// bf16 less than 1e-2; a basis that is off by more than this gives wrong coefficients.
+const ORTHONORMALITY_TOLERANCE: f64 = 1e-3;
+
+/// What is in `subspace.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Description {
+    version: String,
+    base_model: Option<String>,
+    options: ExtractOptions,
+    sources: Vec<Source>,
+    modules: BTreeMap<String, ModuleDescription>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ModuleDescription {
+    left: BasisDescription,
+    right: BasisDescription,
+}
+
+/// What a basis has beside its tensors.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BasisDescription {
+    total_variance: f64,
+    principal: usize,
+    has_mean: bool,
+    augmented: usize,
+}
+
+impl BasisDescription {
+    fn of(basis: &Basis) -> Self {
+        Self {
+            total_variance: basis.total_variance,
+            principal: basis.principal,
+            has_mean: basis.has_mean,
+            augmented: basis.augmented,
+        }
+    }
+
+    fn columns(&self) -> usize {
+        self.principal
+            .saturating_add(usize::from(self.has_mean))
+            .saturating_add(self.augmented)
+    }
+}
+
+impl Subspace {
+    /// Writes the directory `directory`, complete or not at all: per module the tensors
+    /// `MODULE/left` `[d_out, p]`, `MODULE/right` `[d_in, q]`, `MODULE/left_variance` `[p]` and
+    /// `MODULE/right_variance` `[q]`, and the rest in `subspace.json`. `force` replaces a directory
+    /// that is there.
+    ///
+    /// # Errors
+    /// If the directory is there and `force` isn't set, or something can't be written.
+    pub fn save(&self, directory: &Path, force: bool) -> Result<(), EigenloraxError> {
+        adapter::write_directory(directory, force, |directory| {
+            adapter::write_tensor_file(&directory.join(TENSORS), self.tensors())?;
+            let path = directory.join(DESCRIPTION);
+            let mut json = serde_json::to_vec_pretty(&self.description()).map_err(|source| {
+                EigenloraxError::Description {
+                    path: path.clone(),
+                    source,
+                }
+            })?;
+            json.push(b'\n');
+            Ok(adapter::write_file(&path, &json)?)
+        })
+    }
+
+    /// Reads what [`Subspace::save`] wrote, and checks all of it.
+    ///
+    /// # Errors
+    /// If a file is missing or truncated, a tensor is missing, unexpected, of another shape or not
+    /// finite, or a basis isn't orthonormal.
+    pub fn load(directory: &Path) -> Result<Self, EigenloraxError> {
+        let path = directory.join(DESCRIPTION);
+        let json = std::fs::read(&path).map_err(|source| EigenloraxError::Unreadable {
+            path: path.clone(),
+            source,
+        })?;
+        let description: Description = serde_json::from_slice(&json)
+            .map_err(|source| EigenloraxError::Description { path, source })?;
+
+        let file = TensorFile::open(&directory.join(TENSORS))?;
+        check_names(&file, &description.modules)?;
+        let modules = description
+            .modules
+            .into_par_iter()
+            .map(|(path, module)| {
+                let read = |side, basis| read_basis(&file, &path, side, basis);
+                let subspace = ModuleSubspace {
+                    left: read("left", module.left)?,
+                    right: read("right", module.right)?,
+                };
+                Ok((path, subspace))
+            })
+            .collect::<Result<_, EigenloraxError>>()?;
+        Ok(Self {
+            base_model: description.base_model,
+            sources: description.sources,
+            options: description.options,
+            version: description.version,
+            modules,
+        })
+    }
+
+    fn tensors(&self) -> Vec<TensorOutput<'_>> {
+        let sides = self.modules.iter().flat_map(|(path, module)| {
+            [(path, "left", &module.left), (path, "right", &module.right)]
+        });
+        sides
+            .flat_map(|(path, side, basis)| {
+                let [vectors, variance] = tensor_names(path, side);
+                [
+                    TensorOutput::f32(vectors, basis.vectors.shape(), basis.vectors.values()),
+                    TensorOutput::f32(variance, [basis.columns()], &basis.variance),
+                ]
+            })
+            .collect()
+    }
+
+    fn description(&self) -> Description {
+        let modules = self
+            .modules
+            .iter()
+            .map(|(path, module)| {
+                let sides = ModuleDescription {
+                    left: BasisDescription::of(&module.left),
+                    right: BasisDescription::of(&module.right),
+                };
+                (path.clone(), sides)
+            })
+            .collect();
+        Description {
+            version: self.version.clone(),
+            base_model: self.base_model.clone(),
+            options: self.options.clone(),
+            sources: self.sources.clone(),
+            modules,
+        }
+    }
+}
+
+/// The names of the columns and of their variances.
+fn tensor_names(path: &str, side: &str) -> [String; 2] {
+    [format!("{path}/{side}"), format!("{path}/{side}_variance")]
+}
+
+/// Refuses a file with tensors that the description doesn't account for.
+fn check_names(
+    file: &TensorFile,
+    modules: &BTreeMap<String, ModuleDescription>,
+) -> Result<(), EigenloraxError> {
+    if modules.is_empty() {
+        return Err(damaged(file, "its description has no modules".to_owned()));
+    }
+    let unexpected = file.names().find(|name| {
+        let described = name.rsplit_once('/').is_some_and(|(path, tensor)| {
+            let known = ["left", "right", "left_variance", "right_variance"];
+            known.contains(&tensor) && modules.contains_key(path)
+        });
+        !described
+    });
+    match unexpected {
+        Some(name) => Err(damaged(
+            file,
+            format!("tensor `{name}` belongs to no module of {DESCRIPTION}"),
+        )),
+        None => Ok(()),
+    }
+}
+
+fn read_basis(
+    file: &TensorFile,
+    path: &str,
+    side: &str,
+    description: BasisDescription,
+) -> Result<Basis, EigenloraxError> {
+    let [vectors_name, variance_name] = tensor_names(path, side);
+    let columns = description.columns();
+    let &[width, found] = file.shape(&vectors_name)? else {
+        let shape = file.shape(&vectors_name)?;
+        return Err(damaged(
+            file,
+            format!("`{vectors_name}` is no matrix, its shape is {shape:?}"),
+        ));
+    };
+    if found != columns || columns == 0 || columns > width {
+        return Err(damaged(
+            file,
+            format!(
+                "`{vectors_name}` is [{width}, {found}], but {DESCRIPTION} describes {columns} columns, and there must be 1 to {width}"
+            ),
+        ));
+    }
+    let variance_shape = file.shape(&variance_name)?;
+    if variance_shape != [columns] {
+        return Err(damaged(
+            file,
+            format!("`{variance_name}` has shape {variance_shape:?}, expected [{columns}]"),
+        ));
+    }
+    let variance = file.read_finite_f32(&variance_name)?;
+    if let Some(negative) = variance.iter().find(|&&value| value < 0.0) {
+        return Err(damaged(
+            file,
+            format!("`{variance_name}` has the negative value {negative}"),
+        ));
+    }
+    let basis = Basis {
+        vectors: Matrix::new(width, columns, file.read_finite_f32(&vectors_name)?),
+        variance,
+        total_variance: description.total_variance,
+        principal: description.principal,
+        has_mean: description.has_mean,
+        augmented: description.augmented,
+    };
+    let deviation = deviation_from_orthonormal(basis.to_f64().as_ref());
+    if deviation > ORTHONORMALITY_TOLERANCE {
+        return Err(damaged(
+            file,
+            format!(
+                "the columns of `{vectors_name}` are not orthonormal: their products are off by {deviation:.1e}, at most {ORTHONORMALITY_TOLERANCE:.0e} is rounding"
+            ),
+        ));
+    }
+    Ok(basis)
+}
+
+fn damaged(file: &TensorFile, problem: String) -> EigenloraxError {
+    EigenloraxError::DamagedSubspace {
+        path: file.path().to_owned(),
+        problem,
+    }
+}

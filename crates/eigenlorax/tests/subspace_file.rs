@@ -1,0 +1,136 @@
+//! A subspace on disk.
+
+mod random_adapters;
+
+use std::fs;
+use std::path::Path;
+
+use adapter::{AdapterError, Matrix};
+use eigenlorax::{Components, EigenloraxError, ExtractOptions, Subspace};
+use random_adapters::*;
+
+fn subspace() -> Subspace {
+    let options = ExtractOptions {
+        center: true,
+        augment: 2,
+        seed: 5,
+        ..ExtractOptions::new(Components::Variance(0.7))
+    };
+    extracted(&three_adapters(), &options).subspace
+}
+
+fn refusal(directory: &Path) -> EigenloraxError {
+    Subspace::load(directory).expect_err("a damaged subspace")
+}
+
+#[test]
+fn a_subspace_is_loaded_as_it_was_saved() {
+    let parent = tempfile::tempdir().expect("a directory");
+    let directory = parent.path().join("subspace");
+    let saved = subspace();
+    saved.save(&directory, false).expect("saved");
+    assert_eq!(Subspace::load(&directory).expect("loaded"), saved);
+}
+
+#[test]
+fn its_size_is_that_of_its_tensors() {
+    let subspace = subspace();
+    let numbers: usize = subspace
+        .modules
+        .values()
+        .flat_map(|module| [&module.left, &module.right])
+        .map(|basis| basis.vectors.values().len() + basis.variance.len())
+        .sum();
+    assert_eq!(subspace.bytes(), 4 * numbers);
+}
+
+#[test]
+fn an_existing_directory_is_replaced_only_when_forced() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let error = subspace()
+        .save(directory.path(), false)
+        .expect_err("it is there");
+    assert!(matches!(
+        error,
+        EigenloraxError::Adapter(AdapterError::AlreadyExists(_))
+    ));
+    subspace().save(directory.path(), true).expect("replaced");
+    Subspace::load(directory.path()).expect("loaded");
+}
+
+#[test]
+fn a_truncated_file_is_refused() {
+    let parent = tempfile::tempdir().expect("a directory");
+    let directory = parent.path().join("subspace");
+    subspace().save(&directory, false).expect("saved");
+    let path = directory.join("subspace.safetensors");
+    let bytes = fs::read(&path).expect("the tensors");
+    fs::write(&path, &bytes[..bytes.len() - 100]).expect("written");
+    assert!(refusal(&directory).to_string().contains("truncated"));
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let directory = tempfile::tempdir().expect("a directory");
+    assert!(
+        refusal(directory.path())
+            .to_string()
+            .contains("subspace.json")
+    );
+}
+
+#[test]
+fn a_basis_that_is_not_orthonormal_is_refused() {
+    let parent = tempfile::tempdir().expect("a directory");
+    let directory = parent.path().join("subspace");
+    let mut subspace = subspace();
+    let basis = &mut subspace.modules.get_mut(QUERY).expect("it has it").right;
+    basis.vectors = basis.vectors.clone().scaled(1.01);
+    subspace.save(&directory, false).expect("saved");
+    let message = refusal(&directory).to_string();
+    assert!(
+        message.contains("orthonormal") && message.contains(QUERY),
+        "{message}"
+    );
+}
+
+#[test]
+fn values_that_are_not_finite_are_refused() {
+    let parent = tempfile::tempdir().expect("a directory");
+    let directory = parent.path().join("subspace");
+    let mut subspace = subspace();
+    let basis = &mut subspace.modules.get_mut(DOWN).expect("it has it").left;
+    basis.vectors = Matrix::from_fn(29, basis.columns(), |_, _| f32::NAN);
+    subspace.save(&directory, false).expect("saved");
+    assert!(refusal(&directory).to_string().contains(DOWN));
+}
+
+#[test]
+fn a_description_that_does_not_fit_the_tensors_is_refused() {
+    let parent = tempfile::tempdir().expect("a directory");
+    let directory = parent.path().join("subspace");
+    subspace().save(&directory, false).expect("saved");
+    let path = directory.join("subspace.json");
+    let json = fs::read_to_string(&path).expect("the description");
+
+    fs::write(&path, json.replace("\"augmented\": 2", "\"augmented\": 3")).expect("written");
+    assert!(refusal(&directory).to_string().contains("columns"));
+    fs::write(&path, json.replace(QUERY, "layers.9.query")).expect("written");
+    assert!(refusal(&directory).to_string().contains(QUERY));
+    fs::write(&path, json.replace("\"version\"", "\"edition\"")).expect("written");
+    assert!(matches!(
+        refusal(&directory),
+        EigenloraxError::Description { .. }
+    ));
+}
+
+#[test]
+fn options_are_read_with_their_defaults_and_without_unknown_keys() {
+    let read = |json: &str| serde_json::from_str::<ExtractOptions>(json);
+    let options = read(r#"{"components": {"count": 16}}"#).expect("options");
+    assert_eq!(options, ExtractOptions::new(Components::Count(16)));
+    let options = read(r#"{"components": "all", "factors": "raw", "seed": 3}"#).expect("options");
+    assert_eq!((options.components, options.seed), (Components::All, 3));
+    assert!(read(r#"{"components": {"variance": 0.9}, "centre": true}"#).is_err());
+    assert!(read(r#"{"seed": 3}"#).is_err());
+}
