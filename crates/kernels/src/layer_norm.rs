@@ -1,0 +1,246 @@
+//! Layer normalisation with a frozen affine part.
+
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::flex::FlexTensor;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
+use burn::tensor::{Tensor, module};
+use rayon::prelude::*;
+
+use crate::simd::{sum, vectorised};
+use crate::{CHUNK, empty_like, has_kernels};
+
+/// y = (x − mean) / √(variance + ε) · γ + β over the last dimension.
+///
+/// The kernel gives no gradients to γ and β: where one of them is trained, Burn's composed
+/// operation runs.
+///
+/// # Shapes
+/// - input: `[..., d]`
+/// - gamma, beta: `[d]`
+pub fn layer_norm<const D: usize>(
+    input: Tensor<D>,
+    gamma: Tensor<1>,
+    beta: Tensor<1>,
+    epsilon: f64,
+) -> Tensor<D> {
+    if !has_kernels(&input.device()) || gamma.is_tracked() || beta.is_tracked() {
+        return module::layer_norm(input, gamma, Some(beta), epsilon);
+    }
+    Tensor::from_dispatch(Dispatch::fused_layer_norm(
+        input.into_dispatch(),
+        gamma.into_dispatch(),
+        beta.into_dispatch(),
+        epsilon as f32,
+    ))
+}
+
+#[backend_extension(Autodiff, Flex)]
+pub(crate) trait LayerNormForward: Backend {
+    fn fused_layer_norm(
+        input: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f32,
+    ) -> FloatTensor<Self>;
+}
+
+/// With x̂ the normalised input, h = γ ⊙ g and means over the row:
+/// dx = (h − mean(h) − x̂ · mean(h ⊙ x̂)) / √(variance + ε).
+pub(crate) trait LayerNormBackward: Backend {
+    fn fused_layer_norm_backward(
+        input: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        epsilon: f32,
+    ) -> FloatTensor<Self>;
+}
+
+impl LayerNormForward for Flex {
+    fn fused_layer_norm(
+        input: FlexTensor,
+        gamma: FlexTensor,
+        beta: FlexTensor,
+        epsilon: f32,
+    ) -> FlexTensor {
+        let input = input.to_contiguous();
+        let (gamma, beta) = (gamma.to_contiguous(), beta.to_contiguous());
+        let (gamma, beta) = (gamma.storage::<f32>(), beta.storage::<f32>());
+        let mut output = empty_like(&input);
+        let chunk = chunk_of_rows(gamma.len());
+        output
+            .storage_mut::<f32>()
+            .par_chunks_mut(chunk)
+            .zip(input.storage::<f32>().par_chunks(chunk))
+            .for_each(|(output, input)| forward(input, gamma, beta, epsilon, output));
+        output
+    }
+}
+
+impl LayerNormBackward for Flex {
+    fn fused_layer_norm_backward(
+        input: FlexTensor,
+        gamma: FlexTensor,
+        gradient: FlexTensor,
+        epsilon: f32,
+    ) -> FlexTensor {
+        let (input, gradient) = (input.to_contiguous(), gradient.to_contiguous());
+        let gamma = gamma.to_contiguous();
+        let gamma = gamma.storage::<f32>();
+        let mut output = empty_like(&input);
+        let chunk = chunk_of_rows(gamma.len());
+        output
+            .storage_mut::<f32>()
+            .par_chunks_mut(chunk)
+            .zip(input.storage::<f32>().par_chunks(chunk))
+            .zip(gradient.storage::<f32>().par_chunks(chunk))
+            .for_each(|((output, input), gradient)| {
+                backward(input, gamma, gradient, epsilon, output);
+            });
+        output
+    }
+}
+
+impl<B: LayerNormForward + LayerNormBackward, C: CheckpointStrategy> LayerNormForward
+    for Autodiff<B, C>
+{
+    fn fused_layer_norm(
+        input: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f32,
+    ) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct LayerNorm;
+
+        impl<B: LayerNormBackward> Backward<B, 1> for LayerNorm {
+            type State = (FloatTensor<B>, FloatTensor<B>, f32);
+
+            fn backward(
+                self,
+                ops: Ops<Self::State, 1>,
+                gradients: &mut Gradients,
+                _: &mut Checkpointer,
+            ) {
+                let gradient = gradients.consume::<B>(&ops.node);
+                let (input, gamma, epsilon) = ops.state;
+                if let [Some(parent)] = ops.parents {
+                    let gradient = B::fused_layer_norm_backward(input, gamma, gradient, epsilon);
+                    gradients.register::<B>(parent.id, gradient);
+                }
+            }
+        }
+
+        let (gamma, beta) = (gamma.into_primitive(), beta.into_primitive());
+        match LayerNorm
+            .prepare::<C>([input.node()])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(preparation) => {
+                let input = input.into_primitive();
+                let output = B::fused_layer_norm(input.clone(), gamma.clone(), beta, epsilon);
+                preparation.finish((input, gamma, epsilon), output)
+            }
+            OpsKind::UnTracked(preparation) => preparation.finish(B::fused_layer_norm(
+                input.into_primitive(),
+                gamma,
+                beta,
+                epsilon,
+            )),
+        }
+    }
+}
+
+/// As many whole rows of `width` numbers as fit a chunk.
+fn chunk_of_rows(width: usize) -> usize {
+    (CHUNK / width).max(1) * width
+}
+
+/// The row's mean and 1 / √(variance + ε).
+#[inline(always)]
+fn moments(row: &[f32], epsilon: f32) -> (f32, f32) {
+    let width = row.len();
+    let mean = sum(width, |i| row[i]) / width as f32;
+    let variance = sum(width, |i| (row[i] - mean) * (row[i] - mean)) / width as f32;
+    (mean, 1.0 / (variance + epsilon).sqrt())
+}
+
+vectorised! {
+    fn forward(input: &[f32], gamma: &[f32], beta: &[f32], epsilon: f32, output: &mut [f32]) {
+        let width = gamma.len();
+        let beta = &beta[..width];
+        for (output, input) in output.chunks_exact_mut(width).zip(input.chunks_exact(width)) {
+            let (mean, inverse_deviation) = moments(input, epsilon);
+            for i in 0..width {
+                output[i] = (input[i] - mean) * inverse_deviation * gamma[i] + beta[i];
+            }
+        }
+    }
+}
+
+vectorised! {
+    fn backward(input: &[f32], gamma: &[f32], gradient: &[f32], epsilon: f32, output: &mut [f32]) {
+        let width = gamma.len();
+        let rows = input.chunks_exact(width).zip(gradient.chunks_exact(width));
+        for (output, (input, gradient)) in output.chunks_exact_mut(width).zip(rows) {
+            let (mean, inverse_deviation) = moments(input, epsilon);
+            let mean_h = sum(width, |i| gradient[i] * gamma[i]) / width as f32;
+            let mean_hx = inverse_deviation
+                * sum(width, |i| gradient[i] * gamma[i] * (input[i] - mean))
+                / width as f32;
+            for i in 0..width {
+                let normalised = (input[i] - mean) * inverse_deviation;
+                output[i] =
+                    inverse_deviation * (gradient[i] * gamma[i] - mean_h - normalised * mean_hx);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, TensorData};
+
+    fn numbers(count: usize, phase: f32, device: &Device) -> Tensor<1> {
+        let values: Vec<f32> = (0..count)
+            .map(|i| (i as f32 * 1.7 + phase).sin() * 2.0)
+            .collect();
+        Tensor::from_data(TensorData::from(&values[..]), device)
+    }
+
+    #[test]
+    fn values_and_gradients_agree_with_the_composed_operation() {
+        let device = Device::flex().autodiff();
+        // More rows than a chunk holds, and a width that is no multiple of a vector.
+        let (rows, width) = (700, 37);
+        let gamma = numbers(width, 0.3, &device) + 1.5;
+        let beta = numbers(width, 0.9, &device);
+        let weights = numbers(rows * width, 2.0, &device).reshape([rows, width]);
+        let run = |fused: bool| {
+            let input = numbers(rows * width, 0.0, &device)
+                .reshape([rows, width])
+                .require_grad();
+            let output = if fused {
+                layer_norm(input.clone(), gamma.clone(), beta.clone(), 1e-5)
+            } else {
+                module::layer_norm(input.clone(), gamma.clone(), Some(beta.clone()), 1e-5)
+            };
+            let gradients = (output.clone() * weights.clone()).sum().backward();
+            (output.inner(), input.grad(&gradients).unwrap())
+        };
+        let ((output, gradient), (expected_output, expected_gradient)) = (run(true), run(false));
+        // Both take f32 sums over 37 numbers of size one.
+        assert!((output - expected_output).abs().max().into_scalar::<f32>() < 1e-5);
+        assert!(
+            (gradient - expected_gradient)
+                .abs()
+                .max()
+                .into_scalar::<f32>()
+                < 1e-5
+        );
+    }
+}

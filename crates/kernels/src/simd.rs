@@ -1,0 +1,108 @@
+//! Compiling a kernel several times, for the vector units that this machine may have.
+
+/// Defines a function whose body is compiled for AVX-512, for AVX2 with FMA and for the baseline;
+/// the best version that the machine has runs.
+macro_rules! vectorised {
+    ($(#[$attribute:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) $body:block) => {
+        $(#[$attribute])*
+        #[allow(clippy::too_many_arguments)]
+        pub(crate) fn $name($($argument: $type),*) {
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments)]
+            fn body($($argument: $type),*) $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,fma")]
+                #[allow(clippy::too_many_arguments)]
+                fn avx512($($argument: $type),*) {
+                    body($($argument),*)
+                }
+                #[target_feature(enable = "avx2,fma")]
+                #[allow(clippy::too_many_arguments)]
+                fn avx2($($argument: $type),*) {
+                    body($($argument),*)
+                }
+                if is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512bw")
+                {
+                    // SAFETY: the features that the function is compiled for were just detected.
+                    return unsafe { avx512($($argument),*) };
+                }
+                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                    // SAFETY: the features that the function is compiled for were just detected.
+                    return unsafe { avx2($($argument),*) };
+                }
+            }
+            body($($argument),*)
+        }
+    };
+}
+
+pub(crate) use vectorised;
+
+/// eˣ with a relative error below 2e-7, without branches, so that loops over it vectorise.
+///
+/// x = n · ln 2 + r with |r| ≤ ln 2 / 2; eʳ is a polynomial, 2ⁿ goes into the exponent's bits.
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    const LN_2_HIGH: f32 = 0.693_359_4;
+    const LN_2_LOW: f32 = -2.121_944_4e-4;
+    // Adding and subtracting 1.5 · 2²³ rounds to the nearest integer.
+    const ROUND: f32 = 12_582_912.0;
+    let x = x.clamp(-87.3, 88.0);
+    let n = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    let r = x - n * LN_2_HIGH - n * LN_2_LOW;
+    // Taylor's coefficients 1/k!, the last two adjusted for the interval's end.
+    let polynomial = 1.0
+        + r * (1.0
+            + r * (0.5
+                + r * (1.666_666_5e-1
+                    + r * (4.166_579_6e-2
+                        + r * (8.333_452e-3 + r * (1.398_199_9e-3 + r * 1.987_569e-4))))));
+    polynomial * f32::from_bits(((n as i32 + 127) << 23) as u32)
+}
+
+/// Σ term(i) for i in 0..count, in sixteen running sums, so that the loop vectorises.
+#[inline(always)]
+pub(crate) fn sum(count: usize, term: impl Fn(usize) -> f32) -> f32 {
+    const LANES: usize = 16;
+    let mut sums = [0.0f32; LANES];
+    let whole = count / LANES * LANES;
+    for start in (0..whole).step_by(LANES) {
+        for (lane, sum) in sums.iter_mut().enumerate() {
+            *sum += term(start + lane);
+        }
+    }
+    let tail: f32 = (whole..count).map(term).sum();
+    sums.iter().sum::<f32>() + tail
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_agrees_with_the_standard_library() {
+        for step in -8700..8800 {
+            let x = step as f32 * 0.01;
+            let (found, expected) = (f64::from(exp(x)), f64::from(x).exp());
+            assert!(
+                (found / expected - 1.0).abs() < 4e-7,
+                "exp({x}): {found} against {expected}"
+            );
+        }
+    }
+
+    #[test]
+    fn sum_counts_every_term_once() {
+        for count in [0, 1, 15, 16, 17, 100] {
+            assert_eq!(
+                sum(count, |index| index as f32),
+                (0..count).sum::<usize>() as f32
+            );
+        }
+    }
+}
