@@ -1,0 +1,32 @@
+//! The adapted linear layer on Burn.
+//!
+//! Every method that Eigenmix trains adds the same update to a frozen weight W₀ `[d_out, d_in]`:
+//!
+//! ```text
+//! ΔW = s · U · M · Vᵀ        U: [d_out, p]   M: [p, q]   V: [d_in, q]
+//! ```
+//!
+//! | method | U | M | V |
+//! |---|---|---|---|
+//! | LoRA | B, trained | identity | Aᵀ, trained |
+//! | MoSLoRA (arXiv 2406.11909) | B, trained | mixer W, trained | Aᵀ, trained |
+//! | EigenLoRAx (arXiv 2502.04700) | basis | C_B · C_Aᵀ, both trained | basis |
+//! | eigenmix | basis | trained | basis |
+//!
+//! An [`Update`] is that product as numbers on the host, made by [`lora`], [`moslora`],
+//! [`eigenlorax`] or [`eigenmix`]; [`AdaptedLinear`] is the layer that trains it; [`Update::fold`]
+//! turns it into plain LoRA factors. The product is always taken on activations, thin factor by
+//! thin factor; a dense ΔW exists nowhere.
+
+mod init;
+mod linear;
+mod parameters;
+mod update;
+
+pub use init::{
+    EigenloraxStart, MixerInit, eigenlorax, eigenlorax_scaling, eigenmix, eigenmix_scaling, lora,
+    moslora,
+};
+pub use linear::AdaptedLinear;
+pub use parameters::{ParameterError, ParameterNames, ParameterValue, ParameterValues};
+pub use update::{Factor, Mixer, Update};

@@ -1,0 +1,378 @@
+//! The adapted linear layer: `y = x · W₀ᵀ + b + s · ((x · V) · Mᵀ) · Uᵀ`.
+
+use adapter::Matrix;
+use burn::module::{Module, Param};
+use burn::nn::{Dropout, DropoutConfig};
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::{Factor, Mixer, ParameterNames, Update};
+
+/// A linear layer whose weight is frozen, with an optional low-rank update on top.
+///
+/// Only the factors that the method trains require gradients; a frozen factor costs neither a
+/// gradient nor optimiser state, and without an update the layer adds nothing to the graph.
+#[derive(Module, Debug)]
+pub struct AdaptedLinear {
+    /// W₀ `[d_out, d_in]`, as Hugging Face checkpoints store it.
+    weight: Param<Tensor<2>>,
+    /// b `[d_out]`.
+    bias: Option<Param<Tensor<1>>>,
+    update: Option<LowRankUpdate>,
+}
+
+#[derive(Module, Debug)]
+struct LowRankUpdate {
+    left: Param<Tensor<2>>,
+    mixer: MixerLayer,
+    right: Param<Tensor<2>>,
+    dropout: Dropout,
+    scaling: f64,
+}
+
+#[derive(Module, Debug)]
+enum MixerLayer {
+    Identity(Identity),
+    Full(Param<Tensor<2>>),
+    Factored(FactoredMixer),
+}
+
+#[derive(Module, Debug)]
+struct Identity {}
+
+#[derive(Module, Debug)]
+struct FactoredMixer {
+    left: Param<Tensor<2>>,
+    right: Param<Tensor<2>>,
+}
+
+impl AdaptedLinear {
+    /// A frozen layer.
+    ///
+    /// - weight: `[d_out, d_in]`
+    /// - bias: `[d_out]`
+    pub fn frozen(weight: Tensor<2>, bias: Option<Tensor<1>>) -> Self {
+        Self {
+            weight: parameter(weight, false),
+            bias: bias.map(|bias| parameter(bias, false)),
+            update: None,
+        }
+    }
+
+    /// A layer whose weight and bias are trained themselves, as those of a classification head;
+    /// they are named `PATH.weight` and `PATH.bias` in `names`.
+    pub fn trained(
+        weight: Tensor<2>,
+        bias: Option<Tensor<1>>,
+        path: &str,
+        names: &mut ParameterNames,
+    ) -> Self {
+        let weight = parameter(weight, true);
+        names.insert(weight.id, format!("{path}.weight"));
+        let bias = bias.map(|bias| {
+            let bias = parameter(bias, true);
+            names.insert(bias.id, format!("{path}.bias"));
+            bias
+        });
+        Self {
+            weight,
+            bias,
+            update: None,
+        }
+    }
+
+    /// This layer with `update` on top; its trained factors are named `PATH/FACTOR` in `names`.
+    ///
+    /// # Panics
+    /// If the update has another shape than the weight.
+    pub fn with_update(mut self, update: &Update, path: &str, names: &mut ParameterNames) -> Self {
+        let [d_out, d_in] = self.weight.val().dims();
+        assert_eq!(
+            [update.d_out(), update.d_in()],
+            [d_out, d_in],
+            "update of `{path}`"
+        );
+        let device = self.weight.val().device();
+        let mut place = |name: &str, factor: &Factor| {
+            let param = parameter(tensor(&factor.matrix, &device), factor.trained);
+            if factor.trained {
+                names.insert(param.id, format!("{path}/{name}"));
+            }
+            param
+        };
+        self.update = Some(LowRankUpdate {
+            left: place("left", &update.left),
+            right: place("right", &update.right),
+            mixer: match &update.mixer {
+                Mixer::Identity => MixerLayer::Identity(Identity {}),
+                Mixer::Full(mixer) => MixerLayer::Full(place("mixer", mixer)),
+                Mixer::Factored { left, right } => MixerLayer::Factored(FactoredMixer {
+                    left: place("left_coefficients", left),
+                    right: place("right_coefficients", right),
+                }),
+            },
+            dropout: DropoutConfig::new(update.dropout).init(),
+            scaling: f64::from(update.scaling),
+        });
+        self
+    }
+
+    /// # Shapes
+    /// - input: `[..., d_in]`
+    /// - output: `[..., d_out]`
+    pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        let mut shape = input.dims();
+        let d_in = shape[D - 1];
+        let rows = shape[..D - 1].iter().product::<usize>();
+        let output = self.forward_rows(input.reshape([rows, d_in]));
+        let [_, d_out] = output.dims();
+        shape[D - 1] = d_out;
+        output.reshape(shape)
+    }
+
+    fn forward_rows(&self, input: Tensor<2>) -> Tensor<2> {
+        let mut output = input.clone().matmul(self.weight.val().transpose());
+        if let Some(bias) = &self.bias {
+            output = output + bias.val().unsqueeze::<2>();
+        }
+        match &self.update {
+            Some(update) => output + update.forward(input),
+            None => output,
+        }
+    }
+}
+
+impl LowRankUpdate {
+    /// `s · ((x · V) · Mᵀ) · Uᵀ`: the products run over the thin side, `[rows, q]` and `[rows, p]`.
+    fn forward(&self, input: Tensor<2>) -> Tensor<2> {
+        let input = self.dropout.forward(input);
+        let (left, right) = (self.left.val(), self.right.val());
+        let update = match &self.mixer {
+            MixerLayer::Identity(_) => input.matmul(right).matmul(left.transpose()),
+            MixerLayer::Full(mixer) => input
+                .matmul(right)
+                .matmul(mixer.val().transpose())
+                .matmul(left.transpose()),
+            // The coefficients' rank is the smallest size around: U · C_B and V · C_A first, so
+            // that whatever is as long as the batch is only `rank` wide.
+            MixerLayer::Factored(mixer) => input
+                .matmul(right.matmul(mixer.right.val()))
+                .matmul(left.matmul(mixer.left.val()).transpose()),
+        };
+        update * self.scaling
+    }
+}
+
+fn parameter<const D: usize>(value: Tensor<D>, trained: bool) -> Param<Tensor<D>> {
+    Param::from_tensor(value).set_require_grad(trained)
+}
+
+fn tensor(matrix: &Matrix, device: &Device) -> Tensor<2> {
+    Tensor::from_data(
+        TensorData::new(matrix.values().to_vec(), matrix.shape()),
+        device,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{EigenloraxStart, MixerInit, eigenlorax, eigenmix, lora, moslora};
+
+    const SHAPE: [usize; 2] = [7, 6];
+    const RANK: usize = 4;
+
+    fn matrix(rows: usize, cols: usize, phase: f32) -> Matrix {
+        Matrix::from_fn(rows, cols, |row, col| {
+            ((row * 5 + col * 11) as f32 + phase).sin()
+        })
+    }
+
+    fn every_method() -> Vec<Update> {
+        let [d_out, d_in] = SHAPE;
+        let (left, right) = (matrix(d_out, 3, 0.1), matrix(d_in, 5, 0.2));
+        let mut updates = vec![
+            lora("m", 1, SHAPE, RANK, 0.75, 0.0),
+            moslora("m", 1, SHAPE, RANK, 0.75, 0.0, MixerInit::Kaiming),
+            moslora("m", 1, SHAPE, RANK, 0.75, 0.0, MixerInit::Orthogonal),
+            moslora("m", 1, SHAPE, RANK, 0.75, 0.0, MixerInit::TwoSubspaces),
+            eigenlorax(
+                "m",
+                1,
+                left.clone(),
+                right.clone(),
+                2,
+                0.75,
+                0.0,
+                EigenloraxStart::Random,
+            ),
+            eigenmix(left, right, 0.75, 0.0, Some(matrix(3, 5, 0.4))),
+        ];
+        for update in &mut updates {
+            // LoRA's B starts at zero: give it values, or every identity would hold trivially.
+            if update.left.trained {
+                update.left.matrix = matrix(d_out, RANK, 0.3);
+            }
+        }
+        updates
+    }
+
+    fn base(device: &Device) -> AdaptedLinear {
+        let [d_out, _] = SHAPE;
+        AdaptedLinear::frozen(
+            tensor(&matrix(SHAPE[0], SHAPE[1], 0.5), device),
+            Some(Tensor::from_data(
+                TensorData::new(vec![0.25f32; d_out], [d_out]),
+                device,
+            )),
+        )
+    }
+
+    fn layer(update: &Update, device: &Device) -> (AdaptedLinear, ParameterNames) {
+        let mut names = ParameterNames::default();
+        (base(device).with_update(update, "m", &mut names), names)
+    }
+
+    fn largest_difference(left: Tensor<3>, right: Tensor<3>) -> f32 {
+        (left - right).abs().max().into_scalar::<f32>()
+    }
+
+    fn input(device: &Device) -> Tensor<3> {
+        let values = matrix(2 * 3, SHAPE[1], 0.9);
+        tensor(&values, device).reshape([2, 3, SHAPE[1]])
+    }
+
+    #[test]
+    fn every_method_equals_its_fold_into_plain_factors() {
+        let device = Device::flex();
+        for update in every_method() {
+            let folded = Update::from_lora(&update.fold());
+            let (layer, folded) = (layer(&update, &device).0, layer(&folded, &device).0);
+            let without = base(&device).forward(input(&device));
+            let output = layer.forward(input(&device));
+            // f32 products of a few terms of size one; the update itself is far larger.
+            let difference = largest_difference(output.clone(), folded.forward(input(&device)));
+            assert!(difference < 1e-5, "{difference}: {update:?}");
+            assert!(largest_difference(output, without) > 0.1);
+        }
+    }
+
+    #[test]
+    fn a_layer_adds_its_dense_update_to_the_base_weight() {
+        let device = Device::flex();
+        for update in every_method() {
+            let dense = update.fold().update();
+            let weight = matrix(SHAPE[0], SHAPE[1], 0.5);
+            let adapted = Matrix::from_fn(SHAPE[0], SHAPE[1], |row, col| {
+                weight.get(row, col) + dense.get(row, col)
+            });
+            let expected = input(&device)
+                .matmul(tensor(&adapted, &device).transpose().unsqueeze::<3>())
+                + 0.25;
+            let output = layer(&update, &device).0.forward(input(&device));
+            let difference = largest_difference(output, expected);
+            assert!(difference < 2e-5, "{difference}");
+        }
+    }
+
+    #[test]
+    fn an_identity_mixer_is_lora() {
+        let device = Device::flex();
+        let mut lora = lora("m", 1, SHAPE, RANK, 0.75, 0.0);
+        lora.left.matrix = matrix(SHAPE[0], RANK, 0.3);
+        let mut mixed = moslora("m", 1, SHAPE, RANK, 0.75, 0.0, MixerInit::Identity);
+        mixed.left.matrix = matrix(SHAPE[0], RANK, 0.3);
+        let difference = largest_difference(
+            layer(&lora, &device).0.forward(input(&device)),
+            layer(&mixed, &device).0.forward(input(&device)),
+        );
+        assert!(difference < 1e-6, "{difference}");
+    }
+
+    #[test]
+    fn only_trained_factors_get_gradients_and_names() {
+        let device = Device::flex().autodiff();
+        for update in every_method() {
+            let (layer, names) = layer(&update, &device);
+            let gradients = layer.forward(input(&device)).square().mean().backward();
+            let update_layer = layer.update.as_ref().unwrap();
+            assert!(layer.weight.val().grad(&gradients).is_none());
+            let [left, right] = [&update_layer.left, &update_layer.right]
+                .map(|param| param.val().grad(&gradients).is_some());
+            assert_eq!((left, right), (update.left.trained, update.right.trained));
+            let trained = update
+                .factors()
+                .iter()
+                .filter(|(_, factor)| factor.trained)
+                .count();
+            assert_eq!(names.len(), trained);
+            let values = names.values_of(&layer);
+            assert_eq!(values, update.values("m"));
+            let moved: crate::ParameterValues = values
+                .into_iter()
+                .map(|(name, mut value)| {
+                    value.values.iter_mut().for_each(|number| *number += 1.0);
+                    (name, value)
+                })
+                .collect();
+            let layer = names.with_values(layer, &moved).unwrap();
+            assert_eq!(names.values_of(&layer), moved);
+        }
+    }
+
+    #[test]
+    fn gradients_agree_with_finite_differences() {
+        let device = Device::flex().autodiff();
+        let loss = |update: &Update| {
+            let (layer, names) = layer(update, &device);
+            let loss = layer.forward(input(&device)).square().mean();
+            (loss, layer, names)
+        };
+        for update in every_method() {
+            let (value, layer, names) = loss(&update);
+            let gradients = value.backward();
+            let mut analytic = std::collections::BTreeMap::new();
+            let mut collect = Collect {
+                gradients: &gradients,
+                names: &names,
+                found: &mut analytic,
+            };
+            layer.visit(&mut collect);
+            for (name, value) in update.values("m") {
+                for index in [0, value.values.len() - 1] {
+                    let shifted = |step: f32| {
+                        let mut values = update.values("m");
+                        values.get_mut(&name).unwrap().values[index] += step;
+                        let update = update.clone().with_values("m", &values).unwrap();
+                        f64::from(loss(&update).0.into_scalar::<f32>())
+                    };
+                    // The loss is a polynomial of size ~10: at this step truncation and f32
+                    // rounding both stay below a percent of a typical gradient.
+                    let step = 1e-2;
+                    let numeric = (shifted(step) - shifted(-step)) / (2.0 * f64::from(step));
+                    let found = f64::from(analytic[&name][index]);
+                    assert!(
+                        (numeric - found).abs() < 2e-2 * (1.0 + numeric.abs()),
+                        "{name}[{index}]: {found} against {numeric}"
+                    );
+                }
+            }
+        }
+    }
+
+    struct Collect<'a> {
+        gradients: &'a burn::tensor::Gradients,
+        names: &'a ParameterNames,
+        found: &'a mut std::collections::BTreeMap<String, Vec<f32>>,
+    }
+
+    impl burn::module::ModuleVisitor for Collect<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let (Some(name), Some(gradient)) =
+                (self.names.get(param.id), param.val().grad(self.gradients))
+            {
+                let values = gradient.into_data().try_to_vec().unwrap();
+                self.found.insert(name.to_owned(), values);
+            }
+        }
+    }
+}

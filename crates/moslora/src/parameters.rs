@@ -1,0 +1,165 @@
+//! Trained parameters by name: what checkpoints hold, what the optimiser's state is keyed by.
+//!
+//! Burn identifies a parameter by a random [`ParamId`]; files need a name that is the same in
+//! every run. [`ParameterNames`] maps one to the other.
+
+use std::collections::{BTreeMap, HashMap};
+
+use adapter::Matrix;
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::tensor::{Tensor, TensorData};
+
+/// The value of one parameter on the host, row-major.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParameterValue {
+    pub shape: Vec<usize>,
+    pub values: Vec<f32>,
+}
+
+/// Parameter values by name.
+pub type ParameterValues = BTreeMap<String, ParameterValue>;
+
+/// What is wrong with saved parameters.
+#[derive(Debug, thiserror::Error)]
+pub enum ParameterError {
+    #[error(
+        "parameter `{0}` is trained but not among the saved values; were they saved with another method or other target modules?"
+    )]
+    Missing(String),
+    #[error(
+        "parameter `{name}` has shape {expected:?}, but its saved value has {found:?}; were they saved with other settings?"
+    )]
+    Shape {
+        name: String,
+        expected: Vec<usize>,
+        found: Vec<usize>,
+    },
+}
+
+impl ParameterValue {
+    /// # Errors
+    /// If the value has another shape than `expected`.
+    pub fn check_shape(&self, name: &str, expected: &[usize]) -> Result<(), ParameterError> {
+        if self.shape == expected {
+            return Ok(());
+        }
+        Err(ParameterError::Shape {
+            name: name.to_owned(),
+            expected: expected.to_vec(),
+            found: self.shape.clone(),
+        })
+    }
+}
+
+impl From<&Matrix> for ParameterValue {
+    fn from(matrix: &Matrix) -> Self {
+        Self {
+            shape: matrix.shape().to_vec(),
+            values: matrix.values().to_vec(),
+        }
+    }
+}
+
+/// The names of a model's trained parameters.
+#[derive(Clone, Debug, Default)]
+pub struct ParameterNames(HashMap<ParamId, String>);
+
+impl ParameterNames {
+    pub fn insert(&mut self, id: ParamId, name: String) {
+        self.0.insert(id, name);
+    }
+
+    pub fn get(&self, id: ParamId) -> Option<&str> {
+        self.0.get(&id).map(String::as_str)
+    }
+
+    /// How many parameters (tensors) are named.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The present values of the named parameters of `module`.
+    pub fn values_of<M: Module>(&self, module: &M) -> ParameterValues {
+        let mut reader = Reader {
+            names: self,
+            values: BTreeMap::new(),
+        };
+        module.visit(&mut reader);
+        reader.values
+    }
+
+    /// `module` with its named parameters set to `values`; other entries of `values` are ignored.
+    ///
+    /// # Errors
+    /// If a named parameter is missing from `values` or has another shape there.
+    pub fn with_values<M: Module>(
+        &self,
+        module: M,
+        values: &ParameterValues,
+    ) -> Result<M, ParameterError> {
+        let mut writer = Writer {
+            names: self,
+            values,
+            error: None,
+        };
+        let module = module.map(&mut writer);
+        match writer.error {
+            Some(error) => Err(error),
+            None => Ok(module),
+        }
+    }
+}
+
+struct Reader<'a> {
+    names: &'a ParameterNames,
+    values: ParameterValues,
+}
+
+impl ModuleVisitor for Reader<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let Some(name) = self.names.get(param.id) else {
+            return;
+        };
+        let tensor = param.val();
+        let shape = tensor.dims().to_vec();
+        let values = tensor
+            .into_data()
+            .convert::<f32>()
+            .try_into_vec()
+            .expect("converted to f32");
+        self.values
+            .insert(name.to_owned(), ParameterValue { shape, values });
+    }
+}
+
+struct Writer<'a> {
+    names: &'a ParameterNames,
+    values: &'a ParameterValues,
+    error: Option<ParameterError>,
+}
+
+impl ModuleMapper for Writer<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(name) = self.names.get(param.id) else {
+            return param;
+        };
+        let Some(value) = self.values.get(name) else {
+            self.error
+                .get_or_insert(ParameterError::Missing(name.to_owned()));
+            return param;
+        };
+        if let Err(error) = value.check_shape(name, &param.val().dims()) {
+            self.error.get_or_insert(error);
+            return param;
+        }
+        param.map(|tensor| {
+            let data = TensorData::new(value.values.clone(), value.shape.clone());
+            let requires_grad = tensor.is_require_grad();
+            Tensor::from_data(data, &tensor.device()).set_require_grad(requires_grad)
+        })
+    }
+}
