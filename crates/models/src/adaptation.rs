@@ -1,0 +1,160 @@
+//! What is placed on top of a frozen base model, and how an adapter's modules match it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use adapter::{Adapter, HeadTensor};
+use moslora::Update;
+
+use crate::{Description, ModelError};
+
+/// Updates, replaced tensors and DoRA magnitudes for one base model, by the base model's own paths.
+#[derive(Clone, Debug, Default)]
+pub struct Adaptation {
+    /// The low-rank update of each adapted linear layer.
+    pub updates: BTreeMap<String, Update>,
+    /// DoRA magnitudes `[d_out]`.
+    pub magnitudes: BTreeMap<String, Vec<f32>>,
+    /// What `lora_bias` adds to the layer's bias: `[d_out]`.
+    pub bias_shifts: BTreeMap<String, Vec<f32>>,
+    /// Tensors that take the place of the base model's: heads and trained biases.
+    pub tensors: BTreeMap<String, HeadTensor>,
+}
+
+/// How an adapter's content matched a base model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadReport {
+    /// Modules of the adapter that the base model has.
+    pub matched: Vec<String>,
+    /// Modules that the adapter's configuration targets, and that its file lacks.
+    pub missing: Vec<String>,
+    /// Modules and tensors of the adapter that match nothing in the base model.
+    pub unexpected: Vec<String>,
+    /// Matched modules whose update is zero.
+    pub no_effect: Vec<String>,
+    /// Tensors of the head that the adapter brings.
+    pub heads: Vec<String>,
+}
+
+impl Adaptation {
+    /// Matches `adapter` with the model that `description` describes.
+    ///
+    /// # Errors
+    /// If a module of the adapter has another shape than the base model's layer.
+    pub fn from_adapter(
+        adapter: &Adapter,
+        description: &Description,
+    ) -> Result<(Self, LoadReport), ModelError> {
+        let mut adaptation = Self::default();
+        let mut report = LoadReport::default();
+        let mut present = BTreeSet::new();
+        for (path, module) in &adapter.modules {
+            let Some(layer) = description.layer(path) else {
+                report.unexpected.push(path.clone());
+                continue;
+            };
+            let (expected, found) = ([layer.d_out, layer.d_in], [module.d_out(), module.d_in()]);
+            if expected != found {
+                return Err(ModelError::UpdateShape {
+                    module: path.clone(),
+                    expected,
+                    found,
+                });
+            }
+            if module.has_no_effect() && module.magnitude.is_none() {
+                report.no_effect.push(path.clone());
+            }
+            report.matched.push(path.clone());
+            present.insert(layer.path.as_str());
+            adaptation
+                .updates
+                .insert(layer.path.clone(), Update::from_lora(module));
+            if let Some(magnitude) = &module.magnitude {
+                adaptation
+                    .magnitudes
+                    .insert(layer.path.clone(), magnitude.clone());
+            }
+            if let Some(bias) = &module.bias {
+                let shift = bias.iter().map(|value| value * module.scaling).collect();
+                adaptation.bias_shifts.insert(layer.path.clone(), shift);
+            }
+        }
+        report.missing = description
+            .layers
+            .iter()
+            .filter(|layer| !present.contains(layer.path.as_str()))
+            .filter(|layer| adapter.config.targets(&layer.path, layer.head))
+            // A module that is saved whole is not adapted, whatever its name matches.
+            .filter(|layer| {
+                !adapter
+                    .heads
+                    .contains_key(&format!("{}.weight", layer.path))
+            })
+            .map(|layer| layer.path.clone())
+            .collect();
+        for (name, tensor) in &adapter.heads {
+            if description
+                .head_tensors
+                .iter()
+                .any(|(known, _)| known == name)
+            {
+                report.heads.push(name.clone());
+                adaptation.tensors.insert(name.clone(), tensor.clone());
+            } else {
+                report.unexpected.push(name.clone());
+            }
+        }
+        for (name, tensor) in &adapter.biases {
+            match name
+                .strip_suffix(".bias")
+                .and_then(|path| description.layer(path))
+            {
+                Some(layer) => {
+                    let name = format!("{}.bias", layer.path);
+                    adaptation.tensors.insert(name, tensor.clone());
+                }
+                None => report.unexpected.push(name.clone()),
+            }
+        }
+        Ok((adaptation, report))
+    }
+}
+
+impl LoadReport {
+    /// Refuses an adapter that would silently do less than its author meant.
+    ///
+    /// # Errors
+    /// If no module matched, or, unless `allow_partial`, if anything is missing or unexpected.
+    pub fn ensure_complete(
+        &self,
+        description: &Description,
+        allow_partial: bool,
+    ) -> Result<(), ModelError> {
+        let first = |paths: &[String]| paths.first().cloned().unwrap_or_default();
+        if self.matched.is_empty() {
+            return Err(ModelError::NothingMatches {
+                example: first(&self.unexpected),
+                known: description
+                    .layers
+                    .first()
+                    .map_or("", |layer| &layer.path)
+                    .to_owned(),
+            });
+        }
+        if allow_partial {
+            return Ok(());
+        }
+        if !self.unexpected.is_empty() {
+            return Err(ModelError::Unexpected {
+                count: self.unexpected.len(),
+                example: first(&self.unexpected),
+            });
+        }
+        if !self.missing.is_empty() {
+            return Err(ModelError::Missing {
+                count: self.missing.len(),
+                example: first(&self.missing),
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,286 @@
+//! Builds a model's layers from a checkpoint, placing the adaptation as it goes.
+
+use adapter::Matrix;
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use moslora::{AdaptedLinear, Factor, ParameterNames};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Normal};
+
+use crate::{Adaptation, Checkpoint, ModelError};
+
+/// What of a model is trained besides its updates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Train {
+    Nothing,
+    /// The task's head.
+    Head,
+    /// Everything: full fine-tuning, or pre-training where the checkpoint has no weights.
+    Everything,
+}
+
+/// The standard deviation of weights that no checkpoint provides (BERT's initializer_range).
+const INITIAL_DEVIATION: f32 = 0.02;
+
+pub(crate) struct Builder<'a> {
+    pub checkpoint: &'a Checkpoint,
+    pub adaptation: &'a Adaptation,
+    /// The model's name inside its task wrapper, which checkpoints of the bare model leave out.
+    pub prefix: &'static str,
+    pub train: Train,
+    pub seed: u64,
+    pub device: &'a Device,
+    pub names: ParameterNames,
+    /// Tensors that neither checkpoint nor adapter had, and that were drawn at random.
+    pub initialised: Vec<String>,
+}
+
+/// Where a tensor's values come from if nothing provides them.
+enum Fallback {
+    Required,
+    Normal,
+    Constant(f32),
+}
+
+impl Builder<'_> {
+    /// A layer of the base model, `[d_out, d_in]`.
+    pub fn linear(&mut self, path: &str, shape: [usize; 2]) -> Result<AdaptedLinear, ModelError> {
+        let trained = self.train == Train::Everything;
+        self.any_linear(path, shape, trained, false)
+    }
+
+    /// A layer of the task's head, `[d_out, d_in]`: trained where the task is, and drawn at random
+    /// where nothing provides it and it is trained.
+    pub fn head(&mut self, path: &str, shape: [usize; 2]) -> Result<AdaptedLinear, ModelError> {
+        let adapted = self.adaptation.updates.contains_key(path);
+        self.any_linear(path, shape, self.train != Train::Nothing && !adapted, true)
+    }
+
+    fn any_linear(
+        &mut self,
+        path: &str,
+        [d_out, d_in]: [usize; 2],
+        trained: bool,
+        head: bool,
+    ) -> Result<AdaptedLinear, ModelError> {
+        let weight_name = format!("{path}.weight");
+        let bias_name = format!("{path}.bias");
+        let (weight_fallback, bias_fallback) = match trained {
+            true => (Fallback::Normal, Fallback::Constant(0.0)),
+            false => (Fallback::Required, Fallback::Required),
+        };
+        let mut weight = self.values(&weight_name, &[d_out, d_in], weight_fallback, head)?;
+        let mut bias = self.values(&bias_name, &[d_out], bias_fallback, head)?;
+        if let Some(shift) = self.adaptation.bias_shifts.get(path) {
+            bias.iter_mut()
+                .zip(shift)
+                .for_each(|(bias, shift)| *bias += shift);
+        }
+        let mut update = self.adaptation.updates.get(path).cloned();
+        if let (Some(update), Some(magnitude)) = (&mut update, self.adaptation.magnitudes.get(path))
+        {
+            weight = rescale_rows(weight, update, magnitude);
+        }
+        let weight = self.tensor(weight, [d_out, d_in]);
+        let bias = Some(self.tensor(bias, [d_out]));
+        let layer = match trained {
+            true => AdaptedLinear::trained(weight, bias, path, &mut self.names),
+            false => AdaptedLinear::frozen(weight, bias),
+        };
+        Ok(match &update {
+            Some(update) => layer.with_update(update, path, &mut self.names),
+            None => layer,
+        })
+    }
+
+    /// An embedding table `[count, d_model]`.
+    pub fn embedding(&mut self, path: &str, shape: [usize; 2]) -> Result<Embedding, ModelError> {
+        let name = format!("{path}.weight");
+        let fallback = self.base_fallback(Fallback::Normal);
+        let values = self.values(&name, &shape, fallback, false)?;
+        let table = self.tensor(values, shape);
+        Ok(Embedding {
+            table: self.base_parameter(table, name),
+        })
+    }
+
+    /// A layer norm over `width` numbers.
+    pub fn layer_norm(
+        &mut self,
+        path: &str,
+        width: usize,
+        epsilon: f64,
+    ) -> Result<LayerNorm, ModelError> {
+        let mut part = |name: &str, older: &str, value: f32| {
+            let mut name = format!("{path}.{name}");
+            // Checkpoints converted from TensorFlow say gamma and beta.
+            let older = format!("{path}.{older}");
+            if self.find(&name).is_none() && self.find(&older).is_some() {
+                name = older;
+            }
+            let fallback = self.base_fallback(Fallback::Constant(value));
+            let values = self.values(&name, &[width], fallback, false)?;
+            let tensor = self.tensor(values, [width]);
+            Ok::<_, ModelError>(self.base_parameter(tensor, name))
+        };
+        Ok(LayerNorm {
+            gamma: part("weight", "gamma", 1.0)?,
+            beta: part("bias", "beta", 0.0)?,
+            epsilon,
+        })
+    }
+
+    /// Whether the checkpoint has the tensor.
+    pub fn has(&self, name: &str) -> bool {
+        self.find(name).is_some()
+    }
+
+    fn base_fallback(&self, fallback: Fallback) -> Fallback {
+        match self.train {
+            Train::Everything => fallback,
+            Train::Nothing | Train::Head => Fallback::Required,
+        }
+    }
+
+    fn base_parameter<const D: usize>(
+        &mut self,
+        value: Tensor<D>,
+        name: String,
+    ) -> Param<Tensor<D>> {
+        let trained = self.train == Train::Everything;
+        let param = Param::from_tensor(value).set_require_grad(trained);
+        if trained {
+            self.names.insert(param.id, name);
+        }
+        param
+    }
+
+    /// The name under which the checkpoint has the tensor: with the model's prefix, or without.
+    fn find<'n>(&self, name: &'n str) -> Option<&'n str> {
+        let bare = name
+            .strip_prefix(self.prefix)
+            .and_then(|rest| rest.strip_prefix('.'));
+        [Some(name), bare]
+            .into_iter()
+            .flatten()
+            .find(|name| self.checkpoint.shape(name).is_some())
+    }
+
+    /// A tensor's values: the adapter's, else the checkpoint's, else drawn.
+    fn values(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        fallback: Fallback,
+        head: bool,
+    ) -> Result<Vec<f32>, ModelError> {
+        if let Some(tensor) = self.adaptation.tensors.get(name) {
+            if tensor.shape != shape {
+                return Err(ModelError::HeadShape {
+                    name: name.to_owned(),
+                    labels: shape[0],
+                    expected: shape.to_vec(),
+                    found: tensor.shape.clone(),
+                });
+            }
+            return Ok(tensor.values.clone());
+        }
+        let found = self.find(name);
+        // A new task may have another number of labels than the checkpoint's own head.
+        let usable = found.is_some_and(|found| self.checkpoint.shape(found) == Some(shape));
+        if let Some(found) = found
+            && (usable || !head || matches!(fallback, Fallback::Required))
+        {
+            return self.checkpoint.read(found, shape);
+        }
+        let count = shape.iter().product();
+        let values = match fallback {
+            Fallback::Required if head => {
+                return Err(ModelError::MissingHead {
+                    name: name.to_owned(),
+                });
+            }
+            Fallback::Required => {
+                return Err(ModelError::MissingTensor {
+                    name: name.to_owned(),
+                });
+            }
+            Fallback::Constant(value) => vec![value; count],
+            Fallback::Normal => {
+                let mut random = ChaCha8Rng::seed_from_u64(self.seed);
+                // Each tensor has its own stream, so that one more layer changes no other.
+                random.set_stream(self.initialised.len() as u64);
+                Normal::new(0.0, INITIAL_DEVIATION)
+                    .expect("a positive deviation")
+                    .sample_iter(random)
+                    .take(count)
+                    .collect()
+            }
+        };
+        self.initialised.push(name.to_owned());
+        Ok(values)
+    }
+
+    fn tensor<const D: usize>(&self, values: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
+        Tensor::from_data(TensorData::new(values, shape), self.device)
+    }
+}
+
+/// DoRA as a rescaling of rows: W = m ⊙ (W₀ + ΔW) / ‖W₀ + ΔW‖ is a base weight and an update whose
+/// rows are both multiplied by m / ‖W₀ + ΔW‖ (arXiv 2402.09353, eq. 5). Exact for a frozen adapter.
+fn rescale_rows(mut weight: Vec<f32>, update: &mut moslora::Update, magnitude: &[f32]) -> Vec<f32> {
+    let d_in = update.d_in();
+    let dense = update.fold().update();
+    let factors: Vec<f32> = weight
+        .chunks(d_in)
+        .enumerate()
+        .map(|(row, weight)| {
+            let norm = weight
+                .iter()
+                .zip(dense.row(row))
+                .map(|(weight, update)| f64::from(weight + update).powi(2))
+                .sum::<f64>()
+                .sqrt();
+            (f64::from(magnitude[row]) / norm) as f32
+        })
+        .collect();
+    for (row, factor) in weight.chunks_mut(d_in).zip(&factors) {
+        row.iter_mut().for_each(|value| *value *= factor);
+    }
+    let left = &update.left.matrix;
+    update.left = Factor::frozen(Matrix::from_fn(left.rows(), left.cols(), |row, col| {
+        left.get(row, col) * factors[row]
+    }));
+    weight
+}
+
+/// A table of vectors, looked up by index.
+#[derive(Module, Debug)]
+pub(crate) struct Embedding {
+    /// `[count, d_model]`
+    table: Param<Tensor<2>>,
+}
+
+impl Embedding {
+    /// - indices: `[rows]`
+    /// - output: `[rows, d_model]`
+    pub fn forward(&self, indices: Tensor<1, Int>) -> Tensor<2> {
+        self.table.val().select(0, indices)
+    }
+}
+
+/// Layer normalisation over the last dimension.
+#[derive(Module, Debug)]
+pub(crate) struct LayerNorm {
+    gamma: Param<Tensor<1>>,
+    beta: Param<Tensor<1>>,
+    epsilon: f64,
+}
+
+impl LayerNorm {
+    /// - input, output: `[rows, width]`
+    pub fn forward(&self, input: Tensor<2>) -> Tensor<2> {
+        kernels::layer_norm(input, self.gamma.val(), self.beta.val(), self.epsilon)
+    }
+}

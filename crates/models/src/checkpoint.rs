@@ -1,0 +1,145 @@
+//! A Hugging Face checkpoint: `config.json` and one or several safetensors files.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use adapter::TensorFile;
+use serde_json::Value;
+
+use crate::ModelError;
+
+/// An opened base model directory; weights are memory-mapped and read when asked for.
+pub struct Checkpoint {
+    directory: PathBuf,
+    config: Value,
+    files: Vec<TensorFile>,
+    /// Which file holds which tensor.
+    file_of: BTreeMap<String, usize>,
+}
+
+impl Checkpoint {
+    /// Opens `directory`.
+    ///
+    /// # Errors
+    /// If a file is missing, unreadable or malformed.
+    pub fn open(directory: &Path) -> Result<Self, ModelError> {
+        let mut checkpoint = Self::open_config(directory)?;
+        let single = directory.join("model.safetensors");
+        let index = directory.join("model.safetensors.index.json");
+        let paths = if single.is_file() {
+            vec![single]
+        } else if index.is_file() {
+            shards(directory, &index)?
+        } else {
+            return Err(ModelError::NotACheckpoint {
+                path: directory.to_owned(),
+                expected: "model.safetensors",
+            });
+        };
+        for path in paths {
+            let file = TensorFile::open(&path)?;
+            let position = checkpoint.files.len();
+            checkpoint
+                .file_of
+                .extend(file.names().map(|name| (name.to_owned(), position)));
+            checkpoint.files.push(file);
+        }
+        Ok(checkpoint)
+    }
+
+    /// Opens only the configuration of `directory`, for a model that starts from random weights or
+    /// that is only described.
+    ///
+    /// # Errors
+    /// If `config.json` is missing or malformed.
+    pub fn open_config(directory: &Path) -> Result<Self, ModelError> {
+        let path = directory.join("config.json");
+        if !path.is_file() {
+            return Err(ModelError::NotACheckpoint {
+                path: directory.to_owned(),
+                expected: "config.json",
+            });
+        }
+        Ok(Self {
+            config: read_json(&path)?,
+            directory: directory.to_owned(),
+            files: Vec::new(),
+            file_of: BTreeMap::new(),
+        })
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub fn config(&self) -> &Value {
+        &self.config
+    }
+
+    /// Whether there are weights at all.
+    pub fn has_weights(&self) -> bool {
+        !self.files.is_empty()
+    }
+
+    /// The shape of a tensor, if the checkpoint has it.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        let file = self.file_of.get(name)?;
+        self.files[*file].shape(name).ok()
+    }
+
+    /// A tensor of the expected shape, widened to f32.
+    ///
+    /// # Errors
+    /// If it is missing, has another shape or another type than f32, f16, bf16 or f64.
+    pub fn read(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, ModelError> {
+        let Some(file) = self.file_of.get(name) else {
+            return Err(ModelError::MissingTensor {
+                name: name.to_owned(),
+            });
+        };
+        let file = &self.files[*file];
+        let found = file.shape(name)?;
+        if found != expected {
+            return Err(ModelError::TensorShape {
+                name: name.to_owned(),
+                expected: expected.to_vec(),
+                found: found.to_vec(),
+            });
+        }
+        Ok(file.read_f32(name)?)
+    }
+}
+
+/// The files that an index names, each once.
+fn shards(directory: &Path, index: &Path) -> Result<Vec<PathBuf>, ModelError> {
+    let malformed = |problem: String| ModelError::Config {
+        path: index.to_owned(),
+        problem,
+    };
+    let json = read_json(index)?;
+    let map = json
+        .get("weight_map")
+        .and_then(Value::as_object)
+        .ok_or_else(|| malformed("`weight_map` is missing".into()))?;
+    let mut names: Vec<&str> = map.values().filter_map(Value::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    for name in &names {
+        // A name from a file must not lead out of the directory.
+        if Path::new(name).components().count() != 1 || *name == ".." {
+            return Err(malformed(format!("`{name}` is not a plain file name")));
+        }
+    }
+    Ok(names.into_iter().map(|name| directory.join(name)).collect())
+}
+
+fn read_json(path: &Path) -> Result<Value, ModelError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ModelError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    serde_json::from_str(&text).map_err(|source| ModelError::Json {
+        path: path.to_owned(),
+        source,
+    })
+}

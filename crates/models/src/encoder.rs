@@ -1,0 +1,427 @@
+//! The transformer encoder that BERT, RoBERTa and DistilBERT share, with their differences as data.
+
+use std::path::Path;
+
+use burn::module::Module;
+use burn::nn::{Dropout, DropoutConfig};
+use burn::tensor::{Device, Int, Tensor, TensorData, activation};
+use kernels::AttentionShape;
+use moslora::AdaptedLinear;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::builder::{Builder, Embedding, LayerNorm};
+use crate::{LinearLayer, ModelError, TokenBatch};
+
+/// Which encoder family a checkpoint belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    Bert,
+    Roberta,
+    DistilBert,
+}
+
+pub(crate) const SUPPORTED: &str = "bert, roberta, xlm-roberta, camembert, distilbert";
+
+/// An encoder's sizes, from its `config.json`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EncoderConfig {
+    pub family: Family,
+    pub vocab_size: usize,
+    pub d_model: usize,
+    pub d_ff: usize,
+    pub n_layers: usize,
+    pub n_heads: usize,
+    pub max_positions: usize,
+    /// 0 where the family has no segments.
+    pub type_vocab_size: usize,
+    pub layer_norm_epsilon: f64,
+    pub pad_token_id: i32,
+    activation: Activation,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+enum Activation {
+    #[serde(rename = "gelu")]
+    Gelu,
+    #[serde(rename = "gelu_new", alias = "gelu_pytorch_tanh", alias = "gelu_fast")]
+    GeluTanh,
+    #[serde(rename = "relu")]
+    Relu,
+}
+
+#[derive(Deserialize)]
+struct BertJson {
+    vocab_size: usize,
+    hidden_size: usize,
+    intermediate_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    max_position_embeddings: usize,
+    type_vocab_size: usize,
+    layer_norm_eps: f64,
+    hidden_act: Activation,
+    #[serde(default)]
+    pad_token_id: Option<i32>,
+    #[serde(default)]
+    position_embedding_type: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct DistilBertJson {
+    vocab_size: usize,
+    dim: usize,
+    hidden_dim: usize,
+    n_layers: usize,
+    n_heads: usize,
+    max_position_embeddings: usize,
+    activation: Activation,
+    #[serde(default)]
+    pad_token_id: Option<i32>,
+}
+
+/// What the families call a layer's parts.
+struct LayerNames {
+    layers: &'static str,
+    query: &'static str,
+    key: &'static str,
+    value: &'static str,
+    attention_output: &'static str,
+    attention_norm: &'static str,
+    up: &'static str,
+    down: &'static str,
+    output_norm: &'static str,
+}
+
+impl Family {
+    /// The model's name inside its task wrapper.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::Bert => "bert",
+            Self::Roberta => "roberta",
+            Self::DistilBert => "distilbert",
+        }
+    }
+
+    fn names(self) -> LayerNames {
+        match self {
+            Self::Bert | Self::Roberta => LayerNames {
+                layers: "encoder.layer",
+                query: "attention.self.query",
+                key: "attention.self.key",
+                value: "attention.self.value",
+                attention_output: "attention.output.dense",
+                attention_norm: "attention.output.LayerNorm",
+                up: "intermediate.dense",
+                down: "output.dense",
+                output_norm: "output.LayerNorm",
+            },
+            Self::DistilBert => LayerNames {
+                layers: "transformer.layer",
+                query: "attention.q_lin",
+                key: "attention.k_lin",
+                value: "attention.v_lin",
+                attention_output: "attention.out_lin",
+                attention_norm: "sa_layer_norm",
+                up: "ffn.lin1",
+                down: "ffn.lin2",
+                output_norm: "output_layer_norm",
+            },
+        }
+    }
+}
+
+impl EncoderConfig {
+    /// Reads the sizes from a parsed `config.json`; `path` is for messages.
+    ///
+    /// # Errors
+    /// If the architecture or one of its options is not supported, or a size is missing.
+    pub fn from_json(json: &Value, path: &Path) -> Result<Self, ModelError> {
+        let problem = |problem: String| ModelError::Config {
+            path: path.to_owned(),
+            problem,
+        };
+        let model_type = json.get("model_type").and_then(Value::as_str).unwrap_or("");
+        let family = match model_type {
+            "bert" => Family::Bert,
+            "roberta" | "xlm-roberta" | "camembert" => Family::Roberta,
+            "distilbert" => Family::DistilBert,
+            found => {
+                return Err(ModelError::Architecture {
+                    path: path.to_owned(),
+                    found: found.to_owned(),
+                    supported: SUPPORTED,
+                });
+            }
+        };
+        let config = match family {
+            Family::Bert | Family::Roberta => {
+                let json =
+                    BertJson::deserialize(json).map_err(|error| problem(error.to_string()))?;
+                if let Some(kind) = json.position_embedding_type
+                    && kind != "absolute"
+                {
+                    return Err(problem(format!(
+                        "position embeddings of type `{kind}` are not supported, only `absolute`"
+                    )));
+                }
+                Self {
+                    family,
+                    vocab_size: json.vocab_size,
+                    d_model: json.hidden_size,
+                    d_ff: json.intermediate_size,
+                    n_layers: json.num_hidden_layers,
+                    n_heads: json.num_attention_heads,
+                    max_positions: json.max_position_embeddings,
+                    type_vocab_size: json.type_vocab_size,
+                    layer_norm_epsilon: json.layer_norm_eps,
+                    pad_token_id: json.pad_token_id.unwrap_or(0),
+                    activation: json.hidden_act,
+                }
+            }
+            Family::DistilBert => {
+                let json = DistilBertJson::deserialize(json)
+                    .map_err(|error| problem(error.to_string()))?;
+                Self {
+                    family,
+                    vocab_size: json.vocab_size,
+                    d_model: json.dim,
+                    d_ff: json.hidden_dim,
+                    n_layers: json.n_layers,
+                    n_heads: json.n_heads,
+                    max_positions: json.max_position_embeddings,
+                    type_vocab_size: 0,
+                    layer_norm_epsilon: 1e-12,
+                    pad_token_id: json.pad_token_id.unwrap_or(0),
+                    activation: json.activation,
+                }
+            }
+        };
+        if config.n_heads == 0 || config.d_model % config.n_heads != 0 {
+            return Err(problem(format!(
+                "a hidden size of {} cannot be split into {} heads",
+                config.d_model, config.n_heads
+            )));
+        }
+        Ok(config)
+    }
+
+    /// The longest sequence that the position embeddings allow, special tokens included.
+    pub fn max_length(&self) -> usize {
+        match self.family {
+            // Positions start behind the padding token's.
+            Family::Roberta => self.max_positions - self.pad_token_id as usize - 1,
+            Family::Bert | Family::DistilBert => self.max_positions,
+        }
+    }
+
+    /// Every linear layer of the encoder, first to last.
+    pub fn layers(&self) -> Vec<LinearLayer> {
+        let names = self.family.names();
+        let (d_model, d_ff) = (self.d_model, self.d_ff);
+        (0..self.n_layers)
+            .flat_map(|layer| {
+                [
+                    (names.query, d_model, d_model),
+                    (names.key, d_model, d_model),
+                    (names.value, d_model, d_model),
+                    (names.attention_output, d_model, d_model),
+                    (names.up, d_ff, d_model),
+                    (names.down, d_model, d_ff),
+                ]
+                .map(|(name, d_out, d_in)| LinearLayer {
+                    path: format!("{}.{}.{layer}.{name}", self.family.prefix(), names.layers),
+                    d_out,
+                    d_in,
+                    head: false,
+                })
+            })
+            .collect()
+    }
+
+    /// How many numbers the encoder has, head and pooler excluded.
+    pub fn parameters(&self) -> usize {
+        let tables = self.vocab_size + self.max_positions + self.type_vocab_size;
+        let linear: usize = self
+            .layers()
+            .iter()
+            .map(|layer| layer.d_out * (layer.d_in + 1))
+            .sum();
+        let norms = 2 * self.d_model * (2 * self.n_layers + 1);
+        tables * self.d_model + linear + norms
+    }
+}
+
+/// Embeddings and transformer layers: tokens in, one vector a token out.
+#[derive(Module, Debug)]
+pub(crate) struct Encoder {
+    words: Embedding,
+    positions: Embedding,
+    token_types: Option<Embedding>,
+    norm: LayerNorm,
+    layers: Vec<EncoderLayer>,
+    dropout: Dropout,
+    n_heads: usize,
+    #[module(skip)]
+    positions_from: PositionRule,
+}
+
+/// How a token's position is counted.
+#[derive(Clone, Copy, Debug)]
+enum PositionRule {
+    /// Its column.
+    Column,
+    /// RoBERTa: the number of tokens before it that are not padding, counted from behind the
+    /// padding token's id.
+    AfterPadding(i32),
+}
+
+#[derive(Module, Debug)]
+struct EncoderLayer {
+    query: AdaptedLinear,
+    key: AdaptedLinear,
+    value: AdaptedLinear,
+    attention_output: AdaptedLinear,
+    attention_norm: LayerNorm,
+    up: AdaptedLinear,
+    down: AdaptedLinear,
+    output_norm: LayerNorm,
+    dropout: Dropout,
+    #[module(skip)]
+    activation: Activation,
+}
+
+impl Encoder {
+    /// - dropout: on embeddings and on each layer's two outputs, while training
+    pub fn build(
+        builder: &mut Builder,
+        config: &EncoderConfig,
+        dropout: f64,
+    ) -> Result<Self, ModelError> {
+        let (prefix, d_model) = (config.family.prefix(), config.d_model);
+        let epsilon = config.layer_norm_epsilon;
+        let embeddings = format!("{prefix}.embeddings");
+        let words = builder.embedding(
+            &format!("{embeddings}.word_embeddings"),
+            [config.vocab_size, d_model],
+        )?;
+        let positions = builder.embedding(
+            &format!("{embeddings}.position_embeddings"),
+            [config.max_positions, d_model],
+        )?;
+        let token_types = match config.type_vocab_size {
+            0 => None,
+            count => Some(builder.embedding(
+                &format!("{embeddings}.token_type_embeddings"),
+                [count, d_model],
+            )?),
+        };
+        let norm = builder.layer_norm(&format!("{embeddings}.LayerNorm"), d_model, epsilon)?;
+        let names = config.family.names();
+        let layers = (0..config.n_layers)
+            .map(|layer| {
+                let path = |name: &str| format!("{prefix}.{}.{layer}.{name}", names.layers);
+                let square = [d_model, d_model];
+                Ok(EncoderLayer {
+                    query: builder.linear(&path(names.query), square)?,
+                    key: builder.linear(&path(names.key), square)?,
+                    value: builder.linear(&path(names.value), square)?,
+                    attention_output: builder.linear(&path(names.attention_output), square)?,
+                    attention_norm: builder.layer_norm(
+                        &path(names.attention_norm),
+                        d_model,
+                        epsilon,
+                    )?,
+                    up: builder.linear(&path(names.up), [config.d_ff, d_model])?,
+                    down: builder.linear(&path(names.down), [d_model, config.d_ff])?,
+                    output_norm: builder.layer_norm(&path(names.output_norm), d_model, epsilon)?,
+                    dropout: DropoutConfig::new(dropout).init(),
+                    activation: config.activation,
+                })
+            })
+            .collect::<Result<_, ModelError>>()?;
+        Ok(Self {
+            words,
+            positions,
+            token_types,
+            norm,
+            layers,
+            dropout: DropoutConfig::new(dropout).init(),
+            n_heads: config.n_heads,
+            positions_from: match config.family {
+                Family::Roberta => PositionRule::AfterPadding(config.pad_token_id),
+                Family::Bert | Family::DistilBert => PositionRule::Column,
+            },
+        })
+    }
+
+    /// - output: `[rows, d_model]`, a row for every token of the batch
+    pub fn forward(&self, batch: &TokenBatch, device: &Device) -> Tensor<2> {
+        let indices = |values: &[i32]| {
+            Tensor::<1, Int>::from_data(TensorData::new(values.to_vec(), [values.len()]), device)
+        };
+        let mut hidden = self.words.forward(indices(batch.ids()))
+            + self
+                .positions
+                .forward(indices(&self.positions_from.positions(batch)));
+        if let Some(token_types) = &self.token_types {
+            hidden = hidden + token_types.forward(indices(batch.type_ids()));
+        }
+        let mut hidden = self.dropout.forward(self.norm.forward(hidden));
+        let [_, d_model] = hidden.dims();
+        let shape = AttentionShape {
+            offsets: batch.offsets().clone(),
+            n_heads: self.n_heads,
+            scale: 1.0 / ((d_model / self.n_heads) as f32).sqrt(),
+        };
+        for layer in &self.layers {
+            hidden = layer.forward(hidden, &shape);
+        }
+        hidden
+    }
+}
+
+impl PositionRule {
+    fn positions(self, batch: &TokenBatch) -> Vec<i32> {
+        match self {
+            Self::Column => batch.columns().to_vec(),
+            Self::AfterPadding(padding) => {
+                let mut positions = Vec::with_capacity(batch.tokens());
+                for sequence in batch.offsets().windows(2) {
+                    let mut position = padding;
+                    for &id in &batch.ids()[sequence[0]..sequence[1]] {
+                        position += i32::from(id != padding);
+                        positions.push(if id == padding { padding } else { position });
+                    }
+                }
+                positions
+            }
+        }
+    }
+}
+
+impl EncoderLayer {
+    /// Post-norm: h = LN(x + attention(x)), y = LN(h + down(activation(up(h)))).
+    ///
+    /// - hidden: `[rows, d_model]`
+    fn forward(&self, hidden: Tensor<2>, shape: &AttentionShape) -> Tensor<2> {
+        let attended = kernels::attention(
+            self.query.forward(hidden.clone()),
+            self.key.forward(hidden.clone()),
+            self.value.forward(hidden.clone()),
+            shape,
+        );
+        let attended = self
+            .dropout
+            .forward(self.attention_output.forward(attended));
+        let hidden = self.attention_norm.forward(hidden + attended);
+        let expanded = self.up.forward(hidden.clone());
+        let expanded = match self.activation {
+            Activation::Gelu => kernels::gelu(expanded),
+            Activation::GeluTanh => activation::gelu_approximate(expanded),
+            Activation::Relu => activation::relu(expanded),
+        };
+        let contracted = self.dropout.forward(self.down.forward(expanded));
+        self.output_norm.forward(hidden + contracted)
+    }
+}

@@ -1,0 +1,82 @@
+//! What can be wrong with a base model or with an adapter for it.
+
+use std::path::PathBuf;
+
+use adapter::AdapterError;
+
+/// Why a base model could not be described or loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    #[error("`{path}` is not a base model: {expected} is missing; it should be a directory in Hugging Face form (config.json, model.safetensors, tokenizer.json)", path = .path.display())]
+    NotACheckpoint {
+        path: PathBuf,
+        expected: &'static str,
+    },
+    #[error("`{path}` cannot be read", path = .path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("`{path}` is not valid JSON: {source}", path = .path.display())]
+    Json {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("`{path}`: {problem}", path = .path.display())]
+    Config { path: PathBuf, problem: String },
+    #[error("`{path}` is a `{found}` model; supported are {supported}", path = .path.display())]
+    Architecture {
+        path: PathBuf,
+        found: String,
+        supported: &'static str,
+    },
+    #[error(transparent)]
+    File(#[from] AdapterError),
+    #[error(
+        "the base model's checkpoint has no tensor `{name}`; is it another kind of checkpoint than its config.json says?"
+    )]
+    MissingTensor { name: String },
+    #[error(
+        "tensor `{name}` has shape {found:?} in the checkpoint, but its config.json implies {expected:?}"
+    )]
+    TensorShape {
+        name: String,
+        expected: Vec<usize>,
+        found: Vec<usize>,
+    },
+    #[error(
+        "the classification head `{name}` is neither in the adapter nor in the base model; train one, or pass the adapter that it was saved with"
+    )]
+    MissingHead { name: String },
+    #[error(
+        "layer `{module}`: the adapter has [d_out, d_in] = {found:?}, the base model has {expected:?}; is it an adapter of another base model?"
+    )]
+    UpdateShape {
+        module: String,
+        expected: [usize; 2],
+        found: [usize; 2],
+    },
+    #[error(
+        "head `{name}`: the adapter has shape {found:?}, the base model with {labels} labels needs {expected:?}"
+    )]
+    HeadShape {
+        name: String,
+        labels: usize,
+        expected: Vec<usize>,
+        found: Vec<usize>,
+    },
+    #[error(
+        "no module of the adapter is in the base model (the adapter has `{example}`, the base model `{known}`); it would change nothing. Is it an adapter of another base model?"
+    )]
+    NothingMatches { example: String, known: String },
+    #[error(
+        "{count} tensors of the adapter match nothing in the base model, the first is `{example}`; they would be ignored. Is it an adapter of another base model? --allow-partial loads the rest"
+    )]
+    Unexpected { count: usize, example: String },
+    #[error(
+        "{count} modules that the adapter's configuration targets are not in its file, the first is `{example}`; --allow-partial loads the rest"
+    )]
+    Missing { count: usize, example: String },
+}

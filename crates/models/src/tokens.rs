@@ -1,0 +1,130 @@
+//! A batch of token sequences, packed: real tokens only, one sequence after the other.
+
+use std::sync::Arc;
+
+/// Token sequences without padding; `rows` counts the tokens of all sequences.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenBatch {
+    /// `[rows]`
+    ids: Vec<i32>,
+    /// The position of each token in its sequence, counted with the padding before it: `[rows]`.
+    columns: Vec<i32>,
+    /// The segment of each token: `[rows]`.
+    type_ids: Vec<i32>,
+    /// Sequence i holds the rows `offsets[i]..offsets[i + 1]`.
+    offsets: Arc<[usize]>,
+}
+
+impl TokenBatch {
+    /// Packs sequences given as (ids, segment of each token).
+    ///
+    /// # Panics
+    /// If a sequence is empty or has more or fewer segments than tokens.
+    pub fn from_sequences<'a>(sequences: impl IntoIterator<Item = (&'a [u32], &'a [u32])>) -> Self {
+        let (mut ids, mut columns, mut type_ids, mut offsets) = (vec![], vec![], vec![], vec![0]);
+        for (sequence, segments) in sequences {
+            assert!(!sequence.is_empty(), "an empty sequence");
+            assert_eq!(sequence.len(), segments.len(), "a segment for every token");
+            ids.extend(sequence.iter().map(|&id| id as i32));
+            columns.extend(0..sequence.len() as i32);
+            type_ids.extend(segments.iter().map(|&segment| segment as i32));
+            offsets.push(ids.len());
+        }
+        Self {
+            ids,
+            columns,
+            type_ids,
+            offsets: offsets.into(),
+        }
+    }
+
+    /// Packs padded tensors: the tokens whose mask is not 0, and the first of every sequence, which
+    /// classifiers read.
+    ///
+    /// - ids, mask, type_ids: `[batch, length]`, row-major; no type_ids means segment 0
+    ///
+    /// # Panics
+    /// If the slices are not `batch · length` long.
+    pub fn from_padded(
+        ids: &[i64],
+        mask: Option<&[i64]>,
+        type_ids: Option<&[i64]>,
+        [batch, length]: [usize; 2],
+    ) -> Self {
+        assert_eq!(
+            ids.len(),
+            batch * length,
+            "ids of a [{batch}, {length}] batch"
+        );
+        let (mut packed, mut columns, mut segments) = (vec![], vec![], vec![]);
+        let mut offsets = vec![0];
+        for sequence in 0..batch {
+            for column in 0..length {
+                let index = sequence * length + column;
+                if column == 0 || mask.is_none_or(|mask| mask[index] != 0) {
+                    packed.push(ids[index] as i32);
+                    columns.push(column as i32);
+                    segments.push(type_ids.map_or(0, |segments| segments[index] as i32));
+                }
+            }
+            offsets.push(packed.len());
+        }
+        Self {
+            ids: packed,
+            columns,
+            type_ids: segments,
+            offsets: offsets.into(),
+        }
+    }
+
+    pub fn ids(&self) -> &[i32] {
+        &self.ids
+    }
+
+    pub fn columns(&self) -> &[i32] {
+        &self.columns
+    }
+
+    pub fn type_ids(&self) -> &[i32] {
+        &self.type_ids
+    }
+
+    pub fn offsets(&self) -> &Arc<[usize]> {
+        &self.offsets
+    }
+
+    /// How many sequences there are.
+    pub fn sequences(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// How many tokens there are in all.
+    pub fn tokens(&self) -> usize {
+        self.ids.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packing_padded_tensors_gives_the_sequences_without_padding() {
+        let ids = [5, 6, 7, 0, 8, 9, 0, 0];
+        let mask = [1, 1, 1, 0, 1, 1, 0, 0];
+        let types = [0, 0, 1, 0, 0, 1, 0, 0];
+        let padded = TokenBatch::from_padded(&ids, Some(&mask), Some(&types), [2, 4]);
+        let packed = TokenBatch::from_sequences([
+            (&[5u32, 6, 7][..], &[0u32, 0, 1][..]),
+            (&[8, 9], &[0, 1]),
+        ]);
+        assert_eq!(padded, packed);
+        assert_eq!((packed.sequences(), packed.tokens()), (2, 5));
+    }
+
+    #[test]
+    fn padding_on_the_left_keeps_the_columns() {
+        let batch = TokenBatch::from_padded(&[0, 0, 4, 3], Some(&[0, 0, 1, 1]), None, [1, 4]);
+        assert_eq!(batch.columns(), [0, 2, 3]);
+    }
+}
