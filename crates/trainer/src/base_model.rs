@@ -1,0 +1,108 @@
+//! A base model directory: where it is, what it is, its tokenizer.
+
+use std::path::{Path, PathBuf};
+
+use adapter::{FileWish, Hub, Location};
+use models::{Checkpoint, EncoderConfig};
+
+use crate::TrainerError;
+use crate::data::TextTokenizer;
+
+/// A base model that is found and described, with its weights mapped but not read.
+pub struct BaseModel {
+    /// As the user named it: what goes into an adapter's configuration.
+    pub name: String,
+    pub checkpoint: Checkpoint,
+    pub config: EncoderConfig,
+}
+
+impl BaseModel {
+    /// Finds a base model, fetching it from the Hub if it is not a directory.
+    ///
+    /// # Errors
+    /// If it cannot be found, or is no model that Eigenmix supports.
+    pub fn open(name: &str) -> Result<Self, TrainerError> {
+        let directory = locate(name)?;
+        Self::describe(name, Checkpoint::open(&directory)?)
+    }
+
+    /// The same without weights, for a training from scratch.
+    ///
+    /// # Errors
+    /// As [`BaseModel::open`].
+    pub fn open_config(name: &str) -> Result<Self, TrainerError> {
+        let directory = locate(name)?;
+        Self::describe(name, Checkpoint::open_config(&directory)?)
+    }
+
+    fn describe(name: &str, checkpoint: Checkpoint) -> Result<Self, TrainerError> {
+        let path = checkpoint.directory().join("config.json");
+        let config = EncoderConfig::from_json(checkpoint.config(), &path)?;
+        Ok(Self {
+            name: name.to_owned(),
+            checkpoint,
+            config,
+        })
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.checkpoint.directory()
+    }
+
+    /// The model's tokenizer.
+    ///
+    /// # Errors
+    /// If there is none, or it knows more tokens than the model.
+    pub fn tokenizer(&self) -> Result<TextTokenizer, TrainerError> {
+        let tokenizer = TextTokenizer::from_dir(self.directory())?;
+        let (known, model) = (tokenizer.vocabulary_size(), self.config.vocab_size);
+        if known > model {
+            return Err(TrainerError::Vocabulary {
+                tokenizer: known,
+                model,
+            });
+        }
+        Ok(tokenizer)
+    }
+
+    /// The names of the checkpoint's own labels (`id2label`), if it is a classifier.
+    pub fn labels(&self) -> Option<Vec<String>> {
+        let names = self.checkpoint.config().get("id2label")?.as_object()?;
+        (0..names.len())
+            .map(|index| names.get(&index.to_string())?.as_str().map(str::to_owned))
+            .collect()
+    }
+}
+
+/// The directory of a base model named by a path or a Hub id.
+fn locate(name: &str) -> Result<PathBuf, TrainerError> {
+    let id = match Location::parse(name)? {
+        Location::Path(path) => return Ok(path),
+        Location::Hub(id) => id,
+    };
+    let hub = Hub::from_env()?;
+    const INDEX: &str = "model.safetensors.index.json";
+    let mut wishes = vec![FileWish::required("config.json")];
+    wishes.extend(
+        [
+            "model.safetensors",
+            INDEX,
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "special_tokens_map.json",
+            "vocab.txt",
+        ]
+        .map(FileWish::optional),
+    );
+    let directory = hub.fetch(&id, &wishes)?;
+    if !directory.join("model.safetensors").is_file() && directory.join(INDEX).is_file() {
+        let shards: Vec<FileWish> = hub
+            .files(&id)?
+            .into_iter()
+            .filter(|file| file.ends_with(".safetensors") && !file.contains('/'))
+            .map(FileWish::required)
+            .collect();
+        hub.fetch(&id, &shards)?;
+    }
+    Ok(directory)
+}

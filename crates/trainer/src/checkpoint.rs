@@ -1,0 +1,161 @@
+//! Checkpoints: only what is trained, and what the loop needs to go on exactly.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use adapter::{TensorFile, TensorOutput, write_directory, write_file, write_tensor_file};
+use moslora::{ParameterValue, ParameterValues};
+use serde::{Deserialize, Serialize};
+
+use crate::TrainerError;
+use crate::schedule::PlateauState;
+
+/// Where a training stands between two steps.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Optimizer steps taken.
+    pub step: usize,
+    /// The epoch that is going on, counted from 0, and the batches of it that are done.
+    pub epoch: usize,
+    pub batch: usize,
+    /// The loss summed over the steps since the last logged line, and how many they are.
+    pub loss_sum: f64,
+    pub loss_count: usize,
+    pub plateau: PlateauState,
+    /// The best evaluation so far.
+    pub best: Option<Best>,
+    /// Evaluations since the best one.
+    pub without_improvement: usize,
+    /// How long `metrics.jsonl` was.
+    pub metrics_bytes: u64,
+    /// Seconds spent so far.
+    pub seconds: f64,
+}
+
+/// The evaluation that was best.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    pub step: usize,
+    pub figure: f64,
+}
+
+/// Everything that a checkpoint holds.
+pub struct CheckpointState {
+    pub progress: Progress,
+    pub parameters: ParameterValues,
+    pub optimizer: ParameterValues,
+    /// The parameters of the best evaluation, if they are to be kept.
+    pub best: Option<ParameterValues>,
+}
+
+const PARAMETERS: &str = "parameters.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const BEST: &str = "best.safetensors";
+const PROGRESS: &str = "progress.json";
+
+/// Writes `checkpoints/step-N` below `run` and removes the ones before it but the last.
+///
+/// # Errors
+/// If it cannot be written; the earlier checkpoints are untouched then.
+pub fn save(run: &Path, state: &CheckpointState) -> Result<PathBuf, TrainerError> {
+    let directory = run.join("checkpoints");
+    std::fs::create_dir_all(&directory).map_err(TrainerError::io("create", &directory))?;
+    let path = directory.join(format!("step-{:08}", state.progress.step));
+    write_directory(&path, true, |temporary| {
+        write_values(&temporary.join(PARAMETERS), &state.parameters)?;
+        write_values(&temporary.join(OPTIMIZER), &state.optimizer)?;
+        if let Some(best) = &state.best {
+            write_values(&temporary.join(BEST), best)?;
+        }
+        let progress = serde_json::to_vec_pretty(&state.progress).map_err(|error| {
+            TrainerError::Checkpoint {
+                path: path.clone(),
+                problem: error.to_string(),
+            }
+        })?;
+        Ok::<_, TrainerError>(write_file(&temporary.join(PROGRESS), &progress)?)
+    })?;
+    let mut earlier = list(&directory)?;
+    earlier.retain(|other| *other != path);
+    // The one before stays, in case this one turns out to be unreadable.
+    earlier.pop();
+    for other in earlier {
+        std::fs::remove_dir_all(&other).map_err(TrainerError::io("remove", &other))?;
+    }
+    Ok(path)
+}
+
+/// The newest readable checkpoint below `run`.
+///
+/// # Errors
+/// If there is none, or none that can be read.
+pub fn load_latest(run: &Path) -> Result<CheckpointState, TrainerError> {
+    let mut problem = TrainerError::NothingToResume {
+        path: run.to_owned(),
+    };
+    for path in list(&run.join("checkpoints"))?.into_iter().rev() {
+        match load(&path) {
+            Ok(state) => return Ok(state),
+            Err(error) => problem = error,
+        }
+    }
+    Err(problem)
+}
+
+fn load(path: &Path) -> Result<CheckpointState, TrainerError> {
+    let progress_path = path.join(PROGRESS);
+    let text = std::fs::read_to_string(&progress_path)
+        .map_err(TrainerError::io("read", &progress_path))?;
+    let progress = serde_json::from_str(&text).map_err(|error| TrainerError::Checkpoint {
+        path: path.to_owned(),
+        problem: error.to_string(),
+    })?;
+    let best = path.join(BEST);
+    Ok(CheckpointState {
+        progress,
+        parameters: read_values(&path.join(PARAMETERS))?,
+        optimizer: read_values(&path.join(OPTIMIZER))?,
+        best: best.is_file().then(|| read_values(&best)).transpose()?,
+    })
+}
+
+/// The checkpoints, oldest first.
+fn list(directory: &Path) -> Result<Vec<PathBuf>, TrainerError> {
+    if !directory.is_dir() {
+        return Ok(Vec::new());
+    }
+    let entries = std::fs::read_dir(directory).map_err(TrainerError::io("read", directory))?;
+    let mut paths: Vec<PathBuf> = entries
+        .filter_map(|entry| entry.ok())
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("step-"))
+        .map(|entry| entry.path())
+        .collect();
+    paths.sort();
+    Ok(paths)
+}
+
+/// Writes parameters as a safetensors file.
+pub(crate) fn write_values(path: &Path, values: &ParameterValues) -> Result<(), TrainerError> {
+    let tensors = values
+        .iter()
+        .map(|(name, value)| TensorOutput::f32(name.clone(), value.shape.clone(), &value.values))
+        .collect();
+    Ok(write_tensor_file(path, tensors)?)
+}
+
+/// Reads parameters from a safetensors file.
+pub(crate) fn read_values(path: &Path) -> Result<ParameterValues, TrainerError> {
+    let file = TensorFile::open(path)?;
+    let mut values = BTreeMap::new();
+    for name in file.names() {
+        let shape = file.shape(name)?.to_vec();
+        values.insert(
+            name.to_owned(),
+            ParameterValue {
+                shape,
+                values: file.read_f32(name)?,
+            },
+        );
+    }
+    Ok(values)
+}

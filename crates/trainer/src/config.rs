@@ -1,0 +1,303 @@
+//! The training file: what is trained, on what, how.
+
+use std::num::NonZeroUsize;
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::{DataConfig, LengthGrouping, TargetKind};
+use crate::metrics::Metric;
+use crate::schedule::{PlateauConfig, Scheduler, Warmup};
+use crate::{AdapterConfig, TrainerError};
+
+/// A training file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Decides every random draw: initial values, order of the examples, dropout, few-shot choice.
+    #[serde(default)]
+    pub seed: u64,
+    /// The directory that the run is written to.
+    pub output: String,
+    pub base: BaseConfig,
+    pub data: DataConfig,
+    #[serde(default)]
+    pub task: TaskConfig,
+    pub adapter: AdapterConfig,
+    pub training: TrainingConfig,
+}
+
+/// The `[base]` table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BaseConfig {
+    /// A directory in Hugging Face form, or a Hub id.
+    pub model: String,
+    /// The probability of dropping an activation of the base model while training.
+    #[serde(default)]
+    pub dropout: f64,
+    /// Start from random weights and train everything: only `config.json` and the tokenizer are
+    /// read.
+    #[serde(default)]
+    pub from_scratch: bool,
+}
+
+/// The `[task]` table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TaskConfig {
+    pub kind: TaskKind,
+    /// What a label is: a class, or a number (as in STS-B).
+    pub target: TargetKind,
+    /// What evaluations report; the first decides which checkpoint is the best.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<Metric>,
+}
+
+/// What is predicted from what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaskKind {
+    #[default]
+    SequenceClassification,
+}
+
+impl Default for TaskConfig {
+    fn default() -> Self {
+        Self {
+            kind: TaskKind::default(),
+            target: TargetKind::Classification,
+            metrics: Vec::new(),
+        }
+    }
+}
+
+impl TaskConfig {
+    /// The metrics asked for, or the target's usual one.
+    pub fn metrics(&self) -> Vec<Metric> {
+        match (self.metrics.is_empty(), self.target) {
+            (false, _) => self.metrics.clone(),
+            (true, TargetKind::Classification) => vec![Metric::Accuracy],
+            (true, TargetKind::Regression) => vec![Metric::Pearson, Metric::Spearman],
+        }
+    }
+}
+
+/// The `[training]` table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingConfig {
+    pub epochs: usize,
+    /// Stop after this many optimizer steps, whatever the epochs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_steps: Option<usize>,
+    pub batch_size: NonZeroUsize,
+    #[serde(default = "default_evaluation_batch_size")]
+    pub evaluation_batch_size: NonZeroUsize,
+    /// Batches whose gradients are averaged into one step.
+    #[serde(default = "one")]
+    pub gradient_accumulation: NonZeroUsize,
+    pub learning_rate: f64,
+    /// The head's own learning rate, if it is to have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_learning_rate: Option<f64>,
+    /// AdamW's decoupled weight decay.
+    #[serde(default = "default_weight_decay")]
+    pub weight_decay: f64,
+    #[serde(default = "default_beta_1")]
+    pub beta_1: f64,
+    #[serde(default = "default_beta_2")]
+    pub beta_2: f64,
+    #[serde(default = "default_epsilon")]
+    pub epsilon: f64,
+    #[serde(default)]
+    pub scheduler: Scheduler,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warmup_ratio: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warmup_steps: Option<usize>,
+    #[serde(default)]
+    pub plateau: PlateauConfig,
+    /// Gradients are scaled down to this norm; 0 leaves them as they are.
+    #[serde(default = "default_gradient_clip")]
+    pub gradient_clip: f64,
+    /// Evaluate on the validation split after this many epochs; 0: only at the end.
+    #[serde(default = "one_epoch")]
+    pub evaluate_every: usize,
+    /// Write a checkpoint after this many steps, besides one an epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub save_every: Option<NonZeroUsize>,
+    /// Log a line after this many steps.
+    #[serde(default = "default_log_every")]
+    pub log_every: NonZeroUsize,
+    /// Stop when this many evaluations in a row brought no improvement.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early_stopping: Option<NonZeroUsize>,
+    /// Which state becomes the adapter.
+    #[serde(default)]
+    pub keep: Keep,
+    #[serde(default)]
+    pub batching: LengthGrouping,
+}
+
+/// Which state of a training becomes its result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    /// The last one.
+    #[default]
+    Last,
+    /// The one that was best on the validation split.
+    Best,
+}
+
+impl TrainConfig {
+    /// Parses a training file.
+    ///
+    /// # Errors
+    /// If it is not TOML, has an unknown key or a value that makes no sense.
+    pub fn from_toml(text: &str) -> Result<Self, TrainerError> {
+        let config: Self = toml::from_str(text).map_err(TrainerError::Toml)?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// # Errors
+    /// If a value makes no sense, naming its key.
+    pub fn validate(&self) -> Result<(), TrainerError> {
+        let training = &self.training;
+        let positive = |key: &'static str, value: f64| match value > 0.0 && value.is_finite() {
+            true => Ok(()),
+            false => Err(TrainerError::value(key, "a number above 0", value)),
+        };
+        let probability = |key: &'static str, value: f64| match (0.0..1.0).contains(&value) {
+            true => Ok(()),
+            false => Err(TrainerError::value(key, "at least 0 and below 1", value)),
+        };
+        positive("training.learning_rate", training.learning_rate)?;
+        if let Some(rate) = training.head_learning_rate {
+            positive("training.head_learning_rate", rate)?;
+        }
+        positive("training.epsilon", training.epsilon)?;
+        probability("training.beta_1", training.beta_1)?;
+        probability("training.beta_2", training.beta_2)?;
+        probability("base.dropout", self.base.dropout)?;
+        if !(training.weight_decay >= 0.0 && training.weight_decay.is_finite()) {
+            let found = training.weight_decay;
+            return Err(TrainerError::value(
+                "training.weight_decay",
+                "a number from 0 on",
+                found,
+            ));
+        }
+        if training.epochs == 0 {
+            return Err(TrainerError::value("training.epochs", "at least 1", 0));
+        }
+        if self.data.max_length < 3 {
+            let found = self.data.max_length;
+            return Err(TrainerError::value(
+                "data.max_length",
+                "room for more than the special tokens (3 or more)",
+                found,
+            ));
+        }
+        self.warmup()?;
+        training.plateau.validate()?;
+        self.adapter.validate()
+    }
+
+    pub(crate) fn warmup(&self) -> Result<Warmup, TrainerError> {
+        let training = &self.training;
+        Ok(Warmup::from_options(
+            training.warmup_ratio,
+            training.warmup_steps,
+        )?)
+    }
+}
+
+fn one() -> NonZeroUsize {
+    NonZeroUsize::MIN
+}
+
+fn one_epoch() -> usize {
+    1
+}
+
+fn default_evaluation_batch_size() -> NonZeroUsize {
+    const SIZE: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
+    SIZE
+}
+
+fn default_log_every() -> NonZeroUsize {
+    const STEPS: NonZeroUsize = NonZeroUsize::new(10).expect("not zero");
+    STEPS
+}
+
+fn default_weight_decay() -> f64 {
+    0.01
+}
+
+fn default_beta_1() -> f64 {
+    0.9
+}
+
+fn default_beta_2() -> f64 {
+    0.999
+}
+
+fn default_epsilon() -> f64 {
+    1e-8
+}
+
+fn default_gradient_clip() -> f64 {
+    1.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Method;
+
+    const FILE: &str = r#"
+        output = "runs/travel"
+        [base]
+        model = "model"
+        [data]
+        path = "data"
+        max_length = 64
+        [adapter]
+        method = "eigenlorax"
+        subspace = "subspaces/clinc"
+        rank = 8
+        [training]
+        epochs = 8
+        batch_size = 32
+        learning_rate = 4e-3
+        warmup_ratio = 0.06
+    "#;
+
+    #[test]
+    fn a_short_file_is_completed_and_its_resolved_form_reads_back() {
+        let config = TrainConfig::from_toml(FILE).unwrap();
+        assert_eq!(config.adapter.method, Method::Eigenlorax);
+        assert_eq!(config.training.weight_decay, 0.01);
+        assert_eq!(config.task.metrics(), [Metric::Accuracy]);
+        let resolved = toml::to_string(&config).unwrap();
+        assert_eq!(TrainConfig::from_toml(&resolved).unwrap(), config);
+    }
+
+    #[test]
+    fn an_unknown_key_and_a_senseless_value_are_named() {
+        let unknown = FILE.replace("batch_size", "batchsize");
+        let error = TrainConfig::from_toml(&unknown).unwrap_err().to_string();
+        assert!(error.contains("batchsize"), "{error}");
+        let negative = FILE.replace("4e-3", "-1.0");
+        let error = TrainConfig::from_toml(&negative).unwrap_err().to_string();
+        assert!(
+            error.contains("training.learning_rate") && error.contains("-1"),
+            "{error}"
+        );
+        let missing = FILE.replace("learning_rate = 4e-3", "");
+        let error = TrainConfig::from_toml(&missing).unwrap_err().to_string();
+        assert!(error.contains("learning_rate"), "{error}");
+    }
+}

@@ -1,0 +1,296 @@
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{DataError, quoted};
+
+/// A part of a dataset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Split {
+    Train,
+    Validation,
+    Test,
+}
+
+impl Split {
+    pub fn name(self) -> &'static str {
+        self.stems()[0]
+    }
+
+    /// The names a file of the split may have, the usual one first.
+    fn stems(self) -> &'static [&'static str] {
+        match self {
+            Self::Train => &["train"],
+            Self::Validation => &["validation", "valid", "val", "dev"],
+            Self::Test => &["test"],
+        }
+    }
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+impl FromStr for Split {
+    type Err = DataError;
+
+    fn from_str(name: &str) -> Result<Self, DataError> {
+        [Self::Train, Self::Validation, Self::Test]
+            .into_iter()
+            .find(|split| split.stems().contains(&name))
+            .ok_or_else(|| DataError::UnknownSplit {
+                found: name.to_owned(),
+            })
+    }
+}
+
+/// The formats rows are read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Format {
+    JsonLines,
+    Csv,
+    Parquet,
+}
+
+impl Format {
+    pub(super) fn from_extension(extension: &str) -> Option<Self> {
+        match extension {
+            "jsonl" => Some(Self::JsonLines),
+            "csv" => Some(Self::Csv),
+            "parquet" => Some(Self::Parquet),
+            _ => None,
+        }
+    }
+}
+
+/// A file that may be (a shard of) a split.
+struct Candidate {
+    stem: &'static str,
+    format: Format,
+    /// Its index and how many shards there are, from `train-00000-of-00002.parquet`.
+    shard: Option<(usize, usize)>,
+    name: String,
+}
+
+impl Candidate {
+    fn parse(name: &str, split: Split) -> Option<Self> {
+        let (base, extension) = name.rsplit_once('.')?;
+        let format = Format::from_extension(extension)?;
+        split.stems().iter().find_map(|stem| {
+            let rest = base.strip_prefix(stem)?;
+            let shard = match rest.strip_prefix('-') {
+                Some(numbers) => Some(parse_shard(numbers)?),
+                None if rest.is_empty() => None,
+                None => return None,
+            };
+            Some(Self {
+                stem,
+                format,
+                shard,
+                name: name.to_owned(),
+            })
+        })
+    }
+}
+
+/// `00003-of-00008`, or with a hash after it as the Hub once wrote: `00003-of-00008-4c7a50`.
+fn parse_shard(numbers: &str) -> Option<(usize, usize)> {
+    let mut parts = numbers.split('-');
+    let index = parts.next()?.parse().ok()?;
+    if parts.next()? != "of" {
+        return None;
+    }
+    let count = parts.next()?.parse().ok()?;
+    let hash_is_one = parts
+        .next()
+        .is_none_or(|hash| hash.chars().all(|char| char.is_ascii_hexdigit()));
+    (hash_is_one && parts.next().is_none()).then_some((index, count))
+}
+
+/// The files of a split, in the order of their shards.
+///
+/// # Errors
+/// When there is none, when more than one could be it, or when a shard is missing.
+pub(super) fn find_split(dir: &Path, split: Split) -> Result<Vec<PathBuf>, DataError> {
+    let names = list_dir(dir)?;
+    let mut candidates: Vec<Candidate> = names
+        .iter()
+        .filter_map(|name| Candidate::parse(name, split))
+        .collect();
+    let Some(first) = candidates.first() else {
+        return Err(DataError::MissingSplit {
+            split,
+            dir: dir.to_owned(),
+            expected: expected_names(split),
+            found: quoted(&names),
+        });
+    };
+    let shards = first.shard.map(|(_, count)| count);
+
+    let alternatives: BTreeSet<_> = candidates
+        .iter()
+        .map(|file| (file.stem, file.format, file.shard.map(|(_, count)| count)))
+        .collect();
+    let distinct: BTreeSet<_> = candidates.iter().map(|file| file.shard).collect();
+    if alternatives.len() > 1 || distinct.len() < candidates.len() {
+        let files: Vec<&str> = candidates.iter().map(|file| file.name.as_str()).collect();
+        return Err(DataError::AmbiguousSplit {
+            split,
+            dir: dir.to_owned(),
+            files: quoted(&files),
+        });
+    }
+
+    if let Some(expected) = shards
+        && let Some(missing) =
+            (0..expected).find(|index| !distinct.contains(&Some((*index, expected))))
+    {
+        return Err(DataError::MissingShard {
+            split,
+            dir: dir.to_owned(),
+            expected,
+            missing,
+        });
+    }
+    candidates.sort_by_key(|file| file.shard);
+    Ok(candidates.iter().map(|file| dir.join(&file.name)).collect())
+}
+
+fn expected_names(split: Split) -> String {
+    let stems = split.stems().join("|");
+    format!("`{stems}` with .jsonl, .csv or .parquet")
+}
+
+/// The names in a directory, sorted; a directory's ends in `/`.
+pub(super) fn list_dir(dir: &Path) -> Result<Vec<String>, DataError> {
+    if !dir.is_dir() {
+        return Err(DataError::NotADirectory {
+            path: dir.to_owned(),
+        });
+    }
+    let unreadable = |source| DataError::Io {
+        path: dir.to_owned(),
+        source,
+    };
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let mut name = entry.file_name().to_string_lossy().into_owned();
+        if entry.path().is_dir() {
+            name.push('/');
+        }
+        names.push(name);
+    }
+    names.sort();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dir_with(names: &[&str]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for name in names {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        dir
+    }
+
+    fn found(names: &[&str], split: Split) -> Result<Vec<String>, String> {
+        let dir = dir_with(names);
+        find_split(dir.path(), split)
+            .map(|files| {
+                files
+                    .iter()
+                    .map(|file| file.file_name().unwrap().to_str().unwrap().to_owned())
+                    .collect()
+            })
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn each_split_is_found_under_each_of_its_names() {
+        let names = ["train.csv", "dev.jsonl", "test.parquet", "README.md"];
+        assert_eq!(found(&names, Split::Train).unwrap(), ["train.csv"]);
+        assert_eq!(found(&names, Split::Validation).unwrap(), ["dev.jsonl"]);
+        assert_eq!(found(&names, Split::Test).unwrap(), ["test.parquet"]);
+        assert_eq!(
+            found(&["valid.csv"], Split::Validation).unwrap(),
+            ["valid.csv"]
+        );
+    }
+
+    #[test]
+    fn shards_come_in_the_order_of_their_numbers() {
+        let names = [
+            "train-00001-of-00003-9f00aa.parquet",
+            "train-00002-of-00003.parquet",
+            "train-00000-of-00003.parquet",
+        ];
+        assert_eq!(
+            found(&names, Split::Train).unwrap(),
+            [names[2], names[0], names[1]]
+        );
+    }
+
+    #[test]
+    fn a_missing_shard_is_named() {
+        let names = [
+            "train-00000-of-00003.parquet",
+            "train-00002-of-00003.parquet",
+        ];
+        let error = found(&names, Split::Train).unwrap_err();
+        assert!(error.contains("3 shards, but shard 1"), "{error}");
+    }
+
+    #[test]
+    fn two_files_for_one_split_are_ambiguous() {
+        for names in [
+            ["train.jsonl", "train.csv"],
+            ["train.jsonl", "train-00000-of-00001.jsonl"],
+            ["train-00000-of-00001.csv", "train-00000-of-00001-ab.csv"],
+        ] {
+            let error = found(&names, Split::Train).unwrap_err();
+            assert!(error.contains("more than one train split"), "{error}");
+            for name in names {
+                assert!(error.contains(name), "{error}");
+            }
+        }
+        let error = found(&["dev.csv", "validation.csv"], Split::Validation).unwrap_err();
+        assert!(error.contains("`dev.csv`, `validation.csv`"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_split_lists_what_is_there() {
+        let dir = dir_with(&["train.jsonl", "notes.txt", "testing.csv", "test-final.csv"]);
+        fs::create_dir(dir.path().join("data")).unwrap();
+        let error = find_split(dir.path(), Split::Test).unwrap_err().to_string();
+        let listed = "found `data/`, `notes.txt`, `test-final.csv`, `testing.csv`, `train.jsonl`";
+        assert!(error.contains(listed), "{error}");
+        let error = find_split(dir.path(), Split::Validation).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("`validation|valid|val|dev`"), "{error}");
+    }
+
+    #[test]
+    fn a_path_that_is_no_directory_is_said_to_be_none() {
+        let dir = dir_with(&["train.jsonl"]);
+        let error = find_split(&dir.path().join("train.jsonl"), Split::Train).unwrap_err();
+        assert!(matches!(error, DataError::NotADirectory { .. }));
+    }
+
+    #[test]
+    fn a_split_is_parsed_from_its_names_and_nothing_else() {
+        assert_eq!("dev".parse::<Split>().unwrap(), Split::Validation);
+        assert_eq!("test".parse::<Split>().unwrap(), Split::Test);
+        assert!("Train".parse::<Split>().is_err());
+    }
+}

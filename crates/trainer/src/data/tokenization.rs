@@ -1,0 +1,184 @@
+use std::path::Path;
+
+use rayon::prelude::*;
+use tokenizers::processors::PostProcessorWrapper;
+use tokenizers::utils::truncation::{
+    TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings,
+};
+use tokenizers::{PostProcessor, Tokenizer};
+
+use super::bert_vocabulary;
+use super::error::{DataError, quoted};
+use super::row::Row;
+use super::split::list_dir;
+use super::tokenizer_config::{TokenName, TokenizerConfig};
+
+/// The tokens of one example, special tokens included, without padding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoding {
+    /// [tokens]
+    pub ids: Vec<u32>,
+    /// [tokens]: which of a pair of texts a token belongs to, 0 or 1.
+    pub type_ids: Vec<u32>,
+    /// Whether the example was longer than `max_length` and has been cut.
+    pub truncated: bool,
+}
+
+/// A model's tokenizer, with truncation by `max_length` and padding left to the batch.
+pub struct TextTokenizer {
+    /// Without truncation, padding and post-processor: they are applied in [`TextTokenizer::encode`].
+    tokenizer: Tokenizer,
+    post_processor: Option<PostProcessorWrapper>,
+    truncation_direction: TruncationDirection,
+    pad_id: Option<u32>,
+}
+
+impl TextTokenizer {
+    /// Loads the tokenizer of a model directory: `tokenizer.json`, or the `vocab.txt` of a BERT.
+    ///
+    /// Truncation and padding that `tokenizer.json` prescribes are switched off.
+    ///
+    /// # Errors
+    /// When neither file is there, or a file cannot be read or understood.
+    pub fn from_dir(model_dir: &Path) -> Result<Self, DataError> {
+        let config = TokenizerConfig::read(model_dir)?;
+        let json = model_dir.join("tokenizer.json");
+        let vocabulary = model_dir.join("vocab.txt");
+        let mut tokenizer = if json.is_file() {
+            Tokenizer::from_file(&json)
+                .map_err(|source| DataError::MalformedTokenizer { path: json, source })?
+        } else if vocabulary.is_file() && bert_vocabulary::is_bert(&config) {
+            bert_vocabulary::build(&vocabulary, &config)?
+        } else {
+            return Err(DataError::MissingTokenizer {
+                dir: model_dir.to_owned(),
+                found: quoted(&list_dir(model_dir)?),
+            });
+        };
+
+        let named = config.pad_token.as_ref().map(TokenName::as_str);
+        let pad_id = named
+            .and_then(|token| tokenizer.token_to_id(token))
+            .or_else(|| tokenizer.get_padding().map(|padding| padding.pad_id));
+        let truncation_direction = match config.truncation_side.as_deref() {
+            Some("left") => TruncationDirection::Left,
+            Some(_) => TruncationDirection::Right,
+            None => tokenizer
+                .get_truncation()
+                .map_or(TruncationDirection::Right, |truncation| {
+                    truncation.direction
+                }),
+        };
+        let post_processor = tokenizer.get_post_processor().cloned();
+        tokenizer.with_post_processor(None::<PostProcessorWrapper>);
+        tokenizer.with_padding(None);
+        tokenizer
+            .with_truncation(None)
+            .map_err(|source| DataError::MalformedTokenizer {
+                path: model_dir.to_owned(),
+                source,
+            })?;
+        Ok(Self {
+            tokenizer,
+            post_processor,
+            truncation_direction,
+            pad_id,
+        })
+    }
+
+    /// The id that fills a batch, where the model's files name one.
+    pub fn pad_id(&self) -> Option<u32> {
+        self.pad_id
+    }
+
+    /// The number of tokens, added ones included; a base model needs an embedding for each.
+    pub fn vocabulary_size(&self) -> usize {
+        self.tokenizer.get_vocab_size(true)
+    }
+
+    /// Tokens of a text, or of a pair, with the model's special tokens.
+    ///
+    /// Of a pair that is too long, tokens go from the longer text first, as transformers'
+    /// `longest_first` does.
+    ///
+    /// # Errors
+    /// When `max_length` leaves no room for a token of the text, or the tokenizer fails.
+    pub fn encode(
+        &self,
+        text: &str,
+        pair: Option<&str>,
+        max_length: usize,
+    ) -> Result<Encoding, DataError> {
+        let special_tokens = self
+            .post_processor
+            .as_ref()
+            .map_or(0, |processor| processor.added_tokens(pair.is_some()));
+        if max_length <= special_tokens {
+            return Err(DataError::MaxLengthTooShort {
+                max_length,
+                special_tokens,
+            });
+        }
+        self.encode_within(text, pair, max_length - special_tokens)
+            .map_err(|source| DataError::Tokenization {
+                text: text.chars().take(40).collect(),
+                source,
+            })
+    }
+
+    /// Encodes with at most `room` tokens beside the special ones.
+    fn encode_within(
+        &self,
+        text: &str,
+        pair: Option<&str>,
+        room: usize,
+    ) -> tokenizers::Result<Encoding> {
+        let first = self.tokenizer.encode_fast(text, false)?;
+        let second = pair
+            .map(|pair| self.tokenizer.encode_fast(pair, false))
+            .transpose()?;
+        let content = first.len() + second.as_ref().map_or(0, tokenizers::Encoding::len);
+        let truncation = TruncationParams {
+            max_length: room,
+            strategy: TruncationStrategy::LongestFirst,
+            direction: self.truncation_direction,
+            stride: 0,
+        };
+        let (first, second) = truncate_encodings(first, second, &truncation)?;
+        let whole = match (&self.post_processor, second) {
+            (Some(processor), second) => processor.process(first, second, true)?,
+            (None, None) => first,
+            (None, Some(mut second)) => {
+                second.set_type_ids(vec![1; second.len()]);
+                tokenizers::Encoding::merge([first, second], false)
+            }
+        };
+        Ok(Encoding {
+            ids: whole.get_ids().to_vec(),
+            type_ids: whole.get_type_ids().to_vec(),
+            truncated: content > room,
+        })
+    }
+
+    /// Tokens of every row, in their order.
+    ///
+    /// # Errors
+    /// As [`TextTokenizer::encode`], and when a row has no token at all.
+    pub fn encode_all(&self, rows: &[Row], max_length: usize) -> Result<Vec<Encoding>, DataError> {
+        rows.par_iter()
+            .map(|row| {
+                let encoding = self.encode(&row.text, row.text_pair.as_deref(), max_length)?;
+                if encoding.ids.is_empty() {
+                    return Err(DataError::NoTokens {
+                        place: row.place.clone(),
+                    });
+                }
+                Ok(encoding)
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+#[path = "tokenization_tests.rs"]
+mod tests;

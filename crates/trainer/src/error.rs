@@ -1,0 +1,111 @@
+//! Why a training, an evaluation or a prediction could not be done.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+use adapter::AdapterError;
+use eigenlorax::EigenloraxError;
+use models::ModelError;
+use moslora::ParameterError;
+
+use crate::data::DataError;
+use crate::metrics::MetricError;
+use crate::schedule::ScheduleError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum TrainerError {
+    #[error("{0}")]
+    Toml(#[source] toml::de::Error),
+    #[error("`{key}` must be {expected}, found {found}")]
+    Value {
+        key: &'static str,
+        expected: &'static str,
+        found: String,
+    },
+    #[error("`{key}` does not go with method `{method}`: {reason}")]
+    Method {
+        key: &'static str,
+        method: &'static str,
+        reason: &'static str,
+    },
+    #[error("device `{found}` is unknown; there are cpu, ndarray, wgpu, vulkan, cuda and auto")]
+    UnknownDevice { found: String },
+    #[error(
+        "this build has no `{device}` backend; build it with `cargo build --release --features {device}`"
+    )]
+    DeviceNotBuilt { device: &'static str },
+    #[error(
+        "no layer of the base model is named by adapter.target_modules ({targets}); it has layers such as `{example}`"
+    )]
+    NoTargets { targets: String, example: String },
+    #[error(
+        "the subspace has no module of this base model: it has `{found}`, the base model `{expected}`; was it extracted from adapters of another base model?"
+    )]
+    ForeignSubspace { found: String, expected: String },
+    #[error(
+        "the subspace was extracted from adapters of base model `{found}`, the training file names `{expected}`; set adapter.allow_base_mismatch = true if they are the same model"
+    )]
+    SubspaceBase { expected: String, found: String },
+    #[error(
+        "the tokenizer knows {tokenizer} tokens, the base model only {model}; do they belong together?"
+    )]
+    Vocabulary { tokenizer: usize, model: usize },
+    #[error("data.max_length is {found}, but the base model has only {limit} positions")]
+    TooLong { found: usize, limit: usize },
+    #[error("`{path}` exists already; --force replaces it, --resume continues it", path = .path.display())]
+    OutputExists { path: PathBuf },
+    #[error("`{path}` is no run of Eigenmix (it has no config.toml), so --force does not replace it", path = .path.display())]
+    NotARun { path: PathBuf },
+    #[error("`{path}` has no checkpoint to resume from", path = .path.display())]
+    NothingToResume { path: PathBuf },
+    #[error("`{path}` was started with another configuration ({key}); resume it with the same, or start anew with --force", path = .path.display())]
+    ResumedConfig { path: PathBuf, key: String },
+    #[error("the checkpoint `{path}` is damaged: {problem}", path = .path.display())]
+    Checkpoint { path: PathBuf, problem: String },
+    #[error("the loss is {loss} at step {step}; the learning rate is probably too high")]
+    Diverged { step: usize, loss: f32 },
+    #[error(
+        "the adapter has no head, and neither has the base model a head with known labels; train one first"
+    )]
+    NoHead,
+    #[error("cannot {action} `{path}`", path = .path.display())]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
+    #[error(transparent)]
+    Eigenlorax(#[from] EigenloraxError),
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
+    Parameters(#[from] ParameterError),
+    #[error(transparent)]
+    Data(#[from] DataError),
+    #[error(transparent)]
+    Metric(#[from] MetricError),
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+}
+
+impl TrainerError {
+    pub(crate) fn value(key: &'static str, expected: &'static str, found: impl Display) -> Self {
+        Self::Value {
+            key,
+            expected,
+            found: found.to_string(),
+        }
+    }
+
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+}

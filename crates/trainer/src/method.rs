@@ -1,0 +1,561 @@
+//! The `[adapter]` table, and the update that each method starts a module with.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use adapter::{AdapterFile, LoraModule, Matrix, PeftConfig, Source, TargetModules};
+use eigenlorax::{
+    Coefficients, Components, EigenloraxError, ExtractOptions, LoadedAdapter, ModuleSubspace,
+    Subspace, extract,
+};
+use models::{Description, Family, LinearLayer};
+use moslora::{EigenloraxStart, MixerInit, Update};
+use serde::{Deserialize, Serialize};
+
+use crate::TrainerError;
+
+/// What is trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    Lora,
+    Moslora,
+    /// EigenLoRAx: coefficients on the recycled basis.
+    Eigenlorax,
+    /// A full mixer on the recycled basis.
+    Eigenmix,
+    /// Only the head.
+    Head,
+    /// Every weight.
+    Full,
+}
+
+impl Method {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lora => "lora",
+            Self::Moslora => "moslora",
+            Self::Eigenlorax => "eigenlorax",
+            Self::Eigenmix => "eigenmix",
+            Self::Head => "head",
+            Self::Full => "full",
+        }
+    }
+
+    /// Whether it trains on a subspace of other adapters.
+    pub fn has_basis(self) -> bool {
+        matches!(self, Self::Eigenlorax | Self::Eigenmix)
+    }
+
+    fn adapts(self) -> bool {
+        !matches!(self, Self::Head | Self::Full)
+    }
+}
+
+/// The `[adapter]` table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdapterConfig {
+    pub method: Method,
+    /// The rank of the factors, or of EigenLoRAx's coefficients. eigenmix has none of its own, but
+    /// takes the scaling of LoRA at this rank.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank: Option<usize>,
+    /// s = alpha / rank; twice the rank if it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alpha: Option<f32>,
+    /// The probability of dropping an input of the update while training.
+    #[serde(default)]
+    pub dropout: f64,
+    /// Which linear layers are adapted, as in PEFT: names or a regular expression, or
+    /// "all-linear". By default the modules of the subspace, or query and value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_modules: Option<Targets>,
+    /// MoSLoRA: how the mixer starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mixer: Option<MixerInit>,
+    /// The directory of an extracted subspace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subspace: Option<String>,
+    /// Instead of a subspace: the adapters to extract it from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adapters: Vec<String>,
+    /// How many components of the subspace are used; all by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub components: Option<usize>,
+    /// With `adapters`: how many random directions are added to the basis.
+    #[serde(default)]
+    pub augment: usize,
+    /// Where the coefficients start: "zero" (the default), "random" (EigenLoRAx, as its authors
+    /// do), "project:ADAPTER", or "merge": the average of the recycled adapters.
+    #[serde(default)]
+    pub init: Init,
+    /// Recycle adapters although they name another base model.
+    #[serde(default)]
+    pub allow_base_mismatch: bool,
+}
+
+/// `target_modules` of a training file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Targets {
+    Names(Vec<String>),
+    /// A regular expression over whole paths, or "all-linear".
+    Pattern(String),
+}
+
+/// Where the coefficients on a basis start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Init {
+    #[default]
+    Zero,
+    Random,
+    Project(String),
+    Merge,
+}
+
+impl TryFrom<String> for Init {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "zero" => Ok(Self::Zero),
+            "random" => Ok(Self::Random),
+            "merge" => Ok(Self::Merge),
+            other => match other.strip_prefix("project:") {
+                Some(adapter) if !adapter.is_empty() => Ok(Self::Project(adapter.to_owned())),
+                _ => Err(format!(
+                    "init `{other}` is unknown; there are zero, random, merge and project:ADAPTER"
+                )),
+            },
+        }
+    }
+}
+
+impl From<Init> for String {
+    fn from(init: Init) -> Self {
+        match init {
+            Init::Zero => "zero".into(),
+            Init::Random => "random".into(),
+            Init::Merge => "merge".into(),
+            Init::Project(adapter) => format!("project:{adapter}"),
+        }
+    }
+}
+
+impl AdapterConfig {
+    pub(crate) fn validate(&self) -> Result<(), TrainerError> {
+        let method = self.method.name();
+        let wrong = |key, reason| {
+            Err(TrainerError::Method {
+                key,
+                method,
+                reason,
+            })
+        };
+        if self.method.adapts() && self.rank.is_none_or(|rank| rank == 0) {
+            return wrong("adapter.rank", "it needs a rank of 1 or more");
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return Err(TrainerError::value(
+                "adapter.dropout",
+                "at least 0 and below 1",
+                self.dropout,
+            ));
+        }
+        if self.method.has_basis() {
+            match (&self.subspace, self.adapters.is_empty()) {
+                (None, true) => {
+                    return wrong(
+                        "adapter.subspace",
+                        "it needs a subspace, or adapters to extract one from",
+                    );
+                }
+                (Some(_), false) => {
+                    return wrong("adapter.adapters", "a subspace is given already");
+                }
+                _ => {}
+            }
+            if self.augment > 0 && self.subspace.is_some() {
+                return wrong(
+                    "adapter.augment",
+                    "augment the subspace when it is extracted",
+                );
+            }
+        } else if self.subspace.is_some() || !self.adapters.is_empty() {
+            return wrong(
+                "adapter.subspace",
+                "only eigenlorax and eigenmix train on a subspace",
+            );
+        } else if self.init != Init::Zero {
+            return wrong("adapter.init", "only eigenlorax and eigenmix have one");
+        }
+        if self.method == Method::Eigenmix && self.init == Init::Random {
+            return wrong(
+                "adapter.init",
+                "eigenmix starts from zero, project:ADAPTER or merge",
+            );
+        }
+        if self.mixer.is_some() && self.method != Method::Moslora {
+            return wrong("adapter.mixer", "only moslora has a mixer of its own");
+        }
+        if self.mixer == Some(MixerInit::TwoSubspaces)
+            && self.rank.is_some_and(|rank| rank % 2 == 1)
+        {
+            return wrong("adapter.mixer", "two-subspaces needs an even rank");
+        }
+        Ok(())
+    }
+
+    /// s of LoRA: alpha / rank.
+    fn scaling(&self) -> f32 {
+        self.alpha
+            .map_or(2.0, |alpha| alpha / self.rank.unwrap_or(1) as f32)
+    }
+}
+
+/// The updates that a method starts with, by module path of the base model.
+pub struct MethodStart {
+    pub updates: BTreeMap<String, Update>,
+    /// The adapters that were recycled.
+    pub sources: Vec<Source>,
+    /// What a user should know: fewer components than asked, modules left out.
+    pub notes: Vec<String>,
+}
+
+/// Prepares the updates of every adapted module.
+///
+/// # Errors
+/// If the targets name no layer, or the subspace or an adapter does not fit the base model.
+pub fn start(
+    config: &AdapterConfig,
+    base_model: &str,
+    family: Family,
+    description: &Description,
+    seed: u64,
+) -> Result<MethodStart, TrainerError> {
+    match config.method {
+        Method::Head | Method::Full => Ok(MethodStart {
+            updates: BTreeMap::new(),
+            sources: vec![],
+            notes: vec![],
+        }),
+        Method::Lora | Method::Moslora => {
+            let layers = targeted(config, family, description)?;
+            let updates = layers
+                .into_iter()
+                .map(|layer| (layer.path.clone(), factors(config, layer, seed)))
+                .collect();
+            Ok(MethodStart {
+                updates,
+                sources: vec![],
+                notes: vec![],
+            })
+        }
+        Method::Eigenlorax | Method::Eigenmix => on_basis(config, base_model, description, seed),
+    }
+}
+
+/// The layers that the configuration names, or the family's query and value projections.
+fn targeted<'d>(
+    config: &AdapterConfig,
+    family: Family,
+    description: &'d Description,
+) -> Result<Vec<&'d LinearLayer>, TrainerError> {
+    let targets = match &config.target_modules {
+        Some(Targets::Names(names)) => TargetModules::Names(names.clone()),
+        Some(Targets::Pattern(pattern)) if pattern == "all-linear" => TargetModules::AllLinear,
+        Some(Targets::Pattern(pattern)) => TargetModules::Regex(pattern.clone()),
+        None => TargetModules::Names(default_targets(family)),
+    };
+    let matcher = PeftConfig::lora("", 1, targets.clone(), &[], None, &BTreeMap::new())?;
+    let layers: Vec<_> = description
+        .layers
+        .iter()
+        .filter(|layer| matcher.targets(&layer.path, layer.head))
+        .collect();
+    if layers.is_empty() {
+        return Err(TrainerError::NoTargets {
+            targets: format!("{targets:?}"),
+            example: description
+                .layers
+                .first()
+                .map_or_else(String::new, |layer| layer.path.clone()),
+        });
+    }
+    Ok(layers)
+}
+
+/// Query and value: what PEFT adapts by default.
+fn default_targets(family: Family) -> Vec<String> {
+    let names = match family {
+        Family::Bert | Family::Roberta => ["query", "value"],
+        Family::DistilBert => ["q_lin", "v_lin"],
+    };
+    names.map(str::to_owned).to_vec()
+}
+
+fn factors(config: &AdapterConfig, layer: &LinearLayer, seed: u64) -> Update {
+    let (path, shape) = (&layer.path, [layer.d_out, layer.d_in]);
+    let (rank, scaling) = (config.rank.unwrap_or(1), config.scaling());
+    match config.method {
+        Method::Moslora => {
+            let init = config.mixer.unwrap_or_default();
+            moslora::moslora(path, seed, shape, rank, scaling, config.dropout, init)
+        }
+        _ => moslora::lora(path, seed, shape, rank, scaling, config.dropout),
+    }
+}
+
+fn on_basis(
+    config: &AdapterConfig,
+    base_model: &str,
+    description: &Description,
+    seed: u64,
+) -> Result<MethodStart, TrainerError> {
+    let mut notes = Vec::new();
+    let (subspace, sources) = subspace(config, seed, &mut notes)?;
+    if let Some(found) = &subspace.base_model
+        && found != base_model
+        && !config.allow_base_mismatch
+        && !same_directory(found, base_model)
+    {
+        // A directory may hold the very model that the adapters name by its Hub id; shapes decide.
+        if !Path::new(base_model).exists() {
+            return Err(TrainerError::SubspaceBase {
+                expected: base_model.to_owned(),
+                found: found.clone(),
+            });
+        }
+        notes.push(format!(
+            "the recycled adapters name the base model `{found}`, this training uses `{base_model}`"
+        ));
+    }
+    let start = match &config.init {
+        Init::Zero | Init::Random => Vec::new(),
+        Init::Project(name) => vec![read(name)?],
+        Init::Merge => match sources.is_empty() {
+            false => sources,
+            true => {
+                let names: Vec<_> = subspace
+                    .sources
+                    .iter()
+                    .map(|source| &source.location)
+                    .collect();
+                names
+                    .into_iter()
+                    .map(|name| read(name))
+                    .collect::<Result<_, _>>()?
+            }
+        },
+    };
+    let mut updates = BTreeMap::new();
+    for path in subspace.modules.keys() {
+        let Some(layer) = description.layer(path) else {
+            notes.push(format!(
+                "module `{path}` of the subspace is not in the base model"
+            ));
+            continue;
+        };
+        let module = subspace.module_for(path, [layer.d_out, layer.d_in])?;
+        let module = match config.components {
+            Some(count) => first_components(module, count),
+            None => module.clone(),
+        };
+        let started = average(&module, path, &start);
+        updates.insert(
+            layer.path.clone(),
+            basis_update(config, path, &module, started, seed)?,
+        );
+    }
+    if updates.is_empty() {
+        let first = |paths: Vec<&String>| {
+            paths
+                .first()
+                .map_or_else(String::new, |path| (*path).clone())
+        };
+        return Err(TrainerError::ForeignSubspace {
+            found: first(subspace.modules.keys().collect()),
+            expected: first(description.layers.iter().map(|layer| &layer.path).collect()),
+        });
+    }
+    Ok(MethodStart {
+        updates,
+        sources: subspace.sources,
+        notes,
+    })
+}
+
+/// The subspace of the configuration, and the adapters it was just extracted from, if it was.
+fn subspace(
+    config: &AdapterConfig,
+    seed: u64,
+    notes: &mut Vec<String>,
+) -> Result<(Subspace, Vec<LoadedAdapter>), TrainerError> {
+    if let Some(directory) = &config.subspace {
+        return Ok((Subspace::load(Path::new(directory))?, Vec::new()));
+    }
+    let adapters = config
+        .adapters
+        .iter()
+        .map(|name| read(name))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut options =
+        ExtractOptions::new(config.components.map_or(Components::All, Components::Count));
+    options.augment = config.augment;
+    options.seed = seed;
+    options.allow_base_mismatch = config.allow_base_mismatch;
+    let extraction = extract(&adapters, &options, &|_, _| {})?;
+    if let Some((path, report)) = extraction.report.short().next() {
+        notes.push(format!(
+            "the adapters span fewer than the {} components asked for, in module `{path}` only {} on the left and {} on the right",
+            config.components.unwrap_or(0),
+            report.left.available,
+            report.right.available
+        ));
+    }
+    Ok((extraction.subspace, adapters))
+}
+
+fn read(name: &str) -> Result<LoadedAdapter, TrainerError> {
+    let file = AdapterFile::open_argument(name)?;
+    file.require_clean()?;
+    Ok(LoadedAdapter::read(&file)?)
+}
+
+/// Whether two names of a base model are the same directory here.
+fn same_directory(left: &str, right: &str) -> bool {
+    match (
+        Path::new(left).canonicalize(),
+        Path::new(right).canonicalize(),
+    ) {
+        (Ok(left), Ok(right)) => left == right,
+        _ => false,
+    }
+}
+
+/// The first `count` columns of each side: the strongest, as they are ordered by variance.
+fn first_components(module: &ModuleSubspace, count: usize) -> ModuleSubspace {
+    let mut module = module.clone();
+    for basis in [&mut module.left, &mut module.right] {
+        let kept = basis.columns().min(count);
+        let vectors = &basis.vectors;
+        basis.vectors = Matrix::from_fn(vectors.rows(), kept, |row, col| vectors.get(row, col));
+        basis.variance.truncate(kept);
+    }
+    module
+}
+
+/// The mean of the adapters' mixers M_t = Uᵀ ΔW_t V over those that have the module: `[p, q]`.
+fn average(module: &ModuleSubspace, path: &str, adapters: &[LoadedAdapter]) -> Option<Matrix> {
+    let mixers: Vec<Matrix> = adapters
+        .iter()
+        .filter_map(|source| source.adapter.modules.get(path))
+        .map(|lora| module.mixer_of(lora))
+        .collect();
+    let first = mixers.first()?;
+    let count = mixers.len() as f32;
+    Some(Matrix::from_fn(first.rows(), first.cols(), |row, col| {
+        mixers.iter().map(|mixer| mixer.get(row, col)).sum::<f32>() / count
+    }))
+}
+
+fn basis_update(
+    config: &AdapterConfig,
+    path: &str,
+    module: &ModuleSubspace,
+    started: Option<Matrix>,
+    seed: u64,
+) -> Result<Update, TrainerError> {
+    let (left, right) = (module.left.vectors.clone(), module.right.vectors.clone());
+    let (rank, d_out) = (config.rank.unwrap_or(1), left.rows());
+    let (p, q) = (left.cols(), right.cols());
+    if config.method == Method::Eigenmix {
+        let scaling = moslora::eigenmix_scaling(config.scaling(), d_out, rank, p, q);
+        return Ok(moslora::eigenmix(
+            left,
+            right,
+            scaling,
+            config.dropout,
+            started,
+        ));
+    }
+    let scaling = match config.init {
+        // The authors' start has a size of its own, which a scaling would change.
+        Init::Random => config.scaling(),
+        _ => moslora::eigenlorax_scaling(config.scaling(), d_out, p),
+    };
+    let start = match (&config.init, started) {
+        (Init::Random, _) => EigenloraxStart::Random,
+        (_, None) => EigenloraxStart::Zero,
+        (_, Some(mixer)) => {
+            let folded: LoraModule = module.fold_mixer(&mixer);
+            let coefficients = Coefficients::of(module, &folded).map_err(|source| {
+                EigenloraxError::Decomposition {
+                    module: path.to_owned(),
+                    source,
+                }
+            })?;
+            EigenloraxStart::Coefficients {
+                left: coefficients.left.scaled(1.0 / scaling.sqrt()),
+                right: coefficients.right.scaled(1.0 / scaling.sqrt()),
+            }
+        }
+    };
+    Ok(moslora::eigenlorax(
+        path,
+        seed,
+        left,
+        right,
+        rank,
+        scaling,
+        config.dropout,
+        start,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> AdapterConfig {
+        toml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn every_init_reads_back_as_it_was_written() {
+        for text in ["zero", "random", "merge", "project:some/adapter"] {
+            let init = Init::try_from(text.to_owned()).unwrap();
+            assert_eq!(String::from(init), text);
+        }
+        assert!(Init::try_from("project:".to_owned()).is_err());
+    }
+
+    #[test]
+    fn options_that_a_method_does_not_have_are_refused_by_name() {
+        for (text, key) in [
+            ("method = \"lora\"", "adapter.rank"),
+            (
+                "method = \"lora\"\nrank = 2\nsubspace = \"s\"",
+                "adapter.subspace",
+            ),
+            ("method = \"eigenmix\"\nrank = 2", "adapter.subspace"),
+            (
+                "method = \"eigenmix\"\nrank = 2\nsubspace = \"s\"\ninit = \"random\"",
+                "adapter.init",
+            ),
+            (
+                "method = \"lora\"\nrank = 2\nmixer = \"kaiming\"",
+                "adapter.mixer",
+            ),
+            (
+                "method = \"moslora\"\nrank = 3\nmixer = \"two-subspaces\"",
+                "adapter.mixer",
+            ),
+        ] {
+            let error = config(text).validate().unwrap_err().to_string();
+            assert!(error.contains(key), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! AdamW over the trained parameters, with its state keyed by their names.
+
+use std::collections::BTreeMap;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Gradients, Tensor, TensorData};
+use moslora::{ParameterNames, ParameterValue, ParameterValues};
+
+use crate::TrainerError;
+use crate::config::TrainingConfig;
+
+/// The gradients of the trained parameters, flattened, by name.
+pub type NamedGradients = BTreeMap<String, Tensor<1>>;
+
+/// AdamW with decoupled weight decay (arXiv 1711.05101), as torch.optim.AdamW computes it:
+///
+/// ```text
+/// m ← β₁ m + (1 − β₁) g        v ← β₂ v + (1 − β₂) g²
+/// θ ← θ − η λ θ − η · (m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + ε)
+/// ```
+pub struct AdamW {
+    beta_1: f64,
+    beta_2: f64,
+    epsilon: f64,
+    weight_decay: f64,
+    /// t, the number of steps taken.
+    steps: i32,
+    moments: BTreeMap<String, Moments>,
+}
+
+struct Moments {
+    first: Tensor<1>,
+    second: Tensor<1>,
+}
+
+impl AdamW {
+    pub fn new(config: &TrainingConfig) -> Self {
+        Self {
+            beta_1: config.beta_1,
+            beta_2: config.beta_2,
+            epsilon: config.epsilon,
+            weight_decay: config.weight_decay,
+            steps: 0,
+            moments: BTreeMap::new(),
+        }
+    }
+
+    /// Takes a step; parameters without a gradient stay as they are.
+    ///
+    /// - rate: the learning rate of the parameter of that name
+    pub fn step<M: Module>(
+        &mut self,
+        module: M,
+        names: &ParameterNames,
+        gradients: NamedGradients,
+        rate: impl Fn(&str) -> f64,
+    ) -> M {
+        self.steps += 1;
+        module.map(&mut Step {
+            optimizer: self,
+            names,
+            gradients,
+            rate,
+        })
+    }
+
+    /// m as `NAME/first` and v as `NAME/second`, for a checkpoint.
+    pub fn state(&self) -> ParameterValues {
+        let value = |tensor: &Tensor<1>| {
+            let values: Vec<f32> = tensor
+                .to_data()
+                .convert::<f32>()
+                .try_into_vec()
+                .expect("converted to f32");
+            ParameterValue {
+                shape: vec![values.len()],
+                values,
+            }
+        };
+        self.moments
+            .iter()
+            .flat_map(|(name, moments)| {
+                [
+                    (format!("{name}/first"), value(&moments.first)),
+                    (format!("{name}/second"), value(&moments.second)),
+                ]
+            })
+            .collect()
+    }
+
+    /// Continues from a checkpoint's `state` after `steps` steps.
+    ///
+    /// - example: a tensor on the device that the parameters are on, without autodiff
+    ///
+    /// # Errors
+    /// If one of the two moments of a parameter is missing.
+    pub fn restore(
+        &mut self,
+        state: &ParameterValues,
+        steps: usize,
+        device: &burn::tensor::Device,
+    ) -> Result<(), TrainerError> {
+        let tensor = |value: &ParameterValue| {
+            let data = TensorData::new(value.values.clone(), [value.values.len()]);
+            Tensor::<1>::from_data(data, device)
+        };
+        self.steps = steps as i32;
+        self.moments.clear();
+        for (key, first) in state {
+            let Some(name) = key.strip_suffix("/first") else {
+                continue;
+            };
+            let second = state
+                .get(&format!("{name}/second"))
+                .ok_or_else(|| moslora::ParameterError::Missing(format!("{name}/second")))?;
+            let moments = Moments {
+                first: tensor(first),
+                second: tensor(second),
+            };
+            self.moments.insert(name.to_owned(), moments);
+        }
+        Ok(())
+    }
+}
+
+struct Step<'a, F> {
+    optimizer: &'a mut AdamW,
+    names: &'a ParameterNames,
+    gradients: NamedGradients,
+    rate: F,
+}
+
+impl<F: Fn(&str) -> f64> ModuleMapper for Step<'_, F> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(name) = self.names.get(param.id) else {
+            return param;
+        };
+        let Some(gradient) = self.gradients.remove(name) else {
+            return param;
+        };
+        let rate = (self.rate)(name);
+        let AdamW {
+            beta_1,
+            beta_2,
+            epsilon,
+            weight_decay,
+            steps,
+            ..
+        } = *self.optimizer;
+        let moments = match self.optimizer.moments.remove(name) {
+            Some(Moments { first, second }) => Moments {
+                first: first * beta_1 + gradient.clone() * (1.0 - beta_1),
+                second: second * beta_2 + gradient.square() * (1.0 - beta_2),
+            },
+            None => Moments {
+                first: gradient.clone() * (1.0 - beta_1),
+                second: gradient.square() * (1.0 - beta_2),
+            },
+        };
+        let first_scale = 1.0 / (1.0 - beta_1.powi(steps));
+        let second_scale = 1.0 / (1.0 - beta_2.powi(steps));
+        let direction = moments.first.clone() * first_scale
+            / ((moments.second.clone() * second_scale).sqrt() + epsilon);
+        self.optimizer.moments.insert(name.to_owned(), moments);
+        param.map(|tensor| {
+            let shape = tensor.dims();
+            let value = tensor.inner();
+            let moved = value * (1.0 - rate * weight_decay) - (direction * rate).reshape(shape);
+            Tensor::from_inner(moved).require_grad()
+        })
+    }
+}
+
+/// Takes the gradients of the named parameters out of a backward pass.
+pub fn named_gradients<M: Module>(
+    module: &M,
+    names: &ParameterNames,
+    gradients: &mut Gradients,
+) -> NamedGradients {
+    let mut collector = Collector {
+        names,
+        gradients,
+        found: BTreeMap::new(),
+    };
+    module.visit(&mut collector);
+    collector.found
+}
+
+struct Collector<'a> {
+    names: &'a ParameterNames,
+    gradients: &'a mut Gradients,
+    found: NamedGradients,
+}
+
+impl ModuleVisitor for Collector<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let Some(name) = self.names.get(param.id) else {
+            return;
+        };
+        if let Some(gradient) = param.val().grad_remove(self.gradients) {
+            let count = gradient.shape().num_elements();
+            self.found
+                .insert(name.to_owned(), gradient.reshape([count]));
+        }
+    }
+}
+
+/// The sum of two sets of gradients.
+pub fn accumulate(sum: &mut NamedGradients, gradients: NamedGradients) {
+    for (name, gradient) in gradients {
+        match sum.remove(&name) {
+            Some(earlier) => sum.insert(name, earlier + gradient),
+            None => sum.insert(name, gradient),
+        };
+    }
+}
+
+/// Scales the gradients by `factor`, and down to the norm `limit` if theirs is larger (0: never).
+/// Returns the norm before.
+pub fn clip(gradients: &mut NamedGradients, factor: f64, limit: f64) -> f64 {
+    let squares: Vec<Tensor<1>> = gradients
+        .values()
+        .map(|gradient| gradient.clone().square().sum())
+        .collect();
+    if squares.is_empty() {
+        return 0.0;
+    }
+    let norm = f64::from(Tensor::cat(squares, 0).sum().into_scalar::<f32>()).sqrt() * factor;
+    let scale = match limit > 0.0 && norm > limit {
+        true => factor * limit / norm,
+        false => factor,
+    };
+    if scale != 1.0 {
+        for gradient in gradients.values_mut() {
+            *gradient = gradient.clone() * scale;
+        }
+    }
+    norm
+}

@@ -1,0 +1,189 @@
+//! What a finished training leaves behind: a plain PEFT adapter and its coefficients, or a model.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use adapter::{
+    Adapter, HeadTensor, Labels, PeftConfig, Provenance, SaveOptions, Source, TargetModules,
+    write_directory, write_file,
+};
+use models::Description;
+use moslora::{ParameterValues, Update};
+use serde_json::{Value, json};
+
+use crate::checkpoint::write_values;
+use crate::config::TrainConfig;
+use crate::data::Targets;
+use crate::{BaseModel, TrainerError};
+
+/// A trained adapter's ingredients.
+pub(crate) struct Trained<'a> {
+    pub config: &'a TrainConfig,
+    pub base: &'a BaseModel,
+    pub description: &'a Description,
+    pub updates: &'a BTreeMap<String, Update>,
+    pub sources: &'a [Source],
+    pub targets: &'a Targets,
+    /// The trained values by name.
+    pub values: &'a ParameterValues,
+}
+
+impl Trained<'_> {
+    /// Writes `adapter/`, and `coefficients.safetensors` where the method has a basis, below `run`.
+    /// Returns the bytes that have to be kept for this task: the coefficients, or the adapter.
+    ///
+    /// # Errors
+    /// If something cannot be written.
+    pub fn save(&self, run: &Path) -> Result<u64, TrainerError> {
+        let adapter = self.adapter()?;
+        let path = run.join("adapter");
+        let provenance = Provenance {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            method: format!("train/{}", self.config.adapter.method.name()),
+            sources: self.sources.to_vec(),
+            options: json!(self.config.adapter),
+        };
+        adapter.save(
+            &path,
+            &SaveOptions {
+                force: true,
+                provenance: Some(provenance),
+            },
+        )?;
+        let kept = match self.config.adapter.method.has_basis() {
+            true => {
+                let path = run.join("coefficients.safetensors");
+                write_values(&path, self.values)?;
+                path
+            }
+            false => path.join("adapter_model.safetensors"),
+        };
+        Ok(std::fs::metadata(&kept)
+            .map_err(TrainerError::io("read", &kept))?
+            .len())
+    }
+
+    fn adapter(&self) -> Result<Adapter, TrainerError> {
+        let mut modules = BTreeMap::new();
+        for (path, update) in self.updates {
+            let update = update.clone().with_values(path, self.values)?;
+            modules.insert(path.clone(), update.fold());
+        }
+        let heads: BTreeMap<String, HeadTensor> = self
+            .values
+            .iter()
+            // Factors of updates are named MODULE/FACTOR, tensors of the head as in the model.
+            .filter(|(name, _)| !name.contains('/'))
+            .map(|(name, value)| {
+                let head = HeadTensor {
+                    shape: value.shape.clone(),
+                    values: value.values.clone(),
+                };
+                (name.clone(), head)
+            })
+            .collect();
+        let ranks: BTreeMap<String, usize> = modules
+            .iter()
+            .map(|(path, module)| (path.clone(), module.rank()))
+            .collect();
+        let rank = ranks.values().copied().max().unwrap_or(1);
+        let config = PeftConfig::lora(
+            &self.base.name,
+            rank,
+            TargetModules::Names(target_names(&modules, self.description)),
+            &saved_modules(&heads, self.description),
+            Some("SEQ_CLS"),
+            &ranks,
+        )?;
+        Ok(Adapter {
+            config,
+            modules,
+            heads,
+            biases: BTreeMap::new(),
+            labels: labels(self.targets),
+        })
+    }
+
+    /// Writes `model/`, a checkpoint of the whole model, below `run`; returns its size in bytes.
+    ///
+    /// # Errors
+    /// If something cannot be written.
+    pub fn save_model(&self, run: &Path) -> Result<u64, TrainerError> {
+        let path = run.join("model");
+        write_directory(&path, true, |temporary| {
+            write_values(&temporary.join("model.safetensors"), self.values)?;
+            let mut config = self.base.checkpoint.config().clone();
+            if let (Value::Object(config), Some(labels)) = (&mut config, labels(self.targets)) {
+                let names = labels.0.iter().enumerate();
+                let by_index: serde_json::Map<String, Value> = names
+                    .clone()
+                    .map(|(index, name)| (index.to_string(), json!(name)))
+                    .collect();
+                let by_name: serde_json::Map<String, Value> = names
+                    .map(|(index, name)| (name.clone(), json!(index)))
+                    .collect();
+                config.insert("id2label".into(), Value::Object(by_index));
+                config.insert("label2id".into(), Value::Object(by_name));
+            }
+            let text = format!("{config:#}\n");
+            write_file(&temporary.join("config.json"), text.as_bytes())?;
+            for name in [
+                "tokenizer.json",
+                "tokenizer_config.json",
+                "special_tokens_map.json",
+                "vocab.txt",
+            ] {
+                let from = self.base.directory().join(name);
+                if from.is_file() {
+                    std::fs::copy(&from, temporary.join(name))
+                        .map_err(TrainerError::io("copy", &from))?;
+                }
+            }
+            Ok::<_, TrainerError>(())
+        })?;
+        let weights = path.join("model.safetensors");
+        Ok(std::fs::metadata(&weights)
+            .map_err(TrainerError::io("read", &weights))?
+            .len())
+    }
+}
+
+fn labels(targets: &Targets) -> Option<Labels> {
+    match targets {
+        Targets::Classes(map) => Some(Labels(map.names().to_vec())),
+        Targets::Regression => None,
+    }
+}
+
+/// The short names that select exactly the adapted modules (`query`, `value`), or else their paths.
+fn target_names(
+    modules: &BTreeMap<String, adapter::LoraModule>,
+    description: &Description,
+) -> Vec<String> {
+    let last = |path: &str| path.rsplit('.').next().unwrap_or(path).to_owned();
+    let short: BTreeSet<String> = modules.keys().map(|path| last(path)).collect();
+    let selected = description
+        .layers
+        .iter()
+        .filter(|layer| short.contains(&last(&layer.path)));
+    match selected.count() == modules.len() {
+        true => short.into_iter().collect(),
+        false => modules.keys().cloned().collect(),
+    }
+}
+
+/// `modules_to_save`: the family's head modules, and whatever else was trained whole.
+fn saved_modules(heads: &BTreeMap<String, HeadTensor>, description: &Description) -> Vec<String> {
+    let mut modules = BTreeSet::new();
+    for name in heads.keys() {
+        let path = name
+            .rsplit_once('.')
+            .map_or(name.as_str(), |(path, _)| path);
+        let known = description
+            .head_modules
+            .iter()
+            .find(|head| path == **head || path.starts_with(&format!("{head}.")));
+        modules.insert(known.map_or_else(|| path.to_owned(), |head| (*head).to_owned()));
+    }
+    modules.into_iter().collect()
+}
