@@ -52,6 +52,11 @@ impl PeftConfig {
     /// If it cannot be read, is not a JSON object, is not a LoRA configuration, asks for something
     /// that is not supported, or has a field of the wrong form or a bad regular expression.
     pub fn read(path: &Path) -> Result<Self, AdapterError> {
+        Self::from_map(Self::read_raw(path)?, path)
+    }
+
+    /// The JSON object in `adapter_config.json`, whatever it configures.
+    pub(crate) fn read_raw(path: &Path) -> Result<Map<String, Value>, AdapterError> {
         let text = std::fs::read(path).map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => AdapterError::NotFound(path.to_owned()),
             _ => AdapterError::io("read", path)(source),
@@ -59,11 +64,10 @@ impl PeftConfig {
         if text.starts_with(b"version https://git-lfs") {
             return Err(AdapterError::LfsPointer(path.to_owned()));
         }
-        let raw = serde_json::from_slice(&text).map_err(|source| AdapterError::Json {
+        serde_json::from_slice(&text).map_err(|source| AdapterError::Json {
             path: path.to_owned(),
             source,
-        })?;
-        Self::from_map(raw, path)
+        })
     }
 
     /// The configuration in `raw`; `path` is where it came from, for errors.

@@ -103,7 +103,7 @@ pub enum AdapterError {
     },
 
     #[error(
-        "`{path}` is a {found} adapter; supported is peft_type LORA (with rsLoRA, DoRA, rank and alpha patterns, and the mixer of MoSLoRA)"
+        "`{path}` is a {found} adapter; supported are peft_type LORA (with rsLoRA, DoRA, rank and alpha patterns, and the mixer of MoSLoRA) and VERA"
     )]
     UnsupportedMethod { path: PathBuf, found: String },
 

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use crate::index::{FileIndex, ModuleEntry};
 use crate::key::Part;
+use crate::vera::{self, VeraProjections};
 use crate::{
     Adapter, AdapterError, HeadTensor, Labels, LoraModule, Matrix, PeftConfig, Source, TensorFile,
     locate_adapter,
@@ -24,6 +25,8 @@ pub struct AdapterFile {
     config: PeftConfig,
     tensors: TensorFile,
     index: FileIndex,
+    /// Of a VeRA adapter, where its factors come from.
+    vera: Option<VeraProjections>,
     report: FileReport,
     labels: Option<Labels>,
     sha256: OnceLock<String>,
@@ -90,9 +93,17 @@ impl AdapterFile {
             let found = list(&directory)?;
             return Err(AdapterError::NoConfig { directory, found });
         }
-        let config = PeftConfig::read(&config_path)?;
+        let raw = PeftConfig::read_raw(&config_path)?;
         let tensors = TensorFile::open(&weights)?;
-        let mut index = FileIndex::build(&tensors, &config)?;
+        let (config, mut index, vera) = if vera::is_vera(&raw) {
+            let config = vera::lora_config(raw, &config_path)?;
+            let (index, projections) = VeraProjections::index(&tensors, &config)?;
+            (config, index, Some(projections))
+        } else {
+            let config = PeftConfig::from_map(raw, &config_path)?;
+            let index = FileIndex::build(&tensors, &config)?;
+            (config, index, None)
+        };
         let labels_path = directory.join(Labels::FILE_NAME);
         let labels = labels_path
             .exists()
@@ -117,6 +128,7 @@ impl AdapterFile {
             config,
             tensors,
             index,
+            vera,
             report,
             labels,
             sha256: OnceLock::new(),
@@ -187,6 +199,9 @@ impl AdapterFile {
     /// finite.
     pub fn module(&self, module: &str) -> Result<LoraModule, AdapterError> {
         let entry = self.entry(module)?;
+        if let Some(vera) = &self.vera {
+            return vera.module(&self.tensors, module, entry);
+        }
         let &ModuleEntry {
             rank, d_in, d_out, ..
         } = entry;

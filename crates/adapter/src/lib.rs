@@ -43,6 +43,7 @@ mod support;
 mod target;
 mod tensor_file;
 mod tensor_output;
+mod vera;
 
 pub use adapter::{Adapter, HeadTensor, SaveOptions};
 pub use config::{BiasKind, PeftConfig};

@@ -24,8 +24,6 @@ pub enum Method {
     Eigenlorax,
     /// A full mixer on the recycled basis.
     Eigenmix,
-    /// Only the head.
-    Head,
     /// Every weight.
     Full,
 }
@@ -37,7 +35,6 @@ impl Method {
             Self::Moslora => "moslora",
             Self::Eigenlorax => "eigenlorax",
             Self::Eigenmix => "eigenmix",
-            Self::Head => "head",
             Self::Full => "full",
         }
     }
@@ -48,7 +45,7 @@ impl Method {
     }
 
     fn adapts(self) -> bool {
-        !matches!(self, Self::Head | Self::Full)
+        self != Self::Full
     }
 }
 
@@ -236,7 +233,7 @@ pub fn start(
     seed: u64,
 ) -> Result<MethodStart, TrainerError> {
     match config.method {
-        Method::Head | Method::Full => Ok(MethodStart {
+        Method::Full => Ok(MethodStart {
             updates: BTreeMap::new(),
             sources: vec![],
             notes: vec![],

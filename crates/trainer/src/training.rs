@@ -56,8 +56,8 @@ pub struct Plan {
     pub resumed_steps: usize,
 }
 
-/// How a training ended.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+/// How a training ended; a finished one leaves it in `outcome.json`.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Outcome {
     pub output: PathBuf,
     /// Whether it was stopped before its end; its checkpoint lets it go on.
@@ -74,6 +74,23 @@ pub struct Outcome {
     pub validation: Option<BTreeMap<String, f64>>,
     pub test: Option<BTreeMap<String, f64>>,
 }
+
+impl Outcome {
+    /// The outcome of the run in `directory`, if it is finished.
+    pub fn read(directory: &Path) -> Option<Self> {
+        let text = std::fs::read_to_string(directory.join(OUTCOME)).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    fn write(&self) -> Result<(), TrainerError> {
+        let path = self.output.join(OUTCOME);
+        let text = serde_json::to_vec_pretty(self)
+            .map_err(|error| TrainerError::io("write", &path)(error.into()))?;
+        Ok(write_file(&path, &text)?)
+    }
+}
+
+const OUTCOME: &str = "outcome.json";
 
 /// How a training is run, apart from what its file says.
 pub struct RunOptions<'a> {
@@ -261,17 +278,27 @@ impl Training {
             Method::Full => trained.save_model(&output)?,
             _ => trained.save(&output)?,
         };
+        outcome.write()?;
         Ok(outcome)
+    }
+
+    /// Whether the run in `directory` was started with this configuration.
+    ///
+    /// # Errors
+    /// If its `config.toml` cannot be read.
+    pub fn is_same(config: &TrainConfig, directory: &Path) -> Result<bool, TrainerError> {
+        let path = directory.join(CONFIG);
+        if !path.is_file() {
+            return Ok(false);
+        }
+        let earlier = std::fs::read_to_string(&path).map_err(TrainerError::io("read", &path))?;
+        Ok(earlier == resolved(config)?)
     }
 
     /// Makes the run's directory, or checks that it is the run that is to be continued.
     fn open_output(&self, output: &Path, options: &RunOptions) -> Result<(), TrainerError> {
-        let config_path = output.join("config.toml");
-        let text = toml::to_string(&self.config).map_err(|error| TrainerError::Io {
-            action: "write",
-            path: config_path.clone(),
-            source: std::io::Error::other(error),
-        })?;
+        let config_path = output.join(CONFIG);
+        let text = resolved(&self.config)?;
         if options.resume {
             let path = output.to_owned();
             if !config_path.is_file() {
@@ -352,6 +379,14 @@ impl Training {
             resumed_steps: state.progress.step,
         }
     }
+}
+
+const CONFIG: &str = "config.toml";
+
+/// The configuration with every default filled in, as it is kept in the run.
+fn resolved(config: &TrainConfig) -> Result<String, TrainerError> {
+    toml::to_string(config)
+        .map_err(|error| TrainerError::io("write", Path::new(CONFIG))(std::io::Error::other(error)))
 }
 
 /// The first line in which two resolved configurations differ.

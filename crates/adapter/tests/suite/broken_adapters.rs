@@ -117,9 +117,9 @@ fn a_configuration_that_is_no_json_names_the_file() {
 #[test]
 fn another_method_is_named_beside_what_is_supported() {
     let fixture = good();
-    fixture.config(json!({"peft_type": "VERA"}));
+    fixture.config(json!({"peft_type": "LOHA"}));
     let text = open_error(&fixture).to_string();
-    assert!(text.contains("VERA") && text.contains("LORA"), "{text}");
+    assert!(text.contains("LOHA") && text.contains("LORA"), "{text}");
 }
 
 #[test]

@@ -8,3 +8,4 @@ mod fixture;
 mod hub;
 mod saving;
 mod shared_adapters;
+mod vera;

@@ -1,0 +1,181 @@
+//! An ADAPTER argument: a directory, a run's directory, or a Hub id.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use adapter::{AdapterError, AdapterFile, Location, PeftConfig, locate_adapter};
+use rayon::prelude::*;
+
+use crate::console::Console;
+use crate::failure::BadInput;
+
+/// An opened adapter and where it lies.
+#[derive(Debug)]
+pub(crate) struct OpenedAdapter {
+    pub(crate) file: AdapterFile,
+    /// Its directory (or its .safetensors file), in the Hub's cache if it came from there.
+    pub(crate) path: PathBuf,
+}
+
+impl OpenedAdapter {
+    /// Opens the adapter that `argument` means, downloading it if need be.
+    ///
+    /// # Errors
+    /// If there is none, or it is damaged.
+    pub(crate) fn open(argument: &str) -> anyhow::Result<Self> {
+        let path = locate(argument)?;
+        let file = AdapterFile::open(&path)?.with_location(argument);
+        Ok(Self { file, path })
+    }
+
+    /// Opens all of `arguments`, in their order, and refuses those of which a part would be left
+    /// out; with `allow_partial` that is only told.
+    ///
+    /// # Errors
+    /// As [`OpenedAdapter::open`], for the first argument that fails.
+    pub(crate) fn open_all(
+        arguments: &[String],
+        allow_partial: bool,
+        console: &Console,
+    ) -> anyhow::Result<Vec<Self>> {
+        let opened: Vec<anyhow::Result<Self>> = arguments
+            .par_iter()
+            .map(|argument| Self::open(argument))
+            .collect();
+        let opened: Vec<Self> = opened.into_iter().collect::<anyhow::Result<_>>()?;
+        for adapter in &opened {
+            adapter.require_whole(allow_partial, console)?;
+        }
+        Ok(opened)
+    }
+
+    /// Refuses an adapter of which a part would be left out; with `allow_partial` that is only told.
+    ///
+    /// # Errors
+    /// If there is such a part.
+    pub(crate) fn require_whole(
+        &self,
+        allow_partial: bool,
+        console: &Console,
+    ) -> anyhow::Result<()> {
+        match self.file.require_clean() {
+            Ok(()) => Ok(()),
+            Err(error) if allow_partial => {
+                console.warn(error);
+                Ok(())
+            }
+            Err(error) => {
+                let problem = format!("{error}; --allow-partial goes on without them");
+                Err(BadInput(problem).into())
+            }
+        }
+    }
+
+    /// The bytes of its tensors on disk.
+    pub(crate) fn bytes(&self) -> u64 {
+        let size = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+        if self.path.is_file() {
+            return size(&self.path);
+        }
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        entries
+            .map(|entry| entry.path())
+            .filter(|path| {
+                path.extension()
+                    .is_some_and(|extension| extension == "safetensors")
+            })
+            .map(|path| size(&path))
+            .sum()
+    }
+
+    /// The last `components` parts of where it came from, without the revision of a Hub id.
+    fn name(&self, components: usize) -> String {
+        let location = self.file.location();
+        let location = match location.split_once('@') {
+            Some((id, _)) if !Path::new(location).exists() => id,
+            _ => location,
+        };
+        let location = location.strip_suffix(".safetensors").unwrap_or(location);
+        let parts: Vec<&str> = location
+            .split('/')
+            .filter(|part| !["", ".", ".."].contains(part))
+            .collect();
+        if parts.is_empty() {
+            // The directory we are in.
+            return "adapter".to_owned();
+        }
+        parts[parts.len().saturating_sub(components)..].join("-")
+    }
+}
+
+/// Short names for tables and for directories: the last part of where each adapter came from, or as
+/// many parts as it takes to tell them apart.
+///
+/// # Errors
+/// If two are of the same place.
+pub(crate) fn distinct_names(adapters: &[OpenedAdapter]) -> Result<Vec<String>, BadInput> {
+    let parts = |adapter: &OpenedAdapter| adapter.file.location().split('/').count();
+    let longest = adapters.iter().map(parts).max().unwrap_or(0);
+    for components in 1..=longest {
+        let names: Vec<String> = adapters
+            .iter()
+            .map(|adapter| adapter.name(components))
+            .collect();
+        let distinct: BTreeSet<&String> = names.iter().collect();
+        if distinct.len() == names.len() {
+            return Ok(names);
+        }
+    }
+    let mut seen = BTreeSet::new();
+    let twice = adapters
+        .iter()
+        .find(|adapter| !seen.insert(adapter.name(longest)))
+        .map_or("", |adapter| adapter.file.location());
+    Err(BadInput(format!("adapter `{twice}` is given twice")))
+}
+
+/// The path of the adapter that `argument` means: of a run, the one it trained.
+pub(crate) fn locate(argument: &str) -> Result<PathBuf, AdapterError> {
+    let path = match Location::parse(argument) {
+        Ok(Location::Path(path)) => path,
+        Ok(Location::Hub(_)) if is_misspelt_path(argument) => {
+            return Err(AdapterError::NotFound(argument.into()));
+        }
+        _ => locate_adapter(argument)?,
+    };
+    let trained = path.join("adapter");
+    let is_run =
+        !path.join(PeftConfig::FILE_NAME).exists() && trained.join(PeftConfig::FILE_NAME).exists();
+    Ok(if is_run { trained } else { path })
+}
+
+/// Whether an argument that is no path here was meant as one: adapters on the Hub have an owner, and
+/// an owner is seldom the name of a directory here. With a revision it is an id for certain.
+fn is_misspelt_path(argument: &str) -> bool {
+    if argument.contains('@') {
+        return false;
+    }
+    match argument.split_once('/') {
+        None => true,
+        Some((parent, _)) => Path::new(parent).is_dir(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_without_an_owner_is_a_path_that_is_not_there() {
+        let error = locate("no-such-adapter").expect_err("an error");
+        assert!(matches!(error, AdapterError::NotFound(_)), "{error}");
+    }
+
+    #[test]
+    fn a_name_in_a_directory_that_is_here_is_a_path_that_is_not_there() {
+        // Tests run in the directory of the crate.
+        let error = locate("src/no-such-adapter").expect_err("an error");
+        assert!(matches!(error, AdapterError::NotFound(_)), "{error}");
+    }
+}

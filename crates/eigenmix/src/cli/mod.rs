@@ -1,0 +1,118 @@
+//! What can be typed: every command, argument and flag, with its help.
+
+mod recycling;
+mod training;
+
+use std::num::NonZeroUsize;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+use trainer::DeviceChoice;
+
+pub(crate) use recycling::{ExportArguments, ExtractArguments, InspectArguments, ProjectArguments};
+pub(crate) use training::{
+    EvaluateArguments, ForwardArguments, PredictArguments, RunArguments, TrainArguments,
+};
+
+const OVERVIEW: &str = "\
+An ADAPTER is a directory as PEFT writes it, a run of `eigenmix train`, or a Hub id
+(org/name, or org/name@revision). A MODEL is a directory or a Hub id.
+
+From published adapters to a new one:
+  eigenmix extract adapters/* --out subspaces/clinc --components 16
+  eigenmix train configs/travel.toml --set adapter.subspace=subspaces/clinc
+  eigenmix evaluate --base MODEL --adapter runs/travel --data datasets/travel
+  eigenmix export runs/travel --out travel-lora
+
+Exit status: 0 success, 2 wrong usage or bad input, 1 anything else.";
+
+/// Recycles LoRA adapters: extracts the subspace they share, trains in it, merges them.
+#[derive(Debug, Parser)]
+#[command(name = "eigenmix", version, after_help = OVERVIEW, max_term_width = 100)]
+#[command(arg_required_else_help = true, subcommand_required = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command understands.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Common options")]
+pub(crate) struct Common {
+    /// Where models run: `cpu` is our own kernels, `auto` the first GPU found; needs a build with
+    /// that backend.
+    #[arg(long, global = true, default_value = "cpu", value_parser = device_parser())]
+    pub(crate) device: DeviceChoice,
+
+    /// How many CPU threads to use [default: all].
+    #[arg(long, global = true, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
+
+    /// No progress and no notes on standard error; warnings and errors remain.
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+
+    /// More notes on standard error, and tables by module.
+    #[arg(long, short, global = true, conflicts_with = "quiet")]
+    pub(crate) verbose: bool,
+
+    /// Print exactly one JSON object on standard output.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+fn device_parser() -> impl TypedValueParser<Value = DeviceChoice> {
+    let choices = DeviceChoice::ALL.iter().chain([&DeviceChoice::Auto]);
+    PossibleValuesParser::new(choices.map(|choice| choice.name()))
+        .try_map(|name| name.parse::<DeviceChoice>())
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Extract(ExtractArguments),
+    Project(ProjectArguments),
+    Train(TrainArguments),
+    Evaluate(EvaluateArguments),
+    Predict(PredictArguments),
+    Forward(ForwardArguments),
+    Export(ExportArguments),
+    Inspect(InspectArguments),
+    Run(RunArguments),
+    /// List the devices that this build can run models on.
+    #[command(after_help = "Example:\n  eigenmix devices --json")]
+    Devices,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_a_summary_and_an_example() {
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            assert!(command.get_about().is_some(), "{name}");
+            let example = command.get_after_help().map(ToString::to_string);
+            let invocation = format!("eigenmix {name}");
+            assert!(
+                example.is_some_and(|text| text.contains(&invocation)),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn common_flags_may_follow_the_command() {
+        let cli = Cli::parse_from(["eigenmix", "inspect", "x", "--json", "--threads", "3"]);
+        assert!(cli.common.json);
+        assert_eq!(cli.common.threads.map(NonZeroUsize::get), Some(3));
+    }
+}

@@ -1,0 +1,158 @@
+//! `eigenmix export`: a run or an adapter as plain LoRA, or merged into its base model.
+
+use std::fmt;
+
+use adapter::{Adapter, Provenance, SaveOptions};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::adapter_argument::OpenedAdapter;
+use crate::cli::ExportArguments;
+use crate::console::Console;
+use crate::destination::Destination;
+use crate::merge_into_base::{BaseCheckpoint, MergeReport, merge_into_base};
+use crate::truncation::{Truncation, truncate};
+
+pub(crate) fn run(arguments: &ExportArguments, console: &Console) -> anyhow::Result<()> {
+    let destination = Destination::new(&arguments.out, arguments.force)?;
+    let source = OpenedAdapter::open(&arguments.source)?;
+    source.require_whole(arguments.allow_partial, console)?;
+    destination.keep_apart_from(&source.path)?;
+
+    let adapter = source.file.load()?;
+    let (adapter, truncation) = match arguments.rank {
+        None => (adapter, None),
+        Some(rank) => {
+            let (adapter, truncation) = truncate(&adapter, rank.get())?;
+            (adapter, Some(truncation))
+        }
+    };
+    let provenance = provenance(arguments, &source, truncation.as_ref());
+    let merged = match &arguments.merge_into_base {
+        None => {
+            let options = SaveOptions {
+                force: destination.force(),
+                provenance: Some(provenance),
+            };
+            adapter.save(destination.path(), &options)?;
+            None
+        }
+        Some(directory) => {
+            destination.keep_apart_from(directory)?;
+            let base = BaseCheckpoint::open(directory)?;
+            Some(merge_into_base(&adapter, &base, &provenance, &destination)?)
+        }
+    };
+    console.result(&ExportResult::new(arguments, &adapter, truncation, merged))
+}
+
+fn provenance(
+    arguments: &ExportArguments,
+    source: &OpenedAdapter,
+    truncation: Option<&Truncation>,
+) -> Provenance {
+    let base = arguments.merge_into_base.as_ref();
+    Provenance {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        method: "export".to_owned(),
+        sources: vec![source.file.source()],
+        options: json!({
+            "rank": arguments.rank,
+            "energy_kept": truncation.map(|truncation| truncation.energy_kept),
+            "merge_into_base": base.map(|base| base.display().to_string()),
+        }),
+    }
+}
+
+#[derive(Serialize)]
+struct ExportResult {
+    out: String,
+    source: String,
+    modules: usize,
+    /// The smallest and the largest.
+    ranks: [usize; 2],
+    heads: Vec<String>,
+    truncation: Option<Truncation>,
+    merged: Option<MergeReport>,
+}
+
+impl ExportResult {
+    fn new(
+        arguments: &ExportArguments,
+        adapter: &Adapter,
+        truncation: Option<Truncation>,
+        merged: Option<MergeReport>,
+    ) -> Self {
+        let ranks = adapter.modules.values().map(|module| module.rank());
+        Self {
+            out: arguments.out.display().to_string(),
+            source: arguments.source.clone(),
+            modules: adapter.modules.len(),
+            ranks: [ranks.clone().min().unwrap_or(0), ranks.max().unwrap_or(0)],
+            heads: adapter.heads.keys().cloned().collect(),
+            truncation,
+            merged,
+        }
+    }
+}
+
+impl fmt::Display for ExportResult {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(truncation) = &self.truncation {
+            writeln!(
+                formatter,
+                "truncated to rank {}: {:.4} % of ‖ΔW‖² kept",
+                truncation.rank,
+                100.0 * truncation.energy_kept
+            )?;
+        }
+        match &self.merged {
+            None => self.describe_adapter(formatter),
+            Some(merged) => self.describe_checkpoint(merged, formatter),
+        }
+    }
+}
+
+impl ExportResult {
+    fn describe_adapter(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [low, high] = self.ranks;
+        let rank = if low == high {
+            format!("rank {low}")
+        } else {
+            format!("ranks {low} to {high}")
+        };
+        write!(
+            formatter,
+            "`{}`: plain LoRA, {} modules, {rank}",
+            self.out, self.modules
+        )?;
+        if !self.heads.is_empty() {
+            write!(formatter, ", with {}", self.heads.join(", "))?;
+        }
+        Ok(())
+    }
+
+    fn describe_checkpoint(
+        &self,
+        merged: &MergeReport,
+        formatter: &mut fmt::Formatter<'_>,
+    ) -> fmt::Result {
+        write!(
+            formatter,
+            "`{}`: `{}` with {} weights merged and {} tensors as they were",
+            self.out, merged.base, merged.merged, merged.copied
+        )?;
+        for (action, names) in [("replaced", &merged.replaced), ("added", &merged.added)] {
+            if !names.is_empty() {
+                write!(formatter, "\n  {action}: {}", names.join(", "))?;
+            }
+        }
+        if let Some(prefix) = &merged.prefix {
+            write!(
+                formatter,
+                "\n  the base model's tensors are now named `{prefix}.…`, as the heads need it"
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,46 @@
+//! One file a command.
+
+mod devices;
+mod evaluate;
+mod export;
+mod extract;
+mod forward;
+mod inspect;
+mod predict;
+mod project;
+mod run;
+pub(crate) mod train;
+
+use crate::cli::{Cli, Command, Common};
+use crate::console::Console;
+
+/// Does what was typed.
+///
+/// # Errors
+/// Whatever the command fails with; [`crate::failure`] knows which status that is.
+pub(crate) fn run(cli: Cli, console: &Console) -> anyhow::Result<()> {
+    let Cli { common, command } = cli;
+    set_threads(&common)?;
+    let device = common.device;
+    match command {
+        Command::Extract(arguments) => extract::run(&arguments, console),
+        Command::Project(arguments) => project::run(&arguments, console),
+        Command::Train(arguments) => train::run(&arguments, device, console),
+        Command::Evaluate(arguments) => evaluate::run(&arguments, device, console),
+        Command::Predict(arguments) => predict::run(&arguments, device, console),
+        Command::Forward(arguments) => forward::run(&arguments, device, console),
+        Command::Export(arguments) => export::run(&arguments, console),
+        Command::Inspect(arguments) => inspect::run(&arguments, console),
+        Command::Run(arguments) => run::run(&arguments, device, console),
+        Command::Devices => devices::run(console),
+    }
+}
+
+/// `--threads` holds for everything that computes in parallel.
+fn set_threads(common: &Common) -> anyhow::Result<()> {
+    if let Some(threads) = common.threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get());
+        pool.build_global()?;
+    }
+    Ok(())
+}

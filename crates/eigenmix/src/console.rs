@@ -1,0 +1,95 @@
+//! Where words go: results to standard output, everything else to standard error.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::cli::Common;
+use crate::progress::Progress;
+
+/// The two streams, as `--json`, `--quiet` and `--verbose` want them used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Console {
+    json: bool,
+    quiet: bool,
+    verbose: bool,
+}
+
+/// Nobody reads standard output any more.
+#[derive(Debug, thiserror::Error)]
+#[error("standard output was closed")]
+pub(crate) struct OutputClosed;
+
+impl Console {
+    pub(crate) fn new(common: &Common) -> Self {
+        Self {
+            json: common.json,
+            quiet: common.quiet,
+            verbose: common.verbose,
+        }
+    }
+
+    /// Whether standard output is to hold one JSON object.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    pub(crate) fn is_verbose(&self) -> bool {
+        self.verbose
+    }
+
+    /// Prints the result of the command: its words, or with `--json` its data as one object.
+    ///
+    /// # Errors
+    /// If standard output cannot be written.
+    pub(crate) fn result<R: Serialize + Display>(&self, result: &R) -> anyhow::Result<()> {
+        if self.json {
+            self.line(&serde_json::to_string(result)?)
+        } else {
+            self.line(result)
+        }
+    }
+
+    /// Prints one line on standard output at once, for results that come one by one.
+    ///
+    /// # Errors
+    /// If standard output cannot be written.
+    pub(crate) fn line(&self, line: &(impl Display + ?Sized)) -> anyhow::Result<()> {
+        let mut stream = io::stdout().lock();
+        let written = writeln!(stream, "{line}").and_then(|()| stream.flush());
+        written.map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => OutputClosed.into(),
+            _ => anyhow::Error::new(error).context("cannot write to standard output"),
+        })
+    }
+
+    /// Something good to know, on standard error; not with `--quiet`.
+    pub(crate) fn note(&self, note: impl Display) {
+        if !self.quiet {
+            say(format_args!("{note}"));
+        }
+    }
+
+    /// Something for the curious, on standard error; only with `--verbose`.
+    pub(crate) fn detail(&self, detail: impl Display) {
+        if self.verbose {
+            say(format_args!("{detail}"));
+        }
+    }
+
+    /// Something that may make the result other than expected; `--quiet` does not hide it.
+    pub(crate) fn warn(&self, warning: impl Display) {
+        say(format_args!("warning: {warning}"));
+    }
+
+    /// A progress display on standard error for `total` steps, such as `modules`.
+    pub(crate) fn progress(&self, action: &str, total: usize, unit: &'static str) -> Progress {
+        Progress::new(action, total, unit, self.quiet)
+    }
+}
+
+/// If standard error is closed there is nobody left to tell.
+fn say(words: std::fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr().lock(), "{words}");
+}

@@ -1,0 +1,123 @@
+//! What a failed command says and which status it leaves.
+
+use std::error::Error;
+use std::io;
+use std::process::ExitCode;
+
+use adapter::AdapterError;
+use eigenlorax::EigenloraxError;
+use models::ModelError;
+use trainer::TrainerError;
+use trainer::data::DataError;
+
+use crate::console::OutputClosed;
+use crate::overrides::OverrideError;
+
+/// The status for wrong usage and bad input, which clap uses as well.
+const BAD_INPUT: u8 = 2;
+const OTHER: u8 = 1;
+
+/// What was given cannot be used: the status will be 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct BadInput(pub(crate) String);
+
+/// Prints `error` in one line and gives the status it stands for.
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    // Whoever closed the pipe, such as `head`, has seen enough.
+    if error.is::<OutputClosed>() {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("error: {}", message(error));
+    ExitCode::from(status(error))
+}
+
+/// The error and its causes, except those that it quotes already.
+fn message(error: &anyhow::Error) -> String {
+    let mut message = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if message.is_empty() {
+            message = cause;
+        } else if !message.contains(&cause) {
+            message = format!("{message}: {cause}");
+        }
+    }
+    message
+}
+
+fn status(error: &anyhow::Error) -> u8 {
+    if error.chain().any(is_bad_input) {
+        BAD_INPUT
+    } else {
+        OTHER
+    }
+}
+
+/// Whether something in what the user gave has to change before the command can succeed.
+fn is_bad_input(cause: &(dyn Error + 'static)) -> bool {
+    if let Some(error) = cause.downcast_ref::<AdapterError>() {
+        return adapter_is_bad_input(error);
+    }
+    if let Some(error) = cause.downcast_ref::<EigenloraxError>() {
+        return match error {
+            EigenloraxError::Adapter(error) => adapter_is_bad_input(error),
+            EigenloraxError::Unreadable { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            EigenloraxError::Decomposition { .. } => false,
+            _ => true,
+        };
+    }
+    if let Some(error) = cause.downcast_ref::<TrainerError>() {
+        return trainer_is_bad_input(error);
+    }
+    cause.is::<BadInput>()
+        || cause.is::<OverrideError>()
+        || cause.is::<DataError>()
+        || cause.is::<ModelError>()
+}
+
+fn trainer_is_bad_input(error: &TrainerError) -> bool {
+    match error {
+        TrainerError::Io { .. } | TrainerError::Checkpoint { .. } => false,
+        TrainerError::Adapter(error) => adapter_is_bad_input(error),
+        _ => true,
+    }
+}
+
+/// A Hub id that cannot be fetched counts as bad input: it may as well be a misspelt path.
+fn adapter_is_bad_input(error: &AdapterError) -> bool {
+    !matches!(
+        error,
+        AdapterError::Io { .. } | AdapterError::HubAnswer { .. } | AdapterError::NoCacheDirectory
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn bad_input_is_found_beneath_any_context() {
+        let failed: Result<(), _> = Err(AdapterError::NotFound("x".into()));
+        let error = failed.context("while reading").expect_err("an error");
+        assert_eq!(status(&error), 2);
+        let wrapped = EigenloraxError::Adapter(AdapterError::NotFound("x".into()));
+        assert_eq!(status(&wrapped.into()), 2);
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let error = anyhow::Error::new(full()).context("cannot write");
+        assert_eq!(message(&error), format!("cannot write: {}", full()));
+        let quoting = anyhow::Error::new(full()).context(format!("no luck: {}", full()));
+        assert_eq!(message(&quoting), format!("no luck: {}", full()));
+    }
+
+    #[test]
+    fn a_full_disk_is_not_the_inputs_fault() {
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        let error = AdapterError::io("write", "x".as_ref())(full);
+        assert_eq!(status(&error.into()), 1);
+    }
+}

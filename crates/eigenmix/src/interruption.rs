@@ -1,0 +1,26 @@
+//! Ctrl-C: the first asks the work to stop after its step, the second ends it at once.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+
+/// A command was stopped before its end, and what it did so far is saved.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+pub(crate) struct Interrupted;
+
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// The flag that Ctrl-C sets from now on.
+pub(crate) fn flag() -> anyhow::Result<&'static AtomicBool> {
+    /// The status of a program that SIGINT ended.
+    const INTERRUPTED: i32 = 130;
+    ctrlc::set_handler(|| {
+        if STOP.swap(true, Ordering::Relaxed) {
+            std::process::exit(INTERRUPTED);
+        }
+        eprintln!("stopping after this step; Ctrl-C once more stops at once, without saving");
+    })
+    .context("cannot watch for Ctrl-C")?;
+    Ok(&STOP)
+}

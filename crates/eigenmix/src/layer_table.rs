@@ -1,0 +1,134 @@
+//! A figure a module, laid out as layers × kinds of module.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::table::Table;
+
+/// A figure for every module path.
+///
+/// Paths with a layer number, such as `bert.encoder.layer.3.attention.self.query`, make one grid for
+/// each part in front of the number: a row a layer, a column for each rest. Others get a row each.
+#[derive(Clone, Debug)]
+pub(crate) struct LayerTable<'a> {
+    figures: &'a BTreeMap<String, f64>,
+    show: fn(f64) -> String,
+}
+
+/// A path around its first number: `bert.encoder.layer`, 3, `attention.self.query`.
+struct LayerPath<'a> {
+    stack: &'a str,
+    layer: usize,
+    kind: &'a str,
+}
+
+impl<'a> LayerPath<'a> {
+    fn parse(path: &'a str) -> Option<Self> {
+        let mut start = 0;
+        for component in path.split('.') {
+            let end = start + component.len();
+            if let Ok(layer) = component.parse() {
+                return Some(Self {
+                    stack: path[..start].trim_end_matches('.'),
+                    layer,
+                    kind: path[end..].trim_start_matches('.'),
+                });
+            }
+            start = end + 1;
+        }
+        None
+    }
+}
+
+impl<'a> LayerTable<'a> {
+    /// The table of `figures`, each written as `show` writes it.
+    pub(crate) fn new(figures: &'a BTreeMap<String, f64>, show: fn(f64) -> String) -> Self {
+        Self { figures, show }
+    }
+
+    fn grid(&self, stack: &str, cells: &BTreeMap<(usize, &str), f64>) -> Table {
+        let layers: BTreeSet<usize> = cells.keys().map(|&(layer, _)| layer).collect();
+        let kinds: BTreeSet<&str> = cells.keys().map(|&(_, kind)| kind).collect();
+        let labels = kinds
+            .iter()
+            .map(|kind| short_label(kind, &kinds).to_owned());
+        let mut table = Table::with_header([format!("{stack}.*")].into_iter().chain(labels));
+        for layer in layers {
+            let figures = kinds.iter().map(|&kind| match cells.get(&(layer, kind)) {
+                Some(&figure) => (self.show)(figure),
+                None => "—".to_owned(),
+            });
+            table.push([layer.to_string()].into_iter().chain(figures));
+        }
+        table
+    }
+}
+
+impl fmt::Display for LayerTable<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut stacks: BTreeMap<&str, BTreeMap<(usize, &str), f64>> = BTreeMap::new();
+        let mut others = Table::default();
+        let mut has_others = false;
+        for (path, &figure) in self.figures {
+            match LayerPath::parse(path) {
+                Some(LayerPath { stack, layer, kind }) => {
+                    let cells = stacks.entry(stack).or_default();
+                    cells.insert((layer, kind), figure);
+                }
+                None => {
+                    others.push([path.clone(), (self.show)(figure)]);
+                    has_others = true;
+                }
+            }
+        }
+        let grids = stacks.iter().map(|(stack, cells)| self.grid(stack, cells));
+        let tables: Vec<String> = grids
+            .chain(has_others.then_some(others))
+            .map(|table| table.to_string())
+            .collect();
+        formatter.write_str(&tables.join("\n"))
+    }
+}
+
+/// The fewest last components of `kind` that no other kind ends in.
+fn short_label<'a>(kind: &'a str, kinds: &BTreeSet<&str>) -> &'a str {
+    let starts = kind.rmatch_indices('.').map(|(dot, _)| dot + 1);
+    let is_unique = |label: &str| {
+        !kinds.iter().any(|other| {
+            *other != kind
+                && other
+                    .strip_suffix(label)
+                    .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        })
+    };
+    starts
+        .map(|start| &kind[start..])
+        .find(|label| is_unique(label))
+        .unwrap_or(kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_are_laid_out_by_layer_and_kind() {
+        let figures = [
+            ("encoder.layer.0.attention.self.query", 1.0),
+            ("encoder.layer.10.attention.self.query", 2.0),
+            ("encoder.layer.10.attention.output.dense", 3.0),
+            ("encoder.layer.2.output.dense", 4.0),
+            ("pooler", 5.0),
+        ];
+        let figures = figures.map(|(path, figure)| (path.to_owned(), figure));
+        let text =
+            LayerTable::new(&BTreeMap::from(figures), |figure| format!("{figure:.1}")).to_string();
+        let expected = "\
+encoder.layer.*  attention.output.dense  query  output.dense
+0                                     —    1.0             —
+2                                     —      —           4.0
+10                                  3.0    2.0             —
+pooler  5.0";
+        assert_eq!(text, expected);
+    }
+}

@@ -1,0 +1,38 @@
+//! Eigenmix recycles LoRA adapters: the command line.
+
+mod adapter_argument;
+mod allocator;
+mod byte_count;
+mod cli;
+mod commands;
+mod console;
+mod destination;
+mod experiment;
+mod failure;
+mod interruption;
+mod layer_table;
+mod merge_into_base;
+mod overrides;
+mod progress;
+mod report;
+mod run_directory;
+mod table;
+mod training_display;
+mod truncation;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::Cli;
+use crate::console::Console;
+
+fn main() -> ExitCode {
+    allocator::keep_memory();
+    let cli = Cli::parse();
+    let console = Console::new(&cli.common);
+    match commands::run(cli, &console) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error),
+    }
+}

@@ -1,0 +1,107 @@
+//! How far a long step is: a bar on a terminal, now and then a line elsewhere.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// How often a line is written where there is no terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A count on its way to a total; may be advanced from many threads.
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    action: String,
+    unit: &'static str,
+    /// When the last line was written; nothing where a bar or nothing is shown.
+    lines: Option<Mutex<Instant>>,
+}
+
+impl Progress {
+    pub(crate) fn new(action: &str, total: usize, unit: &'static str, quiet: bool) -> Self {
+        let shows_bar = !quiet && io::stderr().is_terminal();
+        let target = if shows_bar {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(Some(total as u64), target);
+        let template =
+            format!("{{prefix}} {{bar:30}} {{pos}}/{{len}} {unit} {{per_sec}} {{eta}} {{msg}}");
+        if let Ok(style) = ProgressStyle::with_template(&template) {
+            bar.set_style(style);
+        }
+        bar.set_prefix(action.to_owned());
+        Self {
+            bar,
+            action: action.to_owned(),
+            unit,
+            lines: (!quiet && !shows_bar).then(|| Mutex::new(Instant::now())),
+        }
+    }
+
+    /// One step more is done.
+    pub(crate) fn advance(&self) {
+        self.bar.inc(1);
+        self.write_line_if_due();
+    }
+
+    /// So many steps are done, of which `message` tells something, such as the loss.
+    pub(crate) fn set(&self, position: usize, message: impl Into<String>) {
+        self.bar.set_message(message.into());
+        self.bar.set_position(position as u64);
+        self.write_line_if_due();
+    }
+
+    /// Prints a line without tearing the bar.
+    pub(crate) fn suspend(&self, print: impl FnOnce()) {
+        self.bar.suspend(print);
+    }
+
+    fn write_line_if_due(&self) {
+        let Some(lines) = &self.lines else { return };
+        let Ok(mut last) = lines.lock() else { return };
+        if last.elapsed() < LINE_INTERVAL {
+            return;
+        }
+        *last = Instant::now();
+        // If standard error is closed there is nobody left to tell.
+        let _ = writeln!(io::stderr().lock(), "{}", self.line());
+    }
+
+    fn line(&self) -> String {
+        let message = self.bar.message();
+        format!(
+            "{}: {} of {} {}, {:.1}/s, {} s left{}{message}",
+            self.action,
+            self.bar.position(),
+            self.bar.length().unwrap_or_default(),
+            self.unit,
+            self.bar.per_sec(),
+            self.bar.eta().as_secs(),
+            if message.is_empty() { "" } else { ", " },
+        )
+    }
+}
+
+impl Drop for Progress {
+    /// Takes the bar away: what matters of it is in the result.
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_names_action_count_unit_and_message() {
+        let progress = Progress::new("training", 40, "steps", true);
+        progress.set(10, "loss 0.5");
+        let line = progress.line();
+        assert!(line.starts_with("training: 10 of 40 steps, "), "{line}");
+        assert!(line.ends_with(" s left, loss 0.5"), "{line}");
+    }
+}

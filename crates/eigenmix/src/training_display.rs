@@ -1,0 +1,96 @@
+//! What a training shows while it runs.
+
+use trainer::{EvaluationRecord, Observer, Plan, StepRecord};
+
+use crate::console::Console;
+use crate::progress::Progress;
+
+/// Shows steps as progress and evaluations as lines, all on standard error.
+pub(crate) struct TrainingDisplay<'a> {
+    console: &'a Console,
+    action: String,
+    progress: Option<Progress>,
+    loss: String,
+}
+
+impl<'a> TrainingDisplay<'a> {
+    /// - action: what the progress is called, such as `training`
+    pub(crate) fn new(console: &'a Console, action: impl Into<String>) -> Self {
+        Self {
+            console,
+            action: action.into(),
+            progress: None,
+            loss: String::new(),
+        }
+    }
+
+    fn say(&self, line: impl std::fmt::Display) {
+        match &self.progress {
+            Some(progress) => progress.suspend(|| self.console.note(&line)),
+            None => self.console.note(line),
+        }
+    }
+}
+
+impl Observer for TrainingDisplay<'_> {
+    fn started(&mut self, plan: &Plan) {
+        self.console.detail(format_args!(
+            "{}: {} trains {} numbers in {} modules and {} in the head, of {} in the base model; {} examples, {} steps",
+            self.action,
+            plan.method.name(),
+            plan.adapter_parameters,
+            plan.adapted_modules,
+            plan.head_parameters,
+            plan.base_parameters,
+            plan.train_examples,
+            plan.total_steps
+        ));
+        if plan.truncated_examples > 0 {
+            self.console.note(format_args!(
+                "{} of {} training examples are longer than data.max_length and were cut",
+                plan.truncated_examples, plan.train_examples
+            ));
+        }
+        if plan.resumed_steps > 0 {
+            self.console
+                .note(format_args!("resuming after step {}", plan.resumed_steps));
+        }
+        let progress = self
+            .console
+            .progress(&self.action, plan.total_steps, "steps");
+        progress.set(plan.resumed_steps, "");
+        self.progress = Some(progress);
+    }
+
+    fn advanced(&mut self, step: usize) {
+        if let Some(progress) = &self.progress {
+            progress.set(step, self.loss.clone());
+        }
+    }
+
+    fn logged(&mut self, record: &StepRecord) {
+        self.loss = format!("loss {:.4}", record.loss);
+    }
+
+    fn evaluated(&mut self, record: &EvaluationRecord) {
+        if !self.console.is_verbose() {
+            return;
+        }
+        let figures: Vec<String> = record
+            .metrics
+            .iter()
+            .map(|(name, figure)| format!("{name} {figure:.4}"))
+            .collect();
+        self.say(format_args!(
+            "epoch {:.0}, {}: loss {:.4}, {}",
+            record.epoch,
+            record.split,
+            record.loss,
+            figures.join(", ")
+        ));
+    }
+
+    fn note(&mut self, note: &str) {
+        self.say(note);
+    }
+}

@@ -1,0 +1,93 @@
+//! Exit statuses, the two streams, and what is never overwritten.
+
+mod support;
+
+use std::fs;
+
+use support::{Workplace, random_adapter};
+
+#[test]
+fn wrong_usage_ends_with_status_2_and_help_with_0() {
+    let place = Workplace::new();
+    for arguments in [
+        &[][..],
+        &["no-such-command"],
+        &["extract"],
+        &["extract", "a", "--out", "b", "--components", "0"],
+        &[
+            "extract",
+            "a",
+            "--out",
+            "b",
+            "--components",
+            "4",
+            "--variance",
+            "0.9",
+        ],
+        &["extract", "a", "--out", "b", "--variance", "much"],
+        &["inspect", "a", "--device", "abacus"],
+        &["inspect", "a", "--threads", "0"],
+        &["inspect", "a", "--quiet", "--verbose"],
+        &["train", "config.toml", "--set", "epochs"],
+    ] {
+        assert_eq!(place.run(arguments).status, 2, "{arguments:?}");
+    }
+    assert_eq!(place.run(&["--help"]).status, 0);
+    assert_eq!(place.run(&["extract", "--help"]).status, 0);
+    assert!(place.run(&["--version"]).stdout.starts_with("eigenmix "));
+}
+
+#[test]
+fn json_is_one_line_on_standard_output_and_words_are_not() {
+    let place = Workplace::new();
+    place.save("a", &random_adapter(1, 3));
+    let words = place.run(&["inspect", "a"]);
+    assert_eq!(words.status, 0, "{words:?}");
+    assert!(words.stdout.contains("rank"), "{words:?}");
+    let data = place.run(&["inspect", "a", "--json"]);
+    assert_eq!(data.stdout.lines().count(), 1, "{data:?}");
+    assert!(data.stdout.starts_with('{'), "{data:?}");
+}
+
+#[test]
+fn quiet_silences_notes_but_not_the_result() {
+    let place = Workplace::new();
+    place.save("a", &random_adapter(1, 3));
+    let outcome = place.run(&["extract", "a", "--out", "s", "--quiet"]);
+    assert_eq!(outcome.stderr, "");
+    assert!(outcome.stdout.contains("components"), "{outcome:?}");
+}
+
+#[test]
+fn an_output_that_exists_is_replaced_only_with_force() {
+    let place = Workplace::new();
+    place.save("a", &random_adapter(1, 3));
+    for arguments in [
+        &["extract", "a", "--out", "out"][..],
+        &["export", "a", "--out", "out"],
+    ] {
+        assert_eq!(place.run(arguments).status, 0);
+        let message = place.run_refused(arguments);
+        assert!(
+            message.contains("`out`") && message.contains("--force"),
+            "{message}"
+        );
+        let forced = place.run(&[arguments, &["--force"]].concat());
+        assert_eq!(forced.status, 0, "{forced:?}");
+        fs::remove_dir_all(place.path("out")).expect("the output");
+    }
+}
+
+#[test]
+fn force_replaces_neither_a_strangers_directory_nor_the_input() {
+    let place = Workplace::new();
+    place.save("a", &random_adapter(1, 3));
+    fs::create_dir(place.path("home")).expect("a directory");
+    fs::write(place.path("home/thesis.tex"), "years of work").expect("a file");
+    let message = place.run_refused(&["extract", "a", "--out", "home", "--force"]);
+    assert!(message.contains("`home`"), "{message}");
+    assert!(place.path("home/thesis.tex").exists());
+
+    let message = place.run_refused(&["export", "a", "--out", "a", "--force"]);
+    assert!(message.contains("input"), "{message}");
+}

@@ -1,0 +1,199 @@
+//! `extract` and `project` through files.
+
+mod support;
+
+use adapter::{AdapterFile, Matrix, TensorFile};
+use support::{
+    DOWN, QUERY, WEIGHTS, Workplace, classifier_adapter, largest_difference, random_adapter, shared,
+};
+
+/// Three adapters of ranks 2, 4 and 3: nine directions of QUERY, twelve of DOWN.
+fn three_adapters() -> Workplace {
+    let place = Workplace::new();
+    for (seed, rank) in [(1, 2), (2, 4), (3, 3)] {
+        place.save(&format!("adapters/{seed}"), &classifier_adapter(seed, rank));
+    }
+    place
+}
+
+const THREE: [&str; 3] = ["adapters/1", "adapters/2", "adapters/3"];
+
+#[test]
+fn all_directions_reconstruct_the_sources() {
+    let place = three_adapters();
+    let extracted = place.run_json(&[&["extract"], &THREE[..], &["--out", "s"]].concat());
+    assert_eq!(extracted["module_count"], 2);
+    assert_eq!(extracted["left"]["columns"], serde_json::json!([9, 12]));
+    assert!(extracted["bytes"].as_u64() > Some(0));
+
+    let arguments = [&["project"], &THREE[..], &["--subspace", "s", "--out", "p"]].concat();
+    let projected = place.run_json(&arguments);
+    for adapter in projected["adapters"].as_array().expect("a list") {
+        // Rounding of the factors to f32 leaves about 1e-7.
+        assert!(adapter["relative_error"].as_f64() < Some(1e-5), "{adapter}");
+        assert_eq!(
+            adapter["modules"].as_object().map(|errors| errors.len()),
+            Some(2)
+        );
+    }
+    // What was written is the adapter, heads included.
+    let original = AdapterFile::open(&place.path("adapters/2")).expect("an adapter");
+    let written = AdapterFile::open(&place.path("p/2")).expect("an adapter");
+    let (original, written) = (original.load().expect("it"), written.load().expect("it"));
+    for path in [QUERY, DOWN] {
+        let (before, after) = (&original.modules[path], &written.modules[path]);
+        let difference = largest_difference(before.update().values(), after.update().values());
+        // Entries of ΔW are sums of up to five products below 3 each; f32 rounds them to 1e-6.
+        assert!(difference < 1e-5, "{path}: {difference}");
+    }
+    assert_eq!(original.heads, written.heads);
+    assert_eq!(original.labels, written.labels);
+}
+
+#[test]
+fn one_projected_adapter_is_written_to_the_directory_itself() {
+    let place = three_adapters();
+    let extract = ["extract", THREE[0], "--out", "s"];
+    assert_eq!(place.run(&extract).status, 0);
+    let project = ["project", THREE[0], "--subspace", "s", "--out", "p"];
+    let outcome = place.run(&project);
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    assert!(place.path("p").join(WEIGHTS).exists());
+    assert!(outcome.stdout.contains("query"), "{outcome:?}");
+}
+
+#[test]
+fn adapters_of_one_name_are_told_apart_by_what_is_above_them() {
+    let place = Workplace::new();
+    for (seed, name) in [(1, "gym/seed-0"), (2, "zoo/seed-0")] {
+        place.save(name, &random_adapter(seed, 3));
+    }
+    let both = ["gym/seed-0", "zoo/seed-0"];
+    let extract = [&["extract"], &both[..], &["--out", "s"]].concat();
+    assert_eq!(place.run(&extract).status, 0);
+    let project = [&["project"], &both[..], &["--subspace", "s", "--out", "p"]].concat();
+    let projected = place.run_json(&project);
+    assert_eq!(projected["adapters"][1]["name"], "zoo-seed-0");
+    assert!(place.path("p/zoo-seed-0").join(WEIGHTS).exists());
+}
+
+#[test]
+fn a_strangers_update_lies_mostly_outside_and_its_error_says_so() {
+    let place = three_adapters();
+    assert_eq!(
+        place
+            .run(&["extract", THREE[0], "--out", "s", "-k", "1"])
+            .status,
+        0
+    );
+    place.save("stranger", &random_adapter(9, 3));
+    let projected = place.run_json(&["project", "stranger", "--subspace", "s"]);
+    let error = projected["adapters"][0]["relative_error"].as_f64();
+    // One random direction of 37 and of 23 holds next to nothing of it.
+    assert!(error > Some(0.9) && error <= Some(1.0), "{error:?}");
+}
+
+#[test]
+fn asking_for_more_components_than_there_are_is_told_with_the_remedy() {
+    let place = three_adapters();
+    let extract = [&["extract"], &THREE[..], &["-k", "10", "--out", "s"]].concat();
+    let outcome = place.run(&extract);
+    assert_eq!(outcome.status, 0);
+    assert!(outcome.stderr.contains("--augment 1"), "{outcome:?}");
+
+    let augmented = [&extract[..], &["--augment", "1", "--force"]].concat();
+    let extracted = place.run_json(&augmented);
+    assert_eq!(extracted["modules"][QUERY]["left"]["augmented"], 1);
+}
+
+#[test]
+fn a_share_of_the_variance_takes_fewer_components_and_keeps_that_share() {
+    let place = three_adapters();
+    let extract = [
+        &["extract"],
+        &THREE[..],
+        &["--variance", "0.5", "--out", "s"],
+    ]
+    .concat();
+    let extracted = place.run_json(&extract);
+    for side in ["left", "right"] {
+        let kept = extracted[side]["variance_kept_min"].as_f64();
+        assert!(kept >= Some(0.5) && kept < Some(1.0), "{side}: {kept:?}");
+    }
+    let message = place.run_refused(&["extract", THREE[0], "--variance", "1.5", "--out", "t"]);
+    assert!(message.contains("1.5"), "{message}");
+}
+
+#[test]
+fn the_number_of_threads_does_not_change_a_byte() {
+    let place = three_adapters();
+    for (threads, out) in [("1", "one"), ("4", "four")] {
+        let arguments = ["--threads", threads, "--out", out, "--augment", "2"];
+        let outcome = place.run(&[&["extract"], &THREE[..], &arguments].concat());
+        assert_eq!(outcome.status, 0, "{outcome:?}");
+    }
+    for file in ["subspace.safetensors", "subspace.json"] {
+        let read = |out: &str| std::fs::read(place.path(out).join(file)).expect("a file");
+        assert_eq!(read("one"), read("four"), "{file}");
+    }
+}
+
+/// `shared/golden/README.md`: the EigenLoRAx authors' own PCA of the group `same`, top 5, centred.
+#[test]
+fn raw_centred_components_in_files_are_those_of_the_authors() {
+    let Some(golden) = shared("golden/merging") else {
+        return;
+    };
+    let place = Workplace::new();
+    let adapters = [0, 1, 2].map(|index| golden.join(format!("adapters/same-{index}")));
+    let adapters = adapters.map(|path| path.to_str().expect("UTF-8").to_owned());
+    let mut arguments = vec!["extract"];
+    arguments.extend(adapters.iter().map(String::as_str));
+    arguments.extend(["--raw-factors", "--center", "-k", "5", "--out", "s"]);
+    let outcome = place.run(&arguments);
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+
+    let ours = TensorFile::open(&place.path("s/subspace.safetensors")).expect("a subspace");
+    let theirs = TensorFile::open(&golden.join("principal_components.safetensors"))
+        .expect("golden components");
+    let mut compared = 0;
+    for name in theirs.names() {
+        let Some(key) = name.strip_suffix("/eigenvalues") else {
+            continue;
+        };
+        let path = key
+            .strip_prefix("base_model.model.")
+            .expect("PEFT's prefix");
+        let basis = match path.rsplit_once(".lora_").expect("a factor") {
+            (module, "B.weight") => format!("{module}/left"),
+            (module, _) => format!("{module}/right"),
+        };
+        let variance = ours
+            .read_f32(&format!("{basis}_variance"))
+            .expect("variances");
+        let eigenvalues = theirs.read_f32(name).expect("eigenvalues");
+        for (ours, theirs) in variance.iter().zip(&eigenvalues) {
+            // Neighbours are more than 1 % apart.
+            assert!(
+                (ours - theirs).abs() < 1e-4 * theirs,
+                "{key}: {ours}, {theirs}"
+            );
+        }
+        let &[width, columns] = ours.shape(&basis).expect("a basis") else {
+            panic!("`{basis}` is no matrix");
+        };
+        let vectors = ours.read_f32(&basis).expect("a basis");
+        let first = Matrix::from_fn(width, 5, |row, column| vectors[row * columns + column]);
+        let projector = first.product(&first.transposed());
+        let expected = theirs
+            .read_f32(&format!("{key}/projector_top5"))
+            .expect("a projector");
+        // Entries of a projector are at most 1; both were rounded to f32.
+        assert!(
+            largest_difference(projector.values(), &expected) < 1e-4,
+            "{key}"
+        );
+        compared += 1;
+    }
+    assert_eq!(compared, 6, "two factors of three modules");
+}

@@ -1,0 +1,381 @@
+//! Trainings on the quick start's own model and data: the whole path, resumption, bad input.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use adapter::{AdapterFile, TensorFile};
+use serde_json::Value;
+use support::Workplace;
+use trainer::{DeviceChoice, Observer, RunOptions, StepRecord, TrainConfig, Training};
+
+fn quickstart(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/quickstart");
+    folder.join(name).to_str().expect("UTF-8").to_owned()
+}
+
+/// A training of a few steps on few examples; `adapter` is the rest of its table.
+fn configuration(output: &Path, adapter: &str) -> String {
+    format!(
+        r#"
+        seed = 5
+        output = "{output}"
+        [base]
+        model = "{base}"
+        dropout = 0.1
+        [data]
+        path = "{data}"
+        max_length = 48
+        examples_per_class = 4
+        [adapter]
+        rank = 4
+        dropout = 0.1
+        {adapter}
+        [training]
+        epochs = 2
+        batch_size = 8
+        learning_rate = 5e-3
+        warmup_ratio = 0.1
+        log_every = 1
+        "#,
+        output = output.display(),
+        base = quickstart("base"),
+        data = quickstart("tasks/ferry_port"),
+    )
+}
+
+/// The adapters to recycle, as a line of the `[adapter]` table.
+fn sources() -> String {
+    let names = ["bakery", "gym", "library"].map(|name| quickstart(&format!("adapters/{name}")));
+    format!("adapters = {names:?}")
+}
+
+fn every_method() -> [(&'static str, String); 4] {
+    [
+        ("lora", "method = \"lora\"".to_owned()),
+        ("moslora", "method = \"moslora\"".to_owned()),
+        (
+            "eigenlorax",
+            format!("method = \"eigenlorax\"\n{}", sources()),
+        ),
+        (
+            "eigenmix",
+            format!("method = \"eigenmix\"\ncomponents = 6\n{}", sources()),
+        ),
+    ]
+}
+
+/// Stops the training after a step.
+struct StopAfter<'a> {
+    step: usize,
+    flag: &'a AtomicBool,
+    losses: Vec<f64>,
+}
+
+impl Observer for StopAfter<'_> {
+    fn advanced(&mut self, step: usize) {
+        self.flag.store(step == self.step, Ordering::Relaxed);
+    }
+
+    fn logged(&mut self, record: &StepRecord) {
+        self.losses.push(record.loss);
+    }
+}
+
+/// Runs a training up to a step (or its end), and gives the losses it logged.
+fn train(configuration: &str, resume: bool, until: usize) -> Vec<f64> {
+    let config = TrainConfig::from_toml(configuration).expect("a configuration");
+    let training = Training::prepare(config).expect("a training");
+    let flag = AtomicBool::new(false);
+    let options = RunOptions {
+        device: DeviceChoice::Cpu.open().expect("the CPU"),
+        resume,
+        force: false,
+        stop: &flag,
+    };
+    let mut observer = StopAfter {
+        step: until,
+        flag: &flag,
+        losses: Vec::new(),
+    };
+    let outcome = training.run(&options, &mut observer).expect("a run");
+    assert_eq!(outcome.interrupted, until != usize::MAX);
+    observer.losses
+}
+
+fn weights(run: &Path) -> Vec<u8> {
+    fs::read(run.join("adapter/adapter_model.safetensors")).expect("an adapter")
+}
+
+/// The lines of metrics.jsonl without what depends on the clock.
+fn metrics(run: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).expect("metrics");
+    text.lines()
+        .map(|line| {
+            let mut value: Value = serde_json::from_str(line).expect("JSON");
+            let object = value.as_object_mut().expect("an object");
+            object.retain(|key, _| !key.ends_with("_per_second"));
+            value
+        })
+        .collect()
+}
+
+#[test]
+fn a_resumed_training_is_the_uninterrupted_one_to_the_bit() {
+    let place = Workplace::new();
+    for (name, adapter) in every_method() {
+        let whole = place.path(&format!("{name}-whole"));
+        let parts = place.path(&format!("{name}-parts"));
+        train(&configuration(&whole, &adapter), false, usize::MAX);
+        // Inside the first epoch, and inside the second.
+        train(&configuration(&parts, &adapter), false, 2);
+        train(&configuration(&parts, &adapter), true, 8);
+        train(&configuration(&parts, &adapter), true, usize::MAX);
+        assert_eq!(metrics(&parts), metrics(&whole), "{name}");
+        assert_eq!(weights(&parts), weights(&whole), "{name}");
+    }
+}
+
+#[test]
+fn training_lowers_the_loss_and_writes_what_it_promises() {
+    let place = Workplace::new();
+    for (name, adapter) in every_method() {
+        let output = place.path(name);
+        let longer = configuration(&output, &adapter).replace("epochs = 2", "epochs = 12");
+        let losses = train(&longer, false, usize::MAX);
+        let (first, last) = (losses[0], losses[losses.len() - 1]);
+        assert!(last < 0.75 * first, "{name}: {first} to {last}");
+        let file = AdapterFile::open(&output.join("adapter")).expect("an adapter");
+        file.require_clean().expect("nothing unexpected");
+        assert_eq!(
+            file.labels().map(|labels| labels.len()),
+            Some(file_classes(&file)),
+            "{name}"
+        );
+        assert!(file.zero_effect().expect("factors").is_empty(), "{name}");
+        assert_eq!(file.config().task_type(), Some("SEQ_CLS"));
+        assert_eq!(file.config().modules_to_save(), ["classifier"]);
+        let has_basis = name.starts_with("eigen");
+        assert_eq!(
+            output.join("coefficients.safetensors").is_file(),
+            has_basis,
+            "{name}"
+        );
+    }
+}
+
+fn file_classes(file: &AdapterFile) -> usize {
+    file.heads().expect("a head")["classifier.weight"].shape[0]
+}
+
+#[test]
+fn coefficients_hold_only_what_was_trained() {
+    let place = Workplace::new();
+    let output = place.path("run");
+    let adapter = format!("method = \"eigenmix\"\ncomponents = 6\n{}", sources());
+    train(&configuration(&output, &adapter), false, usize::MAX);
+    let file = TensorFile::open(&output.join("coefficients.safetensors")).expect("coefficients");
+    let mixer = "bert.encoder.layer.1.attention.self.value/mixer";
+    assert_eq!(file.shape(mixer).expect("a mixer"), [6, 6]);
+    let names: Vec<&str> = file.names().collect();
+    assert_eq!(names.len(), 4 + 2, "four mixers and the head: {names:?}");
+}
+
+#[test]
+fn the_trained_adapter_predicts_and_evaluates_like_the_training_did() {
+    let place = Workplace::new();
+    let output = place.path("run");
+    let text = configuration(&output, "method = \"lora\"").replace("epochs = 2", "epochs = 12");
+    train(&text, false, usize::MAX);
+    let tested = metrics(&output)
+        .into_iter()
+        .rfind(|line| line["split"] == "test")
+        .expect("an evaluation of the test split");
+    let (base, data) = (quickstart("base"), quickstart("tasks/ferry_port"));
+    let arguments = [
+        "evaluate",
+        "--base",
+        &base,
+        "--adapter",
+        "run",
+        "--data",
+        &data,
+        "--json",
+        "--quiet",
+    ];
+    let outcome = place.run(&arguments);
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    let found: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+    assert_eq!(found["metrics"]["accuracy"], tested["accuracy"]);
+
+    fs::write(
+        place.path("lines"),
+        "i want to cancel my cabin\nhow much is a cabin\n",
+    )
+    .expect("a file");
+    let arguments = [
+        "predict",
+        "--base",
+        &base,
+        "--adapter",
+        "run",
+        "--input",
+        "lines",
+    ];
+    let outcome = place.run(&arguments);
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    assert_eq!(outcome.stdout.lines().count(), 2);
+    assert!(
+        outcome.stdout.ends_with("\thow much is a cabin\n"),
+        "{outcome:?}"
+    );
+}
+
+/// Runs `train` on a configuration, which must end with status 2 and name all of `expected`.
+fn is_refused(place: &Workplace, configuration: &str, expected: &[&str]) {
+    fs::write(place.path("config.toml"), configuration).expect("a file");
+    let outcome = place.run(&["train", "config.toml"]);
+    assert_eq!(outcome.status, 2, "{outcome:?}");
+    assert_eq!(
+        outcome
+            .stderr
+            .trim_end()
+            .lines()
+            .filter(|line| line.starts_with("error"))
+            .count(),
+        1
+    );
+    for part in expected {
+        assert!(
+            outcome.stderr.contains(part),
+            "`{part}` in {}",
+            outcome.stderr
+        );
+    }
+    assert!(!place.path("run").exists(), "something was written");
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_name() {
+    let place = Workplace::new();
+    let text = configuration(&place.path("run"), "method = \"lora\"");
+    is_refused(&place, &text.replace("epochs", "epoch"), &["epoch"]);
+}
+
+#[test]
+fn an_empty_dataset_is_refused() {
+    let place = Workplace::new();
+    fs::create_dir(place.path("data")).expect("a directory");
+    fs::write(place.path("data/train.jsonl"), "").expect("a file");
+    let text = configuration(&place.path("run"), "method = \"lora\"")
+        .replace(&quickstart("tasks/ferry_port"), "data");
+    is_refused(&place, &text, &["data/train.jsonl"]);
+}
+
+#[test]
+fn an_adapter_of_another_base_model_is_refused_with_both_shapes() {
+    let place = Workplace::new();
+    place.save("stranger", &support::random_adapter(1, 2));
+    let adapter = "method = \"eigenmix\"\nadapters = [\"stranger\"]";
+    let text = configuration(&place.path("run"), adapter);
+    is_refused(&place, &text, &["37", "23", "64"]);
+}
+
+#[test]
+fn an_adapter_of_other_modules_is_refused_with_an_example_of_both() {
+    let place = Workplace::new();
+    let mut stranger = support::random_adapter(1, 2);
+    let modules = std::mem::take(&mut stranger.modules).into_iter();
+    stranger.modules = modules
+        .map(|(path, module)| (path.replace("bert.encoder", "model"), module))
+        .collect();
+    place.save("stranger", &stranger);
+    let adapter = "method = \"eigenlorax\"\nadapters = [\"stranger\"]";
+    let text = configuration(&place.path("run"), adapter);
+    is_refused(&place, &text, &["model.layer.0", "bert.encoder.layer.0"]);
+}
+
+#[test]
+fn a_missing_base_model_is_refused_by_name() {
+    let place = Workplace::new();
+    let text = configuration(&place.path("run"), "method = \"lora\"")
+        .replace(&quickstart("base"), "no/such/model");
+    is_refused(&place, &text, &["no/such/model"]);
+}
+
+#[test]
+fn an_unknown_label_at_evaluation_is_refused_with_its_line() {
+    let place = Workplace::new();
+    fs::create_dir(place.path("data")).expect("a directory");
+    let row = "{\"text\": \"i want to swim\", \"label\": \"swim\"}\n";
+    fs::write(place.path("data/test.jsonl"), row).expect("a file");
+    let (base, adapter) = (quickstart("base"), quickstart("adapters/bakery"));
+    let outcome = place.run(&[
+        "evaluate",
+        "--base",
+        &base,
+        "--adapter",
+        &adapter,
+        "--data",
+        "data",
+    ]);
+    assert_eq!(outcome.status, 2, "{outcome:?}");
+    assert!(
+        outcome.stderr.contains("swim") && outcome.stderr.contains("test.jsonl:1"),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn a_run_is_neither_overwritten_nor_resumed_with_another_configuration() {
+    let place = Workplace::new();
+    let output = place.path("run");
+    let text = configuration(&output, "method = \"lora\"");
+    train(&text, false, 3);
+    fs::write(place.path("config.toml"), &text).expect("a file");
+    let again = place.run(&["train", "config.toml"]);
+    assert_eq!(again.status, 2, "{again:?}");
+    assert!(
+        again.stderr.contains("--force") && again.stderr.contains("--resume"),
+        "{again:?}"
+    );
+    let other = place.run(&[
+        "train",
+        "config.toml",
+        "--resume",
+        "--set",
+        "training.epochs=3",
+    ]);
+    assert_eq!(other.status, 2, "{other:?}");
+    assert!(other.stderr.contains("epochs"), "{other:?}");
+}
+
+/// Every shipped configuration reads.
+#[test]
+fn every_shipped_configuration_is_understood() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+    let mut pending = vec![folder];
+    let mut found: Vec<PathBuf> = Vec::new();
+    while let Some(folder) = pending.pop() {
+        for entry in fs::read_dir(folder).expect("a directory").flatten() {
+            match entry.path() {
+                path if path.is_dir() => pending.push(path),
+                path if path
+                    .extension()
+                    .is_some_and(|extension| extension == "toml") =>
+                {
+                    found.push(path)
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(found.len() >= 3, "{found:?}");
+    let place = Workplace::new();
+    for path in found {
+        let outcome = place.run(&["run", path.to_str().expect("UTF-8"), "--dry-run", "--json"]);
+        assert_eq!(outcome.status, 0, "{}: {outcome:?}", path.display());
+    }
+}
