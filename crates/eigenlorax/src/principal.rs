@@ -235,7 +235,8 @@ impl Spectrum {
             } => {
                 let mut vectors = product(stack.as_ref(), gram_vectors.as_ref().subcols(0, count));
                 for column in 0..count {
-                    let norm = vectors.col(column).norm_l2();
+                    // Columns are of size one or larger here: no need for a norm that guards against underflow.
+                    let norm = vectors.col(column).squared_norm_l2().sqrt();
                     vectors
                         .as_mut()
                         .col_mut(column)

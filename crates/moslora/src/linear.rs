@@ -252,7 +252,9 @@ mod tests {
             // f32 products of a few terms of size one; the update itself is far larger.
             let difference = largest_difference(output.clone(), folded.forward(input(&device)));
             assert!(difference < 1e-5, "{difference}: {update:?}");
-            assert!(largest_difference(output, without) > 0.1);
+            // The update itself is a thousand times larger than that.
+            let effect = largest_difference(output, without);
+            assert!(effect > 0.01, "{effect}: {update:?}");
         }
     }
 

@@ -48,7 +48,7 @@ impl MetricsLog {
     /// a training resumes from is written again.
     ///
     /// # Errors
-    /// If it cannot be opened or is shorter.
+    /// If it cannot be opened, or is shorter than that.
     pub fn open(run: &Path, bytes: u64) -> Result<Self, TrainerError> {
         let path = run.join("metrics.jsonl");
         let mut file = OpenOptions::new()
@@ -57,6 +57,14 @@ impl MetricsLog {
             .write(true)
             .open(&path)
             .map_err(TrainerError::io("open", &path))?;
+        let found = file
+            .metadata()
+            .map_err(TrainerError::io("read", &path))?
+            .len();
+        if found < bytes {
+            let problem = format!("it has {found} bytes, its checkpoint knows of {bytes}");
+            return Err(TrainerError::Checkpoint { path, problem });
+        }
         file.set_len(bytes)
             .map_err(TrainerError::io("truncate", &path))?;
         file.seek(SeekFrom::End(0))

@@ -237,3 +237,75 @@ pub fn clip(gradients: &mut NamedGradients, factor: f64, limit: f64) -> f64 {
     }
     norm
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    #[derive(Module, Debug)]
+    struct Weights {
+        values: Param<Tensor<1>>,
+    }
+
+    fn row(values: [f32; 3], device: &Device) -> Tensor<1> {
+        Tensor::from_data(TensorData::from(values), device)
+    }
+
+    /// torch 2.9.1: `torch.optim.AdamW([p], lr=0.01, betas=(0.9, 0.99), eps=1e-6, weight_decay=0.1)`
+    /// with p = [0.5, -1, 2] and `p.grad` set to these gradients before each step.
+    const STEPS: [([f32; 3], [f32; 3]); 3] = [
+        ([0.1, -0.2, 0.0], [0.489_500_1, -0.989_000_1, 1.998_000_03]),
+        ([0.3, 0.2, -1.0], [0.479_849_4, -0.988_537_43, 2.003_426_55]),
+        (
+            [-0.5, 0.1, 0.25],
+            [0.480_973_72, -0.990_067_01, 2.005_452_39],
+        ),
+    ];
+
+    fn optimizer() -> AdamW {
+        let table = "epochs = 1\nbatch_size = 1\nlearning_rate = 0.01\nweight_decay = 0.1\nbeta_2 = 0.99\nepsilon = 1e-6";
+        AdamW::new(&toml::from_str(table).expect("a training table"))
+    }
+
+    #[test]
+    fn steps_are_those_of_torch_also_after_a_restart() {
+        let device = Device::flex().autodiff();
+        let mut weights = Weights {
+            values: Param::from_tensor(row([0.5, -1.0, 2.0], &device)),
+        };
+        let mut names = ParameterNames::default();
+        names.insert(weights.values.id, "weights".to_owned());
+        let mut adamw = optimizer();
+        for (step, (gradient, expected)) in STEPS.into_iter().enumerate() {
+            let inner = device.clone().inner();
+            let gradients = NamedGradients::from([("weights".to_owned(), row(gradient, &inner))]);
+            weights = adamw.step(weights, &names, gradients, |_| 0.01);
+            let found = names.values_of(&weights)["weights"].values.clone();
+            for (found, expected) in found.iter().zip(expected) {
+                // A few roundings of f32 around 2.
+                assert!(
+                    (found - expected).abs() < 1e-6,
+                    "step {step}: {found} against {expected}"
+                );
+            }
+            let state = adamw.state();
+            adamw = optimizer();
+            adamw
+                .restore(&state, step + 1, &inner)
+                .expect("both moments");
+        }
+    }
+
+    #[test]
+    fn clipping_scales_all_gradients_by_their_common_norm() {
+        let device = Device::flex();
+        let mut gradients = NamedGradients::from([
+            ("a".to_owned(), row([3.0, 0.0, 0.0], &device)),
+            ("b".to_owned(), row([0.0, 0.0, 4.0], &device)),
+        ]);
+        assert!((clip(&mut gradients, 0.5, 1.0) - 2.5).abs() < 1e-6);
+        let data = gradients["b"].to_data().try_to_vec::<f32>().expect("f32");
+        assert!((data[2] - 0.8).abs() < 1e-6, "{data:?}");
+    }
+}

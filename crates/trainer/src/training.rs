@@ -217,6 +217,13 @@ impl Training {
         };
         let loaded =
             SequenceClassifier::load(&self.base.checkpoint, &self.base.config, &load, &device)?;
+        let checkpoint = match options.resume {
+            true => Some(load_latest(&output)?),
+            false => None,
+        };
+        let logged = checkpoint
+            .as_ref()
+            .map_or(0, |state| state.progress.metrics_bytes);
         let mut state = Loop {
             training: self,
             options,
@@ -226,7 +233,7 @@ impl Training {
             optimizer: AdamW::new(&self.config.training),
             progress: Progress::default(),
             best: None,
-            log: MetricsLog::open(&output, 0)?,
+            log: MetricsLog::open(&output, logged)?,
             device,
             total_steps: self.total_steps(),
             started: Instant::now(),
@@ -234,8 +241,8 @@ impl Training {
             last_loss: None,
             last_validation: None,
         };
-        if options.resume {
-            state.resume()?;
+        if let Some(checkpoint) = checkpoint {
+            state.restore(checkpoint)?;
         }
         let plan = self.plan(&state);
         self.notes.iter().for_each(|note| observer.note(note));
@@ -418,15 +425,14 @@ struct Loop<'a> {
 }
 
 impl Loop<'_> {
-    fn resume(&mut self) -> Result<(), TrainerError> {
-        let state = load_latest(self.output)?;
+    /// Continues where a checkpoint was written.
+    fn restore(&mut self, state: CheckpointState) -> Result<(), TrainerError> {
         self.model = self
             .names
             .with_values(self.model.clone(), &state.parameters)?;
         let device = self.device.clone().inner();
         self.optimizer
             .restore(&state.optimizer, state.progress.step, &device)?;
-        self.log = MetricsLog::open(self.output, state.progress.metrics_bytes)?;
         self.progress = state.progress;
         self.best = state.best;
         Ok(())

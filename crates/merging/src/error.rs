@@ -1,0 +1,89 @@
+//! Everything that can go wrong between adapters and their merge.
+
+use adapter::AdapterError;
+use eigenlorax::decomposition::DecompositionError;
+
+/// Why adapters could not be merged.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MergeError {
+    #[error("no adapters were given; name at least one")]
+    NoAdapters,
+
+    #[error(
+        "{method} resolves conflicts between adapters and needs at least two of them, found 1; use sum or average for one"
+    )]
+    NeedsTwoAdapters { method: &'static str },
+
+    #[error(
+        "{found} weights were given for {adapters} adapters; give one for each, in the same order"
+    )]
+    WeightCount { found: usize, adapters: usize },
+
+    #[error("{what} must be a finite number, found {found}")]
+    NotANumber { what: &'static str, found: f64 },
+
+    #[error("density must be above 0 and at most 1, found {found}; 0.2 keeps the largest 20 %")]
+    Density { found: f64 },
+
+    #[error("drop must be at least 0 and below 1, found {found}; 0.9 drops nine entries in ten")]
+    Drop { found: f64 },
+
+    #[error(
+        "the rank fraction of CART must be above 0 and at most 1, found {found}; the paper tries 0.04, 0.08, 0.16 and 0.32"
+    )]
+    RankFraction { found: f64 },
+
+    #[error("a rank of 0 was asked for; ask for at least 1, or for none to keep everything")]
+    NoRank,
+
+    #[error(
+        "adapter `{second}` is for the base model `{second_base}`, but `{first}` is for `{first_base}`; leave one out, or allow the mismatch if the names mean the same model"
+    )]
+    BaseModels {
+        first: String,
+        first_base: String,
+        second: String,
+        second_base: String,
+    },
+
+    #[error(
+        "module `{module}`: adapter `{first}` has [d_out, d_in] {first_shape:?}, adapter `{second}` has {second_shape:?}; is one of them for another base model?"
+    )]
+    UnequalShapes {
+        module: String,
+        first: String,
+        first_shape: [usize; 2],
+        second: String,
+        second_shape: [usize; 2],
+    },
+
+    #[error(
+        "module `{module}` of adapter `{adapter}` has a DoRA magnitude, which rescales the whole weight and is no part of the low-rank update s·B·A; train the adapter without use_dora, or merge it into its base model instead"
+    )]
+    Magnitude { module: String, adapter: String },
+
+    #[error(
+        "module `{module}` of adapter `{adapter}` has a bias of B (lora_bias), for which merging methods are not defined; train the adapter without lora_bias, or merge it into its base model instead"
+    )]
+    LoraBias { module: String, adapter: String },
+
+    #[error(
+        "module `{module}` of adapter `{adapter}` holds NaN or infinite values; its training diverged or its file is damaged"
+    )]
+    NotFinite { module: String, adapter: String },
+
+    #[error("module `{module}` could not be decomposed")]
+    Decomposition {
+        module: String,
+        source: DecompositionError,
+    },
+
+    #[error(
+        "the merge of {adapters} adapters changes no module: their updates are zero, or cancel under these weights and this scale"
+    )]
+    NothingLeft { adapters: usize },
+
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
+}

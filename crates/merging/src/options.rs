@@ -1,0 +1,114 @@
+//! What to merge, and how.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::MergeError;
+use crate::knots_space::KnotsRows;
+use crate::method::Method;
+use crate::space::Space;
+
+/// `ΔW = λ · isotropize?(back(method(w_1·τ_1, …, w_T·τ_T)))`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MergeOptions {
+    pub space: Space,
+    pub method: Method,
+    /// Whether every direction of the merged update is made equally strong, as the last step.
+    #[serde(default)]
+    pub isotropize: bool,
+    /// λ, which multiplies the result.
+    #[serde(default = "one")]
+    pub scale: f64,
+    /// w, one for each adapter, which multiply the representations; all 1 without. The basis of a
+    /// space is that of the adapters as they are.
+    #[serde(default)]
+    pub weights: Option<Vec<f64>>,
+    /// What TIES looks at for its largest entries and its majority sign.
+    pub scope: Scope,
+    /// Which rows KnOTS merges.
+    #[serde(default)]
+    pub knots_rows: KnotsRows,
+    /// The highest rank of a merged module; whatever is needed without.
+    #[serde(default)]
+    pub rank: Option<usize>,
+    /// The seed of DARE.
+    #[serde(default)]
+    pub seed: u64,
+    /// Whether adapters that name different base models may be merged.
+    #[serde(default)]
+    pub allow_base_mismatch: bool,
+}
+
+/// What TIES takes its top density of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Each module for itself, as the authors of Core Space do.
+    Layer,
+    /// All modules of an adapter together, as the authors of KnOTS do.
+    Model,
+}
+
+impl MergeOptions {
+    /// Weights and scale 1, nothing truncated; the scope of the space's authors: the model for
+    /// KnOTS, the layer otherwise.
+    pub fn new(space: Space, method: Method) -> Self {
+        Self {
+            space,
+            method,
+            isotropize: false,
+            scale: 1.0,
+            weights: None,
+            scope: match space {
+                Space::Knots => Scope::Model,
+                Space::Full | Space::Core => Scope::Layer,
+            },
+            knots_rows: KnotsRows::default(),
+            rank: None,
+            seed: 0,
+            allow_base_mismatch: false,
+        }
+    }
+
+    /// Refuses what is out of range, or doesn't fit so many adapters.
+    pub(crate) fn check(&self, adapters: usize) -> Result<(), MergeError> {
+        if adapters == 0 {
+            return Err(MergeError::NoAdapters);
+        }
+        self.method.check(adapters)?;
+        if !self.scale.is_finite() {
+            return Err(MergeError::NotANumber {
+                what: "the scale",
+                found: self.scale,
+            });
+        }
+        if self.rank == Some(0) {
+            return Err(MergeError::NoRank);
+        }
+        let Some(weights) = &self.weights else {
+            return Ok(());
+        };
+        if weights.len() != adapters {
+            return Err(MergeError::WeightCount {
+                found: weights.len(),
+                adapters,
+            });
+        }
+        match weights.iter().find(|weight| !weight.is_finite()) {
+            Some(&found) => Err(MergeError::NotANumber {
+                what: "a weight",
+                found,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// w, one for each adapter.
+    pub(crate) fn all_weights(&self, adapters: usize) -> Vec<f64> {
+        self.weights.clone().unwrap_or_else(|| vec![1.0; adapters])
+    }
+}
+
+fn one() -> f64 {
+    1.0
+}

@@ -1,0 +1,109 @@
+//! The account of a merge: what went in, what came out, what was left aside.
+
+use std::collections::BTreeMap;
+
+use adapter::Source;
+use serde::Serialize;
+
+use crate::error::MergeError;
+use crate::source::MergeSource;
+
+/// What a merge did.
+#[derive(Clone, Debug, Serialize)]
+pub struct MergeReport {
+    /// The adapters, in the order in which they were given.
+    pub adapters: Vec<AdapterReport>,
+    /// All modules that any adapter has.
+    pub modules: BTreeMap<String, ModuleReport>,
+    /// The adapter whose heads and biases the merged one has, where only one brings any.
+    pub heads_of: Option<usize>,
+    /// The share of ‖ΔW‖² over all modules that truncation kept.
+    pub energy_kept: f64,
+}
+
+/// One adapter that went in.
+#[derive(Clone, Debug, Serialize)]
+pub struct AdapterReport {
+    pub source: Source,
+    /// w, its weight.
+    pub weight: f64,
+    /// How many modules it has.
+    pub modules: usize,
+    /// Its heads and biases of the base model, which belong to its task and are never merged.
+    pub whole_tensors: Vec<String>,
+}
+
+/// One module.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ModuleReport {
+    /// The adapters that have it, as indices into [`MergeReport::adapters`].
+    pub adapters: Vec<usize>,
+    /// `[d_out, d_in]`.
+    pub shape: [usize; 2],
+    /// Σr: the sum of their ranks.
+    pub columns: usize,
+    /// The rank of the merged update; 0 where it is zero, and the merged adapter lacks the module.
+    pub rank: usize,
+    /// The share of ‖ΔW‖² that truncation kept; 1 without.
+    pub energy_kept: f64,
+    /// ‖ΔW_t‖ of its adapters, before weights, Frobenius.
+    pub input_norms: Vec<f64>,
+    /// ‖ΔW‖ of the merged update.
+    pub norm: f64,
+}
+
+impl MergeReport {
+    /// The modules that only some adapters have, which were merged from those.
+    pub fn partial(&self) -> impl Iterator<Item = (&str, &ModuleReport)> {
+        self.modules
+            .iter()
+            .filter(|(_, module)| module.adapters.len() < self.adapters.len())
+            .map(|(path, module)| (path.as_str(), module))
+    }
+
+    /// The modules whose merged update is zero.
+    pub fn left_out(&self) -> impl Iterator<Item = &str> {
+        self.modules
+            .iter()
+            .filter(|(_, module)| module.rank == 0)
+            .map(|(path, _)| path.as_str())
+    }
+
+    pub(crate) fn new<S: MergeSource>(
+        adapters: &[S],
+        weights: &[f64],
+        modules: BTreeMap<String, ModuleReport>,
+    ) -> Result<Self, MergeError> {
+        let adapters = adapters
+            .iter()
+            .zip(weights)
+            .map(|(adapter, &weight)| {
+                Ok(AdapterReport {
+                    source: adapter.source(),
+                    weight,
+                    modules: adapter.shapes()?.len(),
+                    whole_tensors: adapter.whole_tensors()?,
+                })
+            })
+            .collect::<Result<Vec<_>, MergeError>>()?;
+        let mut with_heads = (0..adapters.len()).filter(|&index| {
+            let adapter: &AdapterReport = &adapters[index];
+            !adapter.whole_tensors.is_empty()
+        });
+        let heads_of = match (with_heads.next(), with_heads.next()) {
+            (Some(only), None) => Some(only),
+            _ => None,
+        };
+        let kept: f64 = modules.values().map(|module| module.norm.powi(2)).sum();
+        let total: f64 = modules
+            .values()
+            .map(|module| module.norm.powi(2) / module.energy_kept)
+            .sum();
+        Ok(Self {
+            adapters,
+            modules,
+            heads_of,
+            energy_kept: if total > 0.0 { kept / total } else { 1.0 },
+        })
+    }
+}

@@ -1,0 +1,63 @@
+//! What a merge needs to know of an adapter besides its factors.
+
+use adapter::{Adapter, AdapterError, AdapterFile, PeftConfig};
+use eigenlorax::{AdapterSource, LoadedAdapter};
+
+/// An adapter that can be merged.
+pub trait MergeSource: AdapterSource {
+    /// Its configuration.
+    fn config(&self) -> &PeftConfig;
+
+    /// The same adapter without its modules: heads, biases of the base model and labels.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    fn without_modules(&self) -> Result<Adapter, AdapterError>;
+}
+
+impl MergeSource for AdapterFile {
+    fn config(&self) -> &PeftConfig {
+        self.config()
+    }
+
+    fn without_modules(&self) -> Result<Adapter, AdapterError> {
+        Ok(Adapter {
+            heads: self.heads()?,
+            biases: self.biases()?,
+            labels: self.labels().cloned(),
+            ..Adapter::new(self.config().clone(), Default::default())
+        })
+    }
+}
+
+impl MergeSource for LoadedAdapter {
+    fn config(&self) -> &PeftConfig {
+        &self.adapter.config
+    }
+
+    fn without_modules(&self) -> Result<Adapter, AdapterError> {
+        let Adapter {
+            config,
+            heads,
+            biases,
+            labels,
+            ..
+        } = &self.adapter;
+        Ok(Adapter {
+            heads: heads.clone(),
+            biases: biases.clone(),
+            labels: labels.clone(),
+            ..Adapter::new(config.clone(), Default::default())
+        })
+    }
+}
+
+impl<T: MergeSource + ?Sized> MergeSource for &T {
+    fn config(&self) -> &PeftConfig {
+        (**self).config()
+    }
+
+    fn without_modules(&self) -> Result<Adapter, AdapterError> {
+        (**self).without_modules()
+    }
+}

@@ -1,0 +1,80 @@
+//! Random adapters in memory, with no two dimensions alike: d_in ≠ d_out, ranks and scalings mixed.
+
+use std::collections::BTreeMap;
+
+use adapter::{Adapter, LoraModule, Matrix, PeftConfig, Source, TargetModules};
+use eigenlorax::LoadedAdapter;
+use merging::{Merge, MergeError, MergeOptions, merge};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+
+pub const QUERY: &str = "layers.0.attention.query";
+pub const DOWN: &str = "layers.0.mlp.down";
+
+pub fn gaussian(rows: usize, cols: usize, random: &mut ChaCha8Rng) -> Matrix {
+    Matrix::from_fn(rows, cols, |_, _| StandardNormal.sample(random))
+}
+
+/// A random module `[d_out, d_in]`, its scaling not 1 (alpha ≠ rank).
+pub fn module([d_out, d_in]: [usize; 2], rank: usize, random: &mut ChaCha8Rng) -> LoraModule {
+    let (b, a) = (gaussian(d_out, rank, random), gaussian(rank, d_in, random));
+    LoraModule::new(b, a, 0.5 + 1.0 / rank as f32)
+}
+
+/// An adapter with these modules.
+pub fn adapter(name: &str, modules: BTreeMap<String, LoraModule>) -> LoadedAdapter {
+    let targets = TargetModules::Names(modules.keys().cloned().collect());
+    let config = PeftConfig::lora("org/base", 4, targets, &[], None, &BTreeMap::new())
+        .expect("a configuration of plain names");
+    LoadedAdapter {
+        source: Source {
+            location: name.to_owned(),
+            sha256: format!("sha256 of {name}"),
+        },
+        adapter: Adapter::new(config, modules),
+    }
+}
+
+/// An adapter with both modules, of the given rank in the first and one more in the second.
+pub fn random_adapter(name: &str, rank: usize, seed: u64) -> LoadedAdapter {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let modules = [(QUERY, [37, 23], rank), (DOWN, [29, 41], rank + 1)]
+        .map(|(path, shape, rank)| (path.to_owned(), module(shape, rank, &mut random)));
+    adapter(name, BTreeMap::from(modules))
+}
+
+/// Three adapters of ranks 2, 4 and 3: nine columns of QUERY, twelve of DOWN.
+pub fn three_adapters() -> Vec<LoadedAdapter> {
+    vec![
+        random_adapter("a", 2, 1),
+        random_adapter("b", 4, 2),
+        random_adapter("c", 3, 3),
+    ]
+}
+
+pub fn merged(adapters: &[LoadedAdapter], options: &MergeOptions) -> Merge {
+    merge(adapters, options, &|_, _| {}).expect("a merge")
+}
+
+pub fn refusal(adapters: &[LoadedAdapter], options: &MergeOptions) -> MergeError {
+    merge(adapters, options, &|_, _| {}).expect_err("a refusal")
+}
+
+/// ΔW of a module, or zeros where the adapter lacks it.
+pub fn update(adapter: &Adapter, path: &str, shape: [usize; 2]) -> Matrix {
+    match adapter.modules.get(path) {
+        Some(module) => module.update(),
+        None => Matrix::zeros(shape[0], shape[1]),
+    }
+}
+
+/// The largest difference of two matrices, in relation to the largest entry of the second.
+pub fn relative_difference(left: &Matrix, right: &Matrix) -> f32 {
+    assert_eq!(left.shape(), right.shape());
+    let largest =
+        |values: &mut dyn Iterator<Item = f32>| values.fold(0.0, |a: f32, b| a.max(b.abs()));
+    let pairs = left.values().iter().zip(right.values());
+    largest(&mut pairs.map(|(left, right)| left - right))
+        / largest(&mut right.values().iter().copied())
+}

@@ -1,0 +1,115 @@
+//! Adapters that PEFT trained and strangers published, from `shared`.
+
+use std::path::{Path, PathBuf};
+
+use adapter::{AdapterFile, Matrix};
+use merging::{MergeOptions, Method, Space, merge};
+
+use crate::random_adapters::relative_difference;
+
+const DOMAINS: [&str; 7] = [
+    "auto_and_commute",
+    "banking",
+    "credit_cards",
+    "home",
+    "kitchen_and_dining",
+    "small_talk",
+    "utility",
+];
+
+/// `shared/PATH`, beside the repository on the machine where it is kept.
+fn shared(path: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../../shared")
+        .join(path);
+    if !path.exists() {
+        println!("skipped: {} is not here", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+#[test]
+fn seven_trained_adapters_merge_in_every_way() {
+    let Some(directory) = shared("adapters/minilm") else {
+        return;
+    };
+    let adapters = DOMAINS.map(|domain| AdapterFile::open(&directory.join(domain)));
+    let adapters = adapters.map(|adapter| adapter.expect("an adapter"));
+    let path = adapters[0].module_paths().next().expect("a module");
+    let updates: Vec<Matrix> = adapters
+        .iter()
+        .map(|adapter| adapter.module(path).expect("read").update())
+        .collect();
+    let sum = Matrix::from_fn(updates[0].rows(), updates[0].cols(), |row, col| {
+        updates.iter().map(|update| update.get(row, col)).sum()
+    });
+    let methods = [
+        Method::Sum,
+        Method::Ties { density: 0.2 },
+        Method::DareTies {
+            drop: 0.5,
+            density: 0.2,
+        },
+        Method::Tsv,
+        Method::Cart {
+            rank_fraction: 0.08,
+            coefficient: 0.7,
+        },
+    ];
+    for space in [Space::Full, Space::Knots, Space::Core] {
+        for method in methods {
+            let options = MergeOptions::new(space, method);
+            let merged = merge(&adapters, &options, &|_, _| {}).expect("a merge");
+            assert_eq!(merged.report.heads_of, None);
+            assert!(
+                merged
+                    .report
+                    .adapters
+                    .iter()
+                    .all(|adapter| !adapter.whole_tensors.is_empty())
+            );
+            assert_eq!(merged.report.partial().count(), 0);
+            let update = merged.adapter.modules[path].update();
+            assert!(update.is_finite() && update.norm() > 0.0);
+            if method == Method::Sum {
+                assert_eq!(merged.report.modules[path].rank, 56);
+                assert!(relative_difference(&update, &sum) < 2e-6);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stranger_s_adapter_merged_with_itself_keeps_its_heads_apart() {
+    let Some(path) = shared("wild/distilbert-emotion") else {
+        return;
+    };
+    let adapter = AdapterFile::open(&path).expect("an adapter");
+    let twice = [&adapter, &adapter];
+    for space in [Space::Full, Space::Knots, Space::Core] {
+        // Whoever agrees with itself in every entry is its own mean.
+        for method in [Method::Average, Method::Ties { density: 1.0 }] {
+            let options = MergeOptions::new(space, method);
+            let merged = merge(&twice, &options, &|_, _| {}).expect("a merge");
+            assert!(merged.adapter.heads.is_empty());
+            let heads = &merged.report.adapters[1].whole_tensors;
+            assert!(
+                heads.iter().any(|name| name.contains("classifier")),
+                "{heads:?}"
+            );
+            for path in adapter.module_paths() {
+                let expected = adapter.module(path).expect("read").update();
+                let update = merged.adapter.modules[path].update();
+                let difference = relative_difference(&update, &expected);
+                assert!(
+                    difference < 5e-6,
+                    "{space:?} {method:?} {path}: {difference}"
+                );
+            }
+        }
+    }
+    let alone = MergeOptions::new(Space::Core, Method::Sum);
+    let merged = merge(&[&adapter], &alone, &|_, _| {}).expect("a merge");
+    assert_eq!(merged.adapter.heads, adapter.heads().expect("read"));
+}
