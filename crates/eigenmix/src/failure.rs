@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use adapter::AdapterError;
 use eigenlorax::EigenloraxError;
+use merging::MergeError;
 use models::ModelError;
 use trainer::TrainerError;
 use trainer::data::DataError;
@@ -63,6 +64,13 @@ fn is_bad_input(cause: &(dyn Error + 'static)) -> bool {
             EigenloraxError::Adapter(error) => adapter_is_bad_input(error),
             EigenloraxError::Unreadable { source, .. } => source.kind() == io::ErrorKind::NotFound,
             EigenloraxError::Decomposition { .. } => false,
+            _ => true,
+        };
+    }
+    if let Some(error) = cause.downcast_ref::<MergeError>() {
+        return match error {
+            MergeError::Adapter(error) => adapter_is_bad_input(error),
+            MergeError::Decomposition { .. } => false,
             _ => true,
         };
     }

@@ -1,5 +1,6 @@
 //! What can be typed: every command, argument and flag, with its help.
 
+mod merging;
 mod recycling;
 mod training;
 
@@ -9,6 +10,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use trainer::DeviceChoice;
 
+pub(crate) use merging::{MergeArguments, MethodChoice, ScopeChoice, SpaceChoice};
 pub(crate) use recycling::{ExportArguments, ExtractArguments, InspectArguments, ProjectArguments};
 pub(crate) use training::{
     EvaluateArguments, ForwardArguments, PredictArguments, RunArguments, TrainArguments,
@@ -73,6 +75,7 @@ fn device_parser() -> impl TypedValueParser<Value = DeviceChoice> {
 pub(crate) enum Command {
     Extract(ExtractArguments),
     Project(ProjectArguments),
+    Merge(MergeArguments),
     Train(TrainArguments),
     Evaluate(EvaluateArguments),
     Predict(PredictArguments),

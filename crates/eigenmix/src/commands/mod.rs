@@ -6,6 +6,7 @@ mod export;
 mod extract;
 mod forward;
 mod inspect;
+mod merge;
 mod predict;
 mod project;
 mod run;
@@ -25,6 +26,7 @@ pub(crate) fn run(cli: Cli, console: &Console) -> anyhow::Result<()> {
     match command {
         Command::Extract(arguments) => extract::run(&arguments, console),
         Command::Project(arguments) => project::run(&arguments, console),
+        Command::Merge(arguments) => merge::run(&arguments, console),
         Command::Train(arguments) => train::run(&arguments, device, console),
         Command::Evaluate(arguments) => evaluate::run(&arguments, device, console),
         Command::Predict(arguments) => predict::run(&arguments, device, console),

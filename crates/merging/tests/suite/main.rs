@@ -9,4 +9,3 @@ mod other_adapters;
 mod random_adapters;
 mod refusals;
 mod shared_adapters;
-mod speed;

@@ -1,0 +1,237 @@
+//! `eigenmix merge`: several adapters in, one out.
+
+use std::fmt;
+
+use adapter::{AdapterFile, Provenance, SaveOptions};
+use merging::{KnotsRows, Merge, MergeOptions, MergeReport, Method, Scope, Space};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::adapter_argument::OpenedAdapter;
+use crate::cli::{MergeArguments, MethodChoice, ScopeChoice, SpaceChoice};
+use crate::console::Console;
+use crate::destination::Destination;
+use crate::failure::BadInput;
+use crate::table::Table;
+
+pub(crate) fn run(arguments: &MergeArguments, console: &Console) -> anyhow::Result<()> {
+    let options = options(arguments)?;
+    let destination = Destination::new(&arguments.out, arguments.force)?;
+    let adapters = OpenedAdapter::open_all(&arguments.adapters, arguments.allow_partial, console)?;
+    for adapter in &adapters {
+        destination.keep_apart_from(&adapter.path)?;
+    }
+    let files: Vec<&AdapterFile> = adapters.iter().map(|adapter| &adapter.file).collect();
+    let Merge { adapter, report } = {
+        let modules = files.iter().map(|file| file.module_paths().count()).max();
+        let progress = console.progress("merging", modules.unwrap_or(0), "modules");
+        merging::merge(&files, &options, &|_, _| progress.advance())?
+    };
+    let provenance = Provenance {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        method: format!("merge/{}", options.method.name()),
+        sources: report
+            .adapters
+            .iter()
+            .map(|adapter| adapter.source.clone())
+            .collect(),
+        options: json!(options),
+    };
+    let save = SaveOptions {
+        force: destination.force(),
+        provenance: Some(provenance),
+    };
+    adapter.save(destination.path(), &save)?;
+    tell_what_is_special(&report, console);
+    console.result(&MergeResult {
+        out: arguments.out.display().to_string(),
+        options: &options,
+        parameters: adapter.parameter_count(),
+        report,
+        explain: arguments.explain || console.is_verbose(),
+    })
+}
+
+fn options(arguments: &MergeArguments) -> Result<MergeOptions, BadInput> {
+    let method = arguments.method;
+    let is_ties = matches!(method, MethodChoice::Ties | MethodChoice::DareTies);
+    let is_dare = matches!(method, MethodChoice::Dare | MethodChoice::DareTies);
+    let is_cart = method == MethodChoice::Cart;
+    for (flag, is_given, belongs, owner) in [
+        (
+            "--density",
+            arguments.density.is_some(),
+            is_ties,
+            "ties and dare-ties",
+        ),
+        (
+            "--scope",
+            arguments.scope.is_some(),
+            is_ties,
+            "ties and dare-ties",
+        ),
+        (
+            "--drop",
+            arguments.drop.is_some(),
+            is_dare,
+            "dare and dare-ties",
+        ),
+        (
+            "--rank-fraction",
+            arguments.rank_fraction.is_some(),
+            is_cart,
+            "cart",
+        ),
+        (
+            "--coefficient",
+            arguments.coefficient.is_some(),
+            is_cart,
+            "cart",
+        ),
+    ] {
+        if is_given && !belongs {
+            return Err(BadInput(format!("{flag} is for {owner} only")));
+        }
+    }
+    if arguments.unscaled_rows && arguments.space != SpaceChoice::Knots {
+        return Err(BadInput(
+            "--unscaled-rows is for the knots space only".to_owned(),
+        ));
+    }
+    let density = arguments.density.unwrap_or(0.2);
+    let drop = arguments.drop.unwrap_or(0.5);
+    let method = match method {
+        MethodChoice::Average => Method::Average,
+        MethodChoice::Sum => Method::Sum,
+        MethodChoice::Ties => Method::Ties { density },
+        MethodChoice::Dare => Method::Dare { drop },
+        MethodChoice::DareTies => Method::DareTies { drop, density },
+        MethodChoice::Tsv => Method::Tsv,
+        MethodChoice::Cart => Method::Cart {
+            rank_fraction: arguments.rank_fraction.unwrap_or(0.16),
+            coefficient: arguments.coefficient.unwrap_or(1.0),
+        },
+    };
+    let space = match arguments.space {
+        SpaceChoice::Full => Space::Full,
+        SpaceChoice::Knots => Space::Knots,
+        SpaceChoice::Core => Space::Core,
+    };
+    let defaults = MergeOptions::new(space, method);
+    Ok(MergeOptions {
+        isotropize: arguments.isotropize,
+        scale: arguments.scale,
+        weights: arguments.weights.clone(),
+        scope: match arguments.scope {
+            Some(ScopeChoice::Layer) => Scope::Layer,
+            Some(ScopeChoice::Model) => Scope::Model,
+            None => defaults.scope,
+        },
+        knots_rows: match arguments.unscaled_rows {
+            true => KnotsRows::Unscaled,
+            false => KnotsRows::ScaledBySigma,
+        },
+        rank: arguments.rank.map(Into::into),
+        seed: arguments.seed,
+        allow_base_mismatch: arguments.allow_base_mismatch,
+        ..defaults
+    })
+}
+
+fn tell_what_is_special(report: &MergeReport, console: &Console) {
+    let partial: Vec<&str> = report.partial().map(|(path, _)| path).collect();
+    if let Some(path) = partial.first() {
+        console.warn(format_args!(
+            "{} modules are not in every adapter and were merged from those that have them, such as `{path}`",
+            partial.len()
+        ));
+    }
+    let left_out: Vec<&str> = report.left_out().collect();
+    if let Some(path) = left_out.first() {
+        console.warn(format_args!(
+            "{} modules are left out because their merged update is zero, such as `{path}`",
+            left_out.len()
+        ));
+    }
+    let with_heads: Vec<_> = report
+        .adapters
+        .iter()
+        .filter(|adapter| !adapter.whole_tensors.is_empty())
+        .collect();
+    match (report.heads_of, with_heads.as_slice()) {
+        (Some(index), _) => console.note(format_args!(
+            "the heads are those of `{}`, the only adapter that has any",
+            report.adapters[index].source.location
+        )),
+        (None, []) => {}
+        (None, several) => console.note(format_args!(
+            "{} adapters have heads of their own ({}); heads belong to their task and are not merged",
+            several.len(),
+            several[0].whole_tensors.join(", ")
+        )),
+    }
+}
+
+#[derive(Serialize)]
+struct MergeResult<'a> {
+    out: String,
+    options: &'a MergeOptions,
+    /// Numbers of the merged adapter.
+    parameters: usize,
+    #[serde(flatten)]
+    report: MergeReport,
+    #[serde(skip)]
+    explain: bool,
+}
+
+impl fmt::Display for MergeResult<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ranks = self.report.modules.values().map(|module| module.rank);
+        let (low, high) = (
+            ranks.clone().filter(|rank| *rank > 0).min().unwrap_or(0),
+            ranks.max().unwrap_or(0),
+        );
+        let rank = match low == high {
+            true => low.to_string(),
+            false => format!("{low} to {high}"),
+        };
+        write!(
+            formatter,
+            "`{}`: {} adapters merged with {}\n  modules  {}\n  rank     {rank}\n  energy   {:.4} % kept",
+            self.out,
+            self.report.adapters.len(),
+            self.options.method.name(),
+            self.report.modules.len(),
+            100.0 * self.report.energy_kept
+        )?;
+        if !self.explain {
+            return Ok(());
+        }
+        let mut table = Table::with_header([
+            "module",
+            "adapters",
+            "Σr",
+            "rank",
+            "energy",
+            "‖ΔW_t‖",
+            "‖ΔW‖",
+        ]);
+        for (path, module) in &self.report.modules {
+            let norms: Vec<String> = module
+                .input_norms
+                .iter()
+                .map(|norm| format!("{norm:.3}"))
+                .collect();
+            table.push([
+                path.clone(),
+                module.adapters.len().to_string(),
+                module.columns.to_string(),
+                module.rank.to_string(),
+                format!("{:.4}", module.energy_kept),
+                norms.join(" "),
+                format!("{:.3}", module.norm),
+            ]);
+        }
+        write!(formatter, "\n\n{table}")
+    }
+}
