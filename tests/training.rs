@@ -5,6 +5,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use adapter::{AdapterFile, TensorFile};
 use serde_json::Value;
@@ -84,10 +85,14 @@ impl Observer for StopAfter<'_> {
     }
 }
 
+/// Dropout draws from a generator that belongs to the process: one training at a time.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 /// Runs a training up to a step (or its end), and gives the losses it logged.
 fn train(configuration: &str, resume: bool, until: usize) -> Vec<f64> {
     let config = TrainConfig::from_toml(configuration).expect("a configuration");
     let training = Training::prepare(config).expect("a training");
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let flag = AtomicBool::new(false);
     let options = RunOptions {
         device: DeviceChoice::Cpu.open().expect("the CPU"),

@@ -6,6 +6,7 @@
 //! models call one function and need not know.
 
 mod attention;
+mod attention_rows;
 mod gelu;
 mod layer_norm;
 mod row_product;

@@ -183,7 +183,7 @@ mod tests {
 
     fn matrix(rows: usize, cols: usize, phase: f32) -> Matrix {
         Matrix::from_fn(rows, cols, |row, col| {
-            ((row * 5 + col * 11) as f32 + phase).sin()
+            ((row * 5 + col * 3) as f32 + phase).sin()
         })
     }
 

@@ -1,0 +1,249 @@
+//! The `[adapter]` table of a training file.
+
+use moslora::MixerInit;
+use serde::{Deserialize, Serialize};
+
+use crate::TrainerError;
+
+/// What is trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    Lora,
+    Moslora,
+    /// EigenLoRAx: coefficients on the recycled basis.
+    Eigenlorax,
+    /// A full mixer on the recycled basis.
+    Eigenmix,
+    /// Every weight.
+    Full,
+}
+
+impl Method {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lora => "lora",
+            Self::Moslora => "moslora",
+            Self::Eigenlorax => "eigenlorax",
+            Self::Eigenmix => "eigenmix",
+            Self::Full => "full",
+        }
+    }
+
+    /// Whether it trains on a subspace of other adapters.
+    pub fn has_basis(self) -> bool {
+        matches!(self, Self::Eigenlorax | Self::Eigenmix)
+    }
+
+    fn adapts(self) -> bool {
+        self != Self::Full
+    }
+}
+
+/// The `[adapter]` table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdapterConfig {
+    pub method: Method,
+    /// The rank of the factors, or of EigenLoRAx's coefficients. eigenmix has none of its own, but
+    /// takes the scaling of LoRA at this rank.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank: Option<usize>,
+    /// s = alpha / rank; twice the rank if it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alpha: Option<f32>,
+    /// The probability of dropping an input of the update while training.
+    #[serde(default)]
+    pub dropout: f64,
+    /// Which linear layers are adapted, as in PEFT: names or a regular expression, or
+    /// "all-linear". By default the modules of the subspace, or query and value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_modules: Option<Targets>,
+    /// MoSLoRA: how the mixer starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mixer: Option<MixerInit>,
+    /// The directory of an extracted subspace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subspace: Option<String>,
+    /// Instead of a subspace: the adapters to extract it from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adapters: Vec<String>,
+    /// How many components of the subspace are used; all by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub components: Option<usize>,
+    /// With `adapters`: how many random directions are added to the basis.
+    #[serde(default)]
+    pub augment: usize,
+    /// Where the coefficients start: "zero" (the default), "random" (EigenLoRAx, as its authors
+    /// do), "project:ADAPTER", or "merge": the average of the recycled adapters.
+    #[serde(default)]
+    pub init: Init,
+    /// Recycle adapters although they name another base model.
+    #[serde(default)]
+    pub allow_base_mismatch: bool,
+}
+
+/// `target_modules` of a training file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Targets {
+    Names(Vec<String>),
+    /// A regular expression over whole paths, or "all-linear".
+    Pattern(String),
+}
+
+/// Where the coefficients on a basis start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Init {
+    #[default]
+    Zero,
+    Random,
+    Project(String),
+    Merge,
+}
+
+impl TryFrom<String> for Init {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "zero" => Ok(Self::Zero),
+            "random" => Ok(Self::Random),
+            "merge" => Ok(Self::Merge),
+            other => match other.strip_prefix("project:") {
+                Some(adapter) if !adapter.is_empty() => Ok(Self::Project(adapter.to_owned())),
+                _ => Err(format!(
+                    "init `{other}` is unknown; there are zero, random, merge and project:ADAPTER"
+                )),
+            },
+        }
+    }
+}
+
+impl From<Init> for String {
+    fn from(init: Init) -> Self {
+        match init {
+            Init::Zero => "zero".into(),
+            Init::Random => "random".into(),
+            Init::Merge => "merge".into(),
+            Init::Project(adapter) => format!("project:{adapter}"),
+        }
+    }
+}
+
+impl AdapterConfig {
+    pub(crate) fn validate(&self) -> Result<(), TrainerError> {
+        let method = self.method.name();
+        let wrong = |key, reason| {
+            Err(TrainerError::Method {
+                key,
+                method,
+                reason,
+            })
+        };
+        if self.method.adapts() && self.rank.is_none_or(|rank| rank == 0) {
+            return wrong("adapter.rank", "it needs a rank of 1 or more");
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return Err(TrainerError::value(
+                "adapter.dropout",
+                "at least 0 and below 1",
+                self.dropout,
+            ));
+        }
+        if self.method.has_basis() {
+            match (&self.subspace, self.adapters.is_empty()) {
+                (None, true) => {
+                    return wrong(
+                        "adapter.subspace",
+                        "it needs a subspace, or adapters to extract one from",
+                    );
+                }
+                (Some(_), false) => {
+                    return wrong("adapter.adapters", "a subspace is given already");
+                }
+                _ => {}
+            }
+            if self.augment > 0 && self.subspace.is_some() {
+                return wrong(
+                    "adapter.augment",
+                    "augment the subspace when it is extracted",
+                );
+            }
+        } else if self.subspace.is_some() || !self.adapters.is_empty() {
+            return wrong(
+                "adapter.subspace",
+                "only eigenlorax and eigenmix train on a subspace",
+            );
+        } else if self.init != Init::Zero {
+            return wrong("adapter.init", "only eigenlorax and eigenmix have one");
+        }
+        if self.method == Method::Eigenmix && self.init == Init::Random {
+            return wrong(
+                "adapter.init",
+                "eigenmix starts from zero, project:ADAPTER or merge",
+            );
+        }
+        if self.mixer.is_some() && self.method != Method::Moslora {
+            return wrong("adapter.mixer", "only moslora has a mixer of its own");
+        }
+        if self.mixer == Some(MixerInit::TwoSubspaces)
+            && self.rank.is_some_and(|rank| rank % 2 == 1)
+        {
+            return wrong("adapter.mixer", "two-subspaces needs an even rank");
+        }
+        Ok(())
+    }
+
+    /// s of LoRA: alpha / rank.
+    pub(crate) fn scaling(&self) -> f32 {
+        self.alpha
+            .map_or(2.0, |alpha| alpha / self.rank.unwrap_or(1) as f32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> AdapterConfig {
+        toml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn every_init_reads_back_as_it_was_written() {
+        for text in ["zero", "random", "merge", "project:some/adapter"] {
+            let init = Init::try_from(text.to_owned()).unwrap();
+            assert_eq!(String::from(init), text);
+        }
+        assert!(Init::try_from("project:".to_owned()).is_err());
+    }
+
+    #[test]
+    fn options_that_a_method_does_not_have_are_refused_by_name() {
+        for (text, key) in [
+            ("method = \"lora\"", "adapter.rank"),
+            (
+                "method = \"lora\"\nrank = 2\nsubspace = \"s\"",
+                "adapter.subspace",
+            ),
+            ("method = \"eigenmix\"\nrank = 2", "adapter.subspace"),
+            (
+                "method = \"eigenmix\"\nrank = 2\nsubspace = \"s\"\ninit = \"random\"",
+                "adapter.init",
+            ),
+            (
+                "method = \"lora\"\nrank = 2\nmixer = \"kaiming\"",
+                "adapter.mixer",
+            ),
+            (
+                "method = \"moslora\"\nrank = 3\nmixer = \"two-subspaces\"",
+                "adapter.mixer",
+            ),
+        ] {
+            let error = config(text).validate().unwrap_err().to_string();
+            assert!(error.contains(key), "{text}: {error}");
+        }
+    }
+}

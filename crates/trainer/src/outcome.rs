@@ -1,0 +1,87 @@
+//! What a training is asked for, what it tells while it runs, and how it ended.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use adapter::write_file;
+use burn::tensor::Device;
+
+use crate::metrics_log::{EvaluationRecord, StepRecord};
+use crate::{Method, TrainerError};
+
+/// What happens during a training, for whoever shows it.
+pub trait Observer {
+    fn started(&mut self, _plan: &Plan) {}
+    /// After every optimizer step.
+    fn advanced(&mut self, _step: usize) {}
+    fn logged(&mut self, _record: &StepRecord) {}
+    fn evaluated(&mut self, _record: &EvaluationRecord) {}
+    fn note(&mut self, _note: &str) {}
+}
+
+/// What a training will do.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Plan {
+    pub method: Method,
+    /// Numbers that the method trains, head excluded.
+    pub adapter_parameters: usize,
+    pub head_parameters: usize,
+    pub base_parameters: usize,
+    pub adapted_modules: usize,
+    pub train_examples: usize,
+    pub validation_examples: usize,
+    pub test_examples: usize,
+    /// Examples that `max_length` cut.
+    pub truncated_examples: usize,
+    pub total_steps: usize,
+    /// Steps that an earlier run took.
+    pub resumed_steps: usize,
+}
+
+/// How a training ended; a finished one leaves it in `outcome.json`.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Outcome {
+    pub output: PathBuf,
+    /// Whether it was stopped before its end; its checkpoint lets it go on.
+    pub interrupted: bool,
+    pub steps: usize,
+    /// Seconds of training, evaluations included, loading excluded.
+    pub seconds: f64,
+    pub adapter_parameters: usize,
+    pub head_parameters: usize,
+    /// The bytes to keep for this task: coefficients where the method has a basis, else the adapter.
+    pub bytes: u64,
+    /// The last logged training loss.
+    pub loss: Option<f64>,
+    pub validation: Option<BTreeMap<String, f64>>,
+    pub test: Option<BTreeMap<String, f64>>,
+}
+
+impl Outcome {
+    /// The outcome of the run in `directory`, if it is finished.
+    pub fn read(directory: &Path) -> Option<Self> {
+        let text = std::fs::read_to_string(directory.join(OUTCOME)).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    pub(crate) fn write(&self) -> Result<(), TrainerError> {
+        let path = self.output.join(OUTCOME);
+        let text = serde_json::to_vec_pretty(self)
+            .map_err(|error| TrainerError::io("write", &path)(error.into()))?;
+        Ok(write_file(&path, &text)?)
+    }
+}
+
+const OUTCOME: &str = "outcome.json";
+
+/// How a training is run, apart from what its file says.
+pub struct RunOptions<'a> {
+    pub device: Device,
+    /// Continue from the last checkpoint.
+    pub resume: bool,
+    /// Replace an earlier run.
+    pub force: bool,
+    /// Set from outside to stop after the present step.
+    pub stop: &'a AtomicBool,
+}

@@ -1,0 +1,326 @@
+//! The training loop: steps, evaluations, checkpoints.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use models::SequenceClassifier;
+use moslora::{ParameterNames, ParameterValues};
+
+use crate::TrainerError;
+use crate::checkpoint::{Best, CheckpointState, Progress, save};
+use crate::classifier::{all_logits, batch, figures};
+use crate::config::Keep;
+use crate::data::{BatchPlan, Split};
+use crate::loss::{host_loss, loss};
+use crate::metrics_log::{EvaluationRecord, MetricsLog, StepRecord};
+use crate::optimizer::{AdamW, NamedGradients, accumulate, clip, named_gradients};
+use crate::outcome::{Observer, RunOptions};
+use crate::schedule::Scheduler;
+use crate::training::{Examples, Training};
+
+/// The running state of a training.
+pub(crate) struct Loop<'a> {
+    pub(crate) training: &'a Training,
+    pub(crate) options: &'a RunOptions<'a>,
+    pub(crate) output: &'a Path,
+    pub(crate) model: SequenceClassifier,
+    pub(crate) names: ParameterNames,
+    pub(crate) optimizer: AdamW,
+    pub(crate) progress: Progress,
+    pub(crate) best: Option<ParameterValues>,
+    pub(crate) log: MetricsLog,
+    pub(crate) device: Device,
+    pub(crate) total_steps: usize,
+    pub(crate) started: Instant,
+    pub(crate) speed: Speed,
+    pub(crate) last_loss: Option<f64>,
+    pub(crate) last_validation: Option<BTreeMap<String, f64>>,
+}
+
+impl Loop<'_> {
+    /// Continues where a checkpoint was written.
+    pub(crate) fn restore(&mut self, state: CheckpointState) -> Result<(), TrainerError> {
+        self.model = self
+            .names
+            .with_values(self.model.clone(), &state.parameters)?;
+        let device = self.device.clone().inner();
+        self.optimizer
+            .restore(&state.optimizer, state.progress.step, &device)?;
+        self.progress = state.progress;
+        self.best = state.best;
+        Ok(())
+    }
+
+    /// Runs to the end; returns whether it got there.
+    pub(crate) fn run(&mut self, observer: &mut dyn Observer) -> Result<bool, TrainerError> {
+        let config = &self.training.config.training;
+        let encodings = &self.training.train.encodings;
+        let lengths: Vec<usize> = encodings
+            .iter()
+            .map(|encoding| encoding.ids.len())
+            .collect();
+        while self.progress.epoch < config.epochs && !self.is_over() {
+            let plan = BatchPlan::training(
+                &lengths,
+                config.batch_size,
+                config.batching,
+                self.training.config.seed,
+                self.progress.epoch,
+            );
+            let groups: Vec<&[Vec<usize>]> = plan
+                .batches()
+                .chunks(config.gradient_accumulation.get())
+                .collect();
+            while self.progress.batch < groups.len() && !self.is_over() {
+                self.step(groups[self.progress.batch], groups.len(), observer)?;
+                let due = config
+                    .save_every
+                    .is_some_and(|every| self.progress.step % every == 0);
+                if self.options.stop.load(Ordering::Relaxed) {
+                    self.save()?;
+                    return Ok(false);
+                }
+                if due && self.progress.batch < groups.len() {
+                    self.save()?;
+                }
+            }
+            if self.progress.batch == groups.len() {
+                self.progress.epoch += 1;
+                self.progress.batch = 0;
+                self.end_epoch(observer)?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn is_over(&self) -> bool {
+        let patience = self.training.config.training.early_stopping;
+        self.progress.step >= self.total_steps
+            || patience.is_some_and(|patience| self.progress.without_improvement >= patience.get())
+    }
+
+    /// One optimizer step over a group of batches.
+    fn step(
+        &mut self,
+        group: &[Vec<usize>],
+        groups: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainerError> {
+        let config = &self.training.config;
+        let examples = &self.training.train;
+        if config.base.dropout > 0.0 || config.adapter.dropout > 0.0 {
+            // A seed a step makes a resumed training draw what an uninterrupted one draws.
+            self.device.seed(
+                config.seed ^ (self.progress.step as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            );
+        }
+        let mut gradients = NamedGradients::new();
+        let mut step_loss = 0.0;
+        for indices in group {
+            let batch = batch(&examples.encodings, indices);
+            let logits = self.model.forward(&batch, &self.device);
+            let loss = loss(logits, &examples.targets, indices, &self.device);
+            let mut found = loss.backward();
+            accumulate(
+                &mut gradients,
+                named_gradients(&self.model, &self.names, &mut found),
+            );
+            step_loss += f64::from(loss.into_scalar::<f32>()) / group.len() as f64;
+            self.speed.count(indices.len(), batch.tokens());
+        }
+        if !step_loss.is_finite() {
+            let (step, loss) = (self.progress.step + 1, step_loss as f32);
+            return Err(TrainerError::Diverged { step, loss });
+        }
+        clip(
+            &mut gradients,
+            1.0 / group.len() as f64,
+            config.training.gradient_clip,
+        );
+        let scale = self.schedule()?;
+        let base = config.training.learning_rate;
+        let head = config.training.head_learning_rate.unwrap_or(base);
+        let is_factor = |name: &str| name.contains('/');
+        self.model = self
+            .optimizer
+            .step(self.model.clone(), &self.names, gradients, |name| {
+                scale * if is_factor(name) { base } else { head }
+            });
+        self.progress.step += 1;
+        self.progress.batch += 1;
+        self.progress.loss_sum += step_loss;
+        self.progress.loss_count += 1;
+        observer.advanced(self.progress.step);
+        let step = self.progress.step;
+        if step == 1 || step % config.training.log_every == 0 || step == self.total_steps {
+            self.log_step(groups, scale * base, observer)?;
+        }
+        Ok(())
+    }
+
+    /// What the learning rates are multiplied by at the present step.
+    fn schedule(&self) -> Result<f64, TrainerError> {
+        let config = &self.training.config;
+        let warmup = config.warmup()?.steps(self.total_steps);
+        let scheduler = config.training.scheduler;
+        let scale = scheduler.learning_rate(self.progress.step, self.total_steps, 1.0, warmup);
+        Ok(match scheduler {
+            Scheduler::ReduceOnPlateau => scale * self.progress.plateau.factor,
+            _ => scale,
+        })
+    }
+
+    fn log_step(
+        &mut self,
+        groups: usize,
+        learning_rate: f64,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainerError> {
+        let loss = self.progress.loss_sum / self.progress.loss_count as f64;
+        let (examples_per_second, tokens_per_second) = self.speed.rates();
+        let record = StepRecord {
+            step: self.progress.step,
+            epoch: self.progress.epoch as f64 + self.progress.batch as f64 / groups as f64,
+            loss,
+            learning_rate,
+            examples_per_second,
+            tokens_per_second,
+        };
+        self.log.write(&record)?;
+        observer.logged(&record);
+        self.last_loss = Some(loss);
+        self.progress.loss_sum = 0.0;
+        self.progress.loss_count = 0;
+        self.speed = Speed::new();
+        Ok(())
+    }
+
+    /// Evaluates if it is due, updates what depends on it, and writes a checkpoint.
+    fn end_epoch(&mut self, observer: &mut dyn Observer) -> Result<(), TrainerError> {
+        let config = &self.training.config.training;
+        let last = self.progress.step >= self.total_steps;
+        let due = match config.evaluate_every {
+            0 => last,
+            every => last || self.progress.epoch % every == 0,
+        };
+        if due && let Some(figures) = self.evaluate(Split::Validation, observer)? {
+            let metric = self.training.config.task.metrics()[0];
+            let figure = figures.get(metric.name()).copied().unwrap_or(f64::NAN);
+            let better =
+                self.progress
+                    .best
+                    .as_ref()
+                    .is_none_or(|best| match metric.higher_is_better() {
+                        true => figure > best.figure,
+                        false => figure < best.figure,
+                    });
+            if better {
+                self.progress.best = Some(Best {
+                    step: self.progress.step,
+                    figure,
+                });
+                self.progress.without_improvement = 0;
+                if config.keep == Keep::Best {
+                    self.best = Some(self.names.values_of(&self.model));
+                }
+            } else {
+                self.progress.without_improvement += 1;
+            }
+            self.progress
+                .plateau
+                .update(figure, metric.higher_is_better(), &config.plateau);
+            self.last_validation = Some(figures);
+        }
+        self.save()
+    }
+
+    pub(crate) fn evaluate(
+        &mut self,
+        split: Split,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<BTreeMap<String, f64>>, TrainerError> {
+        let training = self.training;
+        let examples = match split {
+            Split::Train => Some(&training.train),
+            Split::Validation => training.validation.as_ref(),
+            Split::Test => training.test.as_ref(),
+        };
+        let Some(Examples { encodings, targets }) = examples else {
+            return Ok(None);
+        };
+        let started = Instant::now();
+        let outputs = training.targets.outputs();
+        let size = training.config.training.evaluation_batch_size;
+        let device = self.device.clone().inner();
+        let logits = all_logits(
+            &self.model.valid(),
+            encodings,
+            outputs,
+            size,
+            &device,
+            &|_| {},
+        );
+        let figures = figures(&training.config.task.metrics(), &logits, outputs, targets)?;
+        let record = EvaluationRecord {
+            step: self.progress.step,
+            epoch: self.progress.epoch as f64,
+            split,
+            loss: host_loss(&logits, outputs, targets),
+            metrics: figures.clone(),
+            examples_per_second: encodings.len() as f64 / started.elapsed().as_secs_f64(),
+        };
+        self.log.write(&record)?;
+        observer.evaluated(&record);
+        self.speed = Speed::new();
+        Ok(Some(figures))
+    }
+
+    fn save(&mut self) -> Result<(), TrainerError> {
+        self.progress.metrics_bytes = self.log.bytes()?;
+        let progress = Progress {
+            seconds: self.progress.seconds + self.started.elapsed().as_secs_f64(),
+            ..self.progress.clone()
+        };
+        save(
+            self.output,
+            &CheckpointState {
+                progress,
+                parameters: self.names.values_of(&self.model),
+                optimizer: self.optimizer.state(),
+                best: self.best.clone(),
+            },
+        )?;
+        Ok(())
+    }
+}
+
+/// Examples and tokens since the last logged line.
+pub(crate) struct Speed {
+    since: Instant,
+    examples: usize,
+    tokens: usize,
+}
+
+impl Speed {
+    pub(crate) fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            examples: 0,
+            tokens: 0,
+        }
+    }
+
+    fn count(&mut self, examples: usize, tokens: usize) {
+        self.examples += examples;
+        self.tokens += tokens;
+    }
+
+    fn rates(&self) -> (f64, f64) {
+        let seconds = self.since.elapsed().as_secs_f64();
+        (self.examples as f64 / seconds, self.tokens as f64 / seconds)
+    }
+}
