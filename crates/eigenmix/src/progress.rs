@@ -47,6 +47,12 @@ impl Progress {
         self.write_line_if_due();
     }
 
+    /// So many steps were done before: they count for the position, not for the rate.
+    pub(crate) fn start_at(&self, position: usize) {
+        self.bar.set_position(position as u64);
+        self.bar.reset_eta();
+    }
+
     /// So many steps are done, of which `message` tells something, such as the loss.
     pub(crate) fn set(&self, position: usize, message: impl Into<String>) {
         self.bar.set_message(message.into());

@@ -58,7 +58,7 @@ impl Observer for TrainingDisplay<'_> {
         let progress = self
             .console
             .progress(&self.action, plan.total_steps, "steps");
-        progress.set(plan.resumed_steps, "");
+        progress.start_at(plan.resumed_steps);
         self.progress = Some(progress);
     }
 

@@ -99,7 +99,7 @@ impl<B: GeluForward + GeluBackward, C: CheckpointStrategy> GeluForward for Autod
 #[inline(always)]
 fn normal_distribution(x: f32) -> f32 {
     // Beyond this, erf rounds to ±1.
-    const LIMIT: f32 = 3.832_506_9;
+    const LIMIT: f32 = 3.832_507;
     let z = (x * std::f32::consts::FRAC_1_SQRT_2).clamp(-LIMIT, LIMIT);
     let z2 = z * z;
     let numerator = ((((((-2.726_142_3e-10 * z2 + 2.770_681_4e-8) * z2 - 2.101_024e-6) * z2
@@ -144,7 +144,7 @@ mod tests {
     /// `p = math.exp(-x * x / 2) / math.sqrt(2 * math.pi)`, `(x, x * c, c + x * p)`.
     const REFERENCE: [(f32, f32, f32); 7] = [
         (-6.0, -5.919_525_9e-9, -3.546_871e-8),
-        (-2.0, -0.045_500_264, -0.085_231_80),
+        (-2.0, -0.045_500_264, -0.085_231_8),
         (-0.5, -0.154_268_77, 0.132_504_88),
         (0.0, 0.0, 0.5),
         (0.3, 0.185_373_5, 0.732_327_8),

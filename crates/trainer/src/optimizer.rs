@@ -254,7 +254,7 @@ mod tests {
 
     /// torch 2.9.1: `torch.optim.AdamW([p], lr=0.01, betas=(0.9, 0.99), eps=1e-6, weight_decay=0.1)`
     /// with p = [0.5, -1, 2] and `p.grad` set to these gradients before each step.
-    const STEPS: [([f32; 3], [f32; 3]); 3] = [
+    const STEPS: [([f32; 3], [f64; 3]); 3] = [
         ([0.1, -0.2, 0.0], [0.489_500_1, -0.989_000_1, 1.998_000_03]),
         ([0.3, 0.2, -1.0], [0.479_849_4, -0.988_537_43, 2.003_426_55]),
         (
@@ -285,7 +285,7 @@ mod tests {
             for (found, expected) in found.iter().zip(expected) {
                 // A few roundings of f32 around 2.
                 assert!(
-                    (found - expected).abs() < 1e-6,
+                    (f64::from(*found) - expected).abs() < 1e-6,
                     "step {step}: {found} against {expected}"
                 );
             }

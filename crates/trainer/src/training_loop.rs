@@ -205,7 +205,7 @@ impl Loop<'_> {
         let last = self.progress.step >= self.total_steps;
         let due = match config.evaluate_every {
             0 => last,
-            every => last || self.progress.epoch % every == 0,
+            every => last || self.progress.epoch.is_multiple_of(every),
         };
         if due && let Some(figures) = self.evaluate(Split::Validation, observer)? {
             let metric = self.training.config.task.metrics()[0];
