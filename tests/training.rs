@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use adapter::{AdapterFile, TensorFile};
+use adapter::{
+    AdapterFile, Dtype, Matrix, SaveOptions, TensorFile, TensorOutput, write_tensor_file,
+};
 use serde_json::Value;
-use support::Workplace;
+use support::{Workplace, largest_difference};
 use trainer::{DeviceChoice, Observer, RunOptions, StepRecord, TrainConfig, Training};
 
 fn quickstart(name: &str) -> String {
@@ -383,4 +385,80 @@ fn every_shipped_configuration_is_understood() {
         let outcome = place.run(&["run", path.to_str().expect("UTF-8"), "--dry-run", "--json"]);
         assert_eq!(outcome.status, 0, "{}: {outcome:?}", path.display());
     }
+}
+
+#[test]
+fn a_merged_checkpoint_gives_the_logits_of_base_and_adapter() {
+    let place = Workplace::new();
+    let (base, adapter) = (quickstart("base"), quickstart("adapters/gym"));
+    let ids: Vec<u8> = [2i64, 40, 75, 300, 3, 2, 500, 21, 3, 0]
+        .iter()
+        .flat_map(|id| id.to_le_bytes())
+        .collect();
+    let mask: Vec<u8> = [1i64, 1, 1, 1, 1, 1, 1, 1, 1, 0]
+        .iter()
+        .flat_map(|id| id.to_le_bytes())
+        .collect();
+    let tensors = vec![
+        TensorOutput::bytes("input.input_ids", vec![2, 5], Dtype::I64, &ids),
+        TensorOutput::bytes("input.attention_mask", vec![2, 5], Dtype::I64, &mask),
+    ];
+    write_tensor_file(&place.path("in.safetensors"), tensors).expect("inputs");
+    let run = |arguments: &[&str]| {
+        let outcome = place.run(arguments);
+        assert_eq!(outcome.status, 0, "{outcome:?}");
+    };
+    let inputs = ["--inputs", "in.safetensors", "--out"];
+    run(&[
+        "export",
+        &adapter,
+        "--merge-into-base",
+        &base,
+        "--out",
+        "merged",
+    ]);
+    run(&[
+        &["forward", "--base", "merged"],
+        &inputs[..],
+        &["merged.safetensors"],
+    ]
+    .concat());
+    let with_adapter = ["forward", "--base", &base, "--adapter", &adapter];
+    run(&[&with_adapter[..], &inputs[..], &["adapter.safetensors"]].concat());
+    let logits = |name: &str| {
+        let file = TensorFile::open(&place.path(name)).expect("logits");
+        file.read_f32("logits").expect("logits")
+    };
+    let (merged, adapted) = (logits("merged.safetensors"), logits("adapter.safetensors"));
+    assert_eq!(merged.len(), 2 * 10);
+    // Logits of size ten, in f32, through another order of the same sums.
+    assert!(
+        largest_difference(&merged, &adapted) < 1e-4,
+        "{merged:?} against {adapted:?}"
+    );
+}
+
+#[test]
+fn an_adapter_without_effect_is_told() {
+    let place = Workplace::new();
+    let source = AdapterFile::open(Path::new(&quickstart("adapters/gym"))).expect("an adapter");
+    let mut adapter = source.load().expect("an adapter");
+    for module in adapter.modules.values_mut() {
+        module.b = Matrix::zeros(module.d_out(), module.rank());
+    }
+    adapter
+        .save(&place.path("idle"), &SaveOptions::default())
+        .expect("a directory");
+    let (base, data) = (quickstart("base"), quickstart("tasks/gym"));
+    let outcome = place.run(&[
+        "evaluate",
+        "--base",
+        &base,
+        "--adapter",
+        "idle",
+        "--data",
+        &data,
+    ]);
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    assert!(outcome.stderr.contains("without effect"), "{outcome:?}");
 }

@@ -11,6 +11,7 @@ mod experiment;
 mod failure;
 mod interruption;
 mod layer_table;
+mod load_report;
 mod merge_into_base;
 mod overrides;
 mod progress;

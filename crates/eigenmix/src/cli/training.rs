@@ -57,6 +57,18 @@ pub(crate) struct EvaluateArguments {
     #[arg(long, default_value = "test")]
     pub(crate) split: String,
 
+    /// The column of the (first) text.
+    #[arg(long, value_name = "COLUMN", default_value = "text")]
+    pub(crate) text: String,
+
+    /// The column of the second text, for tasks on pairs.
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) text_pair: Option<String>,
+
+    /// The column of the label.
+    #[arg(long, value_name = "COLUMN", default_value = "label")]
+    pub(crate) label: String,
+
     /// Go on although the adapter has tensors that the base model has no place for.
     #[arg(long)]
     pub(crate) allow_partial: bool,

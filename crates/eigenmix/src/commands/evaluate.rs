@@ -14,6 +14,7 @@ use crate::adapter_argument::OpenedAdapter;
 use crate::cli::EvaluateArguments;
 use crate::console::Console;
 use crate::failure::BadInput;
+use crate::load_report;
 
 pub(crate) fn run(
     arguments: &EvaluateArguments,
@@ -22,7 +23,9 @@ pub(crate) fn run(
 ) -> anyhow::Result<()> {
     let split: Split = arguments.split.parse()?;
     let config = DataConfig {
-        max_length: usize::MAX,
+        text: arguments.text.clone(),
+        text_pair: arguments.text_pair.clone(),
+        label: arguments.label.clone(),
         ..DataConfig::new(&arguments.data)
     };
     let base = BaseModel::open(&arguments.base)?;
@@ -33,6 +36,9 @@ pub(crate) fn run(
         arguments.allow_partial,
         &device.open()?,
     )?;
+    if let Some(report) = &classifier.report {
+        load_report::tell(report, console);
+    }
     let rows = read_split(
         Path::new(&arguments.data),
         split,

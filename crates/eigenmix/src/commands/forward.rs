@@ -12,6 +12,7 @@ use crate::adapter_argument::OpenedAdapter;
 use crate::cli::ForwardArguments;
 use crate::console::Console;
 use crate::failure::BadInput;
+use crate::load_report;
 
 pub(crate) fn run(
     arguments: &ForwardArguments,
@@ -33,6 +34,9 @@ pub(crate) fn run(
         arguments.allow_partial,
         &device.open()?,
     )?;
+    if let Some(report) = &classifier.report {
+        load_report::tell(report, console);
+    }
     let batch = read_batch(&arguments.inputs, base.config.vocab_size)?;
     let logits = classifier.logits(&batch);
     let shape = [batch.sequences(), classifier.outputs()];

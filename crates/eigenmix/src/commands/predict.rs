@@ -13,6 +13,7 @@ use crate::adapter_argument::OpenedAdapter;
 use crate::cli::PredictArguments;
 use crate::console::Console;
 use crate::failure::BadInput;
+use crate::load_report;
 
 pub(crate) fn run(
     arguments: &PredictArguments,
@@ -27,6 +28,9 @@ pub(crate) fn run(
         arguments.allow_partial,
         &device.open()?,
     )?;
+    if let Some(report) = &classifier.report {
+        load_report::tell(report, console);
+    }
     let tokenizer = base.tokenizer()?;
     let lines = open(&arguments.input)?;
     let mut predictions = Vec::new();
