@@ -462,3 +462,29 @@ fn an_adapter_without_effect_is_told() {
     assert_eq!(outcome.status, 0, "{outcome:?}");
     assert!(outcome.stderr.contains("without effect"), "{outcome:?}");
 }
+
+#[test]
+fn a_start_from_an_adapter_of_another_width_is_refused_with_both_shapes() {
+    let place = Workplace::new();
+    place.save("stranger", &support::random_adapter(1, 2));
+    let adapter = format!(
+        "method = \"eigenmix\"\ninit = \"project:stranger\"\n{}",
+        sources()
+    );
+    let text = configuration(&place.path("run"), &adapter);
+    is_refused(&place, &text, &["37", "23", "64"]);
+}
+
+#[test]
+fn a_training_that_ends_inside_an_epoch_is_evaluated_there() {
+    let place = Workplace::new();
+    let output = place.path("run");
+    let text = configuration(&output, "method = \"lora\"")
+        .replace("epochs = 2", "epochs = 2\nmax_steps = 3");
+    train(&text, false, usize::MAX);
+    let evaluated = metrics(&output)
+        .into_iter()
+        .rfind(|line| line["split"] == "validation")
+        .expect("an evaluation");
+    assert_eq!(evaluated["step"], 3);
+}

@@ -158,6 +158,12 @@ fn on_basis(
             continue;
         };
         let module = subspace.module_for(path, [layer.d_out, layer.d_in])?;
+        for lora in start
+            .iter()
+            .filter_map(|source| source.adapter.modules.get(path))
+        {
+            subspace.module_for(path, [lora.d_out(), lora.d_in()])?;
+        }
         let module = match config.components {
             Some(count) => first_components(module, count),
             None => module.clone(),

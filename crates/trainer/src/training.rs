@@ -118,7 +118,6 @@ impl Training {
         observer: &mut dyn Observer,
     ) -> Result<Outcome, TrainerError> {
         let output = PathBuf::from(&self.config.output);
-        self.open_output(&output, options)?;
         let method = self.config.adapter.method;
         let device = options.device.clone().autodiff();
         let adaptation = Adaptation {
@@ -137,6 +136,8 @@ impl Training {
         };
         let loaded =
             SequenceClassifier::load(&self.base.checkpoint, &self.base.config, &load, &device)?;
+        // Only now is nothing left that can fail before the first step: with --force an earlier run goes.
+        self.open_output(&output, options)?;
         let checkpoint = match options.resume {
             true => Some(load_latest(&output)?),
             false => None,

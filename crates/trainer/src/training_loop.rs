@@ -88,11 +88,12 @@ impl Loop<'_> {
                     self.save()?;
                 }
             }
+            // `max_steps` may end the training inside an epoch.
             if self.progress.batch == groups.len() {
                 self.progress.epoch += 1;
                 self.progress.batch = 0;
-                self.end_epoch(observer)?;
             }
+            self.end_epoch(observer)?;
         }
         Ok(true)
     }
