@@ -10,7 +10,7 @@ use burn::tensor::{Tensor, module};
 use rayon::prelude::*;
 
 use crate::simd::{sum, vectorised};
-use crate::{CHUNK, empty_like, has_kernels};
+use crate::{chunk_of_rows, empty_like, has_kernels};
 
 /// y = (x − mean) / √(variance + ε) · γ + β over the last dimension.
 ///
@@ -152,11 +152,6 @@ impl<B: LayerNormForward + LayerNormBackward, C: CheckpointStrategy> LayerNormFo
             )),
         }
     }
-}
-
-/// As many whole rows of `width` numbers as fit a chunk.
-fn chunk_of_rows(width: usize) -> usize {
-    (CHUNK / width).max(1) * width
 }
 
 /// The row's mean and 1 / √(variance + ε).

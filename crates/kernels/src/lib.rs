@@ -5,16 +5,22 @@
 //! operations, which autodiff differentiates. Which one runs is decided by the tensor's device, so
 //! models call one function and need not know.
 
+mod activation;
 mod attention;
 mod attention_rows;
-mod gelu;
 mod layer_norm;
+mod linear_cross_entropy;
+mod rms_norm;
+mod rotary;
 mod row_product;
 mod simd;
 
-pub use attention::{AttentionShape, attention};
-pub use gelu::gelu;
+pub use activation::Activation;
+pub use attention::{AttentionShape, Visibility, attention};
 pub use layer_norm::layer_norm;
+pub use linear_cross_entropy::linear_cross_entropy;
+pub use rms_norm::rms_norm;
+pub use rotary::rotary;
 
 use burn::backend::DispatchDevice;
 use burn::backend::flex::FlexTensor;
@@ -35,4 +41,9 @@ fn has_kernels(device: &Device) -> bool {
 /// An uninitialised tensor of the shape and type of `tensor`.
 fn empty_like(tensor: &FlexTensor) -> FlexTensor {
     FlexTensor::empty(tensor.layout().shape().clone(), DType::F32)
+}
+
+/// As many whole rows of `width` numbers as a thread works on at a time.
+fn chunk_of_rows(width: usize) -> usize {
+    (CHUNK / width).max(1) * width
 }

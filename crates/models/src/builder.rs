@@ -8,7 +8,8 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 
-use crate::{Adaptation, Checkpoint, ModelError};
+use crate::norm::{LayerNorm, Norm, NormKind, RmsNorm};
+use crate::{Adaptation, Checkpoint, LinearLayer, ModelError};
 
 /// What of a model is trained besides its updates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,36 +45,42 @@ enum Fallback {
 }
 
 impl Builder<'_> {
-    /// A layer of the base model, `[d_out, d_in]`.
-    pub fn linear(&mut self, path: &str, shape: [usize; 2]) -> Result<AdaptedLinear, ModelError> {
+    /// A layer of the base model.
+    pub fn linear(&mut self, layer: &LinearLayer) -> Result<AdaptedLinear, ModelError> {
         let trained = self.train == Train::Everything;
-        self.any_linear(path, shape, trained, false)
+        self.any_linear(layer, trained, false)
     }
 
-    /// A layer of the task's head, `[d_out, d_in]`: trained where the task is, and drawn at random
-    /// where nothing provides it and it is trained.
-    pub fn head(&mut self, path: &str, shape: [usize; 2]) -> Result<AdaptedLinear, ModelError> {
-        let adapted = self.adaptation.updates.contains_key(path);
-        self.any_linear(path, shape, self.train != Train::Nothing && !adapted, true)
+    /// A layer of the task's head: trained where the task is, and drawn at random where nothing
+    /// provides it and it is trained.
+    pub fn head(&mut self, layer: &LinearLayer) -> Result<AdaptedLinear, ModelError> {
+        let adapted = self.adaptation.updates.contains_key(&layer.path);
+        self.any_linear(layer, self.train != Train::Nothing && !adapted, true)
     }
 
     fn any_linear(
         &mut self,
-        path: &str,
-        [d_out, d_in]: [usize; 2],
+        layer: &LinearLayer,
         trained: bool,
         head: bool,
     ) -> Result<AdaptedLinear, ModelError> {
-        let weight_name = format!("{path}.weight");
-        let bias_name = format!("{path}.bias");
+        let (path, d_out) = (layer.path.as_str(), layer.d_out);
         let (weight_fallback, bias_fallback) = match trained {
             true => (Fallback::Normal, Fallback::Constant(0.0)),
             false => (Fallback::Required, Fallback::Required),
         };
-        let mut weight = self.values(&weight_name, &[d_out, d_in], weight_fallback, head)?;
-        let mut bias = self.values(&bias_name, &[d_out], bias_fallback, head)?;
+        let stored = layer.stored_shape();
+        let mut weight = self.values(&format!("{path}.weight"), &stored, weight_fallback, head)?;
+        if layer.transposed {
+            weight = transposed(&weight, stored);
+        }
+        let mut bias = match layer.bias {
+            true => Some(self.values(&format!("{path}.bias"), &[d_out], bias_fallback, head)?),
+            false => None,
+        };
         if let Some(shift) = self.adaptation.bias_shifts.get(path) {
-            bias.iter_mut()
+            bias.get_or_insert_with(|| vec![0.0; d_out])
+                .iter_mut()
                 .zip(shift)
                 .for_each(|(bias, shift)| *bias += shift);
         }
@@ -82,27 +89,69 @@ impl Builder<'_> {
         {
             weight = rescale_rows(weight, update, magnitude);
         }
-        let weight = self.tensor(weight, [d_out, d_in]);
-        let bias = Some(self.tensor(bias, [d_out]));
-        let layer = match trained {
+        let weight = self.tensor(weight, [d_out, layer.d_in]);
+        let bias = bias.map(|bias| self.tensor(bias, [d_out]));
+        let linear = match trained {
             true => AdaptedLinear::trained(weight, bias, path, &mut self.names),
             false => AdaptedLinear::frozen(weight, bias),
         };
         Ok(match &update {
-            Some(update) => layer.with_update(update, path, &mut self.names),
-            None => layer,
+            Some(update) => linear.with_update(update, path, &mut self.names),
+            None => linear,
         })
     }
 
     /// An embedding table `[count, d_model]`.
     pub fn embedding(&mut self, path: &str, shape: [usize; 2]) -> Result<Embedding, ModelError> {
-        let name = format!("{path}.weight");
-        let fallback = self.base_fallback(Fallback::Normal);
-        let values = self.values(&name, &shape, fallback, false)?;
-        let table = self.tensor(values, shape);
         Ok(Embedding {
-            table: self.base_parameter(table, name),
+            table: self.parameter(&format!("{path}.weight"), shape)?,
         })
+    }
+
+    /// A tensor of the base model.
+    pub fn parameter<const D: usize>(
+        &mut self,
+        name: &str,
+        shape: [usize; D],
+    ) -> Result<Param<Tensor<D>>, ModelError> {
+        self.reshaped(name, &shape, shape)
+    }
+
+    /// A tensor of the base model that the checkpoint stores in another shape.
+    pub fn reshaped<const D: usize>(
+        &mut self,
+        name: &str,
+        stored: &[usize],
+        shape: [usize; D],
+    ) -> Result<Param<Tensor<D>>, ModelError> {
+        let fallback = self.base_fallback(Fallback::Normal);
+        let values = self.values(name, stored, fallback, false)?;
+        let tensor = self.tensor(values, shape);
+        Ok(self.base_parameter(tensor, name.to_owned()))
+    }
+
+    /// A norm over `width` numbers.
+    pub fn norm(
+        &mut self,
+        path: &str,
+        kind: NormKind,
+        width: usize,
+        epsilon: f64,
+    ) -> Result<Norm, ModelError> {
+        let (offset, initial) = match kind {
+            NormKind::Layer => return Ok(Norm::Layer(self.layer_norm(path, width, epsilon)?)),
+            NormKind::Rms => (0.0, 1.0),
+            NormKind::RmsFromOne => (1.0, 0.0),
+        };
+        let name = format!("{path}.weight");
+        let fallback = self.base_fallback(Fallback::Constant(initial));
+        let values = self.values(&name, &[width], fallback, false)?;
+        let gamma = self.tensor(values, [width]);
+        Ok(Norm::Rms(RmsNorm {
+            gamma: self.base_parameter(gamma, name),
+            offset,
+            epsilon,
+        }))
     }
 
     /// A layer norm over `width` numbers.
@@ -265,22 +314,22 @@ pub(crate) struct Embedding {
 impl Embedding {
     /// - indices: `[rows]`
     /// - output: `[rows, d_model]`
-    pub fn forward(&self, indices: Tensor<1, Int>) -> Tensor<2> {
-        self.table.val().select(0, indices)
+    pub fn forward(&self, indices: &[i32], device: &Device) -> Tensor<2> {
+        let indices = TensorData::new(indices.to_vec(), [indices.len()]);
+        self.table
+            .val()
+            .select(0, Tensor::<1, Int>::from_data(indices, device))
+    }
+
+    /// `[count, d_model]`
+    pub fn table(&self) -> Tensor<2> {
+        self.table.val()
     }
 }
 
-/// Layer normalisation over the last dimension.
-#[derive(Module, Debug)]
-pub(crate) struct LayerNorm {
-    gamma: Param<Tensor<1>>,
-    beta: Param<Tensor<1>>,
-    epsilon: f64,
-}
-
-impl LayerNorm {
-    /// - input, output: `[rows, width]`
-    pub fn forward(&self, input: Tensor<2>) -> Tensor<2> {
-        kernels::layer_norm(input, self.gamma.val(), self.beta.val(), self.epsilon)
-    }
+/// `[rows, cols]` → `[cols, rows]`.
+fn transposed(values: &[f32], [rows, cols]: [usize; 2]) -> Vec<f32> {
+    (0..cols)
+        .flat_map(|col| (0..rows).map(move |row| values[row * cols + col]))
+        .collect()
 }

@@ -7,8 +7,52 @@ pub struct LinearLayer {
     pub path: String,
     pub d_out: usize,
     pub d_in: usize,
+    /// Whether it has a bias `[d_out]`.
+    pub bias: bool,
+    /// Whether the checkpoint stores the weight `[d_in, d_out]`, as GPT-2 does (PEFT's
+    /// `fan_in_fan_out`).
+    pub transposed: bool,
     /// Whether it is part of the task's head, which "all-linear" leaves out.
     pub head: bool,
+}
+
+impl LinearLayer {
+    /// A layer with a bias, stored `[d_out, d_in]`.
+    pub(crate) fn new(path: impl Into<String>, [d_out, d_in]: [usize; 2]) -> Self {
+        Self {
+            path: path.into(),
+            d_out,
+            d_in,
+            bias: true,
+            transposed: false,
+            head: false,
+        }
+    }
+
+    /// How many numbers it has.
+    pub fn parameters(&self) -> usize {
+        self.d_out * (self.d_in + usize::from(self.bias))
+    }
+
+    /// The shape in which the checkpoint stores the weight.
+    pub fn stored_shape(&self) -> [usize; 2] {
+        match self.transposed {
+            true => [self.d_in, self.d_out],
+            false => [self.d_out, self.d_in],
+        }
+    }
+
+    /// The names and stored shapes of its tensors.
+    pub(crate) fn tensors(&self) -> Vec<(String, Vec<usize>)> {
+        let weight = (
+            format!("{}.weight", self.path),
+            self.stored_shape().to_vec(),
+        );
+        let bias = self
+            .bias
+            .then(|| (format!("{}.bias", self.path), vec![self.d_out]));
+        std::iter::once(weight).chain(bias).collect()
+    }
 }
 
 /// A model's layers, its head's tensors and its size.

@@ -1,16 +1,16 @@
 //! The transformer encoder that BERT, RoBERTa and DistilBERT share, with their differences as data.
 
-use std::path::Path;
-
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
-use burn::tensor::{Device, Int, Tensor, TensorData, activation};
-use kernels::AttentionShape;
+use burn::tensor::{Device, Tensor};
+use kernels::{Activation, AttentionShape};
 use moslora::AdaptedLinear;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::builder::{Builder, Embedding, LayerNorm};
+use crate::activation_name::ActivationName;
+use crate::builder::{Builder, Embedding};
+use crate::norm::LayerNorm;
 use crate::{LinearLayer, ModelError, TokenBatch};
 
 /// Which encoder family a checkpoint belongs to.
@@ -20,8 +20,6 @@ pub enum Family {
     Roberta,
     DistilBert,
 }
-
-pub(crate) const SUPPORTED: &str = "bert, roberta, xlm-roberta, camembert, distilbert";
 
 /// An encoder's sizes, from its `config.json`.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,16 +38,6 @@ pub struct EncoderConfig {
     activation: Activation,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-enum Activation {
-    #[serde(rename = "gelu")]
-    Gelu,
-    #[serde(rename = "gelu_new", alias = "gelu_pytorch_tanh", alias = "gelu_fast")]
-    GeluTanh,
-    #[serde(rename = "relu")]
-    Relu,
-}
-
 #[derive(Deserialize)]
 struct BertJson {
     vocab_size: usize,
@@ -60,7 +48,7 @@ struct BertJson {
     max_position_embeddings: usize,
     type_vocab_size: usize,
     layer_norm_eps: f64,
-    hidden_act: Activation,
+    hidden_act: ActivationName,
     #[serde(default)]
     pad_token_id: Option<i32>,
     #[serde(default)]
@@ -75,7 +63,7 @@ struct DistilBertJson {
     n_layers: usize,
     n_heads: usize,
     max_position_embeddings: usize,
-    activation: Activation,
+    activation: ActivationName,
     #[serde(default)]
     pad_token_id: Option<i32>,
 }
@@ -94,6 +82,16 @@ struct LayerNames {
 }
 
 impl Family {
+    /// The family of a `model_type`.
+    pub(crate) fn from_model_type(model_type: &str) -> Option<Self> {
+        Some(match model_type {
+            "bert" => Self::Bert,
+            "roberta" | "xlm-roberta" | "camembert" => Self::Roberta,
+            "distilbert" => Self::DistilBert,
+            _ => return None,
+        })
+    }
+
     /// The model's name inside its task wrapper.
     pub fn prefix(self) -> &'static str {
         match self {
@@ -132,38 +130,20 @@ impl Family {
 }
 
 impl EncoderConfig {
-    /// Reads the sizes from a parsed `config.json`; `path` is for messages.
+    /// Reads the sizes from a parsed `config.json`.
     ///
     /// # Errors
-    /// If the architecture or one of its options is not supported, or a size is missing.
-    pub fn from_json(json: &Value, path: &Path) -> Result<Self, ModelError> {
-        let problem = |problem: String| ModelError::Config {
-            path: path.to_owned(),
-            problem,
-        };
-        let model_type = json.get("model_type").and_then(Value::as_str).unwrap_or("");
-        let family = match model_type {
-            "bert" => Family::Bert,
-            "roberta" | "xlm-roberta" | "camembert" => Family::Roberta,
-            "distilbert" => Family::DistilBert,
-            found => {
-                return Err(ModelError::Architecture {
-                    path: path.to_owned(),
-                    found: found.to_owned(),
-                    supported: SUPPORTED,
-                });
-            }
-        };
+    /// What is missing or not supported, in words.
+    pub(crate) fn from_json(family: Family, json: &Value) -> Result<Self, String> {
         let config = match family {
             Family::Bert | Family::Roberta => {
-                let json =
-                    BertJson::deserialize(json).map_err(|error| problem(error.to_string()))?;
+                let json = BertJson::deserialize(json).map_err(|error| error.to_string())?;
                 if let Some(kind) = json.position_embedding_type
                     && kind != "absolute"
                 {
-                    return Err(problem(format!(
+                    return Err(format!(
                         "position embeddings of type `{kind}` are not supported, only `absolute`"
-                    )));
+                    ));
                 }
                 Self {
                     family,
@@ -176,12 +156,11 @@ impl EncoderConfig {
                     type_vocab_size: json.type_vocab_size,
                     layer_norm_epsilon: json.layer_norm_eps,
                     pad_token_id: json.pad_token_id.unwrap_or(0),
-                    activation: json.hidden_act,
+                    activation: json.hidden_act.into(),
                 }
             }
             Family::DistilBert => {
-                let json = DistilBertJson::deserialize(json)
-                    .map_err(|error| problem(error.to_string()))?;
+                let json = DistilBertJson::deserialize(json).map_err(|error| error.to_string())?;
                 Self {
                     family,
                     vocab_size: json.vocab_size,
@@ -193,15 +172,15 @@ impl EncoderConfig {
                     type_vocab_size: 0,
                     layer_norm_epsilon: 1e-12,
                     pad_token_id: json.pad_token_id.unwrap_or(0),
-                    activation: json.activation,
+                    activation: json.activation.into(),
                 }
             }
         };
         if config.n_heads == 0 || config.d_model % config.n_heads != 0 {
-            return Err(problem(format!(
+            return Err(format!(
                 "a hidden size of {} cannot be split into {} heads",
                 config.d_model, config.n_heads
-            )));
+            ));
         }
         Ok(config)
     }
@@ -215,38 +194,37 @@ impl EncoderConfig {
         }
     }
 
-    /// Every linear layer of the encoder, first to last.
-    pub fn layers(&self) -> Vec<LinearLayer> {
+    fn layer(&self, layer: usize, name: &str, shape: [usize; 2]) -> LinearLayer {
+        let (prefix, layers) = (self.family.prefix(), self.family.names().layers);
+        LinearLayer::new(format!("{prefix}.{layers}.{layer}.{name}"), shape)
+    }
+
+    /// The linear layers of one transformer layer: query, key, value, attention output, up, down.
+    fn layers_of(&self, layer: usize) -> [LinearLayer; 6] {
         let names = self.family.names();
         let (d_model, d_ff) = (self.d_model, self.d_ff);
+        [
+            (names.query, [d_model, d_model]),
+            (names.key, [d_model, d_model]),
+            (names.value, [d_model, d_model]),
+            (names.attention_output, [d_model, d_model]),
+            (names.up, [d_ff, d_model]),
+            (names.down, [d_model, d_ff]),
+        ]
+        .map(|(name, shape)| self.layer(layer, name, shape))
+    }
+
+    /// Every linear layer of the encoder, first to last.
+    pub fn layers(&self) -> Vec<LinearLayer> {
         (0..self.n_layers)
-            .flat_map(|layer| {
-                [
-                    (names.query, d_model, d_model),
-                    (names.key, d_model, d_model),
-                    (names.value, d_model, d_model),
-                    (names.attention_output, d_model, d_model),
-                    (names.up, d_ff, d_model),
-                    (names.down, d_model, d_ff),
-                ]
-                .map(|(name, d_out, d_in)| LinearLayer {
-                    path: format!("{}.{}.{layer}.{name}", self.family.prefix(), names.layers),
-                    d_out,
-                    d_in,
-                    head: false,
-                })
-            })
+            .flat_map(|layer| self.layers_of(layer))
             .collect()
     }
 
     /// How many numbers the encoder has, head and pooler excluded.
     pub fn parameters(&self) -> usize {
         let tables = self.vocab_size + self.max_positions + self.type_vocab_size;
-        let linear: usize = self
-            .layers()
-            .iter()
-            .map(|layer| layer.d_out * (layer.d_in + 1))
-            .sum();
+        let linear: usize = self.layers().iter().map(LinearLayer::parameters).sum();
         let norms = 2 * self.d_model * (2 * self.n_layers + 1);
         tables * self.d_model + linear + norms
     }
@@ -321,20 +299,19 @@ impl Encoder {
         let layers = (0..config.n_layers)
             .map(|layer| {
                 let path = |name: &str| format!("{prefix}.{}.{layer}.{name}", names.layers);
-                let square = [d_model, d_model];
+                let [query, key, value, attention_output, up, down] = config.layers_of(layer);
+                let mut norm = |name: &str| builder.layer_norm(&path(name), d_model, epsilon);
+                let (attention_norm, output_norm) =
+                    (norm(names.attention_norm)?, norm(names.output_norm)?);
                 Ok(EncoderLayer {
-                    query: builder.linear(&path(names.query), square)?,
-                    key: builder.linear(&path(names.key), square)?,
-                    value: builder.linear(&path(names.value), square)?,
-                    attention_output: builder.linear(&path(names.attention_output), square)?,
-                    attention_norm: builder.layer_norm(
-                        &path(names.attention_norm),
-                        d_model,
-                        epsilon,
-                    )?,
-                    up: builder.linear(&path(names.up), [config.d_ff, d_model])?,
-                    down: builder.linear(&path(names.down), [d_model, config.d_ff])?,
-                    output_norm: builder.layer_norm(&path(names.output_norm), d_model, epsilon)?,
+                    query: builder.linear(&query)?,
+                    key: builder.linear(&key)?,
+                    value: builder.linear(&value)?,
+                    attention_output: builder.linear(&attention_output)?,
+                    attention_norm,
+                    up: builder.linear(&up)?,
+                    down: builder.linear(&down)?,
+                    output_norm,
                     dropout: DropoutConfig::new(dropout).init(),
                     activation: config.activation,
                 })
@@ -355,29 +332,28 @@ impl Encoder {
         })
     }
 
-    /// - output: `[rows, d_model]`, a row for every token of the batch
-    pub fn forward(&self, batch: &TokenBatch, device: &Device) -> Tensor<2> {
-        let indices = |values: &[i32]| {
-            Tensor::<1, Int>::from_data(TensorData::new(values.to_vec(), [values.len()]), device)
-        };
-        let mut hidden = self.words.forward(indices(batch.ids()))
-            + self
-                .positions
-                .forward(indices(&self.positions_from.positions(batch)));
+    pub fn n_layers(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// The vectors that the layers start from, a row for every token of the batch, and which
+    /// sequence has which.
+    pub fn embed(&self, batch: &TokenBatch, device: &Device) -> (Tensor<2>, AttentionShape) {
+        let positions = self.positions_from.positions(batch);
+        let mut hidden =
+            self.words.forward(batch.ids(), device) + self.positions.forward(&positions, device);
         if let Some(token_types) = &self.token_types {
-            hidden = hidden + token_types.forward(indices(batch.type_ids()));
+            hidden = hidden + token_types.forward(batch.type_ids(), device);
         }
-        let mut hidden = self.dropout.forward(self.norm.forward(hidden));
+        let hidden = self.dropout.forward(self.norm.forward(hidden));
         let [_, d_model] = hidden.dims();
-        let shape = AttentionShape {
-            offsets: batch.offsets().clone(),
-            n_heads: self.n_heads,
-            scale: 1.0 / ((d_model / self.n_heads) as f32).sqrt(),
-        };
-        for layer in &self.layers {
-            hidden = layer.forward(hidden, &shape);
-        }
-        hidden
+        let shape = AttentionShape::bidirectional(batch.offsets().clone(), self.n_heads, d_model);
+        (hidden, shape)
+    }
+
+    /// - hidden, output: `[rows, d_model]`
+    pub fn layer(&self, layer: usize, hidden: Tensor<2>, shape: &AttentionShape) -> Tensor<2> {
+        self.layers[layer].forward(hidden, shape)
     }
 }
 
@@ -415,12 +391,7 @@ impl EncoderLayer {
             .dropout
             .forward(self.attention_output.forward(attended));
         let hidden = self.attention_norm.forward(hidden + attended);
-        let expanded = self.up.forward(hidden.clone());
-        let expanded = match self.activation {
-            Activation::Gelu => kernels::gelu(expanded),
-            Activation::GeluTanh => activation::gelu_approximate(expanded),
-            Activation::Relu => activation::relu(expanded),
-        };
+        let expanded = self.activation.forward(self.up.forward(hidden.clone()));
         let contracted = self.dropout.forward(self.down.forward(expanded));
         self.output_norm.forward(hidden + contracted)
     }

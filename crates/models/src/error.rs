@@ -32,6 +32,11 @@ pub enum ModelError {
         found: String,
         supported: &'static str,
     },
+    #[error("a {model} has no head for {task}")]
+    Task {
+        model: &'static str,
+        task: &'static str,
+    },
     #[error(transparent)]
     File(#[from] AdapterError),
     #[error(

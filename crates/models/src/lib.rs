@@ -1,23 +1,43 @@
 //! Base models on Burn and their weights from Hugging Face checkpoints.
 //!
-//! A model is described from its `config.json` alone ([`Description`]: every linear layer with its
-//! path and shape), so that adapters can be matched and updates prepared before a weight is read.
-//! Loading then places an [`Adaptation`] on top of frozen weights.
+//! A model is described from its `config.json` alone ([`Architecture`], [`Description`]: every linear
+//! layer with its path and shape), so that adapters can be matched and updates prepared before a
+//! weight is read. Loading then places an [`Adaptation`] on top of frozen weights.
+//!
+//! Three bodies share one interface: encoders (post-norm), and decoders and vision models, which are
+//! stacks of one configurable pre-norm block.
 
+mod activation_name;
 mod adaptation;
+mod architecture;
+mod block;
 mod builder;
+mod cache;
 mod checkpoint;
+mod decoder;
+mod decoder_config;
 mod description;
 mod encoder;
 mod error;
-mod sequence_classifier;
+mod images;
+mod network;
+mod norm;
+mod rotary;
+mod task;
 mod tokens;
+mod vision;
 
 pub use adaptation::{Adaptation, LoadReport};
+pub use architecture::Architecture;
 pub use builder::Train;
+pub use cache::Cache;
 pub use checkpoint::Checkpoint;
+pub use decoder_config::{DecoderConfig, DecoderFamily};
 pub use description::{Description, LinearLayer};
 pub use encoder::{EncoderConfig, Family};
 pub use error::ModelError;
-pub use sequence_classifier::{LoadOptions, Loaded, SequenceClassifier};
+pub use images::ImageBatch;
+pub use network::{Batch, LoadOptions, Loaded, Network};
+pub use task::Task;
 pub use tokens::TokenBatch;
+pub use vision::{VisionConfig, VisionFamily};

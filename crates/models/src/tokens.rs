@@ -38,10 +38,29 @@ impl TokenBatch {
         }
     }
 
-    /// Packs padded tensors: the tokens whose mask is not 0, and the first of every sequence, which
-    /// classifiers read.
+    /// Packs the next tokens of sequences of which `before` tokens went ahead.
+    ///
+    /// # Panics
+    /// If a sequence is empty, or `before` has another number of entries.
+    pub fn continuing(sequences: &[Vec<u32>], before: &[usize]) -> Self {
+        assert_eq!(sequences.len(), before.len(), "a length for each sequence");
+        let segments: Vec<Vec<u32>> = sequences.iter().map(|ids| vec![0; ids.len()]).collect();
+        let pairs = sequences.iter().zip(&segments);
+        let mut batch = Self::from_sequences(pairs.map(|(ids, types)| (&ids[..], &types[..])));
+        for (sequence, &before) in before.iter().enumerate() {
+            let rows = batch.offsets[sequence]..batch.offsets[sequence + 1];
+            batch.columns[rows]
+                .iter_mut()
+                .for_each(|column| *column += before as i32);
+        }
+        batch
+    }
+
+    /// Packs padded tensors: the tokens whose mask is not 0.
     ///
     /// - ids, mask, type_ids: `[batch, length]`, row-major; no type_ids means segment 0
+    /// - keep_first: whether the first token of every sequence is kept whatever its mask, because a
+    ///   head reads it; without, a sequence that is masked whole keeps it nevertheless
     ///
     /// # Panics
     /// If the slices are not `batch · length` long.
@@ -50,6 +69,7 @@ impl TokenBatch {
         mask: Option<&[i64]>,
         type_ids: Option<&[i64]>,
         [batch, length]: [usize; 2],
+        keep_first: bool,
     ) -> Self {
         assert_eq!(
             ids.len(),
@@ -59,9 +79,12 @@ impl TokenBatch {
         let (mut packed, mut columns, mut segments) = (vec![], vec![], vec![]);
         let mut offsets = vec![0];
         for sequence in 0..batch {
+            let rows = sequence * length..(sequence + 1) * length;
+            let masked_whole = mask.is_some_and(|mask| mask[rows].iter().all(|&one| one == 0));
             for column in 0..length {
                 let index = sequence * length + column;
-                if column == 0 || mask.is_none_or(|mask| mask[index] != 0) {
+                let first = column == 0 && (keep_first || masked_whole);
+                if first || mask.is_none_or(|mask| mask[index] != 0) {
                     packed.push(ids[index] as i32);
                     columns.push(column as i32);
                     segments.push(type_ids.map_or(0, |segments| segments[index] as i32));
@@ -113,7 +136,7 @@ mod tests {
         let ids = [5, 6, 7, 0, 8, 9, 0, 0];
         let mask = [1, 1, 1, 0, 1, 1, 0, 0];
         let types = [0, 0, 1, 0, 0, 1, 0, 0];
-        let padded = TokenBatch::from_padded(&ids, Some(&mask), Some(&types), [2, 4]);
+        let padded = TokenBatch::from_padded(&ids, Some(&mask), Some(&types), [2, 4], true);
         let packed = TokenBatch::from_sequences([
             (&[5u32, 6, 7][..], &[0u32, 0, 1][..]),
             (&[8, 9], &[0, 1]),
@@ -124,7 +147,13 @@ mod tests {
 
     #[test]
     fn padding_on_the_left_keeps_the_columns() {
-        let batch = TokenBatch::from_padded(&[0, 0, 4, 3], Some(&[0, 0, 1, 1]), None, [1, 4]);
-        assert_eq!(batch.columns(), [0, 2, 3]);
+        let pack = |keep_first| {
+            let (ids, mask) = ([0, 0, 4, 3], [0, 0, 1, 1]);
+            TokenBatch::from_padded(&ids, Some(&mask), None, [1, 4], keep_first)
+        };
+        assert_eq!(pack(true).columns(), [0, 2, 3]);
+        assert_eq!(pack(false).columns(), [2, 3]);
+        let nothing = TokenBatch::from_padded(&[7, 8], Some(&[0, 0]), None, [1, 2], false);
+        assert_eq!(nothing.ids(), [7]);
     }
 }

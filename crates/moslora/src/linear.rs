@@ -116,6 +116,12 @@ impl AdaptedLinear {
         self
     }
 
+    /// The weight `[d_out, d_in]`, if the layer is nothing else: no bias and no update.
+    pub fn plain_weight(&self) -> Option<Tensor<2>> {
+        let plain = self.bias.is_none() && self.update.is_none();
+        plain.then(|| self.weight.val())
+    }
+
     /// # Shapes
     /// - input: `[..., d_in]`
     /// - output: `[..., d_out]`

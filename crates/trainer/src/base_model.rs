@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use adapter::{FileWish, Hub, Location};
-use models::{Checkpoint, EncoderConfig};
+use models::{Architecture, Checkpoint};
 
 use crate::TrainerError;
 use crate::data::TextTokenizer;
@@ -13,7 +13,7 @@ pub struct BaseModel {
     /// As the user named it: what goes into an adapter's configuration.
     pub name: String,
     pub checkpoint: Checkpoint,
-    pub config: EncoderConfig,
+    pub architecture: Architecture,
 }
 
 impl BaseModel {
@@ -37,11 +37,11 @@ impl BaseModel {
 
     fn describe(name: &str, checkpoint: Checkpoint) -> Result<Self, TrainerError> {
         let path = checkpoint.directory().join("config.json");
-        let config = EncoderConfig::from_json(checkpoint.config(), &path)?;
+        let architecture = Architecture::from_json(checkpoint.config(), &path)?;
         Ok(Self {
             name: name.to_owned(),
             checkpoint,
-            config,
+            architecture,
         })
     }
 
@@ -55,14 +55,26 @@ impl BaseModel {
     /// If there is none, or it knows more tokens than the model.
     pub fn tokenizer(&self) -> Result<TextTokenizer, TrainerError> {
         let tokenizer = TextTokenizer::from_dir(self.directory())?;
-        let (known, model) = (tokenizer.vocabulary_size(), self.config.vocab_size);
-        if known > model {
-            return Err(TrainerError::Vocabulary {
+        let known = tokenizer.vocabulary_size();
+        match self.architecture.vocab_size() {
+            Some(model) if known > model => Err(TrainerError::Vocabulary {
                 tokenizer: known,
                 model,
-            });
+            }),
+            _ => Ok(tokenizer),
         }
-        Ok(tokenizer)
+    }
+
+    /// The longest sequence that it takes, special tokens included.
+    ///
+    /// # Errors
+    /// If it takes no text.
+    pub fn max_length(&self) -> Result<usize, TrainerError> {
+        self.architecture
+            .max_length()
+            .ok_or_else(|| TrainerError::NoText {
+                model: self.name.clone(),
+            })
     }
 
     /// The names of the checkpoint's own labels (`id2label`), if it is a classifier.

@@ -50,6 +50,8 @@ pub enum TrainerError {
         "the tokenizer knows {tokenizer} tokens, the base model only {model}; do they belong together?"
     )]
     Vocabulary { tokenizer: usize, model: usize },
+    #[error("`{model}` is a vision model and takes no text")]
+    NoText { model: String },
     #[error("data.max_length is {found}, but the base model has only {limit} positions")]
     TooLong { found: usize, limit: usize },
     #[error("`{path}` exists already; --force replaces it, --resume continues it", path = .path.display())]

@@ -8,7 +8,7 @@ use eigenlorax::{
     Coefficients, Components, EigenloraxError, ExtractOptions, LoadedAdapter, ModuleSubspace,
     Subspace, extract,
 };
-use models::{Description, Family, LinearLayer};
+use models::{Architecture, Description, LinearLayer};
 use moslora::{EigenloraxStart, Update};
 
 use crate::TrainerError;
@@ -30,7 +30,7 @@ pub struct MethodStart {
 pub fn start(
     config: &AdapterConfig,
     base_model: &str,
-    family: Family,
+    architecture: &Architecture,
     description: &Description,
     seed: u64,
 ) -> Result<MethodStart, TrainerError> {
@@ -41,7 +41,7 @@ pub fn start(
             notes: vec![],
         }),
         Method::Lora | Method::Moslora => {
-            let layers = targeted(config, family, description)?;
+            let layers = targeted(config, architecture, description)?;
             let updates = layers
                 .into_iter()
                 .map(|layer| (layer.path.clone(), factors(config, layer, seed)))
@@ -56,17 +56,20 @@ pub fn start(
     }
 }
 
-/// The layers that the configuration names, or the family's query and value projections.
+/// The layers that the configuration names, or queries and values, as PEFT does.
 fn targeted<'d>(
     config: &AdapterConfig,
-    family: Family,
+    architecture: &Architecture,
     description: &'d Description,
 ) -> Result<Vec<&'d LinearLayer>, TrainerError> {
     let targets = match &config.target_modules {
         Some(Targets::Names(names)) => TargetModules::Names(names.clone()),
         Some(Targets::Pattern(pattern)) if pattern == "all-linear" => TargetModules::AllLinear,
         Some(Targets::Pattern(pattern)) => TargetModules::Regex(pattern.clone()),
-        None => TargetModules::Names(default_targets(family)),
+        None => {
+            let names = architecture.default_targets().iter();
+            TargetModules::Names(names.map(|name| (*name).to_owned()).collect())
+        }
     };
     let matcher = PeftConfig::lora("", 1, targets.clone(), &[], None, &BTreeMap::new())?;
     let layers: Vec<_> = description
@@ -84,15 +87,6 @@ fn targeted<'d>(
         });
     }
     Ok(layers)
-}
-
-/// Query and value: what PEFT adapts by default.
-fn default_targets(family: Family) -> Vec<String> {
-    let names = match family {
-        Family::Bert | Family::Roberta => ["query", "value"],
-        Family::DistilBert => ["q_lin", "v_lin"],
-    };
-    names.map(str::to_owned).to_vec()
 }
 
 fn factors(config: &AdapterConfig, layer: &LinearLayer, seed: u64) -> Update {

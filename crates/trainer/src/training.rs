@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use adapter::{Source, write_file};
-use models::{Adaptation, Description, LoadOptions, SequenceClassifier, Train};
+use models::{Adaptation, Description, LoadOptions, Network, Task, Train};
 use moslora::Update;
 
 use crate::checkpoint::{Progress, load_latest};
-use crate::classifier::describe;
 use crate::config::{Keep, TrainConfig};
 use crate::data::{
-    DataError, EncodedTargets, Encoding, LabelPolicy, Split, Targets, draw_examples, read_split,
+    DataError, EncodedTargets, LabelPolicy, Split, Targets, draw_examples, read_split,
 };
+use crate::inputs::Inputs;
 use crate::method::start;
 use crate::metrics_log::MetricsLog;
 use crate::optimizer::AdamW;
@@ -23,9 +23,9 @@ use crate::result::Trained;
 use crate::training_loop::{Loop, Speed};
 use crate::{BaseModel, Method, TrainerError};
 
-/// A split, tokenized.
+/// A split as the model takes it.
 pub(crate) struct Examples {
-    pub(crate) encodings: Vec<Encoding>,
+    pub(crate) inputs: Inputs,
     pub(crate) targets: EncodedTargets,
 }
 
@@ -33,6 +33,7 @@ pub(crate) struct Examples {
 pub struct Training {
     pub(crate) config: TrainConfig,
     pub(crate) base: BaseModel,
+    pub(crate) task: Task,
     pub(crate) description: Description,
     pub(crate) targets: Targets,
     pub(crate) train: Examples,
@@ -54,8 +55,9 @@ impl Training {
             true => BaseModel::open_config(&config.base.model)?,
             false => BaseModel::open(&config.base.model)?,
         };
-        let limit = base.config.max_length();
-        if config.data.max_length > limit {
+        if let Some(limit) = base.architecture.max_length()
+            && config.data.max_length > limit
+        {
             return Err(TrainerError::TooLong {
                 found: config.data.max_length,
                 limit,
@@ -73,7 +75,7 @@ impl Training {
         let tokenizer = base.tokenizer()?;
         let examples = |rows: Vec<crate::data::Row>| {
             Ok::<_, TrainerError>(Examples {
-                encodings: tokenizer.encode_all(&rows, config.data.max_length)?,
+                inputs: Inputs::Texts(tokenizer.encode_all(&rows, config.data.max_length)?),
                 targets: targets.encode(&rows)?,
             })
         };
@@ -85,15 +87,19 @@ impl Training {
                 Err(error) => Err(error.into()),
             };
         let (validation, test) = (optional(Split::Validation)?, optional(Split::Test)?);
-        let description = describe(&base, targets.outputs());
+        let task = Task::Classification {
+            labels: targets.outputs(),
+        };
+        let description = base.architecture.describe(task)?;
         let start = start(
             &config.adapter,
             &config.base.model,
-            base.config.family,
+            &base.architecture,
             &description,
             config.seed,
         )?;
         Ok(Self {
+            task,
             description,
             targets,
             train,
@@ -125,7 +131,7 @@ impl Training {
             ..Adaptation::default()
         };
         let load = LoadOptions {
-            labels: self.targets.outputs(),
+            task: self.task,
             adaptation: &adaptation,
             train: match method {
                 Method::Full => Train::Everything,
@@ -134,8 +140,12 @@ impl Training {
             dropout: self.config.base.dropout,
             seed: self.config.seed,
         };
-        let loaded =
-            SequenceClassifier::load(&self.base.checkpoint, &self.base.config, &load, &device)?;
+        let loaded = Network::load(
+            &self.base.checkpoint,
+            &self.base.architecture,
+            &load,
+            &device,
+        )?;
         // Only now is nothing left that can fail before the first step: with --force an earlier run goes.
         self.open_output(&output, options)?;
         let checkpoint = match options.resume {
@@ -255,11 +265,7 @@ impl Training {
 
     fn steps_per_epoch(&self) -> usize {
         let training = &self.config.training;
-        let batches = self
-            .train
-            .encodings
-            .len()
-            .div_ceil(training.batch_size.get());
+        let batches = self.train.inputs.len().div_ceil(training.batch_size.get());
         batches.div_ceil(training.gradient_accumulation.get())
     }
 
@@ -286,7 +292,7 @@ impl Training {
         let count = |examples: &Option<Examples>| {
             examples
                 .as_ref()
-                .map_or(0, |examples| examples.encodings.len())
+                .map_or(0, |examples| examples.inputs.len())
         };
         Plan {
             method: self.config.adapter.method,
@@ -294,15 +300,10 @@ impl Training {
             head_parameters,
             base_parameters: self.description.parameters,
             adapted_modules: self.updates.len(),
-            train_examples: self.train.encodings.len(),
+            train_examples: self.train.inputs.len(),
             validation_examples: count(&self.validation),
             test_examples: count(&self.test),
-            truncated_examples: self
-                .train
-                .encodings
-                .iter()
-                .filter(|encoding| encoding.truncated)
-                .count(),
+            truncated_examples: self.train.inputs.truncated(),
             total_steps: state.total_steps,
             resumed_steps: state.progress.step,
         }

@@ -7,12 +7,12 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use models::SequenceClassifier;
+use models::Network;
 use moslora::{ParameterNames, ParameterValues};
 
 use crate::TrainerError;
 use crate::checkpoint::{Best, CheckpointState, Progress, save};
-use crate::classifier::{all_logits, batch, figures};
+use crate::classifier::{all_logits, figures};
 use crate::config::Keep;
 use crate::data::{BatchPlan, Split};
 use crate::loss::{host_loss, loss};
@@ -27,7 +27,7 @@ pub(crate) struct Loop<'a> {
     pub(crate) training: &'a Training,
     pub(crate) options: &'a RunOptions<'a>,
     pub(crate) output: &'a Path,
-    pub(crate) model: SequenceClassifier,
+    pub(crate) model: Network,
     pub(crate) names: ParameterNames,
     pub(crate) optimizer: AdamW,
     pub(crate) progress: Progress,
@@ -58,11 +58,7 @@ impl Loop<'_> {
     /// Runs to the end; returns whether it got there.
     pub(crate) fn run(&mut self, observer: &mut dyn Observer) -> Result<bool, TrainerError> {
         let config = &self.training.config.training;
-        let encodings = &self.training.train.encodings;
-        let lengths: Vec<usize> = encodings
-            .iter()
-            .map(|encoding| encoding.ids.len())
-            .collect();
+        let lengths = self.training.train.inputs.lengths();
         while self.progress.epoch < config.epochs && !self.is_over() {
             let plan = BatchPlan::training(
                 &lengths,
@@ -122,7 +118,7 @@ impl Loop<'_> {
         let mut gradients = NamedGradients::new();
         let mut step_loss = 0.0;
         for indices in group {
-            let batch = batch(&examples.encodings, indices);
+            let batch = examples.inputs.batch(indices)?;
             let logits = self.model.forward(&batch, &self.device);
             let loss = loss(logits, &examples.targets, indices, &self.device);
             let mut found = loss.backward();
@@ -250,21 +246,14 @@ impl Loop<'_> {
             Split::Validation => training.validation.as_ref(),
             Split::Test => training.test.as_ref(),
         };
-        let Some(Examples { encodings, targets }) = examples else {
+        let Some(Examples { inputs, targets }) = examples else {
             return Ok(None);
         };
         let started = Instant::now();
         let outputs = training.targets.outputs();
         let size = training.config.training.evaluation_batch_size;
         let device = self.device.clone().inner();
-        let logits = all_logits(
-            &self.model.valid(),
-            encodings,
-            outputs,
-            size,
-            &device,
-            &|_| {},
-        );
+        let logits = all_logits(&self.model.valid(), inputs, outputs, size, &device, &|_| {})?;
         let figures = figures(&training.config.task.metrics(), &logits, outputs, targets)?;
         let record = EvaluationRecord {
             step: self.progress.step,
@@ -272,7 +261,7 @@ impl Loop<'_> {
             split,
             loss: host_loss(&logits, outputs, targets),
             metrics: figures.clone(),
-            examples_per_second: encodings.len() as f64 / started.elapsed().as_secs_f64(),
+            examples_per_second: inputs.len() as f64 / started.elapsed().as_secs_f64(),
         };
         self.log.write(&record)?;
         observer.evaluated(&record);

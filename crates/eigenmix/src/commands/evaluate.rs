@@ -8,7 +8,7 @@ use std::time::Instant;
 use serde::Serialize;
 use trainer::data::{DataConfig, LabelPolicy, Split, Targets, read_split};
 use trainer::metrics::Metric;
-use trainer::{BaseModel, Classifier, DeviceChoice, figures};
+use trainer::{BaseModel, Classifier, DeviceChoice, Inputs, figures};
 
 use crate::adapter_argument::OpenedAdapter;
 use crate::cli::EvaluateArguments;
@@ -47,14 +47,13 @@ pub(crate) fn run(
     )?;
     let label_set = classifier.targets()?;
     let targets = label_set.encode(&rows)?;
-    let encodings = base
-        .tokenizer()?
-        .encode_all(&rows, base.config.max_length())?;
+    let encodings = base.tokenizer()?.encode_all(&rows, base.max_length()?)?;
+    let inputs = Inputs::Texts(encodings);
     let started = Instant::now();
     let progress = console.progress("evaluating", rows.len(), "examples");
-    let logits = classifier.all_logits(&encodings, arguments.batch_size, &|count| {
+    let logits = classifier.all_logits(&inputs, arguments.batch_size, &|count| {
         (0..count).for_each(|_| progress.advance());
-    });
+    })?;
     drop(progress);
     let metrics: &[Metric] = match label_set {
         Targets::Classes(_) => &[Metric::Accuracy, Metric::MacroF1, Metric::Matthews],

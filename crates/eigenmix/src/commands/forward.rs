@@ -4,9 +4,9 @@ use std::fmt;
 use std::path::Path;
 
 use adapter::{AdapterError, TensorFile, TensorOutput, write_tensor_file};
-use models::TokenBatch;
+use models::{Architecture, Batch, ImageBatch, Task, TokenBatch};
 use serde::Serialize;
-use trainer::{BaseModel, Classifier, DeviceChoice};
+use trainer::{BaseModel, DeviceChoice, LoadedModel};
 
 use crate::adapter_argument::OpenedAdapter;
 use crate::cli::ForwardArguments;
@@ -28,19 +28,19 @@ pub(crate) fn run(
         .as_deref()
         .map(OpenedAdapter::open)
         .transpose()?;
-    let classifier = Classifier::load(
+    let model = LoadedModel::load(
         &base,
         adapter.as_ref().map(|adapter| &adapter.file),
         arguments.allow_partial,
         &device.open()?,
     )?;
-    if let Some(report) = &classifier.report {
+    if let Some(report) = &model.report {
         load_report::tell(report, console);
     }
-    let batch = read_batch(&arguments.inputs, base.config.vocab_size)?;
-    let logits = classifier.logits(&batch);
-    let shape = [batch.sequences(), classifier.outputs()];
-    let output = TensorOutput::f32("logits", shape.to_vec(), &logits);
+    let input = read_input(&arguments.inputs, &base.architecture)?;
+    let logits = model.logits(&input.batch);
+    let (shape, logits) = input.unpack(model.task, logits);
+    let output = TensorOutput::f32("logits", shape.clone(), &logits);
     write_tensor_file(&arguments.out, vec![output])?;
     let result = ForwardResult {
         out: &arguments.out,
@@ -49,9 +49,74 @@ pub(crate) fn run(
     console.result(&result)
 }
 
-/// The token batch that `input.input_ids`, `input.attention_mask` and `input.token_type_ids` are.
-fn read_batch(path: &Path, vocab_size: usize) -> anyhow::Result<TokenBatch> {
+/// A batch, and how many columns its padded form had.
+struct Input {
+    batch: Batch,
+    columns: usize,
+}
+
+impl Input {
+    /// The logits in the shape that other software gives them: `[examples, outputs]`, or for a
+    /// language model `[batch, columns, vocabulary]` with zeros where there is padding.
+    fn unpack(&self, task: Task, logits: Vec<f32>) -> (Vec<usize>, Vec<f32>) {
+        let examples = self.batch.examples();
+        let (Task::LanguageModel, Batch::Tokens(tokens)) = (task, &self.batch) else {
+            return (vec![examples, logits.len() / examples], logits);
+        };
+        let vocabulary = logits.len() / tokens.tokens();
+        let mut padded = vec![0.0; examples * self.columns * vocabulary];
+        for (sequence, rows) in tokens.offsets().windows(2).enumerate() {
+            for row in rows[0]..rows[1] {
+                let place = sequence * self.columns + tokens.columns()[row] as usize;
+                padded[place * vocabulary..][..vocabulary]
+                    .copy_from_slice(&logits[row * vocabulary..][..vocabulary]);
+            }
+        }
+        (vec![examples, self.columns, vocabulary], padded)
+    }
+}
+
+/// `input.pixel_values` for a vision model, `input.input_ids` and its companions for others.
+fn read_input(path: &Path, architecture: &Architecture) -> anyhow::Result<Input> {
     let file = TensorFile::open(path)?;
+    match architecture {
+        Architecture::Vision(config) => {
+            let (channels, size) = (config.channels, config.image_size);
+            read_images(&file, path, [channels, size])
+        }
+        Architecture::Encoder(config) => read_tokens(&file, path, config.vocab_size, true),
+        Architecture::Decoder(config) => read_tokens(&file, path, config.vocab_size, false),
+    }
+}
+
+fn read_images(
+    file: &TensorFile,
+    path: &Path,
+    [channels, size]: [usize; 2],
+) -> anyhow::Result<Input> {
+    let shape = file.shape("input.pixel_values")?.to_vec();
+    let images = shape.first().copied().unwrap_or(0);
+    if images == 0 || shape[1..] != [channels, size, size] {
+        let path = path.display();
+        return Err(BadInput(format!(
+            "`{path}`: `input.pixel_values` should be [images, {channels}, {size}, {size}], found {shape:?}"
+        ))
+        .into());
+    }
+    let pixels = file.read_f32("input.pixel_values")?;
+    Ok(Input {
+        batch: Batch::Images(ImageBatch::new(pixels, [images, channels, size])),
+        columns: 1,
+    })
+}
+
+/// The token batch that `input.input_ids`, `input.attention_mask` and `input.token_type_ids` are.
+fn read_tokens(
+    file: &TensorFile,
+    path: &Path,
+    vocab_size: usize,
+    keep_first: bool,
+) -> anyhow::Result<Input> {
     let problem = |problem: String| BadInput(format!("`{}`: {problem}", path.display()));
     let shape = file.shape("input.input_ids")?.to_vec();
     let &[batch, length] = shape.as_slice() else {
@@ -82,19 +147,19 @@ fn read_batch(path: &Path, vocab_size: usize) -> anyhow::Result<TokenBatch> {
     };
     let mask = optional("input.attention_mask")?;
     let type_ids = optional("input.token_type_ids")?;
-    Ok(TokenBatch::from_padded(
-        &ids,
-        mask.as_deref(),
-        type_ids.as_deref(),
-        [batch, length],
-    ))
+    let (mask, type_ids) = (mask.as_deref(), type_ids.as_deref());
+    let tokens = TokenBatch::from_padded(&ids, mask, type_ids, [batch, length], keep_first);
+    Ok(Input {
+        batch: Batch::Tokens(tokens),
+        columns: length,
+    })
 }
 
 #[derive(Serialize)]
 struct ForwardResult<'a> {
     out: &'a Path,
     /// The shape of the logits.
-    logits: [usize; 2],
+    logits: Vec<usize>,
 }
 
 impl fmt::Display for ForwardResult<'_> {

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, stdin};
 use std::path::Path;
 
 use anyhow::Context;
-use models::TokenBatch;
+use models::{Batch, TokenBatch};
 use serde::Serialize;
 use trainer::{BaseModel, Classifier, DeviceChoice};
 
@@ -31,7 +31,7 @@ pub(crate) fn run(
     if let Some(report) = &classifier.report {
         load_report::tell(report, console);
     }
-    let tokenizer = base.tokenizer()?;
+    let (tokenizer, max_length) = (base.tokenizer()?, base.max_length()?);
     let lines = open(&arguments.input)?;
     let mut predictions = Vec::new();
     let mut pending = Vec::new();
@@ -43,14 +43,14 @@ pub(crate) fn run(
         if pending.len() == arguments.batch_size.get() || (is_end && !pending.is_empty()) {
             let encodings = pending
                 .iter()
-                .map(|text| tokenizer.encode(text, None, base.config.max_length()))
+                .map(|text| tokenizer.encode(text, None, max_length))
                 .collect::<Result<Vec<_>, _>>()?;
             let batch = TokenBatch::from_sequences(
                 encodings
                     .iter()
                     .map(|encoding| (&encoding.ids[..], &encoding.type_ids[..])),
             );
-            let logits = classifier.logits(&batch);
+            let logits = classifier.logits(&Batch::Tokens(batch));
             for (text, logits) in pending.drain(..).zip(logits.chunks(classifier.outputs())) {
                 let prediction = Prediction::new(text, logits, &classifier);
                 // With --json everything becomes one object in the end.

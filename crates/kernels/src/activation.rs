@@ -1,0 +1,425 @@
+//! Activation functions, alone or as the gate of a gated linear unit.
+
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::flex::FlexTensor;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
+use burn::tensor::{Tensor, activation};
+use rayon::prelude::*;
+
+use crate::simd::{exp, sigmoid, tanh, vectorised};
+use crate::{CHUNK, empty_like, has_kernels};
+
+/// An elementwise nonlinearity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// x · Φ(x) with Φ the normal distribution function: exact, through the error function.
+    Gelu,
+    /// x / 2 · (1 + tanh(√(2/π) · (x + 0.044715 x³))).
+    GeluTanh,
+    /// x · σ(1.702 x), as CLIP has it.
+    QuickGelu,
+    /// x · σ(x).
+    Silu,
+    /// max(x, 0).
+    Relu,
+}
+
+impl Activation {
+    /// The function of every number of `input`.
+    pub fn forward<const D: usize>(self, input: Tensor<D>) -> Tensor<D> {
+        if !has_kernels(&input.device()) {
+            return self.composed(input);
+        }
+        Tensor::from_dispatch(Dispatch::fused_activation(input.into_dispatch(), self))
+    }
+
+    /// f(gate) ⊙ up, as SwiGLU and GeGLU have it (arXiv 2002.05202).
+    ///
+    /// - gate, up: of one shape
+    pub fn gate<const D: usize>(self, gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
+        if !has_kernels(&gate.device()) {
+            return self.composed(gate) * up;
+        }
+        Tensor::from_dispatch(Dispatch::fused_gate(
+            gate.into_dispatch(),
+            up.into_dispatch(),
+            self,
+        ))
+    }
+
+    fn composed<const D: usize>(self, input: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::Gelu => activation::gelu(input),
+            Self::GeluTanh => activation::gelu_approximate(input),
+            Self::QuickGelu => input.clone() * activation::sigmoid(input * QUICK),
+            Self::Silu => activation::silu(input),
+            Self::Relu => activation::relu(input),
+        }
+    }
+}
+
+#[backend_extension(Autodiff, Flex)]
+pub(crate) trait ActivationForward: Backend {
+    fn fused_activation(input: FloatTensor<Self>, function: Activation) -> FloatTensor<Self>;
+
+    fn fused_gate(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        function: Activation,
+    ) -> FloatTensor<Self>;
+}
+
+pub(crate) trait ActivationBackward: Backend {
+    /// g · f'(x).
+    fn fused_activation_backward(
+        input: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        function: Activation,
+    ) -> FloatTensor<Self>;
+
+    /// The gradients of gate and up: g · u · f'(x) and g · f(x).
+    fn fused_gate_backward(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        function: Activation,
+    ) -> [FloatTensor<Self>; 2];
+}
+
+impl ActivationForward for Flex {
+    fn fused_activation(input: FlexTensor, function: Activation) -> FlexTensor {
+        let input = input.to_contiguous();
+        let mut output = empty_like(&input);
+        output
+            .storage_mut::<f32>()
+            .par_chunks_mut(CHUNK)
+            .zip(input.storage::<f32>().par_chunks(CHUNK))
+            .for_each(|(output, input)| values(input, function, output));
+        output
+    }
+
+    fn fused_gate(gate: FlexTensor, up: FlexTensor, function: Activation) -> FlexTensor {
+        let (gate, up) = (gate.to_contiguous(), up.to_contiguous());
+        let mut output = empty_like(&gate);
+        output
+            .storage_mut::<f32>()
+            .par_chunks_mut(CHUNK)
+            .zip(gate.storage::<f32>().par_chunks(CHUNK))
+            .zip(up.storage::<f32>().par_chunks(CHUNK))
+            .for_each(|((output, gate), up)| {
+                values(gate, function, output);
+                multiply(up, output);
+            });
+        output
+    }
+}
+
+impl ActivationBackward for Flex {
+    fn fused_activation_backward(
+        input: FlexTensor,
+        gradient: FlexTensor,
+        function: Activation,
+    ) -> FlexTensor {
+        let (input, gradient) = (input.to_contiguous(), gradient.to_contiguous());
+        let mut output = empty_like(&input);
+        output
+            .storage_mut::<f32>()
+            .par_chunks_mut(CHUNK)
+            .zip(input.storage::<f32>().par_chunks(CHUNK))
+            .zip(gradient.storage::<f32>().par_chunks(CHUNK))
+            .for_each(|((output, input), gradient)| {
+                slopes(input, function, output);
+                multiply(gradient, output);
+            });
+        output
+    }
+
+    fn fused_gate_backward(
+        gate: FlexTensor,
+        up: FlexTensor,
+        gradient: FlexTensor,
+        function: Activation,
+    ) -> [FlexTensor; 2] {
+        let [gate, up, gradient] = [gate, up, gradient].map(|tensor| tensor.to_contiguous());
+        let [mut d_gate, mut d_up] = [&gate, &up].map(empty_like);
+        d_gate
+            .storage_mut::<f32>()
+            .par_chunks_mut(CHUNK)
+            .zip(d_up.storage_mut::<f32>().par_chunks_mut(CHUNK))
+            .zip(gate.storage::<f32>().par_chunks(CHUNK))
+            .zip(up.storage::<f32>().par_chunks(CHUNK))
+            .zip(gradient.storage::<f32>().par_chunks(CHUNK))
+            .for_each(|((((d_gate, d_up), gate), up), gradient)| {
+                slopes(gate, function, d_gate);
+                multiply(up, d_gate);
+                multiply(gradient, d_gate);
+                values(gate, function, d_up);
+                multiply(gradient, d_up);
+            });
+        [d_gate, d_up]
+    }
+}
+
+impl<B: ActivationForward + ActivationBackward, C: CheckpointStrategy> ActivationForward
+    for Autodiff<B, C>
+{
+    fn fused_activation(input: FloatTensor<Self>, function: Activation) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct Elementwise;
+
+        impl<B: ActivationBackward> Backward<B, 1> for Elementwise {
+            type State = (FloatTensor<B>, Activation);
+
+            fn backward(
+                self,
+                ops: Ops<Self::State, 1>,
+                gradients: &mut Gradients,
+                _: &mut Checkpointer,
+            ) {
+                let gradient = gradients.consume::<B>(&ops.node);
+                let (input, function) = ops.state;
+                if let [Some(parent)] = ops.parents {
+                    let gradient = B::fused_activation_backward(input, gradient, function);
+                    gradients.register::<B>(parent.id, gradient);
+                }
+            }
+        }
+
+        let node = input.node();
+        let input = input.into_primitive();
+        match Elementwise.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(preparation) => {
+                let output = B::fused_activation(input.clone(), function);
+                preparation.finish((input, function), output)
+            }
+            OpsKind::UnTracked(preparation) => {
+                preparation.finish(B::fused_activation(input, function))
+            }
+        }
+    }
+
+    fn fused_gate(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        function: Activation,
+    ) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct Gate;
+
+        impl<B: ActivationBackward> Backward<B, 2> for Gate {
+            type State = (FloatTensor<B>, FloatTensor<B>, Activation);
+
+            fn backward(
+                self,
+                ops: Ops<Self::State, 2>,
+                gradients: &mut Gradients,
+                _: &mut Checkpointer,
+            ) {
+                let gradient = gradients.consume::<B>(&ops.node);
+                let (gate, up, function) = ops.state;
+                let found = B::fused_gate_backward(gate, up, gradient, function);
+                for (parent, gradient) in ops.parents.into_iter().zip(found) {
+                    if let Some(parent) = parent {
+                        gradients.register::<B>(parent.id, gradient);
+                    }
+                }
+            }
+        }
+
+        let nodes = [gate.node(), up.node()];
+        let (gate, up) = (gate.into_primitive(), up.into_primitive());
+        match Gate.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(preparation) => {
+                let output = B::fused_gate(gate.clone(), up.clone(), function);
+                preparation.finish((gate, up, function), output)
+            }
+            OpsKind::UnTracked(preparation) => {
+                preparation.finish(B::fused_gate(gate, up, function))
+            }
+        }
+    }
+}
+
+const QUICK: f32 = 1.702;
+/// √(2/π).
+const TANH_SCALE: f32 = 0.797_884_56;
+const TANH_CUBIC: f32 = 0.044_715;
+
+/// Φ(x) = (1 + erf(x / √2)) / 2; erf as a rational function of degree 13/8, which is accurate to
+/// a few units in the last place of f32.
+#[inline(always)]
+fn normal_distribution(x: f32) -> f32 {
+    // Beyond this, erf rounds to ±1.
+    const LIMIT: f32 = 3.832_507;
+    let z = (x * std::f32::consts::FRAC_1_SQRT_2).clamp(-LIMIT, LIMIT);
+    let z2 = z * z;
+    let numerator = ((((((-2.726_142_3e-10 * z2 + 2.770_681_4e-8) * z2 - 2.101_024e-6) * z2
+        - 5.692_506_5e-5)
+        * z2
+        - 7.349_906_3e-4)
+        * z2
+        - 2.954_6e-3)
+        * z2
+        - 1.609_603_4e-2)
+        * z;
+    let denominator =
+        (((-1.456_607_2e-5 * z2 - 2.133_740_6e-4) * z2 - 1.682_827e-3) * z2 - 7.373_329e-3) * z2
+            - 1.426_473_9e-2;
+    0.5 + 0.5 * (numerator / denominator)
+}
+
+#[inline(always)]
+fn write(input: &[f32], output: &mut [f32], function: impl Fn(f32) -> f32) {
+    for (output, &x) in output.iter_mut().zip(input) {
+        *output = function(x);
+    }
+}
+
+vectorised! {
+    fn values(input: &[f32], function: Activation, output: &mut [f32]) {
+        match function {
+            Activation::Gelu => write(input, output, |x| x * normal_distribution(x)),
+            Activation::GeluTanh => write(input, output, |x| {
+                0.5 * x * (1.0 + tanh(TANH_SCALE * (x + TANH_CUBIC * x * x * x)))
+            }),
+            Activation::QuickGelu => write(input, output, |x| x * sigmoid(QUICK * x)),
+            Activation::Silu => write(input, output, |x| x * sigmoid(x)),
+            Activation::Relu => write(input, output, |x| x.max(0.0)),
+        }
+    }
+}
+
+vectorised! {
+    /// f'(x).
+    fn slopes(input: &[f32], function: Activation, output: &mut [f32]) {
+        const DENSITY_AT_ZERO: f32 = 0.398_942_3;
+        match function {
+            Activation::Gelu => write(input, output, |x| {
+                normal_distribution(x) + x * DENSITY_AT_ZERO * exp(-0.5 * x * x)
+            }),
+            Activation::GeluTanh => write(input, output, |x| {
+                let tanh = tanh(TANH_SCALE * (x + TANH_CUBIC * x * x * x));
+                let inner = TANH_SCALE * (1.0 + 3.0 * TANH_CUBIC * x * x);
+                0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * inner
+            }),
+            Activation::QuickGelu => write(input, output, |x| {
+                let sigmoid = sigmoid(QUICK * x);
+                sigmoid * (1.0 + QUICK * x * (1.0 - sigmoid))
+            }),
+            Activation::Silu => write(input, output, |x| {
+                let sigmoid = sigmoid(x);
+                sigmoid * (1.0 + x * (1.0 - sigmoid))
+            }),
+            Activation::Relu => write(input, output, |x| f32::from(x > 0.0)),
+        }
+    }
+}
+
+vectorised! {
+    fn multiply(factors: &[f32], output: &mut [f32]) {
+        for (output, &factor) in output.iter_mut().zip(factors) {
+            *output *= factor;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, TensorData};
+
+    const ALL: [Activation; 5] = [
+        Activation::Gelu,
+        Activation::GeluTanh,
+        Activation::QuickGelu,
+        Activation::Silu,
+        Activation::Relu,
+    ];
+
+    /// (x, x · Φ(x), Φ(x) + x · φ(x)) in float64, from Python: `c = 0.5 * math.erfc(-x / 2**0.5)`,
+    /// `p = math.exp(-x * x / 2) / math.sqrt(2 * math.pi)`, `(x, x * c, c + x * p)`.
+    const REFERENCE: [(f32, f32, f32); 7] = [
+        (-6.0, -5.919_525_9e-9, -3.546_871e-8),
+        (-2.0, -0.045_500_264, -0.085_231_8),
+        (-0.5, -0.154_268_77, 0.132_504_88),
+        (0.0, 0.0, 0.5),
+        (0.3, 0.185_373_5, 0.732_327_8),
+        (1.0, 0.841_344_7, 1.083_315_5),
+        (4.0, 3.999_873_3, 1.000_503_7),
+    ];
+
+    fn numbers(count: usize, phase: f32, device: &Device) -> Tensor<1> {
+        let values: Vec<f32> = (0..count)
+            .map(|i| (i as f32 * 0.37 + phase).sin() * 5.0)
+            .collect();
+        Tensor::from_data(TensorData::from(&values[..]), device)
+    }
+
+    fn largest<const D: usize>(difference: Tensor<D>) -> f32 {
+        difference.abs().max().into_scalar::<f32>()
+    }
+
+    #[test]
+    fn gelu_and_its_gradient_are_those_of_the_normal_distribution() {
+        let device = Device::flex().autodiff();
+        let inputs: Vec<f32> = REFERENCE.iter().map(|(x, _, _)| *x).collect();
+        let input = Tensor::<1>::from_data(TensorData::from(&inputs[..]), &device).require_grad();
+        let output = Activation::Gelu.forward(input.clone());
+        let gradients = output.clone().sum().backward();
+        let output = output.into_data().try_to_vec::<f32>().unwrap();
+        let gradient = input.grad(&gradients).unwrap().into_data();
+        let gradient = gradient.try_to_vec::<f32>().unwrap();
+        for (index, (x, value, slope)) in REFERENCE.iter().enumerate() {
+            assert!((output[index] - value).abs() < 4e-7, "gelu({x})");
+            assert!((gradient[index] - slope).abs() < 4e-7, "gelu'({x})");
+        }
+    }
+
+    #[test]
+    fn every_function_and_gradient_agrees_with_the_composed_operation() {
+        let device = Device::flex().autodiff();
+        for function in ALL {
+            let run = |fused: bool| {
+                // More than a chunk holds, and not contiguous.
+                let input = numbers(70_000, 0.1, &device).require_grad();
+                let transposed = input.clone().reshape([100, 700]).transpose();
+                let output = match fused {
+                    true => function.forward(transposed),
+                    false => function.composed(transposed),
+                };
+                let gradients = (output.clone() * 0.7).sum().backward();
+                (output.inner(), input.grad(&gradients).unwrap())
+            };
+            let ((output, gradient), (value, slope)) = (run(true), run(false));
+            // f32 rounding of numbers up to five.
+            assert!(largest(output - value) < 2e-6, "{function:?}");
+            assert!(largest(gradient - slope) < 3e-6, "{function:?}");
+        }
+    }
+
+    #[test]
+    fn a_gate_multiplies_and_passes_gradients_to_both_sides() {
+        let device = Device::flex().autodiff();
+        for function in ALL {
+            let run = |fused: bool| {
+                let gate = numbers(20_000, 0.1, &device).require_grad();
+                let up = numbers(20_000, 1.3, &device).require_grad();
+                let output = match fused {
+                    true => function.gate(gate.clone(), up.clone()),
+                    false => function.composed(gate.clone()) * up.clone(),
+                };
+                let weights = numbers(20_000, 2.9, &device);
+                let gradients = (output.clone() * weights).sum().backward();
+                let [gate, up] = [gate, up].map(|input| input.grad(&gradients).unwrap());
+                [output.inner(), gate, up]
+            };
+            for (found, expected) in run(true).into_iter().zip(run(false)) {
+                // f32 rounding of products up to 125.
+                assert!(largest(found - expected) < 5e-5, "{function:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! A frozen linear layer and the cross-entropy of its logits in one, for vocabularies whose logits
+//! are larger than the rest of a step.
+
+use std::sync::Arc;
+
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::flex::FlexTensor;
+use burn::backend::ops::FloatTensorOps;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
+use burn::tensor::{DType, Int, Shape, Tensor, TensorData, activation};
+use rayon::prelude::*;
+
+use crate::simd::{exp, sum, tanh, vectorised};
+use crate::{empty_like, has_kernels};
+
+/// How many logits exist at a time.
+const LOGITS: usize = 2 * 1024 * 1024;
+
+/// The mean over the rows of −log softmax(hidden · Wᵀ)[target]; with a softcap c, the logits x are
+/// c · tanh(x / c).
+///
+/// On the CPU the logits exist a few rows at a time, and the gradient of `hidden` is found with
+/// them, so that nothing as wide as the vocabulary is kept. The kernel gives no gradient to the
+/// weight: where it is trained, composed operations run.
+///
+/// # Shapes
+/// - hidden: `[rows, d_model]`, at least one row
+/// - weight: `[vocabulary, d_model]`
+/// - targets: `[rows]`, below `vocabulary`
+/// - output: `[1]`
+///
+/// # Panics
+/// If there is no row, or another number of targets than rows.
+pub fn linear_cross_entropy(
+    hidden: Tensor<2>,
+    weight: Tensor<2>,
+    targets: &[i32],
+    softcap: Option<f32>,
+) -> Tensor<1> {
+    let [rows, _] = hidden.dims();
+    assert!(rows > 0 && rows == targets.len(), "a target for each row");
+    if !has_kernels(&hidden.device()) || weight.is_tracked() {
+        return composed(hidden, weight, targets, softcap);
+    }
+    Tensor::from_dispatch(Dispatch::fused_linear_cross_entropy(
+        hidden.into_dispatch(),
+        weight.into_dispatch(),
+        Targets {
+            targets: targets.into(),
+            softcap,
+        },
+    ))
+}
+
+fn composed(
+    hidden: Tensor<2>,
+    weight: Tensor<2>,
+    targets: &[i32],
+    softcap: Option<f32>,
+) -> Tensor<1> {
+    let device = hidden.device();
+    let targets = TensorData::new(targets.to_vec(), [targets.len(), 1]);
+    let targets = Tensor::<2, Int>::from_data(targets, &device);
+    let mut logits = hidden.matmul(weight.transpose());
+    if let Some(cap) = softcap {
+        logits = (logits / cap).tanh() * cap;
+    }
+    -activation::log_softmax(logits, 1).gather(1, targets).mean()
+}
+
+/// What is to be predicted, and how logits are capped.
+#[derive(Clone, Debug)]
+pub(crate) struct Targets {
+    targets: Arc<[i32]>,
+    softcap: Option<f32>,
+}
+
+#[backend_extension(Autodiff, Flex)]
+pub(crate) trait LinearCrossEntropy: Backend {
+    fn fused_linear_cross_entropy(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: Targets,
+    ) -> FloatTensor<Self>;
+}
+
+pub(crate) trait LinearCrossEntropyGradient: Backend {
+    /// The loss, and its gradient by `hidden`.
+    fn fused_linear_cross_entropy_gradient(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: Targets,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+}
+
+impl LinearCrossEntropy for Flex {
+    fn fused_linear_cross_entropy(
+        hidden: FlexTensor,
+        weight: FlexTensor,
+        targets: Targets,
+    ) -> FlexTensor {
+        loss_in_chunks(&hidden, &weight, &targets, |_, _| ())
+    }
+}
+
+impl LinearCrossEntropyGradient for Flex {
+    fn fused_linear_cross_entropy_gradient(
+        hidden: FlexTensor,
+        weight: FlexTensor,
+        targets: Targets,
+    ) -> (FlexTensor, FlexTensor) {
+        let mut gradient = empty_like(&hidden.to_contiguous());
+        let d_model = hidden.layout().shape()[1];
+        let loss = loss_in_chunks(&hidden, &weight, &targets, |start, d_logits| {
+            let part = Flex::float_matmul(d_logits, weight.clone()).to_contiguous();
+            let part = part.storage::<f32>();
+            gradient.storage_mut::<f32>()[start * d_model..][..part.len()].copy_from_slice(part);
+        });
+        (loss, gradient)
+    }
+}
+
+/// The mean loss; `visit` gets the gradient by the logits of a few rows, from row `start` on.
+fn loss_in_chunks(
+    hidden: &FlexTensor,
+    weight: &FlexTensor,
+    targets: &Targets,
+    mut visit: impl FnMut(usize, FlexTensor),
+) -> FlexTensor {
+    let rows = hidden.layout().shape()[0];
+    let vocabulary = weight.layout().shape()[0];
+    let chunk = (LOGITS / vocabulary).clamp(1, rows);
+    let transposed = weight.transpose(0, 1);
+    let mut total = 0.0;
+    for start in (0..rows).step_by(chunk) {
+        let count = chunk.min(rows - start);
+        let hidden = hidden.narrow(0, start, count).to_contiguous();
+        let mut logits = Flex::float_matmul(hidden, transposed.clone()).to_contiguous();
+        let targets_here = &targets.targets[start..start + count];
+        total += logits
+            .storage_mut::<f32>()
+            .par_chunks_exact_mut(vocabulary)
+            .zip(targets_here)
+            .map(|(logits, &target)| {
+                let mut loss = 0.0;
+                loss_and_slope(logits, target as usize, targets.softcap, rows, &mut loss);
+                loss
+            })
+            // In order, so that the sum is the same on any number of threads.
+            .collect::<Vec<f64>>()
+            .into_iter()
+            .sum::<f64>();
+        visit(start, logits);
+    }
+    let mut loss = FlexTensor::zeros(Shape::from([1]), DType::F32);
+    loss.storage_mut::<f32>()[0] = (total / rows as f64) as f32;
+    loss
+}
+
+vectorised! {
+    /// One row's loss, and in place of its logits their gradient of the mean over `rows`.
+    fn loss_and_slope(
+        logits: &mut [f32],
+        target: usize,
+        softcap: Option<f32>,
+        rows: usize,
+        loss: &mut f64,
+    ) {
+        if let Some(cap) = softcap {
+            for logit in logits.iter_mut() {
+                *logit = cap * tanh(*logit / cap);
+            }
+        }
+        let largest = logits
+            .iter()
+            .fold(f32::NEG_INFINITY, |largest, &logit| largest.max(logit));
+        let target_logit = logits[target];
+        let slope_of_target = softcap.map_or(1.0, |cap| 1.0 - (target_logit / cap).powi(2));
+        let total = sum(logits.len(), |i| exp(logits[i] - largest));
+        *loss = f64::from(total).ln() - f64::from(target_logit - largest);
+        let inverse = 1.0 / (total * rows as f32);
+        match softcap {
+            None => {
+                for logit in logits.iter_mut() {
+                    *logit = exp(*logit - largest) * inverse;
+                }
+            }
+            Some(cap) => {
+                for logit in logits.iter_mut() {
+                    let capped = *logit / cap;
+                    *logit = exp(*logit - largest) * inverse * (1.0 - capped * capped);
+                }
+            }
+        }
+        logits[target] -= slope_of_target / rows as f32;
+    }
+}
+
+impl<B: LinearCrossEntropy + LinearCrossEntropyGradient, C: CheckpointStrategy> LinearCrossEntropy
+    for Autodiff<B, C>
+{
+    fn fused_linear_cross_entropy(
+        hidden: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        targets: Targets,
+    ) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct CrossEntropy;
+
+        impl<B: Backend> Backward<B, 1> for CrossEntropy {
+            /// The gradient by `hidden`, for a gradient of one of the loss.
+            type State = FloatTensor<B>;
+
+            fn backward(
+                self,
+                ops: Ops<Self::State, 1>,
+                gradients: &mut Gradients,
+                _: &mut Checkpointer,
+            ) {
+                let gradient = gradients.consume::<B>(&ops.node);
+                if let [Some(parent)] = ops.parents {
+                    let gradient = B::float_reshape(gradient, Shape::from([1, 1]));
+                    let gradient = B::float_mul(ops.state, gradient);
+                    gradients.register::<B>(parent.id, gradient);
+                }
+            }
+        }
+
+        let node = hidden.node();
+        let (hidden, weight) = (hidden.into_primitive(), weight.into_primitive());
+        match CrossEntropy.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(preparation) => {
+                let (loss, gradient) =
+                    B::fused_linear_cross_entropy_gradient(hidden, weight, targets);
+                preparation.finish(gradient, loss)
+            }
+            OpsKind::UnTracked(preparation) => {
+                preparation.finish(B::fused_linear_cross_entropy(hidden, weight, targets))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    fn numbers(rows: usize, cols: usize, phase: f32, device: &Device) -> Tensor<2> {
+        let values: Vec<f32> = (0..rows * cols)
+            .map(|i| (i as f32 * 0.91 + phase).sin() * 2.0)
+            .collect();
+        Tensor::from_data(TensorData::new(values, [rows, cols]), device)
+    }
+
+    #[test]
+    fn loss_and_gradient_agree_with_the_composed_operation() {
+        let device = Device::flex().autodiff();
+        // The second needs three chunks.
+        for (rows, d_model, vocabulary) in [(7, 5, 11), (50, 3, 100_003)] {
+            for softcap in [None, Some(1.5)] {
+                let weight = numbers(vocabulary, d_model, 1.0, &device);
+                let targets: Vec<i32> = (0..rows).map(|i| (i * 37 % vocabulary) as i32).collect();
+                let run =
+                    |operation: fn(Tensor<2>, Tensor<2>, &[i32], Option<f32>) -> Tensor<1>| {
+                        let hidden = numbers(rows, d_model, 0.0, &device).require_grad();
+                        let loss =
+                            operation(hidden.clone(), weight.clone(), &targets, softcap) * 3.0;
+                        let gradients = loss.backward();
+                        (loss.into_scalar::<f32>(), hidden.grad(&gradients).unwrap())
+                    };
+                let (loss, gradient) = run(linear_cross_entropy);
+                let (expected, slope) = run(composed);
+                assert!(
+                    (loss - expected).abs() < 1e-5 * expected,
+                    "{loss} {expected}"
+                );
+                let largest = slope.clone().abs().max().into_scalar::<f32>();
+                let difference = (gradient - slope).abs().max().into_scalar::<f32>();
+                // The sums over the vocabulary are f32 in both.
+                assert!(difference < 1e-4 * largest, "{difference} of {largest}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_graph_the_loss_is_the_same() {
+        let device = Device::flex();
+        let hidden = numbers(9, 4, 0.0, &device);
+        let weight = numbers(13, 4, 1.0, &device);
+        let targets = [0, 3, 12, 5, 5, 1, 7, 2, 11];
+        let found = linear_cross_entropy(hidden.clone(), weight.clone(), &targets, None);
+        let expected = composed(hidden, weight, &targets, None);
+        let difference = (found - expected).abs().into_scalar::<f32>();
+        assert!(difference < 1e-5, "{difference}");
+    }
+}

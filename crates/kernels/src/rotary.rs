@@ -1,0 +1,216 @@
+//! Rotary position embedding: pairs of numbers of each head turned by an angle of the position.
+
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::flex::FlexTensor;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
+use burn::tensor::Tensor;
+use rayon::prelude::*;
+
+use crate::simd::vectorised;
+use crate::{chunk_of_rows, empty_like, has_kernels};
+
+/// Turns number i and number i + d_head/2 of each head by the row's angle i (RoFormer, arXiv
+/// 2104.09864, in the order of halves that Hugging Face checkpoints have):
+/// (a, b) → (a·cos − b·sin, b·cos + a·sin).
+///
+/// # Shapes
+/// - input, output: `[rows, n · d_head]`, any number of heads
+/// - cosines, sines: `[rows, d_head / 2]`, constants
+pub fn rotary(input: Tensor<2>, cosines: Tensor<2>, sines: Tensor<2>) -> Tensor<2> {
+    if !has_kernels(&input.device()) {
+        return composed(input, cosines, sines);
+    }
+    Tensor::from_dispatch(Dispatch::fused_rotary(
+        input.into_dispatch(),
+        cosines.into_dispatch(),
+        sines.into_dispatch(),
+        Direction::Forth,
+    ))
+}
+
+fn composed(input: Tensor<2>, cosines: Tensor<2>, sines: Tensor<2>) -> Tensor<2> {
+    let [rows, width] = input.dims();
+    let [_, half] = cosines.dims();
+    let heads = width / (2 * half);
+    let input = input.reshape([rows, heads, 2, half]);
+    let part = |index: usize| {
+        input
+            .clone()
+            .slice([0..rows, 0..heads, index..index + 1, 0..half])
+    };
+    let (first, second) = (part(0), part(1));
+    let (cosines, sines) = (
+        cosines.reshape([rows, 1, 1, half]),
+        sines.reshape([rows, 1, 1, half]),
+    );
+    let turned = [
+        first.clone() * cosines.clone() - second.clone() * sines.clone(),
+        second * cosines + first * sines,
+    ];
+    Tensor::cat(turned.to_vec(), 2).reshape([rows, width])
+}
+
+/// Which way pairs are turned; the gradient is turned back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Forth,
+    Back,
+}
+
+#[backend_extension(Autodiff, Flex)]
+pub(crate) trait Rotary: Backend {
+    fn fused_rotary(
+        input: FloatTensor<Self>,
+        cosines: FloatTensor<Self>,
+        sines: FloatTensor<Self>,
+        direction: Direction,
+    ) -> FloatTensor<Self>;
+}
+
+impl Rotary for Flex {
+    fn fused_rotary(
+        input: FlexTensor,
+        cosines: FlexTensor,
+        sines: FlexTensor,
+        direction: Direction,
+    ) -> FlexTensor {
+        let [input, cosines, sines] = [input, cosines, sines].map(|tensor| tensor.to_contiguous());
+        let mut output = empty_like(&input);
+        let half = cosines.layout().shape()[1];
+        let width = input.layout().shape()[1];
+        let (rows, angles) = (chunk_of_rows(width), chunk_of_rows(width) / width * half);
+        output
+            .storage_mut::<f32>()
+            .par_chunks_mut(rows)
+            .zip(input.storage::<f32>().par_chunks(rows))
+            .zip(cosines.storage::<f32>().par_chunks(angles))
+            .zip(sines.storage::<f32>().par_chunks(angles))
+            .for_each(|(((output, input), cosines), sines)| {
+                turn(input, cosines, sines, half, width, direction, output);
+            });
+        output
+    }
+}
+
+impl<B: Rotary, C: CheckpointStrategy> Rotary for Autodiff<B, C> {
+    fn fused_rotary(
+        input: FloatTensor<Self>,
+        cosines: FloatTensor<Self>,
+        sines: FloatTensor<Self>,
+        direction: Direction,
+    ) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct Turn;
+
+        impl<B: Rotary> Backward<B, 1> for Turn {
+            type State = (FloatTensor<B>, FloatTensor<B>);
+
+            fn backward(
+                self,
+                ops: Ops<Self::State, 1>,
+                gradients: &mut Gradients,
+                _: &mut Checkpointer,
+            ) {
+                let gradient = gradients.consume::<B>(&ops.node);
+                let (cosines, sines) = ops.state;
+                if let [Some(parent)] = ops.parents {
+                    let gradient = B::fused_rotary(gradient, cosines, sines, Direction::Back);
+                    gradients.register::<B>(parent.id, gradient);
+                }
+            }
+        }
+
+        let node = input.node();
+        let [input, cosines, sines] = [input, cosines, sines].map(|tensor| tensor.into_primitive());
+        match Turn.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(preparation) => {
+                let output = B::fused_rotary(input, cosines.clone(), sines.clone(), direction);
+                preparation.finish((cosines, sines), output)
+            }
+            OpsKind::UnTracked(preparation) => {
+                preparation.finish(B::fused_rotary(input, cosines, sines, direction))
+            }
+        }
+    }
+}
+
+vectorised! {
+    fn turn(
+        input: &[f32],
+        cosines: &[f32],
+        sines: &[f32],
+        half: usize,
+        width: usize,
+        direction: Direction,
+        output: &mut [f32],
+    ) {
+        let sign = match direction {
+            Direction::Forth => 1.0,
+            Direction::Back => -1.0,
+        };
+        let angles = cosines.chunks_exact(half).zip(sines.chunks_exact(half));
+        let rows = output.chunks_exact_mut(width).zip(input.chunks_exact(width));
+        for ((output, input), (cosines, sines)) in rows.zip(angles) {
+            let heads = output.chunks_exact_mut(2 * half).zip(input.chunks_exact(2 * half));
+            for (output, input) in heads {
+                let (first, second) = input.split_at(half);
+                let (first_out, second_out) = output.split_at_mut(half);
+                for i in 0..half {
+                    let (cos, sin) = (cosines[i], sign * sines[i]);
+                    first_out[i] = first[i] * cos - second[i] * sin;
+                    second_out[i] = second[i] * cos + first[i] * sin;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, TensorData};
+
+    fn numbers(rows: usize, cols: usize, phase: f32, device: &Device) -> Tensor<2> {
+        let values: Vec<f32> = (0..rows * cols)
+            .map(|i| (i as f32 * 0.91 + phase).sin() * 2.0)
+            .collect();
+        Tensor::from_data(TensorData::new(values, [rows, cols]), device)
+    }
+
+    #[test]
+    fn values_and_gradients_agree_with_the_composed_operation() {
+        let device = Device::flex().autodiff();
+        let (rows, heads, half) = (800, 3, 10);
+        let angles = numbers(rows, half, 0.5, &device);
+        let (cosines, sines) = (angles.clone().cos(), angles.sin());
+        let weights = numbers(rows, heads * 2 * half, 1.9, &device);
+        let run = |operation: fn(Tensor<2>, Tensor<2>, Tensor<2>) -> Tensor<2>| {
+            let input = numbers(rows, heads * 2 * half, 0.0, &device).require_grad();
+            let output = operation(input.clone(), cosines.clone(), sines.clone());
+            let gradients = (output.clone() * weights.clone()).sum().backward();
+            (output.inner(), input.grad(&gradients).unwrap())
+        };
+        let ((output, gradient), (value, slope)) = (run(rotary), run(composed));
+        // Two products of numbers of size one.
+        assert!((output - value).abs().max().into_scalar::<f32>() < 1e-6);
+        assert!((gradient - slope).abs().max().into_scalar::<f32>() < 1e-5);
+    }
+
+    #[test]
+    fn turning_keeps_lengths_and_relative_angles() {
+        let device = Device::flex();
+        let row = numbers(1, 8, 0.3, &device);
+        let turned = |angle: f32| {
+            let angle = Tensor::<2>::full([1, 4], angle, &device);
+            rotary(row.clone(), angle.clone().cos(), angle.sin())
+        };
+        let product = |left: Tensor<2>, right: Tensor<2>| (left * right).sum().into_scalar::<f32>();
+        let length = product(row.clone(), row.clone());
+        assert!((product(turned(0.8), turned(0.8)) - length).abs() < 1e-4);
+        let difference = product(turned(0.8), turned(0.5)) - product(turned(1.8), turned(1.5));
+        assert!(difference.abs() < 1e-4, "{difference}");
+    }
+}

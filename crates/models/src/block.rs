@@ -1,0 +1,320 @@
+//! The pre-norm transformer block that decoders and vision models share, with their differences as
+//! data.
+
+use burn::module::Module;
+use burn::nn::{Dropout, DropoutConfig};
+use burn::tensor::Tensor;
+use kernels::{Activation, AttentionShape};
+use moslora::AdaptedLinear;
+
+use crate::builder::Builder;
+use crate::cache::LayerCache;
+use crate::norm::{Norm, NormKind};
+use crate::rotary::RotaryAngles;
+use crate::{LinearLayer, ModelError};
+
+/// A block's sizes, options and the names of its parts.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct BlockConfig {
+    pub d_model: usize,
+    pub d_ff: usize,
+    pub n_heads: usize,
+    pub n_key_heads: usize,
+    pub d_head: usize,
+    pub activation: Activation,
+    pub norm: NormKind,
+    pub norm_epsilon: f64,
+    /// Biases of query, key and value.
+    pub input_bias: bool,
+    /// Bias of the attention's output.
+    pub output_bias: bool,
+    pub mlp_bias: bool,
+    /// Whether weights are stored `[d_in, d_out]`.
+    pub transposed: bool,
+    pub names: BlockNames,
+}
+
+/// What a family calls a block's parts, below the block's own path.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct BlockNames {
+    pub attention_norm: &'static str,
+    pub inputs: InputNames,
+    pub output: &'static str,
+    /// The norms of each head's queries and keys, where there are any (Qwen 3).
+    pub head_norms: Option<[&'static str; 2]>,
+    /// Where what attention gives is normalised once more (Gemma 2).
+    pub post_attention_norm: Option<&'static str>,
+    pub mlp_norm: &'static str,
+    /// The gate of a gated linear unit.
+    pub gate: Option<&'static str>,
+    pub up: &'static str,
+    pub down: &'static str,
+    pub post_mlp_norm: Option<&'static str>,
+}
+
+/// Queries, keys and values from a layer each, or from one (GPT-2).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum InputNames {
+    Separate([&'static str; 3]),
+    Fused(&'static str),
+}
+
+/// The linear layers of one block, by their part in it.
+struct BlockLayers {
+    inputs: Vec<LinearLayer>,
+    output: LinearLayer,
+    gate: Option<LinearLayer>,
+    up: LinearLayer,
+    down: LinearLayer,
+}
+
+impl BlockConfig {
+    fn block_layers(&self, block: &str) -> BlockLayers {
+        let layer = |name: &str, shape, bias| LinearLayer {
+            bias,
+            transposed: self.transposed,
+            ..LinearLayer::new(format!("{block}.{name}"), shape)
+        };
+        let (width, key_width) = (self.n_heads * self.d_head, self.n_key_heads * self.d_head);
+        let inputs = match self.names.inputs {
+            InputNames::Separate(names) => names
+                .iter()
+                .zip([width, key_width, key_width])
+                .map(|(name, d_out)| layer(name, [d_out, self.d_model], self.input_bias))
+                .collect(),
+            InputNames::Fused(name) => {
+                let d_out = width + 2 * key_width;
+                vec![layer(name, [d_out, self.d_model], self.input_bias)]
+            }
+        };
+        let (wide, narrow) = ([self.d_ff, self.d_model], [self.d_model, self.d_ff]);
+        BlockLayers {
+            inputs,
+            output: layer(self.names.output, [self.d_model, width], self.output_bias),
+            gate: self.names.gate.map(|name| layer(name, wide, self.mlp_bias)),
+            up: layer(self.names.up, wide, self.mlp_bias),
+            down: layer(self.names.down, narrow, self.mlp_bias),
+        }
+    }
+
+    /// The linear layers of the block at that path, first to last.
+    pub fn layers(&self, block: &str) -> Vec<LinearLayer> {
+        let layers = self.block_layers(block);
+        let mut all = layers.inputs;
+        all.push(layers.output);
+        all.extend(layers.gate);
+        all.extend([layers.up, layers.down]);
+        all
+    }
+
+    /// How many numbers a block has.
+    pub fn parameters(&self) -> usize {
+        let linear: usize = self.layers("").iter().map(LinearLayer::parameters).sum();
+        let names = &self.names;
+        let norms = 2
+            + usize::from(names.post_attention_norm.is_some())
+            + usize::from(names.post_mlp_norm.is_some());
+        let head_norms = names
+            .head_norms
+            .map_or(0, |_| 2 * self.norm.parameters(self.d_head));
+        linear + norms * self.norm.parameters(self.d_model) + head_norms
+    }
+}
+
+/// x ← x + attention(norm(x)), then x ← x + mlp(norm(x)).
+#[derive(Module, Debug)]
+pub(crate) struct Block {
+    attention_norm: Norm,
+    attention: Attention,
+    post_attention_norm: Option<Norm>,
+    mlp_norm: Norm,
+    mlp: Mlp,
+    post_mlp_norm: Option<Norm>,
+    dropout: Dropout,
+}
+
+#[derive(Module, Debug)]
+struct Attention {
+    inputs: AttentionInputs,
+    head_norms: Option<HeadNorms>,
+    output: AdaptedLinear,
+    width: usize,
+    key_width: usize,
+}
+
+#[derive(Module, Debug)]
+enum AttentionInputs {
+    Separate(SeparateInputs),
+    Fused(AdaptedLinear),
+}
+
+#[derive(Module, Debug)]
+struct SeparateInputs {
+    query: AdaptedLinear,
+    key: AdaptedLinear,
+    value: AdaptedLinear,
+}
+
+#[derive(Module, Debug)]
+struct HeadNorms {
+    query: Norm,
+    key: Norm,
+}
+
+/// down(f(up(x))), or down(f(gate(x)) ⊙ up(x)).
+#[derive(Module, Debug)]
+struct Mlp {
+    gate: Option<AdaptedLinear>,
+    up: AdaptedLinear,
+    down: AdaptedLinear,
+    #[module(skip)]
+    activation: Activation,
+}
+
+/// What a block needs to know of the batch.
+pub(crate) struct BlockContext<'a> {
+    pub shape: &'a AttentionShape,
+    pub rotary: Option<&'a RotaryAngles>,
+}
+
+impl Block {
+    /// - dropout: on what attention and the MLP add, while training
+    pub fn build(
+        builder: &mut Builder,
+        config: &BlockConfig,
+        path: &str,
+        dropout: f64,
+    ) -> Result<Self, ModelError> {
+        let layers = config.block_layers(path);
+        let names = &config.names;
+        let norm = |builder: &mut Builder, name: &str, width| {
+            builder.norm(
+                &format!("{path}.{name}"),
+                config.norm,
+                width,
+                config.norm_epsilon,
+            )
+        };
+        let optional = |builder: &mut Builder, name: Option<&str>| {
+            name.map(|name| norm(builder, name, config.d_model))
+                .transpose()
+        };
+        let inputs = match &layers.inputs[..] {
+            [query, key, value] => AttentionInputs::Separate(SeparateInputs {
+                query: builder.linear(query)?,
+                key: builder.linear(key)?,
+                value: builder.linear(value)?,
+            }),
+            fused => AttentionInputs::Fused(builder.linear(&fused[0])?),
+        };
+        Ok(Self {
+            attention_norm: norm(builder, names.attention_norm, config.d_model)?,
+            attention: Attention {
+                inputs,
+                head_norms: match names.head_norms {
+                    Some([query, key]) => Some(HeadNorms {
+                        query: norm(builder, query, config.d_head)?,
+                        key: norm(builder, key, config.d_head)?,
+                    }),
+                    None => None,
+                },
+                output: builder.linear(&layers.output)?,
+                width: config.n_heads * config.d_head,
+                key_width: config.n_key_heads * config.d_head,
+            },
+            post_attention_norm: optional(builder, names.post_attention_norm)?,
+            mlp_norm: norm(builder, names.mlp_norm, config.d_model)?,
+            mlp: Mlp {
+                gate: layers
+                    .gate
+                    .as_ref()
+                    .map(|gate| builder.linear(gate))
+                    .transpose()?,
+                up: builder.linear(&layers.up)?,
+                down: builder.linear(&layers.down)?,
+                activation: config.activation,
+            },
+            post_mlp_norm: optional(builder, names.post_mlp_norm)?,
+            dropout: DropoutConfig::new(dropout).init(),
+        })
+    }
+
+    /// - hidden, output: `[rows, d_model]`
+    /// - cache: keys and values of the tokens before, which the batch's are added to
+    pub fn forward(
+        &self,
+        hidden: Tensor<2>,
+        context: &BlockContext,
+        cache: Option<&mut LayerCache>,
+    ) -> Tensor<2> {
+        let normalised = self.attention_norm.forward(hidden.clone());
+        let mut attended = self.attention.forward(normalised, context, cache);
+        if let Some(norm) = &self.post_attention_norm {
+            attended = norm.forward(attended);
+        }
+        let hidden = hidden + self.dropout.forward(attended);
+        let mut added = self.mlp.forward(self.mlp_norm.forward(hidden.clone()));
+        if let Some(norm) = &self.post_mlp_norm {
+            added = norm.forward(added);
+        }
+        hidden + self.dropout.forward(added)
+    }
+}
+
+impl Attention {
+    fn forward(
+        &self,
+        input: Tensor<2>,
+        context: &BlockContext,
+        cache: Option<&mut LayerCache>,
+    ) -> Tensor<2> {
+        let [mut query, mut key, mut value] = self.inputs(input);
+        if let Some(norms) = &self.head_norms {
+            query = norms.query.forward(query);
+            key = norms.key.forward(key);
+        }
+        if let Some(angles) = context.rotary {
+            query = angles.turn(query);
+            key = angles.turn(key);
+        }
+        if let Some(cache) = cache {
+            (key, value) = cache.extend(key, value, &context.shape.offsets);
+        }
+        self.output
+            .forward(kernels::attention(query, key, value, context.shape))
+    }
+
+    fn inputs(&self, input: Tensor<2>) -> [Tensor<2>; 3] {
+        match &self.inputs {
+            AttentionInputs::Separate(layers) => [
+                layers.query.forward(input.clone()),
+                layers.key.forward(input.clone()),
+                layers.value.forward(input),
+            ],
+            AttentionInputs::Fused(layer) => {
+                let (width, key_width) = (self.width, self.key_width);
+                let all = layer.forward(input);
+                let [rows, _] = all.dims();
+                let part =
+                    |start: usize, width: usize| all.clone().slice([0..rows, start..start + width]);
+                [
+                    part(0, width),
+                    part(width, key_width),
+                    part(width + key_width, key_width),
+                ]
+            }
+        }
+    }
+}
+
+impl Mlp {
+    fn forward(&self, input: Tensor<2>) -> Tensor<2> {
+        let expanded = match &self.gate {
+            Some(gate) => self
+                .activation
+                .gate(gate.forward(input.clone()), self.up.forward(input)),
+            None => self.activation.forward(self.up.forward(input)),
+        };
+        self.down.forward(expanded)
+    }
+}

@@ -1,0 +1,159 @@
+//! The decoder: tokens in, one vector a token out, each seeing only what came before it.
+
+use burn::module::Module;
+use burn::nn::{Dropout, DropoutConfig};
+use burn::tensor::{Device, Tensor};
+use kernels::{AttentionShape, Visibility};
+
+use crate::block::{Block, BlockContext};
+use crate::builder::{Builder, Embedding};
+use crate::cache::Cache;
+use crate::decoder_config::DecoderConfig;
+use crate::norm::Norm;
+use crate::rotary::{RotaryAngles, RotaryConfig};
+use crate::{ModelError, TokenBatch};
+
+/// Embeddings, blocks and the final norm.
+#[derive(Module, Debug)]
+pub(crate) struct Decoder {
+    pub words: Embedding,
+    positions: Option<Embedding>,
+    blocks: Vec<Block>,
+    norm: Norm,
+    dropout: Dropout,
+    #[module(skip)]
+    rules: Rules,
+}
+
+/// What of the configuration the forward pass needs.
+#[derive(Clone, Debug)]
+struct Rules {
+    n_heads: usize,
+    n_key_heads: usize,
+    d_head: usize,
+    scale: f32,
+    softcap: Option<f32>,
+    visibility: Vec<Visibility>,
+    rotary: Option<RotaryConfig>,
+    embedding_scale: Option<f64>,
+}
+
+/// What the blocks need to know of a batch.
+pub(crate) struct DecoderContext {
+    /// Each layer's.
+    shapes: Vec<AttentionShape>,
+    rotary: Option<RotaryAngles>,
+}
+
+impl Decoder {
+    pub fn build(
+        builder: &mut Builder,
+        config: &DecoderConfig,
+        dropout: f64,
+    ) -> Result<Self, ModelError> {
+        let (family, d_model) = (config.family, config.d_model());
+        let words = builder.embedding(family.embedding_name(), [config.vocab_size, d_model])?;
+        let positions = match config.rotary {
+            Some(_) => None,
+            None => Some(builder.embedding("transformer.wpe", [config.max_positions, d_model])?),
+        };
+        let blocks = (0..config.n_layers)
+            .map(|layer| Block::build(builder, &config.block, &config.block_path(layer), dropout))
+            .collect::<Result<_, _>>()?;
+        let norm = builder.norm(
+            family.final_norm_name(),
+            config.block.norm,
+            d_model,
+            config.block.norm_epsilon,
+        )?;
+        Ok(Self {
+            words,
+            positions,
+            blocks,
+            norm,
+            dropout: DropoutConfig::new(dropout).init(),
+            rules: Rules {
+                n_heads: config.block.n_heads,
+                n_key_heads: config.block.n_key_heads,
+                d_head: config.block.d_head,
+                scale: config.attention_scale,
+                softcap: config.attention_softcap,
+                visibility: config.visibility.clone(),
+                rotary: config.rotary.clone(),
+                embedding_scale: config.embedding_scale,
+            },
+        })
+    }
+
+    pub fn n_layers(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// The vectors that the blocks start from, and what these need to know of the batch.
+    ///
+    /// - cache: of the tokens before the batch's
+    pub fn embed(
+        &self,
+        batch: &TokenBatch,
+        cache: Option<&Cache>,
+        device: &Device,
+    ) -> (Tensor<2>, DecoderContext) {
+        let mut hidden = self.words.forward(batch.ids(), device);
+        if let Some(scale) = self.rules.embedding_scale {
+            hidden = hidden * scale;
+        }
+        if let Some(positions) = &self.positions {
+            hidden = hidden + positions.forward(batch.columns(), device);
+        }
+        let rules = &self.rules;
+        let mut key_offsets = batch.offsets().clone();
+        if let Some(cache) = cache {
+            let mut before = 0;
+            let ends = batch.offsets()[1..].iter().zip(cache.lengths());
+            key_offsets = std::iter::once(0)
+                .chain(ends.map(|(&offset, &length)| {
+                    before += length;
+                    offset + before
+                }))
+                .collect();
+        }
+        let shape = |visibility| AttentionShape {
+            offsets: batch.offsets().clone(),
+            key_offsets: key_offsets.clone(),
+            n_heads: rules.n_heads,
+            n_key_heads: rules.n_key_heads,
+            scale: rules.scale,
+            visibility,
+            softcap: rules.softcap,
+        };
+        let context = DecoderContext {
+            shapes: rules.visibility.iter().copied().map(shape).collect(),
+            rotary: rules
+                .rotary
+                .as_ref()
+                .map(|rotary| rotary.angles(batch.columns(), rules.d_head, device)),
+        };
+        (self.dropout.forward(hidden), context)
+    }
+
+    /// - hidden, output: `[rows, d_model]`
+    pub fn layer(
+        &self,
+        layer: usize,
+        hidden: Tensor<2>,
+        context: &DecoderContext,
+        cache: Option<&mut Cache>,
+    ) -> Tensor<2> {
+        let context = BlockContext {
+            shape: &context.shapes[layer],
+            rotary: context.rotary.as_ref(),
+        };
+        let cache = cache.map(|cache| &mut cache.layers[layer]);
+        self.blocks[layer].forward(hidden, &context, cache)
+    }
+
+    /// - hidden, output: `[rows, d_model]`
+    pub fn finish(&self, hidden: Tensor<2>) -> Tensor<2> {
+        self.norm.forward(hidden)
+    }
+}

@@ -1,0 +1,190 @@
+//! Rotary position embedding as checkpoints configure it.
+
+use std::f64::consts::PI;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use serde_json::{Map, Value};
+
+/// The frequencies by which pairs of numbers turn from one position to the next.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RotaryConfig {
+    theta: f64,
+    scaling: Scaling,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Scaling {
+    None,
+    /// Position interpolation (arXiv 2306.15595): every frequency divided by the factor.
+    Linear {
+        factor: f64,
+    },
+    /// LLaMA 3.1: frequencies whose wave is longer than the original context are divided by the
+    /// factor, short ones are kept, those between are blended.
+    Llama3 {
+        factor: f64,
+        low: f64,
+        high: f64,
+        original_positions: f64,
+    },
+}
+
+impl RotaryConfig {
+    /// Reads `rope_parameters` (transformers 5), or `rope_theta` and `rope_scaling`.
+    ///
+    /// # Errors
+    /// What is wrong with them, in words.
+    pub fn from_json(json: &Value) -> Result<Self, String> {
+        let table = |key: &str| json.get(key).and_then(Value::as_object);
+        let parameters = table("rope_parameters");
+        let theta = |table: Option<&Map<String, Value>>| {
+            table.and_then(|table| table.get("rope_theta")?.as_f64())
+        };
+        let theta = theta(parameters)
+            .or_else(|| theta(json.as_object()))
+            .unwrap_or(10_000.0);
+        let Some(table) = parameters.or_else(|| table("rope_scaling")) else {
+            let scaling = Scaling::None;
+            return Ok(Self { theta, scaling });
+        };
+        let number = |key: &str| {
+            let found = table.get(key).and_then(Value::as_f64);
+            match found {
+                Some(number) if number > 0.0 => Ok(number),
+                _ => Err(format!(
+                    "the rotary embedding needs `{key}`, a number above 0"
+                )),
+            }
+        };
+        let kind = table
+            .get("rope_type")
+            .or_else(|| table.get("type"))
+            .and_then(Value::as_str)
+            .unwrap_or("default");
+        let scaling = match kind {
+            "default" => Scaling::None,
+            "linear" => Scaling::Linear {
+                factor: number("factor")?,
+            },
+            "llama3" => Scaling::Llama3 {
+                factor: number("factor")?,
+                low: number("low_freq_factor")?,
+                high: number("high_freq_factor")?,
+                original_positions: number("original_max_position_embeddings")?,
+            },
+            other => {
+                return Err(format!(
+                    "rotary embeddings of type `{other}` are not supported, only default, linear and llama3"
+                ));
+            }
+        };
+        Ok(Self { theta, scaling })
+    }
+
+    /// How far each pair of a head turns from one position to the next: `[d_head / 2]`.
+    fn frequencies(&self, d_head: usize) -> Vec<f64> {
+        (0..d_head / 2)
+            .map(|pair| {
+                let frequency = self.theta.powf(-2.0 * pair as f64 / d_head as f64);
+                self.scaling.apply(frequency)
+            })
+            .collect()
+    }
+
+    /// Cosines and sines of the angles at `positions`: two tensors `[rows, d_head / 2]`.
+    pub fn angles(&self, positions: &[i32], d_head: usize, device: &Device) -> RotaryAngles {
+        let frequencies = self.frequencies(d_head);
+        let mut cosines = Vec::with_capacity(positions.len() * frequencies.len());
+        let mut sines = Vec::with_capacity(cosines.capacity());
+        for &position in positions {
+            for frequency in &frequencies {
+                let (sine, cosine) = (f64::from(position) * frequency).sin_cos();
+                cosines.push(cosine as f32);
+                sines.push(sine as f32);
+            }
+        }
+        let tensor = |values: Vec<f32>| {
+            let shape = [positions.len(), frequencies.len()];
+            Tensor::from_data(TensorData::new(values, shape), device)
+        };
+        RotaryAngles {
+            cosines: tensor(cosines),
+            sines: tensor(sines),
+        }
+    }
+}
+
+/// The angles of a batch's rows.
+#[derive(Clone, Debug)]
+pub(crate) struct RotaryAngles {
+    cosines: Tensor<2>,
+    sines: Tensor<2>,
+}
+
+impl RotaryAngles {
+    /// - input, output: `[rows, n · d_head]`
+    pub fn turn(&self, input: Tensor<2>) -> Tensor<2> {
+        kernels::rotary(input, self.cosines.clone(), self.sines.clone())
+    }
+}
+
+impl Scaling {
+    fn apply(self, frequency: f64) -> f64 {
+        match self {
+            Self::None => frequency,
+            Self::Linear { factor } => frequency / factor,
+            Self::Llama3 {
+                factor,
+                low,
+                high,
+                original_positions,
+            } => {
+                let waves = original_positions * frequency / (2.0 * PI);
+                if waves < low {
+                    return frequency / factor;
+                }
+                if waves > high {
+                    return frequency;
+                }
+                let smooth = (waves - low) / (high - low);
+                (1.0 - smooth) * frequency / factor + smooth * frequency
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn both_spellings_of_a_configuration_are_read() {
+        let scaling = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0, "original_max_position_embeddings": 8192});
+        let mut parameters = scaling.clone();
+        parameters["rope_theta"] = json!(500000.0);
+        let older = json!({"rope_theta": 500000.0, "rope_scaling": scaling});
+        let newer = json!({"rope_parameters": parameters});
+        let older = RotaryConfig::from_json(&older).unwrap();
+        assert_eq!(older, RotaryConfig::from_json(&newer).unwrap());
+        // LLaMA 3.1, d_head 128, from transformers' `_compute_llama3_parameters`: the first pair is
+        // kept, the last divided by 8.
+        let frequencies = older.frequencies(128);
+        assert_eq!(frequencies[0], 1.0);
+        let last = 500_000f64.powf(-126.0 / 128.0);
+        assert!((frequencies[63] / (last / 8.0) - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn an_unknown_kind_is_refused_by_name() {
+        let json = json!({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}});
+        assert!(RotaryConfig::from_json(&json).unwrap_err().contains("yarn"));
+        let json = json!({"rope_scaling": {"type": "linear"}});
+        assert!(
+            RotaryConfig::from_json(&json)
+                .unwrap_err()
+                .contains("factor")
+        );
+    }
+}

@@ -1,0 +1,103 @@
+//! A base model with an adapter on top, ready to run.
+
+use adapter::{Adapter, AdapterFile};
+use burn::tensor::{Device, Tensor};
+use models::{Adaptation, Batch, LoadOptions, LoadReport, Network, Task, Train};
+
+use crate::data::LabelMap;
+use crate::{BaseModel, TrainerError};
+
+/// A model that gives logits.
+pub struct LoadedModel {
+    pub network: Network,
+    pub device: Device,
+    /// What it gives: labels, the next token, image features.
+    pub task: Task,
+    /// What each output of a classifier stands for, where it is known.
+    pub labels: Option<LabelMap>,
+    /// How the adapter matched the base model; `None` without an adapter.
+    pub report: Option<LoadReport>,
+}
+
+impl LoadedModel {
+    /// Loads `base` with `adapter` on top. The adapter's head decides what the model gives, or else
+    /// what the checkpoint was saved as.
+    ///
+    /// # Errors
+    /// If the adapter does not fit the base model (or, unless `allow_partial`, not wholly), or an
+    /// encoder has no head from either.
+    pub fn load(
+        base: &BaseModel,
+        adapter: Option<&AdapterFile>,
+        allow_partial: bool,
+        device: &Device,
+    ) -> Result<Self, TrainerError> {
+        if let Some(file) = adapter
+            && !allow_partial
+        {
+            file.require_clean()?;
+        }
+        let adapter = adapter.map(AdapterFile::load).transpose()?;
+        let task = task(base, adapter.as_ref())?;
+        let description = base.architecture.describe(task)?;
+        let (adaptation, report) = match &adapter {
+            Some(adapter) => {
+                let (adaptation, report) = Adaptation::from_adapter(adapter, &description)?;
+                report.ensure_complete(&description, allow_partial)?;
+                (adaptation, Some(report))
+            }
+            None => (Adaptation::default(), None),
+        };
+        let options = LoadOptions {
+            task,
+            adaptation: &adaptation,
+            train: Train::Nothing,
+            dropout: 0.0,
+            seed: 0,
+        };
+        let device = device.clone().inner();
+        let network = Network::load(&base.checkpoint, &base.architecture, &options, &device)?.model;
+        let names = match (adapter.and_then(|adapter| adapter.labels), task) {
+            (Some(labels), _) => Some(labels.0),
+            (None, Task::Classification { labels }) => {
+                base.labels().filter(|names| names.len() == labels)
+            }
+            (None, _) => None,
+        };
+        Ok(Self {
+            network,
+            device,
+            task,
+            labels: names.map(LabelMap::from_names).transpose()?,
+            report,
+        })
+    }
+
+    /// The logits of a batch, row-major: a row for each sequence or image, or for each token of a
+    /// language model.
+    pub fn logits(&self, batch: &Batch) -> Vec<f32> {
+        host(self.network.forward(batch, &self.device))
+    }
+}
+
+/// What the model gives: labels where the adapter or the checkpoint has a classifier.
+fn task(base: &BaseModel, adapter: Option<&Adapter>) -> Result<Task, TrainerError> {
+    let output = base.architecture.output_weight();
+    if let Some(head) = adapter.and_then(|adapter| adapter.heads.get(output)) {
+        let labels = head.shape[0];
+        return Ok(Task::Classification { labels });
+    }
+    let outputs = base.checkpoint.shape(output).map(|shape| shape[0]);
+    base.architecture
+        .own_task(base.checkpoint.config(), outputs)
+        .ok_or(TrainerError::NoHead)
+}
+
+/// A tensor's numbers on the host, row-major.
+pub(crate) fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor
+        .into_data()
+        .convert::<f32>()
+        .try_into_vec()
+        .expect("converted to f32")
+}
