@@ -1,4 +1,10 @@
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
+
+use super::language_columns::LanguageColumns;
+use super::language_format::LanguageFormat;
+use super::loss_mask::TrainOn;
 
 /// The `[data]` table of a training file: which data, which columns, how much of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +30,22 @@ pub struct DataConfig {
     /// Train on at most this many examples, drawn by the seed (after `examples_per_class`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_examples: Option<usize>,
+    /// For language models: the form of the rows, where the columns leave it open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<LanguageFormat>,
+    /// For language models: names of columns that differ from the usual ones.
+    #[serde(default, skip_serializing_if = "LanguageColumns::is_default")]
+    pub columns: LanguageColumns,
+    /// For language models: which tokens the loss is taken of.
+    #[serde(default, skip_serializing_if = "TrainOn::is_default")]
+    pub train_on: TrainOn,
+    /// For language models: a file with the chat template, instead of the tokenizer's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat_template: Option<PathBuf>,
+    /// For language models: the words that a prompt is put into, as a Jinja template of `prompt`, of
+    /// `instruction` and `input`, or of `question` and `choices`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_template: Option<String>,
 }
 
 fn default_max_length() -> usize {
@@ -49,6 +71,11 @@ impl DataConfig {
             label: default_label(),
             examples_per_class: None,
             max_examples: None,
+            format: None,
+            columns: LanguageColumns::default(),
+            train_on: TrainOn::default(),
+            chat_template: None,
+            prompt_template: None,
         }
     }
 }
@@ -77,10 +104,36 @@ mod tests {
             label: "gold".to_owned(),
             examples_per_class: Some(5),
             max_examples: Some(70),
+            format: Some(LanguageFormat::Alpaca),
+            columns: LanguageColumns {
+                output: Some("response".to_owned()),
+                ..LanguageColumns::default()
+            },
+            train_on: TrainOn::All,
+            chat_template: Some("templates/plain.jinja".into()),
+            prompt_template: Some("{{ instruction }}\n".to_owned()),
             ..DataConfig::new("datasets/nli")
         };
         let written = toml::to_string(&config).unwrap();
         assert_eq!(toml::from_str::<DataConfig>(&written).unwrap(), config);
+    }
+
+    #[test]
+    fn keys_of_language_models_are_not_written_where_they_are_not_set() {
+        let written = toml::to_string(&DataConfig::new("datasets/travel")).unwrap();
+        let expected = "path = \"datasets/travel\"\nmax_length = 128\ntext = \"text\"\n\
+                        label = \"label\"\n";
+        assert_eq!(written, expected);
+    }
+
+    #[test]
+    fn forms_are_configured_by_words() {
+        let file = "path = \"d\"\nformat = \"multiple-choice\"\ntrain_on = \"all\"";
+        let config: DataConfig = toml::from_str(file).unwrap();
+        assert_eq!(config.format, Some(LanguageFormat::MultipleChoice));
+        assert_eq!(config.train_on, TrainOn::All);
+        let error = toml::from_str::<DataConfig>("path = \"d\"\nformat = \"chat\"").unwrap_err();
+        assert!(error.to_string().contains("prompt-completion"), "{error}");
     }
 
     #[test]

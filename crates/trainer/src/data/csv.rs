@@ -15,11 +15,36 @@ use super::row::{LabelPolicy, Place, RawLabel, Row};
 /// # Errors
 /// When reading fails, a record has another number of fields than the header, or a column is missing.
 pub(super) fn read_csv(
-    mut reader: impl Read,
+    reader: impl Read,
     file: &Arc<Path>,
     config: &DataConfig,
     labels: LabelPolicy,
 ) -> Result<Vec<Row>, DataError> {
+    let mut rows = Vec::new();
+    for_each_record(
+        reader,
+        file,
+        |header| Columns::find(header, file, config, labels),
+        |columns, record, place| {
+            rows.push(columns.row(record, place, labels)?);
+            Ok(())
+        },
+    )?;
+    Ok(rows)
+}
+
+/// Hands over the header, then each record with what `begin` made of the header and its place; of an
+/// empty file, nothing.
+///
+/// # Errors
+/// When reading fails, a record has another number of fields than the header, or `begin` or `take`
+/// fails.
+pub(super) fn for_each_record<Columns>(
+    mut reader: impl Read,
+    file: &Arc<Path>,
+    begin: impl FnOnce(&StringRecord) -> Result<Columns, DataError>,
+    mut take: impl FnMut(&Columns, &StringRecord, Place) -> Result<(), DataError>,
+) -> Result<(), DataError> {
     let mut content = Vec::new();
     reader
         .read_to_end(&mut content)
@@ -34,16 +59,15 @@ pub(super) fn read_csv(
         Err(source) => return Err(lines.malformed(source)),
     };
     if header.is_empty() {
-        return Ok(Vec::new());
+        return Ok(());
     }
-    let columns = Columns::find(&header, file, config, labels)?;
-    let mut rows = Vec::new();
+    let columns = begin(&header)?;
     for record in reader.records() {
         let record = record.map_err(|source| lines.malformed(source))?;
         let place = lines.place(record.position());
-        rows.push(columns.row(&record, place, labels)?);
+        take(&columns, &record, place)?;
     }
-    Ok(rows)
+    Ok(())
 }
 
 /// Where the columns wanted stand in the header.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::closest_name::closest_name;
+use super::language_error::LanguageError;
 use super::row::Place;
 use super::split::Split;
 
@@ -164,10 +165,17 @@ pub enum DataError {
 
     #[error(
         "`{dir}` has no tokenizer this build can load: expected tokenizer.json, or the vocab.txt \
-         of a BERT; found {found}; write tokenizer.json with transformers' \
+         of a BERT, or the vocab.json and merges.txt of a GPT-2; found {found}; write tokenizer.json with transformers' \
          `AutoTokenizer.from_pretrained(…).save_pretrained(…)`"
     )]
     MissingTokenizer { dir: PathBuf, found: String },
+
+    #[error(
+        "`{dir}` has its tokenizer as a SentencePiece model only: expected tokenizer.json, found \
+         `{found}`; convert it with transformers (and its extras sentencepiece and protobuf): \
+         `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)`"
+    )]
+    SentencePieceOnly { dir: PathBuf, found: String },
 
     #[error("`{path}` is not a valid tokenizer")]
     MalformedTokenizer {
@@ -208,6 +216,16 @@ pub enum DataError {
 
     #[error("{place}: the text has no tokens; remove the row")]
     NoTokens { place: Place },
+
+    #[error("the tokenizer cannot turn {count} tokens back into text")]
+    Decoding {
+        count: usize,
+        #[source]
+        source: tokenizers::Error,
+    },
+
+    #[error(transparent)]
+    Language(#[from] LanguageError),
 }
 
 impl DataError {

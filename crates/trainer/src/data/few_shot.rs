@@ -7,6 +7,8 @@ use rand_chacha::ChaCha8Rng;
 use super::config::DataConfig;
 use super::error::DataError;
 use super::labels::class_of;
+use super::language_error::LanguageError;
+use super::language_row::LanguageRow;
 use super::row::Row;
 use super::target::TargetKind;
 
@@ -27,17 +29,9 @@ pub fn draw_examples(
     kind: TargetKind,
     seed: u64,
 ) -> Result<Vec<Row>, DataError> {
-    for (setting, number) in [
-        ("examples_per_class", config.examples_per_class),
-        ("max_examples", config.max_examples),
-    ] {
-        if number == Some(0) {
-            return Err(DataError::NoExamplesAskedFor { setting, found: 0 });
-        }
-    }
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream(STREAM);
-
+    refuse_zero("examples_per_class", config.examples_per_class)?;
+    refuse_zero("max_examples", config.max_examples)?;
+    let mut rng = stream(seed);
     let mut kept: Vec<usize> = (0..rows.len()).collect();
     if let Some(shots) = config.examples_per_class {
         if kind == TargetKind::Regression {
@@ -45,20 +39,59 @@ pub fn draw_examples(
         }
         kept = draw_per_class(&rows, shots, &mut rng)?;
     }
-    if let Some(most) = config.max_examples {
-        kept.shuffle(&mut rng);
+    draw_at_most(&mut kept, config.max_examples, &mut rng);
+    Ok(keep(rows, kept))
+}
+
+/// The training rows of a language model that `max_examples` leaves, in the order of the file.
+///
+/// Nested as those of [`draw_examples`] are.
+///
+/// # Errors
+/// When none is asked for, or `examples_per_class` is set: there are no classes.
+pub fn draw_language_rows(
+    rows: Vec<LanguageRow>,
+    config: &DataConfig,
+    seed: u64,
+) -> Result<Vec<LanguageRow>, DataError> {
+    if config.examples_per_class.is_some() {
+        return Err(LanguageError::NoClasses.into());
+    }
+    refuse_zero("max_examples", config.max_examples)?;
+    let mut kept: Vec<usize> = (0..rows.len()).collect();
+    draw_at_most(&mut kept, config.max_examples, &mut stream(seed));
+    Ok(keep(rows, kept))
+}
+
+fn refuse_zero(setting: &'static str, number: Option<usize>) -> Result<(), DataError> {
+    match number {
+        Some(0) => Err(DataError::NoExamplesAskedFor { setting, found: 0 }),
+        _ => Ok(()),
+    }
+}
+
+fn stream(seed: u64) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(STREAM);
+    rng
+}
+
+fn draw_at_most(kept: &mut Vec<usize>, most: Option<usize>, rng: &mut ChaCha8Rng) {
+    if let Some(most) = most {
+        kept.shuffle(rng);
         kept.truncate(most);
     }
-    kept.sort_unstable();
+}
 
+/// The rows whose indices are given, in their order.
+fn keep<T>(rows: Vec<T>, indices: Vec<usize>) -> Vec<T> {
     let mut is_kept = vec![false; rows.len()];
-    for index in kept {
+    for index in indices {
         is_kept[index] = true;
     }
-    let kept_rows = rows.into_iter().zip(is_kept);
-    Ok(kept_rows
-        .filter_map(|(row, is_kept)| is_kept.then_some(row))
-        .collect())
+    let rows = rows.into_iter().zip(is_kept);
+    rows.filter_map(|(row, is_kept)| is_kept.then_some(row))
+        .collect()
 }
 
 fn draw_per_class(
@@ -186,6 +219,36 @@ mod tests {
         };
         let error = draw_examples(rows(), &config, TargetKind::Regression, 0).unwrap_err();
         assert!(matches!(error, DataError::FewShotRegression));
+    }
+
+    #[test]
+    fn language_rows_are_drawn_as_other_rows_are() {
+        use crate::data::LanguageContent;
+
+        let language_rows: Vec<LanguageRow> = rows()
+            .into_iter()
+            .map(|row| LanguageRow {
+                content: LanguageContent::Text(row.text),
+                place: row.place,
+            })
+            .collect();
+        let config = DataConfig {
+            max_examples: Some(9),
+            ..DataConfig::new("unused")
+        };
+        let drawn = draw_language_rows(language_rows.clone(), &config, 3).unwrap();
+        let lines: Vec<usize> = drawn.iter().map(|row| row.place.line - 1).collect();
+        assert_eq!(lines, draw(None, Some(9), 3));
+
+        let config = DataConfig {
+            examples_per_class: Some(2),
+            ..config
+        };
+        let error = draw_language_rows(language_rows, &config, 3).unwrap_err();
+        assert!(
+            error.to_string().contains("use `data.max_examples`"),
+            "{error}"
+        );
     }
 
     #[test]

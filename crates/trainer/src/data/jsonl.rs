@@ -15,13 +15,29 @@ use super::row::{LabelPolicy, Place, RawLabel, Row};
 /// # Errors
 /// When reading fails, a line is not a JSON object, or a column is missing or of another type.
 pub fn read_jsonl(
-    mut reader: impl BufRead,
+    reader: impl BufRead,
     file: &Arc<Path>,
     config: &DataConfig,
     labels: LabelPolicy,
 ) -> Result<Vec<Row>, DataError> {
-    const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
     let mut rows = Vec::new();
+    for_each_object(reader, file, |columns, place| {
+        rows.push(row(&columns, place, config, labels)?);
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
+/// Hands over the object of each line that is not blank, with its place.
+///
+/// # Errors
+/// When reading fails, a line is not a JSON object, or `take` fails.
+pub(super) fn for_each_object(
+    mut reader: impl BufRead,
+    file: &Arc<Path>,
+    mut take: impl FnMut(Map<String, Value>, Place) -> Result<(), DataError>,
+) -> Result<(), DataError> {
+    const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
     let mut buffer = Vec::new();
     for line in 1.. {
         buffer.clear();
@@ -45,32 +61,31 @@ pub fn read_jsonl(
             file: Arc::clone(file),
             line,
         };
-        rows.push(parse_line(content, place, config, labels)?);
+        match serde_json::from_slice(content) {
+            Ok(Value::Object(columns)) => take(columns, place)?,
+            Ok(other) => {
+                let found = kind(&other);
+                return Err(DataError::NotAnObject { place, found });
+            }
+            Err(source) => return Err(DataError::MalformedJsonLine { place, source }),
+        }
     }
-    Ok(rows)
+    Ok(())
 }
 
-fn parse_line(
-    content: &[u8],
+fn row(
+    columns: &Map<String, Value>,
     place: Place,
     config: &DataConfig,
     labels: LabelPolicy,
 ) -> Result<Row, DataError> {
-    let value = match serde_json::from_slice(content) {
-        Ok(value) => value,
-        Err(source) => return Err(DataError::MalformedJsonLine { place, source }),
-    };
-    let Value::Object(columns) = value else {
-        let found = kind(&value);
-        return Err(DataError::NotAnObject { place, found });
-    };
-    let text = string(&columns, "data.text", &config.text, &place)?;
+    let text = string(columns, "data.text", &config.text, &place)?;
     let text_pair = config
         .text_pair
         .as_ref()
-        .map(|column| string(&columns, "data.text_pair", column, &place))
+        .map(|column| string(columns, "data.text_pair", column, &place))
         .transpose()?;
-    let label = label(&columns, &config.label, labels, &place)?;
+    let label = label(columns, &config.label, labels, &place)?;
     Ok(Row {
         text,
         text_pair,
@@ -79,22 +94,34 @@ fn parse_line(
     })
 }
 
-fn string(
+/// The string that a column holds.
+pub(super) fn string(
     columns: &Map<String, Value>,
     setting: &str,
     column: &str,
     place: &Place,
 ) -> Result<String, DataError> {
-    match columns.get(column) {
-        Some(Value::String(text)) => Ok(text.clone()),
-        Some(other) => Err(DataError::BadValue {
+    match required(columns, setting, column, place)? {
+        Value::String(text) => Ok(text.clone()),
+        other => Err(DataError::BadValue {
             place: place.clone(),
             column: column.to_owned(),
             expected: "a string",
             found: kind(other).to_owned(),
         }),
-        None => Err(missing(columns, setting, column, place)),
     }
+}
+
+/// What a column holds, whatever its type.
+pub(super) fn required<'a>(
+    columns: &'a Map<String, Value>,
+    setting: &str,
+    column: &str,
+    place: &Place,
+) -> Result<&'a Value, DataError> {
+    columns
+        .get(column)
+        .ok_or_else(|| missing(columns, setting, column, place))
 }
 
 fn label(
@@ -133,7 +160,8 @@ fn missing(columns: &Map<String, Value>, setting: &str, column: &str, place: &Pl
     DataError::missing_column(place.clone(), setting, column, found)
 }
 
-fn kind(value: &Value) -> &'static str {
+/// The JSON type of a value, with its article.
+pub(super) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",

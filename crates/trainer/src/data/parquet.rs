@@ -109,7 +109,7 @@ fn plain_type(field: &Type) -> Option<(PhysicalType, ConvertedType)> {
     plain.then(|| (field.get_physical_type(), info.converted_type()))
 }
 
-fn is_text(field: &Type) -> bool {
+pub(super) fn is_text(field: &Type) -> bool {
     matches!(
         plain_type(field),
         Some((
@@ -119,7 +119,7 @@ fn is_text(field: &Type) -> bool {
     )
 }
 
-fn is_label(field: &Type) -> bool {
+pub(super) fn is_label(field: &Type) -> bool {
     let has_other_meaning = !matches!(
         field.get_basic_info().logical_type_ref(),
         None | Some(LogicalType::Integer { .. })
@@ -147,7 +147,7 @@ fn is_label(field: &Type) -> bool {
     is_number || is_text(field)
 }
 
-fn describe(field: &Type) -> String {
+pub(super) fn describe(field: &Type) -> String {
     match plain_type(field) {
         Some((physical, converted)) => match field.get_basic_info().logical_type_ref() {
             Some(logical) => format!("{physical} as {logical:?}"),

@@ -1,3 +1,4 @@
+use std::ops::Range;
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -9,9 +10,11 @@ use tokenizers::{PostProcessor, Tokenizer};
 
 use super::bert_vocabulary;
 use super::error::{DataError, quoted};
+use super::gpt2_vocabulary;
 use super::row::Row;
+use super::special_tokens::SpecialTokens;
 use super::split::list_dir;
-use super::tokenizer_config::{TokenName, TokenizerConfig};
+use super::tokenizer_config::TokenizerConfig;
 
 /// The tokens of one example, special tokens included, without padding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,31 +27,64 @@ pub struct Encoding {
     pub truncated: bool,
 }
 
+/// The tokens of a text and where they stand in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct TokenSpans {
+    /// [tokens]
+    pub ids: Vec<u32>,
+    /// [tokens]: the bytes that a token stands for; the tokens of a character that takes several all
+    /// have all its bytes.
+    pub offsets: Vec<Range<usize>>,
+}
+
+/// The special tokens around every text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Frame {
+    pub before: Vec<u32>,
+    pub after: Vec<u32>,
+}
+
 /// A model's tokenizer, with truncation by `max_length` and padding left to the batch.
 pub struct TextTokenizer {
     /// Without truncation, padding and post-processor: they are applied in [`TextTokenizer::encode`].
     tokenizer: Tokenizer,
     post_processor: Option<PostProcessorWrapper>,
     truncation_direction: TruncationDirection,
-    pad_id: Option<u32>,
+    special_tokens: SpecialTokens,
 }
 
+/// What tokenizer.json is made from in models that use SentencePiece.
+const SENTENCEPIECE_FILES: [&str; 3] =
+    ["tokenizer.model", "spiece.model", "sentencepiece.bpe.model"];
+
 impl TextTokenizer {
-    /// Loads the tokenizer of a model directory: `tokenizer.json`, or the `vocab.txt` of a BERT.
+    /// Loads the tokenizer of a model directory: `tokenizer.json`, the `vocab.txt` of a BERT, or the
+    /// `vocab.json` and `merges.txt` of a GPT-2.
     ///
     /// Truncation and padding that `tokenizer.json` prescribes are switched off.
     ///
     /// # Errors
-    /// When neither file is there, or a file cannot be read or understood.
+    /// When none of them is there, or a file cannot be read or understood.
     pub fn from_dir(model_dir: &Path) -> Result<Self, DataError> {
         let config = TokenizerConfig::read(model_dir)?;
         let json = model_dir.join("tokenizer.json");
         let vocabulary = model_dir.join("vocab.txt");
+        let is_there = |name: &str| model_dir.join(name).is_file();
         let mut tokenizer = if json.is_file() {
             Tokenizer::from_file(&json)
                 .map_err(|source| DataError::MalformedTokenizer { path: json, source })?
         } else if vocabulary.is_file() && bert_vocabulary::is_bert(&config) {
             bert_vocabulary::build(&vocabulary, &config)?
+        } else if is_there("vocab.json")
+            && is_there("merges.txt")
+            && gpt2_vocabulary::is_gpt2(model_dir, &config)?
+        {
+            gpt2_vocabulary::build(model_dir, &config)?
+        } else if let Some(found) = SENTENCEPIECE_FILES.iter().find(|name| is_there(name)) {
+            return Err(DataError::SentencePieceOnly {
+                dir: model_dir.to_owned(),
+                found: (*found).to_owned(),
+            });
         } else {
             return Err(DataError::MissingTokenizer {
                 dir: model_dir.to_owned(),
@@ -56,10 +92,7 @@ impl TextTokenizer {
             });
         };
 
-        let named = config.pad_token.as_ref().map(TokenName::as_str);
-        let pad_id = named
-            .and_then(|token| tokenizer.token_to_id(token))
-            .or_else(|| tokenizer.get_padding().map(|padding| padding.pad_id));
+        let special_tokens = SpecialTokens::read(model_dir, &config, &tokenizer)?;
         let truncation_direction = match config.truncation_side.as_deref() {
             Some("left") => TruncationDirection::Left,
             Some(_) => TruncationDirection::Right,
@@ -82,13 +115,28 @@ impl TextTokenizer {
             tokenizer,
             post_processor,
             truncation_direction,
-            pad_id,
+            special_tokens,
         })
     }
 
     /// The id that fills a batch, where the model's files name one.
     pub fn pad_id(&self) -> Option<u32> {
-        self.pad_id
+        self.special_tokens.padding
+    }
+
+    /// The id that begins a text, where the model's files name one.
+    pub fn bos_id(&self) -> Option<u32> {
+        self.special_tokens.begin
+    }
+
+    /// The id that training puts at the end of a text, where the model's files name one.
+    pub fn eos_id(&self) -> Option<u32> {
+        self.special_tokens.end
+    }
+
+    /// All ids that end a generated text, ascending.
+    pub fn stop_ids(&self) -> &[u32] {
+        &self.special_tokens.stops
     }
 
     /// The number of tokens, added ones included; a base model needs an embedding for each.
@@ -124,6 +172,73 @@ impl TextTokenizer {
                 text: text.chars().take(40).collect(),
                 source,
             })
+    }
+
+    /// The text that tokens stand for.
+    ///
+    /// A character that the tokens hold only in part comes out as U+FFFD; see
+    /// [`IncrementalDecoder`](super::IncrementalDecoder) for tokens that come one after the other.
+    ///
+    /// - skip_special: leave out tokens such as `<|im_end|>`
+    ///
+    /// # Errors
+    /// When the tokenizer's decoder fails.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, DataError> {
+        self.tokenizer
+            .decode(ids, skip_special)
+            .map_err(|source| DataError::Decoding {
+                count: ids.len(),
+                source,
+            })
+    }
+
+    /// The tokens of a text without the special tokens around it.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub(super) fn encode_spans(&self, text: &str) -> Result<TokenSpans, DataError> {
+        // Not `encode_fast`, which leaves offsets out.
+        let encoding =
+            self.tokenizer
+                .encode(text, false)
+                .map_err(|source| DataError::Tokenization {
+                    text: text.chars().take(40).collect(),
+                    source,
+                })?;
+        Ok(TokenSpans {
+            ids: encoding.get_ids().to_vec(),
+            offsets: encoding
+                .get_offsets()
+                .iter()
+                .map(|(start, end)| *start..*end)
+                .collect(),
+        })
+    }
+
+    /// The special tokens that the tokenizer puts before and after a text.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub(super) fn frame(&self) -> Result<Frame, DataError> {
+        const PROBE: &str = "a";
+        let Some(processor) = &self.post_processor else {
+            return Ok(Frame::default());
+        };
+        let failed = |source| DataError::Tokenization {
+            text: PROBE.to_owned(),
+            source,
+        };
+        let probe = self.tokenizer.encode_fast(PROBE, false).map_err(failed)?;
+        let content = probe.len();
+        let framed = processor.process(probe, None, true).map_err(failed)?;
+        let is_special = framed.get_special_tokens_mask().iter();
+        let before = is_special.take_while(|special| **special == 1).count();
+        let ids = framed.get_ids();
+        let after = ids.len().min(before + content);
+        Ok(Frame {
+            before: ids[..before].to_vec(),
+            after: ids[after..].to_vec(),
+        })
     }
 
     /// Encodes with at most `room` tokens beside the special ones.

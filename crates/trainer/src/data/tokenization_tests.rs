@@ -250,6 +250,15 @@ fn a_directory_without_a_tokenizer_says_what_it_has() {
     let error = load_error(dir.path());
     assert!(error.contains("expected tokenizer.json"), "{error}");
     assert!(error.contains("found `spiece.model`"), "{error}");
+    assert!(error.contains("convert it with transformers"), "{error}");
+    fs::remove_file(dir.path().join("spiece.model")).unwrap();
+    fs::write(dir.path().join("weights.bin"), "").unwrap();
+    let error = load_error(dir.path());
+    assert!(
+        error.contains("expected tokenizer.json, or the vocab.txt"),
+        "{error}"
+    );
+    assert!(error.contains("found `weights.bin`"), "{error}");
 }
 
 #[test]

@@ -17,6 +17,11 @@ pub(super) struct TokenizerConfig {
     pub strip_accents: Option<bool>,
     pub tokenize_chinese_chars: Option<bool>,
     pub truncation_side: Option<String>,
+    pub add_bos_token: Option<bool>,
+    pub add_prefix_space: Option<bool>,
+    pub chat_template: Option<ChatTemplates>,
+    pub bos_token: Option<TokenName>,
+    pub eos_token: Option<TokenName>,
     pub pad_token: Option<TokenName>,
     pub unk_token: Option<TokenName>,
     pub cls_token: Option<TokenName>,
@@ -30,6 +35,20 @@ pub(super) struct TokenizerConfig {
 pub(super) enum TokenName {
     Plain(String),
     Added { content: String },
+}
+
+/// The chat template, or several by name.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum ChatTemplates {
+    One(String),
+    Named(Vec<NamedTemplate>),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct NamedTemplate {
+    pub name: String,
+    pub template: String,
 }
 
 impl TokenName {
@@ -46,6 +65,8 @@ impl TokenizerConfig {
         let config: Self = read_if_present(&dir.join("tokenizer_config.json"))?.unwrap_or_default();
         let map: Self = read_if_present(&dir.join("special_tokens_map.json"))?.unwrap_or_default();
         Ok(Self {
+            bos_token: config.bos_token.or(map.bos_token),
+            eos_token: config.eos_token.or(map.eos_token),
             pad_token: config.pad_token.or(map.pad_token),
             unk_token: config.unk_token.or(map.unk_token),
             cls_token: config.cls_token.or(map.cls_token),
@@ -56,7 +77,8 @@ impl TokenizerConfig {
     }
 }
 
-fn read_if_present<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, DataError> {
+/// The JSON in a file, or `None` where there is no such file.
+pub(super) fn read_if_present<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, DataError> {
     let content = match fs::read(path) {
         Ok(content) => content,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
