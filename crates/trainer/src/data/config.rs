@@ -1,7 +1,9 @@
 use std::path::PathBuf;
 
+use images::{Augment, CropScale};
 use serde::{Deserialize, Serialize};
 
+use super::images::Unreadable;
 use super::language_columns::LanguageColumns;
 use super::language_format::LanguageFormat;
 use super::loss_mask::TrainOn;
@@ -21,6 +23,18 @@ pub struct DataConfig {
     /// The column of the second text, for tasks on pairs of sentences.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_pair: Option<String>,
+    /// The column of the picture: its path, or the encoded picture itself.
+    #[serde(default = "default_image", skip_serializing_if = "is_default_image")]
+    pub image: String,
+    /// What becomes of pictures that cannot be read.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub unreadable: Unreadable,
+    /// How training pictures are varied.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub augment: Augment,
+    /// The part of a picture's area that `augment = "crop-flip"` keeps: least and most.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub crop_scale: CropScale,
     /// The column of the label.
     #[serde(default = "default_label")]
     pub label: String,
@@ -56,6 +70,18 @@ fn default_text() -> String {
     "text".to_owned()
 }
 
+fn default_image() -> String {
+    "image".to_owned()
+}
+
+fn is_default_image(column: &str) -> bool {
+    column == "image"
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 fn default_label() -> String {
     "label".to_owned()
 }
@@ -68,6 +94,10 @@ impl DataConfig {
             max_length: default_max_length(),
             text: default_text(),
             text_pair: None,
+            image: default_image(),
+            unreadable: Unreadable::default(),
+            augment: Augment::default(),
+            crop_scale: CropScale::default(),
             label: default_label(),
             examples_per_class: None,
             max_examples: None,
@@ -101,6 +131,10 @@ mod tests {
             max_length: 64,
             text: "premise".to_owned(),
             text_pair: Some("hypothesis".to_owned()),
+            image: "photo".to_owned(),
+            unreadable: Unreadable::Skip,
+            augment: Augment::CropFlip,
+            crop_scale: CropScale::try_from([0.25, 0.75]).unwrap(),
             label: "gold".to_owned(),
             examples_per_class: Some(5),
             max_examples: Some(70),
@@ -134,6 +168,27 @@ mod tests {
         assert_eq!(config.train_on, TrainOn::All);
         let error = toml::from_str::<DataConfig>("path = \"d\"\nformat = \"chat\"").unwrap_err();
         assert!(error.to_string().contains("prompt-completion"), "{error}");
+    }
+
+    #[test]
+    fn what_nobody_set_about_pictures_is_not_written() {
+        let written = toml::to_string(&DataConfig::new("datasets/travel")).unwrap();
+        for key in ["image", "unreadable", "augment", "crop_scale"] {
+            assert!(!written.contains(key), "{written}");
+        }
+    }
+
+    #[test]
+    fn pictures_are_configured_by_words() {
+        let content = "path = \"d\"\nunreadable = \"skip\"\naugment = \"crop-flip\"\n\
+                       crop_scale = [0.3, 0.9]";
+        let config: DataConfig = toml::from_str(content).unwrap();
+        assert_eq!(config.unreadable, Unreadable::Skip);
+        assert_eq!(config.augment, Augment::CropFlip);
+        assert_eq!(<[f64; 2]>::from(config.crop_scale), [0.3, 0.9]);
+        let error = toml::from_str::<DataConfig>("path = \"d\"\ncrop_scale = [0.9, 0.3]");
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("expected 0 < least"), "{error}");
     }
 
     #[test]

@@ -226,6 +226,36 @@ pub enum DataError {
 
     #[error(transparent)]
     Language(#[from] LanguageError),
+
+    #[error(
+        "{place}: cannot read the picture `{path}`; paths are relative to the file that names them"
+    )]
+    MissingPicture {
+        place: Place,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+
+    #[error(
+        "{place}: cannot decode the picture; replace or remove it, or leave out what cannot be read \
+         with `data.unreadable = \"skip\"`"
+    )]
+    BadPicture {
+        place: Place,
+        #[source]
+        source: images::ImageError,
+    },
+
+    #[error(
+        "the {split} split in `{dir}` has more than one folder: {folders}; keep one of them, or move \
+         the others out"
+    )]
+    AmbiguousFolder {
+        split: Split,
+        dir: PathBuf,
+        folders: String,
+    },
 }
 
 impl DataError {
@@ -253,6 +283,16 @@ impl DataError {
             column: column.to_owned(),
             advice,
         }
+    }
+}
+
+impl DataError {
+    /// The same about `data.image`, for readers that take the column of a picture's path for a text.
+    pub(super) fn about_pictures(mut self) -> Self {
+        if let Self::MissingColumn { advice, .. } = &mut self {
+            *advice = advice.replace("`data.text`", "`data.image`");
+        }
+        self
     }
 }
 

@@ -6,10 +6,10 @@ use rand_chacha::ChaCha8Rng;
 
 use super::config::DataConfig;
 use super::error::DataError;
+use super::labelled::Labelled;
 use super::labels::class_of;
 use super::language_error::LanguageError;
 use super::language_row::LanguageRow;
-use super::row::Row;
 use super::target::TargetKind;
 
 /// The stream of random numbers that draws use; epochs use those from 0 up.
@@ -23,12 +23,12 @@ const STREAM: u64 = u64::MAX;
 /// # Errors
 /// When a class has too few examples, a number asked for is zero, or `examples_per_class` is set
 /// for a regression.
-pub fn draw_examples(
-    rows: Vec<Row>,
+pub fn draw_examples<R: Labelled>(
+    rows: Vec<R>,
     config: &DataConfig,
     kind: TargetKind,
     seed: u64,
-) -> Result<Vec<Row>, DataError> {
+) -> Result<Vec<R>, DataError> {
     refuse_zero("examples_per_class", config.examples_per_class)?;
     refuse_zero("max_examples", config.max_examples)?;
     let mut rng = stream(seed);
@@ -95,7 +95,7 @@ fn keep<T>(rows: Vec<T>, indices: Vec<usize>) -> Vec<T> {
 }
 
 fn draw_per_class(
-    rows: &[Row],
+    rows: &[impl Labelled],
     shots: usize,
     rng: &mut ChaCha8Rng,
 ) -> Result<Vec<usize>, DataError> {
@@ -124,7 +124,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::data::{Place, RawLabel};
+    use crate::data::{Place, RawLabel, Row};
 
     /// Ten rows each of the classes 0, 1 and 2, in turn, with their index as text.
     fn rows() -> Vec<Row> {

@@ -5,7 +5,8 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::error::{DataError, quoted};
-use super::row::{RawLabel, Row};
+use super::labelled::Labelled;
+use super::row::RawLabel;
 
 /// Which output of a classifier stands for which label: output `i` for `names()[i]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +25,7 @@ impl LabelMap {
     ///
     /// # Errors
     /// When a row has no label or one that names no class, or there are fewer than two classes.
-    pub fn from_train(rows: &[Row]) -> Result<Self, DataError> {
+    pub fn from_train<R: Labelled>(rows: &[R]) -> Result<Self, DataError> {
         let mut names = BTreeSet::new();
         for row in rows {
             names.insert(class_of(row)?);
@@ -138,11 +139,11 @@ impl LabelMap {
     ///
     /// # Errors
     /// When the row has no label or an unknown one.
-    pub fn encode(&self, row: &Row) -> Result<usize, DataError> {
+    pub fn encode(&self, row: &impl Labelled) -> Result<usize, DataError> {
         let label = label_of(row)?;
         self.output_of(label)
             .ok_or_else(|| DataError::UnknownLabel {
-                place: row.place.clone(),
+                place: row.place().clone(),
                 label: label.to_string(),
                 known: quoted(&self.names),
             })
@@ -150,17 +151,17 @@ impl LabelMap {
 }
 
 /// The class that a row belongs to, by name.
-pub(super) fn class_of(row: &Row) -> Result<String, DataError> {
+pub(super) fn class_of(row: &impl Labelled) -> Result<String, DataError> {
     let label = label_of(row)?;
     label.class_name().ok_or_else(|| DataError::NotAClass {
-        place: row.place.clone(),
+        place: row.place().clone(),
         label: label.to_string(),
     })
 }
 
-pub(super) fn label_of(row: &Row) -> Result<&RawLabel, DataError> {
-    row.label.as_ref().ok_or_else(|| DataError::MissingLabel {
-        place: row.place.clone(),
+pub(super) fn label_of(row: &impl Labelled) -> Result<&RawLabel, DataError> {
+    row.label().ok_or_else(|| DataError::MissingLabel {
+        place: row.place().clone(),
     })
 }
 
@@ -174,7 +175,7 @@ fn numeral(name: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Place;
+    use crate::data::{Place, Row};
 
     fn row(label: RawLabel) -> Row {
         Row {

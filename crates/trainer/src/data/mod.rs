@@ -1,4 +1,5 @@
-//! From files to batches: rows of a split, their targets, their tokens, and the order they are shown in.
+//! From files to batches: rows of a split, their targets, their tokens or pictures, and the order they
+//! are shown in.
 //!
 //! Everything here stays on the host; nothing depends on a device or on Burn.
 
@@ -14,9 +15,11 @@ mod dataset;
 mod error;
 mod few_shot;
 mod gpt2_vocabulary;
+mod images;
 mod incremental_decoder;
 mod jinja_environment;
 mod jsonl;
+mod labelled;
 mod labels;
 mod language_columns;
 mod language_dataset;
@@ -48,8 +51,12 @@ pub use config::DataConfig;
 pub use dataset::{read_file, read_split};
 pub use error::DataError;
 pub use few_shot::{draw_examples, draw_language_rows};
+pub use images::{
+    ImageDataset, ImageRow, ImageSource, ImageSplit, Showing, Unreadable, read_image_split,
+};
 pub use incremental_decoder::IncrementalDecoder;
 pub use jsonl::read_jsonl;
+pub use labelled::Labelled;
 pub use labels::LabelMap;
 pub use language_columns::LanguageColumns;
 pub use language_dataset::{LanguageRows, read_language_file, read_language_split};

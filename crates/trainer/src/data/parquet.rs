@@ -103,7 +103,7 @@ fn wanted_columns(
 }
 
 /// The physical and converted type of a plain column; `None` for lists, maps and structures.
-fn plain_type(field: &Type) -> Option<(PhysicalType, ConvertedType)> {
+pub(super) fn plain_type(field: &Type) -> Option<(PhysicalType, ConvertedType)> {
     let info = field.get_basic_info();
     let plain = field.is_primitive() && info.repetition() != Repetition::REPEATED;
     plain.then(|| (field.get_physical_type(), info.converted_type()))
@@ -186,7 +186,11 @@ fn text(record: &Record, column: &str, place: &Place) -> Result<String, DataErro
     utf8(field(record, column), column, place)
 }
 
-fn label(record: &Record, column: &str, place: &Place) -> Result<Option<RawLabel>, DataError> {
+pub(super) fn label(
+    record: &Record,
+    column: &str,
+    place: &Place,
+) -> Result<Option<RawLabel>, DataError> {
     let label = match field(record, column) {
         Field::Null => return Ok(None),
         Field::Bool(flag) => RawLabel::Integer(i64::from(*flag)),
@@ -209,7 +213,7 @@ fn label(record: &Record, column: &str, place: &Place) -> Result<Option<RawLabel
 }
 
 /// The field of a column; one that was not read is null.
-fn field<'a>(record: &'a Record, column: &str) -> &'a Field {
+pub(super) fn field<'a>(record: &'a Record, column: &str) -> &'a Field {
     record
         .get_column_iter()
         .find(|(name, _)| *name == column)

@@ -16,13 +16,16 @@ pub struct Row {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     pub file: Arc<Path>,
-    /// From 1: the line in a text file, the row in a parquet file.
+    /// From 1: the line in a text file, the row in a parquet file; 0 stands for the whole file.
     pub line: usize,
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}:{}", self.file.display(), self.line)
+        match self.line {
+            0 => self.file.display().fmt(formatter),
+            line => write!(formatter, "{}:{line}", self.file.display()),
+        }
     }
 }
 

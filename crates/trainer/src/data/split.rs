@@ -23,7 +23,7 @@ impl Split {
     }
 
     /// The names a file of the split may have, the usual one first.
-    fn stems(self) -> &'static [&'static str] {
+    pub(super) fn stems(self) -> &'static [&'static str] {
         match self {
             Self::Train => &["train"],
             Self::Validation => &["validation", "valid", "val", "dev"],

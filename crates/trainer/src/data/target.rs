@@ -1,8 +1,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::DataError;
+use super::labelled::Labelled;
 use super::labels::{LabelMap, label_of};
-use super::row::{RawLabel, Row};
+use super::row::RawLabel;
 
 /// What a task predicts: `target = "class"` or `target = "number"` in a training file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +34,7 @@ impl Targets {
     ///
     /// # Errors
     /// For a classification, as [`LabelMap::from_train`].
-    pub fn from_train(kind: TargetKind, rows: &[Row]) -> Result<Self, DataError> {
+    pub fn from_train<R: Labelled>(kind: TargetKind, rows: &[R]) -> Result<Self, DataError> {
         match kind {
             TargetKind::Classification => LabelMap::from_train(rows).map(Self::Classes),
             TargetKind::Regression => Ok(Self::Regression),
@@ -50,7 +51,7 @@ impl Targets {
 
     /// # Errors
     /// When a row has no label, an unknown one, or in a regression one that is not a finite number.
-    pub fn encode(&self, rows: &[Row]) -> Result<EncodedTargets, DataError> {
+    pub fn encode<R: Labelled>(&self, rows: &[R]) -> Result<EncodedTargets, DataError> {
         match self {
             Self::Classes(labels) => rows
                 .iter()
@@ -66,7 +67,7 @@ impl Targets {
     }
 }
 
-fn value_of(row: &Row) -> Result<f64, DataError> {
+fn value_of(row: &impl Labelled) -> Result<f64, DataError> {
     let label = label_of(row)?;
     let value = match label {
         RawLabel::Number(number) => Some(*number),
@@ -76,7 +77,7 @@ fn value_of(row: &Row) -> Result<f64, DataError> {
     value
         .filter(|value| value.is_finite())
         .ok_or_else(|| DataError::NotANumber {
-            place: row.place.clone(),
+            place: row.place().clone(),
             label: label.to_string(),
         })
 }
@@ -86,7 +87,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::data::Place;
+    use crate::data::{Place, Row};
 
     fn row(label: Option<RawLabel>) -> Row {
         Row {

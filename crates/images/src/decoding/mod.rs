@@ -1,0 +1,95 @@
+//! One file a format: bytes → RGB, as Pillow's `Image.open(…).convert("RGB")`.
+//!
+//! Alpha is dropped, not blended; palettes are looked up; the orientation that a camera noted in EXIF
+//! is not applied, because transformers does not apply it either. Of an animation the first frame
+//! counts.
+
+mod bmp;
+mod gif;
+mod jpeg;
+mod png;
+mod webp;
+
+use crate::error::ImageError;
+use crate::rgb_image::RgbImage;
+
+/// Decodes a JPEG, PNG, WebP, GIF or BMP file, whichever its first bytes say it is.
+///
+/// # Errors
+/// When the bytes are of none of these formats, are damaged or cut off, or hold no or too many pixels.
+pub fn decode(bytes: &[u8]) -> Result<RgbImage, ImageError> {
+    match bytes {
+        [0xff, 0xd8, 0xff, ..] => jpeg::decode(bytes),
+        [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => png::decode(bytes),
+        [
+            b'R',
+            b'I',
+            b'F',
+            b'F',
+            _,
+            _,
+            _,
+            _,
+            b'W',
+            b'E',
+            b'B',
+            b'P',
+            ..,
+        ] => webp::decode(bytes),
+        [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => gif::decode(bytes),
+        [b'B', b'M', ..] => bmp::decode(bytes),
+        _ => Err(ImageError::UnknownFormat {
+            found: beginning(bytes),
+        }),
+    }
+}
+
+fn beginning(bytes: &[u8]) -> String {
+    const SHOWN: usize = 8;
+    if bytes.is_empty() {
+        return "an empty file".to_owned();
+    }
+    format!(
+        "a file that begins with {:02x?}",
+        &bytes[..bytes.len().min(SHOWN)]
+    )
+}
+
+fn malformed(
+    format: &'static str,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> ImageError {
+    ImageError::Malformed {
+        format,
+        source: source.into(),
+    }
+}
+
+/// The colour of an index; past the end of a palette (`[colours, 3]`) Pillow's are greys.
+fn palette_color(palette: &[u8], index: u8) -> [u8; 3] {
+    let (colors, _) = palette.as_chunks::<3>();
+    colors
+        .get(usize::from(index))
+        .copied()
+        .unwrap_or([index; 3])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_of_another_kind_are_shown() {
+        let error = decode(b"<svg xmlns=").unwrap_err().to_string();
+        assert!(error.contains("begins with [3c, 73, 76, 67"), "{error}");
+        let error = decode(b"").unwrap_err().to_string();
+        assert!(error.contains("found an empty file"), "{error}");
+    }
+
+    #[test]
+    fn an_index_past_the_palette_is_a_grey() {
+        let palette = [1, 2, 3, 4, 5, 6];
+        assert_eq!(palette_color(&palette, 1), [4, 5, 6]);
+        assert_eq!(palette_color(&palette, 2), [2, 2, 2]);
+    }
+}

@@ -1,0 +1,203 @@
+//! Bytes and numbers of Pillow and transformers, made by golden/make_golden.py, which says how.
+
+use std::path::Path;
+
+use images::{Filter, ImagePreprocessor, RgbImage, decode, resize};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+#[derive(Deserialize)]
+struct Golden<T> {
+    cases: Vec<T>,
+}
+
+fn cases<T: DeserializeOwned>(content: &str) -> Vec<T> {
+    let golden: Golden<T> = serde_json::from_str(content).unwrap();
+    golden.cases
+}
+
+/// The script's `picture`.
+fn picture([width, height]: [usize; 2]) -> RgbImage {
+    let value = |x: usize, y: usize, channel: usize| {
+        let value = 3 * x * x + 5 * y * y + 7 * x * y + 71 * channel + 13 * ((x ^ y) & 15);
+        (value % 256) as u8
+    };
+    let pixels = (0..height)
+        .flat_map(|y| (0..width).flat_map(move |x| [0, 1, 2].map(|channel| value(x, y, channel))))
+        .collect();
+    RgbImage::new(width, height, pixels)
+}
+
+/// FNV-1a of 64 bits.
+fn hash(bytes: impl IntoIterator<Item = u8>) -> String {
+    let digest = bytes
+        .into_iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| {
+            (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    format!("{digest:016x}")
+}
+
+#[derive(Deserialize)]
+struct Resampling {
+    source: [usize; 2],
+    target: [usize; 2],
+    filter: u64,
+    first: Vec<u8>,
+    hash: String,
+}
+
+#[test]
+fn every_filter_gives_the_bytes_that_pillow_gives() {
+    let cases: Vec<Resampling> = cases(include_str!("golden/resampling.json"));
+    assert_eq!(cases.len(), 60);
+    for case in cases {
+        let filter = Filter::from_number(case.filter).unwrap();
+        let resized = resize(
+            &picture(case.source),
+            case.target[0],
+            case.target[1],
+            filter,
+        );
+        let what = format!("{filter:?} {:?} → {:?}", case.source, case.target);
+        assert_eq!(
+            resized.pixels()[..case.first.len().min(resized.pixels().len())],
+            case.first,
+            "{what}"
+        );
+        assert_eq!(hash(resized.pixels().iter().copied()), case.hash, "{what}");
+    }
+}
+
+#[derive(Deserialize)]
+struct Preprocessing {
+    config: serde_json::Value,
+    source: [usize; 2],
+    size: [usize; 2],
+    first: Vec<f32>,
+    last: Vec<f32>,
+    hash: String,
+}
+
+#[test]
+fn every_number_is_the_one_that_transformers_gives() {
+    let cases: Vec<Preprocessing> = cases(include_str!("golden/preprocessing.json"));
+    assert_eq!(cases.len(), 36);
+    for case in cases {
+        let what = format!("{} on {:?}", case.config, case.source);
+        let preprocessor =
+            ImagePreprocessor::from_config(&case.config, Path::new("golden")).unwrap();
+        assert_eq!(preprocessor.size(), case.size, "{what}");
+        let values = preprocessor.preprocess(&picture(case.source)).unwrap();
+        assert_eq!(values[..4], case.first, "{what}");
+        assert_eq!(values[values.len() - 4..], case.last, "{what}");
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+        assert_eq!(hash(bytes), case.hash, "{what}");
+    }
+}
+
+#[derive(Deserialize)]
+struct Decoding {
+    name: String,
+    kind: String,
+    size: [usize; 2],
+    file: String,
+    pixels: String,
+}
+
+impl Decoding {
+    fn all() -> Vec<Self> {
+        cases(include_str!("golden/decoding.json"))
+    }
+
+    fn file(&self) -> Vec<u8> {
+        from_hex(&self.file)
+    }
+
+    fn decoded(&self) -> RgbImage {
+        let image = decode(&self.file()).unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        assert_eq!([image.width(), image.height()], self.size, "{}", self.name);
+        image
+    }
+}
+
+fn from_hex(digits: &str) -> Vec<u8> {
+    digits
+        .as_bytes()
+        .chunks_exact(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+        .collect()
+}
+
+#[test]
+fn files_without_loss_decode_to_the_bytes_that_pillow_gives() {
+    let mut seen = 0;
+    for case in Decoding::all() {
+        if case.kind == "exact" {
+            let expected = from_hex(&case.pixels);
+            assert_eq!(case.decoded().pixels(), expected, "{}", case.name);
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 34);
+}
+
+/// JPEG leaves the rounding of the inverse transform and the way coarse chroma is spread to the
+/// decoder. The pictures cover the whole range of values, so that a wrong conversion of colours, or a
+/// turned picture, is off by far more than these bounds.
+#[test]
+fn files_with_loss_decode_to_nearly_the_bytes_that_pillow_gives() {
+    let mut seen = 0;
+    for case in Decoding::all() {
+        if case.kind == "lossy" {
+            let image = case.decoded();
+            let expected = from_hex(&case.pixels);
+            let differences = image.pixels().iter().zip(&expected);
+            let differences: Vec<u8> = differences
+                .map(|(left, right)| left.abs_diff(*right))
+                .collect();
+            let largest = differences.iter().max().unwrap();
+            let mean = differences
+                .iter()
+                .map(|&found| f64::from(found))
+                .sum::<f64>()
+                / differences.len() as f64;
+            let is_webp = case.name.ends_with(".webp");
+            let (most, most_on_average) = if is_webp { (0, 0.0) } else { (4, 0.4) };
+            let found = format!("{}: largest {largest}, mean {mean:.3}", case.name);
+            assert!(*largest <= most && mean <= most_on_average, "{found}");
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 10);
+}
+
+#[test]
+fn every_cut_of_every_file_is_an_error_or_a_picture_and_never_a_panic() {
+    for case in Decoding::all() {
+        let file = case.file();
+        for length in 0..file.len() {
+            let _ = decode(&file[..length]);
+        }
+    }
+}
+
+#[test]
+fn the_first_half_of_a_file_is_no_picture() {
+    for case in Decoding::all() {
+        let file = case.file();
+        assert!(decode(&file[..file.len() / 2]).is_err(), "{}", case.name);
+    }
+}
+
+#[test]
+fn damaged_bytes_never_panic() {
+    for case in Decoding::all() {
+        let file = case.file();
+        for position in 0..file.len() {
+            let mut damaged = file.clone();
+            damaged[position] ^= [0x01, 0x80, 0xff][position % 3];
+            let _ = decode(&damaged);
+        }
+    }
+}

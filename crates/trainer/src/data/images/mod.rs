@@ -1,0 +1,17 @@
+//! Pictures with labels: in folders, in tables of paths, or inside parquet files.
+
+mod class_folders;
+mod class_names;
+mod image_dataset;
+mod image_row;
+mod image_split;
+mod parquet_images;
+mod path_table;
+#[cfg(test)]
+mod test_pictures;
+mod unreadable;
+
+pub use image_dataset::{ImageDataset, Showing};
+pub use image_row::{ImageRow, ImageSource};
+pub use image_split::{ImageSplit, read_image_split};
+pub use unreadable::Unreadable;
