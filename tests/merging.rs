@@ -2,9 +2,13 @@
 
 mod support;
 
-use adapter::{AdapterFile, Matrix};
+use std::collections::BTreeMap;
+
+use adapter::{Adapter, AdapterFile, HeadTensor, LoraModule, Matrix, PeftConfig};
 use serde_json::Value;
-use support::{DOWN, QUERY, Workplace, classifier_adapter, largest_difference, random_adapter};
+use support::{
+    DOWN, QUERY, Random, Workplace, classifier_adapter, largest_difference, random_adapter, shared,
+};
 
 fn two_adapters() -> Workplace {
     let place = Workplace::new();
@@ -91,7 +95,21 @@ fn what_cannot_be_merged_is_refused_before_anything_is_written() {
     for (arguments, expected) in [
         (&["a", "--method", "ties"][..], "ties"),
         (&["a", "b", "--method", "sum", "--weights", "1"], "2"),
+        (&["a", "b", "--method", "sum", "--weights", "1,2,3"], "3"),
+        (&["a", "b", "--method", "sum", "--weights", "1,NaN"], "NaN"),
+        (&["a", "--method", "tsv"], "at least two"),
+        (&["a", "--method", "cart"], "at least two"),
+        (&["a", "--method", "dare-ties"], "at least two"),
         (&["a", "b", "--method", "ties", "--density", "0"], "density"),
+        (
+            &["a", "b", "--method", "ties", "--density", "1.01"],
+            "found 1.01",
+        ),
+        (
+            &["a", "b", "--method", "dare-ties", "--density", "0"],
+            "density",
+        ),
+        (&["a", "b", "--method", "dare", "--drop", "1"], "found 1;"),
         (
             &["a", "b", "--method", "sum", "--density", "0.5"],
             "--density",
@@ -108,5 +126,135 @@ fn what_cannot_be_merged_is_refused_before_anything_is_written() {
             "{arguments:?}: {outcome:?}"
         );
         assert!(!place.path("m").exists(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn shapes_that_clash_are_named_by_module_and_adapters() {
+    let place = two_adapters();
+    let mut wider = random_adapter(3, 2);
+    let module = LoraModule::new(Matrix::zeros(37, 2), Matrix::zeros(2, 24), 1.0);
+    wider.modules.insert(QUERY.to_owned(), module);
+    place.save("wider", &wider);
+    for space in ["full", "knots", "core"] {
+        let merge = ["merge", "a", "b", "wider", "--out", "m", "--method", "sum"];
+        let message = place.run_refused(&[&merge[..], &["--space", space]].concat());
+        for words in [QUERY, "`a`", "`wider`", "[37, 23]", "[37, 24]"] {
+            assert!(message.contains(words), "{space}: {message}");
+        }
+    }
+}
+
+#[test]
+fn other_base_models_can_be_allowed_where_the_shapes_agree() {
+    let place = two_adapters();
+    let mut config = place.config("b");
+    config["base_model_name_or_path"] = "org/base-copy".into();
+    place.write_config("b", &config);
+    let merge = [
+        "merge", "a", "b", "--out", "m", "--space", "core", "--method", "sum",
+    ];
+    let message = place.run_refused(&merge);
+    for words in ["org/base", "org/base-copy", "`a`", "`b`"] {
+        assert!(message.contains(words), "{message}");
+    }
+    let allowed = place.run(&[&merge[..], &["--allow-base-mismatch"]].concat());
+    assert_eq!(allowed.status, 0, "{allowed:?}");
+}
+
+/// An adapter of `rank` for the modules and the base model of another, with a head of three labels.
+fn random_sibling(file: &AdapterFile, rank: usize) -> Adapter {
+    let mut random = Random(11);
+    let modules: BTreeMap<String, LoraModule> = file
+        .module_paths()
+        .map(|path| {
+            let (_, d_in, d_out) = file.shape(path).expect("a shape");
+            let (b, a) = (random.matrix(d_out, rank), random.matrix(rank, d_in));
+            (path.to_owned(), LoraModule::new(b.scaled(0.1), a, 0.5))
+        })
+        .collect();
+    let config = PeftConfig::lora(
+        file.config().base_model().expect("a base model"),
+        rank,
+        file.config().target_modules().expect("targets").clone(),
+        &["classifier".to_owned()],
+        Some("SEQ_CLS"),
+        &BTreeMap::new(),
+    );
+    let mut sibling = Adapter::new(config.expect("a configuration"), modules);
+    let head = HeadTensor {
+        shape: vec![3, 768],
+        values: random.numbers(3 * 768),
+    };
+    sibling.heads.insert("classifier.weight".to_owned(), head);
+    sibling
+}
+
+#[test]
+fn a_strangers_adapter_merges_with_itself_and_with_another_and_no_head_is_lost_without_a_word() {
+    let Some(wild) = shared("wild/distilbert-emotion") else {
+        return;
+    };
+    let place = Workplace::new();
+    let file = AdapterFile::open(&wild).expect("an adapter");
+    place.save("sibling", &random_sibling(&file, 5));
+    let sibling = AdapterFile::open(&place.path("sibling")).expect("an adapter");
+    let wild = wild.to_str().expect("UTF-8");
+    // Itself twice, and itself and the other: with weights that tell them apart.
+    for (name, second, other) in [("twice", wild, &file), ("both", "sibling", &sibling)] {
+        for space in ["full", "knots", "core"] {
+            let out = format!("{name}-{space}");
+            let outcome = place.run(&[
+                "merge",
+                wild,
+                second,
+                "--out",
+                &out,
+                "--space",
+                space,
+                "--method",
+                "sum",
+                "--weights",
+                "0.75,0.5",
+            ]);
+            assert_eq!(outcome.status, 0, "{outcome:?}");
+            for words in ["2 adapters have heads", "classifier.bias", "not merged"] {
+                assert!(outcome.stderr.contains(words), "{outcome:?}");
+            }
+            let merged = AdapterFile::open(&place.path(&out)).expect("an adapter");
+            assert_eq!(merged.head_names().count(), 0, "{out}");
+            assert_eq!(merged.module_paths().count(), 12);
+            for path in file.module_paths() {
+                let first = file.module(path).expect("a module").update();
+                let second = other.module(path).expect("a module").update();
+                let pairs = first.values().iter().zip(second.values());
+                let expected: Vec<f32> = pairs.map(|(a, b)| 0.75 * a + 0.5 * b).collect();
+                let found = update(&place, &out, path);
+                let difference = largest_difference(found.values(), &expected);
+                // Entries are of size 0.01 to 0.5, in f32.
+                assert!(difference < 1e-6, "{out}, {path}: {difference}");
+            }
+        }
+    }
+    // Entrywise, whoever agrees with itself everywhere is its own mean.
+    let outcome = place.run(&[
+        "merge",
+        wild,
+        wild,
+        "--out",
+        "ties",
+        "--space",
+        "core",
+        "--method",
+        "ties",
+        "--density",
+        "1",
+    ]);
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    for path in file.module_paths() {
+        let expected = file.module(path).expect("a module").update();
+        let found = update(&place, "ties", path);
+        let difference = largest_difference(found.values(), expected.values());
+        assert!(difference < 1e-6, "{path}: {difference}");
     }
 }

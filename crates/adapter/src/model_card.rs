@@ -79,8 +79,8 @@ pub(crate) fn model_card(
     }
     let _ = writeln!(
         card,
-        "\nThis card was generated. Nobody has stated a licence or evaluated the adapter here; \
-         the terms of the base model and of the sources apply."
+        "\nThis card was generated. It states no licence and no figures; the terms of the base \
+         model and of the sources apply."
     );
     card
 }

@@ -34,6 +34,22 @@ pub enum MergeError {
     )]
     RankFraction { found: f64 },
 
+    #[error("a λ to be searched must be a finite number above 0, found {found}; 0 merges nothing")]
+    SearchScale { found: f64 },
+
+    #[error(
+        "there is no {what} to search; name at least one value, or leave the grid to the default"
+    )]
+    NothingToSearch { what: &'static str },
+
+    #[error(
+        "the values of {what} to be searched must ascend, found {} before {}", .found[0], .found[1]
+    )]
+    NotAscending { what: &'static str, found: [f64; 2] },
+
+    #[error("a search of 0 rounds was asked for; 1 goes through the coordinates once")]
+    NoRounds,
+
     #[error("a rank of 0 was asked for; ask for at least 1, or for none to keep everything")]
     NoRank,
 

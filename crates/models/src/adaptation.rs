@@ -140,21 +140,27 @@ impl LoadReport {
                     .to_owned(),
             });
         }
-        if allow_partial {
-            return Ok(());
-        }
-        if !self.unexpected.is_empty() {
-            return Err(ModelError::Unexpected {
-                count: self.unexpected.len(),
-                example: first(&self.unexpected),
-            });
-        }
-        if !self.missing.is_empty() {
+        self.ensure_expected(allow_partial)?;
+        if !self.missing.is_empty() && !allow_partial {
             return Err(ModelError::Missing {
                 count: self.missing.len(),
                 example: first(&self.missing),
             });
         }
         Ok(())
+    }
+
+    /// Refuses what has no place in the base model, unless `allow_partial`.
+    ///
+    /// # Errors
+    /// If there is any.
+    pub fn ensure_expected(&self, allow_partial: bool) -> Result<(), ModelError> {
+        match self.unexpected.first() {
+            Some(example) if !allow_partial => Err(ModelError::Unexpected {
+                count: self.unexpected.len(),
+                example: example.clone(),
+            }),
+            _ => Ok(()),
+        }
     }
 }

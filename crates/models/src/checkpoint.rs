@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use adapter::TensorFile;
+use burn::tensor::{Device, Tensor};
 use serde_json::Value;
 
 use crate::ModelError;
+use crate::shared_tensors::SharedTensors;
 
 /// An opened base model directory; weights are memory-mapped and read when asked for.
 pub struct Checkpoint {
@@ -15,6 +17,8 @@ pub struct Checkpoint {
     files: Vec<TensorFile>,
     /// Which file holds which tensor.
     file_of: BTreeMap<String, usize>,
+    /// Where models share their tensors.
+    shared: Option<SharedTensors>,
 }
 
 impl Checkpoint {
@@ -65,7 +69,14 @@ impl Checkpoint {
             directory: directory.to_owned(),
             files: Vec::new(),
             file_of: BTreeMap::new(),
+            shared: None,
         })
+    }
+
+    /// Keeps every tensor on the device on which a frozen model is built from it, so that the next
+    /// model there shares it: many models then take the time and memory of one.
+    pub fn share_tensors(&mut self) {
+        self.shared.get_or_insert_default();
     }
 
     pub fn directory(&self) -> &Path {
@@ -107,6 +118,20 @@ impl Checkpoint {
             });
         }
         Ok(file.read_f32(name)?)
+    }
+
+    /// The tensor on `device`, where models share their tensors.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::read`].
+    pub(crate) fn shared<const D: usize>(
+        &self,
+        name: &str,
+        shape: [usize; D],
+        device: &Device,
+    ) -> Option<Result<Tensor<D>, ModelError>> {
+        let shared = self.shared.as_ref()?;
+        Some(shared.get(name, shape, device, || self.read(name, &shape)))
     }
 }
 

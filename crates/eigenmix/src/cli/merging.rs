@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::SearchArguments;
+
 /// Merge adapters into one.
 ///
 /// A space says in which coordinates the updates are compared, a method how they become one; every
@@ -14,6 +16,8 @@ use clap::{Args, ValueEnum};
 Examples:
   eigenmix merge adapters/* --out merged --space core --method tsv
   eigenmix merge a b --out merged --space knots --method ties --density 0.2 --scale 0.7
+  eigenmix merge gym library --out merged --space core --method ties --search \\
+      --base models/minilm --data gym=datasets/gym --data library=datasets/library
   eigenmix merge a b c --out merged --space full --method sum --weights 0.5,0.3,0.2 --rank 16")]
 pub(crate) struct MergeArguments {
     /// The adapters, all for one base model.
@@ -36,14 +40,9 @@ pub(crate) struct MergeArguments {
     #[arg(long)]
     pub(crate) isotropize: bool,
 
-    /// λ, which multiplies the result.
-    #[arg(
-        long,
-        value_name = "λ",
-        default_value_t = 1.0,
-        allow_negative_numbers = true
-    )]
-    pub(crate) scale: f64,
+    /// λ, which multiplies the result [default: 1].
+    #[arg(long, value_name = "λ", allow_negative_numbers = true)]
+    pub(crate) scale: Option<f64>,
 
     /// A weight for each adapter, separated by commas.
     #[arg(
@@ -102,6 +101,9 @@ pub(crate) struct MergeArguments {
     /// Replace DIR if it is there.
     #[arg(long, short)]
     pub(crate) force: bool,
+
+    #[command(flatten)]
+    pub(crate) search: SearchArguments,
 }
 
 /// A value of `--space`.

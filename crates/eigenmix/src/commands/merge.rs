@@ -1,31 +1,45 @@
 //! `eigenmix merge`: several adapters in, one out.
 
 use std::fmt;
+use std::time::Instant;
 
 use adapter::{AdapterFile, Provenance, SaveOptions};
-use merging::{KnotsRows, Merge, MergeOptions, MergeReport, Method, Scope, Space};
+use merging::{KnotsRows, Merge, MergeError, MergeOptions, MergeReport, Method, Scope, Space};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
+use trainer::DeviceChoice;
 
+use super::merge_search;
 use crate::adapter_argument::OpenedAdapter;
 use crate::cli::{MergeArguments, MethodChoice, ScopeChoice, SpaceChoice};
 use crate::console::Console;
 use crate::destination::Destination;
 use crate::failure::BadInput;
+use crate::merge_search::{SearchReport, search};
 use crate::table::Table;
 
-pub(crate) fn run(arguments: &MergeArguments, console: &Console) -> anyhow::Result<()> {
+pub(crate) fn run(
+    arguments: &MergeArguments,
+    device: DeviceChoice,
+    console: &Console,
+) -> anyhow::Result<()> {
     let options = options(arguments)?;
+    let request = merge_search::request(arguments, &options, device)?;
     let destination = Destination::new(&arguments.out, arguments.force)?;
     let adapters = OpenedAdapter::open_all(&arguments.adapters, arguments.allow_partial, console)?;
     for adapter in &adapters {
         destination.keep_apart_from(&adapter.path)?;
     }
-    let files: Vec<&AdapterFile> = adapters.iter().map(|adapter| &adapter.file).collect();
-    let Merge { adapter, report } = {
-        let modules = files.iter().map(|file| file.module_paths().count()).max();
-        let progress = console.progress("merging", modules.unwrap_or(0), "modules");
-        merging::merge(&files, &options, &|_, _| progress.advance())?
+    let started = Instant::now();
+    let (options, Merge { adapter, report }, search) = match request {
+        Some(request) => {
+            let found = search(&adapters, &options, request, console)?;
+            (found.options, found.merge, Some(found.report))
+        }
+        None => {
+            let merge = merge(&adapters, &options, console)?;
+            (options, merge, None)
+        }
     };
     let provenance = Provenance {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -35,7 +49,7 @@ pub(crate) fn run(arguments: &MergeArguments, console: &Console) -> anyhow::Resu
             .iter()
             .map(|adapter| adapter.source.clone())
             .collect(),
-        options: json!(options),
+        options: recorded(&options, search.as_ref()),
     };
     let save = SaveOptions {
         force: destination.force(),
@@ -48,8 +62,30 @@ pub(crate) fn run(arguments: &MergeArguments, console: &Console) -> anyhow::Resu
         options: &options,
         parameters: adapter.parameter_count(),
         report,
+        seconds: started.elapsed().as_secs_f64(),
+        search,
         explain: arguments.explain || console.is_verbose(),
     })
+}
+
+fn merge(
+    adapters: &[OpenedAdapter],
+    options: &MergeOptions,
+    console: &Console,
+) -> Result<Merge, MergeError> {
+    let files: Vec<&AdapterFile> = adapters.iter().map(|adapter| &adapter.file).collect();
+    let modules = files.iter().map(|file| file.module_paths().count()).max();
+    let progress = console.progress("merging", modules.unwrap_or(0), "modules");
+    merging::merge(&files, options, &|_, _| progress.advance())
+}
+
+/// The options of the merge, and the search that chose them.
+fn recorded(options: &MergeOptions, search: Option<&SearchReport>) -> Value {
+    let mut recorded = json!(options);
+    if let (Some(fields), Some(search)) = (recorded.as_object_mut(), search) {
+        fields.insert("search".to_owned(), json!(search));
+    }
+    recorded
 }
 
 fn options(arguments: &MergeArguments) -> Result<MergeOptions, BadInput> {
@@ -120,7 +156,7 @@ fn options(arguments: &MergeArguments) -> Result<MergeOptions, BadInput> {
     let defaults = MergeOptions::new(space, method);
     Ok(MergeOptions {
         isotropize: arguments.isotropize,
-        scale: arguments.scale,
+        scale: arguments.scale.unwrap_or(1.0),
         weights: arguments.weights.clone(),
         scope: match arguments.scope {
             Some(ScopeChoice::Layer) => Scope::Layer,
@@ -165,7 +201,7 @@ fn tell_what_is_special(report: &MergeReport, console: &Console) {
         )),
         (None, []) => {}
         (None, several) => console.note(format_args!(
-            "{} adapters have heads of their own ({}); heads belong to their task and are not merged",
+            "{} adapters have heads of their own ({}); heads belong to their task and are not merged; evaluate, predict and forward take one with --head ADAPTER",
             several.len(),
             several[0].whole_tensors.join(", ")
         )),
@@ -180,6 +216,10 @@ struct MergeResult<'a> {
     parameters: usize,
     #[serde(flatten)]
     report: MergeReport,
+    /// Of merging, or of the whole search.
+    seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    search: Option<SearchReport>,
     #[serde(skip)]
     explain: bool,
 }
@@ -204,6 +244,9 @@ impl fmt::Display for MergeResult<'_> {
             self.report.modules.len(),
             100.0 * self.report.energy_kept
         )?;
+        if let Some(search) = &self.search {
+            write!(formatter, "\n{search}")?;
+        }
         if !self.explain {
             return Ok(());
         }

@@ -1,0 +1,112 @@
+//! The flags of `eigenmix merge --search`.
+
+use std::num::NonZeroUsize;
+
+use clap::Args;
+
+/// What is searched, on what, and how long.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Search")]
+pub(crate) struct SearchArguments {
+    /// Search λ and the parameters of the method, coordinate by coordinate, for the best mean over
+    /// the tasks of accuracy on the validation split divided by the adapter's own; then evaluate
+    /// the best merge on the test splits, each task with its own head, and with all heads at once.
+    /// A parameter that is given by its flag is not searched.
+    #[arg(long, requires_all = ["base", "data"])]
+    pub(crate) search: bool,
+
+    /// The base model.
+    #[arg(long, value_name = "MODEL", requires = "search")]
+    pub(crate) base: Option<String>,
+
+    /// The data of an adapter's task, once for each adapter: NAME is the adapter's name (the last
+    /// part of its path or Hub id) or its place, from 1; without NAME= the directories belong to
+    /// the adapters in their order.
+    #[arg(long, value_name = "[NAME=]DIR", requires = "search")]
+    pub(crate) data: Vec<String>,
+
+    /// The λ to try [default: 0.1 to 1.0 by 0.1, and on up to 9.9 while --patience lasts].
+    #[arg(
+        long,
+        value_name = "λ,…",
+        value_delimiter = ',',
+        allow_negative_numbers = true,
+        requires = "search",
+        conflicts_with = "scale"
+    )]
+    pub(crate) scales: Option<Vec<f64>>,
+
+    /// ties, dare-ties: the densities to try [default: 0.1 to 1.0 by 0.1].
+    #[arg(
+        long,
+        value_name = "D,…",
+        value_delimiter = ',',
+        requires = "search",
+        conflicts_with = "density"
+    )]
+    pub(crate) densities: Option<Vec<f64>>,
+
+    /// dare, dare-ties: the probabilities to try [default: 0.1 to 0.9 by 0.1, and 0.99].
+    #[arg(
+        long,
+        value_name = "P,…",
+        value_delimiter = ',',
+        requires = "search",
+        conflicts_with = "drop"
+    )]
+    pub(crate) drops: Option<Vec<f64>>,
+
+    /// cart: the rank fractions to try [default: 0.04, 0.08, 0.16, 0.32].
+    #[arg(
+        long,
+        value_name = "RHO,…",
+        value_delimiter = ',',
+        requires = "search",
+        conflicts_with = "rank_fraction"
+    )]
+    pub(crate) rank_fractions: Option<Vec<f64>>,
+
+    /// Beyond 1.0, stop when so many λ in a row were no better than the best before them.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "2",
+        requires = "search",
+        conflicts_with = "scales"
+    )]
+    pub(crate) patience: NonZeroUsize,
+
+    /// Go through the coordinates so often, or until nothing changes.
+    #[arg(long, value_name = "N", default_value = "1", requires = "search")]
+    pub(crate) rounds: NonZeroUsize,
+
+    /// Search on so many validation rows of each task, drawn by the seed [default: all].
+    #[arg(long, value_name = "N", requires = "search")]
+    pub(crate) search_rows: Option<NonZeroUsize>,
+
+    /// The column of the (first) text.
+    #[arg(
+        long,
+        value_name = "COLUMN",
+        default_value = "text",
+        requires = "search"
+    )]
+    pub(crate) text: String,
+
+    /// The column of the second text, for tasks on pairs.
+    #[arg(long, value_name = "COLUMN", requires = "search")]
+    pub(crate) text_pair: Option<String>,
+
+    /// The column of the label.
+    #[arg(
+        long,
+        value_name = "COLUMN",
+        default_value = "label",
+        requires = "search"
+    )]
+    pub(crate) label: String,
+
+    /// How many examples to run at once.
+    #[arg(long, value_name = "N", default_value = "32", requires = "search")]
+    pub(crate) batch_size: NonZeroUsize,
+}

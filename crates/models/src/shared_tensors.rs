@@ -1,0 +1,95 @@
+//! Tensors of a checkpoint that are read and moved to a device once, for many models.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::ModelError;
+
+/// What has been placed so far. Tensors are reference counted, so the models that are built from
+/// them cost only what sets them apart.
+#[derive(Default)]
+pub(crate) struct SharedTensors {
+    placed: Mutex<Placed>,
+}
+
+#[derive(Default)]
+struct Placed {
+    /// Where they are; another device starts anew.
+    device: Option<Device>,
+    /// Each as one row of numbers.
+    by_name: HashMap<String, Tensor<1>>,
+}
+
+impl SharedTensors {
+    /// The tensor of that name, read by `read` when it is asked for the first time.
+    ///
+    /// # Errors
+    /// As `read` fails.
+    pub fn get<const D: usize>(
+        &self,
+        name: &str,
+        shape: [usize; D],
+        device: &Device,
+        read: impl FnOnce() -> Result<Vec<f32>, ModelError>,
+    ) -> Result<Tensor<D>, ModelError> {
+        // A panic elsewhere leaves nothing half placed, so the tensors stay usable.
+        let mut placed = self.placed.lock().unwrap_or_else(PoisonError::into_inner);
+        if placed.device.as_ref() != Some(device) {
+            *placed = Placed {
+                device: Some(device.clone()),
+                by_name: HashMap::new(),
+            };
+        }
+        if let Some(tensor) = placed.by_name.get(name) {
+            return Ok(tensor.clone().reshape(shape));
+        }
+        let values = read()?;
+        let count = values.len();
+        let tensor = Tensor::from_data(TensorData::new(values, [count]), device);
+        placed.by_name.insert(name.to_owned(), tensor.clone());
+        Ok(tensor.reshape(shape))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tensor_is_read_once_and_keeps_its_values() {
+        let shared = SharedTensors::default();
+        let device = Device::default();
+        let values = vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let first = shared
+            .get("weight", [2, 3], &device, || Ok(values.clone()))
+            .expect("a tensor");
+        let again = shared
+            .get("weight", [2, 3], &device, || {
+                Err(ModelError::MissingTensor {
+                    name: "read twice".to_owned(),
+                })
+            })
+            .expect("the same tensor");
+        for tensor in [first, again] {
+            assert_eq!(tensor.dims(), [2, 3]);
+            let found = tensor.into_data().try_into_vec::<f32>().expect("f32");
+            assert_eq!(found, values);
+        }
+    }
+
+    #[test]
+    fn a_failure_to_read_is_no_tensor() {
+        let shared = SharedTensors::default();
+        let device = Device::default();
+        let missing = || {
+            Err(ModelError::MissingTensor {
+                name: "weight".to_owned(),
+            })
+        };
+        assert!(shared.get("weight", [1], &device, missing).is_err());
+        let found = shared.get("weight", [1], &device, || Ok(vec![7.0]));
+        assert!(found.is_ok());
+    }
+}

@@ -1,0 +1,139 @@
+//! The head of a task: what turns an adapted base model's vectors into the task's labels.
+
+use std::collections::BTreeMap;
+
+use adapter::{AdapterFile, HeadTensor, Labels};
+use models::{Adaptation, Description, LoadReport};
+
+use crate::{BaseModel, TrainerError};
+
+/// A head apart from the adapter that it was trained with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskHead {
+    /// Its tensors by name in the base model, the output layer's among them.
+    pub tensors: BTreeMap<String, HeadTensor>,
+    /// What its outputs stand for, if anybody says so.
+    pub labels: Option<Labels>,
+}
+
+impl TaskHead {
+    /// The head that `adapter` was saved with; what it lacks of the output layer is the base
+    /// model's own.
+    ///
+    /// # Errors
+    /// If neither has an output layer, or it cannot be read.
+    pub fn of(base: &BaseModel, adapter: &AdapterFile) -> Result<Self, TrainerError> {
+        let mut tensors = adapter.heads()?;
+        let [weight, bias] = output_layer(base);
+        for name in [&weight, &bias] {
+            if tensors.contains_key(name) {
+                continue;
+            }
+            if let Some(shape) = base.checkpoint.shape(name).map(<[usize]>::to_vec) {
+                let values = base.checkpoint.read(name, &shape)?;
+                tensors.insert(name.clone(), HeadTensor { shape, values });
+            }
+        }
+        let mut head = Self {
+            tensors,
+            labels: adapter.labels().cloned(),
+        };
+        let outputs = head.outputs(base).ok_or(TrainerError::NoHead)?;
+        if head.labels.is_none() {
+            let of_base = base.labels().filter(|labels| labels.len() == outputs);
+            head.labels = of_base.map(Labels);
+        }
+        Ok(head)
+    }
+
+    /// How many outputs it has, if it has an output layer.
+    pub fn outputs(&self, base: &BaseModel) -> Option<usize> {
+        let [weight, _] = output_layer(base);
+        self.tensors.get(&weight)?.shape.first().copied()
+    }
+
+    /// Takes the place of the head in `adaptation`, and of what `report` says of it.
+    pub(crate) fn replace(
+        &self,
+        adaptation: &mut Adaptation,
+        report: &mut LoadReport,
+        description: &Description,
+    ) {
+        for name in report.heads.drain(..) {
+            adaptation.tensors.remove(&name);
+        }
+        for (name, tensor) in &self.tensors {
+            let mut known = description.head_tensors.iter();
+            if known.any(|(known, _)| known == name) {
+                report.heads.push(name.clone());
+                adaptation.tensors.insert(name.clone(), tensor.clone());
+            } else {
+                report.unexpected.push(name.clone());
+            }
+        }
+        // A layer that is there whole is not adapted, whatever the adapter's targets match.
+        let is_whole = |path: &String| self.tensors.contains_key(&format!("{path}.weight"));
+        report.missing.retain(|path| !is_whole(path));
+    }
+
+    /// Several heads as one, whose outputs are those of all, one after the other; `None` where they
+    /// differ in more than the output layer.
+    ///
+    /// ```text
+    /// W = [W_1; …; W_T] [Σ outputs, d_model]    b = [b_1; …; b_T]
+    /// ```
+    pub(crate) fn stacked(base: &BaseModel, heads: &[&Self]) -> Option<Self> {
+        let (first, others) = heads.split_first()?;
+        let layer = output_layer(base);
+        let beneath = |head: &Self| {
+            let mut tensors = head.tensors.clone();
+            tensors.retain(|name, _| !layer.contains(name));
+            tensors
+        };
+        let mut tensors = beneath(first);
+        if others.iter().any(|head| beneath(head) != tensors) {
+            return None;
+        }
+        for name in layer {
+            let parts: Vec<Option<&HeadTensor>> =
+                heads.iter().map(|head| head.tensors.get(&name)).collect();
+            // Heads without a bias stack as they are; one without among others has no place.
+            if parts.iter().all(Option::is_none) {
+                continue;
+            }
+            let parts: Vec<&HeadTensor> = parts.into_iter().collect::<Option<_>>()?;
+            let (_, width) = parts[0].shape.split_first()?;
+            let mut rows = 0;
+            for part in &parts {
+                let (count, other) = part.shape.split_first()?;
+                if other != width {
+                    return None;
+                }
+                rows += count;
+            }
+            let stack = HeadTensor {
+                shape: [&[rows], width].concat(),
+                values: parts
+                    .iter()
+                    .flat_map(|part| &part.values)
+                    .copied()
+                    .collect(),
+            };
+            tensors.insert(name, stack);
+        }
+        Some(Self {
+            tensors,
+            labels: None,
+        })
+    }
+}
+
+/// The names of the output layer's weight and bias.
+fn output_layer(base: &BaseModel) -> [String; 2] {
+    let weight = base.architecture.output_weight().to_owned();
+    let bias = match weight.strip_suffix(".weight") {
+        Some(path) => format!("{path}.bias"),
+        None => format!("{weight}.bias"),
+    };
+    [weight, bias]
+}
