@@ -11,13 +11,8 @@ use adapter::{
     AdapterFile, Dtype, Matrix, SaveOptions, TensorFile, TensorOutput, write_tensor_file,
 };
 use serde_json::Value;
-use support::{Workplace, largest_difference};
+use support::{Workplace, largest_difference, quickstart};
 use trainer::{DeviceChoice, Observer, RunOptions, StepRecord, TrainConfig, Training};
-
-fn quickstart(name: &str) -> String {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/quickstart");
-    folder.join(name).to_str().expect("UTF-8").to_owned()
-}
 
 /// A training of a few steps on few examples; `adapter` is the rest of its table.
 fn configuration(output: &Path, adapter: &str) -> String {

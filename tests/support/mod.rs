@@ -193,6 +193,12 @@ pub fn read_json(path: &Path) -> Value {
     serde_json::from_slice(&text).expect("JSON")
 }
 
+/// A file or directory of the quick start.
+pub fn quickstart(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/quickstart");
+    folder.join(name).to_str().expect("UTF-8").to_owned()
+}
+
 /// `../shared` from the root of the workspace, on the machine where the project was made.
 pub fn shared(name: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -90,7 +90,7 @@ impl OpenedAdapter {
     }
 
     /// The last `components` parts of where it came from, without the revision of a Hub id.
-    fn name(&self, components: usize) -> String {
+    pub(crate) fn name(&self, components: usize) -> String {
         let location = self.file.location();
         let location = match location.split_once('@') {
             Some((id, _)) if !Path::new(location).exists() => id,

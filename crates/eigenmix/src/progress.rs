@@ -56,6 +56,9 @@ impl Progress {
     /// So many steps are done, of which `message` tells something, such as the loss.
     pub(crate) fn set(&self, position: usize, message: impl Into<String>) {
         self.bar.set_message(message.into());
+        // A total may have been a guess.
+        let total = self.bar.length().unwrap_or_default();
+        self.bar.set_length(total.max(position as u64));
         self.bar.set_position(position as u64);
         self.write_line_if_due();
     }

@@ -117,6 +117,34 @@ impl Architecture {
         }
     }
 
+    /// How many numbers a layer keeps for the backward pass, for each row, if all of its linear layers
+    /// are adapted: the inputs of its norms and linear layers, queries, keys and values, and what
+    /// goes into the activation function. Probabilities of the attention are not kept.
+    pub fn activations_per_row(&self) -> usize {
+        let (block, heads, keys) = match self {
+            Self::Encoder(config) => {
+                let [d_model, d_ff] = [config.d_model, config.d_ff];
+                return 2 * d_model + 2 * d_model + 4 * d_model + 2 * d_ff;
+            }
+            Self::Decoder(config) => (
+                &config.block,
+                config.block.n_heads,
+                config.block.n_key_heads,
+            ),
+            Self::Vision(config) => (
+                &config.block,
+                config.block.n_heads,
+                config.block.n_key_heads,
+            ),
+        };
+        let (width, key_width) = (heads * block.d_head, keys * block.d_head);
+        let mlp = match block.names.gate {
+            Some(_) => 3 * block.d_ff,
+            None => 2 * block.d_ff,
+        };
+        4 * block.d_model + 2 * width + 2 * key_width + mlp
+    }
+
     /// How many transformer layers it has.
     pub fn n_layers(&self) -> usize {
         match self {

@@ -69,28 +69,27 @@ impl Builder<'_> {
             true => (Fallback::Normal, Fallback::Constant(0.0)),
             false => (Fallback::Required, Fallback::Required),
         };
+        let name = format!("{path}.weight");
         let stored = layer.stored_shape();
-        let mut weight = self.values(&format!("{path}.weight"), &stored, weight_fallback, head)?;
-        if layer.transposed {
-            weight = transposed(&weight, stored);
-        }
-        let mut bias = match layer.bias {
-            true => Some(self.values(&format!("{path}.bias"), &[d_out], bias_fallback, head)?),
-            false => None,
-        };
-        if let Some(shift) = self.adaptation.bias_shifts.get(path) {
-            bias.get_or_insert_with(|| vec![0.0; d_out])
-                .iter_mut()
-                .zip(shift)
-                .for_each(|(bias, shift)| *bias += shift);
-        }
         let mut update = self.adaptation.updates.get(path).cloned();
-        if let (Some(update), Some(magnitude)) = (&mut update, self.adaptation.magnitudes.get(path))
-        {
-            weight = rescale_rows(weight, update, magnitude);
-        }
-        let weight = self.tensor(weight, [d_out, layer.d_in]);
-        let bias = bias.map(|bias| self.tensor(bias, [d_out]));
+        let weight = match (&mut update, self.adaptation.magnitudes.get(path)) {
+            (Some(update), Some(magnitude)) => {
+                let mut weight = self.values(&name, &stored, weight_fallback, head)?;
+                if layer.transposed {
+                    weight = transposed(&weight, stored);
+                }
+                let weight = rescale_rows(weight, update, magnitude);
+                self.tensor(weight, [d_out, layer.d_in])
+            }
+            _ => {
+                let weight = self.placed(&name, stored, weight_fallback, head)?;
+                match layer.transposed {
+                    true => weight.transpose(),
+                    false => weight,
+                }
+            }
+        };
+        let bias = self.bias(layer, bias_fallback, head)?;
         let linear = match trained {
             true => AdaptedLinear::trained(weight, bias, path, &mut self.names),
             false => AdaptedLinear::frozen(weight, bias),
@@ -99,6 +98,31 @@ impl Builder<'_> {
             Some(update) => linear.with_update(update, path, &mut self.names),
             None => linear,
         })
+    }
+
+    /// The layer's own bias, and what `lora_bias` adds to it.
+    fn bias(
+        &mut self,
+        layer: &LinearLayer,
+        fallback: Fallback,
+        head: bool,
+    ) -> Result<Option<Tensor<1>>, ModelError> {
+        let name = format!("{}.bias", layer.path);
+        let d_out = layer.d_out;
+        let Some(shift) = self.adaptation.bias_shifts.get(&layer.path) else {
+            return match layer.bias {
+                true => Ok(Some(self.placed(&name, [d_out], fallback, head)?)),
+                false => Ok(None),
+            };
+        };
+        let mut bias = match layer.bias {
+            true => self.values(&name, &[d_out], fallback, head)?,
+            false => vec![0.0; d_out],
+        };
+        bias.iter_mut()
+            .zip(shift)
+            .for_each(|(bias, shift)| *bias += shift);
+        Ok(Some(self.tensor(bias, [d_out])))
     }
 
     /// An embedding table `[count, d_model]`.
@@ -114,7 +138,9 @@ impl Builder<'_> {
         name: &str,
         shape: [usize; D],
     ) -> Result<Param<Tensor<D>>, ModelError> {
-        self.reshaped(name, &shape, shape)
+        let fallback = self.base_fallback(Fallback::Normal);
+        let tensor = self.placed(name, shape, fallback, false)?;
+        Ok(self.base_parameter(tensor, name.to_owned()))
     }
 
     /// A tensor of the base model that the checkpoint stores in another shape.
@@ -145,8 +171,7 @@ impl Builder<'_> {
         };
         let name = format!("{path}.weight");
         let fallback = self.base_fallback(Fallback::Constant(initial));
-        let values = self.values(&name, &[width], fallback, false)?;
-        let gamma = self.tensor(values, [width]);
+        let gamma = self.placed(&name, [width], fallback, false)?;
         Ok(Norm::Rms(RmsNorm {
             gamma: self.base_parameter(gamma, name),
             offset,
@@ -169,8 +194,7 @@ impl Builder<'_> {
                 name = older;
             }
             let fallback = self.base_fallback(Fallback::Constant(value));
-            let values = self.values(&name, &[width], fallback, false)?;
-            let tensor = self.tensor(values, [width]);
+            let tensor = self.placed(&name, [width], fallback, false)?;
             Ok::<_, ModelError>(self.base_parameter(tensor, name))
         };
         Ok(LayerNorm {
@@ -269,6 +293,26 @@ impl Builder<'_> {
         };
         self.initialised.push(name.to_owned());
         Ok(values)
+    }
+
+    /// A tensor's values on the device: those that models share, where nothing takes their place.
+    fn placed<const D: usize>(
+        &mut self,
+        name: &str,
+        shape: [usize; D],
+        fallback: Fallback,
+        head: bool,
+    ) -> Result<Tensor<D>, ModelError> {
+        let is_frozen = self.train == Train::Nothing;
+        if is_frozen && !self.adaptation.tensors.contains_key(name) {
+            let found = self.find(name);
+            let shared = found.and_then(|name| self.checkpoint.shared(name, shape, self.device));
+            if let Some(tensor) = shared {
+                return tensor;
+            }
+        }
+        let values = self.values(name, &shape, fallback, head)?;
+        Ok(self.tensor(values, shape))
     }
 
     fn tensor<const D: usize>(&self, values: Vec<f32>, shape: [usize; D]) -> Tensor<D> {

@@ -67,7 +67,7 @@ pub enum Batch {
 }
 
 /// What the layers need to know of a batch.
-enum Context {
+pub(crate) enum Context {
     Attention(AttentionShape),
     Decoder(DecoderContext),
 }
@@ -217,6 +217,23 @@ impl Network {
         }
     }
 
+    /// The logarithm of the probability that a language model gives to each target: `[rows]`.
+    ///
+    /// - hidden, rows, targets: as for [`Network::next_token_loss`]
+    pub fn target_log_probabilities(
+        &self,
+        hidden: Tensor<2>,
+        rows: &[i32],
+        targets: &[i32],
+    ) -> Tensor<1> {
+        let device = hidden.device();
+        let logits = self.head(self.finish(select(hidden, rows)));
+        let targets = TensorData::new(targets.to_vec(), [targets.len(), 1]);
+        activation::log_softmax(logits, 1)
+            .gather(1, Tensor::<2, Int>::from_data(targets, &device))
+            .reshape([rows.len()])
+    }
+
     /// An empty cache for that many sequences.
     pub fn cache(&self, sequences: usize) -> Cache {
         Cache::new(self.n_layers(), sequences)
@@ -239,7 +256,7 @@ impl Network {
         self.head(self.finish(select(hidden, &last_rows(batch))))
     }
 
-    fn n_layers(&self) -> usize {
+    pub(crate) fn n_layers(&self) -> usize {
         match &self.body {
             Body::Encoder(encoder) => encoder.n_layers(),
             Body::Decoder(decoder) => decoder.n_layers(),
@@ -247,7 +264,7 @@ impl Network {
         }
     }
 
-    fn embed(&self, batch: &Batch, device: &Device) -> (Tensor<2>, Context) {
+    pub(crate) fn embed(&self, batch: &Batch, device: &Device) -> (Tensor<2>, Context) {
         match (&self.body, batch) {
             (Body::Encoder(encoder), Batch::Tokens(batch)) => {
                 let (hidden, shape) = encoder.embed(batch, device);
@@ -265,7 +282,7 @@ impl Network {
         }
     }
 
-    fn layer(&self, layer: usize, hidden: Tensor<2>, context: &Context) -> Tensor<2> {
+    pub(crate) fn layer(&self, layer: usize, hidden: Tensor<2>, context: &Context) -> Tensor<2> {
         match (&self.body, context) {
             (Body::Encoder(encoder), Context::Attention(shape)) => {
                 encoder.layer(layer, hidden, shape)

@@ -51,6 +51,26 @@ impl ParameterValue {
     }
 }
 
+impl ParameterValue {
+    /// A matrix `[rows, cols]` as `[cols, rows]`.
+    ///
+    /// # Panics
+    /// If it is no matrix.
+    pub fn transposed(&self) -> Self {
+        let &[rows, cols] = &self.shape[..] else {
+            panic!("{:?} is not the shape of a matrix", self.shape);
+        };
+        let values = (0..cols)
+            .flat_map(|col| (0..rows).map(move |row| row * cols + col))
+            .map(|index| self.values[index])
+            .collect();
+        Self {
+            shape: vec![cols, rows],
+            values,
+        }
+    }
+}
+
 impl From<&Matrix> for ParameterValue {
     fn from(matrix: &Matrix) -> Self {
         Self {

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use adapter::AdapterFile;
+use adapter::{Adapter, AdapterFile};
 use burn::tensor::Device;
 use models::{Batch, LoadReport, Network, Task};
 
@@ -10,6 +10,7 @@ use crate::data::{BatchPlan, EncodedTargets, LabelMap, Targets};
 use crate::inputs::Inputs;
 use crate::loaded_model::{LoadedModel, host};
 use crate::metrics::{Metric, Predictions, evaluate, predicted_classes};
+use crate::task_head::TaskHead;
 use crate::{BaseModel, TrainerError};
 
 /// A model that gives logits of labels.
@@ -36,6 +37,26 @@ impl Classifier {
         device: &Device,
     ) -> Result<Self, TrainerError> {
         Self::from_model(LoadedModel::load(base, adapter, allow_partial, device)?)
+    }
+
+    /// Places `adapter` on `base`, and `head` on top instead of its own.
+    ///
+    /// # Errors
+    /// As [`LoadedModel::assemble`], and if there is no head of a classifier.
+    pub fn assemble(
+        base: &BaseModel,
+        adapter: Option<&Adapter>,
+        head: Option<&TaskHead>,
+        allow_partial: bool,
+        device: &Device,
+    ) -> Result<Self, TrainerError> {
+        Self::from_model(LoadedModel::assemble(
+            base,
+            adapter,
+            head,
+            allow_partial,
+            device,
+        )?)
     }
 
     /// The classifier that a loaded model is.
@@ -87,24 +108,25 @@ impl Classifier {
         batch_size: NonZeroUsize,
         progress: &dyn Fn(usize),
     ) -> Result<Vec<f32>, TrainerError> {
-        let (outputs, device) = (self.outputs, &self.device);
-        all_logits(&self.network, inputs, outputs, batch_size, device, progress)
+        all_logits(&self.network, inputs, batch_size, &self.device, progress)
     }
 }
 
-/// Evaluates batches of similar length and puts the logits back in the order of the examples.
+/// Evaluates batches of similar length and puts the logits back in the order of the examples:
+/// `[examples, outputs]`.
 pub(crate) fn all_logits(
     model: &Network,
     inputs: &Inputs,
-    outputs: usize,
     batch_size: NonZeroUsize,
     device: &Device,
     progress: &dyn Fn(usize),
 ) -> Result<Vec<f32>, TrainerError> {
     let lengths = inputs.lengths();
-    let mut logits = vec![0.0; inputs.len() * outputs];
+    let mut logits = Vec::new();
     for examples in BatchPlan::evaluation(&lengths, batch_size).batches() {
-        let found = host(model.forward(&inputs.batch(examples)?, device));
+        let found = host(model.forward(&inputs.batch(examples, None)?, device));
+        let outputs = found.len() / examples.len();
+        logits.resize(inputs.len() * outputs, 0.0);
         for (row, &example) in examples.iter().enumerate() {
             logits[example * outputs..][..outputs]
                 .copy_from_slice(&found[row * outputs..][..outputs]);

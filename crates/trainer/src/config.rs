@@ -48,7 +48,8 @@ pub struct TaskConfig {
     pub kind: TaskKind,
     /// What a label is: a class, or a number (as in STS-B).
     pub target: TargetKind,
-    /// What evaluations report; the first decides which checkpoint is the best.
+    /// What evaluations report; the first decides which checkpoint is the best. By default
+    /// accuracy, of numbers their correlations, of a language model its perplexity.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub metrics: Vec<Metric>,
 }
@@ -57,8 +58,33 @@ pub struct TaskConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TaskKind {
+    /// A class or a number for a text or a pair of texts.
     #[default]
     SequenceClassification,
+    /// A class or a number for an image.
+    ImageClassification,
+    /// The next token.
+    CausalLm,
+}
+
+impl TaskKind {
+    /// The name in configurations.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SequenceClassification => "sequence-classification",
+            Self::ImageClassification => "image-classification",
+            Self::CausalLm => "causal-lm",
+        }
+    }
+
+    /// PEFT's name for it, where it has one.
+    pub(crate) fn peft_name(self) -> Option<&'static str> {
+        match self {
+            Self::SequenceClassification => Some("SEQ_CLS"),
+            Self::ImageClassification => None,
+            Self::CausalLm => Some("CAUSAL_LM"),
+        }
+    }
 }
 
 impl Default for TaskConfig {
@@ -67,17 +93,6 @@ impl Default for TaskConfig {
             kind: TaskKind::default(),
             target: TargetKind::Classification,
             metrics: Vec::new(),
-        }
-    }
-}
-
-impl TaskConfig {
-    /// The metrics asked for, or the target's usual one.
-    pub fn metrics(&self) -> Vec<Metric> {
-        match (self.metrics.is_empty(), self.target) {
-            (false, _) => self.metrics.clone(),
-            (true, TargetKind::Classification) => vec![Metric::Accuracy],
-            (true, TargetKind::Regression) => vec![Metric::Pearson, Metric::Spearman],
         }
     }
 }
@@ -137,6 +152,10 @@ pub struct TrainingConfig {
     pub keep: Keep,
     #[serde(default)]
     pub batching: LengthGrouping,
+    /// Keep only the inputs of the layers and run each layer again in the backward pass: the
+    /// activations of one layer at a time, for a third more time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gradient_checkpointing: bool,
 }
 
 /// Which state of a training becomes its result.
@@ -280,7 +299,7 @@ mod tests {
         let config = TrainConfig::from_toml(FILE).unwrap();
         assert_eq!(config.adapter.method, Method::Eigenlorax);
         assert_eq!(config.training.weight_decay, 0.01);
-        assert_eq!(config.task.metrics(), [Metric::Accuracy]);
+        assert_eq!(config.task.kind, TaskKind::SequenceClassification);
         let resolved = toml::to_string(&config).unwrap();
         assert_eq!(TrainConfig::from_toml(&resolved).unwrap(), config);
     }

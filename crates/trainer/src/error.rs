@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use adapter::AdapterError;
 use eigenlorax::EigenloraxError;
+use images::PreprocessorError;
 use models::ModelError;
 use moslora::ParameterError;
 
@@ -52,6 +53,23 @@ pub enum TrainerError {
     Vocabulary { tokenizer: usize, model: usize },
     #[error("`{model}` is a vision model and takes no text")]
     NoText { model: String },
+    #[error(
+        "task.kind = \"{task}\" does not go with `{model}`, which is a {found}; encoders classify texts, decoders classify or continue texts, vision models classify images"
+    )]
+    TaskModel {
+        task: &'static str,
+        model: String,
+        found: &'static str,
+    },
+    #[error(
+        "the preprocessor of `{model}` makes images of {found:?} pixels, its config.json asks for {expected:?} in {channels} channels"
+    )]
+    ImageSize {
+        model: String,
+        expected: [usize; 2],
+        channels: usize,
+        found: [usize; 2],
+    },
     #[error("data.max_length is {found}, but the base model has only {limit} positions")]
     TooLong { found: usize, limit: usize },
     #[error("`{path}` exists already; --force replaces it, --resume continues it", path = .path.display())]
@@ -87,6 +105,8 @@ pub enum TrainerError {
     Parameters(#[from] ParameterError),
     #[error(transparent)]
     Data(#[from] DataError),
+    #[error(transparent)]
+    Preprocessor(#[from] PreprocessorError),
     #[error(transparent)]
     Metric(#[from] MetricError),
     #[error(transparent)]

@@ -1,13 +1,14 @@
-//! Examples as a model takes them.
+//! The examples of a classifier as it takes them.
 
-use models::{Batch, TokenBatch};
+use models::{Batch, ImageBatch, TokenBatch};
 
 use crate::TrainerError;
-use crate::data::Encoding;
+use crate::data::{Encoding, ImageDataset, Showing};
 
-/// The inputs of a classifier's examples.
+/// Texts or images.
 pub enum Inputs {
     Texts(Vec<Encoding>),
+    Images(ImageDataset),
 }
 
 impl Inputs {
@@ -15,6 +16,7 @@ impl Inputs {
     pub fn len(&self) -> usize {
         match self {
             Self::Texts(encodings) => encodings.len(),
+            Self::Images(images) => images.rows().len(),
         }
     }
 
@@ -22,25 +24,33 @@ impl Inputs {
         self.len() == 0
     }
 
-    /// How long each example is, in tokens; images are all as long.
+    /// How long each example is, in tokens; an image counts as one.
     pub fn lengths(&self) -> Vec<usize> {
         match self {
             Self::Texts(encodings) => encodings.iter().map(|one| one.ids.len()).collect(),
+            Self::Images(images) => vec![1; images.rows().len()],
         }
     }
 
-    /// The examples that were cut to fit.
+    /// How many examples were cut to fit.
     pub fn truncated(&self) -> usize {
         match self {
             Self::Texts(encodings) => encodings.iter().filter(|one| one.truncated).count(),
+            Self::Images(_) => 0,
         }
     }
 
     /// Examples as one batch.
     ///
+    /// - showing: how training varies images; `None` for evaluations
+    ///
     /// # Errors
     /// If an image can't be read.
-    pub fn batch(&self, examples: &[usize]) -> Result<Batch, TrainerError> {
+    pub fn batch(
+        &self,
+        examples: &[usize],
+        showing: Option<Showing>,
+    ) -> Result<Batch, TrainerError> {
         match self {
             Self::Texts(encodings) => {
                 let sequences = examples.iter().map(|&example| {
@@ -49,6 +59,15 @@ impl Inputs {
                 });
                 Ok(Batch::Tokens(TokenBatch::from_sequences(sequences)))
             }
+            Self::Images(images) => {
+                let pixels = images.load_batch(examples, showing)?;
+                let [height, _] = images.preprocessor().size();
+                let shape = [examples.len(), CHANNELS, height];
+                Ok(Batch::Images(ImageBatch::new(pixels, shape)))
+            }
         }
     }
 }
+
+/// Preprocessing makes red, green and blue of every image.
+pub(crate) const CHANNELS: usize = 3;

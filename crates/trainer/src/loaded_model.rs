@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor};
 use models::{Adaptation, Batch, LoadOptions, LoadReport, Network, Task, Train};
 
 use crate::data::LabelMap;
+use crate::task_head::TaskHead;
 use crate::{BaseModel, TrainerError};
 
 /// A model that gives logits.
@@ -38,16 +39,39 @@ impl LoadedModel {
             file.require_clean()?;
         }
         let adapter = adapter.map(AdapterFile::load).transpose()?;
-        let task = task(base, adapter.as_ref())?;
-        let description = base.architecture.describe(task)?;
-        let (adaptation, report) = match &adapter {
-            Some(adapter) => {
-                let (adaptation, report) = Adaptation::from_adapter(adapter, &description)?;
-                report.ensure_complete(&description, allow_partial)?;
-                (adaptation, Some(report))
-            }
-            None => (Adaptation::default(), None),
+        Self::assemble(base, adapter.as_ref(), None, allow_partial, device)
+    }
+
+    /// Places `adapter` on `base`, and `head` on top instead of its own.
+    ///
+    /// # Errors
+    /// If the adapter or the head does not fit the base model (or, unless `allow_partial`, not
+    /// wholly), or an encoder has no head.
+    pub fn assemble(
+        base: &BaseModel,
+        adapter: Option<&Adapter>,
+        head: Option<&TaskHead>,
+        allow_partial: bool,
+        device: &Device,
+    ) -> Result<Self, TrainerError> {
+        let task = match head {
+            Some(head) => Task::Classification {
+                labels: head.outputs(base).ok_or(TrainerError::NoHead)?,
+            },
+            None => task(base, adapter)?,
         };
+        let description = base.architecture.describe(task)?;
+        let (mut adaptation, mut report) = match adapter {
+            Some(adapter) => Adaptation::from_adapter(adapter, &description)?,
+            None => Default::default(),
+        };
+        if let Some(head) = head {
+            head.replace(&mut adaptation, &mut report, &description);
+        }
+        match adapter {
+            Some(_) => report.ensure_complete(&description, allow_partial)?,
+            None => report.ensure_expected(allow_partial)?,
+        }
         let options = LoadOptions {
             task,
             adaptation: &adaptation,
@@ -57,8 +81,12 @@ impl LoadedModel {
         };
         let device = device.clone().inner();
         let network = Network::load(&base.checkpoint, &base.architecture, &options, &device)?.model;
-        let names = match (adapter.and_then(|adapter| adapter.labels), task) {
-            (Some(labels), _) => Some(labels.0),
+        let labels = match head {
+            Some(head) => head.labels.as_ref(),
+            None => adapter.and_then(|adapter| adapter.labels.as_ref()),
+        };
+        let names = match (labels, task) {
+            (Some(labels), _) => Some(labels.0.clone()),
             (None, Task::Classification { labels }) => {
                 base.labels().filter(|names| names.len() == labels)
             }
@@ -69,7 +97,7 @@ impl LoadedModel {
             device,
             task,
             labels: names.map(LabelMap::from_names).transpose()?,
-            report,
+            report: adapter.map(|_| report),
         })
     }
 

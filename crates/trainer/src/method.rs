@@ -57,7 +57,7 @@ pub fn start(
 }
 
 /// The layers that the configuration names, or queries and values, as PEFT does.
-fn targeted<'d>(
+pub(crate) fn targeted<'d>(
     config: &AdapterConfig,
     architecture: &Architecture,
     description: &'d Description,

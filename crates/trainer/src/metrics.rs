@@ -30,6 +30,10 @@ pub enum Metric {
     Spearman,
     /// The mean squared error.
     Mse,
+    /// e to the mean cross-entropy of the predicted tokens.
+    Perplexity,
+    /// The part of the prompts that a language model continues with exactly the expected text.
+    ExactMatch,
 }
 
 /// What was predicted and what is true, example by example.
@@ -88,12 +92,23 @@ impl Metric {
             Self::Pearson => "pearson",
             Self::Spearman => "spearman",
             Self::Mse => "mse",
+            Self::Perplexity => "perplexity",
+            Self::ExactMatch => "exact-match",
+        }
+    }
+
+    /// What it is for.
+    fn wanted(self) -> &'static str {
+        match self {
+            Self::Accuracy | Self::F1 | Self::MacroF1 | Self::Matthews => "classes",
+            Self::Pearson | Self::Spearman | Self::Mse => "numbers",
+            Self::Perplexity | Self::ExactMatch => "language models",
         }
     }
 
     /// Whether a larger figure is a better one.
     pub fn higher_is_better(self) -> bool {
-        self != Self::Mse
+        !matches!(self, Self::Mse | Self::Perplexity)
     }
 }
 
@@ -143,9 +158,9 @@ fn of_classes(metric: Metric, counts: &ClassificationMetrics) -> Result<f64, Met
         Metric::F1 => Ok(counts.f1(1)),
         Metric::MacroF1 => Ok(counts.macro_f1()),
         Metric::Matthews => Ok(counts.matthews()),
-        Metric::Pearson | Metric::Spearman | Metric::Mse => Err(MetricError::WrongTask {
+        metric => Err(MetricError::WrongTask {
             metric,
-            wanted: "numbers",
+            wanted: metric.wanted(),
             found: "classification",
             possible: "`accuracy`, `f1`, `macro-f1`, `matthews`",
         }),
@@ -157,14 +172,12 @@ fn of_values(metric: Metric, pairs: &RegressionMetrics<'_>) -> Result<f64, Metri
         Metric::Pearson => Ok(pairs.pearson()),
         Metric::Spearman => Ok(pairs.spearman()),
         Metric::Mse => Ok(pairs.mse()),
-        Metric::Accuracy | Metric::F1 | Metric::MacroF1 | Metric::Matthews => {
-            Err(MetricError::WrongTask {
-                metric,
-                wanted: "classes",
-                found: "regression",
-                possible: "`pearson`, `spearman`, `mse`",
-            })
-        }
+        metric => Err(MetricError::WrongTask {
+            metric,
+            wanted: metric.wanted(),
+            found: "regression",
+            possible: "`pearson`, `spearman`, `mse`",
+        }),
     }
 }
 
@@ -186,7 +199,7 @@ fn paired_length(predicted: usize, expected: usize) -> Result<usize, MetricError
 mod tests {
     use super::*;
 
-    const ALL: [Metric; 7] = [
+    const ALL: [Metric; 9] = [
         Metric::Accuracy,
         Metric::F1,
         Metric::MacroF1,
@@ -194,6 +207,8 @@ mod tests {
         Metric::Pearson,
         Metric::Spearman,
         Metric::Mse,
+        Metric::Perplexity,
+        Metric::ExactMatch,
     ];
 
     fn two_classes() -> Predictions<'static> {
@@ -214,12 +229,12 @@ mod tests {
     }
 
     #[test]
-    fn only_an_error_is_better_when_smaller() {
+    fn only_errors_are_better_when_smaller() {
         let smaller: Vec<Metric> = ALL
             .into_iter()
             .filter(|metric| !metric.higher_is_better())
             .collect();
-        assert_eq!(smaller, [Metric::Mse]);
+        assert_eq!(smaller, [Metric::Mse, Metric::Perplexity]);
     }
 
     #[test]

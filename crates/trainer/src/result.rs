@@ -8,7 +8,7 @@ use adapter::{
     write_directory, write_file,
 };
 use models::Description;
-use moslora::{ParameterValues, Update};
+use moslora::{ParameterValue, ParameterValues, Update};
 use serde_json::{Value, json};
 
 use crate::checkpoint::write_values;
@@ -23,7 +23,7 @@ pub(crate) struct Trained<'a> {
     pub description: &'a Description,
     pub updates: &'a BTreeMap<String, Update>,
     pub sources: &'a [Source],
-    pub targets: &'a Targets,
+    pub targets: Option<&'a Targets>,
     /// The trained values by name.
     pub values: &'a ParameterValues,
 }
@@ -87,14 +87,17 @@ impl Trained<'_> {
             .map(|(path, module)| (path.clone(), module.rank()))
             .collect();
         let rank = ranks.values().copied().max().unwrap_or(1);
-        let config = PeftConfig::lora(
+        let mut config = PeftConfig::lora(
             &self.base.name,
             rank,
             TargetModules::Names(target_names(&modules, self.description)),
             &saved_modules(&heads, self.description),
-            Some("SEQ_CLS"),
+            self.config.task.kind.peft_name(),
             &ranks,
         )?;
+        if self.has_transposed_weights(modules.keys()) {
+            config = config.with("fan_in_fan_out", true.into())?;
+        }
         Ok(Adapter {
             config,
             modules,
@@ -104,6 +107,34 @@ impl Trained<'_> {
         })
     }
 
+    /// Whether the checkpoint stores the weights of these modules `[d_in, d_out]`.
+    fn has_transposed_weights<'m>(&self, modules: impl Iterator<Item = &'m String>) -> bool {
+        let mut layers = modules.filter_map(|path| self.description.layer(path));
+        layers.any(|layer| layer.transposed)
+    }
+
+    /// The trained values as the checkpoint stores them.
+    fn stored_values(&self) -> ParameterValues {
+        let stored = |(name, value): (&String, &ParameterValue)| {
+            let layer = name
+                .strip_suffix(".weight")
+                .and_then(|path| self.description.layer(path))
+                .filter(|layer| layer.transposed);
+            let shape = self.base.checkpoint.shape(name);
+            let value = match (layer, shape) {
+                (Some(_), _) => value.transposed(),
+                // Some tensors are kept in another shape than they are stored in.
+                (None, Some(shape)) => ParameterValue {
+                    shape: shape.to_vec(),
+                    values: value.values.clone(),
+                },
+                (None, None) => value.clone(),
+            };
+            (name.clone(), value)
+        };
+        self.values.iter().map(stored).collect()
+    }
+
     /// Writes `model/`, a checkpoint of the whole model, below `run`; returns its size in bytes.
     ///
     /// # Errors
@@ -111,7 +142,7 @@ impl Trained<'_> {
     pub fn save_model(&self, run: &Path) -> Result<u64, TrainerError> {
         let path = run.join("model");
         write_directory(&path, true, |temporary| {
-            write_values(&temporary.join("model.safetensors"), self.values)?;
+            write_values(&temporary.join("model.safetensors"), &self.stored_values())?;
             let mut config = self.base.checkpoint.config().clone();
             if let (Value::Object(config), Some(labels)) = (&mut config, labels(self.targets)) {
                 let names = labels.0.iter().enumerate();
@@ -127,12 +158,7 @@ impl Trained<'_> {
             }
             let text = format!("{config:#}\n");
             write_file(&temporary.join("config.json"), text.as_bytes())?;
-            for name in [
-                "tokenizer.json",
-                "tokenizer_config.json",
-                "special_tokens_map.json",
-                "vocab.txt",
-            ] {
+            for name in COMPANIONS {
                 let from = self.base.directory().join(name);
                 if from.is_file() {
                     std::fs::copy(&from, temporary.join(name))
@@ -148,10 +174,23 @@ impl Trained<'_> {
     }
 }
 
-fn labels(targets: &Targets) -> Option<Labels> {
+/// What of a base model's directory belongs to a checkpoint besides its weights.
+const COMPANIONS: [&str; 9] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "generation_config.json",
+    "preprocessor_config.json",
+];
+
+fn labels(targets: Option<&Targets>) -> Option<Labels> {
     match targets {
-        Targets::Classes(map) => Some(Labels(map.names().to_vec())),
-        Targets::Regression => None,
+        Some(Targets::Classes(map)) => Some(Labels(map.names().to_vec())),
+        Some(Targets::Regression) | None => None,
     }
 }
 

@@ -11,23 +11,17 @@ use moslora::Update;
 
 use crate::checkpoint::{Progress, load_latest};
 use crate::config::{Keep, TrainConfig};
-use crate::data::{
-    DataError, EncodedTargets, LabelPolicy, Split, Targets, draw_examples, read_split,
-};
-use crate::inputs::Inputs;
+use crate::data::{Split, Targets, TextTokenizer};
+use crate::examples::Examples;
 use crate::method::start;
+use crate::metrics::Metric;
 use crate::metrics_log::MetricsLog;
 use crate::optimizer::AdamW;
 use crate::outcome::{Observer, Outcome, Plan, RunOptions};
 use crate::result::Trained;
+use crate::task_data::TaskData;
 use crate::training_loop::{Loop, Speed};
 use crate::{BaseModel, Method, TrainerError};
-
-/// A split as the model takes it.
-pub(crate) struct Examples {
-    pub(crate) inputs: Inputs,
-    pub(crate) targets: EncodedTargets,
-}
 
 /// A training that is read and checked.
 pub struct Training {
@@ -35,7 +29,11 @@ pub struct Training {
     pub(crate) base: BaseModel,
     pub(crate) task: Task,
     pub(crate) description: Description,
-    pub(crate) targets: Targets,
+    /// What labels are encoded as; a language model has none.
+    pub(crate) targets: Option<Targets>,
+    /// To read what a language model writes.
+    pub(crate) tokenizer: Option<TextTokenizer>,
+    pub(crate) metrics: Vec<Metric>,
     pub(crate) train: Examples,
     pub(crate) validation: Option<Examples>,
     pub(crate) test: Option<Examples>,
@@ -55,40 +53,23 @@ impl Training {
             true => BaseModel::open_config(&config.base.model)?,
             false => BaseModel::open(&config.base.model)?,
         };
-        if let Some(limit) = base.architecture.max_length()
-            && config.data.max_length > limit
-        {
-            return Err(TrainerError::TooLong {
-                found: config.data.max_length,
-                limit,
-            });
-        }
-        let directory = PathBuf::from(&config.data.path);
-        let rows = read_split(
-            &directory,
-            Split::Train,
-            &config.data,
-            LabelPolicy::Required,
-        )?;
-        let targets = Targets::from_train(config.task.target, &rows)?;
-        let rows = draw_examples(rows, &config.data, config.task.target, config.seed)?;
-        let tokenizer = base.tokenizer()?;
-        let examples = |rows: Vec<crate::data::Row>| {
-            Ok::<_, TrainerError>(Examples {
-                inputs: Inputs::Texts(tokenizer.encode_all(&rows, config.data.max_length)?),
-                targets: targets.encode(&rows)?,
-            })
+        let data = TaskData::new(&base, config.task.kind, &config.data, &config.task.metrics)?;
+        let (train, targets) = data.train(config.task.target, config.seed)?;
+        let mut notes = train.notes;
+        let mut optional = |split| -> Result<Option<Examples>, TrainerError> {
+            let found = data.optional_split(split, targets.as_ref())?;
+            Ok(found.map(|found| {
+                notes.extend(found.notes);
+                found.examples
+            }))
         };
-        let train = examples(rows)?;
-        let optional =
-            |split| match read_split(&directory, split, &config.data, LabelPolicy::Required) {
-                Ok(rows) => examples(rows).map(Some),
-                Err(DataError::MissingSplit { .. }) => Ok(None),
-                Err(error) => Err(error.into()),
-            };
         let (validation, test) = (optional(Split::Validation)?, optional(Split::Test)?);
-        let task = Task::Classification {
-            labels: targets.outputs(),
+        let tokenizer = data.into_tokenizer();
+        let task = match &targets {
+            Some(targets) => Task::Classification {
+                labels: targets.outputs(),
+            },
+            None => Task::LanguageModel,
         };
         let description = base.architecture.describe(task)?;
         let start = start(
@@ -98,16 +79,23 @@ impl Training {
             &description,
             config.seed,
         )?;
+        notes.extend(start.notes);
+        let metrics = match config.task.metrics.is_empty() {
+            true => train.examples.default_metrics(),
+            false => config.task.metrics.clone(),
+        };
         Ok(Self {
             task,
             description,
             targets,
-            train,
+            tokenizer,
+            metrics,
+            train: train.examples,
             validation,
             test,
             updates: start.updates,
             sources: start.sources,
-            notes: start.notes,
+            notes,
             base,
             config,
         })
@@ -209,7 +197,7 @@ impl Training {
             description: &self.description,
             updates: &self.updates,
             sources: &self.sources,
-            targets: &self.targets,
+            targets: self.targets.as_ref(),
             values: &values,
         };
         outcome.bytes = match method {
@@ -265,7 +253,7 @@ impl Training {
 
     fn steps_per_epoch(&self) -> usize {
         let training = &self.config.training;
-        let batches = self.train.inputs.len().div_ceil(training.batch_size.get());
+        let batches = self.train.len().div_ceil(training.batch_size.get());
         batches.div_ceil(training.gradient_accumulation.get())
     }
 
@@ -289,21 +277,17 @@ impl Training {
             Method::Full => (all, 0),
             _ => (adapter_parameters, all - adapter_parameters),
         };
-        let count = |examples: &Option<Examples>| {
-            examples
-                .as_ref()
-                .map_or(0, |examples| examples.inputs.len())
-        };
+        let count = |examples: &Option<Examples>| examples.as_ref().map_or(0, Examples::len);
         Plan {
             method: self.config.adapter.method,
             adapter_parameters,
             head_parameters,
             base_parameters: self.description.parameters,
             adapted_modules: self.updates.len(),
-            train_examples: self.train.inputs.len(),
+            train_examples: self.train.len(),
             validation_examples: count(&self.validation),
             test_examples: count(&self.test),
-            truncated_examples: self.train.inputs.truncated(),
+            truncated_examples: self.train.truncated(),
             total_steps: state.total_steps,
             resumed_steps: state.progress.step,
         }

@@ -7,20 +7,21 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use models::Network;
+use models::{Network, Recomputation};
 use moslora::{ParameterNames, ParameterValues};
 
 use crate::TrainerError;
 use crate::checkpoint::{Best, CheckpointState, Progress, save};
-use crate::classifier::{all_logits, figures};
 use crate::config::Keep;
-use crate::data::{BatchPlan, Split};
-use crate::loss::{host_loss, loss};
+use crate::data::{BatchPlan, Showing, Split};
+use crate::evaluation::{EvaluationOptions, evaluate};
+use crate::examples::Part;
 use crate::metrics_log::{EvaluationRecord, MetricsLog, StepRecord};
 use crate::optimizer::{AdamW, NamedGradients, accumulate, clip, named_gradients};
 use crate::outcome::{Observer, RunOptions};
 use crate::schedule::Scheduler;
-use crate::training::{Examples, Training};
+use crate::task_data::TaskData;
+use crate::training::Training;
 
 /// The running state of a training.
 pub(crate) struct Loop<'a> {
@@ -58,7 +59,7 @@ impl Loop<'_> {
     /// Runs to the end; returns whether it got there.
     pub(crate) fn run(&mut self, observer: &mut dyn Observer) -> Result<bool, TrainerError> {
         let config = &self.training.config.training;
-        let lengths = self.training.train.inputs.lengths();
+        let lengths = self.training.train.lengths();
         while self.progress.epoch < config.epochs && !self.is_over() {
             let plan = BatchPlan::training(
                 &lengths,
@@ -108,36 +109,29 @@ impl Loop<'_> {
         observer: &mut dyn Observer,
     ) -> Result<(), TrainerError> {
         let config = &self.training.config;
-        let examples = &self.training.train;
-        if config.base.dropout > 0.0 || config.adapter.dropout > 0.0 {
-            // A seed a step makes a resumed training draw what an uninterrupted one draws.
-            self.device.seed(
-                config.seed ^ (self.progress.step as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15),
-            );
-        }
+        let showing = Showing {
+            augmentation: TaskData::augmentation(&config.data),
+            seed: config.seed,
+            epoch: self.progress.epoch,
+        };
+        let parts = group
+            .iter()
+            .map(|indices| self.training.train.part(indices, Some(showing)))
+            .collect::<Result<Vec<Part>, TrainerError>>()?;
+        let targets: usize = parts.iter().map(|part| part.objective.targets()).sum();
         let mut gradients = NamedGradients::new();
         let mut step_loss = 0.0;
-        for indices in group {
-            let batch = examples.inputs.batch(indices)?;
-            let logits = self.model.forward(&batch, &self.device);
-            let loss = loss(logits, &examples.targets, indices, &self.device);
-            let mut found = loss.backward();
-            accumulate(
-                &mut gradients,
-                named_gradients(&self.model, &self.names, &mut found),
-            );
-            step_loss += f64::from(loss.into_scalar::<f32>()) / group.len() as f64;
-            self.speed.count(indices.len(), batch.tokens());
+        for (number, part) in parts.iter().enumerate() {
+            // The group's loss is the mean over all its targets, however they fall into batches.
+            let weight = part.objective.targets() as f64 / targets as f64;
+            step_loss += weight * self.backward(part, number, weight, &mut gradients);
+            self.speed.count(part.batch.examples(), part.batch.tokens());
         }
         if !step_loss.is_finite() {
             let (step, loss) = (self.progress.step + 1, step_loss as f32);
             return Err(TrainerError::Diverged { step, loss });
         }
-        clip(
-            &mut gradients,
-            1.0 / group.len() as f64,
-            config.training.gradient_clip,
-        );
+        clip(&mut gradients, 1.0, config.training.gradient_clip);
         let scale = self.schedule()?;
         let base = config.training.learning_rate;
         let head = config.training.head_learning_rate.unwrap_or(base);
@@ -157,6 +151,47 @@ impl Loop<'_> {
             self.log_step(groups, scale * base, observer)?;
         }
         Ok(())
+    }
+
+    /// The mean loss of a batch; its gradients, times `weight`, are added to `gradients`.
+    ///
+    /// - number: which batch of the step it is
+    fn backward(
+        &self,
+        part: &Part,
+        number: usize,
+        weight: f64,
+        gradients: &mut NamedGradients,
+    ) -> f64 {
+        let Part { batch, objective } = part;
+        let (model, device) = (&self.model, &self.device);
+        let before = |layer: Option<usize>| self.seed_dropout(number, layer);
+        let mut collect = |mut found| {
+            accumulate(gradients, named_gradients(model, &self.names, &mut found));
+        };
+        let loss = if self.training.config.training.gradient_checkpointing {
+            let recomputation = Recomputation { before: &before };
+            let weighted = |hidden| objective.loss(model, hidden, batch, device) * weight;
+            model.backward_by_layers(batch, device, &recomputation, weighted, collect)
+        } else {
+            before(None);
+            let hidden = model.trunk(batch, device);
+            let loss = objective.loss(model, hidden, batch, device) * weight;
+            collect(loss.backward());
+            loss
+        };
+        f64::from(loss.into_scalar::<f32>()) / weight
+    }
+
+    /// A seed a step makes a resumed training drop what an uninterrupted one drops.
+    fn seed_dropout(&self, batch: usize, layer: Option<usize>) {
+        let config = &self.training.config;
+        if config.base.dropout > 0.0 || config.adapter.dropout > 0.0 {
+            let part = (batch as u64) << 16 | layer.map_or(0, |layer| layer as u64 + 1);
+            let step = (self.progress.step as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            self.device
+                .seed(config.seed ^ step ^ part.wrapping_mul(0xd1b5_4a32_d192_ed03));
+        }
     }
 
     /// What the learning rates are multiplied by at the present step.
@@ -205,7 +240,7 @@ impl Loop<'_> {
             every => last || self.progress.epoch.is_multiple_of(every),
         };
         if due && let Some(figures) = self.evaluate(Split::Validation, observer)? {
-            let metric = self.training.config.task.metrics()[0];
+            let metric = self.training.metrics[0];
             let figure = figures.get(metric.name()).copied().unwrap_or(f64::NAN);
             let better =
                 self.progress
@@ -246,27 +281,30 @@ impl Loop<'_> {
             Split::Validation => training.validation.as_ref(),
             Split::Test => training.test.as_ref(),
         };
-        let Some(Examples { inputs, targets }) = examples else {
+        let Some(examples) = examples else {
             return Ok(None);
         };
         let started = Instant::now();
-        let outputs = training.targets.outputs();
-        let size = training.config.training.evaluation_batch_size;
-        let device = self.device.clone().inner();
-        let logits = all_logits(&self.model.valid(), inputs, outputs, size, &device, &|_| {})?;
-        let figures = figures(&training.config.task.metrics(), &logits, outputs, targets)?;
+        let options = EvaluationOptions {
+            metrics: &training.metrics,
+            batch_size: training.config.training.evaluation_batch_size,
+            device: &self.device.clone().inner(),
+            tokenizer: training.tokenizer.as_ref(),
+            progress: &|_| {},
+        };
+        let evaluation = evaluate(&self.model.valid(), examples, &options)?;
         let record = EvaluationRecord {
             step: self.progress.step,
             epoch: self.progress.epoch as f64,
             split,
-            loss: host_loss(&logits, outputs, targets),
-            metrics: figures.clone(),
-            examples_per_second: inputs.len() as f64 / started.elapsed().as_secs_f64(),
+            loss: evaluation.loss,
+            metrics: evaluation.figures.clone(),
+            examples_per_second: examples.len() as f64 / started.elapsed().as_secs_f64(),
         };
         self.log.write(&record)?;
         observer.evaluated(&record);
         self.speed = Speed::new();
-        Ok(Some(figures))
+        Ok(Some(evaluation.figures))
     }
 
     fn save(&mut self) -> Result<(), TrainerError> {

@@ -1,5 +1,6 @@
 //! What can be typed: every command, argument and flag, with its help.
 
+mod merge_search;
 mod merging;
 mod recycling;
 mod training;
@@ -10,6 +11,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use trainer::DeviceChoice;
 
+pub(crate) use merge_search::SearchArguments;
 pub(crate) use merging::{MergeArguments, MethodChoice, ScopeChoice, SpaceChoice};
 pub(crate) use recycling::{ExportArguments, ExtractArguments, InspectArguments, ProjectArguments};
 pub(crate) use training::{

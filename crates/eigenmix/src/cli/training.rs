@@ -30,24 +30,34 @@ pub(crate) struct TrainArguments {
     #[arg(long, conflicts_with = "force")]
     pub(crate) resume: bool,
 
+    /// Only say what would be trained and how much memory it would take; no weights are read.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
     /// Replace the run's directory if it is there.
     #[arg(long, short)]
     pub(crate) force: bool,
 }
 
-/// Measure an adapter on a dataset.
+/// Measure a model on a dataset: accuracies, correlations, perplexity.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
-  eigenmix evaluate --base models/minilm --adapter runs/travel --data datasets/travel --split test")]
+Examples:
+  eigenmix evaluate --base models/minilm --adapter runs/travel --data datasets/travel --split test
+  eigenmix evaluate --base models/minilm --adapter merged --head runs/travel --data datasets/travel")]
 pub(crate) struct EvaluateArguments {
     /// The base model.
     #[arg(long, value_name = "MODEL")]
     pub(crate) base: String,
 
-    /// The adapter, with its head and labels.json.
+    /// The adapter, with its head and labels.json where it has one; without an adapter the base
+    /// model runs as it is.
     #[arg(long, value_name = "ADAPTER")]
-    pub(crate) adapter: String,
+    pub(crate) adapter: Option<String>,
+
+    /// Use the head and labels of this adapter instead, as for a task of a merged adapter.
+    #[arg(long, value_name = "ADAPTER")]
+    pub(crate) head: Option<String>,
 
     /// A directory with train, validation and test as .jsonl, .csv or .parquet.
     #[arg(long, value_name = "DIR")]
@@ -69,6 +79,15 @@ pub(crate) struct EvaluateArguments {
     #[arg(long, value_name = "COLUMN", default_value = "label")]
     pub(crate) label: String,
 
+    /// Set another key of a training file's [data] table, such as format=alpaca; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<Override>,
+
+    /// What to measure, such as accuracy, perplexity or exact-match; may be repeated [default: what
+    /// is usual for the task].
+    #[arg(long = "metric", value_name = "NAME")]
+    pub(crate) metrics: Vec<String>,
+
     /// Go on although the adapter has tensors that the base model has no place for.
     #[arg(long)]
     pub(crate) allow_partial: bool,
@@ -78,22 +97,29 @@ pub(crate) struct EvaluateArguments {
     pub(crate) batch_size: NonZeroUsize,
 }
 
-/// Predict labels or continuations for lines of text.
+/// Predict a label for every line of text or image, or continue every line with a language model.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   eigenmix predict --base models/minilm --adapter runs/travel --input queries.txt
-  echo 'book a table for two' | eigenmix predict --base models/minilm --adapter runs/travel --json")]
+  echo 'book a table for two' | eigenmix predict --base models/minilm --adapter runs/travel --json
+  echo 'Why is the sky blue?' | eigenmix predict --base models/llama --adapter runs/chat --chat
+  ls photos/*.jpg | eigenmix predict --base models/vit --adapter runs/birds")]
 pub(crate) struct PredictArguments {
     /// The base model.
     #[arg(long, value_name = "MODEL")]
     pub(crate) base: String,
 
-    /// The adapter, with its head and labels.json.
+    /// The adapter, with its head and labels.json where it has one; without an adapter the base
+    /// model runs as it is.
     #[arg(long, value_name = "ADAPTER")]
-    pub(crate) adapter: String,
+    pub(crate) adapter: Option<String>,
 
-    /// A text file with one example a line, or - for standard input.
+    /// Use the head and labels of this adapter instead, as for a task of a merged adapter.
+    #[arg(long, value_name = "ADAPTER")]
+    pub(crate) head: Option<String>,
+
+    /// A file with a text, or the path of an image, on every line; or - for standard input.
     #[arg(long, value_name = "FILE|-", default_value = "-")]
     pub(crate) input: PathBuf,
 
@@ -104,6 +130,35 @@ pub(crate) struct PredictArguments {
     /// How many examples to run at once.
     #[arg(long, value_name = "N", default_value = "32")]
     pub(crate) batch_size: NonZeroUsize,
+
+    /// Language models: take each line as a user's message and let the chat template frame it.
+    #[arg(long)]
+    pub(crate) chat: bool,
+
+    /// Language models, with --chat: what comes before the user's message.
+    #[arg(long, value_name = "TEXT", requires = "chat")]
+    pub(crate) system: Option<String>,
+
+    /// Language models: the most tokens to write for each line.
+    #[arg(long, value_name = "N", default_value = "128")]
+    pub(crate) max_new_tokens: NonZeroUsize,
+
+    /// Language models: draw tokens instead of taking the likeliest; logits are divided by this.
+    #[arg(long, value_name = "T")]
+    pub(crate) temperature: Option<f64>,
+
+    /// Language models, with --temperature: draw from the K likeliest tokens only.
+    #[arg(long, value_name = "K", requires = "temperature")]
+    pub(crate) top_k: Option<NonZeroUsize>,
+
+    /// Language models, with --temperature: draw from the likeliest tokens that together have this
+    /// probability.
+    #[arg(long, value_name = "P", requires = "temperature")]
+    pub(crate) top_p: Option<f64>,
+
+    /// Language models, with --temperature: the seed of the draws.
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    pub(crate) seed: u64,
 }
 
 /// Run a model once on given tensors, to compare it with other software.
@@ -121,6 +176,10 @@ pub(crate) struct ForwardArguments {
     /// The adapter; without one the base model runs as it is.
     #[arg(long, value_name = "ADAPTER")]
     pub(crate) adapter: Option<String>,
+
+    /// Use the head and labels of this adapter instead, as for a task of a merged adapter.
+    #[arg(long, value_name = "ADAPTER")]
+    pub(crate) head: Option<String>,
 
     /// The safetensors file with the inputs.
     #[arg(long, value_name = "FILE")]

@@ -1,20 +1,25 @@
-//! `eigenmix evaluate`: the figures of an adapter on a dataset.
+//! `eigenmix evaluate`: the figures of a model on a dataset.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
 use std::time::Instant;
 
-use serde::Serialize;
-use trainer::data::{DataConfig, LabelPolicy, Split, Targets, read_split};
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+use toml::Table;
+use trainer::data::{DataConfig, EncodedTargets, Split};
 use trainer::metrics::Metric;
-use trainer::{BaseModel, Classifier, DeviceChoice, Inputs, figures};
+use trainer::{BaseModel, DeviceChoice, Examples, TaskData};
 
 use crate::adapter_argument::OpenedAdapter;
 use crate::cli::EvaluateArguments;
 use crate::console::Console;
 use crate::failure::BadInput;
+use crate::head_argument::load_model;
 use crate::load_report;
+
+/// How long texts may be by default, where the model would take far longer ones.
+const MAX_LENGTH: usize = 1024;
 
 pub(crate) fn run(
     arguments: &EvaluateArguments,
@@ -22,64 +27,107 @@ pub(crate) fn run(
     console: &Console,
 ) -> anyhow::Result<()> {
     let split: Split = arguments.split.parse()?;
-    let config = DataConfig {
-        text: arguments.text.clone(),
-        text_pair: arguments.text_pair.clone(),
-        label: arguments.label.clone(),
-        ..DataConfig::new(&arguments.data)
-    };
     let base = BaseModel::open(&arguments.base)?;
-    let adapter = OpenedAdapter::open(&arguments.adapter)?;
-    let classifier = Classifier::load(
+    let config = data_config(arguments, &base)?;
+    let adapter = arguments
+        .adapter
+        .as_deref()
+        .map(OpenedAdapter::open)
+        .transpose()?;
+    let model = load_model(
         &base,
-        Some(&adapter.file),
+        adapter.as_ref(),
+        arguments.head.as_deref(),
         arguments.allow_partial,
-        &device.open()?,
+        device,
     )?;
-    if let Some(report) = &classifier.report {
+    if let Some(report) = &model.report {
         load_report::tell(report, console);
     }
-    let rows = read_split(
-        Path::new(&arguments.data),
-        split,
-        &config,
-        LabelPolicy::Required,
-    )?;
-    let label_set = classifier.targets()?;
-    let targets = label_set.encode(&rows)?;
-    let encodings = base.tokenizer()?.encode_all(&rows, base.max_length()?)?;
-    let inputs = Inputs::Texts(encodings);
-    let started = Instant::now();
-    let progress = console.progress("evaluating", rows.len(), "examples");
-    let logits = classifier.all_logits(&inputs, arguments.batch_size, &|count| {
-        (0..count).for_each(|_| progress.advance());
-    })?;
-    drop(progress);
-    let metrics: &[Metric] = match label_set {
-        Targets::Classes(_) => &[Metric::Accuracy, Metric::MacroF1, Metric::Matthews],
-        Targets::Regression => &[Metric::Pearson, Metric::Spearman, Metric::Mse],
+    let asked = metrics(&arguments.metrics)?;
+    let kind = model.task_kind(&base);
+    let data = TaskData::new(&base, kind, &config, &asked)?;
+    let found = data.split(split, model.targets()?.as_ref())?;
+    found.notes.iter().for_each(|note| console.note(note));
+    let examples = found.examples;
+    let metrics = match asked.is_empty() {
+        true => usual_metrics(&examples),
+        false => asked,
     };
-    let figures = figures(metrics, &logits, classifier.outputs(), &targets)?;
-    if figures.values().any(|figure| figure.is_nan()) {
+    let started = Instant::now();
+    let progress = console.progress("evaluating", examples.len(), "examples");
+    let advance = |count| (0..count).for_each(|_| progress.advance());
+    let batch_size = arguments.batch_size;
+    let evaluation = model.evaluate(&examples, &metrics, batch_size, data.tokenizer(), &advance)?;
+    drop(progress);
+    if evaluation.figures.values().any(|figure| figure.is_nan()) {
         let problem = "the model's outputs are not numbers; are the adapter's weights damaged?";
         return Err(BadInput(problem.to_owned()).into());
     }
     console.result(&EvaluateResult {
-        adapter: &arguments.adapter,
+        model: arguments.adapter.as_deref().unwrap_or(&arguments.base),
         data: &arguments.data,
         split,
-        examples: rows.len(),
-        metrics: figures,
+        examples: examples.len(),
+        loss: evaluation.loss,
+        metrics: evaluation.figures,
         seconds: started.elapsed().as_secs_f64(),
     })
 }
 
+/// The `[data]` table that the flags and `--set` stand for.
+fn data_config(arguments: &EvaluateArguments, base: &BaseModel) -> anyhow::Result<DataConfig> {
+    let limit = base.architecture.max_length();
+    let max_length = limit.map_or(MAX_LENGTH, |limit| limit.min(MAX_LENGTH));
+    let mut table = Table::new();
+    let mut insert = |key: &str, value: &str| table.insert(key.to_owned(), value.into());
+    insert("path", &arguments.data);
+    insert("text", &arguments.text);
+    insert("label", &arguments.label);
+    if let Some(column) = &arguments.text_pair {
+        insert("text_pair", column);
+    }
+    table.insert("max_length".to_owned(), (max_length as i64).into());
+    for change in &arguments.overrides {
+        change.apply(&mut table)?;
+    }
+    DataConfig::deserialize(table)
+        .map_err(|error| BadInput(error.message().to_owned()))
+        .context("--set of the [data] table")
+}
+
+fn metrics(names: &[String]) -> Result<Vec<Metric>, BadInput> {
+    names
+        .iter()
+        .map(|name| {
+            serde_json::from_value(name.as_str().into())
+                .map_err(|error| BadInput(format!("--metric {name}: {error}")))
+        })
+        .collect()
+}
+
+/// What is measured unless somebody asks for something else.
+fn usual_metrics(examples: &Examples) -> Vec<Metric> {
+    match examples {
+        Examples::Labelled { targets, .. } => match targets {
+            EncodedTargets::Classes(_) => {
+                vec![Metric::Accuracy, Metric::MacroF1, Metric::Matthews]
+            }
+            EncodedTargets::Values(_) => vec![Metric::Pearson, Metric::Spearman, Metric::Mse],
+        },
+        Examples::Language(_) => examples.default_metrics(),
+    }
+}
+
 #[derive(Serialize)]
 struct EvaluateResult<'a> {
-    adapter: &'a str,
+    /// The adapter, or without one the base model.
+    #[serde(rename = "adapter")]
+    model: &'a str,
     data: &'a str,
     split: Split,
     examples: usize,
+    loss: f64,
     metrics: BTreeMap<String, f64>,
     seconds: f64,
 }
@@ -89,10 +137,10 @@ impl fmt::Display for EvaluateResult<'_> {
         write!(
             formatter,
             "`{}` on {} examples of `{}`, {}",
-            self.adapter, self.examples, self.data, self.split
+            self.model, self.examples, self.data, self.split
         )?;
         for (name, figure) in &self.metrics {
-            write!(formatter, "\n  {name:<9}  {figure:.4}")?;
+            write!(formatter, "\n  {name:<11}  {figure:.4}")?;
         }
         Ok(())
     }

@@ -6,12 +6,13 @@ use std::path::Path;
 use adapter::{AdapterError, TensorFile, TensorOutput, write_tensor_file};
 use models::{Architecture, Batch, ImageBatch, Task, TokenBatch};
 use serde::Serialize;
-use trainer::{BaseModel, DeviceChoice, LoadedModel};
+use trainer::{BaseModel, DeviceChoice};
 
 use crate::adapter_argument::OpenedAdapter;
 use crate::cli::ForwardArguments;
 use crate::console::Console;
 use crate::failure::BadInput;
+use crate::head_argument::load_model;
 use crate::load_report;
 
 pub(crate) fn run(
@@ -28,11 +29,12 @@ pub(crate) fn run(
         .as_deref()
         .map(OpenedAdapter::open)
         .transpose()?;
-    let model = LoadedModel::load(
+    let model = load_model(
         &base,
-        adapter.as_ref().map(|adapter| &adapter.file),
+        adapter.as_ref(),
+        arguments.head.as_deref(),
         arguments.allow_partial,
-        &device.open()?,
+        device,
     )?;
     if let Some(report) = &model.report {
         load_report::tell(report, console);

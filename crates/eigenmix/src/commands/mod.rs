@@ -7,6 +7,7 @@ mod extract;
 mod forward;
 mod inspect;
 mod merge;
+mod merge_search;
 mod predict;
 mod project;
 mod run;
@@ -26,7 +27,7 @@ pub(crate) fn run(cli: Cli, console: &Console) -> anyhow::Result<()> {
     match command {
         Command::Extract(arguments) => extract::run(&arguments, console),
         Command::Project(arguments) => project::run(&arguments, console),
-        Command::Merge(arguments) => merge::run(&arguments, console),
+        Command::Merge(arguments) => merge::run(&arguments, device, console),
         Command::Train(arguments) => train::run(&arguments, device, console),
         Command::Evaluate(arguments) => evaluate::run(&arguments, device, console),
         Command::Predict(arguments) => predict::run(&arguments, device, console),

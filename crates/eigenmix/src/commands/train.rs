@@ -11,6 +11,7 @@ use trainer::{DeviceChoice, Outcome, RunOptions, TrainConfig, Training};
 use crate::byte_count::ByteCount;
 use crate::cli::TrainArguments;
 use crate::console::Console;
+use crate::dry_run::DryRun;
 use crate::failure::BadInput;
 use crate::interruption;
 use crate::overrides::Override;
@@ -23,6 +24,9 @@ pub(crate) fn run(
 ) -> anyhow::Result<()> {
     let table = read_table(&arguments.config, &arguments.overrides)?;
     let config = resolve(table).with_context(|| format!("`{}`", arguments.config.display()))?;
+    if arguments.dry_run {
+        return console.result(&DryRun::new(config)?);
+    }
     let training = Training::prepare(config)?;
     let stop = interruption::flag()?;
     let options = RunOptions {

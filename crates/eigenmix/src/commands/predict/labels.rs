@@ -1,58 +1,81 @@
-//! `eigenmix predict`: a label for every line of text.
+//! Labels for texts and images.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, stdin};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use anyhow::Context;
 use models::{Batch, TokenBatch};
 use serde::Serialize;
-use trainer::{BaseModel, Classifier, DeviceChoice};
+use trainer::data::{ImageDataset, ImageRow, ImageSource, Place};
+use trainer::{BaseModel, Classifier, Inputs, TaskData};
 
-use crate::adapter_argument::OpenedAdapter;
+use super::lines;
 use crate::cli::PredictArguments;
 use crate::console::Console;
-use crate::failure::BadInput;
-use crate::load_report;
 
-pub(crate) fn run(
+/// A label for every line.
+pub(super) fn of_texts(
+    classifier: &Classifier,
+    base: &BaseModel,
     arguments: &PredictArguments,
-    device: DeviceChoice,
     console: &Console,
 ) -> anyhow::Result<()> {
-    let base = BaseModel::open(&arguments.base)?;
-    let adapter = OpenedAdapter::open(&arguments.adapter)?;
-    let classifier = Classifier::load(
-        &base,
-        Some(&adapter.file),
-        arguments.allow_partial,
-        &device.open()?,
-    )?;
-    if let Some(report) = &classifier.report {
-        load_report::tell(report, console);
-    }
     let (tokenizer, max_length) = (base.tokenizer()?, base.max_length()?);
-    let lines = open(&arguments.input)?;
+    let batch = |texts: &[String]| {
+        let encodings = texts
+            .iter()
+            .map(|text| tokenizer.encode(text, None, max_length))
+            .collect::<Result<Vec<_>, _>>()?;
+        let sequences = encodings
+            .iter()
+            .map(|encoding| (&encoding.ids[..], &encoding.type_ids[..]));
+        Ok(Batch::Tokens(TokenBatch::from_sequences(sequences)))
+    };
+    of_lines(classifier, arguments, console, &batch)
+}
+
+/// A label for the image file that every line names.
+pub(super) fn of_images(
+    classifier: &Classifier,
+    base: &BaseModel,
+    arguments: &PredictArguments,
+    console: &Console,
+) -> anyhow::Result<()> {
+    let preprocessor = TaskData::preprocessor(base)?;
+    let input: Arc<Path> = arguments.input.as_path().into();
+    let batch = |paths: &[String]| {
+        let row = |(index, path): (usize, &String)| ImageRow {
+            source: ImageSource::File(PathBuf::from(path)),
+            label: None,
+            place: Place {
+                file: input.clone(),
+                line: index + 1,
+            },
+        };
+        let rows: Vec<ImageRow> = paths.iter().enumerate().map(row).collect();
+        let all: Vec<usize> = (0..rows.len()).collect();
+        let images = Inputs::Images(ImageDataset::new(rows, preprocessor.clone()));
+        Ok(images.batch(&all, None)?)
+    };
+    of_lines(classifier, arguments, console, &batch)
+}
+
+fn of_lines(
+    classifier: &Classifier,
+    arguments: &PredictArguments,
+    console: &Console,
+    batch: &dyn Fn(&[String]) -> anyhow::Result<Batch>,
+) -> anyhow::Result<()> {
     let mut predictions = Vec::new();
     let mut pending = Vec::new();
-    let mut lines = lines.lines();
+    let mut lines = lines(&arguments.input)?;
     loop {
-        let line = lines.next().transpose().context("cannot read the input")?;
+        let line = lines.next().transpose()?;
         let is_end = line.is_none();
         pending.extend(line);
         if pending.len() == arguments.batch_size.get() || (is_end && !pending.is_empty()) {
-            let encodings = pending
-                .iter()
-                .map(|text| tokenizer.encode(text, None, max_length))
-                .collect::<Result<Vec<_>, _>>()?;
-            let batch = TokenBatch::from_sequences(
-                encodings
-                    .iter()
-                    .map(|encoding| (&encoding.ids[..], &encoding.type_ids[..])),
-            );
-            let logits = classifier.logits(&Batch::Tokens(batch));
+            let logits = classifier.logits(&batch(&pending)?);
             for (text, logits) in pending.drain(..).zip(logits.chunks(classifier.outputs())) {
-                let prediction = Prediction::new(text, logits, &classifier);
+                let prediction = Prediction::new(text, logits, classifier);
                 // With --json everything becomes one object in the end.
                 match console.is_json() {
                     true => predictions.push(prediction),
@@ -70,21 +93,12 @@ pub(crate) fn run(
     }
 }
 
-fn open(input: &Path) -> anyhow::Result<Box<dyn BufRead>> {
-    if input == Path::new("-") {
-        return Ok(Box::new(stdin().lock()));
-    }
-    let file = File::open(input)
-        .map_err(|error| BadInput(format!("cannot read `{}`: {error}", input.display())))?;
-    Ok(Box::new(BufReader::new(file)))
-}
-
 #[derive(Serialize)]
 struct Predictions {
     predictions: Vec<Prediction>,
 }
 
-/// The label of a text and how sure the model is of it; for a regression its value.
+/// The label of a text, or of an image by its path, and how sure the model is of it; for a regression its value.
 #[derive(Serialize)]
 struct Prediction {
     text: String,

@@ -1,0 +1,66 @@
+//! `eigenmix predict`: a label for every text or image, or what a language model writes next.
+
+mod continuations;
+mod labels;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, stdin};
+use std::path::Path;
+
+use anyhow::Context;
+use trainer::{BaseModel, Classifier, DeviceChoice, TaskKind};
+
+use crate::adapter_argument::OpenedAdapter;
+use crate::cli::PredictArguments;
+use crate::console::Console;
+use crate::failure::BadInput;
+use crate::head_argument::load_model;
+use crate::load_report;
+
+pub(crate) fn run(
+    arguments: &PredictArguments,
+    device: DeviceChoice,
+    console: &Console,
+) -> anyhow::Result<()> {
+    let base = BaseModel::open(&arguments.base)?;
+    let adapter = arguments
+        .adapter
+        .as_deref()
+        .map(OpenedAdapter::open)
+        .transpose()?;
+    let model = load_model(
+        &base,
+        adapter.as_ref(),
+        arguments.head.as_deref(),
+        arguments.allow_partial,
+        device,
+    )?;
+    if let Some(report) = &model.report {
+        load_report::tell(report, console);
+    }
+    match model.task_kind(&base) {
+        TaskKind::CausalLm => continuations::run(&model, &base, arguments, console),
+        TaskKind::SequenceClassification => {
+            let classifier = Classifier::from_model(model)?;
+            labels::of_texts(&classifier, &base, arguments, console)
+        }
+        TaskKind::ImageClassification => {
+            let classifier = Classifier::from_model(model)?;
+            labels::of_images(&classifier, &base, arguments, console)
+        }
+    }
+}
+
+/// The lines of a file, or of standard input for `-`.
+fn lines(input: &Path) -> anyhow::Result<impl Iterator<Item = anyhow::Result<String>>> {
+    let reader: Box<dyn BufRead> = match input == Path::new("-") {
+        true => Box::new(stdin().lock()),
+        false => {
+            let problem = |error| BadInput(format!("cannot read `{}`: {error}", input.display()));
+            Box::new(BufReader::new(File::open(input).map_err(problem)?))
+        }
+    };
+    Ok(reader
+        .lines()
+        .map(|line| line.context("cannot read the input")))
+}

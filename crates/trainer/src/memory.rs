@@ -1,0 +1,187 @@
+//! What a training will need, from its file and the base model's `config.json` alone.
+
+use models::{Architecture, Description, LinearLayer, Task};
+use serde::Serialize;
+
+use crate::adapter_config::Method;
+use crate::config::{TaskKind, TrainConfig};
+use crate::method::targeted;
+use crate::{BaseModel, TrainerError};
+
+/// Every number is an f32 while it is trained or computed with.
+const NUMBER: u64 = 4;
+/// AdamW keeps two moments of every trained number.
+const MOMENTS: u64 = 2;
+
+/// An estimate of the memory of a training. No weights, data or adapters are read for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MemoryEstimate {
+    /// Numbers of the base model that stay as they are.
+    pub frozen_parameters: u64,
+    /// Numbers of the adapter that are trained.
+    pub adapter_parameters: u64,
+    /// Numbers of the head that are trained.
+    pub head_parameters: u64,
+    pub adapted_modules: usize,
+    /// Rows (tokens or patches) of a batch, each example as long as `data.max_length` allows.
+    pub rows: u64,
+    /// Bytes of the base model's weights.
+    pub weights: u64,
+    /// Bytes of a frozen basis.
+    pub basis: u64,
+    /// Bytes of trained numbers, their gradients and the optimiser's moments.
+    pub optimizer: u64,
+    /// Bytes of what the forward pass keeps for the backward pass, and of the backward pass's own
+    /// temporaries.
+    pub activations: u64,
+}
+
+impl MemoryEstimate {
+    /// Estimates the training that `config` describes on `base`.
+    ///
+    /// - labels: how many outputs the head of a classifier has
+    ///
+    /// # Errors
+    /// If the model is not for the task, or the targets name no layer.
+    pub fn new(
+        config: &TrainConfig,
+        base: &BaseModel,
+        labels: usize,
+    ) -> Result<Self, TrainerError> {
+        let architecture = &base.architecture;
+        let task = match config.task.kind {
+            TaskKind::CausalLm => Task::LanguageModel,
+            _ => Task::Classification { labels },
+        };
+        let description = architecture.describe(task)?;
+        let adapted = match config.adapter.method {
+            Method::Full => Vec::new(),
+            _ => targeted(&config.adapter, architecture, &description)?,
+        };
+        let mut estimate = Self::trained(config, &description, &adapted);
+        estimate.rows = rows(config, architecture);
+        let kept = match config.training.gradient_checkpointing {
+            true => Kept::LayerInputs,
+            false => Kept::Everything,
+        };
+        let lowest = lowest_layer(architecture, config.adapter.method, &adapted);
+        estimate.activations =
+            NUMBER * estimate.rows * numbers_per_row(architecture, lowest, kept) + vocabulary(task);
+        Ok(estimate)
+    }
+
+    /// All bytes together.
+    pub fn total(&self) -> u64 {
+        self.weights + self.basis + self.optimizer + self.activations
+    }
+
+    fn trained(config: &TrainConfig, description: &Description, adapted: &[&LinearLayer]) -> Self {
+        let rank = config.adapter.rank.unwrap_or(1) as u64;
+        let sizes = |layer: &LinearLayer| (layer.d_out as u64, layer.d_in as u64);
+        let components = |width: u64| {
+            let asked = config
+                .adapter
+                .components
+                .map_or(width, |asked| asked as u64);
+            asked.min(width)
+        };
+        let of_layer = |layer: &LinearLayer| {
+            let (d_out, d_in) = sizes(layer);
+            let (left, right) = (components(d_out), components(d_in));
+            match config.adapter.method {
+                Method::Lora => rank * (d_in + d_out),
+                Method::Moslora => rank * (d_in + d_out + rank),
+                Method::Eigenlorax => rank * (left + right),
+                Method::Eigenmix => left * right,
+                Method::Full => 0,
+            }
+        };
+        let basis_of = |layer: &LinearLayer| {
+            let (d_out, d_in) = sizes(layer);
+            d_out * components(d_out) + d_in * components(d_in)
+        };
+        let all = description.parameters as u64;
+        let head: u64 = match config.task.kind {
+            TaskKind::CausalLm => 0,
+            _ => description
+                .layers
+                .iter()
+                .filter(|layer| layer.head)
+                .map(|layer| layer.parameters() as u64)
+                .sum(),
+        };
+        let (adapter_parameters, head_parameters) = match config.adapter.method {
+            Method::Full => (all, 0),
+            _ => (adapted.iter().map(|layer| of_layer(layer)).sum(), head),
+        };
+        let basis: u64 = match config.adapter.method.has_basis() {
+            true => adapted.iter().map(|layer| basis_of(layer)).sum(),
+            false => 0,
+        };
+        let trained = adapter_parameters + head_parameters;
+        let frozen_parameters = match config.adapter.method {
+            Method::Full => 0,
+            _ => all - head,
+        };
+        Self {
+            frozen_parameters,
+            adapter_parameters,
+            head_parameters,
+            adapted_modules: adapted.len(),
+            rows: 0,
+            weights: NUMBER * frozen_parameters,
+            basis: NUMBER * basis,
+            // The numbers, their gradients, their moments.
+            optimizer: NUMBER * trained * (2 + MOMENTS),
+            activations: 0,
+        }
+    }
+}
+
+/// What the forward pass keeps of the layers above the lowest trained one.
+#[derive(Clone, Copy, PartialEq)]
+enum Kept {
+    Everything,
+    LayerInputs,
+}
+
+/// Rows of a batch whose examples are all as long as they may be.
+fn rows(config: &TrainConfig, architecture: &Architecture) -> u64 {
+    let each = match architecture {
+        Architecture::Vision(vision) => vision.rows_per_image(),
+        _ => config.data.max_length,
+    };
+    config.training.batch_size.get() as u64 * each as u64
+}
+
+/// The lowest transformer layer that has something to train, or that a gradient passes through.
+fn lowest_layer(architecture: &Architecture, method: Method, adapted: &[&LinearLayer]) -> usize {
+    if method == Method::Full {
+        return 0;
+    }
+    let number = |layer: &&LinearLayer| layer.path.split('.').find_map(|part| part.parse().ok());
+    let numbers = adapted.iter().filter_map(number);
+    numbers.min().unwrap_or(architecture.n_layers())
+}
+
+/// How many numbers exist for each row at the worst moment: what is kept, and in the layer whose turn
+/// it is as many gradients as it has activations.
+fn numbers_per_row(architecture: &Architecture, lowest: usize, kept: Kept) -> u64 {
+    let [d_model, _] = architecture.widths().map(|width| width as u64);
+    let layer = architecture.activations_per_row() as u64;
+    let n_layers = architecture.n_layers() as u64;
+    let above = n_layers.saturating_sub(lowest as u64);
+    match kept {
+        Kept::Everything => above * layer + layer,
+        Kept::LayerInputs => n_layers * d_model + 2 * layer,
+    }
+}
+
+/// The logits of a language model exist a few rows at a time; with them their gradients.
+fn vocabulary(task: Task) -> u64 {
+    const LOGITS: u64 = 2 * 1024 * 1024;
+    match task {
+        Task::LanguageModel => 2 * NUMBER * LOGITS,
+        _ => 0,
+    }
+}
