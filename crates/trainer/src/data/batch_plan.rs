@@ -70,6 +70,52 @@ impl BatchPlan {
         Self::cut(&examples, batch_size)
     }
 
+    /// The plan of a training epoch whose batches hold a number of tokens rather than of examples,
+    /// for models that take sequences one after the other without padding.
+    ///
+    /// The examples are shuffled and fill the batches in that order: a batch ends before the example
+    /// that would exceed its tokens. An example longer than that is a batch of its own.
+    ///
+    /// - lengths: [examples], in tokens
+    pub fn by_tokens(
+        lengths: &[usize],
+        tokens_per_batch: NonZeroUsize,
+        seed: u64,
+        epoch: usize,
+    ) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(epoch as u64);
+        let mut examples: Vec<usize> = (0..lengths.len()).collect();
+        examples.shuffle(&mut rng);
+        Self::fill(&examples, lengths, tokens_per_batch)
+    }
+
+    /// The plan of an evaluation whose batches hold a number of tokens, in the order of the examples.
+    ///
+    /// - lengths: [examples], in tokens
+    pub fn evaluation_by_tokens(lengths: &[usize], tokens_per_batch: NonZeroUsize) -> Self {
+        let examples: Vec<usize> = (0..lengths.len()).collect();
+        Self::fill(&examples, lengths, tokens_per_batch)
+    }
+
+    /// Ends a batch before the example that would exceed its tokens.
+    fn fill(examples: &[usize], lengths: &[usize], tokens_per_batch: NonZeroUsize) -> Self {
+        let mut batches: Vec<Vec<usize>> = Vec::new();
+        let mut room = 0;
+        for &example in examples {
+            let length = lengths[example];
+            match batches.last_mut() {
+                Some(batch) if length <= room => batch.push(example),
+                _ => {
+                    batches.push(vec![example]);
+                    room = tokens_per_batch.get();
+                }
+            }
+            room = room.saturating_sub(length);
+        }
+        Self { batches }
+    }
+
     fn cut(examples: &[usize], batch_size: NonZeroUsize) -> Self {
         Self {
             batches: examples
@@ -218,6 +264,59 @@ mod tests {
             BatchPlan::evaluation(&[], size(2)).padding_fraction(&[]),
             0.0
         );
+    }
+
+    #[test]
+    fn batches_by_tokens_hold_each_example_once_and_keep_to_their_budget() {
+        let lengths = lengths(103);
+        for plan in [
+            BatchPlan::by_tokens(&lengths, size(100), 1, 0),
+            BatchPlan::evaluation_by_tokens(&lengths, size(100)),
+        ] {
+            assert_each_once(&plan, 103);
+            let tokens =
+                |batch: &[usize]| -> usize { batch.iter().map(|example| lengths[*example]).sum() };
+            for batch in plan.batches() {
+                assert!(tokens(batch) <= 100, "{batch:?}");
+            }
+            for pair in plan.batches().windows(2) {
+                let with_next = tokens(&pair[0]) + lengths[pair[1][0]];
+                assert!(
+                    with_next > 100,
+                    "a batch ends only where the next one does not fit"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn seed_and_epoch_decide_the_plan_by_tokens() {
+        let lengths = lengths(60);
+        let plan = |seed, epoch| BatchPlan::by_tokens(&lengths, size(90), seed, epoch);
+        assert_eq!(plan(5, 2), plan(5, 2));
+        assert_ne!(plan(5, 2), plan(5, 3));
+        assert_ne!(plan(5, 2), plan(6, 2));
+    }
+
+    #[test]
+    fn plans_by_tokens_and_by_examples_see_the_same_shuffle() {
+        let plan = BatchPlan::by_tokens(&[3; 12], size(15), 42, 3);
+        assert_eq!(
+            plan.batches(),
+            RECORDED,
+            "five examples of three tokens fill a batch"
+        );
+    }
+
+    #[test]
+    fn an_example_over_the_budget_is_a_batch_of_its_own() {
+        let plan = BatchPlan::evaluation_by_tokens(&[4, 6, 1, 25, 2, 8, 0], size(10));
+        assert_eq!(
+            plan.batches(),
+            [vec![0, 1], vec![2], vec![3], vec![4, 5, 6]]
+        );
+        let nothing = BatchPlan::by_tokens(&[], size(10), 0, 0);
+        assert!(nothing.batches().is_empty());
     }
 
     #[test]

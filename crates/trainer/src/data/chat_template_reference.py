@@ -21,6 +21,12 @@ CONVERSATIONS = {
         {"role": "assistant", "content": "  Hello.  "},
     ],
     "asked": [{"role": "user", "content": "Hi"}],
+    "thoughts": [
+        {"role": "user", "content": "2 + 2?"},
+        {"role": "assistant", "content": "<think>\nTwo and two.\n</think>\n\n4"},
+        {"role": "user", "content": "3 + 3?"},
+        {"role": "assistant", "content": "<think>\nThree and three.\n</think>\n\n6"},
+    ],
     "twice": [
         {"role": "user", "content": "Hi"},
         {"role": "user", "content": "Hi?"},
@@ -28,7 +34,7 @@ CONVERSATIONS = {
 }
 
 lines = []
-for name in ["chatml", "headers", "turns", "inst", "plus"]:
+for name in ["chatml", "headers", "turns", "inst", "thinking", "plus"]:
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer(models.BPE()), bos_token="<s>", eos_token="</s>"
     )

@@ -1,5 +1,5 @@
 //! The templates in `chat_templates` are written in the shapes that models use: ChatML, header ids with
-//! `trim`, turns that must alternate, `[INST]`, and one of odds and ends. What transformers makes of
+//! `trim`, turns that must alternate, `[INST]`, thoughts that history leaves out, and one of odds and ends. What transformers makes of
 //! them is in `chat_templates/expected.jsonl`, which `chat_template_reference.py` wrote.
 
 use std::error::Error;
@@ -36,6 +36,7 @@ fn template(name: &str) -> &'static str {
         "headers" => include_str!("chat_templates/headers.jinja"),
         "turns" => include_str!("chat_templates/turns.jinja"),
         "inst" => include_str!("chat_templates/inst.jinja"),
+        "thinking" => include_str!("chat_templates/thinking.jinja"),
         "plus" => include_str!("chat_templates/plus.jinja"),
         other => panic!("no template `{other}`"),
     }
@@ -67,7 +68,7 @@ fn conversations_are_rendered_as_transformers_renders_them() {
         }
         compared += 1;
     }
-    assert_eq!(compared, 5 * 4 * 2);
+    assert_eq!(compared, 6 * 5 * 2);
 }
 
 #[test]

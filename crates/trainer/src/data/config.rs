@@ -14,7 +14,8 @@ use super::loss_mask::TrainOn;
 pub struct DataConfig {
     /// A directory that holds the splits, or the id of a Hub dataset.
     pub path: String,
-    /// The most tokens an example may have, special tokens included.
+    /// The most tokens an example may have, special tokens included; a longer one is cut, a plain text
+    /// for a language model split into several.
     #[serde(default = "default_max_length")]
     pub max_length: usize,
     /// The column of the (first) text.

@@ -4,6 +4,7 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use super::chat_template::ChatTemplate;
+use super::choice_example::joint;
 use super::config::DataConfig;
 use super::error::DataError;
 use super::language_error::LanguageError;
@@ -17,12 +18,14 @@ use super::tokenization::{Frame, TextTokenizer};
 ///
 /// | row | text | targets by default |
 /// |---|---|---|
-/// | conversation | the chat template's, which carries its own special tokens | the assistant's turns, each up to and with what the template ends it with |
+/// | conversation | the chat template's, which carries its own special tokens | the assistant's turns, each with what the template ends it with |
 /// | prompt and completion | one after the other, as the tokenizer frames a text, and the end token | completion and end token |
 /// | multiple choice | the question and the right choice, as prompt and completion | the choice and the end token |
 /// | text | as the tokenizer frames it, and the end token | all |
 ///
 /// A text is tokenised as a whole; a token that straddles the beginning of a completion counts with it.
+/// What is longer than `max_length` is cut at its end, except for plain texts: they are split into
+/// consecutive examples, each of which begins with the last token of the one before.
 pub struct LanguageEncoder<'a> {
     pub(super) tokenizer: &'a TextTokenizer,
     pub(super) frame: Frame,
@@ -34,9 +37,10 @@ pub struct LanguageEncoder<'a> {
 /// Rows in tokens, as far as they have something to learn.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LanguageExamples {
-    /// In the order of the rows; a long text is several.
+    /// In the order of the rows; a long text is several, and so is a conversation of which each turn is
+    /// to be one.
     pub examples: Vec<LanguageExample>,
-    /// How many rows had no target within `max_length` and were left out.
+    /// How many examples had no target within `max_length` and were left out.
     pub dropped: usize,
     /// How many examples were cut at `max_length`.
     pub truncated: usize,
@@ -90,12 +94,16 @@ impl<'a> LanguageEncoder<'a> {
     /// # Errors
     /// As [`LanguageEncoder::encode`], and when no row has a target.
     pub fn encode_all(&self, rows: &[LanguageRow]) -> Result<LanguageExamples, DataError> {
-        let encoded: Vec<Vec<LanguageExample>> = rows
+        let encoded: Vec<Vec<Option<LanguageExample>>> = rows
             .par_iter()
-            .map(|row| self.encode(row))
+            .map(|row| self.encode_or_drop(row))
             .collect::<Result<_, _>>()?;
-        let dropped = encoded.iter().filter(|of_row| of_row.is_empty()).count();
-        let examples: Vec<LanguageExample> = encoded.into_iter().flatten().collect();
+        let dropped = encoded
+            .iter()
+            .flatten()
+            .filter(|example| example.is_none())
+            .count();
+        let examples: Vec<LanguageExample> = encoded.into_iter().flatten().flatten().collect();
         if examples.is_empty() {
             return Err(LanguageError::NothingTrained {
                 rows: rows.len(),
@@ -111,35 +119,35 @@ impl<'a> LanguageEncoder<'a> {
         })
     }
 
-    /// The examples of a row: one, of a long text several, and none where `max_length` leaves no
-    /// target.
+    /// The examples of a row: one, of a long text or of the turns of a conversation several, and none
+    /// where `max_length` leaves no target.
     ///
     /// # Errors
     /// When the tokenizer fails, or the chat template is missing or does not take the conversation.
     pub fn encode(&self, row: &LanguageRow) -> Result<Vec<LanguageExample>, DataError> {
-        let example = match &row.content {
-            LanguageContent::Text(text) => return self.text(text),
+        let encoded = self.encode_or_drop(row)?;
+        Ok(encoded.into_iter().flatten().collect())
+    }
+
+    /// The examples of a row, `None` for one without a target.
+    fn encode_or_drop(&self, row: &LanguageRow) -> Result<Vec<Option<LanguageExample>>, DataError> {
+        match &row.content {
+            LanguageContent::Text(text) => self.text(text),
             LanguageContent::PromptCompletion { prompt, completion } => {
-                self.completion(prompt, completion)?
+                Ok(vec![self.completion(prompt, completion)?])
             }
             LanguageContent::MultipleChoice(question) => {
                 let choice = &question.choices[question.answer];
-                let (prompt, continuation) = super::choice_example::joint(&question.prompt, choice);
-                self.completion(prompt, &continuation)?
+                let (prompt, continuation) = joint(&question.prompt, choice);
+                Ok(vec![self.completion(prompt, &continuation)?])
             }
             LanguageContent::Conversation {
                 messages,
                 completion_start,
-            } => {
-                let (text, turns) = self
-                    .turns(messages, *completion_start)
-                    .map_err(|source| in_row(row, source))?;
-                let spans = self.tokenizer.encode_spans(&text)?;
-                let trained = in_spans(&spans.offsets, &turns);
-                LanguageExample::cut(&spans.ids, &trained, self.max_length)
-            }
-        };
-        Ok(example.into_iter().collect())
+            } => self
+                .conversation(messages, *completion_start)
+                .map_err(|error| in_row(row, error)),
+        }
     }
 
     /// What a model is given to continue: a row without its completion, its right choice or its last
@@ -157,10 +165,7 @@ impl<'a> LanguageEncoder<'a> {
                     Some((last, before)) if last.is_of_assistant() => before,
                     _ => messages,
                 };
-                self.chat_prompt(asked).map_err(|error| match error {
-                    DataError::Language(source) => in_row(row, source),
-                    other => other,
-                })
+                self.chat_prompt(asked).map_err(|error| in_row(row, error))
             }
         }
     }
@@ -189,13 +194,14 @@ impl<'a> LanguageEncoder<'a> {
             .ok_or(LanguageError::NoTemplateLoaded)
     }
 
-    fn text(&self, text: &str) -> Result<Vec<LanguageExample>, DataError> {
+    fn text(&self, text: &str) -> Result<Vec<Option<LanguageExample>>, DataError> {
         let spans = self.tokenizer.encode_spans(text)?;
         if spans.ids.is_empty() {
-            return Ok(Vec::new());
+            return Ok(vec![None]);
         }
         let framed = self.framed(spans.ids, vec![true; spans.offsets.len()]);
-        Ok(LanguageExample::chunks(&framed.0, self.max_length))
+        let chunks = LanguageExample::chunks(&framed.0, self.max_length);
+        Ok(chunks.into_iter().map(Some).collect())
     }
 
     fn completion(
@@ -206,7 +212,7 @@ impl<'a> LanguageEncoder<'a> {
         let text = [prompt, completion].concat();
         let spans = self.tokenizer.encode_spans(&text)?;
         let learnt = match self.train_on {
-            TrainOn::Completion => prompt.len()..text.len(),
+            TrainOn::Completion | TrainOn::EachTurn => prompt.len()..text.len(),
             TrainOn::All => 0..text.len(),
         };
         let trained = in_spans(&spans.offsets, &[learnt]);
@@ -240,51 +246,73 @@ impl<'a> LanguageEncoder<'a> {
         self.tokenizer.eos_id() == Some(id)
     }
 
-    /// The text of a conversation and the bytes of it that are learnt.
-    ///
-    /// A turn is what the conversation up to it has beyond the one before it with its generation
-    /// prompt; both must be beginnings of the whole.
-    fn turns(
+    fn conversation(
         &self,
         messages: &[Message],
         completion_start: usize,
-    ) -> Result<(String, Vec<Range<usize>>), LanguageError> {
+    ) -> Result<Vec<Option<LanguageExample>>, DataError> {
+        let of_assistant = |index: &usize| messages[*index].is_of_assistant();
+        let turns: Vec<usize> = (completion_start..messages.len())
+            .filter(of_assistant)
+            .collect();
+        if self.train_on == TrainOn::EachTurn && !turns.is_empty() {
+            return turns
+                .into_iter()
+                .map(|turn| self.rendered(&messages[..=turn], &[turn]))
+                .collect();
+        }
+        Ok(vec![self.rendered(messages, &turns)?])
+    }
+
+    /// The example that a whole conversation is, of which some turns are learnt.
+    ///
+    /// A turn is what the conversation up to it has beyond the one before it with its generation
+    /// prompt; both must be beginnings of the whole.
+    ///
+    /// - turns: the indices of the assistant's messages
+    fn rendered(
+        &self,
+        messages: &[Message],
+        turns: &[usize],
+    ) -> Result<Option<LanguageExample>, DataError> {
         let template = self.chat_template()?;
         let whole = template.render(messages, false)?;
-        if self.train_on == TrainOn::All {
-            let everything = 0..whole.len();
-            return Ok((whole, vec![everything]));
-        }
-        let mut turns = Vec::new();
-        for (index, message) in messages.iter().enumerate().skip(completion_start) {
-            if !message.is_of_assistant() {
-                continue;
+        let beginning = |messages: &[Message], turn: usize, is_before: bool| {
+            let text = template.render(messages, is_before)?;
+            match whole.starts_with(&text) {
+                true => Ok(text.len()),
+                false => Err(LanguageError::RewrittenHistory {
+                    path: template.path().to_owned(),
+                    until: if is_before { "before it" } else { "up to it" },
+                    number: turn + 1,
+                }),
             }
-            let beginning = |messages: &[Message], is_before: bool| {
-                let text = template.render(messages, is_before)?;
-                match whole.starts_with(&text) {
-                    true => Ok(text.len()),
-                    false => Err(LanguageError::RewrittenHistory {
-                        path: template.path().to_owned(),
-                        until: if is_before { "before it" } else { "up to it" },
-                        number: index + 1,
-                    }),
-                }
-            };
-            let start = beginning(&messages[..index], true)?;
-            let end = beginning(&messages[..=index], false)?;
-            turns.push(start..end);
+        };
+        let mut learnt: Vec<Range<usize>> = Vec::new();
+        if self.train_on == TrainOn::All {
+            learnt.push(0..whole.len());
+        } else {
+            for &turn in turns {
+                let start = beginning(&messages[..turn], turn, true)?;
+                learnt.push(start..beginning(&messages[..=turn], turn, false)?);
+            }
         }
-        Ok((whole, turns))
+        let spans = self.tokenizer.encode_spans(&whole)?;
+        let trained = in_spans(&spans.offsets, &learnt);
+        Ok(LanguageExample::cut(&spans.ids, &trained, self.max_length))
     }
 }
 
-fn in_row(row: &LanguageRow, source: LanguageError) -> DataError {
-    LanguageError::Conversation {
-        place: row.place.clone(),
-        source: Box::new(source),
+/// Says which row the chat template could not take.
+fn in_row(row: &LanguageRow, error: DataError) -> DataError {
+    match error {
+        DataError::Language(source) => LanguageError::Conversation {
+            place: row.place.clone(),
+            source: Box::new(source),
+        }
+        .into(),
+        other => other,
     }
-    .into()
 }
 
 #[cfg(test)]

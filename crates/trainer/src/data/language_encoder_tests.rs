@@ -159,6 +159,59 @@ fn a_conversation_has_the_ids_of_apply_chat_template_and_learns_the_assistants_t
     );
 }
 
+/// Learning what stands between two renderings is learning what the assistant said, in every template.
+#[test]
+fn what_is_learnt_reads_as_the_assistants_turns_in_every_template() {
+    for (template, turns) in [
+        (
+            include_str!("chat_templates/chatml.jinja"),
+            "blue 😀<|im_end|>\n<|im_end|>\n",
+        ),
+        (
+            include_str!("chat_templates/headers.jinja"),
+            "blue 😀<|eot|><|eot|>",
+        ),
+        (
+            include_str!("chat_templates/turns.jinja"),
+            "blue 😀<end_of_turn>\n<end_of_turn>\n",
+        ),
+        (
+            include_str!("chat_templates/inst.jinja"),
+            " blue 😀</s> </s>",
+        ),
+    ] {
+        let dir = model_dir(true);
+        fs::write(dir.path().join("chat_template.jinja"), template).unwrap();
+        let tokenizer = TextTokenizer::from_dir(dir.path()).unwrap();
+        let mut conversation = conversation();
+        let LanguageContent::Conversation { messages, .. } = &mut conversation.content else {
+            unreachable!("it is one");
+        };
+        // Not every template takes a system message.
+        messages.remove(0);
+        let text = ChatTemplate::load(dir.path(), None)
+            .unwrap()
+            .render(messages, false)
+            .unwrap();
+        let rows = [conversation];
+        let config = config(TrainOn::Completion, 512);
+        let encoder = LanguageEncoder::for_rows(&tokenizer, dir.path(), &config, &rows).unwrap();
+        let example = encoder.encode(&rows[0]).unwrap().remove(0);
+        assert_eq!(tokenizer.decode(&example.ids, false).unwrap(), text);
+        let learnt: Vec<u32> = targets(&example)
+            .into_iter()
+            .map(|index| example.ids[index])
+            .collect();
+        assert_eq!(tokenizer.decode(&learnt, false).unwrap(), turns);
+        let begins = example.ids.iter().filter(|id| **id == BEGIN).count();
+        assert_eq!(
+            begins,
+            text.matches("<s>").count(),
+            "the frame is not added again"
+        );
+    }
+}
+
 #[test]
 fn a_conversation_with_a_prompt_learns_only_the_completion() {
     let mut conversation = conversation();
@@ -283,6 +336,61 @@ fn a_template_that_rewrites_history_is_refused_with_the_message() {
     );
     assert!(source.contains("the tokens of message 3"), "{source}");
     assert!(of(TrainOn::All).is_ok());
+}
+
+#[test]
+fn each_turn_is_an_example_where_the_template_leaves_thoughts_out_of_the_history() {
+    let dir = model_dir(true);
+    let template = include_str!("chat_templates/thinking.jinja");
+    fs::write(dir.path().join("chat_template.jinja"), template).unwrap();
+    let tokenizer = TextTokenizer::from_dir(dir.path()).unwrap();
+    let messages = [
+        ("user", "the sky?"),
+        ("assistant", "<think>\nup\n</think>\n\nblue"),
+        ("user", "is red?"),
+        ("assistant", "no"),
+    ]
+    .map(|(role, content)| Message::new(role, content));
+    let rows = [row(LanguageContent::Conversation {
+        messages: messages.to_vec(),
+        completion_start: 0,
+    })];
+    let encoded = |train_on| {
+        let config = config(train_on, 256);
+        let encoder = LanguageEncoder::for_rows(&tokenizer, dir.path(), &config, &rows)?;
+        encoder.encode_all(&rows)
+    };
+    let error = encoded(TrainOn::Completion).unwrap_err();
+    let source = error.source().unwrap().to_string();
+    assert!(
+        source.contains("set `data.train_on = \"each-turn\"`"),
+        "{source}"
+    );
+
+    let examples = encoded(TrainOn::EachTurn).unwrap().examples;
+    let template = ChatTemplate::load(dir.path(), None).unwrap();
+    for (example, turns, learnt) in [
+        (&examples[0], 2, "<think>\nup\n</think>\n\nblue<|im_end|>\n"),
+        (&examples[1], 4, "<think>\n\n</think>\n\nno<|im_end|>\n"),
+    ] {
+        let text = template.render(&messages[..turns], false).unwrap();
+        assert_eq!(tokenizer.decode(&example.ids, false).unwrap(), text);
+        let ids: Vec<u32> = targets(example)
+            .into_iter()
+            .map(|index| example.ids[index])
+            .collect();
+        assert_eq!(tokenizer.decode(&ids, false).unwrap(), learnt);
+    }
+    assert_eq!(examples.len(), 2);
+}
+
+#[test]
+fn turns_beyond_the_maximal_length_are_counted() {
+    // The first turn ends with token 40, the second begins with token 63.
+    let encoded = encoded(&[conversation()], TrainOn::EachTurn, 62).unwrap();
+    assert_eq!(encoded.examples.len(), 1);
+    assert_eq!(targets(&encoded.examples[0]), (33..40).collect::<Vec<_>>());
+    assert_eq!((encoded.dropped, encoded.truncated), (1, 0));
 }
 
 #[test]

@@ -126,8 +126,8 @@ pub enum LanguageError {
     #[error(
         "the chat template in `{path}` rewrites what comes before: the conversation {until} is not \
          the beginning of the whole, so the tokens of message {number} cannot be told from the \
-         others; set `data.train_on = \"all\"`, end the row after that message, or set \
-         `data.chat_template` to a template that keeps earlier turns as they were"
+         others; set `data.train_on = \"each-turn\"`, or `data.chat_template` to a template that \
+         keeps earlier turns as they were"
     )]
     RewrittenHistory {
         path: PathBuf,

@@ -9,6 +9,10 @@ pub enum TrainOn {
     /// Completions, the assistant's turns and plain texts.
     #[default]
     Completion,
+    /// As `completion`, but each of the assistant's turns is an example of its own that ends with it:
+    /// for chat templates that write a turn otherwise once others follow (those that leave thoughts
+    /// out of the history), at the price of more tokens.
+    EachTurn,
     /// Everything, prompts and the turns of others too.
     All,
 }
@@ -45,7 +49,8 @@ mod tests {
     #[test]
     fn tokens_count_with_the_span_they_reach_into() {
         let offsets = [0..3, 3..5, 5..8, 8..8, 8..9, 9..12];
-        let marked = in_spans(&offsets, &[4..8]);
+        let span = 4..8;
+        let marked = in_spans(&offsets, &[span]);
         assert_eq!(marked, [false, true, true, false, false, false]);
         let marked = in_spans(&offsets, &[1..2, 8..10]);
         assert_eq!(marked, [true, false, false, true, true, true]);

@@ -1,7 +1,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::error::DataError;
+use super::error::{DataError, quoted};
 use super::jsonl::kind;
 use super::language_error::LanguageError;
 use super::row::Place;
@@ -28,7 +28,8 @@ impl Message {
     }
 }
 
-/// Reads a list of `{role, content}`, or of `{from, value}` as ShareGPT has it.
+/// Reads a list of `{role, content}`, or of `{from, value}` as ShareGPT has it; what else a message has
+/// (`name`, `weight`) is passed over.
 ///
 /// # Errors
 /// When it is no list, is empty, or a message lacks its role or content or calls tools.
@@ -85,7 +86,7 @@ fn parse_message(
         Some(other) => Err(bad(expected, kind(other).to_owned())),
         None => {
             let names: Vec<&str> = fields.keys().map(String::as_str).collect();
-            Err(bad(expected, super::error::quoted(&names)))
+            Err(bad(expected, quoted(&names)))
         }
     };
     let is_sharegpt = !fields.contains_key("role") && fields.contains_key("from");

@@ -29,6 +29,8 @@ impl Question {
     /// A string `answer` is, in this order, the name of a choice, the text of one, a letter from A
     /// on, or an index from 0 on in digits; a number is an index.
     ///
+    /// - names: the columns of the question, the choices and the answer
+    ///
     /// # Errors
     /// When a column is missing or of another type, there are fewer than two choices, or the answer
     /// is none of them.
