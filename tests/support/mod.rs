@@ -3,6 +3,9 @@
 // Each test binary compiles this file, and none needs all of it.
 #![allow(dead_code)]
 
+pub mod image_tasks;
+mod png;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

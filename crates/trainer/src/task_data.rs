@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use images::{Augmentation, ImagePreprocessor};
+use images::ImagePreprocessor;
 use models::Architecture;
 
 use crate::config::TaskKind;
@@ -217,14 +217,6 @@ impl<'a> TaskData<'a> {
             }
         }
         Ok(preprocessor)
-    }
-
-    /// How training varies images.
-    pub fn augmentation(config: &DataConfig) -> Augmentation {
-        Augmentation {
-            kind: config.augment,
-            crop_scale: config.crop_scale,
-        }
     }
 
     fn directory(&self) -> &Path {

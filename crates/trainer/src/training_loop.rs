@@ -20,7 +20,6 @@ use crate::metrics_log::{EvaluationRecord, MetricsLog, StepRecord};
 use crate::optimizer::{AdamW, NamedGradients, accumulate, clip, named_gradients};
 use crate::outcome::{Observer, RunOptions};
 use crate::schedule::Scheduler;
-use crate::task_data::TaskData;
 use crate::training::Training;
 
 /// The running state of a training.
@@ -110,7 +109,7 @@ impl Loop<'_> {
     ) -> Result<(), TrainerError> {
         let config = &self.training.config;
         let showing = Showing {
-            augmentation: TaskData::augmentation(&config.data),
+            augmentation: config.data.augmentation(),
             seed: config.seed,
             epoch: self.progress.epoch,
         };

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use images::{Augment, CropScale};
+use ::images::{Augment, Augmentation, CropScale};
 use serde::{Deserialize, Serialize};
 
 use super::images::Unreadable;
@@ -109,6 +109,14 @@ impl DataConfig {
             prompt_template: None,
         }
     }
+
+    /// What changes training pictures.
+    pub fn augmentation(&self) -> Augmentation {
+        Augmentation {
+            kind: self.augment,
+            crop_scale: self.crop_scale,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -185,7 +193,7 @@ mod tests {
                        crop_scale = [0.3, 0.9]";
         let config: DataConfig = toml::from_str(content).unwrap();
         assert_eq!(config.unreadable, Unreadable::Skip);
-        assert_eq!(config.augment, Augment::CropFlip);
+        assert_eq!(config.augmentation().kind, Augment::CropFlip);
         assert_eq!(<[f64; 2]>::from(config.crop_scale), [0.3, 0.9]);
         let error = toml::from_str::<DataConfig>("path = \"d\"\ncrop_scale = [0.9, 0.3]");
         let error = error.unwrap_err().to_string();

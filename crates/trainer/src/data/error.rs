@@ -244,7 +244,7 @@ pub enum DataError {
     BadPicture {
         place: Place,
         #[source]
-        source: images::ImageError,
+        source: ::images::ImageError,
     },
 
     #[error(

@@ -44,6 +44,12 @@ mod target;
 mod tokenization;
 mod tokenizer_config;
 
+pub use self::images::{
+    ImageDataset, ImageRow, ImageSource, ImageSplit, Showing, Unreadable, read_image_split,
+};
+pub use ::images::{
+    Augment, Augmentation, CropScale, ImageError, ImagePreprocessor, PreprocessorError,
+};
 pub use batch_plan::{BatchPlan, LengthGrouping};
 pub use chat_template::ChatTemplate;
 pub use choice_example::ChoiceExample;
@@ -51,9 +57,6 @@ pub use config::DataConfig;
 pub use dataset::{read_file, read_split};
 pub use error::DataError;
 pub use few_shot::{draw_examples, draw_language_rows};
-pub use images::{
-    ImageDataset, ImageRow, ImageSource, ImageSplit, Showing, Unreadable, read_image_split,
-};
 pub use incremental_decoder::IncrementalDecoder;
 pub use jsonl::read_jsonl;
 pub use labelled::Labelled;

@@ -1,4 +1,4 @@
-use images::{Augmentation, Draw, ImagePreprocessor};
+use ::images::{Augmentation, Draw, ImagePreprocessor};
 use rayon::prelude::*;
 
 use super::image_row::ImageRow;

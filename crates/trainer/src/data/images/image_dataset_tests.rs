@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use images::Augment;
+use ::images::Augment;
 
 use super::*;
 use crate::data::images::ImageSource;

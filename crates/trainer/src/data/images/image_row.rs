@@ -2,7 +2,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use images::RgbImage;
+use ::images::RgbImage;
 
 use crate::data::error::DataError;
 use crate::data::labelled::Labelled;
@@ -42,10 +42,10 @@ impl ImageRow {
                 content.as_slice()
             }
         };
-        images::decode(bytes).map_err(|source| self.bad_picture(source))
+        ::images::decode(bytes).map_err(|source| self.bad_picture(source))
     }
 
-    pub(super) fn bad_picture(&self, source: images::ImageError) -> DataError {
+    pub(super) fn bad_picture(&self, source: ::images::ImageError) -> DataError {
         DataError::BadPicture {
             place: self.place.clone(),
             source,
