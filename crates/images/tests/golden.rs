@@ -201,3 +201,22 @@ fn damaged_bytes_never_panic() {
         }
     }
 }
+
+/// PNG has checksums; one changed bit in the picture's data or palette must not become other pixels.
+#[test]
+fn a_damaged_png_never_becomes_another_picture() {
+    for case in Decoding::all() {
+        if !case.name.ends_with(".png") {
+            continue;
+        }
+        let file = case.file();
+        let whole = case.decoded();
+        for position in 8..file.len() {
+            let mut damaged = file.clone();
+            damaged[position] ^= 0x10;
+            if let Ok(image) = decode(&damaged) {
+                assert_eq!(image, whole, "{} with another byte {position}", case.name);
+            }
+        }
+    }
+}

@@ -34,7 +34,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, ImageError> {
     };
     pixels
         .map(|pixels| RgbImage::new(width, height, pixels))
-        .ok_or_else(|| malformed("PNG", "it has less pixels than it says"))
+        .ok_or_else(|| malformed("PNG", "it has fewer pixels than it says"))
 }
 
 /// Three bytes a pixel of samples of which every pixel has as many.
