@@ -13,7 +13,7 @@ use adapter::{
 use serde_json::{Value, json};
 use support::{WEIGHTS, Workplace, classifier_adapter, quickstart, read_json};
 use trainer::data::{DataConfig, LabelPolicy, Split, read_split};
-use trainer::{BaseModel, Classifier, DeviceChoice, TaskHead};
+use trainer::{BaseModel, Classifier, DeviceChoice, Inputs, TaskHead};
 
 /// The gym and the theatre have the label `lost_item` in common.
 const TASKS: [&str; 3] = ["gym", "library", "theatre"];
@@ -178,7 +178,7 @@ fn the_joint_evaluation_asks_all_heads_of_every_example() {
         examples.extend(rows.expect("rows"));
     }
     let encodings = base.tokenizer().expect("a tokenizer");
-    let encodings = encodings.encode_all(&examples, 48).expect("tokens");
+    let inputs = Inputs::Texts(encodings.encode_all(&examples, 48).expect("tokens"));
     // For each example, every label with its logit.
     let mut answers: Vec<Vec<(String, f32)>> = vec![Vec::new(); examples.len()];
     for head in adapters() {
@@ -187,7 +187,8 @@ fn the_joint_evaluation_asks_all_heads_of_every_example() {
         let classifier = Classifier::assemble(&base, Some(&merged), Some(&head), false, &device);
         let classifier = classifier.expect("a classifier");
         let batch = NonZeroUsize::new(50).expect("not zero");
-        let logits = classifier.all_logits(&encodings, batch, &|_| {});
+        let logits = classifier.all_logits(&inputs, batch, &|_| {});
+        let logits = logits.expect("logits");
         let names = head.labels.expect("labels").0;
         for (answer, logits) in answers.iter_mut().zip(logits.chunks(names.len())) {
             answer.extend(names.iter().cloned().zip(logits.iter().copied()));
