@@ -1,0 +1,5 @@
+//! What holds for every architecture, on models of random weights.
+
+mod cached_decoding;
+mod recomputation;
+mod small_models;

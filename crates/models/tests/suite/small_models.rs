@@ -1,0 +1,151 @@
+//! A tiny model of every kind, with random weights.
+
+use std::fs;
+use std::path::Path;
+
+use adapter::{Matrix, TensorOutput, write_tensor_file};
+use burn::tensor::Device;
+use models::{Adaptation, Architecture, Checkpoint, LoadOptions, Loaded, Network, Task, Train};
+use moslora::lora;
+use serde_json::{Value, json};
+
+/// LLaMA's sizes; what the families differ in comes on top.
+fn llama(changes: Value) -> Value {
+    let mut config = json!({
+        "model_type": "llama", "vocab_size": 37, "hidden_size": 16, "intermediate_size": 20,
+        "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "max_position_embeddings": 64, "rms_norm_eps": 1e-6, "hidden_act": "silu",
+        "rope_theta": 10000.0,
+    });
+    for (key, value) in changes.as_object().expect("an object") {
+        config[key] = value.clone();
+    }
+    config
+}
+
+/// Every decoder family.
+pub fn decoders() -> Vec<(&'static str, Value)> {
+    vec![
+        ("llama", llama(json!({}))),
+        (
+            "mistral",
+            llama(json!({"model_type": "mistral", "sliding_window": 4})),
+        ),
+        (
+            "qwen2",
+            llama(json!({"model_type": "qwen2", "tie_word_embeddings": true})),
+        ),
+        (
+            "qwen3",
+            llama(json!({"model_type": "qwen3", "head_dim": 6})),
+        ),
+        (
+            "gemma2",
+            llama(
+                json!({"model_type": "gemma2", "head_dim": 4, "sliding_window": 5,
+                "query_pre_attn_scalar": 4, "attn_logit_softcapping": 50.0,
+                "final_logit_softcapping": 30.0, "hidden_activation": "gelu_pytorch_tanh"}),
+            ),
+        ),
+        (
+            "gpt2",
+            json!({"model_type": "gpt2", "vocab_size": 37, "n_embd": 16, "n_layer": 3, "n_head": 4,
+                "n_positions": 64, "layer_norm_epsilon": 1e-5, "activation_function": "gelu_new"}),
+        ),
+    ]
+}
+
+pub fn encoder() -> Value {
+    json!({"model_type": "bert", "vocab_size": 37, "hidden_size": 16, "intermediate_size": 20,
+        "num_hidden_layers": 3, "num_attention_heads": 4, "max_position_embeddings": 64,
+        "type_vocab_size": 2, "layer_norm_eps": 1e-12, "hidden_act": "gelu"})
+}
+
+pub fn vision() -> Value {
+    json!({"model_type": "vit", "hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 3,
+        "num_attention_heads": 4, "image_size": 8, "patch_size": 4})
+}
+
+/// The model that `config` describes, with random weights that are all trained.
+pub fn from_scratch(config: &Value, task: Task, device: &Device) -> Loaded {
+    let directory = tempfile::tempdir().expect("a directory");
+    let checkpoint = write_config(config, directory.path());
+    place(
+        &checkpoint,
+        task,
+        &Adaptation::default(),
+        Train::Everything,
+        device,
+    )
+}
+
+/// The same, its weights frozen, with trained updates on all linear layers but those of the lowest
+/// block, and a trained head.
+pub fn adapted(config: &Value, task: Task, device: &Device) -> Loaded {
+    let directory = tempfile::tempdir().expect("a directory");
+    let random = write_config(config, directory.path());
+    let loaded = place(
+        &random,
+        task,
+        &Adaptation::default(),
+        Train::Everything,
+        device,
+    );
+    let description = architecture(&random).describe(task).expect("its task");
+    let tensors = loaded.names.values_of(&loaded.model).into_iter();
+    let values: Vec<_> = tensors
+        .map(|(name, value)| {
+            let layer = name.strip_suffix(".weight");
+            let layer = layer.and_then(|path| description.layer(path));
+            let value = match layer {
+                Some(layer) if layer.transposed => value.transposed(),
+                _ => value,
+            };
+            (name, value)
+        })
+        .collect();
+    let tensors = values
+        .iter()
+        .map(|(name, value)| TensorOutput::f32(name, value.shape.clone(), &value.values));
+    let weights = directory.path().join("model.safetensors");
+    write_tensor_file(&weights, tensors.collect()).expect("a file");
+    let layers = description.layers.iter().filter(|layer| {
+        let block = layer.path.split('.').find_map(|part| part.parse().ok());
+        block.is_some_and(|block: usize| block > 0)
+    });
+    let mut adaptation = Adaptation::default();
+    for (number, layer) in layers.enumerate() {
+        let mut update = lora(&layer.path, 5, [layer.d_out, layer.d_in], 2, 0.7, 0.0);
+        let value = |row: usize, col: usize| ((row * 3 + col + number) as f32).sin() * 0.3;
+        update.left.matrix = Matrix::from_fn(layer.d_out, 2, value);
+        adaptation.updates.insert(layer.path.clone(), update);
+    }
+    let checkpoint = Checkpoint::open(directory.path()).expect("a checkpoint");
+    place(&checkpoint, task, &adaptation, Train::Head, device)
+}
+
+fn write_config(config: &Value, directory: &Path) -> Checkpoint {
+    fs::write(directory.join("config.json"), config.to_string()).expect("a file");
+    Checkpoint::open_config(directory).expect("a checkpoint")
+}
+
+fn architecture(checkpoint: &Checkpoint) -> Architecture {
+    Architecture::from_json(checkpoint.config(), checkpoint.directory()).expect("supported")
+}
+
+fn place(
+    checkpoint: &Checkpoint,
+    task: Task,
+    adaptation: &Adaptation,
+    train: Train,
+    device: &Device,
+) -> Loaded {
+    let options = LoadOptions {
+        task,
+        adaptation,
+        train,
+        dropout: 0.0,
+        seed: 3,
+    };
+    Network::load(checkpoint, &architecture(checkpoint), &options, device).expect("a model")
+}
