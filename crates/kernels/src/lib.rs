@@ -8,6 +8,7 @@
 mod activation;
 mod attention;
 mod attention_rows;
+mod frozen_linear;
 mod layer_norm;
 mod linear_cross_entropy;
 mod rms_norm;
@@ -17,6 +18,7 @@ mod simd;
 
 pub use activation::Activation;
 pub use attention::{AttentionShape, Visibility, attention};
+pub use frozen_linear::frozen_linear;
 pub use layer_norm::layer_norm;
 pub use linear_cross_entropy::linear_cross_entropy;
 pub use rms_norm::rms_norm;
@@ -30,7 +32,12 @@ use burn::tensor::{DType, Device};
 /// enough to stay in its second-level cache.
 const CHUNK: usize = 16 * 1024;
 
-/// Whether tensors of this device are flex tensors in f32, which the kernels are written for.
+/// Whether this device computes with half-precision weights only by widening them.
+pub fn widens_halves(device: &Device) -> bool {
+    has_kernels(device)
+}
+
+/// Whether tensors of this device are flex tensors, which the kernels are written for.
 fn has_kernels(device: &Device) -> bool {
     matches!(
         device.clone().inner().as_dispatch(),

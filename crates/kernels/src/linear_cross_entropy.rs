@@ -13,6 +13,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{DType, Int, Shape, Tensor, TensorData, activation};
 use rayon::prelude::*;
 
+use crate::frozen_linear::{frozen_linear, widened};
 use crate::simd::{exp, sum, tanh, vectorised};
 use crate::{empty_like, has_kernels};
 
@@ -28,7 +29,7 @@ const LOGITS: usize = 2 * 1024 * 1024;
 ///
 /// # Shapes
 /// - hidden: `[rows, d_model]`, at least one row
-/// - weight: `[vocabulary, d_model]`
+/// - weight: `[vocabulary, d_model]`, in any float type
 /// - targets: `[rows]`, below `vocabulary`
 /// - output: `[1]`
 ///
@@ -64,7 +65,7 @@ fn composed(
     let device = hidden.device();
     let targets = TensorData::new(targets.to_vec(), [targets.len(), 1]);
     let targets = Tensor::<2, Int>::from_data(targets, &device);
-    let mut logits = hidden.matmul(weight.transpose());
+    let mut logits = frozen_linear(hidden, weight);
     if let Some(cap) = softcap {
         logits = (logits / cap).tanh() * cap;
     }
@@ -102,7 +103,7 @@ impl LinearCrossEntropy for Flex {
         weight: FlexTensor,
         targets: Targets,
     ) -> FlexTensor {
-        loss_in_chunks(&hidden, &weight, &targets, |_, _| ())
+        loss_in_chunks(&hidden, &widened(&weight), &targets, |_, _| ())
     }
 }
 
@@ -112,6 +113,7 @@ impl LinearCrossEntropyGradient for Flex {
         weight: FlexTensor,
         targets: Targets,
     ) -> (FlexTensor, FlexTensor) {
+        let weight = widened(&weight);
         let mut gradient = empty_like(&hidden.to_contiguous());
         let d_model = hidden.layout().shape()[1];
         let loss = loss_in_chunks(&hidden, &weight, &targets, |start, d_logits| {

@@ -2,7 +2,7 @@
 
 use adapter::Matrix;
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 use moslora::{AdaptedLinear, Factor, ParameterNames};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -303,13 +303,13 @@ impl Builder<'_> {
         fallback: Fallback,
         head: bool,
     ) -> Result<Tensor<D>, ModelError> {
-        let is_frozen = self.train == Train::Nothing;
-        if is_frozen && !self.adaptation.tensors.contains_key(name) {
-            let found = self.find(name);
-            let shared = found.and_then(|name| self.checkpoint.shared(name, shape, self.device));
-            if let Some(tensor) = shared {
-                return tensor;
-            }
+        let is_frozen = matches!(fallback, Fallback::Required);
+        if is_frozen
+            && !self.adaptation.tensors.contains_key(name)
+            && let Some(found) = self.find(name)
+        {
+            let share = self.train == Train::Nothing;
+            return self.checkpoint.place(found, shape, share, self.device);
         }
         let values = self.values(name, &shape, fallback, head)?;
         Ok(self.tensor(values, shape))
@@ -363,9 +363,10 @@ impl Embedding {
         self.table
             .val()
             .select(0, Tensor::<1, Int>::from_data(indices, device))
+            .cast(FloatDType::F32)
     }
 
-    /// `[count, d_model]`
+    /// `[count, d_model]`, in f32 or as it is stored.
     pub fn table(&self) -> Tensor<2> {
         self.table.val()
     }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use adapter::TensorFile;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::Value;
 
 use crate::ModelError;
+use crate::precision::Precision;
 use crate::shared_tensors::SharedTensors;
 
 /// An opened base model directory; weights are memory-mapped and read when asked for.
@@ -19,6 +20,7 @@ pub struct Checkpoint {
     file_of: BTreeMap<String, usize>,
     /// Where models share their tensors.
     shared: Option<SharedTensors>,
+    precision: Precision,
 }
 
 impl Checkpoint {
@@ -70,6 +72,7 @@ impl Checkpoint {
             files: Vec::new(),
             file_of: BTreeMap::new(),
             shared: None,
+            precision: Precision::default(),
         })
     }
 
@@ -77,6 +80,11 @@ impl Checkpoint {
     /// model there shares it: many models then take the time and memory of one.
     pub fn share_tensors(&mut self) {
         self.shared.get_or_insert_default();
+    }
+
+    /// Says in which type frozen matrices are kept.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
     }
 
     pub fn directory(&self) -> &Path {
@@ -103,6 +111,51 @@ impl Checkpoint {
     /// # Errors
     /// If it is missing, has another shape or another type than f32, f16, bf16 or f64.
     pub fn read(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, ModelError> {
+        Ok(self.file(name, expected)?.read_f32(name)?)
+    }
+
+    /// A frozen tensor on `device`; a matrix in the type that its precision asks for.
+    ///
+    /// - share: whether models may share it, where they are told to
+    ///
+    /// # Errors
+    /// As [`Checkpoint::read`].
+    pub(crate) fn place<const D: usize>(
+        &self,
+        name: &str,
+        shape: [usize; D],
+        share: bool,
+        device: &Device,
+    ) -> Result<Tensor<D>, ModelError> {
+        let read = || self.row(name, &shape, device);
+        let row = match &self.shared {
+            Some(shared) if share => shared.get(name, device, read)?,
+            _ => read()?,
+        };
+        Ok(row.reshape(shape))
+    }
+
+    /// A tensor on `device` as one row of numbers.
+    fn row(&self, name: &str, shape: &[usize], device: &Device) -> Result<Tensor<1>, ModelError> {
+        let file = self.file(name, shape)?;
+        let (_, stored) = file.tensor(name)?;
+        let kept = match shape.len() {
+            2 => self.precision.kept(stored, device),
+            _ => None,
+        };
+        let count = shape.iter().product::<usize>();
+        let Some(half) = kept else {
+            let values = file.read_f32(name)?;
+            return Ok(Tensor::from_data(TensorData::new(values, [count]), device));
+        };
+        // Little-endian in the file; what burn runs on is, too.
+        let bytes = file.view(name)?.to_vec();
+        let data = TensorData::from_bytes_vec(bytes, [count], half);
+        Ok(Tensor::from_data(data, (device, half)))
+    }
+
+    /// The file that has a tensor, if it has the expected shape there.
+    fn file(&self, name: &str, expected: &[usize]) -> Result<&TensorFile, ModelError> {
         let Some(file) = self.file_of.get(name) else {
             return Err(ModelError::MissingTensor {
                 name: name.to_owned(),
@@ -117,21 +170,7 @@ impl Checkpoint {
                 found: found.to_vec(),
             });
         }
-        Ok(file.read_f32(name)?)
-    }
-
-    /// The tensor on `device`, where models share their tensors.
-    ///
-    /// # Errors
-    /// As [`Checkpoint::read`].
-    pub(crate) fn shared<const D: usize>(
-        &self,
-        name: &str,
-        shape: [usize; D],
-        device: &Device,
-    ) -> Option<Result<Tensor<D>, ModelError>> {
-        let shared = self.shared.as_ref()?;
-        Some(shared.get(name, shape, device, || self.read(name, &shape)))
+        Ok(file)
     }
 }
 

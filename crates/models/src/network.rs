@@ -348,7 +348,7 @@ impl Network {
             Head::Tokens(head) => {
                 let logits = match &head.output {
                     Some(output) => output.forward(hidden),
-                    None => hidden.matmul(self.embedding_table().transpose()),
+                    None => kernels::frozen_linear(hidden, self.embedding_table()),
                 };
                 match head.softcap {
                     Some(cap) => (logits / cap).tanh() * cap,

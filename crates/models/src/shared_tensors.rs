@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 
 use crate::ModelError;
 
@@ -23,17 +23,17 @@ struct Placed {
 }
 
 impl SharedTensors {
-    /// The tensor of that name, read by `read` when it is asked for the first time.
+    /// The tensor of that name as one row of numbers, read by `read` when it is asked for the first
+    /// time.
     ///
     /// # Errors
     /// As `read` fails.
-    pub fn get<const D: usize>(
+    pub fn get(
         &self,
         name: &str,
-        shape: [usize; D],
         device: &Device,
-        read: impl FnOnce() -> Result<Vec<f32>, ModelError>,
-    ) -> Result<Tensor<D>, ModelError> {
+        read: impl FnOnce() -> Result<Tensor<1>, ModelError>,
+    ) -> Result<Tensor<1>, ModelError> {
         // A panic elsewhere leaves nothing half placed, so the tensors stay usable.
         let mut placed = self.placed.lock().unwrap_or_else(PoisonError::into_inner);
         if placed.device.as_ref() != Some(device) {
@@ -43,13 +43,11 @@ impl SharedTensors {
             };
         }
         if let Some(tensor) = placed.by_name.get(name) {
-            return Ok(tensor.clone().reshape(shape));
+            return Ok(tensor.clone());
         }
-        let values = read()?;
-        let count = values.len();
-        let tensor = Tensor::from_data(TensorData::new(values, [count]), device);
+        let tensor = read()?;
         placed.by_name.insert(name.to_owned(), tensor.clone());
-        Ok(tensor.reshape(shape))
+        Ok(tensor)
     }
 }
 
@@ -61,19 +59,16 @@ mod tests {
     fn a_tensor_is_read_once_and_keeps_its_values() {
         let shared = SharedTensors::default();
         let device = Device::default();
-        let values = vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
-        let first = shared
-            .get("weight", [2, 3], &device, || Ok(values.clone()))
-            .expect("a tensor");
-        let again = shared
-            .get("weight", [2, 3], &device, || {
-                Err(ModelError::MissingTensor {
-                    name: "read twice".to_owned(),
-                })
+        let values = [1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0];
+        let read = || Ok(Tensor::from_data(values, &device));
+        let again = || {
+            Err(ModelError::MissingTensor {
+                name: "read twice".to_owned(),
             })
-            .expect("the same tensor");
+        };
+        let first = shared.get("weight", &device, read).expect("a tensor");
+        let again = shared.get("weight", &device, again).expect("the same");
         for tensor in [first, again] {
-            assert_eq!(tensor.dims(), [2, 3]);
             let found = tensor.into_data().try_into_vec::<f32>().expect("f32");
             assert_eq!(found, values);
         }
@@ -88,8 +83,8 @@ mod tests {
                 name: "weight".to_owned(),
             })
         };
-        assert!(shared.get("weight", [1], &device, missing).is_err());
-        let found = shared.get("weight", [1], &device, || Ok(vec![7.0]));
-        assert!(found.is_ok());
+        assert!(shared.get("weight", &device, missing).is_err());
+        let read = || Ok(Tensor::from_data([7.0f32], &device));
+        assert!(shared.get("weight", &device, read).is_ok());
     }
 }

@@ -13,7 +13,7 @@ use crate::{Factor, Mixer, ParameterNames, Update};
 /// gradient nor optimiser state, and without an update the layer adds nothing to the graph.
 #[derive(Module, Debug)]
 pub struct AdaptedLinear {
-    /// W₀ `[d_out, d_in]`, as Hugging Face checkpoints store it.
+    /// W₀ `[d_out, d_in]`, as Hugging Face checkpoints store it; in f32, or frozen in half precision.
     weight: Param<Tensor<2>>,
     /// b `[d_out]`.
     bias: Option<Param<Tensor<1>>>,
@@ -136,7 +136,7 @@ impl AdaptedLinear {
     }
 
     fn forward_rows(&self, input: Tensor<2>) -> Tensor<2> {
-        let mut output = input.clone().matmul(self.weight.val().transpose());
+        let mut output = kernels::frozen_linear(input.clone(), self.weight.val());
         if let Some(bias) = &self.bias {
             output = output + bias.val().unsqueeze::<2>();
         }

@@ -86,6 +86,22 @@ impl BaseModel {
     }
 }
 
+/// What belongs to a model besides its weights and their configuration.
+pub(crate) const COMPANIONS: [&str; 12] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+];
+
 /// The directory of a base model named by a path or a Hub id.
 fn locate(name: &str) -> Result<PathBuf, TrainerError> {
     let id = match Location::parse(name)? {
@@ -95,17 +111,8 @@ fn locate(name: &str) -> Result<PathBuf, TrainerError> {
     let hub = Hub::from_env()?;
     const INDEX: &str = "model.safetensors.index.json";
     let mut wishes = vec![FileWish::required("config.json")];
-    wishes.extend(
-        [
-            "model.safetensors",
-            INDEX,
-            "tokenizer.json",
-            "tokenizer_config.json",
-            "special_tokens_map.json",
-            "vocab.txt",
-        ]
-        .map(FileWish::optional),
-    );
+    wishes.extend(["model.safetensors", INDEX].map(FileWish::optional));
+    wishes.extend(COMPANIONS.map(FileWish::optional));
     let directory = hub.fetch(&id, &wishes)?;
     if !directory.join("model.safetensors").is_file() && directory.join(INDEX).is_file() {
         let shards: Vec<FileWish> = hub

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 
+use models::Precision;
 use serde::{Deserialize, Serialize};
 
 use crate::data::{DataConfig, LengthGrouping, TargetKind};
@@ -35,6 +36,9 @@ pub struct BaseConfig {
     /// The probability of dropping an activation of the base model while training.
     #[serde(default)]
     pub dropout: f64,
+    /// In which type frozen weights are kept: "auto", "float32" or "stored".
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub weights: Precision,
     /// Start from random weights and train everything: only `config.json` and the tokenizer are
     /// read.
     #[serde(default)]
@@ -231,6 +235,10 @@ impl TrainConfig {
             training.warmup_steps,
         )?)
     }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn one() -> NonZeroUsize {

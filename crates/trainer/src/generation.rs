@@ -174,6 +174,8 @@ pub fn generate(
 
 #[cfg(test)]
 mod tests {
+    use models::{Adaptation, Architecture, Batch, Checkpoint, LoadOptions, Task, Train};
+
     use super::*;
 
     fn random(temperature: f64, top_k: Option<usize>, top_p: f64) -> Sampling {
@@ -187,11 +189,14 @@ mod tests {
 
     /// How often each token is drawn in 4000 draws.
     fn shares(sampling: Sampling, logits: &[f32]) -> Vec<f64> {
-        let mut counts = vec![0.0; logits.len()];
+        let mut counts = vec![0; logits.len()];
         for position in 0..4000 {
-            counts[sampling.choose(logits, [1, position]) as usize] += 1.0 / 4000.0;
+            counts[sampling.choose(logits, [1, position]) as usize] += 1;
         }
         counts
+            .iter()
+            .map(|&count| f64::from(count) / 4000.0)
+            .collect()
     }
 
     #[test]
@@ -219,6 +224,70 @@ mod tests {
         // 0.5 + 0.25 reach 0.7; the first alone reaches 0.4.
         assert_eq!(shares(random(1.0, None, 0.7), &logits)[3], 0.0);
         assert_eq!(shares(random(1.0, None, 0.4), &logits)[0], 1.0);
+    }
+
+    /// A LLaMA of random weights, and the device it is on.
+    fn model() -> (Network, Device) {
+        let device = Device::flex();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.json");
+        let config = serde_json::json!({
+            "model_type": "llama", "vocab_size": 29, "hidden_size": 16, "intermediate_size": 24,
+            "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+            "max_position_embeddings": 64, "rms_norm_eps": 1e-6,
+        });
+        std::fs::write(&path, config.to_string()).unwrap();
+        let checkpoint = Checkpoint::open_config(directory.path()).unwrap();
+        let options = LoadOptions {
+            task: Task::LanguageModel,
+            adaptation: &Adaptation::default(),
+            train: Train::Everything,
+            dropout: 0.0,
+            seed: 1,
+        };
+        let architecture = Architecture::from_json(&config, &path).unwrap();
+        let loaded = Network::load(&checkpoint, &architecture, &options, &device).unwrap();
+        (loaded.model, device)
+    }
+
+    /// Every token from the whole text so far, without a cache.
+    fn without_cache(model: &Network, prompt: &[u32], count: usize, device: &Device) -> Vec<u32> {
+        let mut text = prompt.to_vec();
+        for _ in 0..count {
+            let batch = TokenBatch::continuing(&[text.clone()], &[0]);
+            let logits = host(model.forward(&Batch::Tokens(batch), device));
+            text.push(largest(&logits[logits.len() - 29..]));
+        }
+        text.split_off(prompt.len())
+    }
+
+    #[test]
+    fn greedy_generation_with_the_cache_writes_the_same_tokens_as_without() {
+        let (model, device) = model();
+        let prompts = vec![vec![3, 5, 8], vec![1], vec![9, 9, 4, 6, 20]];
+        let options = GenerationOptions {
+            max_new_tokens: NonZeroUsize::new(20).unwrap(),
+            sampling: Sampling::Greedy,
+            stop: vec![],
+        };
+        let texts = generate(&model, &prompts, &options, &device, &mut |_, _| {});
+        for (prompt, text) in prompts.iter().zip(&texts) {
+            assert_eq!(*text, without_cache(&model, prompt, 20, &device));
+        }
+        // A token that ends a text is not part of it, and the other texts go on.
+        let stop = GenerationOptions {
+            stop: vec![texts[0][4]],
+            ..options
+        };
+        let mut heard = vec![Vec::new(); 3];
+        let stopped = generate(&model, &prompts, &stop, &device, &mut |text, token| {
+            heard[text].push(token);
+        });
+        assert_eq!(heard, stopped);
+        for (stopped, text) in stopped.iter().zip(&texts) {
+            let end = text.iter().position(|&token| token == texts[0][4]);
+            assert_eq!(stopped[..], text[..end.unwrap_or(text.len())]);
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use models::Description;
 use moslora::{ParameterValue, ParameterValues, Update};
 use serde_json::{Value, json};
 
+use crate::base_model::COMPANIONS;
 use crate::checkpoint::write_values;
 use crate::config::TrainConfig;
 use crate::data::Targets;
@@ -173,19 +174,6 @@ impl Trained<'_> {
             .len())
     }
 }
-
-/// What of a base model's directory belongs to a checkpoint besides its weights.
-const COMPANIONS: [&str; 9] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "generation_config.json",
-    "preprocessor_config.json",
-];
 
 fn labels(targets: Option<&Targets>) -> Option<Labels> {
     match targets {

@@ -49,10 +49,11 @@ impl Training {
     /// If any of it is missing, malformed or does not fit the rest.
     pub fn prepare(config: TrainConfig) -> Result<Self, TrainerError> {
         config.validate()?;
-        let base = match config.base.from_scratch {
+        let mut base = match config.base.from_scratch {
             true => BaseModel::open_config(&config.base.model)?,
             false => BaseModel::open(&config.base.model)?,
         };
+        base.checkpoint.set_precision(config.base.weights);
         let data = TaskData::new(&base, config.task.kind, &config.data, &config.task.metrics)?;
         let (train, targets) = data.train(config.task.target, config.seed)?;
         let mut notes = train.notes;

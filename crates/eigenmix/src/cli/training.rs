@@ -4,6 +4,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use models::Precision;
 
 use crate::overrides::Override;
 
@@ -49,6 +51,11 @@ pub(crate) struct EvaluateArguments {
     /// The base model.
     #[arg(long, value_name = "MODEL")]
     pub(crate) base: String,
+
+    /// In which type frozen weights are kept: as the device likes it, in f32, or as they are stored
+    /// (half the memory for a model in half precision).
+    #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = precision_parser())]
+    pub(crate) weights: Precision,
 
     /// The adapter, with its head and labels.json where it has one; without an adapter the base
     /// model runs as it is.
@@ -109,6 +116,11 @@ pub(crate) struct PredictArguments {
     /// The base model.
     #[arg(long, value_name = "MODEL")]
     pub(crate) base: String,
+
+    /// In which type frozen weights are kept: as the device likes it, in f32, or as they are stored
+    /// (half the memory for a model in half precision).
+    #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = precision_parser())]
+    pub(crate) weights: Precision,
 
     /// The adapter, with its head and labels.json where it has one; without an adapter the base
     /// model runs as it is.
@@ -173,6 +185,11 @@ pub(crate) struct ForwardArguments {
     #[arg(long, value_name = "MODEL")]
     pub(crate) base: String,
 
+    /// In which type frozen weights are kept: as the device likes it, in f32, or as they are stored
+    /// (half the memory for a model in half precision).
+    #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = precision_parser())]
+    pub(crate) weights: Precision,
+
     /// The adapter; without one the base model runs as it is.
     #[arg(long, value_name = "ADAPTER")]
     pub(crate) adapter: Option<String>,
@@ -227,4 +244,12 @@ pub(crate) struct RunArguments {
     /// Start every training anew, whatever is finished or begun.
     #[arg(long, short)]
     pub(crate) force: bool,
+}
+
+fn precision_parser() -> impl TypedValueParser<Value = Precision> {
+    PossibleValuesParser::new(Precision::NAMES).map(|name| match name.as_str() {
+        "float32" => Precision::Float32,
+        "stored" => Precision::Stored,
+        _ => Precision::Auto,
+    })
 }

@@ -27,7 +27,8 @@ pub(crate) fn run(
     console: &Console,
 ) -> anyhow::Result<()> {
     let split: Split = arguments.split.parse()?;
-    let base = BaseModel::open(&arguments.base)?;
+    let mut base = BaseModel::open(&arguments.base)?;
+    base.checkpoint.set_precision(arguments.weights);
     let config = data_config(arguments, &base)?;
     let adapter = arguments
         .adapter

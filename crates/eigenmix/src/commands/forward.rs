@@ -23,7 +23,8 @@ pub(crate) fn run(
     if arguments.out.exists() && !arguments.force {
         return Err(AdapterError::AlreadyExists(arguments.out.clone()).into());
     }
-    let base = BaseModel::open(&arguments.base)?;
+    let mut base = BaseModel::open(&arguments.base)?;
+    base.checkpoint.set_precision(arguments.weights);
     let adapter = arguments
         .adapter
         .as_deref()

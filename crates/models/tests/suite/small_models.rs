@@ -3,9 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use adapter::{Matrix, TensorOutput, write_tensor_file};
-use burn::tensor::Device;
-use models::{Adaptation, Architecture, Checkpoint, LoadOptions, Loaded, Network, Task, Train};
+use adapter::{Dtype, Matrix, TensorOutput, write_tensor_file};
+use burn::tensor::{Device, bf16};
+use models::{
+    Adaptation, Architecture, Checkpoint, LoadOptions, Loaded, Network, Precision, Task, Train,
+};
 use moslora::lora;
 use serde_json::{Value, json};
 
@@ -82,6 +84,17 @@ pub fn from_scratch(config: &Value, task: Task, device: &Device) -> Loaded {
 /// The same, its weights frozen, with trained updates on all linear layers but those of the lowest
 /// block, and a trained head.
 pub fn adapted(config: &Value, task: Task, device: &Device) -> Loaded {
+    adapted_in(config, task, Dtype::F32, Precision::Auto, device)
+}
+
+/// The same from a checkpoint whose tensors are stored as `stored`: f32 or bf16.
+pub fn adapted_in(
+    config: &Value,
+    task: Task,
+    stored: Dtype,
+    precision: Precision,
+    device: &Device,
+) -> Loaded {
     let directory = tempfile::tempdir().expect("a directory");
     let random = write_config(config, directory.path());
     let loaded = place(
@@ -104,9 +117,27 @@ pub fn adapted(config: &Value, task: Task, device: &Device) -> Loaded {
             (name, value)
         })
         .collect();
+    let values: Vec<_> = values
+        .into_iter()
+        .map(|(name, value)| {
+            let bytes: Vec<u8> = match stored {
+                Dtype::BF16 => value
+                    .values
+                    .iter()
+                    .flat_map(|&number| bf16::from_f32(number).to_le_bytes())
+                    .collect(),
+                _ => value
+                    .values
+                    .iter()
+                    .flat_map(|number| number.to_le_bytes())
+                    .collect(),
+            };
+            (name, value.shape, bytes)
+        })
+        .collect();
     let tensors = values
         .iter()
-        .map(|(name, value)| TensorOutput::f32(name, value.shape.clone(), &value.values));
+        .map(|(name, shape, bytes)| TensorOutput::bytes(name, shape.clone(), stored, bytes));
     let weights = directory.path().join("model.safetensors");
     write_tensor_file(&weights, tensors.collect()).expect("a file");
     let layers = description.layers.iter().filter(|layer| {
@@ -120,7 +151,8 @@ pub fn adapted(config: &Value, task: Task, device: &Device) -> Loaded {
         update.left.matrix = Matrix::from_fn(layer.d_out, 2, value);
         adaptation.updates.insert(layer.path.clone(), update);
     }
-    let checkpoint = Checkpoint::open(directory.path()).expect("a checkpoint");
+    let mut checkpoint = Checkpoint::open(directory.path()).expect("a checkpoint");
+    checkpoint.set_precision(precision);
     place(&checkpoint, task, &adaptation, Train::Head, device)
 }
 

@@ -22,7 +22,8 @@ pub(crate) fn run(
     device: DeviceChoice,
     console: &Console,
 ) -> anyhow::Result<()> {
-    let base = BaseModel::open(&arguments.base)?;
+    let mut base = BaseModel::open(&arguments.base)?;
+    base.checkpoint.set_precision(arguments.weights);
     let adapter = arguments
         .adapter
         .as_deref()

@@ -1,0 +1,44 @@
+//! Weights that stay in half precision give what their widened selves give.
+
+use adapter::Dtype;
+use burn::tensor::{DType, Device, Tensor};
+use models::{Batch, Precision, Task, TokenBatch};
+
+use crate::small_models::{adapted_in, decoders, encoder};
+
+fn tokens() -> Batch {
+    let texts = [vec![3, 5, 8, 30, 2], vec![1, 2], vec![9, 9, 4, 6]];
+    Batch::Tokens(TokenBatch::continuing(&texts, &[0, 0, 0]))
+}
+
+#[test]
+fn logits_losses_and_texts_are_those_of_the_widened_weights() {
+    let device = Device::flex();
+    let mut models = decoders();
+    let mut tasks = vec![Task::LanguageModel; models.len()];
+    models.push(("bert", encoder()));
+    tasks.push(Task::Classification { labels: 3 });
+    for ((family, config), task) in models.into_iter().zip(tasks) {
+        let run = |precision| -> Vec<Tensor<2>> {
+            let model = adapted_in(&config, task, Dtype::BF16, precision, &device).model;
+            let mut found = vec![model.forward(&tokens(), &device)];
+            if task == Task::LanguageModel {
+                let trunk = model.trunk(&tokens(), &device);
+                let loss = model.next_token_loss(trunk, &[0, 3, 8], &[7, 11, 2]);
+                found.push(loss.reshape([1, 1]));
+            }
+            found
+        };
+        let (stored, widened) = (run(Precision::Stored), run(Precision::Float32));
+        for (found, expected) in stored.into_iter().zip(widened) {
+            assert_eq!(found.dtype(), DType::F32, "{family}");
+            let scale = expected.clone().abs().max().into_scalar::<f32>();
+            let difference = (found - expected).abs().max().into_scalar::<f32>();
+            // The same f32 products of the same numbers.
+            assert!(
+                difference <= 1e-6 * scale,
+                "{family}: {difference} of {scale}"
+            );
+        }
+    }
+}
