@@ -77,7 +77,7 @@ fn device_parser() -> impl TypedValueParser<Value = DeviceChoice> {
 pub(crate) enum Command {
     Extract(ExtractArguments),
     Project(ProjectArguments),
-    Merge(MergeArguments),
+    Merge(Box<MergeArguments>),
     Train(TrainArguments),
     Evaluate(EvaluateArguments),
     Predict(PredictArguments),
