@@ -28,6 +28,8 @@
 //! # }
 //! ```
 //!
+//! [`search`] looks for the best λ, density, drop or rank fraction by any score, as the papers do.
+//!
 //! Decompositions run in f64, entries are compared and averaged as f32. The cost is linear in m and
 //! n; the result is the same on any number of threads.
 

@@ -77,32 +77,24 @@ impl<E, F: FnMut(&Setting) -> Result<f64, E>> Searcher<'_, F> {
     /// `current` with the best value of one coordinate.
     fn scan(&mut self, current: Setting, coordinate: Coordinate) -> Result<Setting, E> {
         let grid = self.grid;
-        let mut best: Option<Trial> = None;
-        let mut in_vain = 0;
-        let mut consider = |trial: Trial| {
-            if best.is_none_or(|best| is_better(trial.score, best.score)) {
-                best = Some(trial);
-                in_vain = 0;
-            } else {
-                in_vain += 1;
-            }
-            in_vain
-        };
-        let mut wasted = 0;
+        let mut scan = Scan::default();
         for &value in grid.certain(coordinate) {
-            wasted = consider(self.trial(current.with(coordinate, value))?);
+            scan.consider(self.trial(current.with(coordinate, value))?);
         }
         for value in grid.further(coordinate) {
-            if grid.patience.is_none_or(|patience| wasted >= patience) {
+            if grid
+                .patience
+                .is_some_and(|patience| scan.in_vain >= patience)
+            {
                 break;
             }
-            wasted = consider(self.trial(current.with(coordinate, value))?);
+            scan.consider(self.trial(current.with(coordinate, value))?);
         }
         // A λ from beyond the grid that an earlier round found: this scan may have ended before it.
         if let Some(known) = self.known(&current) {
-            consider(known);
+            scan.consider(known);
         }
-        Ok(best.map_or(current, |best| best.setting))
+        Ok(scan.best.map_or(current, |best| best.setting))
     }
 
     fn known(&self, setting: &Setting) -> Option<Trial> {
@@ -118,6 +110,27 @@ impl<E, F: FnMut(&Setting) -> Result<f64, E>> Searcher<'_, F> {
         let trial = Trial { setting, score };
         self.trials.push(trial);
         Ok(trial)
+    }
+}
+
+/// How far a scan of one coordinate has come.
+#[derive(Default)]
+struct Scan {
+    /// The first of the best.
+    best: Option<Trial>,
+    /// How many values in a row were no better.
+    in_vain: usize,
+}
+
+impl Scan {
+    fn consider(&mut self, trial: Trial) {
+        match self.best {
+            Some(best) if !is_better(trial.score, best.score) => self.in_vain += 1,
+            _ => {
+                self.best = Some(trial);
+                self.in_vain = 0;
+            }
+        }
     }
 }
 
