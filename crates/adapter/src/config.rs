@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::config_fields::{ConfigFields, as_names};
 use crate::export::unambiguous_pattern;
+use crate::key::heads_of_task;
 use crate::pattern::ModulePattern;
 use crate::support::check_support;
 use crate::target::{LayerSelection, ModuleSelection, ModuleSet};
@@ -203,6 +204,12 @@ impl PeftConfig {
 
     pub fn task_type(&self) -> Option<&str> {
         self.text("task_type")
+    }
+
+    /// Whether PEFT trains a head for its task type, and looks for one in the adapter's file even
+    /// where `modules_to_save` names none.
+    pub fn task_has_head(&self) -> bool {
+        !heads_of_task(self.task_type()).is_empty()
     }
 
     /// The rank where no pattern says otherwise: `r`.

@@ -116,16 +116,19 @@ fn factor_role<'key>(module: &'key str, tail: &str, config: &PeftConfig) -> Role
     }
 }
 
+/// The modules that PEFT saves whole for a task, whether or not the configuration names them.
+pub(crate) fn heads_of_task(task: Option<&str>) -> &'static [&'static str] {
+    let found = TASK_HEADS.iter().find(|(of, _)| task == Some(of));
+    found.map_or(&[], |(_, heads)| heads)
+}
+
 fn is_head(path: &str, config: &PeftConfig) -> bool {
-    let of_task = TASK_HEADS
-        .iter()
-        .filter(|(task, _)| config.task_type() == Some(task))
-        .flat_map(|(_, heads)| heads.iter().copied());
+    let of_task = heads_of_task(config.task_type());
     config
         .modules_to_save()
         .iter()
         .map(String::as_str)
-        .chain(of_task)
+        .chain(of_task.iter().copied())
         .any(|module| has_component(path, module))
 }
 

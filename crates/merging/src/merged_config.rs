@@ -35,7 +35,11 @@ pub(crate) fn merged_config<S: MergeSource>(
         most_frequent(ranks.values().copied()),
         targets,
         saved,
-        common(adapters, PeftConfig::task_type),
+        common(adapters, |config| {
+            // Of a classifier without a head PEFT says that its file lacks one, and loads nothing.
+            let is_told = heads_of.is_some() || !config.task_has_head();
+            config.task_type().filter(|_| is_told)
+        }),
         &ranks,
     )?;
     // Of an adapter whose targets left out layers or modules, only the paths say which it has.

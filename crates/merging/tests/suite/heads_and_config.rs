@@ -33,7 +33,6 @@ fn heads_are_listed_and_kept_apart() {
     let merge = merged(&adapters, &sum());
     assert!(merge.adapter.heads.is_empty() && merge.adapter.labels.is_none());
     assert!(merge.adapter.config.modules_to_save().is_empty());
-    assert_eq!(merge.adapter.config.task_type(), Some("SEQ_CLS"));
     assert_eq!(merge.report.heads_of, None);
     for adapter in &merge.report.adapters {
         assert_eq!(adapter.whole_tensors, ["classifier.weight"]);
@@ -48,6 +47,7 @@ fn the_only_heads_there_are_come_along() {
     assert_eq!(merge.report.heads_of, Some(1));
     assert_eq!(merge.adapter.heads, adapters[1].adapter.heads);
     assert_eq!(merge.adapter.labels, adapters[1].adapter.labels);
+    assert_eq!(merge.adapter.config.task_type(), None, "not all have it");
 
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("merged");
@@ -59,6 +59,32 @@ fn the_only_heads_there_are_come_along() {
     file.require_clean().expect("nothing unexpected");
     assert_eq!(file.config().modules_to_save(), ["classifier"]);
     assert_eq!(file.head_names().collect::<Vec<_>>(), ["classifier.weight"]);
+}
+
+/// PEFT 0.18.1 raises `KeyError: 'base_model.model.classifier.weight'` in
+/// `PeftModel.from_pretrained` where the task type is SEQ_CLS and the file has no head; without a
+/// task type it loads the updates and leaves the model's head alone.
+#[test]
+fn a_merge_without_a_head_has_no_task_type_that_needs_one() {
+    for (task, expected) in [
+        ("SEQ_CLS", None),
+        ("TOKEN_CLS", None),
+        ("QUESTION_ANS", None),
+        ("CAUSAL_LM", Some("CAUSAL_LM")),
+    ] {
+        let mut adapters: Vec<_> = three_adapters().into_iter().map(with_head).collect();
+        for adapter in &mut adapters {
+            let config = &adapter.adapter.config;
+            adapter.adapter.config = config
+                .with("task_type", task.into())
+                .expect("a configuration");
+        }
+        let merge = merged(&adapters, &sum());
+        assert_eq!(merge.adapter.config.task_type(), expected, "{task}");
+        let alone = merged(&adapters[..1], &sum());
+        assert_eq!(alone.report.heads_of, Some(0));
+        assert_eq!(alone.adapter.config.task_type(), Some(task));
+    }
 }
 
 #[test]
