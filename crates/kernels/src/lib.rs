@@ -8,16 +8,19 @@
 mod activation;
 mod attention;
 mod attention_rows;
+mod attention_shape;
 mod frozen_linear;
 mod layer_norm;
 mod linear_cross_entropy;
+mod padded_attention;
 mod rms_norm;
 mod rotary;
 mod row_product;
 mod simd;
 
 pub use activation::Activation;
-pub use attention::{AttentionShape, Visibility, attention};
+pub use attention::attention;
+pub use attention_shape::{AttentionShape, Visibility};
 pub use frozen_linear::frozen_linear;
 pub use layer_norm::layer_norm;
 pub use linear_cross_entropy::linear_cross_entropy;

@@ -1,0 +1,136 @@
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::attention;
+use crate::attention_shape::{AttentionShape, Visibility};
+use crate::padded_attention::composed;
+
+fn numbers(rows: usize, width: usize, phase: f32, device: &Device) -> Tensor<2> {
+    let values: Vec<f32> = (0..rows * width)
+        .map(|i| (i as f32 * 0.73 + phase).sin() * 1.5)
+        .collect();
+    Tensor::from_data(TensorData::new(values, [rows, width]), device)
+}
+
+/// Lengths on both sides of a vector, of a register block and of a block of queries.
+const LENGTHS: [usize; 5] = [1, 7, 70, 131, 16];
+
+fn offsets(lengths: &[usize]) -> Arc<[usize]> {
+    let mut offsets = vec![0];
+    for length in lengths {
+        offsets.push(offsets[offsets.len() - 1] + length);
+    }
+    offsets.into()
+}
+
+fn shape(n_heads: usize, n_key_heads: usize, visibility: Visibility) -> AttentionShape {
+    AttentionShape {
+        offsets: offsets(&LENGTHS),
+        key_offsets: offsets(&LENGTHS),
+        n_heads,
+        n_key_heads,
+        scale: 0.37,
+        visibility,
+        softcap: None,
+    }
+}
+
+/// Output and gradients of both ways.
+fn compare(shape: &AttentionShape, d_head: usize) {
+    let device = Device::flex().autodiff();
+    let (width, key_width) = (shape.n_heads * d_head, shape.n_key_heads * d_head);
+    let last = |offsets: &[usize]| offsets[offsets.len() - 1];
+    let (rows, key_rows) = (last(&shape.offsets), last(&shape.key_offsets));
+    let weights = numbers(rows, width, 3.0, &device);
+    let run = |operation: fn(Tensor<2>, Tensor<2>, Tensor<2>, &AttentionShape) -> Tensor<2>| {
+        let query = numbers(rows, width, 0.0, &device).require_grad();
+        let [key, value] =
+            [1.0, 2.0].map(|phase| numbers(key_rows, key_width, phase, &device).require_grad());
+        let output = operation(query.clone(), key.clone(), value.clone(), shape);
+        let gradients = (output.clone() * weights.clone()).sum().backward();
+        let [query, key, value] =
+            [query, key, value].map(|input| input.grad(&gradients).expect("a gradient"));
+        [output.inner(), query, key, value]
+    };
+    for (found, expected) in run(attention).into_iter().zip(run(composed)) {
+        // f32 sums over up to 131 · group terms of size one, in another order.
+        let difference = (found - expected).abs().max().into_scalar::<f32>();
+        assert!(difference < 5e-5, "{difference}: {shape:?}");
+    }
+}
+
+#[test]
+fn values_and_gradients_agree_with_the_composed_operation() {
+    for visibility in [
+        Visibility::Everything,
+        Visibility::Causal,
+        Visibility::Window(9),
+        Visibility::Window(100),
+    ] {
+        compare(&shape(3, 3, visibility), 5);
+        compare(&shape(4, 2, visibility), 16);
+    }
+}
+
+#[test]
+fn softcapped_scores_have_the_gradients_of_the_composed_operation() {
+    let mut shape = shape(4, 1, Visibility::Causal);
+    shape.softcap = Some(1.5);
+    compare(&shape, 7);
+}
+
+#[test]
+fn queries_at_the_end_of_longer_keys_agree_with_the_composed_operation() {
+    for visibility in [Visibility::Causal, Visibility::Window(5)] {
+        let mut shape = shape(4, 2, visibility);
+        shape.offsets = offsets(&[1, 1, 3, 70, 16]);
+        compare(&shape, 8);
+    }
+}
+
+#[test]
+fn a_causal_query_does_not_see_what_comes_after_it() {
+    let device = Device::flex();
+    let (rows, width) = (20, 12);
+    let shape = AttentionShape {
+        offsets: offsets(&[rows]),
+        key_offsets: offsets(&[rows]),
+        ..shape(3, 3, Visibility::Causal)
+    };
+    let [query, key, value] = [0.0, 1.0, 2.0].map(|phase| numbers(rows, width, phase, &device));
+    let whole = attention(query.clone(), key.clone(), value.clone(), &shape);
+    let first = |rows: Tensor<2>| rows.slice([0..7, 0..width]);
+    let prefix = AttentionShape {
+        offsets: offsets(&[7]),
+        key_offsets: offsets(&[7]),
+        ..shape
+    };
+    let alone = attention(first(query), first(key), first(value), &prefix);
+    // The scores are computed in other blocks, the sums over them are the same.
+    let difference = (first(whole) - alone).abs().max().into_scalar::<f32>();
+    assert!(difference < 1e-6, "{difference}");
+}
+
+#[test]
+fn a_sequence_does_not_see_its_neighbours() {
+    let device = Device::flex();
+    let (rows, width) = (LENGTHS.iter().sum::<usize>(), 12);
+    let shape = shape(3, 3, Visibility::Everything);
+    let [query, key, value] = [0.0, 1.0, 2.0].map(|phase| numbers(rows, width, phase, &device));
+    let together = attention(query.clone(), key.clone(), value.clone(), &shape);
+    let (start, end) = (shape.offsets[2], shape.offsets[3]);
+    let part = |rows: Tensor<2>| rows.slice([start..end, 0..width]);
+    let alone = attention(
+        part(query),
+        part(key),
+        part(value),
+        &AttentionShape {
+            offsets: offsets(&[end - start]),
+            key_offsets: offsets(&[end - start]),
+            ..shape.clone()
+        },
+    );
+    let difference = (part(together) - alone).abs().max().into_scalar::<f32>();
+    assert_eq!(difference, 0.0);
+}
