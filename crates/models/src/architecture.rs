@@ -4,10 +4,12 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::clip_text::ClipTextConfig;
 use crate::decoder_config::{DecoderConfig, DecoderFamily};
 use crate::encoder::{EncoderConfig, Family};
 use crate::task::Task;
 use crate::vision::{VisionConfig, VisionFamily};
+use crate::zero_shot::TEXT_FEATURES;
 use crate::{Description, LinearLayer, ModelError};
 
 const SUPPORTED: &str = "bert, roberta, xlm-roberta, camembert, distilbert; llama, mistral, qwen2, \
@@ -81,21 +83,29 @@ impl Architecture {
         }
     }
 
-    /// How many tokens it knows; `None` for images.
+    /// CLIP's text tower, where the checkpoint is a whole CLIP.
+    pub fn clip_text(&self) -> Option<&ClipTextConfig> {
+        match self {
+            Self::Vision(config) => config.text.as_ref(),
+            Self::Encoder(_) | Self::Decoder(_) => None,
+        }
+    }
+
+    /// How many tokens it knows; `None` where it takes only images.
     pub fn vocab_size(&self) -> Option<usize> {
         match self {
             Self::Encoder(config) => Some(config.vocab_size),
             Self::Decoder(config) => Some(config.vocab_size),
-            Self::Vision(_) => None,
+            Self::Vision(config) => config.text.as_ref().map(|text| text.vocab_size),
         }
     }
 
-    /// The longest sequence it takes, special tokens included; `None` for images.
+    /// The longest sequence it takes, special tokens included; `None` where it takes only images.
     pub fn max_length(&self) -> Option<usize> {
         match self {
             Self::Encoder(config) => Some(config.max_length()),
             Self::Decoder(config) => Some(config.max_positions),
-            Self::Vision(_) => None,
+            Self::Vision(config) => config.text.as_ref().map(|text| text.max_positions),
         }
     }
 
@@ -189,7 +199,11 @@ impl Architecture {
             Self::Vision(config) => config.parameters(),
         };
         let head_parameters: usize = head.iter().map(LinearLayer::parameters).sum();
-        let head_tensors = head.iter().flat_map(LinearLayer::tensors).collect();
+        let mut head_tensors: Vec<_> = head.iter().flat_map(LinearLayer::tensors).collect();
+        if let (Task::ZeroShot { labels }, Some(projection)) = (task, head.last()) {
+            let shape = vec![labels, projection.d_out];
+            head_tensors.push((TEXT_FEATURES.to_owned(), shape));
+        }
         layers.extend(head);
         Ok(Description {
             prefix: self.prefix(),
@@ -235,7 +249,9 @@ impl Architecture {
             (Self::Vision(_), Task::Classification { labels }) => {
                 vec![of_head("classifier", [labels, d_model])]
             }
-            (Self::Vision(config), Task::ImageFeatures) if config.projection_dim.is_some() => {
+            (Self::Vision(config), Task::ImageFeatures | Task::ZeroShot { .. })
+                if config.projection_dim.is_some() =>
+            {
                 let width = config.projection_dim.unwrap_or_default();
                 vec![LinearLayer {
                     bias: false,

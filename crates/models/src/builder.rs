@@ -204,6 +204,22 @@ impl Builder<'_> {
         })
     }
 
+    /// A tensor of the head that is never trained, from the adaptation.
+    pub fn frozen_head<const D: usize>(
+        &mut self,
+        name: &str,
+        shape: [usize; D],
+    ) -> Result<Tensor<D>, ModelError> {
+        let values = self.values(name, &shape, Fallback::Required, true)?;
+        Ok(self.tensor(values, shape))
+    }
+
+    /// A number of the checkpoint.
+    pub fn number(&mut self, name: &str) -> Result<f32, ModelError> {
+        let values = self.values(name, &[], Fallback::Required, false)?;
+        Ok(values[0])
+    }
+
     /// Whether the checkpoint has the tensor.
     pub fn has(&self, name: &str) -> bool {
         self.find(name).is_some()

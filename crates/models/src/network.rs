@@ -12,6 +12,7 @@ use crate::decoder::{Decoder, DecoderContext};
 use crate::encoder::{Encoder, Family};
 use crate::task::Task;
 use crate::vision::Vision;
+use crate::zero_shot::ZeroShotHead;
 use crate::{Adaptation, Architecture, Checkpoint, ImageBatch, ModelError, TokenBatch, Train};
 
 /// A transformer and the head of a task.
@@ -39,6 +40,8 @@ enum Head {
     DistilBert(DenseHead),
     /// On the first row: the class token.
     First(AdaptedLinear),
+    /// On the first row, by what texts say of the labels.
+    ZeroShot(ZeroShotHead),
     /// On the last token.
     Last(AdaptedLinear),
     /// On every token: an output layer of its own, or the embedding table.
@@ -345,6 +348,7 @@ impl Network {
                 head.output.forward(dropout(pooled))
             }
             Head::First(output) | Head::Last(output) => output.forward(hidden),
+            Head::ZeroShot(head) => head.forward(hidden),
             Head::Tokens(head) => {
                 let logits = match &head.output {
                     Some(output) => output.forward(hidden),
@@ -406,6 +410,9 @@ impl Head {
             }
             (Architecture::Decoder(_), _) => Self::Last(builder.head(&layers[0])?),
             (_, Task::ImageFeatures) => Self::First(builder.linear(&layers[0])?),
+            (_, Task::ZeroShot { labels }) => {
+                Self::ZeroShot(ZeroShotHead::build(builder, &layers[0], labels)?)
+            }
             _ => Self::First(builder.head(&layers[0])?),
         })
     }

@@ -7,6 +7,8 @@ pub enum Task {
     Classification { labels: usize },
     /// A score for each token that may come next, at every token.
     LanguageModel,
+    /// A score for each label of an image, which a text about it is compared with (CLIP).
+    ZeroShot { labels: usize },
     /// CLIP's projected features of an image.
     ImageFeatures,
 }
@@ -17,7 +19,16 @@ impl Task {
         match self {
             Self::Classification { .. } => "classification",
             Self::LanguageModel => "causal language modelling",
+            Self::ZeroShot { .. } => "zero-shot classification",
             Self::ImageFeatures => "image features",
+        }
+    }
+
+    /// How many labels it scores, if it scores labels.
+    pub fn labels(self) -> Option<usize> {
+        match self {
+            Self::Classification { labels } | Self::ZeroShot { labels } => Some(labels),
+            Self::LanguageModel | Self::ImageFeatures => None,
         }
     }
 }

@@ -5,11 +5,13 @@ use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Tensor, TensorData};
 use kernels::AttentionShape;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::activation_name::ActivationName;
 use crate::block::{Block, BlockConfig, BlockContext, BlockNames, InputNames};
 use crate::builder::Builder;
+use crate::clip_text::ClipTextConfig;
+use crate::nested_config::nested_config;
 use crate::norm::{LayerNorm, NormKind};
 use crate::{ImageBatch, LinearLayer, ModelError};
 
@@ -31,6 +33,8 @@ pub struct VisionConfig {
     pub channels: usize,
     /// The width of CLIP's image features.
     pub projection_dim: Option<usize>,
+    /// The text tower beside it, in a whole CLIP.
+    pub text: Option<ClipTextConfig>,
     pub(crate) block: BlockConfig,
 }
 
@@ -82,7 +86,7 @@ impl VisionFamily {
 }
 
 /// CLIP's names for a block's parts, in both towers.
-fn clip_block_names() -> BlockNames {
+pub(crate) fn clip_block_names() -> BlockNames {
     BlockNames {
         attention_norm: "layer_norm1",
         inputs: InputNames::Separate(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
@@ -103,8 +107,17 @@ impl VisionConfig {
     /// # Errors
     /// What is missing or makes no sense, in words.
     pub(crate) fn from_json(family: VisionFamily, json: &Value) -> Result<Self, String> {
-        let own = json.get("vision_config").unwrap_or(json);
-        let sizes = VisionJson::deserialize(own).map_err(|error| error.to_string())?;
+        let sizes = match json.get("vision_config") {
+            Some(_) => {
+                let defaults = json!({
+                    "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
+                    "num_attention_heads": 12, "image_size": 224, "patch_size": 32,
+                });
+                VisionJson::deserialize(nested_config(json, "vision_config", defaults))
+                    .map_err(|error| format!("`vision_config`: {error}"))?
+            }
+            None => VisionJson::deserialize(json).map_err(|error| error.to_string())?,
+        };
         let (d_model, n_heads) = (sizes.hidden_size, sizes.num_attention_heads);
         if n_heads == 0 || !d_model.is_multiple_of(n_heads) {
             return Err(format!(
@@ -126,16 +139,23 @@ impl VisionConfig {
             .and_then(Value::as_u64)
             .map(|width| width as usize)
             .or(sizes.projection_dim);
+        let projection_dim = match family {
+            VisionFamily::Vit => None,
+            VisionFamily::Clip => Some(projection_dim.unwrap_or(512)),
+        };
+        let is_whole = json.get("model_type").and_then(Value::as_str) == Some("clip");
+        let text = projection_dim
+            .filter(|_| is_whole)
+            .map(|width| ClipTextConfig::from_json(json, width))
+            .transpose()?;
         Ok(Self {
             family,
             n_layers: sizes.num_hidden_layers,
             image_size: sizes.image_size,
             patch_size: sizes.patch_size,
             channels: sizes.num_channels.unwrap_or(3),
-            projection_dim: match family {
-                VisionFamily::Vit => None,
-                VisionFamily::Clip => Some(projection_dim.unwrap_or(512)),
-            },
+            projection_dim,
+            text,
             block: BlockConfig {
                 d_model,
                 d_ff: sizes.intermediate_size,

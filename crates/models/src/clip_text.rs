@@ -1,0 +1,275 @@
+//! The text tower of CLIP: tokens of a text in, one vector to compare with those of images out.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use kernels::{AttentionShape, Visibility};
+use moslora::{AdaptedLinear, ParameterNames};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::activation_name::ActivationName;
+use crate::block::{Block, BlockConfig, BlockContext};
+use crate::builder::{Builder, Embedding};
+use crate::nested_config::nested_config;
+use crate::norm::{LayerNorm, NormKind};
+use crate::vision::clip_block_names;
+use crate::{
+    Adaptation, Checkpoint, Description, LinearLayer, LoadReport, ModelError, TokenBatch, Train,
+};
+
+/// The name of the tower in checkpoints and adapters.
+const PREFIX: &str = "text_model";
+/// The layer that gives features as wide as those of images.
+const PROJECTION: &str = "text_projection";
+
+/// The sizes of CLIP's text tower, from the `config.json` of a whole CLIP.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClipTextConfig {
+    pub n_layers: usize,
+    pub vocab_size: usize,
+    /// The longest text it takes, special tokens included.
+    pub max_positions: usize,
+    /// The width of its features.
+    pub projection_dim: usize,
+    end_of_text: EndOfText,
+    block: BlockConfig,
+}
+
+/// Which token's vector stands for the whole text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EndOfText {
+    /// The first one of this id, or the first of all where there is none.
+    Token(i32),
+    /// The first one of the largest id: in configurations from before the id was written right,
+    /// which say 2.
+    LargestId,
+}
+
+#[derive(Deserialize)]
+struct TextJson {
+    vocab_size: usize,
+    hidden_size: usize,
+    intermediate_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    max_position_embeddings: usize,
+    layer_norm_eps: f64,
+    hidden_act: ActivationName,
+    eos_token_id: i32,
+}
+
+impl ClipTextConfig {
+    /// - json: the `config.json` of a whole CLIP
+    /// - projection_dim: the width of its features
+    ///
+    /// # Errors
+    /// What makes no sense, in words.
+    pub(crate) fn from_json(json: &Value, projection_dim: usize) -> Result<Self, String> {
+        // What transformers leaves out of a nested configuration has the default of its class.
+        let defaults = json!({
+            "vocab_size": 49408, "hidden_size": 512, "intermediate_size": 2048,
+            "num_hidden_layers": 12, "num_attention_heads": 8, "max_position_embeddings": 77,
+            "layer_norm_eps": 1e-5, "hidden_act": "quick_gelu", "eos_token_id": 49407,
+        });
+        let own = nested_config(json, "text_config", defaults);
+        let sizes =
+            TextJson::deserialize(own).map_err(|error| format!("`text_config`: {error}"))?;
+        let (d_model, n_heads) = (sizes.hidden_size, sizes.num_attention_heads);
+        if n_heads == 0 || !d_model.is_multiple_of(n_heads) {
+            return Err(format!(
+                "`text_config`: a hidden size of {d_model} cannot be split into {n_heads} heads"
+            ));
+        }
+        Ok(Self {
+            n_layers: sizes.num_hidden_layers,
+            vocab_size: sizes.vocab_size,
+            max_positions: sizes.max_position_embeddings,
+            projection_dim,
+            end_of_text: match sizes.eos_token_id {
+                2 => EndOfText::LargestId,
+                id => EndOfText::Token(id),
+            },
+            block: BlockConfig {
+                d_model,
+                d_ff: sizes.intermediate_size,
+                n_heads,
+                n_key_heads: n_heads,
+                d_head: d_model / n_heads,
+                activation: sizes.hidden_act.into(),
+                norm: NormKind::Layer,
+                norm_epsilon: sizes.layer_norm_eps,
+                input_bias: true,
+                output_bias: true,
+                mlp_bias: true,
+                transposed: false,
+                names: clip_block_names(),
+            },
+        })
+    }
+
+    fn block_path(&self, layer: usize) -> String {
+        format!("{PREFIX}.encoder.layers.{layer}")
+    }
+
+    fn projection(&self) -> LinearLayer {
+        LinearLayer {
+            bias: false,
+            head: true,
+            ..LinearLayer::new(PROJECTION, [self.projection_dim, self.block.d_model])
+        }
+    }
+
+    /// Every linear layer, first to last, and the projection.
+    pub fn describe(&self) -> Description {
+        let projection = self.projection();
+        let d_model = self.block.d_model;
+        let blocks = self.n_layers * self.block.parameters();
+        let parameters =
+            d_model * (self.vocab_size + self.max_positions + 2) + blocks + projection.parameters();
+        let mut layers: Vec<LinearLayer> = (0..self.n_layers)
+            .flat_map(|layer| self.block.layers(&self.block_path(layer)))
+            .collect();
+        let head_tensors = projection.tensors();
+        layers.push(projection);
+        Description {
+            prefix: PREFIX,
+            layers,
+            head_tensors,
+            head_modules: vec![PROJECTION],
+            parameters,
+        }
+    }
+
+    /// What of `adapter` adapts this tower, and how it matched; `None` where nothing does.
+    ///
+    /// # Errors
+    /// As [`Adaptation::from_adapter`].
+    pub fn adaptation(
+        &self,
+        adapter: &adapter::Adapter,
+    ) -> Result<Option<(Adaptation, LoadReport)>, ModelError> {
+        let part = divide(adapter, is_of_text);
+        match part.modules.is_empty() && part.heads.is_empty() && part.biases.is_empty() {
+            true => Ok(None),
+            false => Adaptation::from_adapter(&part, &self.describe()).map(Some),
+        }
+    }
+}
+
+/// An adapter of a whole CLIP without what adapts its text tower.
+pub fn without_text_tower(adapter: &adapter::Adapter) -> adapter::Adapter {
+    divide(adapter, |name| !is_of_text(name))
+}
+
+/// Whether a module or tensor of that name is one of CLIP's text tower.
+fn is_of_text(name: &str) -> bool {
+    let first = name.split_once('.').map_or(name, |(first, _)| first);
+    [PREFIX, PROJECTION].contains(&first)
+}
+
+fn divide(adapter: &adapter::Adapter, keep: impl Fn(&str) -> bool) -> adapter::Adapter {
+    let mut part = adapter.clone();
+    part.modules.retain(|path, _| keep(path));
+    part.heads.retain(|name, _| keep(name));
+    part.biases.retain(|name, _| keep(name));
+    part
+}
+
+/// Embeddings, blocks, the final norm and the projection, all frozen.
+pub struct ClipText {
+    words: Embedding,
+    positions: Embedding,
+    blocks: Vec<Block>,
+    norm: LayerNorm,
+    projection: AdaptedLinear,
+    n_heads: usize,
+    d_model: usize,
+    end_of_text: EndOfText,
+}
+
+impl ClipText {
+    /// Builds the text tower of `checkpoint` on `device`.
+    ///
+    /// - adaptation: what adapts this tower; see [`ClipTextConfig::adaptation`]
+    ///
+    /// # Errors
+    /// If a tensor is missing or has another shape than the configuration implies.
+    pub fn load(
+        checkpoint: &Checkpoint,
+        config: &ClipTextConfig,
+        adaptation: &Adaptation,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
+        let mut builder = Builder {
+            checkpoint,
+            adaptation,
+            prefix: PREFIX,
+            train: Train::Nothing,
+            seed: 0,
+            device,
+            names: ParameterNames::default(),
+            initialised: Vec::new(),
+        };
+        let d_model = config.block.d_model;
+        let embedding = format!("{PREFIX}.embeddings.token_embedding");
+        let words = builder.embedding(&embedding, [config.vocab_size, d_model])?;
+        let embedding = format!("{PREFIX}.embeddings.position_embedding");
+        let positions = builder.embedding(&embedding, [config.max_positions, d_model])?;
+        let blocks = (0..config.n_layers)
+            .map(|layer| Block::build(&mut builder, &config.block, &config.block_path(layer), 0.0))
+            .collect::<Result<_, _>>()?;
+        let norm = format!("{PREFIX}.final_layer_norm");
+        Ok(Self {
+            words,
+            positions,
+            blocks,
+            norm: builder.layer_norm(&norm, d_model, config.block.norm_epsilon)?,
+            projection: builder.linear(&config.projection())?,
+            n_heads: config.block.n_heads,
+            d_model,
+            end_of_text: config.end_of_text,
+        })
+    }
+
+    /// The features of texts as CLIP's `get_text_features` gives them, not normalised.
+    ///
+    /// - output: `[texts, projection_dim]`
+    pub fn features(&self, batch: &TokenBatch, device: &Device) -> Tensor<2> {
+        let words = self.words.forward(batch.ids(), device);
+        let mut hidden = words + self.positions.forward(batch.columns(), device);
+        let shape = AttentionShape {
+            visibility: Visibility::Causal,
+            ..AttentionShape::bidirectional(batch.offsets().clone(), self.n_heads, self.d_model)
+        };
+        let context = BlockContext {
+            shape: &shape,
+            rotary: None,
+        };
+        for block in &self.blocks {
+            hidden = block.forward(hidden, &context, None);
+        }
+        let rows = self.end_of_text.rows(batch);
+        let rows = TensorData::new(rows, [batch.sequences()]);
+        let ends = hidden.select(0, Tensor::<1, Int>::from_data(rows, device));
+        self.projection.forward(self.norm.forward(ends))
+    }
+}
+
+impl EndOfText {
+    /// The row that stands for each text.
+    fn rows(self, batch: &TokenBatch) -> Vec<i32> {
+        let of_text = |rows: &[usize]| {
+            let ids = &batch.ids()[rows[0]..rows[1]];
+            let wanted = match self {
+                Self::Token(id) => Some(id),
+                Self::LargestId => ids.iter().copied().max(),
+            };
+            let place = ids.iter().position(|&id| Some(id) == wanted).unwrap_or(0);
+            (rows[0] + place) as i32
+        };
+        batch.offsets().windows(2).map(of_text).collect()
+    }
+}
+
+#[cfg(test)]
+#[path = "clip_text_tests.rs"]
+mod tests;
