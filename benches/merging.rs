@@ -1,6 +1,10 @@
 //! How long merges of eight adapters of rank 16 take, in which space, at which width, and how much
 //! memory a whole LLaMA-8B-shaped set holds: `cargo bench -p merging`.
 
+// As the command has it, so that neither measures the kernel clearing pages.
+#[path = "../crates/eigenmix/src/allocator.rs"]
+mod allocator;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -15,6 +19,7 @@ const ADAPTERS: u64 = 8;
 const RANK: usize = 16;
 
 fn main() {
+    allocator::keep_memory();
     let ties = Method::Ties { density: 0.2 };
     let layer = |space| MergeOptions {
         scope: Scope::Layer,
