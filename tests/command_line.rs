@@ -4,7 +4,7 @@ mod support;
 
 use std::fs;
 
-use support::{Workplace, random_adapter};
+use support::{Workplace, quickstart, random_adapter};
 
 #[test]
 fn wrong_usage_ends_with_status_2_and_help_with_0() {
@@ -90,4 +90,38 @@ fn force_replaces_neither_a_strangers_directory_nor_the_input() {
 
     let message = place.run_refused(&["export", "a", "--out", "a", "--force"]);
     assert!(message.contains("input"), "{message}");
+}
+
+#[test]
+fn the_most_probable_labels_come_in_their_order_and_add_up() {
+    let place = Workplace::new();
+    fs::write(place.path("lines"), "please freeze my membership\n").expect("a file");
+    let (base, gym) = (quickstart("base"), quickstart("adapters/gym"));
+    let arguments = [
+        "predict",
+        "--base",
+        &base,
+        "--adapter",
+        &gym,
+        "--input",
+        "lines",
+        "--top",
+    ];
+    let predict = |top: &str| {
+        let found = place.run_json(&[&arguments[..], &[top]].concat());
+        found["predictions"][0].clone()
+    };
+    let all = predict("1000");
+    let labels = all["labels"].as_array().expect("labels");
+    let probability = |candidate: &serde_json::Value| candidate["probability"].as_f64();
+    let sum: f64 = labels.iter().filter_map(probability).sum();
+    assert!((sum - 1.0).abs() < 1e-6, "{sum}");
+    assert!(labels.is_sorted_by(|first, second| probability(first) >= probability(second)));
+    assert_eq!(labels[0]["label"], all["label"]);
+    let one = predict("1");
+    assert_eq!(
+        (&one["label"], &one["score"]),
+        (&all["label"], &all["score"])
+    );
+    assert_eq!(one.get("labels"), None);
 }

@@ -143,6 +143,10 @@ pub(crate) struct PredictArguments {
     #[arg(long, value_name = "N", default_value = "32")]
     pub(crate) batch_size: NonZeroUsize,
 
+    /// Classifiers: show so many of the most probable labels.
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) top: NonZeroUsize,
+
     /// Language models: take each line as a user's message and let the chat template frame it.
     #[arg(long)]
     pub(crate) chat: bool,

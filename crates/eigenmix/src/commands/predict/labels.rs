@@ -75,7 +75,7 @@ fn of_lines(
         if pending.len() == arguments.batch_size.get() || (is_end && !pending.is_empty()) {
             let logits = classifier.logits(&batch(&pending)?);
             for (text, logits) in pending.drain(..).zip(logits.chunks(classifier.outputs())) {
-                let prediction = Prediction::new(text, logits, classifier);
+                let prediction = Prediction::new(text, logits, classifier, arguments.top.get());
                 // With --json everything becomes one object in the end.
                 match console.is_json() {
                     true => predictions.push(prediction),
@@ -98,7 +98,8 @@ struct Predictions {
     predictions: Vec<Prediction>,
 }
 
-/// The label of a text, or of an image by its path, and how sure the model is of it; for a regression its value.
+/// The label of a text, or of an image by its path, and how sure the model is of it; for a regression
+/// its value.
 #[derive(Serialize)]
 struct Prediction {
     text: String,
@@ -106,34 +107,51 @@ struct Prediction {
     label: Option<String>,
     /// The probability of the label, or the value.
     score: f64,
+    /// With --top, the most probable labels, the first of them included.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    labels: Vec<Candidate>,
+}
+
+/// A label that may be the right one.
+#[derive(Serialize)]
+struct Candidate {
+    label: String,
+    probability: f64,
 }
 
 impl Prediction {
-    fn new(text: String, logits: &[f32], classifier: &Classifier) -> Self {
+    fn new(text: String, logits: &[f32], classifier: &Classifier, top: usize) -> Self {
         if logits.len() == 1 {
             return Self {
                 text,
                 label: None,
                 score: f64::from(logits[0]),
+                labels: Vec::new(),
             };
         }
         let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let sum: f64 = logits
-            .iter()
-            .map(|&logit| f64::from(logit - largest).exp())
-            .sum();
-        let output = logits
-            .iter()
-            .position(|&logit| logit == largest)
-            .unwrap_or(0);
-        let name = classifier
-            .labels
-            .as_ref()
-            .and_then(|labels| labels.names().get(output));
+        let weight = |logit: f32| f64::from(logit - largest).exp();
+        let sum: f64 = logits.iter().map(|&logit| weight(logit)).sum();
+        let names = classifier.labels.as_ref().map(|labels| labels.names());
+        let candidate = |output: usize| Candidate {
+            label: names
+                .and_then(|names| names.get(output).cloned())
+                .unwrap_or_else(|| output.to_string()),
+            probability: weight(logits[output]) / sum,
+        };
+        let mut outputs: Vec<usize> = (0..logits.len()).collect();
+        // Stable, so that of equals the first output leads.
+        outputs.sort_by(|&left, &right| logits[right].total_cmp(&logits[left]));
+        let best = candidate(outputs[0]);
+        let labels = match top {
+            1 => Vec::new(),
+            _ => outputs.into_iter().take(top).map(candidate).collect(),
+        };
         Self {
             text,
-            label: Some(name.cloned().unwrap_or_else(|| output.to_string())),
-            score: 1.0 / sum,
+            label: Some(best.label),
+            score: best.probability,
+            labels,
         }
     }
 }
@@ -141,8 +159,16 @@ impl Prediction {
 impl std::fmt::Display for Prediction {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.label {
-            Some(label) => write!(formatter, "{label}\t{:.4}\t{}", self.score, self.text),
-            None => write!(formatter, "{:.4}\t{}", self.score, self.text),
+            None => return write!(formatter, "{:.4}\t{}", self.score, self.text),
+            Some(label) => write!(formatter, "{label}\t{:.4}\t", self.score)?,
         }
+        for candidate in self.labels.iter().skip(1) {
+            write!(
+                formatter,
+                "{}\t{:.4}\t",
+                candidate.label, candidate.probability
+            )?;
+        }
+        formatter.write_str(&self.text)
     }
 }
