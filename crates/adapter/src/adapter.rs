@@ -8,7 +8,7 @@ use crate::file::WEIGHTS_NAME;
 use crate::key::{PREFIX, Part, bias_key};
 use crate::model_card::model_card;
 use crate::{
-    AdapterError, Labels, LoraModule, Matrix, PeftConfig, Provenance, TensorOutput,
+    AdapterError, Labels, LoraModule, Matrix, PeftConfig, Prompts, Provenance, TensorOutput,
     write_directory, write_file, write_tensor_file,
 };
 
@@ -25,6 +25,8 @@ pub struct Adapter {
     pub biases: BTreeMap<String, HeadTensor>,
     /// What the outputs of the head stand for.
     pub labels: Option<Labels>,
+    /// Of an adapter that was trained below a zero-shot head: what is said of each label.
+    pub prompts: Option<Prompts>,
 }
 
 /// A tensor of the base model in its trained state.
@@ -45,7 +47,7 @@ pub struct SaveOptions {
 }
 
 impl Adapter {
-    /// An adapter without heads, biases and labels.
+    /// An adapter without heads, biases, labels and prompts.
     pub fn new(config: PeftConfig, modules: BTreeMap<String, LoraModule>) -> Self {
         Self {
             config,
@@ -53,6 +55,7 @@ impl Adapter {
             heads: BTreeMap::new(),
             biases: BTreeMap::new(),
             labels: None,
+            prompts: None,
         }
     }
 
@@ -84,6 +87,9 @@ impl Adapter {
             write_file(&staging.join("README.md"), card.as_bytes())?;
             if let Some(labels) = &self.labels {
                 labels.write(&staging.join(Labels::FILE_NAME))?;
+            }
+            if let Some(prompts) = &self.prompts {
+                prompts.write(&staging.join(Prompts::FILE_NAME))?;
             }
             if let Some(provenance) = &options.provenance {
                 let path = staging.join(Provenance::FILE_NAME);

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
 
+use crate::PromptError;
+
 /// Why an adapter, a checkpoint or a location could not be read or written.
 ///
 /// Each message names the thing, what was expected, what was found and what to do about it.
@@ -199,6 +201,13 @@ pub enum AdapterError {
         path: PathBuf,
         last: usize,
         problem: String,
+    },
+
+    #[error("`{path}`: {source}", path = .path.display())]
+    Prompts {
+        path: PathBuf,
+        #[source]
+        source: PromptError,
     },
 
     #[error("`{0}` exists already; choose another directory, or replace it with --force")]

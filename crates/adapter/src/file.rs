@@ -9,8 +9,8 @@ use crate::index::{FileIndex, ModuleEntry};
 use crate::key::Part;
 use crate::vera::{self, VeraProjections};
 use crate::{
-    Adapter, AdapterError, HeadTensor, Labels, LoraModule, Matrix, PeftConfig, Source, TensorFile,
-    locate_adapter,
+    Adapter, AdapterError, HeadTensor, Labels, LoraModule, Matrix, PeftConfig, Prompts, Source,
+    TensorFile, locate_adapter,
 };
 
 /// The name of the file with the tensors.
@@ -29,6 +29,7 @@ pub struct AdapterFile {
     vera: Option<VeraProjections>,
     report: FileReport,
     labels: Option<Labels>,
+    prompts: Option<Prompts>,
     sha256: OnceLock<String>,
 }
 
@@ -109,6 +110,11 @@ impl AdapterFile {
             .exists()
             .then(|| Labels::read(&labels_path))
             .transpose()?;
+        let prompts_path = directory.join(Prompts::FILE_NAME);
+        let prompts = prompts_path
+            .exists()
+            .then(|| Prompts::read(&prompts_path))
+            .transpose()?;
 
         let untargeted = match config.target_modules() {
             None => Vec::new(),
@@ -131,6 +137,7 @@ impl AdapterFile {
             vera,
             report,
             labels,
+            prompts,
             sha256: OnceLock::new(),
         })
     }
@@ -249,6 +256,11 @@ impl AdapterFile {
         self.labels.as_ref()
     }
 
+    /// What is said of each label, if it was trained below a zero-shot head.
+    pub fn prompts(&self) -> Option<&Prompts> {
+        self.prompts.as_ref()
+    }
+
     /// Where the adapter came from and its fingerprint, for provenance. The first call hashes the
     /// whole file.
     pub fn source(&self) -> Source {
@@ -287,6 +299,7 @@ impl AdapterFile {
             heads: self.heads()?,
             biases: self.biases()?,
             labels: self.labels.clone(),
+            prompts: self.prompts.clone(),
         })
     }
 

@@ -7,7 +7,7 @@ use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 
 use crate::file::{PICKLED_NAME, WEIGHTS_NAME};
-use crate::{AdapterError, HubId, Labels, Location, PeftConfig};
+use crate::{AdapterError, HubId, Labels, Location, PeftConfig, Prompts};
 
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 const DEFAULT_REVISION: &str = "main";
@@ -145,6 +145,7 @@ impl Hub {
             FileWish::required(PeftConfig::FILE_NAME),
             FileWish::required(WEIGHTS_NAME),
             FileWish::optional(Labels::FILE_NAME),
+            FileWish::optional(Prompts::FILE_NAME),
         ];
         self.fetch(id, &wishes).map_err(|error| match error {
             AdapterError::HubFileMissing {

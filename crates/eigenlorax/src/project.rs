@@ -143,6 +143,7 @@ fn with_modules(
         heads: adapter.heads.clone(),
         biases: adapter.biases.clone(),
         labels: adapter.labels.clone(),
+        prompts: adapter.prompts.clone(),
     })
 }
 

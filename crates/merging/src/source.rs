@@ -8,7 +8,7 @@ pub trait MergeSource: AdapterSource {
     /// Its configuration.
     fn config(&self) -> &PeftConfig;
 
-    /// The same adapter without its modules: heads, biases of the base model and labels.
+    /// The same adapter without its modules: heads, biases of the base model, labels and prompts.
     ///
     /// # Errors
     /// If they can't be read.
@@ -25,6 +25,7 @@ impl MergeSource for AdapterFile {
             heads: self.heads()?,
             biases: self.biases()?,
             labels: self.labels().cloned(),
+            prompts: self.prompts().cloned(),
             ..Adapter::new(self.config().clone(), Default::default())
         })
     }
@@ -41,12 +42,14 @@ impl MergeSource for LoadedAdapter {
             heads,
             biases,
             labels,
+            prompts,
             ..
         } = &self.adapter;
         Ok(Adapter {
             heads: heads.clone(),
             biases: biases.clone(),
             labels: labels.clone(),
+            prompts: prompts.clone(),
             ..Adapter::new(config.clone(), Default::default())
         })
     }

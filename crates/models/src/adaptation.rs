@@ -120,6 +120,15 @@ impl Adaptation {
 }
 
 impl LoadReport {
+    /// Adds how another part of the adapter matched another part of the base model.
+    pub fn extend(&mut self, other: Self) {
+        self.matched.extend(other.matched);
+        self.missing.extend(other.missing);
+        self.unexpected.extend(other.unexpected);
+        self.no_effect.extend(other.no_effect);
+        self.heads.extend(other.heads);
+    }
+
     /// Refuses an adapter that would silently do less than its author meant.
     ///
     /// # Errors

@@ -86,7 +86,7 @@ impl Architecture {
     /// CLIP's text tower, where the checkpoint is a whole CLIP.
     pub fn clip_text(&self) -> Option<&ClipTextConfig> {
         match self {
-            Self::Vision(config) => config.text.as_ref(),
+            Self::Vision(config) => config.text.as_deref(),
             Self::Encoder(_) | Self::Decoder(_) => None,
         }
     }

@@ -100,6 +100,11 @@ impl Checkpoint {
         !self.files.is_empty()
     }
 
+    /// The names of its tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.file_of.keys().map(String::as_str)
+    }
+
     /// The shape of a tensor, if the checkpoint has it.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         let file = self.file_of.get(name)?;

@@ -34,7 +34,7 @@ pub struct VisionConfig {
     /// The width of CLIP's image features.
     pub projection_dim: Option<usize>,
     /// The text tower beside it, in a whole CLIP.
-    pub text: Option<ClipTextConfig>,
+    pub text: Option<Box<ClipTextConfig>>,
     pub(crate) block: BlockConfig,
 }
 
@@ -146,7 +146,7 @@ impl VisionConfig {
         let is_whole = json.get("model_type").and_then(Value::as_str) == Some("clip");
         let text = projection_dim
             .filter(|_| is_whole)
-            .map(|width| ClipTextConfig::from_json(json, width))
+            .map(|width| ClipTextConfig::from_json(json, width).map(Box::new))
             .transpose()?;
         Ok(Self {
             family,

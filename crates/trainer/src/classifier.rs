@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use adapter::{Adapter, AdapterFile};
 use burn::tensor::Device;
-use models::{Batch, LoadReport, Network, Task};
+use models::{Batch, LoadReport, Network};
 
 use crate::data::{BatchPlan, EncodedTargets, LabelMap, Targets};
 use crate::inputs::Inputs;
@@ -64,9 +64,7 @@ impl Classifier {
     /// # Errors
     /// If it is none.
     pub fn from_model(model: LoadedModel) -> Result<Self, TrainerError> {
-        let Task::Classification { labels: outputs } = model.task else {
-            return Err(TrainerError::NoHead);
-        };
+        let outputs = model.task.labels().ok_or(TrainerError::NoHead)?;
         Ok(Self {
             network: model.network,
             device: model.device,

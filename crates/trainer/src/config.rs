@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 
+use adapter::Prompts;
 use models::Precision;
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +57,10 @@ pub struct TaskConfig {
     /// accuracy, of numbers their correlations, of a language model its perplexity.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub metrics: Vec<Metric>,
+    /// CLIP: texts with {} where a label goes, such as "a photo of a {}.". What the text tower makes
+    /// of them is the head, which is not trained.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub prompts: Vec<String>,
 }
 
 /// What is predicted from what.
@@ -91,12 +96,28 @@ impl TaskKind {
     }
 }
 
+impl TaskConfig {
+    /// The prompts of a zero-shot head; `None` where there are none and the head is trained.
+    ///
+    /// # Errors
+    /// If one has no place for a label.
+    pub fn prompts(&self) -> Result<Option<Prompts>, TrainerError> {
+        match self.prompts.is_empty() {
+            true => Ok(None),
+            false => Prompts::new(self.prompts.clone())
+                .map(Some)
+                .map_err(TrainerError::Prompts),
+        }
+    }
+}
+
 impl Default for TaskConfig {
     fn default() -> Self {
         Self {
             kind: TaskKind::default(),
             target: TargetKind::Classification,
             metrics: Vec::new(),
+            prompts: Vec::new(),
         }
     }
 }
@@ -223,9 +244,38 @@ impl TrainConfig {
                 found,
             ));
         }
+        self.validate_prompts()?;
         self.warmup()?;
         training.plateau.validate()?;
         self.adapter.validate()
+    }
+
+    fn validate_prompts(&self) -> Result<(), TrainerError> {
+        if self.task.prompts()?.is_none() {
+            return Ok(());
+        }
+        let wrong = |key, found: &str, reason| {
+            let found = found.to_owned();
+            Err(TrainerError::PromptsWith { key, found, reason })
+        };
+        match (self.task.kind, self.task.target) {
+            (TaskKind::ImageClassification, TargetKind::Classification) => {}
+            (TaskKind::ImageClassification, TargetKind::Regression) => {
+                let reason = "a number has no name that a text could say";
+                return wrong("task.target", "\"number\"", reason);
+            }
+            (kind, _) => {
+                let reason = "they say what images show; kind is to be \"image-classification\"";
+                return wrong("task.kind", &format!("\"{}\"", kind.name()), reason);
+            }
+        }
+        match self.base.from_scratch {
+            true => {
+                let reason = "a text tower of random weights says nothing";
+                wrong("base.from_scratch", "true", reason)
+            }
+            false => Ok(()),
+        }
     }
 
     pub(crate) fn warmup(&self) -> Result<Warmup, TrainerError> {
@@ -326,5 +376,30 @@ mod tests {
         let missing = FILE.replace("learning_rate = 4e-3", "");
         let error = TrainConfig::from_toml(&missing).unwrap_err().to_string();
         assert!(error.contains("learning_rate"), "{error}");
+    }
+
+    #[test]
+    fn prompts_go_with_classes_of_images_only() {
+        let with = |task: &str| {
+            let file = FILE.replace("[adapter]", &format!("[task]\n{task}\n[adapter]"));
+            TrainConfig::from_toml(&file)
+        };
+        let prompts = "prompts = [\"a photo of a {}.\"]";
+        let images = format!("kind = \"image-classification\"\n{prompts}");
+        let config = with(&images).unwrap();
+        assert_eq!(config.task.prompts, ["a photo of a {}."]);
+        let resolved = toml::to_string(&config).unwrap();
+        assert_eq!(TrainConfig::from_toml(&resolved).unwrap(), config);
+        for (task, problem) in [
+            (
+                prompts.to_owned(),
+                "task.kind = \"sequence-classification\"",
+            ),
+            (format!("{images}\ntarget = \"number\""), "task.target"),
+            (images.replace("{}", "dog"), "`a photo of a dog.`"),
+        ] {
+            let error = with(&task).unwrap_err().to_string();
+            assert!(error.contains(problem), "{task}: {error}");
+        }
     }
 }

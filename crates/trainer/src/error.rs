@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
-use adapter::AdapterError;
+use adapter::{AdapterError, PromptError};
 use eigenlorax::EigenloraxError;
 use images::PreprocessorError;
 use models::ModelError;
@@ -69,6 +69,24 @@ pub enum TrainerError {
         expected: [usize; 2],
         channels: usize,
         found: [usize; 2],
+    },
+    #[error(
+        "`{model}` has no text tower that could read prompts; zero-shot classification needs a whole CLIP (model_type `clip`)"
+    )]
+    NoTextTower { model: String },
+    #[error("the prompt `{text}` is longer than the {limit} tokens that the text tower takes")]
+    LongPrompt { text: String, limit: usize },
+    #[error(
+        "the adapter has prompts but no labels.json, so nobody knows what to ask; name the labels"
+    )]
+    PromptsWithoutLabels,
+    #[error("task.prompts: {0}")]
+    Prompts(#[source] PromptError),
+    #[error("task.prompts do not go with {key} = {found}: {reason}")]
+    PromptsWith {
+        key: &'static str,
+        found: String,
+        reason: &'static str,
     },
     #[error("data.max_length is {found}, but the base model has only {limit} positions")]
     TooLong { found: usize, limit: usize },

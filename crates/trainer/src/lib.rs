@@ -29,6 +29,7 @@ mod task_head;
 mod task_heads;
 mod training;
 mod training_loop;
+mod zero_shot;
 
 pub use adapter_config::{AdapterConfig, Init, Method, Targets as TargetNames};
 pub use base_model::BaseModel;
@@ -50,3 +51,4 @@ pub use task_data::{SplitData, TaskData};
 pub use task_head::TaskHead;
 pub use task_heads::{TaskClassifiers, TaskHeads};
 pub use training::Training;
+pub use zero_shot::ZeroShot;

@@ -2,10 +2,14 @@
 
 use adapter::{Adapter, AdapterFile};
 use burn::tensor::{Device, Tensor};
-use models::{Adaptation, Batch, LoadOptions, LoadReport, Network, Task, Train};
+use models::{
+    Adaptation, Batch, Description, LoadOptions, LoadReport, Network, Task, Train,
+    without_text_tower,
+};
 
 use crate::data::LabelMap;
 use crate::task_head::TaskHead;
+use crate::zero_shot::ZeroShot;
 use crate::{BaseModel, TrainerError};
 
 /// A model that gives logits.
@@ -21,8 +25,8 @@ pub struct LoadedModel {
 }
 
 impl LoadedModel {
-    /// Loads `base` with `adapter` on top. The adapter's head decides what the model gives, or else
-    /// what the checkpoint was saved as.
+    /// Loads `base` with `adapter` on top. The adapter's head or prompts decide what the model gives,
+    /// or else what the checkpoint was saved as.
     ///
     /// # Errors
     /// If the adapter does not fit the base model (or, unless `allow_partial`, not wholly), or an
@@ -39,7 +43,14 @@ impl LoadedModel {
             file.require_clean()?;
         }
         let adapter = adapter.map(AdapterFile::load).transpose()?;
-        Self::assemble(base, adapter.as_ref(), None, allow_partial, device)
+        let zero_shot = match &adapter {
+            Some(adapter) => ZeroShot::of_adapter(base, adapter)?,
+            None => None,
+        };
+        let head = zero_shot
+            .map(|zero_shot| zero_shot.head(base, adapter.as_ref(), device))
+            .transpose()?;
+        Self::assemble(base, adapter.as_ref(), head.as_ref(), allow_partial, device)
     }
 
     /// Places `adapter` on `base`, and `head` on top instead of its own.
@@ -55,14 +66,12 @@ impl LoadedModel {
         device: &Device,
     ) -> Result<Self, TrainerError> {
         let task = match head {
-            Some(head) => Task::Classification {
-                labels: head.outputs(base).ok_or(TrainerError::NoHead)?,
-            },
+            Some(head) => head.task(base)?,
             None => task(base, adapter)?,
         };
         let description = base.architecture.describe(task)?;
         let (mut adaptation, mut report) = match adapter {
-            Some(adapter) => Adaptation::from_adapter(adapter, &description)?,
+            Some(adapter) => place(base, task, adapter, &description)?,
             None => Default::default(),
         };
         if let Some(head) = head {
@@ -106,6 +115,25 @@ impl LoadedModel {
     pub fn logits(&self, batch: &Batch) -> Vec<f32> {
         host(self.network.forward(batch, &self.device))
     }
+}
+
+/// What `adapter` changes in the model that `description` describes. Under a zero-shot head it may
+/// adapt the text tower as well, which the head was computed with.
+fn place(
+    base: &BaseModel,
+    task: Task,
+    adapter: &Adapter,
+    description: &Description,
+) -> Result<(Adaptation, LoadReport), TrainerError> {
+    let (Task::ZeroShot { .. }, Some(text)) = (task, base.architecture.clip_text()) else {
+        return Ok(Adaptation::from_adapter(adapter, description)?);
+    };
+    let vision = without_text_tower(adapter);
+    let (adaptation, mut report) = Adaptation::from_adapter(&vision, description)?;
+    if let Some((_, of_text)) = text.adaptation(adapter)? {
+        report.extend(of_text);
+    }
+    Ok((adaptation, report))
 }
 
 /// What the model gives: labels where the adapter or the checkpoint has a classifier.

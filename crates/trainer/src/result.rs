@@ -7,7 +7,7 @@ use adapter::{
     Adapter, HeadTensor, Labels, PeftConfig, Provenance, SaveOptions, Source, TargetModules,
     write_directory, write_file,
 };
-use models::Description;
+use models::{Description, LinearLayer, Task};
 use moslora::{ParameterValue, ParameterValues, Update};
 use serde_json::{Value, json};
 
@@ -22,6 +22,7 @@ pub(crate) struct Trained<'a> {
     pub config: &'a TrainConfig,
     pub base: &'a BaseModel,
     pub description: &'a Description,
+    pub task: Task,
     pub updates: &'a BTreeMap<String, Update>,
     pub sources: &'a [Source],
     pub targets: Option<&'a Targets>,
@@ -91,7 +92,7 @@ impl Trained<'_> {
         let mut config = PeftConfig::lora(
             &self.base.name,
             rank,
-            TargetModules::Names(target_names(&modules, self.description)),
+            TargetModules::Names(target_names(&modules, &self.all_layers())),
             &saved_modules(&heads, self.description),
             self.config.task.kind.peft_name(),
             &ranks,
@@ -105,7 +106,15 @@ impl Trained<'_> {
             heads,
             biases: BTreeMap::new(),
             labels: labels(self.targets),
+            prompts: self.config.task.prompts()?,
         })
+    }
+
+    /// Every linear layer that PEFT will find in the base model: of CLIP, in both of its towers.
+    fn all_layers(&self) -> Vec<LinearLayer> {
+        let text = self.base.architecture.clip_text();
+        let text = text.map(|text| text.describe().layers).unwrap_or_default();
+        [&self.description.layers[..], &text].concat()
     }
 
     /// Whether the checkpoint stores the weights of these modules `[d_in, d_out]`.
@@ -136,14 +145,35 @@ impl Trained<'_> {
         self.values.iter().map(stored).collect()
     }
 
+    /// What the head of a zero-shot training needs of the base model and did not train: the text
+    /// tower and the scale, without which the checkpoint would be no CLIP.
+    fn kept_values(&self) -> Result<ParameterValues, TrainerError> {
+        let checkpoint = &self.base.checkpoint;
+        let names = checkpoint.names().filter(|name| {
+            // Positions are counted, not stored; old files have them as integers.
+            !self.values.contains_key(*name) && !name.ends_with("position_ids")
+        });
+        let read = |name: &str| {
+            let shape = checkpoint.shape(name).unwrap_or_default().to_vec();
+            let values = checkpoint.read(name, &shape)?;
+            Ok((name.to_owned(), ParameterValue { shape, values }))
+        };
+        match self.task {
+            Task::ZeroShot { .. } => names.map(read).collect(),
+            _ => Ok(ParameterValues::new()),
+        }
+    }
+
     /// Writes `model/`, a checkpoint of the whole model, below `run`; returns its size in bytes.
     ///
     /// # Errors
     /// If something cannot be written.
     pub fn save_model(&self, run: &Path) -> Result<u64, TrainerError> {
         let path = run.join("model");
+        let mut values = self.stored_values();
+        values.extend(self.kept_values()?);
         write_directory(&path, true, |temporary| {
-            write_values(&temporary.join("model.safetensors"), &self.stored_values())?;
+            write_values(&temporary.join("model.safetensors"), &values)?;
             let mut config = self.base.checkpoint.config().clone();
             if let (Value::Object(config), Some(labels)) = (&mut config, labels(self.targets)) {
                 let names = labels.0.iter().enumerate();
@@ -185,12 +215,11 @@ fn labels(targets: Option<&Targets>) -> Option<Labels> {
 /// The short names that select exactly the adapted modules (`query`, `value`), or else their paths.
 fn target_names(
     modules: &BTreeMap<String, adapter::LoraModule>,
-    description: &Description,
+    layers: &[LinearLayer],
 ) -> Vec<String> {
     let last = |path: &str| path.rsplit('.').next().unwrap_or(path).to_owned();
     let short: BTreeSet<String> = modules.keys().map(|path| last(path)).collect();
-    let selected = description
-        .layers
+    let selected = layers
         .iter()
         .filter(|layer| short.contains(&last(&layer.path)));
     match selected.count() == modules.len() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use adapter::{AdapterFile, HeadTensor, Labels};
-use models::{Adaptation, Description, LoadReport};
+use models::{Adaptation, Description, LoadReport, TEXT_FEATURES, Task};
 
 use crate::{BaseModel, TrainerError};
 
@@ -48,8 +48,33 @@ impl TaskHead {
 
     /// How many outputs it has, if it has an output layer.
     pub fn outputs(&self, base: &BaseModel) -> Option<usize> {
-        let [weight, _] = output_layer(base);
+        let [weight, _] = self.output_layer(base);
         self.tensors.get(&weight)?.shape.first().copied()
+    }
+
+    /// The task that a model under this head is for.
+    ///
+    /// # Errors
+    /// If it has no output layer.
+    pub(crate) fn task(&self, base: &BaseModel) -> Result<Task, TrainerError> {
+        let labels = self.outputs(base).ok_or(TrainerError::NoHead)?;
+        Ok(match self.is_zero_shot() {
+            true => Task::ZeroShot { labels },
+            false => Task::Classification { labels },
+        })
+    }
+
+    fn is_zero_shot(&self) -> bool {
+        self.tensors.contains_key(TEXT_FEATURES)
+    }
+
+    /// The names of the weight and bias that give the outputs; the features of texts are such a
+    /// weight, and have no bias.
+    fn output_layer(&self, base: &BaseModel) -> [String; 2] {
+        match self.is_zero_shot() {
+            true => [TEXT_FEATURES.to_owned(), format!("{TEXT_FEATURES}.bias")],
+            false => output_layer(base),
+        }
     }
 
     /// Takes the place of the head in `adaptation`, and of what `report` says of it.
@@ -59,6 +84,11 @@ impl TaskHead {
         report: &mut LoadReport,
         description: &Description,
     ) {
+        if self.is_zero_shot() {
+            // It goes on top of the adapter's own projection, if it has one.
+            adaptation.tensors.extend(self.tensors.clone());
+            return;
+        }
         for name in report.heads.drain(..) {
             adaptation.tensors.remove(&name);
         }
@@ -84,7 +114,7 @@ impl TaskHead {
     /// ```
     pub(crate) fn stacked(base: &BaseModel, heads: &[&Self]) -> Option<Self> {
         let (first, others) = heads.split_first()?;
-        let layer = output_layer(base);
+        let layer = first.output_layer(base);
         let beneath = |head: &Self| {
             let mut tensors = head.tensors.clone();
             tensors.retain(|name, _| !layer.contains(name));

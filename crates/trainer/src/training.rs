@@ -21,6 +21,7 @@ use crate::outcome::{Observer, Outcome, Plan, RunOptions};
 use crate::result::Trained;
 use crate::task_data::TaskData;
 use crate::training_loop::{Loop, Speed};
+use crate::zero_shot::ZeroShot;
 use crate::{BaseModel, Method, TrainerError};
 
 /// A training that is read and checked.
@@ -28,6 +29,8 @@ pub struct Training {
     pub(crate) config: TrainConfig,
     pub(crate) base: BaseModel,
     pub(crate) task: Task,
+    /// What CLIP is asked about the labels, where the head comes from prompts.
+    pub(crate) zero_shot: Option<ZeroShot>,
     pub(crate) description: Description,
     /// What labels are encoded as; a language model has none.
     pub(crate) targets: Option<Targets>,
@@ -66,7 +69,16 @@ impl Training {
         };
         let (validation, test) = (optional(Split::Validation)?, optional(Split::Test)?);
         let tokenizer = data.into_tokenizer();
+        let zero_shot = match (config.task.prompts()?, &targets) {
+            (Some(prompts), Some(Targets::Classes(labels))) => {
+                Some(ZeroShot::new(&base, &prompts, labels)?)
+            }
+            _ => None,
+        };
         let task = match &targets {
+            Some(targets) if zero_shot.is_some() => Task::ZeroShot {
+                labels: targets.outputs(),
+            },
             Some(targets) => Task::Classification {
                 labels: targets.outputs(),
             },
@@ -87,6 +99,7 @@ impl Training {
         };
         Ok(Self {
             task,
+            zero_shot,
             description,
             targets,
             tokenizer,
@@ -115,8 +128,14 @@ impl Training {
         let output = PathBuf::from(&self.config.output);
         let method = self.config.adapter.method;
         let device = options.device.clone().autodiff();
+        let head = self.zero_shot.as_ref();
+        let head = head.map(|head| head.head(&self.base, None, &options.device));
         let adaptation = Adaptation {
             updates: self.updates.clone(),
+            tensors: head
+                .transpose()?
+                .map(|head| head.tensors)
+                .unwrap_or_default(),
             ..Adaptation::default()
         };
         let load = LoadOptions {
@@ -196,6 +215,7 @@ impl Training {
             config: &self.config,
             base: &self.base,
             description: &self.description,
+            task: self.task,
             updates: &self.updates,
             sources: &self.sources,
             targets: self.targets.as_ref(),

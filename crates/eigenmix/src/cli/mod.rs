@@ -4,6 +4,7 @@ mod merge_search;
 mod merging;
 mod recycling;
 mod training;
+mod zero_shot;
 
 use std::num::NonZeroUsize;
 
@@ -17,6 +18,7 @@ pub(crate) use recycling::{ExportArguments, ExtractArguments, InspectArguments, 
 pub(crate) use training::{
     EvaluateArguments, ForwardArguments, PredictArguments, RunArguments, TrainArguments,
 };
+pub(crate) use zero_shot::ZeroShotArguments;
 
 const OVERVIEW: &str = "\
 An ADAPTER is a directory as PEFT writes it, a run of `eigenmix train`, or a Hub id

@@ -7,6 +7,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use models::Precision;
 
+use super::ZeroShotArguments;
 use crate::overrides::Override;
 
 /// Train an adapter as a TOML file describes it.
@@ -46,7 +47,8 @@ pub(crate) struct TrainArguments {
 #[command(after_help = "\
 Examples:
   eigenmix evaluate --base models/minilm --adapter runs/travel --data datasets/travel --split test
-  eigenmix evaluate --base models/minilm --adapter merged --head runs/travel --data datasets/travel")]
+  eigenmix evaluate --base models/minilm --adapter merged --head runs/travel --data datasets/travel
+  eigenmix evaluate --base models/clip --data datasets/pets --prompt 'a photo of a {}, a pet.'")]
 pub(crate) struct EvaluateArguments {
     /// The base model.
     #[arg(long, value_name = "MODEL")]
@@ -65,6 +67,9 @@ pub(crate) struct EvaluateArguments {
     /// Use the head and labels of this adapter instead, as for a task of a merged adapter.
     #[arg(long, value_name = "ADAPTER")]
     pub(crate) head: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) zero_shot: ZeroShotArguments,
 
     /// A directory with train, validation and test as .jsonl, .csv or .parquet.
     #[arg(long, value_name = "DIR")]
@@ -111,7 +116,8 @@ Examples:
   eigenmix predict --base models/minilm --adapter runs/travel --input queries.txt
   echo 'book a table for two' | eigenmix predict --base models/minilm --adapter runs/travel --json
   echo 'Why is the sky blue?' | eigenmix predict --base models/llama --adapter runs/chat --chat
-  ls photos/*.jpg | eigenmix predict --base models/vit --adapter runs/birds")]
+  ls photos/*.jpg | eigenmix predict --base models/vit --adapter runs/birds
+  ls photos/*.jpg | eigenmix predict --base models/clip --prompt 'a photo of a {}.' --labels cat,dog")]
 pub(crate) struct PredictArguments {
     /// The base model.
     #[arg(long, value_name = "MODEL")]
@@ -130,6 +136,9 @@ pub(crate) struct PredictArguments {
     /// Use the head and labels of this adapter instead, as for a task of a merged adapter.
     #[arg(long, value_name = "ADAPTER")]
     pub(crate) head: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) zero_shot: ZeroShotArguments,
 
     /// A file with a text, or the path of an image, on every line; or - for standard input.
     #[arg(long, value_name = "FILE|-", default_value = "-")]
@@ -201,6 +210,9 @@ pub(crate) struct ForwardArguments {
     /// Use the head and labels of this adapter instead, as for a task of a merged adapter.
     #[arg(long, value_name = "ADAPTER")]
     pub(crate) head: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) zero_shot: ZeroShotArguments,
 
     /// The safetensors file with the inputs.
     #[arg(long, value_name = "FILE")]

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use toml::Table;
-use trainer::data::{DataConfig, EncodedTargets, Split};
+use trainer::data::{
+    DataConfig, DataError, EncodedTargets, LabelMap, LabelPolicy, Split, read_image_split,
+};
 use trainer::metrics::Metric;
 use trainer::{BaseModel, DeviceChoice, Examples, TaskData};
 
@@ -15,8 +18,8 @@ use crate::adapter_argument::OpenedAdapter;
 use crate::cli::EvaluateArguments;
 use crate::console::Console;
 use crate::failure::BadInput;
-use crate::head_argument::load_model;
 use crate::load_report;
+use crate::model_request::ModelRequest;
 
 /// How long texts may be by default, where the model would take far longer ones.
 const MAX_LENGTH: usize = 1024;
@@ -35,13 +38,14 @@ pub(crate) fn run(
         .as_deref()
         .map(OpenedAdapter::open)
         .transpose()?;
-    let model = load_model(
-        &base,
-        adapter.as_ref(),
-        arguments.head.as_deref(),
-        arguments.allow_partial,
+    let request = ModelRequest {
+        adapter: adapter.as_ref(),
+        head: arguments.head.as_deref(),
+        zero_shot: &arguments.zero_shot,
+        allow_partial: arguments.allow_partial,
         device,
-    )?;
+    };
+    let model = request.load(&base, &|| labels_of_data(&config, split))?;
     if let Some(report) = &model.report {
         load_report::tell(report, console);
     }
@@ -95,6 +99,20 @@ fn data_config(arguments: &EvaluateArguments, base: &BaseModel) -> anyhow::Resul
     DataConfig::deserialize(table)
         .map_err(|error| BadInput(error.message().to_owned()))
         .context("--set of the [data] table")
+}
+
+/// The labels of a zero-shot head that nobody named: those of the training split, or where there is
+/// none of the split itself.
+fn labels_of_data(config: &DataConfig, split: Split) -> anyhow::Result<LabelMap> {
+    let labels = |split| -> Result<LabelMap, DataError> {
+        let directory = Path::new(&config.path);
+        let found = read_image_split(directory, split, config, LabelPolicy::Required)?;
+        LabelMap::from_train(&found.rows)
+    };
+    match labels(Split::Train) {
+        Err(DataError::MissingSplit { .. }) => Ok(labels(split)?),
+        found => Ok(found?),
+    }
 }
 
 fn metrics(names: &[String]) -> Result<Vec<Metric>, BadInput> {

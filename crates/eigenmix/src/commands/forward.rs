@@ -12,8 +12,8 @@ use crate::adapter_argument::OpenedAdapter;
 use crate::cli::ForwardArguments;
 use crate::console::Console;
 use crate::failure::BadInput;
-use crate::head_argument::load_model;
 use crate::load_report;
+use crate::model_request::{ModelRequest, no_labels};
 
 pub(crate) fn run(
     arguments: &ForwardArguments,
@@ -30,13 +30,14 @@ pub(crate) fn run(
         .as_deref()
         .map(OpenedAdapter::open)
         .transpose()?;
-    let model = load_model(
-        &base,
-        adapter.as_ref(),
-        arguments.head.as_deref(),
-        arguments.allow_partial,
+    let request = ModelRequest {
+        adapter: adapter.as_ref(),
+        head: arguments.head.as_deref(),
+        zero_shot: &arguments.zero_shot,
+        allow_partial: arguments.allow_partial,
         device,
-    )?;
+    };
+    let model = request.load(&base, &no_labels)?;
     if let Some(report) = &model.report {
         load_report::tell(report, console);
     }

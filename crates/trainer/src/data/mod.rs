@@ -8,6 +8,7 @@ mod bert_vocabulary;
 mod chat_template;
 mod chat_template_source;
 mod choice_example;
+mod clip_vocabulary;
 mod closest_name;
 mod config;
 mod csv;

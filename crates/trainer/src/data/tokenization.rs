@@ -9,6 +9,7 @@ use tokenizers::utils::truncation::{
 use tokenizers::{PostProcessor, Tokenizer};
 
 use super::bert_vocabulary;
+use super::clip_vocabulary;
 use super::error::{DataError, quoted};
 use super::gpt2_vocabulary;
 use super::row::Row;
@@ -59,7 +60,7 @@ const SENTENCEPIECE_FILES: [&str; 3] =
 
 impl TextTokenizer {
     /// Loads the tokenizer of a model directory: `tokenizer.json`, the `vocab.txt` of a BERT, or the
-    /// `vocab.json` and `merges.txt` of a GPT-2.
+    /// `vocab.json` and `merges.txt` of a GPT-2 or a CLIP.
     ///
     /// Truncation and padding that `tokenizer.json` prescribes are switched off.
     ///
@@ -80,6 +81,11 @@ impl TextTokenizer {
             && gpt2_vocabulary::is_gpt2(model_dir, &config)?
         {
             gpt2_vocabulary::build(model_dir, &config)?
+        } else if is_there("vocab.json")
+            && is_there("merges.txt")
+            && clip_vocabulary::is_clip(model_dir, &config)?
+        {
+            clip_vocabulary::build(model_dir, &config)?
         } else if let Some(found) = SENTENCEPIECE_FILES.iter().find(|name| is_there(name)) {
             return Err(DataError::SentencePieceOnly {
                 dir: model_dir.to_owned(),

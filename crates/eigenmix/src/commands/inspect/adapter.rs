@@ -37,6 +37,8 @@ pub(super) struct AdapterSummary {
     heads: BTreeMap<String, Vec<usize>>,
     biases: BTreeMap<String, Vec<usize>>,
     labels: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    prompts: Vec<String>,
     unexpected: BTreeMap<String, &'static str>,
     untargeted: Vec<String>,
     zero_effect: Vec<String>,
@@ -126,6 +128,9 @@ impl AdapterSummary {
             heads: shapes_of(&loaded.heads),
             biases: shapes_of(&loaded.biases),
             labels: loaded.labels.map(|labels| labels.0),
+            prompts: loaded
+                .prompts
+                .map_or_else(Vec::new, |prompts| prompts.templates().to_vec()),
             unexpected: unexpected
                 .map(|tensor| (tensor.name.clone(), tensor.reason))
                 .collect(),
@@ -170,6 +175,10 @@ impl fmt::Display for AdapterSummary {
         if let Some(labels) = &self.labels {
             let names = first_few(labels.iter().cloned());
             writeln!(formatter, "  labels   {}: {}", labels.len(), Listed(&names))?;
+        }
+        if !self.prompts.is_empty() {
+            let prompts = first_few(self.prompts.iter().cloned());
+            writeln!(formatter, "  prompts  {}", Listed(&prompts))?;
         }
         for (name, reason) in &self.unexpected {
             writeln!(formatter, "  unused   `{name}` ({reason})")?;
