@@ -22,7 +22,7 @@ impl BaseModel {
     /// # Errors
     /// If it cannot be found, or is no model that Eigenmix supports.
     pub fn open(name: &str) -> Result<Self, TrainerError> {
-        let directory = locate(name)?;
+        let directory = locate(name, Wanted::Weights)?;
         Self::describe(name, Checkpoint::open(&directory)?)
     }
 
@@ -31,7 +31,7 @@ impl BaseModel {
     /// # Errors
     /// As [`BaseModel::open`].
     pub fn open_config(name: &str) -> Result<Self, TrainerError> {
-        let directory = locate(name)?;
+        let directory = locate(name, Wanted::Description)?;
         Self::describe(name, Checkpoint::open_config(&directory)?)
     }
 
@@ -86,6 +86,14 @@ impl BaseModel {
     }
 }
 
+/// What of a base model is fetched from the Hub.
+#[derive(Clone, Copy, PartialEq)]
+enum Wanted {
+    /// Everything but the weights, which may be gigabytes.
+    Description,
+    Weights,
+}
+
 /// What belongs to a model besides its weights and their configuration.
 pub(crate) const COMPANIONS: [&str; 12] = [
     "tokenizer.json",
@@ -103,7 +111,7 @@ pub(crate) const COMPANIONS: [&str; 12] = [
 ];
 
 /// The directory of a base model named by a path or a Hub id.
-fn locate(name: &str) -> Result<PathBuf, TrainerError> {
+fn locate(name: &str, wanted: Wanted) -> Result<PathBuf, TrainerError> {
     let id = match Location::parse(name)? {
         Location::Path(path) => return Ok(path),
         Location::Hub(id) => id,
@@ -111,8 +119,11 @@ fn locate(name: &str) -> Result<PathBuf, TrainerError> {
     let hub = Hub::from_env()?;
     const INDEX: &str = "model.safetensors.index.json";
     let mut wishes = vec![FileWish::required("config.json")];
-    wishes.extend(["model.safetensors", INDEX].map(FileWish::optional));
     wishes.extend(COMPANIONS.map(FileWish::optional));
+    if wanted == Wanted::Description {
+        return Ok(hub.fetch(&id, &wishes)?);
+    }
+    wishes.extend(["model.safetensors", INDEX].map(FileWish::optional));
     let directory = hub.fetch(&id, &wishes)?;
     if !directory.join("model.safetensors").is_file() && directory.join(INDEX).is_file() {
         let shards: Vec<FileWish> = hub

@@ -79,11 +79,10 @@ impl MemoryEstimate {
         let rank = config.adapter.rank.unwrap_or(1) as u64;
         let sizes = |layer: &LinearLayer| (layer.d_out as u64, layer.d_in as u64);
         let components = |width: u64| {
-            let asked = config
-                .adapter
-                .components
-                .map_or(width, |asked| asked as u64);
-            asked.min(width)
+            let asked = config.adapter.components;
+            asked.map_or(width, |asked| {
+                width.min((asked + config.adapter.augment) as u64)
+            })
         };
         let of_layer = |layer: &LinearLayer| {
             let (d_out, d_in) = sizes(layer);

@@ -158,9 +158,11 @@ fn on_basis(
         {
             subspace.module_for(path, [lora.d_out(), lora.d_in()])?;
         }
-        let module = match config.components {
-            Some(count) => first_components(module, count),
-            None => module.clone(),
+        // What is extracted for this training has as many as were asked for already, and random
+        // directions beside them.
+        let module = match (&config.subspace, config.components) {
+            (Some(_), Some(count)) => first_components(module, count),
+            _ => module.clone(),
         };
         let started = average(&module, path, &start);
         updates.insert(
