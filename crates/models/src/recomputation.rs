@@ -37,7 +37,8 @@ impl Network {
             inputs.push(hidden.clone());
             let output = self.layer(layer, hidden, &context);
             trained.push(output.is_tracked());
-            hidden = output.detach();
+            hidden = output.clone().detach();
+            release(output);
         }
         // Below the lowest layer that is trained, nobody needs a gradient.
         let lowest = match embedding_is_trained {
@@ -74,6 +75,18 @@ impl Network {
         }
         loss.detach()
     }
+}
+
+/// Frees what was kept to differentiate `output`. Autodiff frees a graph that nobody refers to any more
+/// only in a backward pass through it; this one goes through a number that is joined to the graph, and
+/// through nothing else.
+fn release(output: Tensor<2>) {
+    if !output.is_tracked() {
+        return;
+    }
+    let leaf = Tensor::<2>::zeros([1, 1], &output.device()).require_grad();
+    drop(output.slice([0..1, 0..1]) * leaf.clone());
+    leaf.sum().backward();
 }
 
 /// A number whose gradient by `output` is `gradient`.

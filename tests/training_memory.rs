@@ -1,0 +1,129 @@
+//! What a training really takes, against what `--dry-run` says of it. Needs Linux to ask the kernel.
+#![cfg(target_os = "linux")]
+
+mod support;
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use support::Workplace;
+
+const WIDTH: usize = 256;
+const LAYERS: usize = 8;
+const LENGTH: usize = 512;
+
+/// A decoder large enough that its activations outweigh everything that is not in the estimate.
+fn write_decoder(place: &Workplace) {
+    let config = json!({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 64,
+        "hidden_size": WIDTH, "intermediate_size": 3 * WIDTH, "num_hidden_layers": LAYERS,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 1024,
+        "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "hidden_act": "silu",
+        "tie_word_embeddings": true, "eos_token_id": 0
+    });
+    let vocabulary: serde_json::Map<String, Value> =
+        (0..64).map(|id| (format!("w{id}"), json!(id))).collect();
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+        "normalizer": null, "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "post_processor": null, "decoder": null,
+        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "w1"}
+    });
+    for directory in ["sizes", "data"] {
+        fs::create_dir(place.path(directory)).expect("a directory");
+    }
+    let names = json!({"eos_token": "w0"});
+    for (name, content) in [
+        ("config.json", config),
+        ("tokenizer.json", tokenizer),
+        ("tokenizer_config.json", names),
+    ] {
+        fs::write(place.path("sizes").join(name), content.to_string()).expect("a file");
+    }
+    let words: Vec<String> = (0..LENGTH - 2)
+        .map(|place| format!("w{}", 2 + place * 7 % 61))
+        .collect();
+    let row = json!({"text": words.join(" ")}).to_string();
+    fs::write(place.path("data/train.jsonl"), [row.as_str(); 4].join("\n")).expect("a file");
+}
+
+fn write_config(place: &Workplace, name: &str, base: &str, adapter: &str, steps: usize) {
+    let text = format!(
+        r#"
+        output = "{name}"
+        [base]
+        {base}
+        [data]
+        path = "data"
+        max_length = {LENGTH}
+        [task]
+        kind = "causal-lm"
+        [adapter]
+        {adapter}
+        [training]
+        epochs = 1
+        max_steps = {steps}
+        batch_size = 1
+        learning_rate = 1e-4
+        evaluate_every = 0
+        "#
+    );
+    fs::write(place.path(&format!("{name}.toml")), text).expect("a file");
+}
+
+/// The most bytes that a training had at once, files that are only mapped aside.
+fn peak(place: &Workplace, arguments: &[&str]) -> f64 {
+    let mut process = Command::new(env!("CARGO_BIN_EXE_eigenmix"))
+        .args(arguments)
+        .current_dir(place.path(""))
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the binary runs");
+    let path = format!("/proc/{}/status", process.id());
+    let mut most = 0.0;
+    let status = loop {
+        if let Some(status) = process.try_wait().expect("a process") {
+            break status;
+        }
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let number = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+        // The process keeps what it once had, so that no peak lies between two looks.
+        most = number.map_or(most, |number| f64::max(most, 1024.0 * number));
+        sleep(Duration::from_millis(2));
+    };
+    assert!(status.success(), "{status}");
+    most
+}
+
+#[test]
+fn gradient_checkpointing_saves_as_much_as_the_dry_run_says() {
+    let place = Workplace::new();
+    write_decoder(&place);
+    let scratch = "model = \"sizes\"\nfrom_scratch = true";
+    write_config(&place, "base", scratch, "method = \"full\"", 1);
+    place.run_json(&["train", "base.toml", "--quiet"]);
+    let adapter = "method = \"lora\"\nrank = 8\ntarget_modules = \"all-linear\"";
+    write_config(&place, "lora", "model = \"base/model\"", adapter, 2);
+
+    let [everything, inputs] = ["false", "true"].map(|checkpointing| {
+        let change = format!("training.gradient_checkpointing={checkpointing}");
+        let set = ["train", "lora.toml", "--set", &change];
+        let estimate = place.run_json(&[&set[..], &["--dry-run"]].concat());
+        let estimate = estimate["total"].as_f64().expect("a number");
+        let found = peak(&place, &[&set[..], &["--force", "--quiet"]].concat());
+        println!("checkpointing {checkpointing}: {found} found, {estimate} estimated");
+        [found, estimate]
+    });
+    let [saved, promised] = [0, 1].map(|index| everything[index] - inputs[index]);
+    assert!(saved > 0.75 * promised, "{saved} of {promised}");
+    // The program itself, its threads and the tokenizer are not in the estimate.
+    const PROGRAM: f64 = 32e6;
+    for [found, estimate] in [everything, inputs] {
+        assert!(found < 1.25 * estimate + PROGRAM, "{found} of {estimate}");
+        assert!(found > 0.75 * estimate, "{found} of {estimate}");
+    }
+}
