@@ -1,0 +1,164 @@
+//! Every shipped configuration: it is understood, and a published setting trains as many numbers as its
+//! paper says.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use support::Workplace;
+
+fn configs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs")
+}
+
+/// Every TOML file below a directory.
+fn files(folder: PathBuf) -> Vec<PathBuf> {
+    let mut pending = vec![folder];
+    let mut found = Vec::new();
+    while let Some(folder) = pending.pop() {
+        for entry in fs::read_dir(folder).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                pending.push(path);
+            } else if path.extension().is_some_and(|name| name == "toml") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn every_shipped_configuration_is_understood() {
+    let found = files(configs());
+    assert!(found.len() >= 8, "{found:?}");
+    let place = Workplace::new();
+    for path in found {
+        let outcome = place.run(&["run", path.to_str().expect("UTF-8"), "--dry-run", "--json"]);
+        assert_eq!(outcome.status, 0, "{}: {outcome:?}", path.display());
+    }
+}
+
+/// The sizes of RoBERTa-base.
+fn roberta_base() -> Value {
+    json!({
+        "architectures": ["RobertaForMaskedLM"], "model_type": "roberta", "vocab_size": 50265,
+        "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
+        "num_attention_heads": 12, "max_position_embeddings": 514, "type_vocab_size": 1,
+        "layer_norm_eps": 1e-5, "hidden_act": "gelu", "pad_token_id": 1
+    })
+}
+
+/// The sizes of Llama-3-8B.
+fn llama_3_8b() -> Value {
+    json!({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 128256,
+        "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 8192,
+        "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "hidden_act": "silu",
+        "tie_word_embeddings": false
+    })
+}
+
+/// The sizes of CLIP ViT-B/32's image tower, in a configuration of the whole.
+fn clip_vit_b_32() -> Value {
+    json!({
+        "architectures": ["CLIPModel"], "model_type": "clip", "projection_dim": 512,
+        "vision_config": {
+            "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
+            "num_attention_heads": 12, "image_size": 224, "patch_size": 32,
+            "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5
+        }
+    })
+}
+
+/// A published setting, dry-run on a directory that holds nothing but a model's sizes; neither the
+/// data nor the adapters it names are there.
+fn dry_run(name: &str, model: &Value, changes: &[&str]) -> Value {
+    let place = Workplace::new();
+    fs::create_dir(place.path("model")).expect("a directory");
+    fs::write(place.path("model/config.json"), model.to_string()).expect("a file");
+    let path = configs().join("published").join(name);
+    let mut arguments = vec!["train", path.to_str().expect("UTF-8"), "--dry-run"];
+    arguments.extend(["--set", "base.model=model"]);
+    arguments.extend(changes.iter().flat_map(|change| ["--set", change]));
+    place.run_json(&arguments)
+}
+
+#[test]
+fn every_published_setting_is_dry_run_here() {
+    let names: Vec<String> = files(configs().join("published"))
+        .iter()
+        .map(|path| {
+            path.file_name()
+                .expect("a file")
+                .to_str()
+                .expect("UTF-8")
+                .to_owned()
+        })
+        .collect();
+    let expected = [
+        "eigenlorax-glue-mrpc.toml",
+        "eigenlorax-low-resource.toml",
+        "knots-nli.toml",
+        "knots-vision.toml",
+        "moslora-commonsense.toml",
+    ];
+    assert_eq!(names, expected);
+}
+
+/// 2 · K · r = 2 · 32 · 8 numbers for each of query and value in 12 layers: 12 288, which is the 12 K
+/// that the paper states.
+#[test]
+fn eigenlorax_trains_12_k_numbers_of_roberta() {
+    let found = dry_run("eigenlorax-glue-mrpc.toml", &roberta_base(), &[]);
+    assert_eq!(found["adapter_parameters"], 12_288);
+    assert_eq!(found["adapted_modules"], 24);
+    // RoBERTa's head: a square layer and an output for each of two labels.
+    assert_eq!(found["head_parameters"], 768 * 768 + 768 + 2 * 768 + 2);
+    // The LoRA that it is compared with has rank 32: 1.2 M numbers.
+    let changes = ["adapter={method=\"lora\", rank=32, target_modules=[\"query\", \"value\"]}"];
+    let found = dry_run("eigenlorax-glue-mrpc.toml", &roberta_base(), &changes);
+    assert_eq!(found["adapter_parameters"], 1_179_648);
+}
+
+/// With the random directions there are as many columns as components and augmentation together.
+#[test]
+fn augmentation_is_trained_on_too() {
+    let found = dry_run("eigenlorax-low-resource.toml", &roberta_base(), &[]);
+    assert_eq!(found["adapter_parameters"], 24 * 2 * (32 + 32) * 8);
+}
+
+#[test]
+fn moslora_trains_as_many_numbers_of_llama_as_its_paper_says() {
+    let name = "moslora-commonsense.toml";
+    let found = dry_run(name, &llama_3_8b(), &[]);
+    assert_eq!(found["adapter_parameters"], 28_352_512);
+    assert_eq!(found["head_parameters"], 0);
+    // 8 030 261 248 numbers are what its authors publish as 8B.
+    assert_eq!(found["frozen_parameters"], 8_030_261_248_u64);
+    let found = dry_run(name, &llama_3_8b(), &["adapter.method=\"lora\""]);
+    assert_eq!(found["adapter_parameters"], 28_311_552);
+}
+
+/// r · (d_in + d_out) over queries, keys, values and outputs; keys and values are a quarter as wide.
+#[test]
+fn knots_adapters_of_llama_have_a_head_of_three_labels() {
+    let found = dry_run("knots-nli.toml", &llama_3_8b(), &[]);
+    let of_layer = 16 * (2 * (4096 + 4096) + 2 * (4096 + 1024));
+    assert_eq!(found["adapter_parameters"], 32 * of_layer);
+    assert_eq!(found["adapted_modules"], 32 * 4);
+    assert_eq!(found["labels"], Value::Null, "no data are at hand");
+}
+
+#[test]
+fn knots_adapters_of_clip_are_on_the_image_tower() {
+    let found = dry_run("knots-vision.toml", &clip_vit_b_32(), &[]);
+    assert_eq!(found["adapter_parameters"], 12 * 4 * 16 * (768 + 768));
+    assert_eq!(found["adapted_modules"], 12 * 4);
+    // 49 patches and the class token of 64 pictures.
+    assert_eq!(found["rows"], 64 * 50);
+}
