@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod image_tasks;
+pub mod letter_tasks;
 mod png;
 
 use std::collections::BTreeMap;
