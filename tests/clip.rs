@@ -324,4 +324,70 @@ fn what_cannot_be_asked_is_refused_by_name() {
     );
     let message = place.run_refused(&["train", "vision-only.toml", "--set", "base.model=vision"]);
     assert!(message.contains("no text tower"), "{message}");
+    // Every candidate of this search would need text features of its own.
+    let both = golden("adapter-both-towers");
+    let merge = [
+        "merge", &both, &both, "--out", "m", "--space", "core", "--method", "sum",
+    ];
+    let data = [
+        "--search", "--base", &base, "--data", "colors", "--data", "colors",
+    ];
+    let message = place.run_refused(&[&merge[..], &data, &["--prompt", ONE]].concat());
+    assert!(message.contains("adapts the text tower"), "{message}");
+}
+
+/// `merge --search` of two adapters on their tasks.
+fn search(place: &Workplace, adapters: [&str; 2], rest: &[&str]) -> Value {
+    let base = golden("base");
+    let mut arguments = vec!["merge", adapters[0], adapters[1], "--out", "merged"];
+    arguments.extend(["--space", "knots", "--method", "sum", "--scales", "0.5,1"]);
+    arguments.extend(["--search", "--base", &base, "--data", "colors"]);
+    arguments.extend(["--data", "quadrants"]);
+    arguments.extend(rest);
+    place.run_json(&arguments)["search"].take()
+}
+
+fn accuracy(place: &Workplace, rest: &[&str]) -> f64 {
+    let base = golden("base");
+    let found = place.run_json(&[&["evaluate", "--base", &base], rest].concat());
+    found["metrics"]["accuracy"].as_f64().expect("a number")
+}
+
+/// What a search says of both tasks on the test split, against what `evaluate` says.
+fn assert_is_evaluated(place: &Workplace, report: &Value, adapters: [&str; 2], rest: &[&str]) {
+    for (index, data) in ["colors", "quadrants"].into_iter().enumerate() {
+        let (own, task) = (adapters[index], &report["tasks"][index]["test"]);
+        let common = ["--data", data, "--head", own, "--adapter"];
+        let evaluate = |adapter| accuracy(place, &[&common[..], &[adapter], rest].concat());
+        assert_eq!(task["accuracy"], evaluate("merged"), "{report}");
+        assert_eq!(task["own"], evaluate(own), "{report}");
+    }
+    assert_eq!(report["joint"]["labels"], 8);
+}
+
+#[test]
+fn a_search_merges_below_zero_shot_heads_and_below_trained_ones() {
+    let place = Workplace::new();
+    write_tasks(&place);
+    for task in ["colors", "quadrants"] {
+        write_config(&place, task, task, "method = \"lora\"\nrank = 2");
+        place.run_json(&["train", &format!("{task}.toml")]);
+        let output = format!("output=runs/{task}-head");
+        let own_head = ["--set", "task.prompts=[]", "--set", &output];
+        place.run_json(&[&["train", &format!("{task}.toml")], &own_head[..]].concat());
+    }
+    for (adapters, rest) in [
+        (["runs/colors", "runs/quadrants"], &[][..]),
+        (["runs/colors", "runs/quadrants"], &["--prompt", OTHER]),
+        (["runs/colors-head", "runs/quadrants-head"], &[]),
+    ] {
+        let forced = [rest, &["--force"]].concat();
+        let report = search(&place, adapters, &forced);
+        assert_is_evaluated(&place, &report, adapters, rest);
+    }
+    // Without labels beside it, an adapter is asked about those of its data.
+    fs::remove_file(place.path("runs/colors/adapter/labels.json")).expect("a file");
+    let adapters = ["runs/colors", "runs/quadrants"];
+    let report = search(&place, adapters, &["--force"]);
+    assert_eq!(report["tasks"][0]["labels"], 4);
 }

@@ -10,6 +10,7 @@ mod destination;
 mod dry_run;
 mod experiment;
 mod failure;
+mod image_labels;
 mod interruption;
 mod layer_table;
 mod load_report;

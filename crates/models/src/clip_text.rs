@@ -147,7 +147,7 @@ impl ClipTextConfig {
         &self,
         adapter: &adapter::Adapter,
     ) -> Result<Option<(Adaptation, LoadReport)>, ModelError> {
-        let part = divide(adapter, is_of_text);
+        let part = divide(adapter, is_of_text_tower);
         match part.modules.is_empty() && part.heads.is_empty() && part.biases.is_empty() {
             true => Ok(None),
             false => Adaptation::from_adapter(&part, &self.describe()).map(Some),
@@ -157,11 +157,11 @@ impl ClipTextConfig {
 
 /// An adapter of a whole CLIP without what adapts its text tower.
 pub fn without_text_tower(adapter: &adapter::Adapter) -> adapter::Adapter {
-    divide(adapter, |name| !is_of_text(name))
+    divide(adapter, |name| !is_of_text_tower(name))
 }
 
 /// Whether a module or tensor of that name is one of CLIP's text tower.
-fn is_of_text(name: &str) -> bool {
+pub fn is_of_text_tower(name: &str) -> bool {
     let first = name.split_once('.').map_or(name, |(first, _)| first);
     [PREFIX, PROJECTION].contains(&first)
 }

@@ -1,5 +1,6 @@
 //! From the rows of a split to the examples of a task.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use images::ImagePreprocessor;
@@ -154,7 +155,40 @@ impl<'a> TaskData<'a> {
         }
     }
 
-    /// The same, or nothing where there is no such split.
+    /// So many examples of a split, drawn by the seed; or all of them.
+    ///
+    /// # Errors
+    /// As [`TaskData::split`].
+    pub fn sample(
+        &self,
+        split: Split,
+        targets: &Targets,
+        most: Option<NonZeroUsize>,
+        seed: u64,
+    ) -> Result<SplitData, TrainerError> {
+        let drawn = DataConfig {
+            max_examples: most.map(NonZeroUsize::get),
+            examples_per_class: None,
+            ..self.config.clone()
+        };
+        let kind = TargetKind::Classification;
+        match &self.reader {
+            Reader::Texts(_) => {
+                let rows = draw_examples(self.text_rows(split)?, &drawn, kind, seed)?;
+                self.texts(&rows, targets)
+            }
+            Reader::Images(_) => {
+                let (rows, notes) = self.image_rows(split)?;
+                self.images(draw_examples(rows, &drawn, kind, seed)?, targets, notes)
+            }
+            Reader::Language(_) => {
+                let (rows, notes) = self.language_rows(split)?;
+                self.language(&draw_language_rows(rows, &drawn, seed)?, notes)
+            }
+        }
+    }
+
+    /// A split, or nothing where there is no such split.
     ///
     /// # Errors
     /// As [`TaskData::split`].

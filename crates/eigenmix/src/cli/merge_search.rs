@@ -25,6 +25,11 @@ pub(crate) struct SearchArguments {
     #[arg(long, value_name = "[NAME=]DIR", requires = "search")]
     pub(crate) data: Vec<String>,
 
+    /// CLIP: classify images by what texts say of each label, {} being where the label goes; may be
+    /// repeated [default: the prompts that each adapter was trained with].
+    #[arg(long = "prompt", value_name = "TEXT", requires = "search")]
+    pub(crate) prompts: Vec<String>,
+
     /// The λ to try [default: 0.1 to 1.0 by 0.1, and on up to 9.9 while --patience lasts].
     #[arg(
         long,

@@ -68,9 +68,6 @@ pub(crate) struct EvaluateArguments {
     #[arg(long, value_name = "ADAPTER")]
     pub(crate) head: Option<String>,
 
-    #[command(flatten)]
-    pub(crate) zero_shot: ZeroShotArguments,
-
     /// A directory with train, validation and test as .jsonl, .csv or .parquet.
     #[arg(long, value_name = "DIR")]
     pub(crate) data: String,
@@ -107,6 +104,9 @@ pub(crate) struct EvaluateArguments {
     /// How many examples to run at once.
     #[arg(long, value_name = "N", default_value = "32")]
     pub(crate) batch_size: NonZeroUsize,
+
+    #[command(flatten)]
+    pub(crate) zero_shot: ZeroShotArguments,
 }
 
 /// Predict a label for every line of text or image, or continue every line with a language model.
@@ -136,9 +136,6 @@ pub(crate) struct PredictArguments {
     /// Use the head and labels of this adapter instead, as for a task of a merged adapter.
     #[arg(long, value_name = "ADAPTER")]
     pub(crate) head: Option<String>,
-
-    #[command(flatten)]
-    pub(crate) zero_shot: ZeroShotArguments,
 
     /// A file with a text, or the path of an image, on every line; or - for standard input.
     #[arg(long, value_name = "FILE|-", default_value = "-")]
@@ -184,6 +181,9 @@ pub(crate) struct PredictArguments {
     /// Language models, with --temperature: the seed of the draws.
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub(crate) seed: u64,
+
+    #[command(flatten)]
+    pub(crate) zero_shot: ZeroShotArguments,
 }
 
 /// Run a model once on given tensors, to compare it with other software.
@@ -211,9 +211,6 @@ pub(crate) struct ForwardArguments {
     #[arg(long, value_name = "ADAPTER")]
     pub(crate) head: Option<String>,
 
-    #[command(flatten)]
-    pub(crate) zero_shot: ZeroShotArguments,
-
     /// The safetensors file with the inputs.
     #[arg(long, value_name = "FILE")]
     pub(crate) inputs: PathBuf,
@@ -229,6 +226,9 @@ pub(crate) struct ForwardArguments {
     /// Replace FILE if it is there.
     #[arg(long, short)]
     pub(crate) force: bool,
+
+    #[command(flatten)]
+    pub(crate) zero_shot: ZeroShotArguments,
 }
 
 /// Run an experiment, arms × seeds, and compare the arms in one report.

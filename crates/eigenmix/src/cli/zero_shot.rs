@@ -12,7 +12,7 @@ pub(crate) struct ZeroShotArguments {
     #[arg(long = "prompt", value_name = "TEXT")]
     pub(crate) prompts: Vec<String>,
 
-    /// The labels to choose from [default: those of the adapter].
+    /// The labels to choose from [default: those of the adapter, or of the data that are evaluated].
     #[arg(long, value_name = "LABEL,…", value_delimiter = ',')]
     pub(crate) labels: Vec<String>,
 }

@@ -2,15 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use toml::Table;
-use trainer::data::{
-    DataConfig, DataError, EncodedTargets, LabelMap, LabelPolicy, Split, read_image_split,
-};
+use trainer::data::{DataConfig, EncodedTargets, Split};
 use trainer::metrics::Metric;
 use trainer::{BaseModel, DeviceChoice, Examples, TaskData};
 
@@ -18,6 +15,7 @@ use crate::adapter_argument::OpenedAdapter;
 use crate::cli::EvaluateArguments;
 use crate::console::Console;
 use crate::failure::BadInput;
+use crate::image_labels::image_labels;
 use crate::load_report;
 use crate::model_request::ModelRequest;
 
@@ -45,7 +43,7 @@ pub(crate) fn run(
         allow_partial: arguments.allow_partial,
         device,
     };
-    let model = request.load(&base, &|| labels_of_data(&config, split))?;
+    let model = request.load(&base, &|| Ok(image_labels(&config, split)?))?;
     if let Some(report) = &model.report {
         load_report::tell(report, console);
     }
@@ -99,20 +97,6 @@ fn data_config(arguments: &EvaluateArguments, base: &BaseModel) -> anyhow::Resul
     DataConfig::deserialize(table)
         .map_err(|error| BadInput(error.message().to_owned()))
         .context("--set of the [data] table")
-}
-
-/// The labels of a zero-shot head that nobody named: those of the training split, or where there is
-/// none of the split itself.
-fn labels_of_data(config: &DataConfig, split: Split) -> anyhow::Result<LabelMap> {
-    let labels = |split| -> Result<LabelMap, DataError> {
-        let directory = Path::new(&config.path);
-        let found = read_image_split(directory, split, config, LabelPolicy::Required)?;
-        LabelMap::from_train(&found.rows)
-    };
-    match labels(Split::Train) {
-        Err(DataError::MissingSplit { .. }) => Ok(labels(split)?),
-        found => Ok(found?),
-    }
 }
 
 fn metrics(names: &[String]) -> Result<Vec<Metric>, BadInput> {

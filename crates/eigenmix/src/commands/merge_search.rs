@@ -1,5 +1,6 @@
 //! `eigenmix merge --search`: the flags of a search as what is searched.
 
+use ::adapter::Prompts;
 use merging::{Coordinate, MergeOptions, SearchGrid};
 use trainer::DeviceChoice;
 use trainer::data::DataConfig;
@@ -26,6 +27,7 @@ pub(super) fn request<'a>(
         base,
         data: &search.data,
         columns: columns(search),
+        prompts: prompts(search)?,
         search_rows: search.search_rows,
         batch_size: search.batch_size,
         allow_partial: arguments.allow_partial,
@@ -80,6 +82,16 @@ fn grid(arguments: &MergeArguments, options: &MergeOptions) -> Result<SearchGrid
         grid = grid.with(coordinate, values);
     }
     Ok(grid)
+}
+
+/// What `--prompt` says, if anything.
+fn prompts(search: &SearchArguments) -> Result<Option<Prompts>, BadInput> {
+    match search.prompts.is_empty() {
+        true => Ok(None),
+        false => Prompts::new(search.prompts.clone())
+            .map(Some)
+            .map_err(|error| BadInput(format!("--prompt: {error}"))),
+    }
 }
 
 fn columns(search: &SearchArguments) -> DataConfig {

@@ -80,8 +80,8 @@ impl<'a> Evaluation<'a> {
         let mut test = Vec::new();
         for (task, adapter) in self.tasks.iter().zip(adapters) {
             let location = adapter.file.location();
-            let file = Some(&adapter.file);
-            let classifier = Classifier::load(self.base, file, self.allow_partial, &self.device)
+            let classifier = self
+                .alone(task, adapter)
                 .with_context(|| format!("adapter `{location}`"))?;
             if let Some(report) = &classifier.report {
                 progress.suspend(|| load_report::tell(report, console));
@@ -103,6 +103,16 @@ impl<'a> Evaluation<'a> {
             test.push(accuracy(&task.test, "test")?);
         }
         Ok((validation, test))
+    }
+
+    /// An adapter under the head of its task.
+    fn alone(&self, task: &Task, adapter: &OpenedAdapter) -> Result<Classifier, TrainerError> {
+        if !self.allow_partial {
+            adapter.file.require_clean()?;
+        }
+        let (adapter, head) = (adapter.file.load()?, Some(&task.head));
+        let adapter = Some(&adapter);
+        Classifier::assemble(self.base, adapter, head, self.allow_partial, &self.device)
     }
 
     /// The accuracy of every task on its validation split, with its own head.

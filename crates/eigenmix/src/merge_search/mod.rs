@@ -7,10 +7,10 @@ mod task_data;
 
 use std::num::NonZeroUsize;
 
-use adapter::{Adapter, AdapterFile};
+use adapter::{Adapter, AdapterFile, Prompts};
 use merging::{Merge, MergeError, MergeOptions, Method, SearchGrid, Setting};
 use trainer::data::DataConfig;
-use trainer::{BaseModel, DeviceChoice};
+use trainer::{BaseModel, Device, DeviceChoice};
 
 use self::evaluation::{Evaluation, normalised_mean};
 use self::report::{Measured, Parameters};
@@ -29,6 +29,8 @@ pub(crate) struct SearchRequest<'a> {
     pub(crate) data: &'a [String],
     /// The columns of the data.
     pub(crate) columns: DataConfig,
+    /// What texts say of the labels of images, instead of what the adapters bring.
+    pub(crate) prompts: Option<Prompts>,
     pub(crate) search_rows: Option<NonZeroUsize>,
     pub(crate) batch_size: NonZeroUsize,
     pub(crate) allow_partial: bool,
@@ -60,11 +62,19 @@ pub(crate) fn search(
     grid.check(options.method, adapters.len())?;
     let mut base_model = BaseModel::open(base)?;
     base_model.checkpoint.share_tensors();
-    let tasks = read_tasks(adapters, &base_model, options.seed, &request)?;
+    let device = request.device.open()?;
+    let tasks = read_tasks(
+        adapters,
+        &base_model,
+        &device,
+        options.seed,
+        &request,
+        console,
+    )?;
     let evaluation = Evaluation::new(
         &base_model,
         &tasks,
-        request.device.open()?,
+        device,
         request.batch_size,
         request.allow_partial,
     )?;
@@ -144,16 +154,19 @@ impl Unscaled {
 fn read_tasks(
     adapters: &[OpenedAdapter],
     base: &BaseModel,
+    device: &Device,
     seed: u64,
     request: &SearchRequest,
+    console: &Console,
 ) -> anyhow::Result<Vec<Task>> {
     let names: Vec<String> = adapters.iter().map(|adapter| adapter.name(1)).collect();
     let directories = task_data::assign(&names, request.data)?;
-    let tokenizer = base.tokenizer()?;
     let reading = Reading {
         base,
-        tokenizer: &tokenizer,
+        device,
         columns: &request.columns,
+        prompts: request.prompts.as_ref(),
+        console,
         search_rows: request.search_rows,
         seed,
     };

@@ -1,18 +1,18 @@
 //! The task of an adapter: its head, its labels, its examples.
 
 use std::num::NonZeroUsize;
-use std::path::Path;
 
+use ::adapter::Prompts;
 use anyhow::Context;
-use trainer::data::{
-    DataConfig, EncodedTargets, LabelMap, LabelPolicy, Split, TargetKind, Targets, TextTokenizer,
-    draw_examples, read_split,
-};
+use models::{Architecture, is_of_text_tower};
+use trainer::data::{DataConfig, EncodedTargets, LabelMap, Split, Targets};
 use trainer::metrics::{ClassificationMetrics, predicted_classes};
-use trainer::{BaseModel, Inputs, TaskHead};
+use trainer::{BaseModel, Device, Inputs, TaskData, TaskHead, TaskKind, ZeroShot};
 
 use crate::adapter_argument::OpenedAdapter;
+use crate::console::Console;
 use crate::failure::BadInput;
+use crate::image_labels::image_labels;
 
 /// What a merged model is measured on, for one of its adapters.
 pub(crate) struct Task {
@@ -25,7 +25,7 @@ pub(crate) struct Task {
     pub(crate) test: Examples,
 }
 
-/// A split, tokenized once.
+/// A split, its texts tokenized once.
 pub(crate) struct Examples {
     pub(crate) inputs: Inputs,
     /// The output of the task's head that is right, for each.
@@ -35,9 +35,12 @@ pub(crate) struct Examples {
 /// How the data are read.
 pub(crate) struct Reading<'a> {
     pub(crate) base: &'a BaseModel,
-    pub(crate) tokenizer: &'a TextTokenizer,
+    pub(crate) device: &'a Device,
     /// The columns.
     pub(crate) columns: &'a DataConfig,
+    /// What texts say of the labels, instead of what the adapters bring.
+    pub(crate) prompts: Option<&'a Prompts>,
+    pub(crate) console: &'a Console,
     /// How many validation rows are drawn.
     pub(crate) search_rows: Option<NonZeroUsize>,
     pub(crate) seed: u64,
@@ -57,17 +60,29 @@ impl Task {
     ) -> anyhow::Result<Self> {
         let location = adapter.file.location();
         let of_adapter = || format!("adapter `{location}` cannot be scored");
-        let head = TaskHead::of(reading.base, &adapter.file).with_context(of_adapter)?;
+        let limit = reading.base.architecture.max_length();
+        let config = DataConfig {
+            path: data.clone(),
+            max_length: limit.unwrap_or(reading.columns.max_length),
+            ..reading.columns.clone()
+        };
+        let head = head(adapter, &config, reading).with_context(of_adapter)?;
         let Some(names) = &head.labels else {
             return Err(unlabelled(&head, reading.base)).with_context(of_adapter);
         };
         let labels = LabelMap::from_names(names.0.clone()).with_context(of_adapter)?;
         let of_task = || format!("the data of `{name}`");
-        let directory = Path::new(&data);
-        let validation =
-            Examples::read(directory, Split::Validation, &labels, reading).with_context(of_task)?;
-        let test =
-            Examples::read(directory, Split::Test, &labels, reading).with_context(of_task)?;
+        let kind = match &reading.base.architecture {
+            Architecture::Vision(_) => TaskKind::ImageClassification,
+            Architecture::Encoder(_) | Architecture::Decoder(_) => TaskKind::SequenceClassification,
+        };
+        let task_data = TaskData::new(reading.base, kind, &config, &[])?;
+        let targets = Targets::Classes(labels.clone());
+        let read = |split, most| {
+            Examples::read(&task_data, split, &targets, most, reading).with_context(of_task)
+        };
+        let validation = read(Split::Validation, reading.search_rows)?;
+        let test = read(Split::Test, None)?;
         Ok(Self {
             name,
             data,
@@ -77,6 +92,30 @@ impl Task {
             test,
         })
     }
+}
+
+/// What the task's outputs come from: the adapter's own head, or what texts say of its labels.
+fn head(
+    adapter: &OpenedAdapter,
+    config: &DataConfig,
+    reading: &Reading,
+) -> anyhow::Result<TaskHead> {
+    let file = &adapter.file;
+    let Some(prompts) = reading.prompts.or(file.prompts()) else {
+        return Ok(TaskHead::of(reading.base, file)?);
+    };
+    if let Some(module) = file.module_paths().find(|path| is_of_text_tower(path)) {
+        return Err(BadInput(format!(
+            "it adapts the text tower (`{module}`), so every merge would have text features of its own; a search compares merges under the same head"
+        ))
+        .into());
+    }
+    let labels = match file.labels() {
+        Some(names) => LabelMap::from_names(names.0.clone())?,
+        None => image_labels(config, Split::Validation)?,
+    };
+    let zero_shot = ZeroShot::new(reading.base, prompts, &labels)?;
+    Ok(zero_shot.head(reading.base, None, reading.device)?)
 }
 
 fn unlabelled(head: &TaskHead, base: &BaseModel) -> BadInput {
@@ -91,28 +130,23 @@ fn unlabelled(head: &TaskHead, base: &BaseModel) -> BadInput {
 
 impl Examples {
     fn read(
-        directory: &Path,
+        data: &TaskData,
         split: Split,
-        labels: &LabelMap,
+        targets: &Targets,
+        most: Option<NonZeroUsize>,
         reading: &Reading,
     ) -> anyhow::Result<Self> {
-        let mut rows = read_split(directory, split, reading.columns, LabelPolicy::Required)?;
-        if let (Split::Validation, Some(most)) = (split, reading.search_rows) {
-            let drawn = DataConfig {
-                max_examples: Some(most.get()),
-                ..reading.columns.clone()
-            };
-            rows = draw_examples(rows, &drawn, TargetKind::Classification, reading.seed)?;
+        let found = data.sample(split, targets, most, reading.seed)?;
+        for note in &found.notes {
+            reading.console.note(note);
         }
-        let targets = Targets::Classes(labels.clone()).encode(&rows)?;
-        let EncodedTargets::Classes(expected) = targets else {
-            anyhow::bail!("classes were encoded as numbers");
-        };
-        let max_length = reading.base.max_length()?;
-        Ok(Self {
-            inputs: Inputs::Texts(reading.tokenizer.encode_all(&rows, max_length)?),
-            expected,
-        })
+        match found.examples {
+            trainer::Examples::Labelled {
+                inputs,
+                targets: EncodedTargets::Classes(expected),
+            } => Ok(Self { inputs, expected }),
+            _ => anyhow::bail!("classes were encoded as something else"),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -1,0 +1,21 @@
+//! The labels of images that a zero-shot head is to choose from, where nobody named them.
+
+use std::path::Path;
+
+use trainer::data::{DataConfig, DataError, LabelMap, LabelPolicy, Split, read_image_split};
+
+/// Those of the training split, or where there is none of `split`.
+///
+/// # Errors
+/// If the data can't be read, or have fewer than two labels.
+pub(crate) fn image_labels(config: &DataConfig, split: Split) -> Result<LabelMap, DataError> {
+    let labels = |split| {
+        let directory = Path::new(&config.path);
+        let found = read_image_split(directory, split, config, LabelPolicy::Required)?;
+        LabelMap::from_train(&found.rows)
+    };
+    match labels(Split::Train) {
+        Err(DataError::MissingSplit { .. }) => labels(split),
+        found => found,
+    }
+}
