@@ -159,6 +159,8 @@ fn knots_adapters_of_clip_are_on_the_image_tower() {
     let found = dry_run("knots-vision.toml", &clip_vit_b_32(), &[]);
     assert_eq!(found["adapter_parameters"], 12 * 4 * 16 * (768 + 768));
     assert_eq!(found["adapted_modules"], 12 * 4);
+    // Prompts take the place of a trained head.
+    assert_eq!(found["head_parameters"], 0);
     // 49 patches and the class token of 64 pictures.
     assert_eq!(found["rows"], 64 * 50);
 }

@@ -51,6 +51,7 @@ impl MemoryEstimate {
         let architecture = &base.architecture;
         let task = match config.task.kind {
             TaskKind::CausalLm => Task::LanguageModel,
+            _ if !config.task.prompts.is_empty() => Task::ZeroShot { labels },
             _ => Task::Classification { labels },
         };
         let description = architecture.describe(task)?;
@@ -58,7 +59,7 @@ impl MemoryEstimate {
             Method::Full => Vec::new(),
             _ => targeted(&config.adapter, architecture, &description)?,
         };
-        let mut estimate = Self::trained(config, &description, &adapted);
+        let mut estimate = Self::trained(config, task, &description, &adapted);
         estimate.rows = rows(config, architecture);
         let kept = match config.training.gradient_checkpointing {
             true => Kept::LayerInputs,
@@ -75,7 +76,12 @@ impl MemoryEstimate {
         self.weights + self.basis + self.optimizer + self.activations
     }
 
-    fn trained(config: &TrainConfig, description: &Description, adapted: &[&LinearLayer]) -> Self {
+    fn trained(
+        config: &TrainConfig,
+        task: Task,
+        description: &Description,
+        adapted: &[&LinearLayer],
+    ) -> Self {
         let rank = config.adapter.rank.unwrap_or(1) as u64;
         let sizes = |layer: &LinearLayer| (layer.d_out as u64, layer.d_in as u64);
         let components = |width: u64| {
@@ -100,9 +106,9 @@ impl MemoryEstimate {
             d_out * components(d_out) + d_in * components(d_in)
         };
         let all = description.parameters as u64;
-        let head: u64 = match config.task.kind {
-            TaskKind::CausalLm => 0,
-            _ => description
+        let head: u64 = match task {
+            Task::LanguageModel | Task::ZeroShot { .. } | Task::ImageFeatures => 0,
+            Task::Classification { .. } => description
                 .layers
                 .iter()
                 .filter(|layer| layer.head)
