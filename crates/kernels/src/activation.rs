@@ -245,7 +245,7 @@ impl<B: ActivationForward + ActivationBackward, C: CheckpointStrategy> Activatio
 
 const QUICK: f32 = 1.702;
 /// √(2/π).
-const TANH_SCALE: f32 = 0.797_884_56;
+const TANH_SCALE: f32 = 0.797_884_6;
 const TANH_CUBIC: f32 = 0.044_715;
 
 /// Φ(x) = (1 + erf(x / √2)) / 2; erf as a rational function of degree 13/8, which is accurate to

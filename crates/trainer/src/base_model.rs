@@ -86,14 +86,6 @@ impl BaseModel {
     }
 }
 
-/// What of a base model is fetched from the Hub.
-#[derive(Clone, Copy, PartialEq)]
-enum Wanted {
-    /// Everything but the weights, which may be gigabytes.
-    Description,
-    Weights,
-}
-
 /// What belongs to a model besides its weights and their configuration.
 pub(crate) const COMPANIONS: [&str; 12] = [
     "tokenizer.json",
@@ -109,6 +101,14 @@ pub(crate) const COMPANIONS: [&str; 12] = [
     "generation_config.json",
     "preprocessor_config.json",
 ];
+
+/// What of a base model is fetched from the Hub.
+#[derive(Clone, Copy, PartialEq)]
+enum Wanted {
+    /// Everything but the weights, which may be gigabytes.
+    Description,
+    Weights,
+}
 
 /// The directory of a base model named by a path or a Hub id.
 fn locate(name: &str, wanted: Wanted) -> Result<PathBuf, TrainerError> {
