@@ -59,7 +59,7 @@ fn llama_3_8b() -> Value {
         "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
         "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 8192,
         "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "hidden_act": "silu",
-        "tie_word_embeddings": false
+        "tie_word_embeddings": false, "torch_dtype": "bfloat16"
     })
 }
 
@@ -140,7 +140,11 @@ fn moslora_trains_as_many_numbers_of_llama_as_its_paper_says() {
     assert_eq!(found["head_parameters"], 0);
     // 8 030 261 248 numbers are what its authors publish as 8B.
     assert_eq!(found["frozen_parameters"], 8_030_261_248_u64);
-    let found = dry_run(name, &llama_3_8b(), &["adapter.method=\"lora\""]);
+    assert_eq!(found["weights"], 4 * 8_030_261_248_u64);
+    // Weights that stay in the checkpoint's half precision take half of that.
+    let changes = ["base.weights=\"stored\"", "adapter.method=\"lora\""];
+    let found = dry_run(name, &llama_3_8b(), &changes);
+    assert_eq!(found["weights"], 2 * 8_030_261_248_u64);
     assert_eq!(found["adapter_parameters"], 28_311_552);
 }
 

@@ -143,6 +143,10 @@ struct Attention {
 }
 
 #[derive(Module, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one a block, and it is not moved about"
+)]
 enum AttentionInputs {
     Separate(SeparateInputs),
     Fused(AdaptedLinear),

@@ -24,6 +24,7 @@ pub struct Network {
 }
 
 #[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one a model")]
 enum Body {
     Encoder(Encoder),
     Decoder(Decoder),
@@ -70,6 +71,7 @@ pub enum Batch {
 }
 
 /// What the layers need to know of a batch.
+#[expect(clippy::large_enum_variant, reason = "there is one a batch")]
 pub(crate) enum Context {
     Attention(AttentionShape),
     Decoder(DecoderContext),

@@ -200,9 +200,10 @@ fn choice_accuracy(
         let mut start = 0;
         for (&place, sequence) in batch.iter().zip(&sequences) {
             let (question, _) = places[place];
-            for position in questions[question].prompt.len()..sequence.len() {
+            let prompt = questions[question].prompt.len();
+            for (position, &token) in sequence.iter().enumerate().skip(prompt) {
                 rows.push((start + position - 1) as i32);
-                targets.push(sequence[position] as i32);
+                targets.push(token as i32);
                 owners.push(place);
             }
             start += sequence.len();

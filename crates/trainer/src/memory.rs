@@ -1,7 +1,8 @@
 //! What a training will need, from its file and the base model's `config.json` alone.
 
-use models::{Architecture, Description, LinearLayer, Task};
+use models::{Architecture, Description, LinearLayer, Precision, Task};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::adapter_config::Method;
 use crate::config::{TaskKind, TrainConfig};
@@ -60,6 +61,7 @@ impl MemoryEstimate {
             _ => targeted(&config.adapter, architecture, &description)?,
         };
         let mut estimate = Self::trained(config, task, &description, &adapted);
+        estimate.weights = frozen_number(config, base) * estimate.frozen_parameters;
         estimate.rows = rows(config, architecture);
         let kept = match config.training.gradient_checkpointing {
             true => Kept::LayerInputs,
@@ -134,12 +136,23 @@ impl MemoryEstimate {
             head_parameters,
             adapted_modules: adapted.len(),
             rows: 0,
-            weights: NUMBER * frozen_parameters,
+            weights: 0,
             basis: NUMBER * basis,
             // The numbers, their gradients, their moments.
             optimizer: NUMBER * trained * (2 + MOMENTS),
             activations: 0,
         }
+    }
+}
+
+/// The bytes of a frozen number: half of the usual where the checkpoint is in half precision and
+/// stays so.
+fn frozen_number(config: &TrainConfig, base: &BaseModel) -> u64 {
+    let json = base.checkpoint.config();
+    let stored = json.get("dtype").or_else(|| json.get("torch_dtype"));
+    match (config.base.weights, stored.and_then(Value::as_str)) {
+        (Precision::Stored, Some("bfloat16" | "float16")) => NUMBER / 2,
+        _ => NUMBER,
     }
 }
 
