@@ -8,21 +8,40 @@ use trainer::data::LabelMap;
 use trainer::{BaseModel, DeviceChoice, LoadedModel, TaskHead, ZeroShot};
 
 use crate::adapter_argument::OpenedAdapter;
-use crate::cli::ZeroShotArguments;
+use crate::cli::{ModelArguments, ZeroShotArguments};
+use crate::console::Console;
 use crate::failure::BadInput;
+use crate::load_report;
 
-/// What was asked for.
+/// A model that a command is to run.
 pub(crate) struct ModelRequest<'a> {
-    pub(crate) adapter: Option<&'a OpenedAdapter>,
-    /// The adapter whose head goes on top instead.
-    pub(crate) head: Option<&'a str>,
-    pub(crate) zero_shot: &'a ZeroShotArguments,
-    pub(crate) allow_partial: bool,
-    pub(crate) device: DeviceChoice,
+    arguments: &'a ModelArguments,
+    zero_shot: &'a ZeroShotArguments,
+    device: DeviceChoice,
+    pub(crate) base: BaseModel,
 }
 
-impl ModelRequest<'_> {
-    /// Loads the model on top of `base`.
+impl<'a> ModelRequest<'a> {
+    /// Opens the base model; its weights are not read yet.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(crate) fn open(
+        arguments: &'a ModelArguments,
+        zero_shot: &'a ZeroShotArguments,
+        device: DeviceChoice,
+    ) -> anyhow::Result<Self> {
+        let mut base = BaseModel::open(&arguments.base)?;
+        base.checkpoint.set_precision(arguments.weights);
+        Ok(Self {
+            arguments,
+            zero_shot,
+            device,
+            base,
+        })
+    }
+
+    /// Loads the model, and tells how the adapter matched.
     ///
     /// - labels: those of a zero-shot head, where neither a flag nor an adapter names them
     ///
@@ -31,21 +50,31 @@ impl ModelRequest<'_> {
     /// none, or nobody names the labels of a zero-shot head.
     pub(crate) fn load(
         &self,
-        base: &BaseModel,
         labels: &dyn Fn() -> anyhow::Result<LabelMap>,
+        console: &Console,
     ) -> anyhow::Result<LoadedModel> {
+        let model = self.model(labels)?;
+        if let Some(report) = &model.report {
+            load_report::tell(report, console);
+        }
+        Ok(model)
+    }
+
+    fn model(&self, labels: &dyn Fn() -> anyhow::Result<LabelMap>) -> anyhow::Result<LoadedModel> {
+        let (base, partial) = (&self.base, self.arguments.allow_partial);
+        let open = |name: &Option<String>| name.as_deref().map(OpenedAdapter::open).transpose();
+        let (adapter, owner) = (open(&self.arguments.adapter)?, open(&self.arguments.head)?);
         let device = self.device.open()?;
-        let file = self.adapter.map(|adapter| &adapter.file);
-        let owner = self.head.map(OpenedAdapter::open).transpose()?;
+        let file = adapter.as_ref().map(|adapter| &adapter.file);
         let owner = owner.as_ref().map(|owner| &owner.file);
-        let zero_shot = self.zero_shot(base, file, owner, labels)?;
+        let zero_shot = self.zero_shot(file, owner, labels)?;
         let head = match (owner, &zero_shot) {
             (_, Some(_)) => None,
-            (None, None) => return Ok(LoadedModel::load(base, file, self.allow_partial, &device)?),
+            (None, None) => return Ok(LoadedModel::load(base, file, partial, &device)?),
             (Some(owner), None) => Some(own_head(base, owner)?),
         };
         if let Some(file) = file
-            && !self.allow_partial
+            && !partial
         {
             file.require_clean()?;
         }
@@ -55,7 +84,6 @@ impl ModelRequest<'_> {
             Some(zero_shot) => Some(zero_shot.head(base, adapter, &device)?),
             None => head,
         };
-        let partial = self.allow_partial;
         Ok(LoadedModel::assemble(
             base,
             adapter,
@@ -69,7 +97,6 @@ impl ModelRequest<'_> {
     /// whose head it is to be.
     fn zero_shot(
         &self,
-        base: &BaseModel,
         file: Option<&AdapterFile>,
         owner: Option<&AdapterFile>,
         labels: &dyn Fn() -> anyhow::Result<LabelMap>,
@@ -95,7 +122,7 @@ impl ModelRequest<'_> {
             (true, Some(names)) => LabelMap::from_names(names.0.clone())?,
             (true, None) => labels()?,
         };
-        Ok(Some(ZeroShot::new(base, &prompts, &labels)?))
+        Ok(Some(ZeroShot::new(&self.base, &prompts, &labels)?))
     }
 }
 

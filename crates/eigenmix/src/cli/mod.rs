@@ -2,6 +2,7 @@
 
 mod merge_search;
 mod merging;
+mod model;
 mod recycling;
 mod training;
 mod zero_shot;
@@ -14,6 +15,7 @@ use trainer::DeviceChoice;
 
 pub(crate) use merge_search::SearchArguments;
 pub(crate) use merging::{MergeArguments, MethodChoice, ScopeChoice, SpaceChoice};
+pub(crate) use model::ModelArguments;
 pub(crate) use recycling::{ExportArguments, ExtractArguments, InspectArguments, ProjectArguments};
 pub(crate) use training::{
     EvaluateArguments, ForwardArguments, PredictArguments, RunArguments, TrainArguments,

@@ -4,10 +4,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use models::Precision;
 
-use super::ZeroShotArguments;
+use super::{ModelArguments, ZeroShotArguments};
 use crate::overrides::Override;
 
 /// Train an adapter as a TOML file describes it.
@@ -50,23 +48,8 @@ Examples:
   eigenmix evaluate --base models/minilm --adapter merged --head runs/travel --data datasets/travel
   eigenmix evaluate --base models/clip --data datasets/pets --prompt 'a photo of a {}, a pet.'")]
 pub(crate) struct EvaluateArguments {
-    /// The base model.
-    #[arg(long, value_name = "MODEL")]
-    pub(crate) base: String,
-
-    /// In which type frozen weights are kept: as the device likes it, in f32, or as they are stored
-    /// (half the memory for a model in half precision).
-    #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = precision_parser())]
-    pub(crate) weights: Precision,
-
-    /// The adapter, with its head and labels.json where it has one; without an adapter the base
-    /// model runs as it is.
-    #[arg(long, value_name = "ADAPTER")]
-    pub(crate) adapter: Option<String>,
-
-    /// Use the head and labels of this adapter instead, as for a task of a merged adapter.
-    #[arg(long, value_name = "ADAPTER")]
-    pub(crate) head: Option<String>,
+    #[command(flatten)]
+    pub(crate) model: ModelArguments,
 
     /// A directory with train, validation and test as .jsonl, .csv or .parquet.
     #[arg(long, value_name = "DIR")]
@@ -97,10 +80,6 @@ pub(crate) struct EvaluateArguments {
     #[arg(long = "metric", value_name = "NAME")]
     pub(crate) metrics: Vec<String>,
 
-    /// Go on although the adapter has tensors that the base model has no place for.
-    #[arg(long)]
-    pub(crate) allow_partial: bool,
-
     /// How many examples to run at once.
     #[arg(long, value_name = "N", default_value = "32")]
     pub(crate) batch_size: NonZeroUsize,
@@ -119,31 +98,12 @@ Examples:
   ls photos/*.jpg | eigenmix predict --base models/vit --adapter runs/birds
   ls photos/*.jpg | eigenmix predict --base models/clip --prompt 'a photo of a {}.' --labels cat,dog")]
 pub(crate) struct PredictArguments {
-    /// The base model.
-    #[arg(long, value_name = "MODEL")]
-    pub(crate) base: String,
-
-    /// In which type frozen weights are kept: as the device likes it, in f32, or as they are stored
-    /// (half the memory for a model in half precision).
-    #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = precision_parser())]
-    pub(crate) weights: Precision,
-
-    /// The adapter, with its head and labels.json where it has one; without an adapter the base
-    /// model runs as it is.
-    #[arg(long, value_name = "ADAPTER")]
-    pub(crate) adapter: Option<String>,
-
-    /// Use the head and labels of this adapter instead, as for a task of a merged adapter.
-    #[arg(long, value_name = "ADAPTER")]
-    pub(crate) head: Option<String>,
+    #[command(flatten)]
+    pub(crate) model: ModelArguments,
 
     /// A file with a text, or the path of an image, on every line; or - for standard input.
     #[arg(long, value_name = "FILE|-", default_value = "-")]
     pub(crate) input: PathBuf,
-
-    /// Go on although the adapter has tensors that the base model has no place for.
-    #[arg(long)]
-    pub(crate) allow_partial: bool,
 
     /// How many examples to run at once.
     #[arg(long, value_name = "N", default_value = "32")]
@@ -194,22 +154,8 @@ pub(crate) struct PredictArguments {
 Example:
   eigenmix forward --base models/minilm --adapter runs/travel --inputs in.safetensors --out out.safetensors")]
 pub(crate) struct ForwardArguments {
-    /// The base model.
-    #[arg(long, value_name = "MODEL")]
-    pub(crate) base: String,
-
-    /// In which type frozen weights are kept: as the device likes it, in f32, or as they are stored
-    /// (half the memory for a model in half precision).
-    #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = precision_parser())]
-    pub(crate) weights: Precision,
-
-    /// The adapter; without one the base model runs as it is.
-    #[arg(long, value_name = "ADAPTER")]
-    pub(crate) adapter: Option<String>,
-
-    /// Use the head and labels of this adapter instead, as for a task of a merged adapter.
-    #[arg(long, value_name = "ADAPTER")]
-    pub(crate) head: Option<String>,
+    #[command(flatten)]
+    pub(crate) model: ModelArguments,
 
     /// The safetensors file with the inputs.
     #[arg(long, value_name = "FILE")]
@@ -218,10 +164,6 @@ pub(crate) struct ForwardArguments {
     /// The safetensors file to write.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) out: PathBuf,
-
-    /// Go on although the adapter has tensors that the base model has no place for.
-    #[arg(long)]
-    pub(crate) allow_partial: bool,
 
     /// Replace FILE if it is there.
     #[arg(long, short)]
@@ -260,12 +202,4 @@ pub(crate) struct RunArguments {
     /// Start every training anew, whatever is finished or begun.
     #[arg(long, short)]
     pub(crate) force: bool,
-}
-
-fn precision_parser() -> impl TypedValueParser<Value = Precision> {
-    PossibleValuesParser::new(Precision::NAMES).map(|name| match name.as_str() {
-        "float32" => Precision::Float32,
-        "stored" => Precision::Stored,
-        _ => Precision::Auto,
-    })
 }

@@ -11,12 +11,10 @@ use trainer::data::{DataConfig, EncodedTargets, Split};
 use trainer::metrics::Metric;
 use trainer::{BaseModel, DeviceChoice, Examples, TaskData};
 
-use crate::adapter_argument::OpenedAdapter;
 use crate::cli::EvaluateArguments;
 use crate::console::Console;
 use crate::failure::BadInput;
 use crate::image_labels::image_labels;
-use crate::load_report;
 use crate::model_request::ModelRequest;
 
 /// How long texts may be by default, where the model would take far longer ones.
@@ -28,28 +26,13 @@ pub(crate) fn run(
     console: &Console,
 ) -> anyhow::Result<()> {
     let split: Split = arguments.split.parse()?;
-    let mut base = BaseModel::open(&arguments.base)?;
-    base.checkpoint.set_precision(arguments.weights);
-    let config = data_config(arguments, &base)?;
-    let adapter = arguments
-        .adapter
-        .as_deref()
-        .map(OpenedAdapter::open)
-        .transpose()?;
-    let request = ModelRequest {
-        adapter: adapter.as_ref(),
-        head: arguments.head.as_deref(),
-        zero_shot: &arguments.zero_shot,
-        allow_partial: arguments.allow_partial,
-        device,
-    };
-    let model = request.load(&base, &|| Ok(image_labels(&config, split)?))?;
-    if let Some(report) = &model.report {
-        load_report::tell(report, console);
-    }
+    let request = ModelRequest::open(&arguments.model, &arguments.zero_shot, device)?;
+    let base = &request.base;
+    let config = data_config(arguments, base)?;
+    let model = request.load(&|| Ok(image_labels(&config, split)?), console)?;
     let asked = metrics(&arguments.metrics)?;
-    let kind = model.task_kind(&base);
-    let data = TaskData::new(&base, kind, &config, &asked)?;
+    let kind = model.task_kind(base);
+    let data = TaskData::new(base, kind, &config, &asked)?;
     let found = data.split(split, model.targets()?.as_ref())?;
     found.notes.iter().for_each(|note| console.note(note));
     let examples = found.examples;
@@ -68,7 +51,11 @@ pub(crate) fn run(
         return Err(BadInput(problem.to_owned()).into());
     }
     console.result(&EvaluateResult {
-        model: arguments.adapter.as_deref().unwrap_or(&arguments.base),
+        model: arguments
+            .model
+            .adapter
+            .as_deref()
+            .unwrap_or(&arguments.model.base),
         data: &arguments.data,
         split,
         examples: examples.len(),

@@ -6,13 +6,11 @@ use std::path::Path;
 use adapter::{AdapterError, TensorFile, TensorOutput, write_tensor_file};
 use models::{Architecture, Batch, ImageBatch, Task, TokenBatch};
 use serde::Serialize;
-use trainer::{BaseModel, DeviceChoice};
+use trainer::DeviceChoice;
 
-use crate::adapter_argument::OpenedAdapter;
 use crate::cli::ForwardArguments;
 use crate::console::Console;
 use crate::failure::BadInput;
-use crate::load_report;
 use crate::model_request::{ModelRequest, no_labels};
 
 pub(crate) fn run(
@@ -23,24 +21,9 @@ pub(crate) fn run(
     if arguments.out.exists() && !arguments.force {
         return Err(AdapterError::AlreadyExists(arguments.out.clone()).into());
     }
-    let mut base = BaseModel::open(&arguments.base)?;
-    base.checkpoint.set_precision(arguments.weights);
-    let adapter = arguments
-        .adapter
-        .as_deref()
-        .map(OpenedAdapter::open)
-        .transpose()?;
-    let request = ModelRequest {
-        adapter: adapter.as_ref(),
-        head: arguments.head.as_deref(),
-        zero_shot: &arguments.zero_shot,
-        allow_partial: arguments.allow_partial,
-        device,
-    };
-    let model = request.load(&base, &no_labels)?;
-    if let Some(report) = &model.report {
-        load_report::tell(report, console);
-    }
+    let request = ModelRequest::open(&arguments.model, &arguments.zero_shot, device)?;
+    let base = &request.base;
+    let model = request.load(&no_labels, console)?;
     let input = read_input(&arguments.inputs, &base.architecture)?;
     let logits = model.logits(&input.batch);
     let (shape, logits) = input.unpack(model.task, logits);

@@ -8,13 +8,11 @@ use std::io::{BufRead, BufReader, stdin};
 use std::path::Path;
 
 use anyhow::Context;
-use trainer::{BaseModel, Classifier, DeviceChoice, TaskKind};
+use trainer::{Classifier, DeviceChoice, TaskKind};
 
-use crate::adapter_argument::OpenedAdapter;
 use crate::cli::PredictArguments;
 use crate::console::Console;
 use crate::failure::BadInput;
-use crate::load_report;
 use crate::model_request::{ModelRequest, no_labels};
 
 pub(crate) fn run(
@@ -22,33 +20,18 @@ pub(crate) fn run(
     device: DeviceChoice,
     console: &Console,
 ) -> anyhow::Result<()> {
-    let mut base = BaseModel::open(&arguments.base)?;
-    base.checkpoint.set_precision(arguments.weights);
-    let adapter = arguments
-        .adapter
-        .as_deref()
-        .map(OpenedAdapter::open)
-        .transpose()?;
-    let request = ModelRequest {
-        adapter: adapter.as_ref(),
-        head: arguments.head.as_deref(),
-        zero_shot: &arguments.zero_shot,
-        allow_partial: arguments.allow_partial,
-        device,
-    };
-    let model = request.load(&base, &no_labels)?;
-    if let Some(report) = &model.report {
-        load_report::tell(report, console);
-    }
-    match model.task_kind(&base) {
-        TaskKind::CausalLm => continuations::run(&model, &base, arguments, console),
+    let request = ModelRequest::open(&arguments.model, &arguments.zero_shot, device)?;
+    let base = &request.base;
+    let model = request.load(&no_labels, console)?;
+    match model.task_kind(base) {
+        TaskKind::CausalLm => continuations::run(&model, base, arguments, console),
         TaskKind::SequenceClassification => {
             let classifier = Classifier::from_model(model)?;
-            labels::of_texts(&classifier, &base, arguments, console)
+            labels::of_texts(&classifier, base, arguments, console)
         }
         TaskKind::ImageClassification => {
             let classifier = Classifier::from_model(model)?;
-            labels::of_images(&classifier, &base, arguments, console)
+            labels::of_images(&classifier, base, arguments, console)
         }
     }
 }
