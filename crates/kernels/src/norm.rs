@@ -1,4 +1,4 @@
-//! Layer normalisation with a frozen affine part.
+//! Normalisation of rows, centred or not, with a frozen affine part.
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
@@ -29,41 +29,86 @@ pub fn layer_norm<const D: usize>(
     if !has_kernels(&input.device()) || gamma.is_tracked() || beta.is_tracked() {
         return module::layer_norm(input, gamma, Some(beta), epsilon);
     }
-    Tensor::from_dispatch(Dispatch::fused_layer_norm(
+    let centred = true;
+    fused(input, gamma, beta, centred, epsilon)
+}
+
+/// y = x / √(mean(x²) + ε) · γ over groups of as many numbers as γ has (arXiv 1910.07467): whole rows,
+/// or each head of a row.
+///
+/// The kernel gives no gradient to γ: where it is trained, composed operations run.
+///
+/// # Shapes
+/// - input: `[rows, n · d]`
+/// - gamma: `[d]`
+pub fn rms_norm(input: Tensor<2>, gamma: Tensor<1>, epsilon: f64) -> Tensor<2> {
+    if !has_kernels(&input.device()) || gamma.is_tracked() {
+        return composed_rms_norm(input, gamma, epsilon);
+    }
+    let beta = gamma.zeros_like();
+    let centred = false;
+    fused(input, gamma, beta, centred, epsilon)
+}
+
+fn composed_rms_norm(input: Tensor<2>, gamma: Tensor<1>, epsilon: f64) -> Tensor<2> {
+    let [rows, width] = input.dims();
+    let [group] = gamma.dims();
+    let input = input.reshape([rows * width / group, group]);
+    let deviation = (input.clone().square().mean_dim(1) + epsilon).sqrt();
+    (input / deviation * gamma.unsqueeze()).reshape([rows, width])
+}
+
+fn fused<const D: usize>(
+    input: Tensor<D>,
+    gamma: Tensor<1>,
+    beta: Tensor<1>,
+    centred: bool,
+    epsilon: f64,
+) -> Tensor<D> {
+    let epsilon = epsilon as f32;
+    Tensor::from_dispatch(Dispatch::fused_norm(
         input.into_dispatch(),
         gamma.into_dispatch(),
         beta.into_dispatch(),
-        epsilon as f32,
+        Statistics { centred, epsilon },
     ))
 }
 
+/// What a row is normalised by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Statistics {
+    /// Whether the mean is taken away; without, it counts as zero.
+    centred: bool,
+    epsilon: f32,
+}
+
 #[backend_extension(Autodiff, Flex)]
-pub(crate) trait LayerNormForward: Backend {
-    fn fused_layer_norm(
+pub(crate) trait NormForward: Backend {
+    fn fused_norm(
         input: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
-        epsilon: f32,
+        statistics: Statistics,
     ) -> FloatTensor<Self>;
 }
 
 /// With x̂ the normalised input, h = γ ⊙ g and means over the row:
-/// dx = (h − mean(h) − x̂ · mean(h ⊙ x̂)) / √(variance + ε).
-pub(crate) trait LayerNormBackward: Backend {
-    fn fused_layer_norm_backward(
+/// dx = (h − mean(h) − x̂ · mean(h ⊙ x̂)) / √(variance + ε), without mean(h) if not centred.
+pub(crate) trait NormBackward: Backend {
+    fn fused_norm_backward(
         input: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
-        epsilon: f32,
+        statistics: Statistics,
     ) -> FloatTensor<Self>;
 }
 
-impl LayerNormForward for Flex {
-    fn fused_layer_norm(
+impl NormForward for Flex {
+    fn fused_norm(
         input: FlexTensor,
         gamma: FlexTensor,
         beta: FlexTensor,
-        epsilon: f32,
+        statistics: Statistics,
     ) -> FlexTensor {
         let input = input.to_contiguous();
         let (gamma, beta) = (gamma.to_contiguous(), beta.to_contiguous());
@@ -74,17 +119,17 @@ impl LayerNormForward for Flex {
             .storage_mut::<f32>()
             .par_chunks_mut(chunk)
             .zip(input.storage::<f32>().par_chunks(chunk))
-            .for_each(|(output, input)| forward(input, gamma, beta, epsilon, output));
+            .for_each(|(output, input)| forward(input, gamma, beta, statistics, output));
         output
     }
 }
 
-impl LayerNormBackward for Flex {
-    fn fused_layer_norm_backward(
+impl NormBackward for Flex {
+    fn fused_norm_backward(
         input: FlexTensor,
         gamma: FlexTensor,
         gradient: FlexTensor,
-        epsilon: f32,
+        statistics: Statistics,
     ) -> FlexTensor {
         let (input, gradient) = (input.to_contiguous(), gradient.to_contiguous());
         let gamma = gamma.to_contiguous();
@@ -97,26 +142,24 @@ impl LayerNormBackward for Flex {
             .zip(input.storage::<f32>().par_chunks(chunk))
             .zip(gradient.storage::<f32>().par_chunks(chunk))
             .for_each(|((output, input), gradient)| {
-                backward(input, gamma, gradient, epsilon, output);
+                backward(input, gamma, gradient, statistics, output);
             });
         output
     }
 }
 
-impl<B: LayerNormForward + LayerNormBackward, C: CheckpointStrategy> LayerNormForward
-    for Autodiff<B, C>
-{
-    fn fused_layer_norm(
+impl<B: NormForward + NormBackward, C: CheckpointStrategy> NormForward for Autodiff<B, C> {
+    fn fused_norm(
         input: FloatTensor<Self>,
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
-        epsilon: f32,
+        statistics: Statistics,
     ) -> FloatTensor<Self> {
         #[derive(Debug)]
-        struct LayerNorm;
+        struct Norm;
 
-        impl<B: LayerNormBackward> Backward<B, 1> for LayerNorm {
-            type State = (FloatTensor<B>, FloatTensor<B>, f32);
+        impl<B: NormBackward> Backward<B, 1> for Norm {
+            type State = (FloatTensor<B>, FloatTensor<B>, Statistics);
 
             fn backward(
                 self,
@@ -125,50 +168,55 @@ impl<B: LayerNormForward + LayerNormBackward, C: CheckpointStrategy> LayerNormFo
                 _: &mut Checkpointer,
             ) {
                 let gradient = gradients.consume::<B>(&ops.node);
-                let (input, gamma, epsilon) = ops.state;
+                let (input, gamma, statistics) = ops.state;
                 if let [Some(parent)] = ops.parents {
-                    let gradient = B::fused_layer_norm_backward(input, gamma, gradient, epsilon);
+                    let gradient = B::fused_norm_backward(input, gamma, gradient, statistics);
                     gradients.register::<B>(parent.id, gradient);
                 }
             }
         }
 
         let (gamma, beta) = (gamma.into_primitive(), beta.into_primitive());
-        match LayerNorm
-            .prepare::<C>([input.node()])
-            .compute_bound()
-            .stateful()
-        {
+        match Norm.prepare::<C>([input.node()]).compute_bound().stateful() {
             OpsKind::Tracked(preparation) => {
                 let input = input.into_primitive();
-                let output = B::fused_layer_norm(input.clone(), gamma.clone(), beta, epsilon);
-                preparation.finish((input, gamma, epsilon), output)
+                let output = B::fused_norm(input.clone(), gamma.clone(), beta, statistics);
+                preparation.finish((input, gamma, statistics), output)
             }
-            OpsKind::UnTracked(preparation) => preparation.finish(B::fused_layer_norm(
+            OpsKind::UnTracked(preparation) => preparation.finish(B::fused_norm(
                 input.into_primitive(),
                 gamma,
                 beta,
-                epsilon,
+                statistics,
             )),
         }
     }
 }
 
-/// The row's mean and 1 / √(variance + ε).
+/// The row's mean, or 0, and 1 / √(mean((x − mean)²) + ε).
 #[inline(always)]
-fn moments(row: &[f32], epsilon: f32) -> (f32, f32) {
+fn moments(row: &[f32], statistics: Statistics) -> (f32, f32) {
     let width = row.len();
-    let mean = sum(width, |i| row[i]) / width as f32;
+    let mean = match statistics.centred {
+        true => sum(width, |i| row[i]) / width as f32,
+        false => 0.0,
+    };
     let variance = sum(width, |i| (row[i] - mean) * (row[i] - mean)) / width as f32;
-    (mean, 1.0 / (variance + epsilon).sqrt())
+    (mean, 1.0 / (variance + statistics.epsilon).sqrt())
 }
 
 vectorised! {
-    fn forward(input: &[f32], gamma: &[f32], beta: &[f32], epsilon: f32, output: &mut [f32]) {
+    fn forward(
+        input: &[f32],
+        gamma: &[f32],
+        beta: &[f32],
+        statistics: Statistics,
+        output: &mut [f32],
+    ) {
         let width = gamma.len();
         let beta = &beta[..width];
         for (output, input) in output.chunks_exact_mut(width).zip(input.chunks_exact(width)) {
-            let (mean, inverse_deviation) = moments(input, epsilon);
+            let (mean, inverse_deviation) = moments(input, statistics);
             for i in 0..width {
                 output[i] = (input[i] - mean) * inverse_deviation * gamma[i] + beta[i];
             }
@@ -177,12 +225,21 @@ vectorised! {
 }
 
 vectorised! {
-    fn backward(input: &[f32], gamma: &[f32], gradient: &[f32], epsilon: f32, output: &mut [f32]) {
+    fn backward(
+        input: &[f32],
+        gamma: &[f32],
+        gradient: &[f32],
+        statistics: Statistics,
+        output: &mut [f32],
+    ) {
         let width = gamma.len();
         let rows = input.chunks_exact(width).zip(gradient.chunks_exact(width));
         for (output, (input, gradient)) in output.chunks_exact_mut(width).zip(rows) {
-            let (mean, inverse_deviation) = moments(input, epsilon);
-            let mean_h = sum(width, |i| gradient[i] * gamma[i]) / width as f32;
+            let (mean, inverse_deviation) = moments(input, statistics);
+            let mean_h = match statistics.centred {
+                true => sum(width, |i| gradient[i] * gamma[i]) / width as f32,
+                false => 0.0,
+            };
             let mean_hx = inverse_deviation
                 * sum(width, |i| gradient[i] * gamma[i] * (input[i] - mean))
                 / width as f32;
@@ -208,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn values_and_gradients_agree_with_the_composed_operation() {
+    fn layer_norms_agree_with_the_composed_operation() {
         let device = Device::flex().autodiff();
         // More rows than a chunk holds, and a width that is no multiple of a vector.
         let (rows, width) = (700, 37);
@@ -237,5 +294,26 @@ mod tests {
                 .into_scalar::<f32>()
                 < 1e-5
         );
+    }
+
+    #[test]
+    fn rms_norms_of_rows_and_heads_agree_with_the_composed_operation() {
+        let device = Device::flex().autodiff();
+        // Whole rows, and three heads a row; more rows than a chunk holds.
+        for (group, width) in [(37, 37), (16, 48)] {
+            let rows = 700;
+            let gamma = numbers(group, 0.3, &device) + 1.5;
+            let weights = numbers(rows * width, 2.0, &device).reshape([rows, width]);
+            let run = |operation: fn(Tensor<2>, Tensor<1>, f64) -> Tensor<2>| {
+                let input = numbers(rows * width, 0.0, &device).require_grad();
+                let output = operation(input.clone().reshape([rows, width]), gamma.clone(), 1e-5);
+                let gradients = (output.clone() * weights.clone()).sum().backward();
+                (output.inner(), input.grad(&gradients).unwrap())
+            };
+            let ((output, gradient), (value, slope)) = (run(rms_norm), run(composed_rms_norm));
+            // f32 sums over at most 37 numbers of size one.
+            assert!((output - value).abs().max().into_scalar::<f32>() < 1e-5);
+            assert!((gradient - slope).abs().max().into_scalar::<f32>() < 1e-5);
+        }
     }
 }
