@@ -70,6 +70,10 @@ impl MemoryEstimate {
         let lowest = lowest_layer(architecture, config.adapter.method, &adapted);
         estimate.activations =
             NUMBER * estimate.rows * numbers_per_row(architecture, lowest, kept) + vocabulary(task);
+        if frozen_number(config, base) < NUMBER {
+            // The matrix whose turn it is, widened.
+            estimate.activations += NUMBER * largest_matrix(architecture, &description);
+        }
         Ok(estimate)
     }
 
@@ -154,6 +158,18 @@ fn frozen_number(config: &TrainConfig, base: &BaseModel) -> u64 {
         (Precision::Stored, Some("bfloat16" | "float16")) => NUMBER / 2,
         _ => NUMBER,
     }
+}
+
+/// How many numbers the largest matrix of a product has; the embedding table may be the output layer.
+fn largest_matrix(architecture: &Architecture, description: &Description) -> u64 {
+    let [d_model, _] = architecture.widths();
+    let table = match architecture {
+        Architecture::Decoder(decoder) => decoder.vocab_size * d_model,
+        Architecture::Encoder(_) | Architecture::Vision(_) => 0,
+    };
+    let layers = description.layers.iter();
+    let largest = layers.map(|layer| layer.d_out * layer.d_in).max();
+    table.max(largest.unwrap_or(0)) as u64
 }
 
 /// What the forward pass keeps of the layers above the lowest trained one.
