@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::row_product::{View, row_product};
-use crate::simd::{exp, sum, tanh, vectorised};
+use crate::simd::{dot, exp, tanh, total, vectorised};
 use crate::{AttentionShape, Visibility};
 
 /// Query rows that are worked on at a time, which bounds the scores kept.
@@ -135,7 +135,7 @@ fn probabilities(
         for score in row.iter_mut() {
             *score = exp((*score - largest) * scale);
         }
-        let inverse = 1.0 / sum(row.len(), |i| row[i]);
+        let inverse = 1.0 / total(row);
         row.iter_mut()
             .for_each(|probability| *probability *= inverse);
     }
@@ -249,7 +249,7 @@ vectorised! {
                     .chunks_exact(columns)
                     .zip(d_score.chunks_exact_mut(columns));
                 for (probability, d_score) in pairs.take(rows) {
-                    let expected = sum(columns, |i| probability[i] * d_score[i]);
+                    let expected = dot(probability, d_score);
                     for (d_score, &probability) in d_score.iter_mut().zip(probability) {
                         *d_score = heads.scale * probability * (*d_score - expected);
                     }

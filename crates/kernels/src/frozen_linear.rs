@@ -10,13 +10,16 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{DType, FloatDType, Tensor, bf16, f16};
 use rayon::prelude::*;
 
+use crate::few_rows::{FEW_ROWS, few_rows_product, widen_bf16, widen_f16};
 use crate::{CHUNK, has_kernels};
 
 /// x · Wᵀ, where W is stored in any float type and x is f32.
 ///
 /// On the CPU, W is widened to f32 for the product and again for the gradient, and forgotten in
 /// between: a model in half precision takes half the memory, and computes as the widened model does.
-/// Elsewhere the product runs in W's own type. A weight that is trained has to be f32.
+/// Of a few rows, such as a text that is being written, the time is what reading W takes: there each
+/// row of W is read once, as it is stored. Elsewhere the product runs in W's own type. A weight that
+/// is trained has to be f32.
 ///
 /// # Shapes
 /// - input: `[rows, d_in]`
@@ -55,6 +58,9 @@ pub(crate) trait WidenedLinearBackward: Backend {
 
 impl WidenedLinear for Flex {
     fn widened_linear(input: FlexTensor, weight: FlexTensor) -> FlexTensor {
+        if input.layout().shape()[0] <= FEW_ROWS && weight.is_contiguous() {
+            return few_rows_product(&input.to_contiguous(), &weight);
+        }
         Self::float_matmul(input, widened(&weight).transpose(0, 1))
     }
 }
@@ -74,21 +80,17 @@ pub(crate) fn widened(tensor: &FlexTensor) -> FlexTensor {
     let mut wide = FlexTensor::empty(stored.layout().shape().clone(), DType::F32);
     let numbers = wide.storage_mut::<f32>();
     match stored.dtype() {
-        DType::BF16 => convert(stored.storage::<bf16>(), bf16::to_f32, numbers),
-        _ => convert(stored.storage::<f16>(), f16::to_f32, numbers),
+        DType::BF16 => convert(stored.storage::<bf16>(), widen_bf16, numbers),
+        _ => convert(stored.storage::<f16>(), widen_f16, numbers),
     }
     wide
 }
 
-fn convert<E: Copy + Sync>(input: &[E], widen: impl Fn(E) -> f32 + Sync, output: &mut [f32]) {
+fn convert<E: Sync>(input: &[E], widen: impl Fn(&[E], &mut [f32]) + Sync, output: &mut [f32]) {
     output
         .par_chunks_mut(CHUNK)
         .zip(input.par_chunks(CHUNK))
-        .for_each(|(output, input)| {
-            for (output, &input) in output.iter_mut().zip(input) {
-                *output = widen(input);
-            }
-        });
+        .for_each(|(output, input)| widen(input, output));
 }
 
 impl<B: WidenedLinear + WidenedLinearBackward, C: CheckpointStrategy> WidenedLinear

@@ -9,6 +9,7 @@ mod activation;
 mod attention;
 mod attention_rows;
 mod attention_shape;
+mod few_rows;
 mod frozen_linear;
 mod linear_cross_entropy;
 mod norm;

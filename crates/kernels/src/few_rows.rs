@@ -1,0 +1,162 @@
+//! The product of a few rows with a weight in half precision, which takes as long as reading the
+//! weight does.
+
+use burn::backend::flex::FlexTensor;
+use burn::tensor::{DType, Shape, bf16, f16};
+use half::slice::HalfFloatSliceExt;
+use rayon::prelude::*;
+
+use crate::CHUNK;
+use crate::simd::{dot, vectorised};
+
+/// Up to how many rows a product is worth computing this way; from there on, rearranging the weight
+/// for the caches pays.
+pub(crate) const FEW_ROWS: usize = 8;
+
+/// Up to how many numbers one thread reads a weight in less time than several take to begin.
+const SERIAL: usize = 1024 * 1024;
+
+/// x · Wᵀ, where every thread reads its own rows of W, once and as they are stored.
+///
+/// # Shapes
+/// - input: `[rows, d_in]`, f32, contiguous, a few rows
+/// - weight: `[d_out, d_in]`, bf16 or f16, contiguous
+/// - output: `[rows, d_out]`
+pub(crate) fn few_rows_product(input: &FlexTensor, weight: &FlexTensor) -> FlexTensor {
+    let (rows, d_in) = (input.layout().shape()[0], input.layout().shape()[1]);
+    let d_out = weight.layout().shape()[0];
+    let input = input.storage::<f32>();
+    // A row for each output, so that threads write next to each other.
+    let mut turned = FlexTensor::empty(Shape::from([d_out, rows]), DType::F32);
+    let products = turned.storage_mut::<f32>();
+    match weight.dtype() {
+        DType::BF16 => {
+            let weight = part(weight, weight.storage::<bf16>());
+            widened_products(input, weight, d_in, rows, widen_bf16, products);
+        }
+        _ => {
+            let weight = part(weight, weight.storage::<f16>());
+            widened_products(input, weight, d_in, rows, widen_f16, products);
+        }
+    }
+    if rows == 1 {
+        return turned.reshape(Shape::from([1, d_out]));
+    }
+    turned.transpose(0, 1).to_contiguous()
+}
+
+/// The numbers of a contiguous tensor, which may begin inside its storage.
+fn part<'a, E>(tensor: &FlexTensor, storage: &'a [E]) -> &'a [E] {
+    let start = tensor.layout().start_offset();
+    let count = tensor.layout().shape().num_elements();
+    &storage[start..start + count]
+}
+
+/// Rows of the weight for a thread at a time, with where their products go.
+fn chunks<'a, E: Sync>(
+    weight: &'a [E],
+    d_in: usize,
+    rows: usize,
+    products: &'a mut [f32],
+) -> impl IndexedParallelIterator<Item = (&'a [E], &'a mut [f32])> {
+    let is_small = weight.len() <= SERIAL;
+    let outputs = match is_small {
+        true => products.len() / rows,
+        false => (4 * CHUNK / d_in).max(1),
+    };
+    weight
+        .par_chunks(outputs * d_in)
+        .zip(products.par_chunks_mut(outputs * rows))
+}
+
+/// Widens one row of the weight at a time, which stays in the first cache.
+fn widened_products<E: Sync>(
+    input: &[f32],
+    weight: &[E],
+    d_in: usize,
+    rows: usize,
+    widen: impl Fn(&[E], &mut [f32]) + Sync,
+    products: &mut [f32],
+) {
+    chunks(weight, d_in, rows, products).for_each(|(weight, products)| {
+        let mut row = vec![0.0; d_in];
+        let outputs = weight
+            .chunks_exact(d_in)
+            .zip(products.chunks_exact_mut(rows));
+        for (stored, products) in outputs {
+            widen(stored, &mut row);
+            dot_products(input, &row, d_in, products);
+        }
+    });
+}
+
+vectorised! {
+    /// products `[outputs, rows]`: each row of the weight with each row of the input.
+    fn dot_products(input: &[f32], weight: &[f32], d_in: usize, products: &mut [f32]) {
+        let rows = input.len() / d_in;
+        let outputs = weight.chunks_exact(d_in).zip(products.chunks_exact_mut(rows));
+        for (weight, products) in outputs {
+            for (input, product) in input.chunks_exact(d_in).zip(products) {
+                *product = dot(input, weight);
+            }
+        }
+    }
+}
+
+/// As many numbers as `wide` has.
+pub(crate) fn widen_f16(stored: &[f16], wide: &mut [f32]) {
+    stored.convert_to_f32_slice(wide);
+}
+
+vectorised! {
+    /// bf16 is the upper half of f32.
+    fn widen_bf16(stored: &[bf16], wide: &mut [f32]) {
+        for (wide, stored) in wide.iter_mut().zip(stored) {
+            *wide = f32::from_bits(u32::from(stored.to_bits()) << 16);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frozen_linear;
+    use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+
+    fn numbers(rows: usize, cols: usize, phase: f32, device: &Device) -> Tensor<2> {
+        let values: Vec<f32> = (0..rows * cols)
+            .map(|i| (i as f32 * 0.91 + phase).sin() * 2.0)
+            .collect();
+        Tensor::from_data(TensorData::new(values, [rows, cols]), device)
+    }
+
+    #[test]
+    fn a_few_rows_give_the_rows_of_the_whole_product() {
+        let device = Device::flex();
+        // More outputs than a chunk, and a width that no vector divides.
+        let (d_in, d_out) = (131, 1100);
+        let weight = numbers(d_out, d_in, 0.3, &device);
+        for rows in [1, 3, FEW_ROWS] {
+            let input = numbers(rows, d_in, 0.0, &device);
+            for stored in [FloatDType::BF16, FloatDType::F16] {
+                let stored = weight.clone().cast(stored);
+                let wide = stored.clone().cast(FloatDType::F32);
+                let found = frozen_linear(input.clone(), stored);
+                let expected = input.clone().matmul(wide.transpose());
+                // 131 products of size one, in another order.
+                let difference = (found - expected).abs().max().into_scalar::<f32>();
+                assert!(difference < 1e-3, "{difference}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_weight_within_a_larger_tensor_is_found() {
+        let device = Device::flex();
+        let (whole, input) = (numbers(40, 21, 0.7, &device), numbers(2, 21, 0.1, &device));
+        let weight = whole.cast(FloatDType::BF16).slice([13..31, 0..21]);
+        let found = frozen_linear(input.clone(), weight.clone());
+        let difference = found - input.matmul(weight.cast(FloatDType::F32).transpose());
+        assert!(difference.abs().max().into_scalar::<f32>() < 1e-4);
+    }
+}
