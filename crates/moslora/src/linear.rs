@@ -148,23 +148,22 @@ impl AdaptedLinear {
 }
 
 impl LowRankUpdate {
-    /// `s · ((x · V) · Mᵀ) · Uᵀ`: the products run over the thin side, `[rows, q]` and `[rows, p]`.
+    /// `((s · x · V) · Mᵀ) · Uᵀ`: the products run over the thin side, `[rows, q]` and `[rows, p]`, and
+    /// so does the scaling.
     fn forward(&self, input: Tensor<2>) -> Tensor<2> {
         let input = self.dropout.forward(input);
         let (left, right) = (self.left.val(), self.right.val());
-        let update = match &self.mixer {
-            MixerLayer::Identity(_) => input.matmul(right).matmul(left.transpose()),
-            MixerLayer::Full(mixer) => input
-                .matmul(right)
+        let thin = |right: Tensor<2>| input.matmul(right) * self.scaling;
+        match &self.mixer {
+            MixerLayer::Identity(_) => thin(right).matmul(left.transpose()),
+            MixerLayer::Full(mixer) => thin(right)
                 .matmul(mixer.val().transpose())
                 .matmul(left.transpose()),
             // The coefficients' rank is the smallest size around: U · C_B and V · C_A first, so
             // that whatever is as long as the batch is only `rank` wide.
-            MixerLayer::Factored(mixer) => input
-                .matmul(right.matmul(mixer.right.val()))
+            MixerLayer::Factored(mixer) => thin(right.matmul(mixer.right.val()))
                 .matmul(left.matmul(mixer.left.val()).transpose()),
-        };
-        update * self.scaling
+        }
     }
 }
 
