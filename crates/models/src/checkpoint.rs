@@ -198,6 +198,12 @@ fn shards(directory: &Path, index: &Path) -> Result<Vec<PathBuf>, ModelError> {
         if Path::new(name).components().count() != 1 || *name == ".." {
             return Err(malformed(format!("`{name}` is not a plain file name")));
         }
+        if !directory.join(name).is_file() {
+            return Err(ModelError::MissingShard {
+                index: index.to_owned(),
+                shard: (*name).to_owned(),
+            });
+        }
     }
     Ok(names.into_iter().map(|name| directory.join(name)).collect())
 }

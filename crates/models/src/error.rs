@@ -26,6 +26,11 @@ pub enum ModelError {
     },
     #[error("`{path}`: {problem}", path = .path.display())]
     Config { path: PathBuf, problem: String },
+    #[error(
+        "`{index}` names `{shard}`, which is not there; download or copy the whole checkpoint",
+        index = .index.display()
+    )]
+    MissingShard { index: PathBuf, shard: String },
     #[error("`{path}` is a `{found}` model; supported are {supported}", path = .path.display())]
     Architecture {
         path: PathBuf,

@@ -13,7 +13,7 @@ use crate::examples::{Continuation, Examples, LanguageData};
 use crate::generation::{GenerationOptions, Sampling, generate};
 use crate::loaded_model::{LoadedModel, host};
 use crate::loss::host_loss;
-use crate::metrics::{Metric, MetricError};
+use crate::metrics::Metric;
 use crate::{BaseModel, TrainerError};
 
 /// How a model did on a split.
@@ -122,31 +122,15 @@ fn language(
     data: &LanguageData,
     options: &EvaluationOptions,
 ) -> Result<Evaluation, TrainerError> {
+    data.require_measurable(options.metrics)?;
     let loss = mean_token_loss(network, data, options);
     let mut figures = BTreeMap::new();
     for &metric in options.metrics {
         let figure = match metric {
-            Metric::Perplexity => loss.exp(),
-            Metric::Accuracy if !data.choices.is_empty() => {
-                choice_accuracy(network, &data.choices, options)
-            }
-            Metric::ExactMatch if !data.continuations.is_empty() => {
-                exact_match(network, &data.continuations, options)?
-            }
-            metric => {
-                return Err(MetricError::WrongTask {
-                    metric,
-                    wanted: match metric {
-                        Metric::Accuracy => "multiple-choice data",
-                        Metric::ExactMatch => "prompts with completions",
-                        _ => "labels",
-                    },
-                    found: "causal language modelling",
-                    possible: "`perplexity`, with multiple-choice data `accuracy`, with prompts \
-                               and completions `exact-match`",
-                }
-                .into());
-            }
+            Metric::Accuracy => choice_accuracy(network, &data.choices, options),
+            Metric::ExactMatch => exact_match(network, &data.continuations, options)?,
+            // Nothing else is measurable.
+            _ => loss.exp(),
         };
         figures.insert(metric.name().to_owned(), figure);
     }

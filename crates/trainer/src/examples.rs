@@ -5,7 +5,7 @@ use models::{Batch, TokenBatch};
 use crate::TrainerError;
 use crate::data::{ChoiceExample, EncodedTargets, LanguageExample, Showing};
 use crate::inputs::Inputs;
-use crate::metrics::Metric;
+use crate::metrics::{Metric, MetricError};
 use crate::objective::Objective;
 
 /// A split as the model takes it.
@@ -120,6 +120,39 @@ impl Examples {
 }
 
 impl LanguageData {
+    /// Checks that the data have what the metrics are measured on, before anything is computed.
+    ///
+    /// # Errors
+    /// If they do not, naming the metric.
+    pub(crate) fn require_measurable(&self, metrics: &[Metric]) -> Result<(), MetricError> {
+        let wanted = |metric: &Metric| match metric {
+            Metric::Perplexity => None,
+            Metric::Accuracy => self.choices.is_empty().then_some("multiple-choice data"),
+            Metric::ExactMatch => {
+                let is_missing = self.continuations.is_empty();
+                is_missing.then_some("prompts with completions")
+            }
+            _ => Some("labels"),
+        };
+        let missing = metrics
+            .iter()
+            .find_map(|metric| Some((*metric, wanted(metric)?)));
+        let Some((metric, wanted)) = missing else {
+            return Ok(());
+        };
+        Err(MetricError::WrongTask {
+            metric,
+            wanted,
+            found: match (self.choices.is_empty(), self.continuations.is_empty()) {
+                (false, _) => "causal language modelling on multiple-choice data",
+                (_, false) => "causal language modelling on prompts with completions",
+                _ => "causal language modelling on texts",
+            },
+            possible: "`perplexity`, with multiple-choice data `accuracy`, with prompts and \
+                       completions `exact-match`",
+        })
+    }
+
     /// Token i of a text is predicted from the row of token i − 1.
     pub(crate) fn part(&self, examples: &[usize]) -> Part {
         let (mut rows, mut targets) = (Vec::new(), Vec::new());
@@ -176,5 +209,28 @@ mod tests {
             panic!("texts are tokens");
         };
         assert_eq!(tokens.ids(), [8, 9, 10, 5, 6, 7]);
+    }
+
+    #[test]
+    fn a_metric_that_the_data_have_nothing_for_is_refused() {
+        let mut data = LanguageData {
+            examples: vec![],
+            choices: vec![],
+            continuations: vec![],
+        };
+        assert!(data.require_measurable(&[Metric::Perplexity]).is_ok());
+        let metrics = [Metric::Perplexity, Metric::ExactMatch];
+        let error = data.require_measurable(&metrics).unwrap_err().to_string();
+        let expected = "metric `exact-match` is for prompts with completions, and this is causal \
+                        language modelling on texts; choose one of `perplexity`";
+        assert!(error.starts_with(expected), "{error}");
+        data.continuations.push(Continuation {
+            prompt: vec![3],
+            expected: "w".to_owned(),
+            expected_tokens: 1,
+        });
+        assert!(data.require_measurable(&metrics).is_ok());
+        assert!(data.require_measurable(&[Metric::Accuracy]).is_err());
+        assert!(data.require_measurable(&[Metric::F1]).is_err());
     }
 }

@@ -67,9 +67,7 @@ pub enum MetricError {
     #[error("class {found} does not exist: the classifier has {classes} outputs, from 0")]
     UnknownClass { found: usize, classes: usize },
 
-    #[error(
-        "metric `{metric}` is for {wanted}, and the task is a {found}; choose one of {possible}"
-    )]
+    #[error("metric `{metric}` is for {wanted}, and this is {found}; choose one of {possible}")]
     WrongTask {
         metric: Metric,
         wanted: &'static str,
@@ -161,7 +159,7 @@ fn of_classes(metric: Metric, counts: &ClassificationMetrics) -> Result<f64, Met
         metric => Err(MetricError::WrongTask {
             metric,
             wanted: metric.wanted(),
-            found: "classification",
+            found: "a classification",
             possible: "`accuracy`, `f1`, `macro-f1`, `matthews`",
         }),
     }
@@ -175,7 +173,7 @@ fn of_values(metric: Metric, pairs: &RegressionMetrics<'_>) -> Result<f64, Metri
         metric => Err(MetricError::WrongTask {
             metric,
             wanted: metric.wanted(),
-            found: "regression",
+            found: "a regression",
             possible: "`pearson`, `spearman`, `mse`",
         }),
     }
@@ -257,7 +255,7 @@ mod tests {
         let error = evaluate(&[Metric::Pearson], two_classes()).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "metric `pearson` is for numbers, and the task is a classification; choose one of \
+            "metric `pearson` is for numbers, and this is a classification; choose one of \
              `accuracy`, `f1`, `macro-f1`, `matthews`"
         );
         let values = Predictions::Values {

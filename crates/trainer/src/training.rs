@@ -97,6 +97,11 @@ impl Training {
             true => train.examples.default_metrics(),
             false => config.task.metrics.clone(),
         };
+        for examples in [&validation, &test].into_iter().flatten() {
+            if let Examples::Language(data) = examples {
+                data.require_measurable(&metrics)?;
+            }
+        }
         Ok(Self {
             task,
             zero_shot,
