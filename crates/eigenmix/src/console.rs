@@ -56,8 +56,16 @@ impl Console {
     /// # Errors
     /// If standard output cannot be written.
     pub(crate) fn line(&self, line: &(impl Display + ?Sized)) -> anyhow::Result<()> {
+        self.part(format_args!("{line}\n"))
+    }
+
+    /// Prints part of a line on standard output at once, for text that comes word by word.
+    ///
+    /// # Errors
+    /// If standard output cannot be written.
+    pub(crate) fn part(&self, part: impl Display) -> anyhow::Result<()> {
         let mut stream = io::stdout().lock();
-        let written = writeln!(stream, "{line}").and_then(|()| stream.flush());
+        let written = write!(stream, "{part}").and_then(|()| stream.flush());
         written.map_err(|error| match error.kind() {
             io::ErrorKind::BrokenPipe => OutputClosed.into(),
             _ => anyhow::Error::new(error).context("cannot write to standard output"),

@@ -1,7 +1,5 @@
 //! What a language model writes after every line.
 
-use std::io::{Write, stdout};
-
 use serde::Serialize;
 use trainer::data::{
     ChatTemplate, DataConfig, IncrementalDecoder, LanguageEncoder, Message, TextTokenizer,
@@ -32,7 +30,7 @@ pub(super) fn run(
     let prompts = Prompts::new(base, &tokenizer, arguments)?;
     match console.is_json() {
         true => together(model, &prompts, &options, arguments, console),
-        false => one_by_one(model, &prompts, &options, arguments),
+        false => one_by_one(model, &prompts, &options, arguments, console),
     }
 }
 
@@ -78,8 +76,10 @@ impl<'a> Prompts<'a> {
         })
     }
 
-    fn encode(&self, line: &str) -> anyhow::Result<Vec<u32>> {
-        let prompt = match self.arguments.chat {
+    /// - index: which line of the input it is, from 0
+    fn encode(&self, index: usize, line: &str) -> anyhow::Result<Vec<u32>> {
+        let number = index + 1;
+        let mut prompt = match self.arguments.chat {
             true => {
                 let system = self.arguments.system.as_deref();
                 let system = system.map(|system| Message::new("system", system));
@@ -91,17 +91,25 @@ impl<'a> Prompts<'a> {
             }
             false => self.encoder.text_prompt(line)?,
         };
-        let wanted = self.arguments.max_new_tokens.get();
         if prompt.is_empty() {
-            let problem = "an empty line is no prompt: the model has no token that begins a text";
-            return Err(BadInput(problem.to_owned()).into());
+            // A model without a token of its own for it begins a text after the end of another.
+            let first = self.tokenizer.bos_id().or(self.tokenizer.eos_id());
+            prompt.push(first.ok_or_else(|| {
+                BadInput(format!(
+                    "line {number} is empty, and the tokenizer has no token that begins a text; write a prompt or remove the line"
+                ))
+            })?);
         }
+        let wanted = self.arguments.max_new_tokens.get();
         if prompt.len() + wanted > self.room {
+            let advice = match self.room.saturating_sub(prompt.len()) {
+                0 => "shorten the prompt".to_owned(),
+                room => format!("shorten the prompt, or give --max-new-tokens {room}"),
+            };
             return Err(BadInput(format!(
-                "a prompt of {} tokens and --max-new-tokens {wanted} are more than the {} that the model takes: `{}`",
+                "line {number}: a prompt of {} tokens and --max-new-tokens {wanted} are more than the {} that the model takes; {advice}",
                 prompt.len(),
                 self.room,
-                line.chars().take(60).collect::<String>()
             ))
             .into());
         }
@@ -115,28 +123,24 @@ fn one_by_one(
     prompts: &Prompts,
     options: &GenerationOptions,
     arguments: &PredictArguments,
+    console: &Console,
 ) -> anyhow::Result<()> {
-    for line in lines(&arguments.input)? {
-        let prompt = prompts.encode(&line?)?;
+    for (index, line) in lines(&arguments.input)?.enumerate() {
+        let prompt = prompts.encode(index, &line?)?;
         let mut decoder = IncrementalDecoder::new(prompts.tokenizer, true);
-        let mut out = stdout().lock();
         let mut problem = None;
         let mut show = |_, token| {
             let shown = decoder
                 .push(token)
                 .map_err(anyhow::Error::from)
-                .and_then(|text| {
-                    out.write_all(text.as_bytes())?;
-                    Ok(out.flush()?)
-                });
+                .and_then(|text| console.part(text));
             problem = problem.take().or(shown.err());
         };
         generate(&model.network, &[prompt], options, &model.device, &mut show);
         if let Some(problem) = problem {
             return Err(problem);
         }
-        let rest = decoder.finish()?;
-        writeln!(out, "{rest}")?;
+        console.line(&decoder.finish()?)?;
     }
     Ok(())
 }
@@ -151,15 +155,18 @@ fn together(
 ) -> anyhow::Result<()> {
     let lines = lines(&arguments.input)?.collect::<anyhow::Result<Vec<String>>>()?;
     let mut predictions = Vec::with_capacity(lines.len());
+    // All of them first: a line that is refused is refused before the work.
+    let encoded = lines
+        .iter()
+        .enumerate()
+        .map(|(index, text)| prompts.encode(index, text))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     let progress = console.progress("writing", lines.len(), "prompts");
-    for texts in lines.chunks(arguments.batch_size.get()) {
-        let encoded = texts
-            .iter()
-            .map(|text| prompts.encode(text))
-            .collect::<anyhow::Result<Vec<_>>>()?;
+    let batch_size = arguments.batch_size.get();
+    for (texts, encoded) in lines.chunks(batch_size).zip(encoded.chunks(batch_size)) {
         let found = generate(
             &model.network,
-            &encoded,
+            encoded,
             options,
             &model.device,
             &mut |_, _| {},

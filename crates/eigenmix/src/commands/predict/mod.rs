@@ -4,10 +4,9 @@ mod continuations;
 mod labels;
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, stdin};
+use std::io::{BufRead, BufReader, ErrorKind, stdin};
 use std::path::Path;
 
-use anyhow::Context;
 use trainer::{Classifier, DeviceChoice, TaskKind};
 
 use crate::cli::PredictArguments;
@@ -45,7 +44,17 @@ fn lines(input: &Path) -> anyhow::Result<impl Iterator<Item = anyhow::Result<Str
             Box::new(BufReader::new(File::open(input).map_err(problem)?))
         }
     };
-    Ok(reader
-        .lines()
-        .map(|line| line.context("cannot read the input")))
+    let name = match input == Path::new("-") {
+        true => "standard input".to_owned(),
+        false => format!("`{}`", input.display()),
+    };
+    Ok(reader.lines().enumerate().map(move |(index, line)| {
+        let number = index + 1;
+        line.map_err(|error| match error.kind() {
+            ErrorKind::InvalidData => {
+                BadInput(format!("line {number} of {name} is not UTF-8; convert it")).into()
+            }
+            _ => anyhow::Error::new(error).context(format!("cannot read line {number} of {name}")),
+        })
+    }))
 }
