@@ -213,7 +213,7 @@ fn numbers_per_row(architecture: &Architecture, lowest: usize, kept: Kept) -> u6
 
 /// The logits of a language model exist a few rows at a time; with them their gradients.
 fn vocabulary(task: Task) -> u64 {
-    const LOGITS: u64 = 2 * 1024 * 1024;
+    const LOGITS: u64 = 8 * 1024 * 1024;
     match task {
         Task::LanguageModel => 2 * NUMBER * LOGITS,
         _ => 0,

@@ -1,0 +1,406 @@
+//! Language models from the training to the words they write, on a model that counts in a circle.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::{Value, json};
+use support::{Workplace, quickstart};
+use trainer::{DeviceChoice, Observer, RunOptions, StepRecord, TrainConfig, Training};
+
+/// How many words the circle has: `n0` to `n9`; the other two tokens begin and end a text.
+const WORDS: usize = 10;
+const POSITIONS: usize = 32;
+
+/// `count` words of the circle from `first` on.
+fn counting(first: usize, count: usize) -> String {
+    let words: Vec<String> = (first..first + count)
+        .map(|word| format!("n{}", word % WORDS))
+        .collect();
+    words.join(" ")
+}
+
+/// A configuration of a small LLaMA, and a tokenizer of one token a word.
+fn write_untrained(directory: &Path) {
+    fs::create_dir_all(directory).expect("a directory");
+    let mut vocabulary = json!({"<s>": WORDS, "</s>": WORDS + 1});
+    for word in 0..WORDS {
+        vocabulary[format!("n{word}")] = json!(word);
+    }
+    let special = |id: usize, content: &str| {
+        json!({"id": id, "content": content, "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": false, "special": true})
+    };
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": null,
+        "added_tokens": [special(WORDS, "<s>"), special(WORDS + 1, "</s>")],
+        "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": null, "decoder": null,
+        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "n0"},
+    });
+    let config = json!({
+        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": WORDS + 2,
+        "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2,
+        "max_position_embeddings": POSITIONS, "rms_norm_eps": 1e-6,
+        "bos_token_id": WORDS, "eos_token_id": WORDS + 1,
+    });
+    for (name, content) in [("tokenizer.json", tokenizer), ("config.json", config)] {
+        fs::write(directory.join(name), content.to_string()).expect("a file");
+    }
+}
+
+/// Prompts and completions that count on, each from another number.
+fn write_counting(directory: &Path) {
+    fs::create_dir_all(directory).expect("a directory");
+    let rows: Vec<String> = (0..WORDS)
+        .map(|first| {
+            let prompt = counting(first, 2 + first % 3);
+            let completion = counting(first + 2 + first % 3, 4 + first % 2);
+            json!({"prompt": prompt, "completion": format!(" {completion}")}).to_string()
+        })
+        .collect();
+    for split in ["train", "test"] {
+        let path = directory.join(split).with_extension("jsonl");
+        fs::write(path, rows.join("\n")).expect("a file");
+    }
+}
+
+/// A training file; `rest` is the end of its `[training]` table.
+fn training_file(place: &Workplace, output: &str, base: &str, adapter: &str, rest: &str) -> String {
+    format!(
+        r#"
+        seed = 4
+        output = "{output}"
+        [base]
+        model = "{model}"
+        {base}
+        [data]
+        path = "{data}"
+        max_length = 24
+        [task]
+        kind = "causal-lm"
+        metrics = ["perplexity", "exact-match"]
+        [adapter]
+        {adapter}
+        [training]
+        log_every = 1
+        {rest}
+        "#,
+        output = place.path(output).display(),
+        model = place.path("base").display(),
+        data = place.path("data").display(),
+    )
+}
+
+/// A workplace with `data`, and a `base` that has not learnt anything.
+fn untrained() -> Workplace {
+    let place = Workplace::new();
+    write_untrained(&place.path("base"));
+    write_counting(&place.path("data"));
+    place
+}
+
+/// A workplace with `data`, and a `base` of random weights.
+fn random_base() -> Workplace {
+    let place = untrained();
+    let rest = "epochs = 1\nmax_steps = 1\nbatch_size = 4\nlearning_rate = 1e-3";
+    let file = training_file(
+        &place,
+        "scratch",
+        "from_scratch = true",
+        "method = \"full\"",
+        rest,
+    );
+    train(&file, false, usize::MAX);
+    let weights = "model.safetensors";
+    let from = place.path("scratch").join("model").join(weights);
+    fs::copy(from, place.path("base").join(weights)).expect("trained weights");
+    place
+}
+
+/// Stops the training after a step.
+struct StopAfter<'a> {
+    step: usize,
+    flag: &'a AtomicBool,
+    losses: Vec<f64>,
+}
+
+impl Observer for StopAfter<'_> {
+    fn advanced(&mut self, step: usize) {
+        self.flag.store(step == self.step, Ordering::Relaxed);
+    }
+
+    fn logged(&mut self, record: &StepRecord) {
+        self.losses.push(record.loss);
+    }
+}
+
+/// Dropout draws from a generator that belongs to the process: one training at a time.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Runs a training up to a step (or its end), and gives the losses it logged.
+fn train(file: &str, resume: bool, until: usize) -> Vec<f64> {
+    let config = TrainConfig::from_toml(file).expect("a configuration");
+    let training = Training::prepare(config).expect("a training");
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let flag = AtomicBool::new(false);
+    let options = RunOptions {
+        device: DeviceChoice::Cpu.open().expect("the CPU"),
+        resume,
+        force: false,
+        stop: &flag,
+    };
+    let mut observer = StopAfter {
+        step: until,
+        flag: &flag,
+        losses: Vec::new(),
+    };
+    let outcome = training.run(&options, &mut observer).expect("a run");
+    assert_eq!(outcome.interrupted, until != usize::MAX);
+    observer.losses
+}
+
+const LORA: &str = "method = \"lora\"\nrank = 3\nalpha = 5\ntarget_modules = \"all-linear\"";
+
+#[test]
+fn a_model_that_learnt_to_count_counts_on_from_every_prompt() {
+    let place = untrained();
+    let rest = "epochs = 120\nbatch_size = 10\nlearning_rate = 1e-2\nevaluate_every = 0";
+    let file = training_file(
+        &place,
+        "run",
+        "from_scratch = true",
+        "method = \"full\"",
+        rest,
+    );
+    train(&file, false, usize::MAX);
+    let model = place.path("run").join("model");
+    let weights = "model.safetensors";
+    fs::copy(model.join(weights), place.path("base").join(weights)).expect("trained weights");
+
+    // It says the end where its examples end, which for these prompts is after 4 or 5 words.
+    let prompts = [counting(3, 2), counting(7, 3), counting(2, 4)];
+    fs::write(place.path("prompts.txt"), prompts.join("\n")).expect("a file");
+    let expected = [counting(5, 5), counting(10, 5), counting(6, 4)];
+    let predict = [
+        "predict",
+        "--base",
+        "base",
+        "--input",
+        "prompts.txt",
+        "--max-new-tokens",
+        "9",
+    ];
+    let found = place.run_json(&predict);
+    let streamed = place.run(&predict);
+    assert_eq!(streamed.status, 0, "{streamed:?}");
+    for (index, expected) in expected.iter().enumerate() {
+        let prediction = &found["predictions"][index];
+        assert_eq!(prediction["text"], prompts[index]);
+        assert_eq!(prediction["continuation"], *expected);
+        assert_eq!(streamed.stdout.lines().nth(index), Some(expected.as_str()));
+    }
+
+    let evaluate = [
+        "evaluate",
+        "--base",
+        "base",
+        "--data",
+        "data",
+        "--metric",
+        "exact-match",
+        "--metric",
+        "perplexity",
+    ];
+    let found = place.run_json(&evaluate);
+    assert_eq!(found["metrics"]["exact-match"], 1.0, "{found}");
+    let [loss, perplexity] =
+        [&found["loss"], &found["metrics"]["perplexity"]].map(|value| value.as_f64().unwrap());
+    assert!((loss.exp() / perplexity - 1.0).abs() < 1e-12);
+    // Nothing but the place of the end is uncertain to it; a guess among all tokens has 12.
+    assert!(perplexity < 1.2, "{perplexity}");
+}
+
+#[test]
+fn checkpointed_gradients_and_parts_of_a_batch_train_as_the_whole_batch_does() {
+    let place = random_base();
+    let losses = |output: &str, rest: &str| {
+        let rest = format!("epochs = 6\nlearning_rate = 2e-2\n{rest}");
+        train(
+            &training_file(&place, output, "", LORA, &rest),
+            false,
+            usize::MAX,
+        )
+    };
+    let whole = losses("whole", "batch_size = 10");
+    assert!(whole[5] < whole[0] - 0.05, "{whole:?}");
+    let variants = [
+        (
+            "checkpointed",
+            "batch_size = 10\ngradient_checkpointing = true",
+        ),
+        ("parts", "batch_size = 4\ngradient_accumulation = 3"),
+        (
+            "both",
+            "batch_size = 4\ngradient_accumulation = 3\ngradient_checkpointing = true",
+        ),
+    ];
+    for (name, rest) in variants {
+        for (found, expected) in losses(name, rest).iter().zip(&whole) {
+            // Sums of f32 in another order, over six steps.
+            assert!(
+                (found - expected).abs() < 1e-4,
+                "{name}: {found} {expected}"
+            );
+        }
+    }
+}
+
+/// The lines of metrics.jsonl without what depends on the clock.
+fn metrics(run: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).expect("metrics");
+    let without_speed = |line: &str| {
+        let mut value: Value = serde_json::from_str(line).expect("JSON");
+        let object = value.as_object_mut().expect("an object");
+        object.retain(|key, _| !key.ends_with("per_second"));
+        value
+    };
+    text.lines().map(without_speed).collect()
+}
+
+#[test]
+fn a_resumed_training_drops_what_an_uninterrupted_one_drops() {
+    let place = random_base();
+    for checkpointing in [false, true] {
+        let file = |output: &str| {
+            let rest = format!(
+                "epochs = 3\nbatch_size = 2\ngradient_accumulation = 2\nlearning_rate = 1e-2\n\
+                 gradient_checkpointing = {checkpointing}"
+            );
+            let adapter = format!("{LORA}\ndropout = 0.2");
+            training_file(&place, output, "dropout = 0.1", &adapter, &rest)
+        };
+        let [whole, parts] = ["whole", "parts"].map(|name| format!("{name}-{checkpointing}"));
+        train(&file(&whole), false, usize::MAX);
+        train(&file(&parts), false, 2);
+        train(&file(&parts), true, 5);
+        train(&file(&parts), true, usize::MAX);
+        let [whole, parts] = [whole, parts].map(|name| place.path(&name));
+        assert_eq!(metrics(&parts), metrics(&whole));
+        let weights = |run: &Path| fs::read(run.join("adapter/adapter_model.safetensors")).ok();
+        assert!(weights(&whole).is_some() && weights(&whole) == weights(&parts));
+    }
+}
+
+#[test]
+fn a_line_that_cannot_be_continued_is_named_with_what_to_do() {
+    let place = random_base();
+    let predict = |content: &[u8], more: &[&str]| {
+        fs::write(place.path("in.txt"), content).expect("a file");
+        let arguments = ["predict", "--base", "base", "--input", "in.txt", "--json"];
+        place.run_refused(&[&arguments[..], more].concat())
+    };
+    let long = predict(b"n1\nn2 n3 n4\n", &["--max-new-tokens", "30"]);
+    let expected = "line 2: a prompt of 3 tokens and --max-new-tokens 30 are more than the 32";
+    assert!(long.contains(expected), "{long}");
+    assert!(long.contains("give --max-new-tokens 29"), "{long}");
+    let binary = predict(b"n1\n\xff\n", &[]);
+    assert!(
+        binary.contains("line 2 of `in.txt` is not UTF-8"),
+        "{binary}"
+    );
+    let chat = predict(b"n1\n", &["--chat"]);
+    assert!(chat.contains("no chat template"), "{chat}");
+
+    // An empty line is what a text begins with, if the model has a token for it.
+    fs::write(place.path("in.txt"), "\n").expect("a file");
+    let arguments = [
+        "predict",
+        "--base",
+        "base",
+        "--input",
+        "in.txt",
+        "--max-new-tokens",
+        "3",
+    ];
+    let of_nothing = place.run_json(&arguments);
+    fs::write(place.path("in.txt"), "<s>\n").expect("a file");
+    let of_begin = place.run_json(&arguments);
+    let continuation = |found: &Value| found["predictions"][0]["continuation"].clone();
+    assert_eq!(continuation(&of_nothing), continuation(&of_begin));
+
+    let path = place.path("base").join("config.json");
+    let mut config = support::read_json(&path);
+    for key in ["bos_token_id", "eos_token_id"] {
+        config.as_object_mut().expect("an object").remove(key);
+    }
+    fs::write(&path, config.to_string()).expect("a file");
+    let empty = predict(b"n1\n\nn2\n", &["--max-new-tokens", "3"]);
+    assert!(empty.contains("line 2 is empty"), "{empty}");
+}
+
+#[test]
+fn what_does_not_go_with_the_model_is_refused_before_anything_runs() {
+    let place = random_base();
+    let texts = place.path("texts");
+    fs::create_dir(&texts).expect("a directory");
+    for split in ["train", "test"] {
+        let row = json!({"text": counting(4, 6)}).to_string();
+        fs::write(texts.join(split).with_extension("jsonl"), row).expect("a file");
+    }
+    let evaluate = ["evaluate", "--base", "base", "--data", "texts"];
+    let accuracy = place.run_refused(&[&evaluate[..], &["--metric", "accuracy"]].concat());
+    let expected = "metric `accuracy` is for multiple-choice data, and this is causal language";
+    assert!(accuracy.contains(expected), "{accuracy}");
+    let long = place.run_refused(&[&evaluate[..], &["--set", "max_length=33"]].concat());
+    assert!(long.contains("data.max_length is 33"), "{long}");
+    assert!(long.contains("only 32 positions"), "{long}");
+
+    let bakery = quickstart("adapters/bakery");
+    let encoder = place.run_refused(&[&evaluate[..], &["--adapter", &bakery]].concat());
+    assert!(
+        encoder.contains("adapter of another base model"),
+        "{encoder}"
+    );
+
+    let rest = "epochs = 1\nbatch_size = 4\nlearning_rate = 1e-3";
+    let file = training_file(&place, "run", "", LORA, rest);
+    fs::write(
+        place.path("metric.toml"),
+        file.replace("/data\"", "/texts\""),
+    )
+    .expect("a file");
+    let metric = place.run_refused(&["train", "metric.toml"]);
+    assert!(
+        metric.contains("metric `exact-match` is for prompts"),
+        "{metric}"
+    );
+    let kind = file.replace("causal-lm", "image-classification");
+    fs::write(place.path("kind.toml"), kind).expect("a file");
+    let kind = place.run_refused(&["train", "kind.toml"]);
+    assert!(kind.contains("which is a decoder"), "{kind}");
+}
+
+#[test]
+fn a_missing_part_of_a_checkpoint_is_named() {
+    let place = random_base();
+    let base = place.path("base");
+    let [first, second] = [1, 2].map(|part| format!("model-{part:05}-of-00002.safetensors"));
+    fs::rename(base.join("model.safetensors"), base.join(&first)).expect("a weight file");
+    let index = json!({"metadata": {}, "weight_map": {
+        "model.embed_tokens.weight": first, "lm_head.weight": second,
+    }});
+    fs::write(base.join("model.safetensors.index.json"), index.to_string()).expect("a file");
+    let message = place.run_refused(&["evaluate", "--base", "base", "--data", "data"]);
+    assert!(
+        message.contains("model.safetensors.index.json"),
+        "{message}"
+    );
+    assert!(
+        message.contains(&format!("names `{second}`, which is not there")),
+        "{message}"
+    );
+}
