@@ -68,8 +68,8 @@ impl MemoryEstimate {
             false => Kept::Everything,
         };
         let lowest = lowest_layer(architecture, config.adapter.method, &adapted);
-        estimate.activations =
-            NUMBER * estimate.rows * numbers_per_row(architecture, lowest, kept) + vocabulary(task);
+        estimate.activations = NUMBER * estimate.rows * numbers_per_row(architecture, lowest, kept)
+            + logits(task, architecture, estimate.rows);
         if frozen_number(config, base) < NUMBER {
             // The matrix whose turn it is, widened.
             estimate.activations += NUMBER * largest_matrix(architecture, &description);
@@ -211,11 +211,12 @@ fn numbers_per_row(architecture: &Architecture, lowest: usize, kept: Kept) -> u6
     }
 }
 
-/// The logits of a language model exist a few rows at a time; with them their gradients.
-fn vocabulary(task: Task) -> u64 {
-    const LOGITS: u64 = 8 * 1024 * 1024;
+/// The bytes of a language model's logits, of which a few rows exist at a time, and of their gradients.
+fn logits(task: Task, architecture: &Architecture, rows: u64) -> u64 {
+    const AT_A_TIME: u64 = 8 * 1024 * 1024;
+    let vocabulary = architecture.vocab_size().unwrap_or(0) as u64;
     match task {
-        Task::LanguageModel => 2 * NUMBER * LOGITS,
+        Task::LanguageModel => 2 * NUMBER * (rows * vocabulary).min(AT_A_TIME.max(vocabulary)),
         _ => 0,
     }
 }
