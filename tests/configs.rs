@@ -168,3 +168,25 @@ fn knots_adapters_of_clip_are_on_the_image_tower() {
     // 49 patches and the class token of 64 pictures.
     assert_eq!(found["rows"], 64 * 50);
 }
+
+#[test]
+fn a_dry_run_refuses_texts_longer_than_the_model_takes() {
+    let place = Workplace::new();
+    fs::create_dir(place.path("model")).expect("a directory");
+    let config = roberta_base().to_string();
+    fs::write(place.path("model/config.json"), config).expect("a file");
+    let path = configs().join("published/eigenlorax-glue-mrpc.toml");
+    let path = path.to_str().expect("UTF-8");
+    let outcome = place.run(&[
+        "train",
+        path,
+        "--dry-run",
+        "--set",
+        "base.model=model",
+        "--set",
+        "data.max_length=513",
+    ]);
+    assert_eq!(outcome.status, 2, "{outcome:?}");
+    assert!(outcome.stderr.contains("513"), "{outcome:?}");
+    assert!(outcome.stderr.contains("512"), "{outcome:?}");
+}

@@ -43,7 +43,7 @@ impl MemoryEstimate {
     /// - labels: how many outputs the head of a classifier has
     ///
     /// # Errors
-    /// If the model is not for the task, or the targets name no layer.
+    /// If the model is not for the task, takes no texts as long, or the targets name no layer.
     pub fn new(
         config: &TrainConfig,
         base: &BaseModel,
@@ -55,6 +55,15 @@ impl MemoryEstimate {
             _ if !config.task.prompts.is_empty() => Task::ZeroShot { labels },
             _ => Task::Classification { labels },
         };
+        if config.task.kind != TaskKind::ImageClassification
+            && let Some(limit) = architecture.max_length()
+            && config.data.max_length > limit
+        {
+            return Err(TrainerError::TooLong {
+                found: config.data.max_length,
+                limit,
+            });
+        }
         let description = architecture.describe(task)?;
         let adapted = match config.adapter.method {
             Method::Full => Vec::new(),
