@@ -110,22 +110,25 @@ impl<'a> TaskData<'a> {
         seed: u64,
     ) -> Result<(SplitData, Option<Targets>), TrainerError> {
         match &self.reader {
-            Reader::Texts(_) => {
+            Reader::Texts(tokenizer) => {
                 let rows = self.text_rows(Split::Train)?;
                 let targets = Targets::from_train(kind, &rows)?;
                 let rows = draw_examples(rows, self.config, kind, seed)?;
-                Ok((self.texts(&rows, &targets)?, Some(targets)))
+                Ok((self.texts(tokenizer, &rows, &targets)?, Some(targets)))
             }
-            Reader::Images(_) => {
+            Reader::Images(preprocessor) => {
                 let (rows, notes) = self.image_rows(Split::Train)?;
                 let targets = Targets::from_train(kind, &rows)?;
                 let rows = draw_examples(rows, self.config, kind, seed)?;
-                Ok((self.images(rows, &targets, notes)?, Some(targets)))
+                Ok((
+                    self.images(preprocessor, rows, &targets, notes)?,
+                    Some(targets),
+                ))
             }
-            Reader::Language(_) => {
+            Reader::Language(tokenizer) => {
                 let (rows, notes) = self.language_rows(Split::Train)?;
                 let rows = draw_language_rows(rows, self.config, seed)?;
-                Ok((self.language(&rows, notes)?, None))
+                Ok((self.language(tokenizer, &rows, notes)?, None))
             }
         }
     }
@@ -143,14 +146,14 @@ impl<'a> TaskData<'a> {
     ) -> Result<SplitData, TrainerError> {
         let targets = || targets.ok_or(TrainerError::NoHead);
         match &self.reader {
-            Reader::Texts(_) => self.texts(&self.text_rows(split)?, targets()?),
-            Reader::Images(_) => {
+            Reader::Texts(tokenizer) => self.texts(tokenizer, &self.text_rows(split)?, targets()?),
+            Reader::Images(preprocessor) => {
                 let (rows, notes) = self.image_rows(split)?;
-                self.images(rows, targets()?, notes)
+                self.images(preprocessor, rows, targets()?, notes)
             }
-            Reader::Language(_) => {
+            Reader::Language(tokenizer) => {
                 let (rows, notes) = self.language_rows(split)?;
-                self.language(&rows, notes)
+                self.language(tokenizer, &rows, notes)
             }
         }
     }
@@ -173,17 +176,22 @@ impl<'a> TaskData<'a> {
         };
         let kind = TargetKind::Classification;
         match &self.reader {
-            Reader::Texts(_) => {
+            Reader::Texts(tokenizer) => {
                 let rows = draw_examples(self.text_rows(split)?, &drawn, kind, seed)?;
-                self.texts(&rows, targets)
+                self.texts(tokenizer, &rows, targets)
             }
-            Reader::Images(_) => {
+            Reader::Images(preprocessor) => {
                 let (rows, notes) = self.image_rows(split)?;
-                self.images(draw_examples(rows, &drawn, kind, seed)?, targets, notes)
+                self.images(
+                    preprocessor,
+                    draw_examples(rows, &drawn, kind, seed)?,
+                    targets,
+                    notes,
+                )
             }
-            Reader::Language(_) => {
+            Reader::Language(tokenizer) => {
                 let (rows, notes) = self.language_rows(split)?;
-                self.language(&draw_language_rows(rows, &drawn, seed)?, notes)
+                self.language(tokenizer, &draw_language_rows(rows, &drawn, seed)?, notes)
             }
         }
     }
@@ -261,10 +269,12 @@ impl<'a> TaskData<'a> {
         read_split(self.directory(), split, self.config, LabelPolicy::Required)
     }
 
-    fn texts(&self, rows: &[Row], targets: &Targets) -> Result<SplitData, TrainerError> {
-        let Reader::Texts(tokenizer) = &self.reader else {
-            unreachable!("texts are read by a reader of texts");
-        };
+    fn texts(
+        &self,
+        tokenizer: &TextTokenizer,
+        rows: &[Row],
+        targets: &Targets,
+    ) -> Result<SplitData, TrainerError> {
         let encodings = tokenizer.encode_all(rows, self.config.max_length)?;
         Ok(SplitData {
             examples: Examples::Labelled {
@@ -283,13 +293,11 @@ impl<'a> TaskData<'a> {
 
     fn images(
         &self,
+        preprocessor: &ImagePreprocessor,
         rows: Vec<ImageRow>,
         targets: &Targets,
         notes: Vec<String>,
     ) -> Result<SplitData, TrainerError> {
-        let Reader::Images(preprocessor) = &self.reader else {
-            unreachable!("images are read by a reader of images");
-        };
         let targets = targets.encode(&rows)?;
         let inputs = Inputs::Images(ImageDataset::new(rows, preprocessor.clone()));
         Ok(SplitData {
@@ -312,12 +320,10 @@ impl<'a> TaskData<'a> {
 
     fn language(
         &self,
+        tokenizer: &TextTokenizer,
         rows: &[LanguageRow],
         mut notes: Vec<String>,
     ) -> Result<SplitData, TrainerError> {
-        let Reader::Language(tokenizer) = &self.reader else {
-            unreachable!("texts are read by a reader of texts");
-        };
         let encoder =
             LanguageEncoder::for_rows(tokenizer, self.base.directory(), self.config, rows)?;
         let encoded = encoder.encode_all(rows)?;
