@@ -3,10 +3,11 @@
 mod support;
 
 use std::fs::{self, OpenOptions};
+use std::path::Path;
 
-use adapter::{LoraModule, Matrix};
+use adapter::{Dtype, LoraModule, Matrix, TensorOutput, write_tensor_file};
 use serde_json::json;
-use support::{QUERY, WEIGHTS, Workplace, random_adapter};
+use support::{QUERY, WEIGHTS, Workplace, quickstart, random_adapter};
 
 /// A workplace with a good adapter `a` and one to be spoilt, `b`.
 fn two_adapters() -> Workplace {
@@ -185,4 +186,42 @@ fn a_directory_of_anything_else_is_no_input() {
     assert!(message.contains("`photos`"), "{message}");
     let message = place.run_refused(&["inspect", "photos/cat.png"]);
     assert!(message.contains("cat.png"), "{message}");
+}
+
+#[test]
+fn tokens_that_the_model_has_no_place_for_are_named_before_it_runs() {
+    let place = Workplace::new();
+    let base = quickstart("base");
+    let gym = quickstart("adapters/gym");
+    let config = support::read_json(&Path::new(&base).join("config.json"));
+    let number = |key: &str| config[key].as_u64().expect("a size") as usize;
+    let positions = number("max_position_embeddings");
+    let write = |name: &str, length: usize, segment: i64| {
+        let bytes = |value: i64| value.to_le_bytes().repeat(length);
+        let (ids, types) = (bytes(1), bytes(segment));
+        let tensor = |name, bytes| TensorOutput::bytes(name, vec![1, length], Dtype::I64, bytes);
+        let tensors = vec![
+            tensor("input.input_ids", &ids[..]),
+            tensor("input.token_type_ids", &types[..]),
+        ];
+        write_tensor_file(&place.path(name), tensors).expect("inputs");
+    };
+    write("fits", positions, 0);
+    write("long", positions + 1, 0);
+    let segments = number("type_vocab_size");
+    write("segment", 4, segments as i64);
+    let forward = |inputs: &str| {
+        let mut arguments = vec!["forward", "--base", &base, "--adapter", &gym];
+        arguments.extend(["--inputs", inputs, "--out", "out", "--force"]);
+        place.run(&arguments)
+    };
+    assert_eq!(forward("fits").status, 0);
+    for (inputs, expected) in [
+        ("long", format!("{positions} positions")),
+        ("segment", format!("token_type_ids` has {segments}")),
+    ] {
+        let outcome = forward(inputs);
+        assert_eq!(outcome.status, 2, "{outcome:?}");
+        assert!(outcome.stderr.contains(&expected), "{outcome:?}");
+    }
 }

@@ -4,12 +4,10 @@ mod support;
 
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
+use support::stopped_training::train;
 use support::{Workplace, quickstart};
-use trainer::{DeviceChoice, Observer, RunOptions, StepRecord, TrainConfig, Training};
 
 /// How many words the circle has: `n0` to `n9`; the other two tokens begin and end a text.
 const WORDS: usize = 10;
@@ -119,48 +117,6 @@ fn random_base() -> Workplace {
     let from = place.path("scratch").join("model").join(weights);
     fs::copy(from, place.path("base").join(weights)).expect("trained weights");
     place
-}
-
-/// Stops the training after a step.
-struct StopAfter<'a> {
-    step: usize,
-    flag: &'a AtomicBool,
-    losses: Vec<f64>,
-}
-
-impl Observer for StopAfter<'_> {
-    fn advanced(&mut self, step: usize) {
-        self.flag.store(step == self.step, Ordering::Relaxed);
-    }
-
-    fn logged(&mut self, record: &StepRecord) {
-        self.losses.push(record.loss);
-    }
-}
-
-/// Dropout draws from a generator that belongs to the process: one training at a time.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-/// Runs a training up to a step (or its end), and gives the losses it logged.
-fn train(file: &str, resume: bool, until: usize) -> Vec<f64> {
-    let config = TrainConfig::from_toml(file).expect("a configuration");
-    let training = Training::prepare(config).expect("a training");
-    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let flag = AtomicBool::new(false);
-    let options = RunOptions {
-        device: DeviceChoice::Cpu.open().expect("the CPU"),
-        resume,
-        force: false,
-        stop: &flag,
-    };
-    let mut observer = StopAfter {
-        step: until,
-        flag: &flag,
-        losses: Vec::new(),
-    };
-    let outcome = training.run(&options, &mut observer).expect("a run");
-    assert_eq!(outcome.interrupted, until != usize::MAX);
-    observer.losses
 }
 
 const LORA: &str = "method = \"lora\"\nrank = 3\nalpha = 5\ntarget_modules = \"all-linear\"";

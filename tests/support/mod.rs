@@ -6,6 +6,7 @@
 pub mod image_tasks;
 pub mod letter_tasks;
 mod png;
+pub mod stopped_training;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -212,13 +212,7 @@ impl Network {
         };
         match weight {
             Some(weight) => kernels::linear_cross_entropy(hidden, weight, targets, head.softcap),
-            None => {
-                let device = hidden.device();
-                let targets = TensorData::new(targets.to_vec(), [targets.len(), 1]);
-                let targets = Tensor::<2, Int>::from_data(targets, &device);
-                let logits = self.head(hidden);
-                -activation::log_softmax(logits, 1).gather(1, targets).mean()
-            }
+            None => -log_probabilities(self.head(hidden), targets).mean(),
         }
     }
 
@@ -231,12 +225,7 @@ impl Network {
         rows: &[i32],
         targets: &[i32],
     ) -> Tensor<1> {
-        let device = hidden.device();
-        let logits = self.head(self.finish(select(hidden, rows)));
-        let targets = TensorData::new(targets.to_vec(), [targets.len(), 1]);
-        activation::log_softmax(logits, 1)
-            .gather(1, Tensor::<2, Int>::from_data(targets, &device))
-            .reshape([rows.len()])
+        log_probabilities(self.head(self.finish(select(hidden, rows))), targets)
     }
 
     /// An empty cache for that many sequences.
@@ -418,6 +407,19 @@ impl Head {
             _ => Self::First(builder.head(&layers[0])?),
         })
     }
+}
+
+/// log softmax(logits)[target], row by row.
+///
+/// - logits: `[rows, outputs]`
+/// - output: `[rows]`
+fn log_probabilities(logits: Tensor<2>, targets: &[i32]) -> Tensor<1> {
+    let device = logits.device();
+    let rows = targets.len();
+    let targets = TensorData::new(targets.to_vec(), [rows, 1]);
+    activation::log_softmax(logits, 1)
+        .gather(1, Tensor::<2, Int>::from_data(targets, &device))
+        .reshape([rows])
 }
 
 /// The row of each sequence's last token.

@@ -10,7 +10,7 @@ use crate::classifier::{all_logits, figures};
 use crate::config::TaskKind;
 use crate::data::{BatchPlan, ChoiceExample, EncodedTargets, Targets, TextTokenizer};
 use crate::examples::{Continuation, Examples, LanguageData};
-use crate::generation::{GenerationOptions, Sampling, generate};
+use crate::generation::{GenerationOptions, Prompt, Sampling, generate};
 use crate::loaded_model::{LoadedModel, host};
 use crate::loss::host_loss;
 use crate::metrics::Metric;
@@ -221,18 +221,16 @@ fn exact_match(
     let lengths: Vec<usize> = continuations.iter().map(|one| one.prompt.len()).collect();
     let mut right = 0;
     for batch in BatchPlan::evaluation(&lengths, options.batch_size).batches() {
-        let prompts: Vec<Vec<u32>> = batch
+        let prompts: Vec<Prompt> = batch
             .iter()
-            .map(|&index| continuations[index].prompt.clone())
+            .map(|&index| Prompt {
+                tokens: continuations[index].prompt.clone(),
+                // One token more than expected shows that a text goes on where it should have ended.
+                max_new_tokens: NonZeroUsize::MIN
+                    .saturating_add(continuations[index].expected_tokens),
+            })
             .collect();
-        // One token more than expected shows that a text goes on where it should have ended.
-        let longest = batch
-            .iter()
-            .map(|&index| continuations[index].expected_tokens + 1)
-            .max()
-            .unwrap_or(1);
         let generation = GenerationOptions {
-            max_new_tokens: NonZeroUsize::new(longest).unwrap_or(NonZeroUsize::MIN),
             sampling: Sampling::Greedy,
             stop: tokenizer.stop_ids().to_vec(),
         };

@@ -10,11 +10,18 @@ use rand_chacha::ChaCha8Rng;
 use crate::TrainerError;
 use crate::loaded_model::host;
 
+/// A text to be continued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prompt {
+    /// At least one.
+    pub tokens: Vec<u32>,
+    /// The most tokens that are added; with those of the prompt no more than the model takes.
+    pub max_new_tokens: NonZeroUsize,
+}
+
 /// How the next token is chosen, and when a text ends.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GenerationOptions {
-    /// The most tokens that are added to each text.
-    pub max_new_tokens: NonZeroUsize,
     pub sampling: Sampling,
     /// Tokens that end a text; the one that does is not part of it.
     pub stop: Vec<u32>,
@@ -129,7 +136,7 @@ fn largest(logits: &[f32]) -> u32 {
 /// If a prompt is empty or the model is no decoder.
 pub fn generate(
     network: &Network,
-    prompts: &[Vec<u32>],
+    prompts: &[Prompt],
     options: &GenerationOptions,
     device: &Device,
     told: &mut dyn FnMut(usize, u32),
@@ -141,8 +148,8 @@ pub fn generate(
     let mut cache = network.cache(prompts.len());
     // The texts that still go on, and what of each the model has not seen.
     let mut going_on: Vec<usize> = (0..prompts.len()).collect();
-    let mut unseen = prompts.to_vec();
-    for position in 0..options.max_new_tokens.get() {
+    let mut unseen: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.tokens.clone()).collect();
+    for position in 0.. {
         let batch = TokenBatch::continuing(&unseen, cache.lengths());
         let logits = host(network.next_token(&batch, &mut cache, device));
         let vocabulary = logits.len() / going_on.len();
@@ -150,16 +157,16 @@ pub fn generate(
         unseen.clear();
         for (place, logits) in logits.chunks_exact(vocabulary).enumerate() {
             let text = going_on[place];
-            let token = options
-                .sampling
-                .choose(logits, [text as u64, position as u64]);
+            let token = options.sampling.choose(logits, [text as u64, position]);
             if options.stop.contains(&token) {
                 continue;
             }
             texts[text].push(token);
             told(text, token);
-            kept.push(place);
-            unseen.push(vec![token]);
+            if texts[text].len() < prompts[text].max_new_tokens.get() {
+                kept.push(place);
+                unseen.push(vec![token]);
+            }
         }
         if kept.is_empty() {
             break;
@@ -226,15 +233,15 @@ mod tests {
         assert_eq!(shares(random(1.0, None, 0.4), &logits)[0], 1.0);
     }
 
-    /// A LLaMA of random weights, and the device it is on.
+    /// A GPT-2 of random weights, which has no vector for a position beyond its last, and the device
+    /// it is on.
     fn model() -> (Network, Device) {
         let device = Device::flex();
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("config.json");
         let config = serde_json::json!({
-            "model_type": "llama", "vocab_size": 29, "hidden_size": 16, "intermediate_size": 24,
-            "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-            "max_position_embeddings": 64, "rms_norm_eps": 1e-6,
+            "model_type": "gpt2", "vocab_size": 29, "n_embd": 16, "n_layer": 2, "n_head": 4,
+            "n_positions": 64, "layer_norm_epsilon": 1e-5, "activation_function": "gelu_new",
         });
         std::fs::write(&path, config.to_string()).unwrap();
         let checkpoint = Checkpoint::open_config(directory.path()).unwrap();
@@ -264,15 +271,17 @@ mod tests {
     #[test]
     fn greedy_generation_with_the_cache_writes_the_same_tokens_as_without() {
         let (model, device) = model();
-        let prompts = vec![vec![3, 5, 8], vec![1], vec![9, 9, 4, 6, 20]];
-        let options = GenerationOptions {
+        let prompts = [vec![3, 5, 8], vec![1], vec![9, 9, 4, 6, 20]].map(|tokens| Prompt {
+            tokens,
             max_new_tokens: NonZeroUsize::new(20).unwrap(),
+        });
+        let options = GenerationOptions {
             sampling: Sampling::Greedy,
             stop: vec![],
         };
         let texts = generate(&model, &prompts, &options, &device, &mut |_, _| {});
         for (prompt, text) in prompts.iter().zip(&texts) {
-            assert_eq!(*text, without_cache(&model, prompt, 20, &device));
+            assert_eq!(*text, without_cache(&model, &prompt.tokens, 20, &device));
         }
         // A token that ends a text is not part of it, and the other texts go on.
         let stop = GenerationOptions {
@@ -287,6 +296,25 @@ mod tests {
         for (stopped, text) in stopped.iter().zip(&texts) {
             let end = text.iter().position(|&token| token == texts[0][4]);
             assert_eq!(stopped[..], text[..end.unwrap_or(text.len())]);
+        }
+    }
+
+    #[test]
+    fn a_text_ends_at_its_own_limit_and_never_outgrows_the_model() {
+        let (model, device) = model();
+        // Together as long as the 64 positions of the model, one in its prompt, one in what is added.
+        let prompts = [(vec![7; 61], 3), (vec![4, 2], 62)].map(|(tokens, limit)| Prompt {
+            tokens,
+            max_new_tokens: NonZeroUsize::new(limit).unwrap(),
+        });
+        let options = GenerationOptions {
+            sampling: Sampling::Greedy,
+            stop: vec![],
+        };
+        let texts = generate(&model, &prompts, &options, &device, &mut |_, _| {});
+        for (prompt, text) in prompts.iter().zip(&texts) {
+            let limit = prompt.max_new_tokens.get();
+            assert_eq!(*text, without_cache(&model, &prompt.tokens, limit, &device));
         }
     }
 

@@ -40,7 +40,7 @@ pub use device::DeviceChoice;
 pub use error::TrainerError;
 pub use evaluation::Evaluation;
 pub use examples::{Continuation, Examples, LanguageData};
-pub use generation::{GenerationOptions, Sampling, generate};
+pub use generation::{GenerationOptions, Prompt, Sampling, generate};
 pub use inputs::Inputs;
 pub use label_union::LabelUnion;
 pub use loaded_model::LoadedModel;

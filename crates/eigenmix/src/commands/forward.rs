@@ -63,6 +63,33 @@ impl Input {
     }
 }
 
+impl Input {
+    /// Refuses tokens that the model has no position or no segment for.
+    ///
+    /// - segments: how many there are; 0 where the model takes no notice of them
+    fn check(self, path: &Path, positions: usize, segments: usize) -> anyhow::Result<Self> {
+        let Batch::Tokens(tokens) = &self.batch else {
+            return Ok(self);
+        };
+        let last = tokens.columns().iter().max();
+        let problem = if last.is_some_and(|&last| last as usize >= positions) {
+            format!(
+                "the sequences are longer than the {positions} positions of the base model; shorten them"
+            )
+        } else {
+            let known = 0..segments as i32;
+            match tokens.type_ids().iter().find(|id| !known.contains(id)) {
+                Some(id) if segments > 0 => format!(
+                    "`input.token_type_ids` has {id}, the base model has segments 0 to {}",
+                    segments - 1
+                ),
+                _ => return Ok(self),
+            }
+        };
+        Err(BadInput(format!("`{}`: {problem}", path.display())).into())
+    }
+}
+
 /// `input.pixel_values` for a vision model, `input.input_ids` and its companions for others.
 fn read_input(path: &Path, architecture: &Architecture) -> anyhow::Result<Input> {
     let file = TensorFile::open(path)?;
@@ -71,8 +98,16 @@ fn read_input(path: &Path, architecture: &Architecture) -> anyhow::Result<Input>
             let (channels, size) = (config.channels, config.image_size);
             read_images(&file, path, [channels, size])
         }
-        Architecture::Encoder(config) => read_tokens(&file, path, config.vocab_size, true),
-        Architecture::Decoder(config) => read_tokens(&file, path, config.vocab_size, false),
+        Architecture::Encoder(config) => {
+            let keep_first = true;
+            let input = read_tokens(&file, path, config.vocab_size, keep_first)?;
+            input.check(path, config.max_length(), config.type_vocab_size)
+        }
+        Architecture::Decoder(config) => {
+            let keep_first = false;
+            let input = read_tokens(&file, path, config.vocab_size, keep_first)?;
+            input.check(path, config.max_positions, 0)
+        }
     }
 }
 

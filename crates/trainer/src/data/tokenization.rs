@@ -145,9 +145,11 @@ impl TextTokenizer {
         &self.special_tokens.stops
     }
 
-    /// The number of tokens, added ones included; a base model needs an embedding for each.
+    /// One more than the largest id of a token, added ones included: ids may have gaps, and a base
+    /// model needs an embedding up to the last.
     pub fn vocabulary_size(&self) -> usize {
-        self.tokenizer.get_vocab_size(true)
+        let ids = self.tokenizer.get_vocab(true).into_values();
+        ids.max().map_or(0, |last| last as usize + 1)
     }
 
     /// Tokens of a text, or of a pair, with the model's special tokens.

@@ -4,7 +4,7 @@ use serde::Serialize;
 use trainer::data::{
     ChatTemplate, DataConfig, IncrementalDecoder, LanguageEncoder, Message, TextTokenizer,
 };
-use trainer::{BaseModel, GenerationOptions, LoadedModel, Sampling, generate};
+use trainer::{BaseModel, GenerationOptions, LoadedModel, Prompt, Sampling, generate};
 
 use super::lines;
 use crate::cli::PredictArguments;
@@ -17,15 +17,11 @@ pub(super) fn run(
     arguments: &PredictArguments,
     console: &Console,
 ) -> anyhow::Result<()> {
-    let options = GenerationOptions {
-        max_new_tokens: arguments.max_new_tokens,
-        sampling: sampling(arguments)?,
-        stop: Vec::new(),
-    };
+    let sampling = sampling(arguments)?;
     let tokenizer = base.tokenizer()?;
     let options = GenerationOptions {
+        sampling,
         stop: tokenizer.stop_ids().to_vec(),
-        ..options
     };
     let prompts = Prompts::new(base, &tokenizer, arguments)?;
     match console.is_json() {
@@ -77,7 +73,7 @@ impl<'a> Prompts<'a> {
     }
 
     /// - index: which line of the input it is, from 0
-    fn encode(&self, index: usize, line: &str) -> anyhow::Result<Vec<u32>> {
+    fn encode(&self, index: usize, line: &str) -> anyhow::Result<Prompt> {
         let number = index + 1;
         let mut prompt = match self.arguments.chat {
             true => {
@@ -113,7 +109,10 @@ impl<'a> Prompts<'a> {
             ))
             .into());
         }
-        Ok(prompt)
+        Ok(Prompt {
+            tokens: prompt,
+            max_new_tokens: self.arguments.max_new_tokens,
+        })
     }
 }
 
