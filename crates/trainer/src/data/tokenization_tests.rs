@@ -276,3 +276,17 @@ fn the_vocabulary_of_another_kind_of_model_is_refused() {
     let unframed = toy_model(&[("tokenizer_config.json", r#"{"cls_token": "<s>"}"#)]);
     assert!(load_error(unframed.path()).contains("has no token `<s>`"));
 }
+
+#[test]
+fn gaps_between_ids_count_for_the_embeddings_that_a_model_needs() {
+    let dir = tempfile::tempdir().unwrap();
+    let tokenizer = serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+        "normalizer": null, "pre_tokenizer": {"type": "Whitespace"}, "post_processor": null,
+        "decoder": null,
+        "model": {"type": "WordLevel", "vocab": {"a": 0, "b": 9}, "unk_token": "a"}
+    });
+    std::fs::write(dir.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    let tokenizer = TextTokenizer::from_dir(dir.path()).unwrap();
+    assert_eq!(tokenizer.vocabulary_size(), 10);
+}
