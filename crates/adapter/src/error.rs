@@ -21,6 +21,12 @@ pub enum AdapterError {
         source: io::Error,
     },
 
+    #[error(
+        "`{path}` is locked by {}: somebody is writing there just now; wait until that is done, or write elsewhere",
+        if .holder.is_empty() { "another process" } else { .holder }
+    )]
+    InUse { path: PathBuf, holder: String },
+
     #[error("`{0}` does not exist")]
     NotFound(PathBuf),
 

@@ -1,11 +1,12 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::rgb_image::RgbImage;
 
 /// How training pictures are varied.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Augment {
     #[default]
@@ -20,7 +21,7 @@ pub enum Augment {
 ///
 /// From one half by default: torchvision's 0.08 is made for training from nothing on a million
 /// pictures, and cuts the subject out of the few that an adapter is trained on.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "[f64; 2]", into = "[f64; 2]")]
 pub struct CropScale {
     least: f64,

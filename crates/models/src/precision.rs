@@ -2,11 +2,12 @@
 
 use adapter::Dtype;
 use burn::tensor::{DType, Device, FloatDType};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// In which type the frozen matrices of a checkpoint in half precision are kept; everything else,
 /// and everything that is computed on the CPU, is f32.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
     /// As stored where the device computes in that type; on the CPU widened to f32.

@@ -7,12 +7,13 @@ use adapter::Matrix;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Factor, Mixer, Update};
 
 /// How MoSLoRA's mixer W `[rank, rank]` starts (arXiv 2406.11909, table 6).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum MixerInit {
     /// Kaiming uniform with a = √5, trained: the paper's choice.

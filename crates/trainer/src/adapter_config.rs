@@ -1,12 +1,13 @@
 //! The `[adapter]` table of a training file.
 
 use moslora::MixerInit;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::TrainerError;
 
 /// What is trained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
     Lora,
@@ -41,7 +42,7 @@ impl Method {
 }
 
 /// The `[adapter]` table.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdapterConfig {
     pub method: Method,
@@ -84,7 +85,7 @@ pub struct AdapterConfig {
 }
 
 /// `target_modules` of a training file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Targets {
     Names(Vec<String>),
@@ -93,7 +94,7 @@ pub enum Targets {
 }
 
 /// Where the coefficients on a basis start.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub enum Init {
     #[default]
@@ -133,67 +134,72 @@ impl From<Init> for String {
 }
 
 impl AdapterConfig {
-    pub(crate) fn validate(&self) -> Result<(), TrainerError> {
-        let method = self.method.name();
-        let wrong = |key, reason| {
-            Err(TrainerError::Method {
-                key,
-                method,
-                reason,
-            })
-        };
-        if self.method.adapts() && self.rank.is_none_or(|rank| rank == 0) {
-            return wrong("adapter.rank", "it needs a rank of 1 or more");
-        }
-        if !(0.0..1.0).contains(&self.dropout) {
-            return Err(TrainerError::value(
-                "adapter.dropout",
-                "at least 0 and below 1",
-                self.dropout,
-            ));
-        }
-        if self.method.has_basis() {
-            match (&self.subspace, self.adapters.is_empty()) {
-                (None, true) => {
-                    return wrong(
-                        "adapter.subspace",
-                        "it needs a subspace, or adapters to extract one from",
-                    );
-                }
-                (Some(_), false) => {
-                    return wrong("adapter.adapters", "a subspace is given already");
-                }
-                _ => {}
-            }
-            if self.augment > 0 && self.subspace.is_some() {
-                return wrong(
-                    "adapter.augment",
-                    "augment the subspace when it is extracted",
-                );
-            }
-        } else if self.subspace.is_some() || !self.adapters.is_empty() {
-            return wrong(
+    /// Everything that the method does not have, or that it needs and is not there.
+    pub(crate) fn problems(&self) -> Vec<TrainerError> {
+        let method = self.method;
+        let is_basis_given = self.subspace.is_some() || !self.adapters.is_empty();
+        let rules = [
+            (
+                method.adapts() && self.rank.is_none_or(|rank| rank == 0),
+                "adapter.rank",
+                "it needs a rank of 1 or more",
+            ),
+            (
+                method.has_basis() && !is_basis_given,
                 "adapter.subspace",
+                "it needs a subspace, or adapters to extract one from",
+            ),
+            (
+                method.has_basis() && self.subspace.is_some() && !self.adapters.is_empty(),
+                "adapter.adapters",
+                "a subspace is given already",
+            ),
+            (
+                method.has_basis() && self.subspace.is_some() && self.augment > 0,
+                "adapter.augment",
+                "augment the subspace when it is extracted",
+            ),
+            (
+                !method.has_basis() && is_basis_given,
+                if self.subspace.is_some() { "adapter.subspace" } else { "adapter.adapters" },
                 "only eigenlorax and eigenmix train on a subspace",
-            );
-        } else if self.init != Init::Zero {
-            return wrong("adapter.init", "only eigenlorax and eigenmix have one");
-        }
-        if self.method == Method::Eigenmix && self.init == Init::Random {
-            return wrong(
+            ),
+            (
+                !method.has_basis() && self.init != Init::Zero,
+                "adapter.init",
+                "only eigenlorax and eigenmix have one",
+            ),
+            (
+                method == Method::Eigenmix && self.init == Init::Random,
                 "adapter.init",
                 "eigenmix starts from zero, project:ADAPTER or merge",
-            );
+            ),
+            (
+                method != Method::Moslora && self.mixer.is_some(),
+                "adapter.mixer",
+                "only moslora has a mixer of its own",
+            ),
+            (
+                self.mixer == Some(MixerInit::TwoSubspaces)
+                    && self.rank.is_some_and(|rank| rank % 2 == 1),
+                "adapter.mixer",
+                "two-subspaces needs an even rank",
+            ),
+        ];
+        let broken = rules.into_iter().filter(|(is_broken, ..)| *is_broken);
+        let mut problems: Vec<TrainerError> = broken
+            .map(|(_, key, reason)| TrainerError::Method {
+                key,
+                method: method.name(),
+                reason,
+            })
+            .collect();
+        if !(0.0..1.0).contains(&self.dropout) {
+            let found = self.dropout;
+            let expected = "at least 0 and below 1";
+            problems.push(TrainerError::value("adapter.dropout", expected, found));
         }
-        if self.mixer.is_some() && self.method != Method::Moslora {
-            return wrong("adapter.mixer", "only moslora has a mixer of its own");
-        }
-        if self.mixer == Some(MixerInit::TwoSubspaces)
-            && self.rank.is_some_and(|rank| rank % 2 == 1)
-        {
-            return wrong("adapter.mixer", "two-subspaces needs an even rank");
-        }
-        Ok(())
+        problems
     }
 
     /// s of LoRA: alpha / rank.
@@ -242,8 +248,9 @@ mod tests {
                 "adapter.mixer",
             ),
         ] {
-            let error = config(text).validate().unwrap_err().to_string();
-            assert!(error.contains(key), "{text}: {error}");
+            let problems = config(text).problems();
+            let keys: Vec<_> = problems.iter().map(TrainerError::key).collect();
+            assert_eq!(keys, [Some(key)], "{text}");
         }
     }
 }

@@ -48,6 +48,9 @@ pub struct CheckpointState {
     pub best: Option<ParameterValues>,
 }
 
+/// Where the checkpoints of a run are.
+pub(crate) const DIRECTORY: &str = "checkpoints";
+
 const PARAMETERS: &str = "parameters.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const BEST: &str = "best.safetensors";
@@ -58,7 +61,7 @@ const PROGRESS: &str = "progress.json";
 /// # Errors
 /// If it cannot be written; the earlier checkpoints are untouched then.
 pub fn save(run: &Path, state: &CheckpointState) -> Result<PathBuf, TrainerError> {
-    let directory = run.join("checkpoints");
+    let directory = run.join(DIRECTORY);
     std::fs::create_dir_all(&directory).map_err(TrainerError::io("create", &directory))?;
     let path = directory.join(format!("step-{:08}", state.progress.step));
     write_directory(&path, true, |temporary| {
@@ -85,21 +88,19 @@ pub fn save(run: &Path, state: &CheckpointState) -> Result<PathBuf, TrainerError
     Ok(path)
 }
 
-/// The newest readable checkpoint below `run`.
+/// The newest readable checkpoint below `run`; `None` if none was ever completed.
 ///
 /// # Errors
-/// If there is none, or none that can be read.
-pub fn load_latest(run: &Path) -> Result<CheckpointState, TrainerError> {
-    let mut problem = TrainerError::NothingToResume {
-        path: run.to_owned(),
-    };
-    for path in list(&run.join("checkpoints"))?.into_iter().rev() {
+/// If there are some and none of them can be read.
+pub fn load_latest(run: &Path) -> Result<Option<CheckpointState>, TrainerError> {
+    let mut problem = None;
+    for path in list(&run.join(DIRECTORY))?.into_iter().rev() {
         match load(&path) {
-            Ok(state) => return Ok(state),
-            Err(error) => problem = error,
+            Ok(state) => return Ok(Some(state)),
+            Err(error) => problem = Some(error),
         }
     }
-    Err(problem)
+    problem.map_or(Ok(None), Err)
 }
 
 fn load(path: &Path) -> Result<CheckpointState, TrainerError> {

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 
 use adapter::Prompts;
 use models::Precision;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::data::{DataConfig, LengthGrouping, TargetKind};
@@ -12,7 +13,7 @@ use crate::schedule::{PlateauConfig, Scheduler, Warmup};
 use crate::{AdapterConfig, TrainerError};
 
 /// A training file.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
     /// Decides every random draw: initial values, order of the examples, dropout, few-shot choice.
@@ -29,7 +30,7 @@ pub struct TrainConfig {
 }
 
 /// The `[base]` table.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BaseConfig {
     /// A directory in Hugging Face form, or a Hub id.
@@ -47,7 +48,7 @@ pub struct BaseConfig {
 }
 
 /// The `[task]` table.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TaskConfig {
     pub kind: TaskKind,
@@ -64,7 +65,7 @@ pub struct TaskConfig {
 }
 
 /// What is predicted from what.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TaskKind {
     /// A class or a number for a text or a pair of texts.
@@ -123,7 +124,7 @@ impl Default for TaskConfig {
 }
 
 /// The `[training]` table.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingConfig {
     pub epochs: usize,
@@ -184,7 +185,7 @@ pub struct TrainingConfig {
 }
 
 /// Which state of a training becomes its result.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Keep {
     /// The last one.
@@ -206,48 +207,51 @@ impl TrainConfig {
     }
 
     /// # Errors
-    /// If a value makes no sense, naming its key.
+    /// The first of [`Self::problems`].
     pub fn validate(&self) -> Result<(), TrainerError> {
+        self.problems().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Every value that makes no sense; [`TrainerError::key`] tells which.
+    pub fn problems(&self) -> Vec<TrainerError> {
         let training = &self.training;
-        let positive = |key: &'static str, value: f64| match value > 0.0 && value.is_finite() {
-            true => Ok(()),
-            false => Err(TrainerError::value(key, "a number above 0", value)),
-        };
-        let probability = |key: &'static str, value: f64| match (0.0..1.0).contains(&value) {
-            true => Ok(()),
-            false => Err(TrainerError::value(key, "at least 0 and below 1", value)),
-        };
-        positive("training.learning_rate", training.learning_rate)?;
-        if let Some(rate) = training.head_learning_rate {
-            positive("training.head_learning_rate", rate)?;
-        }
-        positive("training.epsilon", training.epsilon)?;
-        probability("training.beta_1", training.beta_1)?;
-        probability("training.beta_2", training.beta_2)?;
-        probability("base.dropout", self.base.dropout)?;
-        if !(training.weight_decay >= 0.0 && training.weight_decay.is_finite()) {
-            let found = training.weight_decay;
-            return Err(TrainerError::value(
+        let below_one = 0.0..1.0;
+        let positive = |value: f64| value > 0.0 && value.is_finite();
+        let head_learning_rate = training.head_learning_rate.unwrap_or(1.0);
+        let numbers = [
+            ("training.learning_rate", training.learning_rate, positive(training.learning_rate), ABOVE_ZERO),
+            ("training.head_learning_rate", head_learning_rate, positive(head_learning_rate), ABOVE_ZERO),
+            ("training.epsilon", training.epsilon, positive(training.epsilon), ABOVE_ZERO),
+            ("training.beta_1", training.beta_1, below_one.contains(&training.beta_1), BELOW_ONE),
+            ("training.beta_2", training.beta_2, below_one.contains(&training.beta_2), BELOW_ONE),
+            ("base.dropout", self.base.dropout, below_one.contains(&self.base.dropout), BELOW_ONE),
+            (
                 "training.weight_decay",
+                training.weight_decay,
+                training.weight_decay >= 0.0 && training.weight_decay.is_finite(),
                 "a number from 0 on",
-                found,
-            ));
-        }
-        if training.epochs == 0 {
-            return Err(TrainerError::value("training.epochs", "at least 1", 0));
-        }
-        if self.data.max_length < 3 {
-            let found = self.data.max_length;
-            return Err(TrainerError::value(
+            ),
+            ("training.epochs", training.epochs as f64, training.epochs > 0, "at least 1"),
+            (
                 "data.max_length",
+                self.data.max_length as f64,
+                self.data.max_length >= 3,
                 "room for more than the special tokens (3 or more)",
-                found,
-            ));
-        }
-        self.validate_prompts()?;
-        self.warmup()?;
-        training.plateau.validate()?;
-        self.adapter.validate()
+            ),
+        ];
+        let mut problems: Vec<TrainerError> = numbers
+            .into_iter()
+            .filter(|(_, _, is_good, _)| !is_good)
+            .map(|(key, found, _, expected)| TrainerError::value(key, expected, found))
+            .collect();
+        let rules = [
+            self.validate_prompts(),
+            self.warmup().map(drop),
+            training.plateau.validate().map_err(TrainerError::from),
+        ];
+        problems.extend(rules.into_iter().filter_map(Result::err));
+        problems.extend(self.adapter.problems());
+        problems
     }
 
     fn validate_prompts(&self) -> Result<(), TrainerError> {
@@ -286,6 +290,9 @@ impl TrainConfig {
         )?)
     }
 }
+
+const ABOVE_ZERO: &str = "a number above 0";
+const BELOW_ONE: &str = "at least 0 and below 1";
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()

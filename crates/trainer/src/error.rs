@@ -132,6 +132,18 @@ pub enum TrainerError {
 }
 
 impl TrainerError {
+    /// The key of the configuration whose value makes no sense.
+    pub fn key(&self) -> Option<&'static str> {
+        match self {
+            Self::Value { key, .. } | Self::Method { key, .. } | Self::PromptsWith { key, .. } => {
+                Some(key)
+            }
+            Self::Prompts(_) => Some("task.prompts"),
+            Self::Schedule(error) => Some(error.key()),
+            _ => None,
+        }
+    }
+
     pub(crate) fn value(key: &'static str, expected: &'static str, found: impl Display) -> Self {
         Self::Value {
             key,

@@ -23,6 +23,7 @@ mod objective;
 mod optimizer;
 mod outcome;
 mod result;
+mod run_output;
 pub mod schedule;
 mod task_data;
 mod task_head;

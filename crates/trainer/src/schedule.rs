@@ -2,11 +2,12 @@
 
 use std::f64::consts::PI;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// How the learning rate goes on after the warm-up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scheduler {
     Constant,
@@ -69,11 +70,23 @@ pub enum ScheduleError {
     #[error("both `training.warmup_ratio` and `training.warmup_steps` are set; leave one out")]
     TwoWarmups,
 
-    #[error("the factor of reduce-on-plateau is {found}, expected a number between 0 and 1")]
+    #[error("`training.plateau.factor` is {found}, expected a number between 0 and 1")]
     PlateauFactor { found: f64 },
 
-    #[error("the threshold of reduce-on-plateau is {found}, expected a number from 0 up to 1")]
+    #[error("`training.plateau.threshold` is {found}, expected a number from 0 up to 1")]
     PlateauThreshold { found: f64 },
+}
+
+impl ScheduleError {
+    /// The key of the configuration that it is about.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::WarmupRatio { .. } => "training.warmup_ratio",
+            Self::TwoWarmups => "training.warmup_steps",
+            Self::PlateauFactor { .. } => "training.plateau.factor",
+            Self::PlateauThreshold { .. } => "training.plateau.threshold",
+        }
+    }
 }
 
 impl Warmup {
@@ -102,7 +115,7 @@ impl Warmup {
 }
 
 /// When and by how much `ReduceOnPlateau` lowers the rate; the defaults are torch's.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PlateauConfig {
     /// What the rate is multiplied by, between 0 and 1.

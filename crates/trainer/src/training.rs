@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use adapter::{Source, write_file};
+use adapter::Source;
 use models::{Adaptation, Description, LoadOptions, Network, Task, Train};
 use moslora::Update;
 
@@ -19,6 +19,7 @@ use crate::metrics_log::MetricsLog;
 use crate::optimizer::AdamW;
 use crate::outcome::{Observer, Outcome, Plan, RunOptions};
 use crate::result::Trained;
+use crate::run_output::{self, CONFIG};
 use crate::task_data::TaskData;
 use crate::training_loop::{Loop, Speed};
 use crate::zero_shot::ZeroShot;
@@ -160,9 +161,9 @@ impl Training {
             &device,
         )?;
         // Only now is nothing left that can fail before the first step: with --force an earlier run goes.
-        self.open_output(&output, options)?;
+        let _lock = run_output::open(&output, &resolved(&self.config)?, options)?;
         let checkpoint = match options.resume {
-            true => Some(load_latest(&output)?),
+            true => load_latest(&output)?,
             false => None,
         };
         let logged = checkpoint
@@ -247,36 +248,6 @@ impl Training {
         Ok(earlier == resolved(config)?)
     }
 
-    /// Makes the run's directory, or checks that it is the run that is to be continued.
-    fn open_output(&self, output: &Path, options: &RunOptions) -> Result<(), TrainerError> {
-        let config_path = output.join(CONFIG);
-        let text = resolved(&self.config)?;
-        if options.resume {
-            let path = output.to_owned();
-            if !config_path.is_file() {
-                return Err(TrainerError::NothingToResume { path });
-            }
-            let earlier = std::fs::read_to_string(&config_path)
-                .map_err(TrainerError::io("read", &config_path))?;
-            if let Some(key) = first_difference(&earlier, &text) {
-                return Err(TrainerError::ResumedConfig { path, key });
-            }
-            return Ok(());
-        }
-        if output.exists() {
-            let path = output.to_owned();
-            if !options.force {
-                return Err(TrainerError::OutputExists { path });
-            }
-            if !config_path.is_file() {
-                return Err(TrainerError::NotARun { path });
-            }
-            std::fs::remove_dir_all(output).map_err(TrainerError::io("remove", output))?;
-        }
-        std::fs::create_dir_all(output).map_err(TrainerError::io("create", output))?;
-        Ok(write_file(&config_path, text.as_bytes())?)
-    }
-
     fn steps_per_epoch(&self) -> usize {
         let training = &self.config.training;
         let batches = self.train.len().div_ceil(training.batch_size.get());
@@ -320,19 +291,8 @@ impl Training {
     }
 }
 
-const CONFIG: &str = "config.toml";
-
 /// The configuration with every default filled in, as it is kept in the run.
 fn resolved(config: &TrainConfig) -> Result<String, TrainerError> {
     toml::to_string(config)
         .map_err(|error| TrainerError::io("write", Path::new(CONFIG))(std::io::Error::other(error)))
-}
-
-/// The first line in which two resolved configurations differ.
-fn first_difference(earlier: &str, now: &str) -> Option<String> {
-    let mut pairs = earlier.lines().zip(now.lines());
-    if let Some((earlier, now)) = pairs.find(|(earlier, now)| earlier != now) {
-        return Some(format!("`{earlier}` there, `{now}` here"));
-    }
-    (earlier.lines().count() != now.lines().count()).then(|| "one has more keys".to_owned())
 }

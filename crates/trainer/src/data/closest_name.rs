@@ -1,7 +1,7 @@
 /// The name among `found` that `wanted` was most likely meant to be, if any is near.
 ///
 /// Near: the edit distance without regard to case is at most a third of the longer name.
-pub(super) fn closest_name<'a>(wanted: &str, found: &[&'a str]) -> Option<&'a str> {
+pub fn closest_name<'a>(wanted: &str, found: &[&'a str]) -> Option<&'a str> {
     found
         .iter()
         .map(|name| (edit_distance(wanted, name), *name))

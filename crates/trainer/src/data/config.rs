@@ -1,7 +1,8 @@
 use std::path::PathBuf;
 
 use ::images::{Augment, Augmentation, CropScale};
-use serde::{Deserialize, Serialize};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::images::Unreadable;
 use super::language_columns::LanguageColumns;
@@ -9,7 +10,7 @@ use super::language_format::LanguageFormat;
 use super::loss_mask::TrainOn;
 
 /// The `[data]` table of a training file: which data, which columns, how much of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
     /// A directory that holds the splits, or the id of a Hub dataset.
@@ -39,8 +40,9 @@ pub struct DataConfig {
     /// The column of the label.
     #[serde(default = "default_label")]
     pub label: String,
-    /// Few-shot: train on this many examples of each class, drawn by the seed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Few-shot: train on this many examples of each class, drawn by the seed; or on "all".
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "all_or_some")]
+    #[schemars(with = "Option<AllOrSome>")]
     pub examples_per_class: Option<usize>,
     /// Train on at most this many examples, drawn by the seed (after `examples_per_class`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,6 +63,27 @@ pub struct DataConfig {
     /// `instruction` and `input`, or of `question` and `choices`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_template: Option<String>,
+}
+
+/// A number of examples, or the word for no limit: what a list of values needs to say.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum AllOrSome {
+    Some(usize),
+    All(All),
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum All {
+    All,
+}
+
+fn all_or_some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    AllOrSome::deserialize(deserializer).map(|amount| match amount {
+        AllOrSome::Some(count) => Some(count),
+        AllOrSome::All(All::All) => None,
+    })
 }
 
 fn default_max_length() -> usize {
@@ -159,6 +182,17 @@ mod tests {
         };
         let written = toml::to_string(&config).unwrap();
         assert_eq!(toml::from_str::<DataConfig>(&written).unwrap(), config);
+    }
+
+    #[test]
+    fn all_examples_of_a_class_can_be_asked_for_by_word() {
+        let amount = |value: &str| {
+            let file = format!("path = \"d\"\nexamples_per_class = {value}");
+            toml::from_str::<DataConfig>(&file).map(|config| config.examples_per_class)
+        };
+        assert_eq!(amount("\"all\"").unwrap(), None);
+        assert_eq!(amount("5").unwrap(), Some(5));
+        assert!(amount("\"some\"").is_err());
     }
 
     #[test]

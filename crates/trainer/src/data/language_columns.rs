@@ -1,3 +1,4 @@
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::closest_name::closest_name;
@@ -8,7 +9,7 @@ use super::language_format::LanguageFormat;
 use super::row::Place;
 
 /// The `[data.columns]` table: names of columns that differ from the usual ones.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LanguageColumns {
     /// Else `messages`, or `conversations`.

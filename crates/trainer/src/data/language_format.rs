@@ -1,11 +1,12 @@
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The forms that rows for a language model come in: `data.format` in a training file.
 ///
 /// Without the key, the columns tell; where they fit several forms, the first in this order is meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LanguageFormat {
     /// `messages`: a list of `{role, content}`; or `conversations`: a list of `{from, value}`.

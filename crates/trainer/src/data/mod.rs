@@ -54,6 +54,7 @@ pub use ::images::{
 pub use batch_plan::{BatchPlan, LengthGrouping};
 pub use chat_template::ChatTemplate;
 pub use choice_example::ChoiceExample;
+pub use closest_name::closest_name;
 pub use config::DataConfig;
 pub use dataset::{read_file, read_split};
 pub use error::DataError;

@@ -1,3 +1,4 @@
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::error::DataError;
@@ -6,7 +7,7 @@ use super::labels::{LabelMap, label_of};
 use super::row::RawLabel;
 
 /// What a task predicts: `target = "class"` or `target = "number"` in a training file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum TargetKind {
     #[serde(rename = "class")]
     Classification,

@@ -1,4 +1,5 @@
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::image_row::ImageRow;
@@ -6,7 +7,7 @@ use crate::data::error::DataError;
 use crate::data::labelled::Labelled;
 
 /// What becomes of pictures that cannot be read or decoded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unreadable {
     /// The first that is met ends the run.

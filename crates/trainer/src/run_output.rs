@@ -1,0 +1,176 @@
+//! The directory of a run: who may write it, and whether it is the run that is meant.
+
+use std::fs;
+use std::path::Path;
+
+use adapter::{FileLock, write_file};
+
+use crate::TrainerError;
+use crate::checkpoint;
+use crate::outcome::RunOptions;
+
+pub(crate) const CONFIG: &str = "config.toml";
+const LOCK: &str = "run.lock";
+
+/// Makes the directory `output` of a run with this configuration, or checks that it is the run that
+/// is to be continued. Nobody else can open it while the lock lives.
+///
+/// A run that was killed before it had anything to lose counts as not there.
+///
+/// # Errors
+/// If it is there and is not to be continued or replaced, or if another process writes it.
+pub(crate) fn open(
+    output: &Path,
+    config: &str,
+    options: &RunOptions,
+) -> Result<FileLock, TrainerError> {
+    let path = || output.to_owned();
+    if options.resume && !output.exists() {
+        return Err(TrainerError::NothingToResume { path: path() });
+    }
+    fs::create_dir_all(output).map_err(TrainerError::io("create", output))?;
+    if !options.resume && !options.force && !is_blank(output)? {
+        return Err(TrainerError::OutputExists { path: path() });
+    }
+    let lock = FileLock::acquire(&output.join(LOCK))?;
+    remove_unfinished(output)?;
+    remove_unfinished(&output.join(checkpoint::DIRECTORY))?;
+    let config_path = output.join(CONFIG);
+    let has_begun = config_path.is_file();
+    if !has_begun && !is_blank(output)? {
+        return Err(match options.resume {
+            true => TrainerError::NothingToResume { path: path() },
+            false => TrainerError::NotARun { path: path() },
+        });
+    }
+    if options.resume && has_begun {
+        let earlier = fs::read_to_string(&config_path);
+        let earlier = earlier.map_err(TrainerError::io("read", &config_path))?;
+        return match first_difference(&earlier, config) {
+            Some(key) => Err(TrainerError::ResumedConfig { path: path(), key }),
+            None => Ok(lock),
+        };
+    }
+    // Without --force there is nothing to remove by now, unless somebody was faster.
+    if has_begun && !options.force {
+        return Err(TrainerError::OutputExists { path: path() });
+    }
+    clear(output)?;
+    write_file(&config_path, config.as_bytes())?;
+    Ok(lock)
+}
+
+/// Whether nothing is in the directory but what a process that was killed at once leaves.
+fn is_blank(output: &Path) -> Result<bool, TrainerError> {
+    let names = names(output)?;
+    Ok(names.iter().all(|name| name == LOCK || is_unfinished(name)))
+}
+
+/// Whether `name` is that of a temporary, which is renamed when it is complete.
+fn is_unfinished(name: &str) -> bool {
+    name.starts_with('.') && (name.ends_with(".partial") || name.ends_with(".replaced"))
+}
+
+fn remove_unfinished(directory: &Path) -> Result<(), TrainerError> {
+    for name in names(directory)?.iter().filter(|name| is_unfinished(name)) {
+        remove(&directory.join(name))?;
+    }
+    Ok(())
+}
+
+/// Removes everything but the lock; the configuration last, so that what a kill leaves half removed
+/// is still known as a run.
+fn clear(output: &Path) -> Result<(), TrainerError> {
+    let mut names = names(output)?;
+    names.sort_by_key(|name| name == CONFIG);
+    for name in names.iter().filter(|name| *name != LOCK) {
+        remove(&output.join(name))?;
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> Result<(), TrainerError> {
+    let is_directory = path.symlink_metadata().is_ok_and(|found| found.is_dir());
+    let removed = match is_directory {
+        true => fs::remove_dir_all(path),
+        false => fs::remove_file(path),
+    };
+    removed.map_err(TrainerError::io("remove", path))
+}
+
+fn names(directory: &Path) -> Result<Vec<String>, TrainerError> {
+    if !directory.is_dir() {
+        return Ok(Vec::new());
+    }
+    let entries = fs::read_dir(directory).map_err(TrainerError::io("read", directory))?;
+    entries
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<Result<_, _>>()
+        .map_err(TrainerError::io("read", directory))
+}
+
+/// The first line in which two resolved configurations differ.
+fn first_difference(earlier: &str, now: &str) -> Option<String> {
+    let mut pairs = earlier.lines().zip(now.lines());
+    if let Some((earlier, now)) = pairs.find(|(earlier, now)| earlier != now) {
+        return Some(format!("`{earlier}` there, `{now}` here"));
+    }
+    (earlier.lines().count() != now.lines().count()).then(|| "one has more keys".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::DeviceChoice;
+    use std::sync::atomic::AtomicBool;
+
+    /// Opens as a training with these flags would.
+    fn open_with(output: &Path, resume: bool, force: bool) -> Result<FileLock, TrainerError> {
+        let stop = AtomicBool::new(false);
+        let options = RunOptions {
+            device: DeviceChoice::Cpu.open().unwrap(),
+            resume,
+            force,
+            stop: &stop,
+        };
+        open(output, "seed = 1\n", &options)
+    }
+
+    #[test]
+    fn an_output_is_written_by_one_process_at_a_time() {
+        let root = tempfile::tempdir().unwrap();
+        let output = root.path().join("run");
+        let held = open_with(&output, false, false).unwrap();
+        for (resume, force) in [(true, false), (false, true)] {
+            let error = open_with(&output, resume, force).unwrap_err().to_string();
+            assert!(error.contains("run.lock"), "{error}");
+        }
+        drop(held);
+        open_with(&output, true, false).unwrap();
+        let error = open_with(&output, false, false).unwrap_err();
+        assert!(matches!(error, TrainerError::OutputExists { .. }));
+    }
+
+    #[test]
+    fn what_a_kill_leaves_of_a_beginning_is_in_nobodys_way() {
+        for (resume, force) in [(false, false), (true, false), (false, true)] {
+            let root = tempfile::tempdir().unwrap();
+            let output = root.path();
+            fs::write(output.join(LOCK), "process 1").unwrap();
+            fs::write(output.join(".config.toml.x.partial"), "see").unwrap();
+            open_with(output, resume, force).unwrap();
+            assert_eq!(names(output).unwrap(), [CONFIG]);
+        }
+    }
+
+    #[test]
+    fn a_directory_of_something_else_is_neither_resumed_nor_replaced() {
+        let root = tempfile::tempdir().unwrap();
+        let thesis = root.path().join("thesis.tex");
+        fs::write(&thesis, "everything").unwrap();
+        for (resume, force) in [(false, false), (true, false), (false, true)] {
+            open_with(root.path(), resume, force).unwrap_err();
+            assert!(thesis.is_file());
+        }
+    }
+}
