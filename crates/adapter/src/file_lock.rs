@@ -38,10 +38,7 @@ impl FileLock {
         Self::lock(path, |file| supported(file.lock()))
     }
 
-    fn lock(
-        path: &Path,
-        lock: impl Fn(&File) -> io::Result<bool>,
-    ) -> Result<Self, AdapterError> {
+    fn lock(path: &Path, lock: impl Fn(&File) -> io::Result<bool>) -> Result<Self, AdapterError> {
         let error = |action| AdapterError::io(action, path);
         loop {
             let mut file = OpenOptions::new()

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::cli::Common;
-use crate::progress::Progress;
+use crate::progress::{Progress, suspend};
 
 /// The two streams, as `--json`, `--quiet` and `--verbose` want them used.
 #[derive(Clone, Copy, Debug)]
@@ -99,5 +99,7 @@ impl Console {
 
 /// If standard error is closed there is nobody left to tell.
 fn say(words: std::fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr().lock(), "{words}");
+    suspend(|| {
+        let _ = writeln!(io::stderr().lock(), "{words}");
+    });
 }

@@ -11,6 +11,7 @@ use models::ModelError;
 use trainer::TrainerError;
 use trainer::data::DataError;
 
+use crate::config_file::BadConfig;
 use crate::console::OutputClosed;
 use crate::overrides::OverrideError;
 
@@ -34,7 +35,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 }
 
 /// The error and its causes, except those that it quotes already.
-fn message(error: &anyhow::Error) -> String {
+pub(crate) fn message(error: &anyhow::Error) -> String {
     let mut message = String::new();
     for cause in error.chain().map(ToString::to_string) {
         if message.is_empty() {
@@ -78,6 +79,7 @@ fn is_bad_input(cause: &(dyn Error + 'static)) -> bool {
         return trainer_is_bad_input(error);
     }
     cause.is::<BadInput>()
+        || cause.is::<BadConfig>()
         || cause.is::<OverrideError>()
         || cause.is::<DataError>()
         || cause.is::<ModelError>()

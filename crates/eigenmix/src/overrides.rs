@@ -1,8 +1,11 @@
 //! `--set KEY=VALUE`: a key of a configuration replaced from the command line.
 
+use std::fmt;
 use std::str::FromStr;
 
 use toml::{Table, Value};
+
+use crate::config_file::KeyPath;
 
 /// `a.b.c=VALUE`: VALUE is TOML where it reads as such (`3`, `4e-3`, `true`, `[1, 2]`), else text.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +23,13 @@ pub(crate) enum OverrideError {
     Key(String),
     #[error("--set {key}: `{part}` is not a table in the configuration")]
     NotATable { key: String, part: String },
+}
+
+/// As it may be typed.
+impl fmt::Display for Override {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}={}", self.path.join("."), self.value)
+    }
 }
 
 impl FromStr for Override {
@@ -40,6 +50,11 @@ impl FromStr for Override {
 }
 
 impl Override {
+    /// Whether `path` is what it sets, or in it.
+    pub(crate) fn sets(&self, path: &KeyPath) -> bool {
+        path.starts_with(&KeyPath::dotted(&self.path.join(".")))
+    }
+
     /// Sets the key in `configuration`, and makes the tables on the way to it.
     ///
     /// # Errors

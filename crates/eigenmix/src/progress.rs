@@ -1,13 +1,21 @@
 //! How far a long step is: a bar on a terminal, now and then a line elsewhere.
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// How often a line is written where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// All bars, one below the other: the cell of an experiment below the experiment.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
+/// Prints something without tearing the bars.
+pub(crate) fn suspend(print: impl FnOnce()) {
+    BARS.suspend(print);
+}
 
 /// A count on its way to a total; may be advanced from many threads.
 pub(crate) struct Progress {
@@ -21,18 +29,14 @@ pub(crate) struct Progress {
 impl Progress {
     pub(crate) fn new(action: &str, total: usize, unit: &'static str, quiet: bool) -> Self {
         let shows_bar = !quiet && io::stderr().is_terminal();
-        let target = if shows_bar {
-            ProgressDrawTarget::stderr()
-        } else {
-            ProgressDrawTarget::hidden()
-        };
-        let bar = ProgressBar::with_draw_target(Some(total as u64), target);
+        let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::hidden());
         let template =
             format!("{{prefix}} {{bar:30}} {{pos}}/{{len}} {unit} {{per_sec}} {{eta}} {{msg}}");
         if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style);
         }
         bar.set_prefix(action.to_owned());
+        let bar = if shows_bar { BARS.add(bar) } else { bar };
         Self {
             bar,
             action: action.to_owned(),
@@ -61,11 +65,6 @@ impl Progress {
         self.bar.set_length(total.max(position as u64));
         self.bar.set_position(position as u64);
         self.write_line_if_due();
-    }
-
-    /// Prints a line without tearing the bar.
-    pub(crate) fn suspend(&self, print: impl FnOnce()) {
-        self.bar.suspend(print);
     }
 
     fn write_line_if_due(&self) {

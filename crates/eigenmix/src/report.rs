@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
-use serde::Serialize;
+use adapter::write_file;
+use serde::{Deserialize, Serialize};
 use trainer::Outcome;
 
 use crate::byte_count::ByteCount;
@@ -29,6 +31,25 @@ pub(crate) struct ArmReport {
     pub(crate) seconds: Spread,
     /// Of the test split, or where there is none of the validation split.
     pub(crate) metrics: BTreeMap<String, Spread>,
+    /// Seeds that ended in an error.
+    pub(crate) failures: Vec<Failure>,
+}
+
+/// A cell that ended in an error.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Failure {
+    pub(crate) seed: u64,
+    pub(crate) problem: String,
+}
+
+/// Writes the report into the directory of its experiment.
+///
+/// # Errors
+/// If it cannot be written.
+pub(crate) fn write(directory: &Path, report: &Report) -> anyhow::Result<()> {
+    write_file(&directory.join("report.md"), report.markdown().as_bytes())?;
+    let json = serde_json::to_vec_pretty(report)?;
+    Ok(write_file(&directory.join("report.json"), &json)?)
 }
 
 /// A mean and a standard deviation (over n − 1; 0 for a single value).
@@ -52,9 +73,17 @@ impl Spread {
 }
 
 impl ArmReport {
-    /// Summarises the outcomes of one arm, with their seeds; `None` if there are none.
-    pub(crate) fn of(name: &str, outcomes: &[(u64, Outcome)]) -> Option<Self> {
-        let (_, first) = outcomes.first()?;
+    /// Summarises the outcomes of one arm, with their seeds; `None` if there is nothing to tell.
+    pub(crate) fn of(
+        name: &str,
+        outcomes: &[(u64, Outcome)],
+        failures: Vec<Failure>,
+    ) -> Option<Self> {
+        if outcomes.is_empty() && failures.is_empty() {
+            return None;
+        }
+        let nothing = Outcome::default();
+        let first = outcomes.first().map_or(&nothing, |(_, outcome)| outcome);
         let figures = |outcome: &Outcome| {
             outcome
                 .test
@@ -84,6 +113,7 @@ impl ArmReport {
             bytes: first.bytes,
             seconds: Spread::of(&seconds),
             metrics,
+            failures,
         })
     }
 }

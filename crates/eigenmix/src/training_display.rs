@@ -23,13 +23,6 @@ impl<'a> TrainingDisplay<'a> {
             loss: String::new(),
         }
     }
-
-    fn say(&self, line: impl std::fmt::Display) {
-        match &self.progress {
-            Some(progress) => progress.suspend(|| self.console.note(&line)),
-            None => self.console.note(line),
-        }
-    }
 }
 
 impl Observer for TrainingDisplay<'_> {
@@ -81,7 +74,7 @@ impl Observer for TrainingDisplay<'_> {
             .iter()
             .map(|(name, figure)| format!("{name} {figure:.4}"))
             .collect();
-        self.say(format_args!(
+        self.console.note(format_args!(
             "epoch {:.0}, {}: loss {:.4}, {}",
             record.epoch,
             record.split,
@@ -91,6 +84,6 @@ impl Observer for TrainingDisplay<'_> {
     }
 
     fn note(&mut self, note: &str) {
-        self.say(note);
+        self.console.note(note);
     }
 }

@@ -161,7 +161,11 @@ impl AdapterConfig {
             ),
             (
                 !method.has_basis() && is_basis_given,
-                if self.subspace.is_some() { "adapter.subspace" } else { "adapter.adapters" },
+                if self.subspace.is_some() {
+                    "adapter.subspace"
+                } else {
+                    "adapter.adapters"
+                },
                 "only eigenlorax and eigenmix train on a subspace",
             ),
             (

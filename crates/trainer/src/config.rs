@@ -219,19 +219,54 @@ impl TrainConfig {
         let positive = |value: f64| value > 0.0 && value.is_finite();
         let head_learning_rate = training.head_learning_rate.unwrap_or(1.0);
         let numbers = [
-            ("training.learning_rate", training.learning_rate, positive(training.learning_rate), ABOVE_ZERO),
-            ("training.head_learning_rate", head_learning_rate, positive(head_learning_rate), ABOVE_ZERO),
-            ("training.epsilon", training.epsilon, positive(training.epsilon), ABOVE_ZERO),
-            ("training.beta_1", training.beta_1, below_one.contains(&training.beta_1), BELOW_ONE),
-            ("training.beta_2", training.beta_2, below_one.contains(&training.beta_2), BELOW_ONE),
-            ("base.dropout", self.base.dropout, below_one.contains(&self.base.dropout), BELOW_ONE),
+            (
+                "training.learning_rate",
+                training.learning_rate,
+                positive(training.learning_rate),
+                ABOVE_ZERO,
+            ),
+            (
+                "training.head_learning_rate",
+                head_learning_rate,
+                positive(head_learning_rate),
+                ABOVE_ZERO,
+            ),
+            (
+                "training.epsilon",
+                training.epsilon,
+                positive(training.epsilon),
+                ABOVE_ZERO,
+            ),
+            (
+                "training.beta_1",
+                training.beta_1,
+                below_one.contains(&training.beta_1),
+                BELOW_ONE,
+            ),
+            (
+                "training.beta_2",
+                training.beta_2,
+                below_one.contains(&training.beta_2),
+                BELOW_ONE,
+            ),
+            (
+                "base.dropout",
+                self.base.dropout,
+                below_one.contains(&self.base.dropout),
+                BELOW_ONE,
+            ),
             (
                 "training.weight_decay",
                 training.weight_decay,
                 training.weight_decay >= 0.0 && training.weight_decay.is_finite(),
                 "a number from 0 on",
             ),
-            ("training.epochs", training.epochs as f64, training.epochs > 0, "at least 1"),
+            (
+                "training.epochs",
+                training.epochs as f64,
+                training.epochs > 0,
+                "at least 1",
+            ),
             (
                 "data.max_length",
                 self.data.max_length as f64,

@@ -14,7 +14,9 @@ pub use classification::{ClassificationMetrics, hits_at, predicted_classes};
 pub use regression::RegressionMetrics;
 
 /// A figure by its name in configurations and in `metrics.jsonl`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Metric {
     /// The part of the predictions that is right.

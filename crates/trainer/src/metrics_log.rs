@@ -11,7 +11,7 @@ use crate::TrainerError;
 use crate::data::Split;
 
 /// A logged step.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct StepRecord {
     /// Optimizer steps taken, this one included.
     pub step: usize,

@@ -21,7 +21,7 @@ pub trait Observer {
 }
 
 /// What a training will do.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Plan {
     pub method: Method,
     /// Numbers that the method trains, head excluded.
@@ -40,7 +40,7 @@ pub struct Plan {
 }
 
 /// How a training ended; a finished one leaves it in `outcome.json`.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Outcome {
     pub output: PathBuf,
     /// Whether it was stopped before its end; its checkpoint lets it go on.
@@ -65,8 +65,12 @@ impl Outcome {
         serde_json::from_str(&text).ok()
     }
 
-    pub(crate) fn write(&self) -> Result<(), TrainerError> {
-        let path = self.output.join(OUTCOME);
+    /// Leaves it in the directory of a run, which makes the run a finished one.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write_to(&self, directory: &Path) -> Result<(), TrainerError> {
+        let path = directory.join(OUTCOME);
         let text = serde_json::to_vec_pretty(self)
             .map_err(|error| TrainerError::io("write", &path)(error.into()))?;
         Ok(write_file(&path, &text)?)

@@ -61,7 +61,7 @@ pub(crate) fn open(
 }
 
 /// Whether nothing is in the directory but what a process that was killed at once leaves.
-fn is_blank(output: &Path) -> Result<bool, TrainerError> {
+pub(crate) fn is_blank(output: &Path) -> Result<bool, TrainerError> {
     let names = names(output)?;
     Ok(names.iter().all(|name| name == LOCK || is_unfinished(name)))
 }

@@ -231,7 +231,7 @@ impl Training {
             Method::Full => trained.save_model(&output)?,
             _ => trained.save(&output)?,
         };
-        outcome.write()?;
+        outcome.write_to(&output)?;
         Ok(outcome)
     }
 
@@ -246,6 +246,14 @@ impl Training {
         }
         let earlier = std::fs::read_to_string(&path).map_err(TrainerError::io("read", &path))?;
         Ok(earlier == resolved(config)?)
+    }
+
+    /// Whether nothing is in `directory` that a run would not begin over.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn is_blank(directory: &Path) -> Result<bool, TrainerError> {
+        run_output::is_blank(directory)
     }
 
     fn steps_per_epoch(&self) -> usize {

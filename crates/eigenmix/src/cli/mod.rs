@@ -1,5 +1,6 @@
 //! What can be typed: every command, argument and flag, with its help.
 
+mod experiment;
 mod merge_search;
 mod merging;
 mod model;
@@ -13,13 +14,12 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use trainer::DeviceChoice;
 
+pub(crate) use experiment::{FileKind, ReportArguments, RunArguments, SchemaArguments};
 pub(crate) use merge_search::SearchArguments;
 pub(crate) use merging::{MergeArguments, MethodChoice, ScopeChoice, SpaceChoice};
 pub(crate) use model::ModelArguments;
 pub(crate) use recycling::{ExportArguments, ExtractArguments, InspectArguments, ProjectArguments};
-pub(crate) use training::{
-    EvaluateArguments, ForwardArguments, PredictArguments, RunArguments, TrainArguments,
-};
+pub(crate) use training::{EvaluateArguments, ForwardArguments, PredictArguments, TrainArguments};
 pub(crate) use zero_shot::ZeroShotArguments;
 
 const OVERVIEW: &str = "\
@@ -89,6 +89,11 @@ pub(crate) enum Command {
     Export(ExportArguments),
     Inspect(InspectArguments),
     Run(RunArguments),
+    Report(ReportArguments),
+    Schema(SchemaArguments),
+    /// Run one cell of an experiment, for `eigenmix run --jobs`.
+    #[command(hide = true, after_help = "Example:\n  eigenmix run-cell < cell.json")]
+    RunCell,
     /// List the devices that this build can run models on.
     #[command(after_help = "Example:\n  eigenmix devices --json")]
     Devices,

@@ -172,34 +172,3 @@ pub(crate) struct ForwardArguments {
     #[command(flatten)]
     pub(crate) zero_shot: ZeroShotArguments,
 }
-
-/// Run an experiment, arms × seeds, and compare the arms in one report.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  eigenmix run configs/clinc.toml
-  eigenmix run configs/clinc.toml --set training.epochs=1 --out runs/quick")]
-pub(crate) struct RunArguments {
-    /// The experiment, a TOML file with `seeds` and an [[arm]] a variant; or a training file.
-    #[arg(
-        value_name = "EXPERIMENT.toml",
-        default_value = "configs/quickstart.toml"
-    )]
-    pub(crate) experiment: PathBuf,
-
-    /// Override a key of the defaults; may be repeated.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub(crate) overrides: Vec<Override>,
-
-    /// Where to write the runs and the report, instead of where the file says.
-    #[arg(long, short, value_name = "DIR")]
-    pub(crate) out: Option<PathBuf>,
-
-    /// Only check the file and show what would be done.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-
-    /// Start every training anew, whatever is finished or begun.
-    #[arg(long, short)]
-    pub(crate) force: bool,
-}

@@ -18,6 +18,17 @@ use crate::console::Console;
 use crate::destination::Destination;
 
 pub(crate) fn run(arguments: &ExtractArguments, console: &Console) -> anyhow::Result<()> {
+    console.result(&perform(arguments, console)?)
+}
+
+/// Extracts, and gives what there is to tell of it.
+///
+/// # Errors
+/// If the adapters do not go together, or the output cannot be written.
+pub(crate) fn perform(
+    arguments: &ExtractArguments,
+    console: &Console,
+) -> anyhow::Result<impl Serialize + fmt::Display + use<>> {
     let start = Instant::now();
     let destination = Destination::new(&arguments.out, arguments.force)?;
     let adapters = OpenedAdapter::open_all(&arguments.adapters, arguments.allow_partial, console)?;
@@ -38,7 +49,7 @@ pub(crate) fn run(arguments: &ExtractArguments, console: &Console) -> anyhow::Re
     let source_bytes = adapters.iter().map(OpenedAdapter::bytes).sum();
     let mut result = ExtractResult::new(arguments, &subspace, report, source_bytes);
     result.seconds = start.elapsed().as_secs_f64();
-    console.result(&result)
+    Ok(result)
 }
 
 fn options(arguments: &ExtractArguments) -> ExtractOptions {
@@ -111,10 +122,10 @@ fn tell_what_is_special(report: &ExtractReport, console: &Console) {
 }
 
 #[derive(Serialize)]
-struct ExtractResult<'a> {
+struct ExtractResult {
     out: String,
-    base_model: Option<&'a str>,
-    options: &'a ExtractOptions,
+    base_model: Option<String>,
+    options: ExtractOptions,
     adapters: Vec<AdapterReport>,
     module_count: usize,
     left: SideSummary,
@@ -158,10 +169,10 @@ impl SideSummary {
     }
 }
 
-impl<'a> ExtractResult<'a> {
+impl ExtractResult {
     fn new(
         arguments: &ExtractArguments,
-        subspace: &'a Subspace,
+        subspace: &Subspace,
         report: ExtractReport,
         source_bytes: u64,
     ) -> Self {
@@ -173,8 +184,8 @@ impl<'a> ExtractResult<'a> {
         let right = report.modules.values().map(|module| &module.right);
         Self {
             out: arguments.out.display().to_string(),
-            base_model: subspace.base_model.as_deref(),
-            options: &subspace.options,
+            base_model: subspace.base_model.clone(),
+            options: subspace.options.clone(),
             module_count: report.modules.len(),
             left: SideSummary::of(left, report.left_kept),
             right: SideSummary::of(right, report.right_kept),
@@ -189,14 +200,16 @@ impl<'a> ExtractResult<'a> {
     }
 }
 
-impl fmt::Display for ExtractResult<'_> {
+impl fmt::Display for ExtractResult {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             formatter,
             "`{}`: the subspace of {} adapters of {}",
             self.out,
             self.adapters.len(),
-            self.base_model.unwrap_or("an unnamed base model")
+            self.base_model
+                .as_deref()
+                .unwrap_or("an unnamed base model")
         )?;
         let known = self.module_count + self.left_out.len();
         let partial: Vec<String> = self

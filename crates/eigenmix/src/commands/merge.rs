@@ -23,6 +23,18 @@ pub(crate) fn run(
     device: DeviceChoice,
     console: &Console,
 ) -> anyhow::Result<()> {
+    console.result(&perform(arguments, device, console)?)
+}
+
+/// Merges, and gives what there is to tell of it.
+///
+/// # Errors
+/// If the adapters do not go together, or the output cannot be written.
+pub(crate) fn perform(
+    arguments: &MergeArguments,
+    device: DeviceChoice,
+    console: &Console,
+) -> anyhow::Result<impl Serialize + fmt::Display + use<>> {
     let options = options(arguments)?;
     let request = merge_search::request(arguments, &options, device)?;
     let destination = Destination::new(&arguments.out, arguments.force)?;
@@ -57,9 +69,9 @@ pub(crate) fn run(
     };
     adapter.save(destination.path(), &save)?;
     tell_what_is_special(&report, console);
-    console.result(&MergeResult {
+    Ok(MergeResult {
         out: arguments.out.display().to_string(),
-        options: &options,
+        options,
         parameters: adapter.parameter_count(),
         report,
         seconds: started.elapsed().as_secs_f64(),
@@ -88,7 +100,11 @@ fn recorded(options: &MergeOptions, search: Option<&SearchReport>) -> Value {
     recorded
 }
 
-fn options(arguments: &MergeArguments) -> Result<MergeOptions, BadInput> {
+/// The options that the flags stand for.
+///
+/// # Errors
+/// If a flag does not belong to the method.
+pub(crate) fn options(arguments: &MergeArguments) -> Result<MergeOptions, BadInput> {
     let method = arguments.method;
     let is_ties = matches!(method, MethodChoice::Ties | MethodChoice::DareTies);
     let is_dare = matches!(method, MethodChoice::Dare | MethodChoice::DareTies);
@@ -209,9 +225,9 @@ fn tell_what_is_special(report: &MergeReport, console: &Console) {
 }
 
 #[derive(Serialize)]
-struct MergeResult<'a> {
+struct MergeResult {
     out: String,
-    options: &'a MergeOptions,
+    options: MergeOptions,
     /// Numbers of the merged adapter.
     parameters: usize,
     #[serde(flatten)]
@@ -224,7 +240,7 @@ struct MergeResult<'a> {
     explain: bool,
 }
 
-impl fmt::Display for MergeResult<'_> {
+impl fmt::Display for MergeResult {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ranks = self.report.modules.values().map(|module| module.rank);
         let (low, high) = (

@@ -3,14 +3,16 @@
 mod devices;
 mod evaluate;
 mod export;
-mod extract;
+pub(crate) mod extract;
 mod forward;
 mod inspect;
-mod merge;
+pub(crate) mod merge;
 mod merge_search;
 mod predict;
 mod project;
-mod run;
+mod report;
+pub(crate) mod run;
+mod schema;
 pub(crate) mod train;
 
 use crate::cli::{Cli, Command, Common};
@@ -35,6 +37,9 @@ pub(crate) fn run(cli: Cli, console: &Console) -> anyhow::Result<()> {
         Command::Export(arguments) => export::run(&arguments, console),
         Command::Inspect(arguments) => inspect::run(&arguments, console),
         Command::Run(arguments) => run::run(&arguments, device, console),
+        Command::Report(arguments) => report::run(&arguments, console),
+        Command::Schema(arguments) => schema::run(&arguments, console),
+        Command::RunCell => run::run_cell(device, console),
         Command::Devices => devices::run(console),
     }
 }

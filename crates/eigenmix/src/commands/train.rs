@@ -1,20 +1,16 @@
 //! `eigenmix train`: a training from its file to its adapter.
 
 use std::fmt;
-use std::path::Path;
 
-use anyhow::Context;
 use serde::Serialize;
-use toml::Table;
-use trainer::{DeviceChoice, Outcome, RunOptions, TrainConfig, Training};
+use trainer::{DeviceChoice, Outcome, RunOptions, Training};
 
 use crate::byte_count::ByteCount;
 use crate::cli::TrainArguments;
+use crate::config_file::ConfigFile;
 use crate::console::Console;
 use crate::dry_run::DryRun;
-use crate::failure::BadInput;
 use crate::interruption;
-use crate::overrides::Override;
 use crate::training_display::TrainingDisplay;
 
 pub(crate) fn run(
@@ -22,8 +18,7 @@ pub(crate) fn run(
     device: DeviceChoice,
     console: &Console,
 ) -> anyhow::Result<()> {
-    let table = read_table(&arguments.config, &arguments.overrides)?;
-    let config = resolve(table).with_context(|| format!("`{}`", arguments.config.display()))?;
+    let config = ConfigFile::read(&arguments.config, &arguments.overrides)?.train_config()?;
     if arguments.dry_run {
         return console.result(&DryRun::new(config)?);
     }
@@ -50,26 +45,6 @@ pub(crate) fn run(
         true => Err(interruption::Interrupted.into()),
         false => Ok(()),
     }
-}
-
-/// Reads a TOML file and applies what was set on the command line.
-pub(crate) fn read_table(path: &Path, overrides: &[Override]) -> anyhow::Result<Table> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| BadInput(format!("cannot read `{}`: {error}", path.display())))?;
-    let mut table: Table = text
-        .parse()
-        .map_err(|error| BadInput(format!("`{}`: {error}", path.display())))?;
-    for change in overrides {
-        change.apply(&mut table)?;
-    }
-    Ok(table)
-}
-
-/// The training configuration that a table describes.
-pub(crate) fn resolve(table: Table) -> anyhow::Result<TrainConfig> {
-    // Through text, so that a wrong key is shown with its line.
-    let text = toml::to_string(&table)?;
-    Ok(TrainConfig::from_toml(&text)?)
 }
 
 #[derive(Serialize)]

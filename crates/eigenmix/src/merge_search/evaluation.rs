@@ -84,7 +84,7 @@ impl<'a> Evaluation<'a> {
                 .alone(task, adapter)
                 .with_context(|| format!("adapter `{location}`"))?;
             if let Some(report) = &classifier.report {
-                progress.suspend(|| load_report::tell(report, console));
+                load_report::tell(report, console);
             }
             let accuracy = |examples: &Examples, split: &str| -> anyhow::Result<f64> {
                 let inputs = &examples.inputs;

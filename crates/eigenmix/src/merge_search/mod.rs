@@ -106,7 +106,7 @@ pub(crate) fn search(
             let score = normalised_mean(&accuracies, &own_validation);
             trials.push(accuracies);
             let words = format!("{}: {score:.4}", Parameters(setting));
-            progress.suspend(|| console.detail(&words));
+            console.detail(&words);
             progress.set(trials.len(), words);
             Ok::<f64, anyhow::Error>(score)
         })?

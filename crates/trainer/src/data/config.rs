@@ -41,7 +41,11 @@ pub struct DataConfig {
     #[serde(default = "default_label")]
     pub label: String,
     /// Few-shot: train on this many examples of each class, drawn by the seed; or on "all".
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "all_or_some")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "all_or_some"
+    )]
     #[schemars(with = "Option<AllOrSome>")]
     pub examples_per_class: Option<usize>,
     /// Train on at most this many examples, drawn by the seed (after `examples_per_class`).

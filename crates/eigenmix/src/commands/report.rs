@@ -1,0 +1,34 @@
+//! `eigenmix report`: the comparison of an experiment's arms, from what is finished of it.
+
+use crate::cli::ReportArguments;
+use crate::console::Console;
+use crate::experiment_report::{ExperimentPlan, collect};
+use crate::failure::BadInput;
+use crate::report;
+
+pub(crate) fn run(arguments: &ReportArguments, console: &Console) -> anyhow::Result<()> {
+    let directories = &arguments.directories;
+    let Some(first) = directories.first() else {
+        return Err(BadInput("name the directory of an experiment".to_owned()).into());
+    };
+    let plan = ExperimentPlan::read(first)?;
+    for other in &directories[1..] {
+        if !ExperimentPlan::read(other)?.has_same_cells(&plan) {
+            let problem = format!(
+                "`{}` and `{}` are different experiments: their arms or seeds differ",
+                first.display(),
+                other.display()
+            );
+            return Err(BadInput(problem).into());
+        }
+    }
+    let (cells, finished) = plan.progress(directories);
+    if finished < cells {
+        console.note(format_args!("{finished} of {cells} cells are finished"));
+    }
+    let out = arguments.out.as_ref().unwrap_or(first);
+    let collected = collect(&plan, directories);
+    std::fs::create_dir_all(out).map_err(adapter::AdapterError::io("create", out))?;
+    report::write(out, &collected)?;
+    console.result(&collected)
+}

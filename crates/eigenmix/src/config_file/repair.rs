@@ -1,0 +1,122 @@
+//! Everything wrong with a training's configuration, not only the first thing.
+//!
+//! What breaks the schema is told and taken out, and what is left is judged further: whether its
+//! values make sense, alone and together.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+use toml::{Table, Value};
+use trainer::TrainConfig;
+
+use super::{KeyPath, Problem, Schema};
+
+/// The training that `table` describes.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub(super) fn train_config(table: &Table) -> Result<TrainConfig, Vec<Problem>> {
+    let schema = Schema::of::<TrainConfig>();
+    let mut judged = Value::Table(table.clone());
+    let mut problems = schema.check(&judged);
+    let mut guessed = BTreeSet::new();
+    for problem in &problems {
+        problem.path.remove(&mut judged);
+    }
+    fill(&schema, &mut judged, &mut guessed);
+    // Every round takes one value out, so there are no more rounds than values.
+    let config = loop {
+        let mut track = serde_path_to_error::Track::new();
+        let reader = serde_path_to_error::Deserializer::new(judged.clone(), &mut track);
+        let error = match TrainConfig::deserialize(reader) {
+            Ok(config) => break config,
+            Err(error) => error,
+        };
+        let path = KeyPath::dotted(&track.path().to_string());
+        problems.push(Problem::new(
+            path.clone(),
+            format!("`{path}`: {}", error.message()),
+        ));
+        if !path.remove(&mut judged) {
+            return Err(problems);
+        }
+        fill(&schema, &mut judged, &mut guessed);
+    };
+    for error in config.problems() {
+        let path = KeyPath::dotted(error.key().unwrap_or_default());
+        // What was only guessed cannot be wrong, nor make something else wrong.
+        if !path.first().is_some_and(|table| guessed.contains(table)) {
+            problems.push(Problem::new(path, error.to_string()));
+        }
+    }
+    match problems.is_empty() {
+        true => Ok(config),
+        false => Err(problems),
+    }
+}
+
+/// Puts something in the place of everything that is missing, and remembers in which tables.
+fn fill(schema: &Schema, judged: &mut Value, guessed: &mut BTreeSet<String>) {
+    // A table that is missing is filled in the second round.
+    for _ in 0..2 {
+        for Problem { path, .. } in schema.check(judged) {
+            let example = schema.example(&path);
+            let value = example.unwrap_or_else(|| Value::Table(Table::new()));
+            path.insert(judged, value);
+            guessed.extend(path.first().map(str::to_owned));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn messages(text: &str) -> Vec<String> {
+        let problems = train_config(&text.parse().unwrap()).unwrap_err();
+        problems
+            .into_iter()
+            .map(|problem| problem.message)
+            .collect()
+    }
+
+    #[test]
+    fn mistakes_of_every_kind_are_told_together() {
+        let found = messages(
+            "outptu = 'o'\nbase.model = 'm'\ndata = { path = 'd', max_length = 1 }\n\
+             adapter = { method = 'eigenmix', rank = 4, init = 'merged' }\n\
+             training = { epochs = 'ten', batch_size = 2, learning_rate = -1 }\n",
+        );
+        let expected = [
+            "`outptu` is unknown; did you mean `output`?",
+            "`output` is missing",
+            "`training.epochs` must be a whole number, found \"ten\"",
+            "init `merged` is unknown",
+            "`data.max_length` must be room for more",
+            "`adapter.subspace` does not go with method `eigenmix`",
+        ];
+        for expected in expected {
+            assert!(
+                found.iter().any(|found| found.contains(expected)),
+                "{expected}: {found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_is_concluded_from_what_is_missing() {
+        let found = messages("output = 'o'\nbase.model = 'm'\nadapter = { subspace = 's' }\n");
+        let expected = [
+            "`data` is missing",
+            "`training` is missing",
+            "`adapter.method` is missing",
+        ];
+        assert_eq!(found.len(), expected.len(), "{found:?}");
+        assert!(
+            expected
+                .iter()
+                .all(|line| found.iter().any(|found| found == line)),
+            "{found:?}"
+        );
+    }
+}
