@@ -10,7 +10,7 @@ use adapter::{
 };
 use serde_json::Value;
 use support::stopped_training::train;
-use support::{Workplace, largest_difference, quickstart};
+use support::{Workplace, largest_difference, metrics, quickstart};
 
 /// A training of a few steps on few examples; `adapter` is the rest of its table.
 fn configuration(output: &Path, adapter: &str) -> String {
@@ -65,19 +65,6 @@ fn every_method() -> [(&'static str, String); 4] {
 
 fn weights(run: &Path) -> Vec<u8> {
     fs::read(run.join("adapter/adapter_model.safetensors")).expect("an adapter")
-}
-
-/// The lines of metrics.jsonl without what depends on the clock.
-fn metrics(run: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(run.join("metrics.jsonl")).expect("metrics");
-    text.lines()
-        .map(|line| {
-            let mut value: Value = serde_json::from_str(line).expect("JSON");
-            let object = value.as_object_mut().expect("an object");
-            object.retain(|key, _| !key.ends_with("_per_second"));
-            value
-        })
-        .collect()
 }
 
 #[test]

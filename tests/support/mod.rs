@@ -11,7 +11,7 @@ pub mod stopped_training;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use adapter::{
     Adapter, HeadTensor, Labels, LoraModule, Matrix, PeftConfig, SaveOptions, TargetModules,
@@ -104,6 +104,16 @@ pub struct Outcome {
     pub stderr: String,
 }
 
+impl Outcome {
+    pub fn of(output: Output) -> Self {
+        Self {
+            status: output.status.code().expect("an exit status"),
+            stdout: String::from_utf8(output.stdout).expect("UTF-8"),
+            stderr: String::from_utf8(output.stderr).expect("UTF-8"),
+        }
+    }
+}
+
 impl Workplace {
     pub fn new() -> Self {
         Self {
@@ -139,20 +149,21 @@ impl Workplace {
         fs::write(path, config.to_string()).expect("a file");
     }
 
-    /// Runs the binary here, with the Hub out of reach.
-    pub fn run(&self, arguments: &[&str]) -> Outcome {
-        let output = Command::new(env!("CARGO_BIN_EXE_eigenmix"))
+    /// The binary, to be run here with the Hub out of reach.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_eigenmix"));
+        command
             .args(arguments)
             .current_dir(self.directory.path())
             .env("HF_HUB_OFFLINE", "1")
-            .env("HF_HOME", self.path("huggingface"))
-            .output()
-            .expect("the binary runs");
-        Outcome {
-            status: output.status.code().expect("an exit status"),
-            stdout: String::from_utf8(output.stdout).expect("UTF-8"),
-            stderr: String::from_utf8(output.stderr).expect("UTF-8"),
-        }
+            .env("HF_HOME", self.path("huggingface"));
+        command
+    }
+
+    /// Runs the binary.
+    pub fn run(&self, arguments: &[&str]) -> Outcome {
+        let output = self.command(arguments).output().expect("the binary runs");
+        Outcome::of(output)
     }
 
     /// Runs the binary with `--json` and expects it to succeed.
@@ -214,6 +225,19 @@ pub fn shared(name: &str) -> Option<PathBuf> {
         return None;
     }
     Some(path)
+}
+
+/// The lines of a run's metrics.jsonl without what depends on the clock.
+pub fn metrics(run: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).expect("metrics");
+    text.lines()
+        .map(|line| {
+            let mut value: Value = serde_json::from_str(line).expect("JSON");
+            let object = value.as_object_mut().expect("an object");
+            object.retain(|key, _| !key.ends_with("_per_second"));
+            value
+        })
+        .collect()
 }
 
 pub fn largest_difference(left: &[f32], right: &[f32]) -> f32 {

@@ -49,12 +49,14 @@ pub struct AdapterConfig {
     /// The rank of the factors, or of EigenLoRAx's coefficients. eigenmix has none of its own, but
     /// takes the scaling of LoRA at this rank.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub rank: Option<usize>,
     /// s = alpha / rank; twice the rank if it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alpha: Option<f32>,
     /// The probability of dropping an input of the update while training.
     #[serde(default)]
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub dropout: f64,
     /// Which linear layers are adapted, as in PEFT: names or a regular expression, or
     /// "all-linear". By default the modules of the subspace, or query and value.
@@ -71,6 +73,7 @@ pub struct AdapterConfig {
     pub adapters: Vec<String>,
     /// How many components of the subspace are used; all by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub components: Option<usize>,
     /// With `adapters`: how many random directions are added to the basis.
     #[serde(default)]

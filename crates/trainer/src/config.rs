@@ -37,6 +37,7 @@ pub struct BaseConfig {
     pub model: String,
     /// The probability of dropping an activation of the base model while training.
     #[serde(default)]
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub dropout: f64,
     /// In which type frozen weights are kept: "auto", "float32" or "stored".
     #[serde(default, skip_serializing_if = "is_default")]
@@ -127,6 +128,7 @@ impl Default for TaskConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingConfig {
+    #[schemars(range(min = 1))]
     pub epochs: usize,
     /// Stop after this many optimizer steps, whatever the epochs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -137,22 +139,29 @@ pub struct TrainingConfig {
     /// Batches whose gradients are averaged into one step.
     #[serde(default = "one")]
     pub gradient_accumulation: NonZeroUsize,
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub learning_rate: f64,
     /// The head's own learning rate, if it is to have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub head_learning_rate: Option<f64>,
     /// AdamW's decoupled weight decay.
     #[serde(default = "default_weight_decay")]
+    #[schemars(range(min = 0))]
     pub weight_decay: f64,
     #[serde(default = "default_beta_1")]
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub beta_1: f64,
     #[serde(default = "default_beta_2")]
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub beta_2: f64,
     #[serde(default = "default_epsilon")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub epsilon: f64,
     #[serde(default)]
     pub scheduler: Scheduler,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1))]
     pub warmup_ratio: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warmup_steps: Option<usize>,
@@ -160,6 +169,7 @@ pub struct TrainingConfig {
     pub plateau: PlateauConfig,
     /// Gradients are scaled down to this norm; 0 leaves them as they are.
     #[serde(default = "default_gradient_clip")]
+    #[schemars(range(min = 0))]
     pub gradient_clip: f64,
     /// Evaluate on the validation split after this many epochs; 0: only at the end.
     #[serde(default = "one_epoch")]

@@ -119,10 +119,12 @@ impl Warmup {
 #[serde(default, deny_unknown_fields)]
 pub struct PlateauConfig {
     /// What the rate is multiplied by, between 0 and 1.
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub factor: f64,
     /// How many evaluations without improvement are tolerated.
     pub patience: usize,
     /// An improvement is more than this part of the best figure.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub threshold: f64,
 }
 

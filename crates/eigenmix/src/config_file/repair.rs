@@ -89,12 +89,13 @@ mod tests {
         );
         let expected = [
             "`outptu` is unknown; did you mean `output`?",
-            "`output` is missing",
             "`training.epochs` must be a whole number, found \"ten\"",
             "init `merged` is unknown",
-            "`data.max_length` must be room for more",
+            "`data.max_length` must be at least 3, found 1",
+            "`training.learning_rate` must be above 0, found -1",
             "`adapter.subspace` does not go with method `eigenmix`",
         ];
+        assert_eq!(found.len(), expected.len(), "{found:?}");
         for expected in expected {
             assert!(
                 found.iter().any(|found| found.contains(expected)),

@@ -142,12 +142,14 @@ impl Schema {
         let empty = Map::new();
         let properties = node.get("properties").and_then(Json::as_object);
         let properties = properties.unwrap_or(&empty);
+        let mut misspelt = Vec::new();
         for (key, value) in table {
             let path = path.key(key);
             match (properties.get(key), node.get("additionalProperties")) {
                 (Some(node), _) => self.walk(node, value, &path, problems),
                 (None, Some(Json::Bool(false))) => {
                     let names: Vec<&str> = properties.keys().map(String::as_str).collect();
+                    misspelt.extend(closest_name(key, &names));
                     let message = format!("`{path}` is unknown{}", advice(key, &names));
                     problems.push(Problem::new(path, message));
                 }
@@ -157,7 +159,8 @@ impl Schema {
         }
         let required = node.get("required").and_then(Json::as_array);
         for key in required.into_iter().flatten().filter_map(Json::as_str) {
-            if !table.contains_key(key) {
+            // One that is only misspelt is told as such.
+            if !table.contains_key(key) && !misspelt.contains(&key) {
                 let path = path.key(key);
                 problems.push(Problem::new(path.clone(), format!("`{path}` is missing")));
             }
@@ -320,10 +323,7 @@ mod tests {
             (
                 "epochs",
                 "epoch",
-                vec![
-                    "`training.epoch` is unknown; did you mean `epochs`?",
-                    "`training.epochs` is missing",
-                ],
+                vec!["`training.epoch` is unknown; did you mean `epochs`?"],
             ),
             (
                 "'lora'",
@@ -338,7 +338,7 @@ mod tests {
             (
                 "rank = 2",
                 "rank = -2",
-                vec!["`adapter.rank` must be at least 0, found -2"],
+                vec!["`adapter.rank` must be at least 1, found -2"],
             ),
             (
                 "batch_size = 2",

@@ -10,21 +10,31 @@ pub fn closest_name<'a>(wanted: &str, found: &[&'a str]) -> Option<&'a str> {
         .map(|(_, name)| name)
 }
 
-/// Levenshtein's distance: the fewest insertions, deletions and substitutions of characters.
+/// The fewest insertions, deletions, substitutions and swaps of neighbours among characters
+/// (optimal string alignment).
 fn edit_distance(left: &str, right: &str) -> usize {
     let left: Vec<char> = left.to_lowercase().chars().collect();
     let right: Vec<char> = right.to_lowercase().chars().collect();
-    let mut above: Vec<usize> = (0..=right.len()).collect();
-    for (row, left_char) in left.iter().enumerate() {
+    let mut rows: Vec<Vec<usize>> = vec![(0..=right.len()).collect()];
+    for row in 0..left.len() {
         let mut current = vec![row + 1];
-        for (column, right_char) in right.iter().enumerate() {
-            let substitution = above[column] + usize::from(left_char != right_char);
+        for column in 0..right.len() {
+            let above = &rows[row];
+            let substitution = above[column] + usize::from(left[row] != right[column]);
             let insertion_or_deletion = above[column + 1].min(current[column]) + 1;
-            current.push(substitution.min(insertion_or_deletion));
+            let mut fewest = substitution.min(insertion_or_deletion);
+            let is_swap = row > 0
+                && column > 0
+                && left[row] == right[column - 1]
+                && left[row - 1] == right[column];
+            if is_swap {
+                fewest = fewest.min(rows[row - 1][column - 1] + 1);
+            }
+            current.push(fewest);
         }
-        above = current;
+        rows.push(current);
     }
-    above[right.len()]
+    rows[left.len()][right.len()]
 }
 
 #[cfg(test)]
@@ -36,6 +46,7 @@ mod tests {
         assert_eq!(edit_distance("kitten", "sitting"), 3);
         assert_eq!(edit_distance("", "abc"), 3);
         assert_eq!(edit_distance("Label", "label"), 0);
+        assert_eq!(edit_distance("modle", "model"), 1);
     }
 
     #[test]

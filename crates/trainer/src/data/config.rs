@@ -18,6 +18,7 @@ pub struct DataConfig {
     /// The most tokens an example may have, special tokens included; a longer one is cut, a plain text
     /// for a language model split into several.
     #[serde(default = "default_max_length")]
+    #[schemars(range(min = 3))]
     pub max_length: usize,
     /// The column of the (first) text.
     #[serde(default = "default_text")]

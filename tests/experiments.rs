@@ -1,0 +1,285 @@
+//! `eigenmix run` and `eigenmix report`: stages, arms, jobs, shards, failures, mistakes.
+
+mod support;
+
+use std::fs;
+
+use serde_json::Value;
+use support::{Workplace, metrics, quickstart, read_json};
+
+/// Small trainings of two arms; `more` comes before the arms.
+fn experiment(place: &Workplace, more: &str) -> String {
+    let text = format!(
+        r#"
+        output = "out"
+        seeds = [0, 1]
+        [base]
+        model = "{base}"
+        [data]
+        path = "{data}"
+        max_length = 48
+        examples_per_class = 2
+        [adapter]
+        method = "lora"
+        rank = 2
+        [training]
+        epochs = 2
+        batch_size = 8
+        learning_rate = 5e-3
+        log_every = 1
+        {more}
+        [[arm]]
+        name = "plain"
+        [[arm]]
+        name = "mixed"
+        adapter.method = "moslora"
+        "#,
+        base = quickstart("base"),
+        data = quickstart("tasks/ferry_port"),
+    );
+    fs::write(place.path("x.toml"), text).expect("a file");
+    "x.toml".to_owned()
+}
+
+fn arm<'r>(report: &'r Value, name: &str) -> &'r Value {
+    let arms = report["arms"].as_array().expect("arms");
+    let found = arms.iter().find(|arm| arm["name"] == name);
+    found.unwrap_or_else(|| panic!("no arm {name}: {report}"))
+}
+
+fn accuracy(report: &Value, name: &str) -> f64 {
+    let mean = &arm(report, name)["metrics"]["accuracy"]["mean"];
+    mean.as_f64().expect("an accuracy")
+}
+
+#[test]
+fn cells_in_processes_of_their_own_are_those_of_one_process() {
+    let place = Workplace::new();
+    let file = experiment(&place, "");
+    place.run_json(&["run", &file, "--out", "one"]);
+    let report = place.run_json(&["run", &file, "--out", "many", "--jobs", "3"]);
+    for cell in [
+        "plain/seed-0",
+        "plain/seed-1",
+        "mixed/seed-0",
+        "mixed/seed-1",
+    ] {
+        let (one, many) = (place.path("one").join(cell), place.path("many").join(cell));
+        assert_eq!(metrics(&one), metrics(&many), "{cell}");
+    }
+    assert_eq!(report["arms"].as_array().map(Vec::len), Some(2));
+    let again = place.run(&["run", &file, "--out", "many", "--jobs", "2"]);
+    assert_eq!(again.status, 0, "{again:?}");
+    assert_eq!(
+        again.stderr.matches("finished before").count(),
+        4,
+        "{again:?}"
+    );
+}
+
+#[test]
+fn a_cell_that_fails_is_reported_and_the_others_are_finished() {
+    let place = Workplace::new();
+    let broken = "[[arm]]\nname = \"broken\"\ndata.path = \"nowhere/at/all\"";
+    for jobs in ["1", "2"] {
+        let file = experiment(&place, broken);
+        let out = format!("out-{jobs}");
+        let arguments = ["run", &file, "--out", &out, "--jobs", jobs, "--json"];
+        let outcome = place.run(&arguments);
+        assert_eq!(outcome.status, 1, "{outcome:?}");
+        assert!(
+            outcome.stderr.contains("2 of 6 cells failed"),
+            "{outcome:?}"
+        );
+        let report: Value = serde_json::from_str(&outcome.stdout).expect("a report");
+        let failures = arm(&report, "broken")["failures"]
+            .as_array()
+            .expect("failures");
+        let problem = failures[0]["problem"].as_str().expect("a problem");
+        assert_eq!(failures.len(), 2);
+        assert!(problem.contains("nowhere/at/all"), "{problem}");
+        assert!(accuracy(&report, "plain") > 0.0 && accuracy(&report, "mixed") > 0.0);
+        // Mended, only what failed is run.
+        let data = quickstart("tasks/ferry_port");
+        experiment(&place, &broken.replace("nowhere/at/all", &data));
+        let mended = place.run(&arguments);
+        assert_eq!(mended.status, 0, "{mended:?}");
+        assert_eq!(
+            mended.stderr.matches("finished before").count(),
+            4,
+            "{mended:?}"
+        );
+        let report: Value = serde_json::from_str(&mended.stdout).expect("a report");
+        assert_eq!(arm(&report, "broken")["failures"], Value::Array(Vec::new()));
+    }
+}
+
+#[test]
+fn shards_run_every_cell_once_and_a_report_collects_them() {
+    let place = Workplace::new();
+    let file = experiment(&place, "");
+    let whole = place.run_json(&["run", &file, "--out", "whole"]);
+    for shard in ["1/3", "2/3", "3/3"] {
+        let out = format!("node-{}", &shard[..1]);
+        place.run_json(&["run", &file, "--out", &out, "--shard", shard]);
+    }
+    let nodes = ["node-1", "node-2", "node-3"];
+    let has = |node: &str, cell: &str| place.path(node).join(cell).exists();
+    for cell in [
+        "plain/seed-0",
+        "plain/seed-1",
+        "mixed/seed-0",
+        "mixed/seed-1",
+    ] {
+        assert_eq!(
+            nodes.iter().filter(|node| has(node, cell)).count(),
+            1,
+            "{cell}"
+        );
+    }
+    let mut arguments = vec!["report"];
+    arguments.extend(nodes);
+    let collected = place.run_json(&[&arguments[..], &["--out", "all"]].concat());
+    for name in ["plain", "mixed"] {
+        assert_eq!(
+            arm(&collected, name)["metrics"],
+            arm(&whole, name)["metrics"],
+            "{name}"
+        );
+    }
+    assert!(place.path("all/report.md").is_file());
+    let partial = place.run(&["report", "node-2"]);
+    assert!(
+        partial.stderr.contains("1 of 4 cells are finished"),
+        "{partial:?}"
+    );
+    let other = place.run_refused(&["report", "out"]);
+    assert!(
+        other.contains("is not the directory of an experiment"),
+        "{other}"
+    );
+}
+
+#[test]
+fn a_pipeline_from_sources_to_an_evaluated_merge_is_one_file() {
+    let place = Workplace::new();
+    let data = |task: &str| quickstart(&format!("tasks/{task}"));
+    let stages = format!(
+        r#"
+        [[train]]
+        name = "gym"
+        data.path = "{gym}"
+        [[train]]
+        name = "library"
+        data.path = "{library}"
+        [[extract]]
+        name = "shared"
+        adapters = ["train:gym", "train:library"]
+        components = 3
+        [[merge]]
+        name = "both"
+        adapters = ["train:gym", "train:library"]
+        space = "core"
+        method = "tsv"
+        [[arm]]
+        name = "recycled"
+        adapter = {{ method = "eigenmix", subspace = "extract:shared", init = "project:merge:both" }}
+        [[arm]]
+        evaluate = "merge:both"
+        head = "train:gym"
+        data.path = "{gym}"
+        "#,
+        gym = data("gym"),
+        library = data("library"),
+    );
+    let file = experiment(&place, &stages);
+    let report = place.run_json(&["run", &file]);
+    let direct = place.run_json(&[
+        "evaluate",
+        "--base",
+        &quickstart("base"),
+        "--adapter",
+        "out/merge/both",
+        "--head",
+        "out/train/gym",
+        "--data",
+        &data("gym"),
+    ]);
+    let expected = direct["metrics"]["accuracy"].as_f64().expect("an accuracy");
+    assert_eq!(accuracy(&report, "merge_both"), expected);
+    assert_eq!(arm(&report, "merge_both")["adapter_parameters"], 0);
+    assert_eq!(arm(&report, "recycled")["seeds"], serde_json::json!([0, 1]));
+    let subspace = read_json(&place.path("out/extract/shared/subspace.json"));
+    let sources = subspace["sources"].as_array().expect("sources");
+    assert_eq!(sources.len(), 2);
+    let again = place.run(&["run", &file]);
+    assert_eq!(again.stderr.matches("made before").count(), 2, "{again:?}");
+    assert_eq!(
+        again.stderr.matches("finished before").count(),
+        9,
+        "{again:?}"
+    );
+    // Of another extraction nobody knows which arms were trained on it.
+    experiment(&place, &stages.replace("components = 3", "components = 4"));
+    let changed = place.run(&["run", &file]);
+    assert_eq!(changed.status, 2, "{changed:?}");
+    assert!(changed.stderr.contains("out/extract/shared"), "{changed:?}");
+}
+
+#[test]
+fn a_cell_of_another_configuration_stands_in_the_way_before_anything_runs() {
+    let place = Workplace::new();
+    let file = experiment(&place, "");
+    place.run_json(&["run", &file, "--set", "seeds=[1]"]);
+    let outcome = place.run(&["run", &file, "--set", "training.epochs=1"]);
+    assert_eq!(outcome.status, 2, "{outcome:?}");
+    assert!(outcome.stderr.contains("out/plain/seed-1"), "{outcome:?}");
+    assert!(!place.path("out/plain/seed-0").exists());
+    place.run_json(&["run", &file, "--set", "training.epochs=1", "--force"]);
+}
+
+/// The lines of an error after the first, without the file's name.
+fn mistakes(stderr: &str) -> Vec<&str> {
+    stderr
+        .lines()
+        .filter_map(|line| line.strip_prefix("bad.toml:"))
+        .collect()
+}
+
+#[test]
+fn five_mistakes_are_reported_at_once_with_line_and_the_nearest_right_key() {
+    let place = Workplace::new();
+    let text = "output = \"out\"\nseeds = [0, 1]\n\n[base]\nmodle = \"m\"\n\n[data]\n\
+        path = \"d\"\nmax_length = \"64\"\n\n[adapter]\nmethod = \"eigenlora\"\nrank = 8\n\n\
+        [training]\nepochs = 8\nbatch_size = 0\nlearning_rate = 4e-3\nwarmup_ratoi = 0.06\n";
+    fs::write(place.path("bad.toml"), text).expect("a file");
+    let outcome = place.run(&["run", "bad.toml"]);
+    assert_eq!(outcome.status, 2);
+    assert_eq!(
+        mistakes(&outcome.stderr),
+        [
+            "5: `base.modle` is unknown; did you mean `model`?",
+            "9: `data.max_length` must be a whole number, found \"64\"",
+            "12: `adapter.method` cannot be \"eigenlora\"; did you mean `eigenlorax`?",
+            "17: `training.batch_size` must be at least 1, found 0",
+            "19: `training.warmup_ratoi` is unknown; did you mean `warmup_ratio`?",
+        ]
+    );
+    assert!(
+        outcome
+            .stderr
+            .starts_with("error: 5 mistakes in `bad.toml`\n"),
+        "{outcome:?}"
+    );
+    let one = text.replace("seeds = [0, 1]", "seed = 0");
+    fs::write(place.path("bad.toml"), one).expect("a file");
+    let outcome = place.run(&["train", "bad.toml", "--set", "training.epocs=3"]);
+    assert_eq!(mistakes(&outcome.stderr).len(), 6, "{outcome:?}");
+    let last = outcome.stderr.lines().last();
+    assert_eq!(
+        last,
+        Some(
+            "bad.toml: --set training.epocs=3: `training.epocs` is unknown; did you mean `epochs`?"
+        )
+    );
+}

@@ -1,0 +1,238 @@
+//! Runs that are stopped: by Ctrl-C, by a kill at any moment, by a full disk, by one another.
+#![cfg(unix)]
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use support::{Outcome, Random, Workplace, metrics, quickstart};
+
+/// A training of `epochs` epochs of six steps, with a checkpoint every other step.
+fn training(place: &Workplace, output: &str, epochs: usize) -> String {
+    let text = format!(
+        r#"
+        output = "{output}"
+        [base]
+        model = "{base}"
+        dropout = 0.1
+        [data]
+        path = "{data}"
+        max_length = 48
+        examples_per_class = 5
+        [adapter]
+        method = "moslora"
+        rank = 4
+        [training]
+        epochs = {epochs}
+        batch_size = 8
+        learning_rate = 5e-3
+        log_every = 1
+        save_every = 2
+        "#,
+        base = quickstart("base"),
+        data = quickstart("tasks/ferry_port"),
+    );
+    let name = format!("{output}.toml");
+    fs::write(place.path(&name), text).expect("a file");
+    name
+}
+
+fn start(place: &Workplace, arguments: &[&str]) -> Child {
+    let mut command = place.command(arguments);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().expect("the binary runs")
+}
+
+fn signal(child: &Child, name: &str) {
+    let process = child.id().to_string();
+    let sent = Command::new("kill").args([name, &process]).status();
+    assert!(sent.expect("kill runs").success());
+}
+
+/// Waits until the run has written something, such as its first checkpoint.
+fn wait_for(path: &Path) {
+    let started = Instant::now();
+    while !path.exists() {
+        assert!(
+            started.elapsed() < Duration::from_secs(60),
+            "{}",
+            path.display()
+        );
+        sleep(Duration::from_millis(5));
+    }
+}
+
+fn weights(run: &Path) -> Vec<u8> {
+    fs::read(run.join("adapter/adapter_model.safetensors")).expect("an adapter")
+}
+
+#[test]
+fn twenty_runs_killed_at_random_moments_reach_what_the_uninterrupted_one_reaches() {
+    let place = Workplace::new();
+    let whole = training(&place, "whole", 4);
+    let started = Instant::now();
+    place.run_json(&["train", &whole]);
+    let duration = started.elapsed();
+    let expected = (metrics(&place.path("whole")), weights(&place.path("whole")));
+    let mut random = Random(20);
+    let mut killed = 0;
+    for number in 0..20 {
+        let name = format!("killed-{number}");
+        let file = training(&place, &name, 4);
+        // From the first instruction to about the last.
+        let moment = f64::from(random.number() + 1.0) / 2.0;
+        let mut child = start(&place, &["train", &file]);
+        sleep(duration.mul_f64(moment));
+        child.kill().expect("it can be killed");
+        let status = child.wait().expect("it ends");
+        killed += usize::from(status.code().is_none());
+        let run = place.path(&name);
+        let has_begun = run.join("config.toml").exists();
+        let resumed = match has_begun {
+            true => place.run(&["train", &file, "--resume"]),
+            false => place.run(&["train", &file]),
+        };
+        assert_eq!(resumed.status, 0, "{number}: {resumed:?}");
+        assert_eq!((metrics(&run), weights(&run)), expected, "{number}");
+        let hidden = |path: &Path| {
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            name.starts_with('.') || name.ends_with(".lock")
+        };
+        let left: Vec<_> = place
+            .entries()
+            .into_iter()
+            .filter(|path| hidden(path))
+            .collect();
+        assert!(left.is_empty(), "{number}: {left:?}");
+    }
+    assert!(
+        killed > 10,
+        "only {killed} were still running when they were killed"
+    );
+}
+
+#[test]
+fn ctrl_c_finishes_the_step_saves_and_says_how_to_go_on() {
+    let place = Workplace::new();
+    let whole = training(&place, "whole", 30);
+    place.run_json(&["train", &whole]);
+    let stopped = training(&place, "stopped", 30);
+    for signal_name in ["-INT", "-TERM"] {
+        let resume = place.path("stopped").exists();
+        let mut arguments = vec!["train", &stopped];
+        arguments.extend(resume.then_some("--resume"));
+        let child = start(&place, &arguments);
+        wait_for(&place.path("stopped/checkpoints"));
+        sleep(Duration::from_millis(if resume { 400 } else { 0 }));
+        signal(&child, signal_name);
+        let outcome = Outcome::of(child.wait_with_output().expect("it ends"));
+        assert_eq!(outcome.status, 1, "{outcome:?}");
+        let advice = "`eigenmix train stopped.toml --resume` continues `stopped`";
+        assert!(outcome.stderr.contains(advice), "{outcome:?}");
+    }
+    place.run_json(&["train", &stopped, "--resume"]);
+    assert_eq!(
+        metrics(&place.path("stopped")),
+        metrics(&place.path("whole"))
+    );
+    assert_eq!(
+        weights(&place.path("stopped")),
+        weights(&place.path("whole"))
+    );
+}
+
+#[test]
+fn an_interrupted_experiment_goes_on_with_the_same_command() {
+    let place = Workplace::new();
+    let file = training(&place, "x", 20);
+    let seeds = "seeds=[0, 1, 2]";
+    let whole = ["run", &file, "--set", seeds, "--out", "whole"];
+    place.run_json(&whole);
+    for jobs in ["1", "2"] {
+        let out = format!("jobs-{jobs}");
+        let arguments = ["run", &file, "--set", seeds, "--out", &out, "--jobs", jobs];
+        let child = start(&place, &arguments);
+        wait_for(&place.path(&out).join("moslora/seed-0/checkpoints"));
+        signal(&child, "-INT");
+        let outcome = Outcome::of(child.wait_with_output().expect("it ends"));
+        assert_eq!(outcome.status, 1, "{outcome:?}");
+        assert!(
+            outcome.stderr.contains("the same command continues"),
+            "{outcome:?}"
+        );
+        assert!(
+            !place
+                .path(&out)
+                .join("moslora/seed-2/outcome.json")
+                .exists()
+        );
+        place.run_json(&arguments);
+        for seed in 0..3 {
+            let run = format!("moslora/seed-{seed}");
+            let (one, other) = (place.path("whole").join(&run), place.path(&out).join(&run));
+            assert_eq!(metrics(&one), metrics(&other), "{jobs} jobs, {run}");
+        }
+    }
+}
+
+#[test]
+fn two_processes_do_not_write_the_same_run() {
+    let place = Workplace::new();
+    let file = training(&place, "run", 30);
+    let first = start(&place, &["train", &file]);
+    wait_for(&place.path("run/checkpoints"));
+    for flag in ["--resume", "--force"] {
+        let second = place.run(&["train", &file, flag]);
+        assert_eq!(second.status, 2, "{second:?}");
+        let holder = format!("process {}", first.id());
+        assert!(second.stderr.contains(&holder), "{second:?}");
+    }
+    let outcome = Outcome::of(first.wait_with_output().expect("it ends"));
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+}
+
+#[test]
+fn a_full_disk_is_reported_and_the_checkpoint_before_survives() {
+    let place = Workplace::new();
+    let whole = training(&place, "whole", 20);
+    place.run_json(&["train", &whole]);
+    let file = training(&place, "full", 20);
+    let child = start(&place, &["train", &file]);
+    wait_for(&place.path("full/checkpoints"));
+    signal(&child, "-INT");
+    child.wait_with_output().expect("it ends");
+    let before = fs::read_dir(place.path("full/checkpoints"))
+        .expect("checkpoints")
+        .count();
+    // No file may grow beyond a few kilobytes: writing fails as on a full disk.
+    let binary = env!("CARGO_BIN_EXE_eigenmix");
+    let script = format!("trap '' XFSZ; ulimit -f 8; exec {binary} train {file} --resume");
+    let limited = Command::new("sh")
+        .args(["-c", &script])
+        .current_dir(place.path(""))
+        .output();
+    let outcome = Outcome::of(limited.expect("a shell"));
+    assert_eq!(outcome.status, 1, "{outcome:?}");
+    assert!(
+        outcome.stderr.contains("cannot write `full/"),
+        "{outcome:?}"
+    );
+    let after = fs::read_dir(place.path("full/checkpoints"))
+        .expect("checkpoints")
+        .count();
+    assert!(
+        before >= 1 && after >= before,
+        "{before} before, {after} after"
+    );
+    place.run_json(&["train", &file, "--resume"]);
+    assert_eq!(metrics(&place.path("full")), metrics(&place.path("whole")));
+    assert_eq!(weights(&place.path("full")), weights(&place.path("whole")));
+}
