@@ -236,3 +236,58 @@ fn a_full_disk_is_reported_and_the_checkpoint_before_survives() {
     assert_eq!(metrics(&place.path("full")), metrics(&place.path("whole")));
     assert_eq!(weights(&place.path("full")), weights(&place.path("whole")));
 }
+
+/// The shipped job array, with the scheduler's words made up and its command only writing down that
+/// it was called.
+#[test]
+fn a_task_of_the_job_array_runs_its_part_and_is_queued_again_when_its_time_is_over() {
+    let place = Workplace::new();
+    let file = training(&place, "x", 300);
+    let tools = place.path("tools");
+    fs::create_dir(&tools).expect("a directory");
+    let binary = env!("CARGO_BIN_EXE_eigenmix");
+    std::os::unix::fs::symlink(binary, tools.join("eigenmix")).expect("a link");
+    let scontrol = tools.join("scontrol");
+    fs::write(&scontrol, "#!/bin/sh\necho \"$@\" > queued\n").expect("a file");
+    Command::new("chmod")
+        .arg("+x")
+        .arg(&scontrol)
+        .status()
+        .expect("chmod runs");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/cluster/slurm.sh");
+    let task = |arguments: &[&str]| {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut command = Command::new("bash");
+        command
+            .arg(&script)
+            .args(arguments)
+            .current_dir(place.path(""))
+            .env("PATH", format!("{}:{path}", tools.display()))
+            .env("SLURM_ARRAY_JOB_ID", "77")
+            .env("SLURM_ARRAY_TASK_ID", "2")
+            .env("SLURM_ARRAY_TASK_COUNT", "2")
+            .env("SLURM_CPUS_PER_TASK", "1")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    };
+    let seeds = [&file, "--set", "seeds=[0, 1, 2]"];
+    let plan = task(&[&seeds[..], &["--dry-run"]].concat()).output();
+    let plan = Outcome::of(plan.expect("bash runs"));
+    assert!(
+        plan.stdout.contains("seed-1") && !plan.stdout.contains("seed-0"),
+        "{plan:?}"
+    );
+    assert!(!place.path("queued").exists());
+
+    let child = task(&seeds).spawn().expect("bash runs");
+    wait_for(&place.path("x/moslora/seed-1/checkpoints"));
+    signal(&child, "-TERM");
+    let outcome = Outcome::of(child.wait_with_output().expect("it ends"));
+    assert!(
+        outcome.stderr.contains("the same command continues"),
+        "{outcome:?}"
+    );
+    let queued = fs::read_to_string(place.path("queued")).expect("it was queued");
+    assert_eq!(queued, "requeue 77_2\n");
+}

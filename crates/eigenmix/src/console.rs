@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
+use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
 use crate::cli::Common;
@@ -88,7 +89,7 @@ impl Console {
 
     /// Something that may make the result other than expected; `--quiet` does not hide it.
     pub(crate) fn warn(&self, warning: impl Display) {
-        say(format_args!("warning: {warning}"));
+        say(format_args!("{WARNING}warning:{WARNING:#} {warning}"));
     }
 
     /// A progress display on standard error for `total` steps, such as `modules`.
@@ -97,9 +98,19 @@ impl Console {
     }
 }
 
-/// If standard error is closed there is nobody left to tell.
+/// How the word before a warning is shown; the word says it without the colour too.
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+
+/// Why a command failed, on standard error.
+pub(crate) fn say_error(error: impl Display) {
+    say(format_args!("{ERROR}error:{ERROR:#} {error}"));
+}
+
+/// If standard error is closed there is nobody left to tell. Colours only reach a terminal, and not
+/// with NO_COLOR.
 fn say(words: std::fmt::Arguments<'_>) {
     suspend(|| {
-        let _ = writeln!(io::stderr().lock(), "{words}");
+        let _ = writeln!(anstream::stderr().lock(), "{words}");
     });
 }

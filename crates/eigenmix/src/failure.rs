@@ -12,7 +12,7 @@ use trainer::TrainerError;
 use trainer::data::DataError;
 
 use crate::config_file::BadConfig;
-use crate::console::OutputClosed;
+use crate::console::{OutputClosed, say_error};
 use crate::overrides::OverrideError;
 
 /// The status for wrong usage and bad input, which clap uses as well.
@@ -30,7 +30,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if error.is::<OutputClosed>() {
         return ExitCode::SUCCESS;
     }
-    eprintln!("error: {}", message(error));
+    say_error(message(error));
     ExitCode::from(status(error))
 }
 

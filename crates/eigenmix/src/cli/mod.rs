@@ -14,7 +14,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use trainer::DeviceChoice;
 
-pub(crate) use experiment::{FileKind, ReportArguments, RunArguments, SchemaArguments};
+pub(crate) use experiment::{FileKind, ReportArguments, RunArguments, SchemaArguments, Shard};
 pub(crate) use merge_search::SearchArguments;
 pub(crate) use merging::{MergeArguments, MethodChoice, ScopeChoice, SpaceChoice};
 pub(crate) use model::ModelArguments;

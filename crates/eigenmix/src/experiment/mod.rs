@@ -9,6 +9,7 @@ mod schema;
 mod stage;
 mod variation;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,7 @@ pub(crate) use reference::StageKind;
 pub(crate) use schema::schema;
 pub(crate) use stage::Stage;
 
+use crate::cli::Shard;
 use crate::config_file::ConfigFile;
 
 /// An experiment, every cell of it resolved.
@@ -46,6 +48,20 @@ impl Experiment {
     /// With everything that is wrong with the file.
     pub(crate) fn from_file(file: &ConfigFile, output: Option<&Path>) -> anyhow::Result<Self> {
         reader::read(file, output).map_err(|problems| file.error(problems).into())
+    }
+
+    /// Keeps only the cells of a shard, and of the arms those that have any.
+    pub(crate) fn keep(&mut self, shard: Shard) {
+        let names: Vec<&str> = self.cells().map(|cell| cell.name.as_str()).collect();
+        let kept: HashSet<String> = shard
+            .part_of(&names)
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
+        for arm in &mut self.arms {
+            arm.cells.retain(|cell| kept.contains(&cell.name));
+        }
+        self.arms.retain(|arm| !arm.cells.is_empty());
     }
 
     /// All cells, arm by arm.

@@ -16,7 +16,7 @@ pub(crate) use schedule::failure_path;
 use crate::cli::RunArguments;
 use crate::config_file::ConfigFile;
 use crate::console::Console;
-use crate::experiment::{Cell, Experiment};
+use crate::experiment::Experiment;
 use crate::experiment_report::{ExperimentPlan, collect};
 use crate::interruption::{self, Interrupted};
 use crate::report;
@@ -29,21 +29,20 @@ pub(crate) fn run(
     console: &Console,
 ) -> anyhow::Result<()> {
     let file = ConfigFile::read(&arguments.experiment, &arguments.overrides)?;
-    let experiment = Experiment::from_file(&file, arguments.out.as_deref())?;
+    let mut experiment = Experiment::from_file(&file, arguments.out.as_deref())?;
+    let plan = ExperimentPlan::of(&experiment);
+    if let Some(shard) = arguments.shard {
+        experiment.keep(shard);
+    }
     if arguments.dry_run {
         return console.result(&experiment);
     }
-    let cells: Vec<&Cell> = experiment.cells().collect();
-    let cells = match arguments.shard {
-        Some(shard) => shard.part_of(&cells),
-        None => cells,
-    };
     // Nothing is begun that an earlier run with another configuration stands in the way of.
-    let jobs = cells
-        .iter()
+    let jobs = experiment
+        .cells()
         .map(|cell| Job::new(cell, arguments.force))
         .collect::<anyhow::Result<Vec<Job>>>()?;
-    let plan = ExperimentPlan::of(&experiment);
+    let count = jobs.len();
     plan.write(&experiment.output)?;
     let schedule = Schedule {
         device,
@@ -63,11 +62,7 @@ pub(crate) fn run(
     console.result(&report)?;
     match summary.failed {
         0 => Ok(()),
-        failed => Err(CellsFailed {
-            failed,
-            of: cells.len(),
-        }
-        .into()),
+        failed => Err(CellsFailed { failed, of: count }.into()),
     }
 }
 
