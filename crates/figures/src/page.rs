@@ -1,0 +1,133 @@
+//! An HTML page of words, tables and figures that needs no other file.
+
+use crate::figure::Figure;
+use crate::text::escape;
+
+const STYLE: &str = include_str!("style.css");
+
+/// A page, written from its top to its bottom.
+#[derive(Clone, Debug)]
+pub struct Page {
+    title: String,
+    body: String,
+}
+
+/// A table with a header; the first column holds names, the others figures.
+#[derive(Clone, Debug, Default)]
+pub struct PageTable {
+    pub header: Vec<String>,
+    pub rows: Vec<Vec<String>>,
+}
+
+impl Page {
+    pub fn new(title: impl Into<String>) -> Self {
+        Self {
+            title: title.into(),
+            body: String::new(),
+        }
+    }
+
+    pub fn heading(&mut self, heading: &str) {
+        let heading = format!("<h2>{}</h2>\n", escape(heading));
+        self.body.push_str(&heading);
+    }
+
+    pub fn paragraph(&mut self, text: &str) {
+        let paragraph = format!("<p>{}</p>\n", escape(text));
+        self.body.push_str(&paragraph);
+    }
+
+    pub fn list<'a>(&mut self, items: impl IntoIterator<Item = &'a str>) {
+        let items = items.into_iter();
+        let items: String = items
+            .map(|item| format!("<li>{}</li>\n", escape(item)))
+            .collect();
+        if !items.is_empty() {
+            self.body.push_str(&format!("<ul>\n{items}</ul>\n"));
+        }
+    }
+
+    pub fn table(&mut self, table: &PageTable) {
+        let row = |cells: &[String], name: &str, other: &str| -> String {
+            let cells = cells.iter().enumerate().map(|(column, cell)| {
+                let cell_tag = if column == 0 { name } else { other };
+                let tag = cell_tag.split(' ').next().unwrap_or(cell_tag);
+                format!("<{cell_tag}>{}</{tag}>", escape(cell))
+            });
+            format!("<tr>{}</tr>\n", cells.collect::<String>())
+        };
+        let column = "th scope=\"col\"";
+        let header = row(&table.header, column, column);
+        let rows = table.rows.iter();
+        let rows: String = rows
+            .map(|cells| row(cells, "th scope=\"row\"", "td"))
+            .collect();
+        let table = format!(
+            "<div class=\"table\"><table>\n<thead>{header}</thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n"
+        );
+        self.body.push_str(&table);
+    }
+
+    /// Figures beside each other, as many as there is room for.
+    pub fn figures(&mut self, figures: impl IntoIterator<Item = Figure>) {
+        let figures: String = figures.into_iter().map(|figure| figure.render()).collect();
+        if !figures.is_empty() {
+            let figures = format!("<div class=\"figures\">\n{figures}</div>\n");
+            self.body.push_str(&figures);
+        }
+    }
+
+    /// The whole file.
+    pub fn render(&self) -> String {
+        let (title, body) = (escape(&self.title), &self.body);
+        format!(
+            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+             <meta name=\"color-scheme\" content=\"light dark\">\n\
+             <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
+             <main>\n<h1>{title}</h1>\n{body}</main>\n</body>\n</html>\n"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mark::COLOURS;
+    use crate::{Axis, LineChart, Point, Series};
+
+    #[test]
+    fn a_page_loads_nothing_and_escapes_everything() {
+        let mut page = Page::new("a <b>");
+        page.heading("<h>");
+        page.paragraph("x & y");
+        page.list(["\"one\""]);
+        page.table(&PageTable {
+            header: vec!["method".into(), "accuracy".into()],
+            rows: vec![vec!["<lora>".into(), "0.5".into()]],
+        });
+        let chart = LineChart {
+            x: Axis::linear("step"),
+            y: Axis::linear("loss"),
+            series: vec![Series::new("<s>", vec![Point::new(0.0, 1.0)])],
+        };
+        page.figures([chart.figure("\"<c>\"")]);
+        let text = page.render();
+        for outside in ["http", "url(", "@import", "src=", "href=", "<script"] {
+            assert!(!text.contains(outside), "{outside}");
+        }
+        for markup in ["<b>", "<h>", "<lora>", "<s>", "<c>"] {
+            assert!(!text.contains(markup), "{markup}");
+        }
+        assert!(text.contains("<th scope=\"row\">&lt;lora&gt;</th><td>0.5</td>"));
+    }
+
+    #[test]
+    fn every_colour_is_set_for_light_and_for_dark() {
+        for index in 0..COLOURS {
+            let set = format!("--series-{index}:");
+            assert_eq!(STYLE.matches(&set).count(), 2, "{set}");
+            assert!(STYLE.contains(&format!(".series-{index} ")), "{index}");
+        }
+    }
+}
