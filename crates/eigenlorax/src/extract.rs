@@ -228,16 +228,18 @@ fn common_base_model<S: AdapterSource>(
 }
 
 /// Which adapters have a module, and what they agree on.
-struct Stack {
+pub(crate) struct Stack {
     shape: ModuleShape,
     /// Indices into the adapters, in their order.
-    adapters: Vec<usize>,
+    pub(crate) adapters: Vec<usize>,
     /// Σr: the sum of their ranks.
     columns: usize,
 }
 
 /// All modules of all adapters, with every shape checked before anything is computed.
-fn stacks<S: AdapterSource>(adapters: &[S]) -> Result<BTreeMap<String, Stack>, EigenloraxError> {
+pub(crate) fn stacks<S: AdapterSource>(
+    adapters: &[S],
+) -> Result<BTreeMap<String, Stack>, EigenloraxError> {
     let mut stacks: BTreeMap<String, Stack> = BTreeMap::new();
     for (index, adapter) in adapters.iter().enumerate() {
         for (path, shape) in adapter.shapes()? {

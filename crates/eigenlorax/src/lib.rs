@@ -20,7 +20,9 @@ mod low_rank;
 mod principal;
 mod project;
 mod report;
+mod similarity;
 mod source;
+mod spectrum;
 mod subspace;
 mod subspace_file;
 
@@ -31,5 +33,7 @@ pub use extract::{Components, ExtractOptions, Extraction, Factors, extract};
 pub use low_rank::LowRank;
 pub use project::{ProjectOptions, Projection, project};
 pub use report::{AdapterReport, ExtractReport, ModuleReport, SideReport};
+pub use similarity::{Pairs, Similarity, similarity};
 pub use source::{AdapterSource, LoadedAdapter, ModuleShape};
+pub use spectrum::{ModuleSpectra, Spectrum};
 pub use subspace::{ModuleSubspace, Subspace};

@@ -53,6 +53,27 @@ impl LowRank {
         })
     }
 
+    /// The decomposition of [`LowRank::svd`] without the directions below f32 resolution: U
+    /// `[d_out, k]` and V `[d_in, k]` are orthonormal bases of the columns and the rows of ΔW, and k
+    /// is its rank.
+    ///
+    /// # Errors
+    /// If the SVD doesn't converge, which finite values don't lead to.
+    pub fn directions(&self) -> Result<ThinSvd, DecompositionError> {
+        let ThinSvd { u, mut s, v } = self.svd()?;
+        let strongest = s.first().copied().unwrap_or(0.0);
+        let is_resolved = |value: &&f64| **value > RESOLUTION * strongest;
+        let rank = s.iter().take_while(is_resolved).count();
+        s.truncate(rank);
+        let first =
+            |vectors: Mat<f64>| Mat::from_fn(vectors.nrows(), rank, |row, col| vectors[(row, col)]);
+        Ok(ThinSvd {
+            u: first(u),
+            s,
+            v: first(v),
+        })
+    }
+
     /// The same matrix with its singular values shared evenly between the factors:
     /// `L = U · √S`, `R = V · √S`, the largest entry of every column of L positive.
     ///
@@ -63,12 +84,8 @@ impl LowRank {
     /// # Errors
     /// If the SVD doesn't converge, which finite values don't lead to.
     pub fn balanced(&self) -> Result<Self, DecompositionError> {
-        let ThinSvd { u, s, v } = self.svd()?;
-        let strongest = s.first().copied().unwrap_or(0.0);
-        let rank = s
-            .iter()
-            .take_while(|&&value| value > RESOLUTION * strongest)
-            .count();
+        let ThinSvd { u, s, v } = self.directions()?;
+        let rank = s.len();
         let scales: Vec<f64> = (0..rank)
             .map(|column| {
                 s[column]

@@ -1,0 +1,95 @@
+//! Similarities of adapters against their dense updates, and the identities they have.
+
+mod random_adapters;
+
+use std::collections::BTreeMap;
+
+use eigenlorax::{EigenloraxError, similarity};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use random_adapters::{DOWN, QUERY, adapter, module, random_adapter, three_adapters};
+
+#[test]
+fn the_cosine_is_that_of_the_dense_updates_of_all_modules() {
+    let adapters = three_adapters();
+    let dense: Vec<Vec<f64>> = adapters
+        .iter()
+        .map(|loaded| {
+            let modules = loaded.adapter.modules.values();
+            let values = modules.flat_map(|module| module.update().into_values());
+            values.map(f64::from).collect()
+        })
+        .collect();
+    let dot = |left: &[f64], right: &[f64]| -> f64 {
+        left.iter()
+            .zip(right)
+            .map(|(left, right)| left * right)
+            .sum()
+    };
+    let found = similarity(&adapters).expect("figures");
+    for (i, left) in dense.iter().enumerate() {
+        for (j, right) in dense.iter().enumerate() {
+            let expected = dot(left, right) / (dot(left, left) * dot(right, right)).sqrt();
+            let cosine = found.cosine[i][j].expect("a figure");
+            // The dense updates are rounded to f32.
+            assert!(
+                (cosine - expected).abs() < 1e-6,
+                "{i}, {j}: {cosine}, {expected}"
+            );
+            assert_eq!(found.cosine[i][j], found.cosine[j][i]);
+        }
+    }
+}
+
+#[test]
+fn another_factorisation_and_the_opposite_sign_span_the_same_subspaces() {
+    let first = random_adapter("first", 3, 7);
+    let mut second = first.clone();
+    for module in second.adapter.modules.values_mut() {
+        module.scaling *= -2.0;
+        // Columns of B and rows of A in another order: the same product.
+        let rank = module.rank();
+        let [b, a] = [&module.b, &module.a].map(Clone::clone);
+        module.b = adapter::Matrix::from_fn(b.rows(), rank, |row, col| b.get(row, rank - 1 - col));
+        module.a = adapter::Matrix::from_fn(rank, a.cols(), |row, col| a.get(rank - 1 - row, col));
+    }
+    let found = similarity(&[first, second]).expect("figures");
+    assert!((found.cosine[0][1].expect("a figure") + 1.0).abs() < 1e-9);
+    for overlap in [&found.left_overlap, &found.right_overlap] {
+        assert!((overlap[0][1].expect("a figure") - 1.0).abs() < 1e-9);
+    }
+}
+
+#[test]
+fn a_shared_a_is_seen_on_the_right_side_only() {
+    let first = random_adapter("first", 3, 1);
+    let mut second = random_adapter("second", 3, 2);
+    for (path, module) in &mut second.adapter.modules {
+        module.a = first.adapter.modules[path].a.clone();
+    }
+    let found = similarity(&[first, second]).expect("figures");
+    assert!((found.right_overlap[0][1].expect("a figure") - 1.0).abs() < 1e-9);
+    // Random subspaces of 3 or 4 out of 29 or 37 dimensions overlap by about 0.1.
+    let left = found.left_overlap[0][1].expect("a figure");
+    assert!(left > 0.02 && left < 0.3, "{left}");
+}
+
+#[test]
+fn what_a_pair_does_not_share_has_no_overlap_and_no_cosine() {
+    let mut random = ChaCha8Rng::seed_from_u64(3);
+    let mut only = |path: &str| {
+        let modules = BTreeMap::from([(path.to_owned(), module(path, 2, &mut random))]);
+        adapter(path, modules)
+    };
+    let mut zero = only(QUERY);
+    let query = zero.adapter.modules.get_mut(QUERY).expect("a module");
+    query.scaling = 0.0;
+    let found = similarity(&[only(QUERY), only(DOWN), zero]).expect("figures");
+    assert_eq!(found.cosine[0][1], Some(0.0));
+    assert_eq!(found.left_overlap[0][1], None);
+    assert_eq!(found.cosine[0][2], None);
+    assert_eq!(found.right_overlap[2][2], None);
+    let nobody: [eigenlorax::LoadedAdapter; 0] = [];
+    let error = similarity(&nobody).expect_err("an error");
+    assert!(matches!(error, EigenloraxError::NothingToExtract { .. }));
+}
