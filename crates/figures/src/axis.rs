@@ -7,6 +7,7 @@ use crate::scale::Scale;
 pub struct Axis {
     pub title: String,
     pub(crate) is_log: bool,
+    pub(crate) is_counted: bool,
     pub(crate) domain: Option<[f64; 2]>,
 }
 
@@ -16,7 +17,16 @@ impl Axis {
         Self {
             title: title.into(),
             is_log: false,
+            is_counted: false,
             domain: None,
+        }
+    }
+
+    /// Divided evenly, at whole numbers only: of things that are counted.
+    pub fn counted(title: impl Into<String>) -> Self {
+        Self {
+            is_counted: true,
+            ..Self::linear(title)
         }
     }
 

@@ -39,7 +39,7 @@ impl Frame {
         ys: impl IntoIterator<Item = f64>,
     ) -> Self {
         let y = y_axis.scale(ys, [TOP + HEIGHT, TOP]);
-        let y_ticks: Vec<(f64, String)> = labelled(&y, 6);
+        let y_ticks: Vec<(f64, String)> = labelled(&y, 6, y_axis.is_counted);
         let widest = y_ticks.iter().map(|(_, label)| width(label, SIZE));
         let left = widest.fold(20.0, f64::max) + 10.0;
         let right = WIDTH - RIGHT;
@@ -57,7 +57,7 @@ impl Frame {
                 label,
             ));
         }
-        for (tick, label) in thinned(&x, right - left) {
+        for (tick, label) in thinned(&x, right - left, x_axis.is_counted) {
             let Some(across) = x.position(tick) else {
                 continue;
             };
@@ -91,6 +91,11 @@ impl Frame {
         }
     }
 
+    /// The borders of the plot area: above and below, and right.
+    pub(crate) fn borders(&self) -> ([f64; 2], f64) {
+        ([TOP, TOP + HEIGHT], WIDTH - RIGHT)
+    }
+
     /// Where a point lies in px, if it has a place.
     pub(crate) fn position(&self, x: f64, y: f64) -> Option<[f64; 2]> {
         Some([self.x.position(x)?, self.y.position(y)?])
@@ -111,10 +116,11 @@ impl Frame {
 }
 
 /// Ticks with labels that all differ.
-fn labelled(scale: &Scale, count: usize) -> Vec<(f64, String)> {
+fn labelled(scale: &Scale, count: usize, is_counted: bool) -> Vec<(f64, String)> {
     let mut ticks: Vec<(f64, String)> = scale
         .ticks(count)
         .into_iter()
+        .filter(|tick| !is_counted || (tick - tick.round()).abs() < 1e-9)
         .map(|tick| (tick, short(tick)))
         .collect();
     ticks.dedup_by(|next, last| next.1 == last.1);
@@ -122,14 +128,16 @@ fn labelled(scale: &Scale, count: usize) -> Vec<(f64, String)> {
 }
 
 /// As many ticks as have room for their labels beside each other in `room` px.
-fn thinned(scale: &Scale, room: f64) -> Vec<(f64, String)> {
+fn thinned(scale: &Scale, room: f64, is_counted: bool) -> Vec<(f64, String)> {
     for count in (2..=8).rev() {
-        let ticks = labelled(scale, count);
-        if do_fit(scale, &ticks) {
+        let ticks = labelled(scale, count, is_counted);
+        // Of halves and quarters too few are whole: rather fewer steps of another size.
+        let is_even = !is_counted || ticks.len() == scale.ticks(count).len();
+        if is_even && do_fit(scale, &ticks) {
             return ticks;
         }
     }
-    let mut ticks = labelled(scale, 1);
+    let mut ticks = labelled(scale, 1, is_counted);
     let fitting = (room / 80.0).max(2.0) as usize;
     let every = ticks.len().div_ceil(fitting).max(1);
     let mut index = 0;
@@ -162,10 +170,21 @@ mod tests {
     fn ticks_thin_out_until_their_labels_have_room() {
         for (values, room) in [([0.0, 123_456_789.0], 120.0), ([1e-7, 3e-7], 200.0)] {
             let scale = Scale::over(values, false, [0.0, room]);
-            let ticks = thinned(&scale, room);
+            let ticks = thinned(&scale, room, false);
             assert!(ticks.len() >= 2 && do_fit(&scale, &ticks), "{ticks:?}");
         }
-        let wide = thinned(&Scale::over([0.0, 100.0], false, [0.0, 420.0]), 420.0);
+        let wide = Scale::over([0.0, 100.0], false, [0.0, 420.0]);
+        let wide = thinned(&wide, 420.0, false);
         assert!(wide.len() >= 5, "{wide:?}");
+    }
+
+    #[test]
+    fn counted_things_have_whole_ticks() {
+        for last in [1.0, 2.0, 3.0, 16.0, 20.0, 256.0] {
+            let scale = Scale::over([1.0, last], false, [0.0, 400.0]);
+            let ticks = thinned(&scale, 400.0, true);
+            let are_whole = ticks.iter().all(|(tick, _)| tick.fract() == 0.0);
+            assert!(!ticks.is_empty() && are_whole, "{last}: {ticks:?}");
+        }
     }
 }

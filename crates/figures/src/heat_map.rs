@@ -90,6 +90,20 @@ impl HeatMap {
         *self.values.get(row)?.get(column)?
     }
 
+    /// A value in a cell: all with as many decimals as give the largest two significant digits.
+    fn cell_text(&self, value: f64) -> String {
+        let values = self.values.iter().flatten().flatten();
+        let sizes = values.map(|value| value.abs());
+        let largest = sizes.filter(|size| size.is_finite()).fold(0.0, f64::max);
+        if !value.is_finite() || largest >= 1e4 || value == 0.0 {
+            return rounded(value, 2);
+        }
+        // Of 1 and of 0.11 two decimals, of 0.1 three.
+        let magnitude = largest.log10().ceil() as i32;
+        let decimals = (2 - magnitude).clamp(0, 4) as usize;
+        format!("{value:.decimals$}").replace('-', "−")
+    }
+
     fn is_trivial(&self, row: usize, column: usize) -> bool {
         self.has_trivial_diagonal && row == column
     }
@@ -127,7 +141,7 @@ impl HeatMap {
         let texts = self
             .cells()
             .filter_map(|(row, column)| self.value(row, column));
-        let widest_value = texts.map(|value| width(&rounded(value, 2), VALUE));
+        let widest_value = texts.map(|value| width(&self.cell_text(value), VALUE));
         Layout {
             left,
             top: 24.0,
@@ -147,7 +161,7 @@ impl HeatMap {
         let names = format!("{}, {}", self.rows[row], self.column_name(column));
         let value = self.value(row, column);
         let (title, text) = match value {
-            Some(value) => (format!("{names}: {}", short(value)), rounded(value, 2)),
+            Some(value) => (format!("{names}: {}", short(value)), self.cell_text(value)),
             None => (format!("{names}: no value"), "–".to_owned()),
         };
         let mut group = Element::new("g").title(&title);
@@ -277,6 +291,18 @@ mod tests {
         map.has_trivial_diagonal = true;
         assert_eq!(map.colours().domain(), [0.1, 0.2]);
         assert_eq!(map.figure("x").render().matches("cell missing").count(), 2);
+    }
+
+    #[test]
+    fn the_values_of_a_map_have_the_same_decimals() {
+        let mut map = map(vec![vec![Some(0.987), Some(-0.0007)]]);
+        assert_eq!(map.cell_text(0.987), "0.99");
+        assert_eq!(map.cell_text(-0.007), "−0.01");
+        map.values = vec![vec![Some(0.098), None]];
+        assert_eq!(map.cell_text(-0.0007), "−0.001");
+        map.values = vec![vec![Some(12.0), Some(f64::INFINITY)]];
+        assert_eq!(map.cell_text(3.4), "3");
+        assert_eq!(map.cell_text(f64::INFINITY), "∞");
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub(crate) fn rounded(value: f64, digits: i32) -> String {
     let size = value.abs();
     let text = match size {
         0.0 => "0".to_owned(),
-        _ if size >= 999.5e9 || size < 1e-3 => {
+        _ if !(1e-3..999.5e9).contains(&size) => {
             let decimals = (digits - 1).max(0) as usize;
             let scientific = format!("{size:.decimals$e}");
             match scientific.split_once('e') {

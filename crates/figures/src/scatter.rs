@@ -52,7 +52,7 @@ impl Scatter {
         });
         let mut frame = Frame::new(&self.x, &self.y, xs, ys);
         let front = pareto_front(&points, self.better);
-        if front.len() > 1 {
+        if !front.is_empty() {
             let path = self.staircase(&frame, &front);
             frame.push(Element::path("front", &path).title("Pareto front"));
         }
@@ -70,22 +70,27 @@ impl Scatter {
             name: "Pareto front",
             sign: Sign::Front,
         };
-        let entries: Vec<Entry> = entries.chain((front.len() > 1).then_some(line)).collect();
+        let entries: Vec<Entry> = entries.chain((!front.is_empty()).then_some(line)).collect();
         frame.finish(caption, &entries)
     }
 
-    /// The border of what the front dominates: level until the next point is better.
+    /// The border of what the front dominates: from the edge of the picture to the smallest point,
+    /// level until the next point is better, and level to the other edge.
     fn staircase(&self, frame: &Frame, front: &[&ScatterPoint]) -> Vec<[f64; 2]> {
         let mut path: Vec<[f64; 2]> = Vec::new();
+        let ([top, bottom], right) = frame.borders();
         for point in front {
             let Some([x, y]) = frame.position(point.x, point.y) else {
                 continue;
             };
-            if let Some([_, level]) = path.last().copied() {
-                path.push([x, level]);
-            }
+            path.push(match (path.last(), self.better) {
+                (Some(&[_, level]), _) => [x, level],
+                (None, Better::Higher) => [x, bottom],
+                (None, Better::Lower) => [x, top],
+            });
             path.push([x, y]);
         }
+        path.extend(path.last().map(|&[_, level]| [right, level]));
         path
     }
 }
