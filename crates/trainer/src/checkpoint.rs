@@ -30,6 +30,11 @@ pub struct Progress {
     pub metrics_bytes: u64,
     /// Seconds spent so far.
     pub seconds: f64,
+    /// Examples shown so far, and the seconds that the steps with them took.
+    #[serde(default)]
+    pub examples: usize,
+    #[serde(default)]
+    pub step_seconds: f64,
 }
 
 /// The evaluation that was best.

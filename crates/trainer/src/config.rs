@@ -192,6 +192,10 @@ pub struct TrainingConfig {
     /// activations of one layer at a time, for a third more time.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gradient_checkpointing: bool,
+    /// Write event files for TensorBoard beside metrics.jsonl.
+    // Not kept where it is as usual, or runs of earlier releases would count as others.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub tensorboard: bool,
 }
 
 /// Which state of a training becomes its result.
@@ -341,6 +345,10 @@ const BELOW_ONE: &str = "at least 0 and below 1";
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn one() -> NonZeroUsize {

@@ -2,6 +2,7 @@
 
 mod adapter_config;
 mod base_model;
+mod basis_record;
 mod checkpoint;
 mod classifier;
 mod config;
@@ -22,18 +23,21 @@ mod metrics_log;
 mod objective;
 mod optimizer;
 mod outcome;
+mod peak_memory;
 mod result;
 mod run_output;
 pub mod schedule;
 mod task_data;
 mod task_head;
 mod task_heads;
+mod tensorboard;
 mod training;
 mod training_loop;
 mod zero_shot;
 
 pub use adapter_config::{AdapterConfig, Init, Method, Targets as TargetNames};
 pub use base_model::BaseModel;
+pub use basis_record::BasisRecord;
 pub use burn::tensor::Device;
 pub use classifier::{Classifier, figures};
 pub use config::{BaseConfig, Keep, TaskConfig, TaskKind, TrainConfig, TrainingConfig};

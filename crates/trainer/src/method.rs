@@ -5,8 +5,8 @@ use std::path::Path;
 
 use adapter::{AdapterFile, LoraModule, Matrix, PeftConfig, Source, TargetModules};
 use eigenlorax::{
-    Coefficients, Components, EigenloraxError, ExtractOptions, LoadedAdapter, ModuleSubspace,
-    Subspace, extract,
+    Coefficients, Components, EigenloraxError, ExtractOptions, LoadedAdapter, ModuleSpectra,
+    ModuleSubspace, Subspace, extract,
 };
 use models::{Architecture, Description, LinearLayer};
 use moslora::{EigenloraxStart, Update};
@@ -19,6 +19,8 @@ pub struct MethodStart {
     pub updates: BTreeMap<String, Update>,
     /// The adapters that were recycled.
     pub sources: Vec<Source>,
+    /// The variances of the components that are used, by module; of methods with a basis.
+    pub spectra: BTreeMap<String, ModuleSpectra>,
     /// What a user should know: fewer components than asked, modules left out.
     pub notes: Vec<String>,
 }
@@ -38,6 +40,7 @@ pub fn start(
         Method::Full => Ok(MethodStart {
             updates: BTreeMap::new(),
             sources: vec![],
+            spectra: BTreeMap::new(),
             notes: vec![],
         }),
         Method::Lora | Method::Moslora => {
@@ -49,6 +52,7 @@ pub fn start(
             Ok(MethodStart {
                 updates,
                 sources: vec![],
+                spectra: BTreeMap::new(),
                 notes: vec![],
             })
         }
@@ -143,7 +147,7 @@ fn on_basis(
             }
         },
     };
-    let mut updates = BTreeMap::new();
+    let (mut updates, mut spectra) = (BTreeMap::new(), BTreeMap::new());
     for path in subspace.modules.keys() {
         let Some(layer) = description.layer(path) else {
             notes.push(format!(
@@ -164,6 +168,7 @@ fn on_basis(
             (Some(_), Some(count)) => first_components(module, count),
             _ => module.clone(),
         };
+        spectra.insert(path.clone(), ModuleSpectra::of(&module));
         let started = average(&module, path, &start);
         updates.insert(
             layer.path.clone(),
@@ -184,6 +189,7 @@ fn on_basis(
     Ok(MethodStart {
         updates,
         sources: subspace.sources,
+        spectra,
         notes,
     })
 }

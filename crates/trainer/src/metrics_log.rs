@@ -1,4 +1,4 @@
-//! `metrics.jsonl`: a line a logged step and a line an evaluation.
+//! `metrics.jsonl`: a line a logged step and a line an evaluation; and the same for TensorBoard.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::TrainerError;
 use crate::data::Split;
+use crate::tensorboard::EventFile;
 
 /// A logged step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -41,6 +42,7 @@ pub struct EvaluationRecord {
 pub(crate) struct MetricsLog {
     path: PathBuf,
     file: File,
+    events: Option<EventFile>,
 }
 
 impl MetricsLog {
@@ -69,10 +71,61 @@ impl MetricsLog {
             .map_err(TrainerError::io("truncate", &path))?;
         file.seek(SeekFrom::End(0))
             .map_err(TrainerError::io("write", &path))?;
-        Ok(Self { path, file })
+        Ok(Self {
+            path,
+            file,
+            events: None,
+        })
     }
 
-    pub fn write(&mut self, record: &impl Serialize) -> Result<(), TrainerError> {
+    /// Writes what comes to an event file for TensorBoard as well.
+    ///
+    /// - resumed: how many steps were taken before, where the training goes on
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn with_events(mut self, run: &Path, resumed: Option<usize>) -> Result<Self, TrainerError> {
+        self.events = Some(EventFile::create(run, resumed)?);
+        Ok(self)
+    }
+
+    pub fn step(&mut self, record: &StepRecord) -> Result<(), TrainerError> {
+        self.write(record)?;
+        let figures = [
+            ("loss", record.loss),
+            ("learning_rate", record.learning_rate),
+            ("epoch", record.epoch),
+            ("examples_per_second", record.examples_per_second),
+            ("tokens_per_second", record.tokens_per_second),
+        ];
+        let figures = figures.into_iter();
+        self.scalars(record.step, Split::Train, figures)
+    }
+
+    pub fn evaluation(&mut self, record: &EvaluationRecord) -> Result<(), TrainerError> {
+        self.write(record)?;
+        let metrics = record.metrics.iter();
+        let metrics = metrics.map(|(name, value)| (name.as_str(), *value));
+        let figures = [("loss", record.loss)].into_iter().chain(metrics);
+        self.scalars(record.step, record.split, figures)
+    }
+
+    fn scalars<'a>(
+        &mut self,
+        step: usize,
+        split: Split,
+        figures: impl Iterator<Item = (&'a str, f64)>,
+    ) -> Result<(), TrainerError> {
+        let Some(events) = &mut self.events else {
+            return Ok(());
+        };
+        let scalars: Vec<(String, f64)> = figures
+            .map(|(name, value)| (format!("{}/{name}", split.name()), value))
+            .collect();
+        events.scalars(step, &scalars)
+    }
+
+    fn write(&mut self, record: &impl Serialize) -> Result<(), TrainerError> {
         let mut line = serde_json::to_vec(record).map_err(|error| TrainerError::Io {
             action: "write",
             path: self.path.clone(),

@@ -52,6 +52,13 @@ pub struct Outcome {
     pub head_parameters: usize,
     /// The bytes to keep for this task: coefficients where the method has a basis, else the adapter.
     pub bytes: u64,
+    /// Examples shown a second of training steps, evaluations and checkpoints excluded.
+    #[serde(default)]
+    pub examples_per_second: Option<f64>,
+    /// The largest resident set of the process, in bytes, from the loading of the model to the end,
+    /// mapped files included; of a resumed training, since it was resumed. Linux only.
+    #[serde(default)]
+    pub peak_memory: Option<u64>,
     /// The last logged training loss.
     pub loss: Option<f64>,
     pub validation: Option<BTreeMap<String, f64>>,

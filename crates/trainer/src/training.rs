@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use adapter::Source;
+use eigenlorax::ModuleSpectra;
 use models::{Adaptation, Description, LoadOptions, Network, Task, Train};
 use moslora::Update;
 
+use crate::basis_record::BasisRecord;
 use crate::checkpoint::{Progress, load_latest};
 use crate::config::{Keep, TrainConfig};
 use crate::data::{Split, Targets, TextTokenizer};
@@ -18,6 +20,7 @@ use crate::metrics::Metric;
 use crate::metrics_log::MetricsLog;
 use crate::optimizer::AdamW;
 use crate::outcome::{Observer, Outcome, Plan, RunOptions};
+use crate::peak_memory;
 use crate::result::Trained;
 use crate::run_output::{self, CONFIG};
 use crate::task_data::TaskData;
@@ -43,6 +46,8 @@ pub struct Training {
     pub(crate) test: Option<Examples>,
     pub(crate) updates: BTreeMap<String, Update>,
     pub(crate) sources: Vec<Source>,
+    /// The variances of the subspace, where the method has one.
+    pub(crate) spectra: BTreeMap<String, ModuleSpectra>,
     pub(crate) notes: Vec<String>,
 }
 
@@ -115,6 +120,7 @@ impl Training {
             test,
             updates: start.updates,
             sources: start.sources,
+            spectra: start.spectra,
             notes,
             base,
             config,
@@ -134,6 +140,7 @@ impl Training {
         let output = PathBuf::from(&self.config.output);
         let method = self.config.adapter.method;
         let device = options.device.clone().autodiff();
+        peak_memory::reset();
         let head = self.zero_shot.as_ref();
         let head = head.map(|head| head.head(&self.base, None, &options.device));
         let adaptation = Adaptation {
@@ -169,6 +176,11 @@ impl Training {
         let logged = checkpoint
             .as_ref()
             .map_or(0, |state| state.progress.metrics_bytes);
+        let mut log = MetricsLog::open(&output, logged)?;
+        if self.config.training.tensorboard {
+            let resumed = checkpoint.as_ref().map(|state| state.progress.step);
+            log = log.with_events(&output, resumed)?;
+        }
         let mut state = Loop {
             training: self,
             options,
@@ -178,7 +190,7 @@ impl Training {
             optimizer: AdamW::new(&self.config.training),
             progress: Progress::default(),
             best: None,
-            log: MetricsLog::open(&output, logged)?,
+            log,
             device,
             total_steps: self.total_steps(),
             started: Instant::now(),
@@ -205,6 +217,8 @@ impl Training {
             adapter_parameters: plan.adapter_parameters,
             head_parameters: plan.head_parameters,
             bytes: 0,
+            examples_per_second: state.examples_per_second(),
+            peak_memory: None,
             loss: state.last_loss,
             validation: state.last_validation.clone(),
             test: None,
@@ -231,6 +245,14 @@ impl Training {
             Method::Full => trained.save_model(&output)?,
             _ => trained.save(&output)?,
         };
+        if !self.spectra.is_empty() {
+            let record = BasisRecord {
+                sources: self.sources.clone(),
+                modules: self.spectra.clone(),
+            };
+            record.write(&output)?;
+        }
+        outcome.peak_memory = peak_memory::read();
         outcome.write_to(&output)?;
         Ok(outcome)
     }

@@ -94,6 +94,15 @@ impl Loop<'_> {
         Ok(true)
     }
 
+    pub(crate) fn examples_per_second(&self) -> Option<f64> {
+        let Progress {
+            examples,
+            step_seconds,
+            ..
+        } = self.progress;
+        (step_seconds > 0.0).then(|| examples as f64 / step_seconds)
+    }
+
     fn is_over(&self) -> bool {
         let patience = self.training.config.training.early_stopping;
         self.progress.step >= self.total_steps
@@ -107,6 +116,7 @@ impl Loop<'_> {
         groups: usize,
         observer: &mut dyn Observer,
     ) -> Result<(), TrainerError> {
+        let started = Instant::now();
         let config = &self.training.config;
         let showing = Showing {
             augmentation: config.data.augmentation(),
@@ -125,6 +135,7 @@ impl Loop<'_> {
             let weight = part.objective.targets() as f64 / targets as f64;
             step_loss += weight * self.backward(part, number, weight, &mut gradients);
             self.speed.count(part.batch.examples(), part.batch.tokens());
+            self.progress.examples += part.batch.examples();
         }
         if !step_loss.is_finite() {
             let (step, loss) = (self.progress.step + 1, step_loss as f32);
@@ -144,6 +155,7 @@ impl Loop<'_> {
         self.progress.batch += 1;
         self.progress.loss_sum += step_loss;
         self.progress.loss_count += 1;
+        self.progress.step_seconds += started.elapsed().as_secs_f64();
         observer.advanced(self.progress.step);
         let step = self.progress.step;
         if step == 1 || step % config.training.log_every == 0 || step == self.total_steps {
@@ -221,7 +233,7 @@ impl Loop<'_> {
             examples_per_second,
             tokens_per_second,
         };
-        self.log.write(&record)?;
+        self.log.step(&record)?;
         observer.logged(&record);
         self.last_loss = Some(loss);
         self.progress.loss_sum = 0.0;
@@ -300,7 +312,7 @@ impl Loop<'_> {
             metrics: evaluation.figures.clone(),
             examples_per_second: examples.len() as f64 / started.elapsed().as_secs_f64(),
         };
-        self.log.write(&record)?;
+        self.log.evaluation(&record)?;
         observer.evaluated(&record);
         self.speed = Speed::new();
         Ok(Some(evaluation.figures))

@@ -1,0 +1,49 @@
+//! How much memory this process has had at most, as far as the system counts it.
+
+/// Forgets the peak so far, where Linux permits it: [`read`] then tells of what comes after.
+pub(crate) fn reset() {
+    // 5 resets the high-water mark of the resident set (proc_pid_clear_refs(5)). Where it may not
+    // be written, the peak of the process so far stands; nothing else depends on it.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
+/// The largest resident set since [`reset`], in bytes: all that this process had in memory at once,
+/// mapped files such as the base model included. `None` where the system has no /proc.
+pub(crate) fn read() -> Option<u64> {
+    high_water_mark(&std::fs::read_to_string("/proc/self/status").ok()?)
+}
+
+/// `VmHWM` of a status file, which counts in units of 1024 bytes.
+fn high_water_mark(status: &str) -> Option<u64> {
+    let mark = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = mark.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
+    kilobytes.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_high_water_mark_is_read_in_bytes() {
+        let status = "Name:\teigenmix\nVmPeak:\t  999999 kB\nVmHWM:\t   12345 kB\nVmRSS:\t 1 kB\n";
+        assert_eq!(high_water_mark(status), Some(12_641_280));
+        assert_eq!(high_water_mark("Name:\teigenmix\n"), None);
+        assert_eq!(high_water_mark("VmHWM:\tmuch kB\n"), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn memory_that_was_touched_counts() {
+        const BYTES: usize = 64 << 20;
+        reset();
+        let before = read().unwrap();
+        let touched = std::hint::black_box(vec![1u8; BYTES]);
+        let after = read().unwrap();
+        assert_eq!(touched[BYTES / 2], 1);
+        // Other tests of this process take and return memory meanwhile, but hardly half of this.
+        assert!(after >= before + BYTES as u64 / 2, "{before}, {after}");
+    }
+}

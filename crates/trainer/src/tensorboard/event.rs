@@ -1,0 +1,77 @@
+//! TensorBoard's `Event` message (tensorflow/core/util/event.proto), as far as scalars need it:
+//!
+//! ```text
+//! Event       1 wall_time: double   2 step: int64
+//!             3 file_version: string | 5 summary: Summary | 7 session_log: SessionLog
+//! Summary     1 value: repeated Value
+//! Value       1 tag: string         2 simple_value: float
+//! SessionLog  1 status: enum, START = 1
+//! ```
+
+/// What happened.
+pub(super) enum What<'a> {
+    /// The first event of every file.
+    FileVersion,
+    Scalars(&'a [(String, f64)]),
+    /// A training goes on here: readers forget what they read of this step and later ones.
+    Start,
+}
+
+const VERSION: &str = "brain.Event:2";
+
+/// Wire types of protocol buffers.
+const VARINT: u64 = 0;
+const FIXED_64: u64 = 1;
+const BYTES: u64 = 2;
+const FIXED_32: u64 = 5;
+
+/// The message.
+///
+/// - wall_time: seconds since 1970
+pub(super) fn encoded(wall_time: f64, step: usize, what: &What) -> Vec<u8> {
+    let mut event = Vec::new();
+    key(&mut event, 1, FIXED_64);
+    event.extend(wall_time.to_le_bytes());
+    key(&mut event, 2, VARINT);
+    varint(&mut event, step as u64);
+    match what {
+        What::FileVersion => bytes(&mut event, 3, VERSION.as_bytes()),
+        What::Scalars(scalars) => {
+            let mut summary = Vec::new();
+            for (tag, value) in *scalars {
+                let mut entry = Vec::new();
+                bytes(&mut entry, 1, tag.as_bytes());
+                key(&mut entry, 2, FIXED_32);
+                entry.extend((*value as f32).to_le_bytes());
+                bytes(&mut summary, 1, &entry);
+            }
+            bytes(&mut event, 5, &summary);
+        }
+        What::Start => {
+            let mut session = Vec::new();
+            key(&mut session, 1, VARINT);
+            varint(&mut session, 1);
+            bytes(&mut event, 7, &session);
+        }
+    }
+    event
+}
+
+fn key(message: &mut Vec<u8>, field: u64, wire_type: u64) {
+    varint(message, field << 3 | wire_type);
+}
+
+fn bytes(message: &mut Vec<u8>, field: u64, content: &[u8]) {
+    key(message, field, BYTES);
+    varint(message, content.len() as u64);
+    message.extend(content);
+}
+
+/// Seven bits a byte, the lowest first; all but the last have the highest bit set.
+fn varint(message: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        message.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    message.push(value as u8);
+}

@@ -1,0 +1,7 @@
+//! Event files for TensorBoard, beside `metrics.jsonl`.
+
+mod event;
+mod event_file;
+mod record;
+
+pub(crate) use event_file::EventFile;
