@@ -112,7 +112,11 @@ pub(crate) fn collect(plan: &ExperimentPlan, directories: &[PathBuf]) -> Report 
         let failures: Vec<Failure> = failures
             .filter_map(|cell| failure(directories, cell))
             .collect();
-        ArmReport::of(&arm.name, &outcomes, failures)
+        match ArmReport::of(&arm.name, &outcomes) {
+            Some(report) => Some(ArmReport { failures, ..report }),
+            None if failures.is_empty() => None,
+            None => Some(ArmReport::failed(&arm.name, failures)),
+        }
     };
     Report {
         output: plan.output.display().to_string(),

@@ -16,14 +16,14 @@ pub(crate) struct LayerTable<'a> {
 }
 
 /// A path around its first number: `bert.encoder.layer`, 3, `attention.self.query`.
-struct LayerPath<'a> {
-    stack: &'a str,
-    layer: usize,
-    kind: &'a str,
+pub(crate) struct LayerPath<'a> {
+    pub(crate) stack: &'a str,
+    pub(crate) layer: usize,
+    pub(crate) kind: &'a str,
 }
 
 impl<'a> LayerPath<'a> {
-    fn parse(path: &'a str) -> Option<Self> {
+    pub(crate) fn parse(path: &'a str) -> Option<Self> {
         let mut start = 0;
         for component in path.split('.') {
             let end = start + component.len();
@@ -91,7 +91,7 @@ impl fmt::Display for LayerTable<'_> {
 }
 
 /// The fewest last components of `kind` that no other kind ends in.
-fn short_label<'a>(kind: &'a str, kinds: &BTreeSet<&str>) -> &'a str {
+pub(crate) fn short_label<'a>(kind: &'a str, kinds: &BTreeSet<&str>) -> &'a str {
     let starts = kind.rmatch_indices('.').map(|(dot, _)| dot + 1);
     let is_unique = |label: &str| {
         !kinds.iter().any(|other| {

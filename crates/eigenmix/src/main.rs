@@ -20,6 +20,8 @@ mod merge_into_base;
 mod merge_search;
 mod model_request;
 mod overrides;
+mod page_file;
+mod pictures;
 mod progress;
 mod report;
 mod run_directory;

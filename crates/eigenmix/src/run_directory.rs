@@ -13,7 +13,7 @@ use crate::failure::BadInput;
 const COURSE: [&str; 4] = ["step", "epoch", "examples_per_second", "tokens_per_second"];
 
 /// Figures of which a smaller one is better.
-const LOWER_IS_BETTER: [&str; 3] = ["loss", "mse", "perplexity"];
+pub(crate) const LOWER_IS_BETTER: [&str; 3] = ["loss", "mse", "perplexity"];
 
 /// A run as far as its files tell.
 #[derive(Clone, Debug, Serialize)]
@@ -71,7 +71,7 @@ impl RunDirectory {
                 .into_iter()
                 .find(|result| path.join(result).is_dir()),
         };
-        for line in read_metrics(&path.join(Self::METRICS))? {
+        for line in read_metrics(path)? {
             run.add(line);
         }
         Ok(run)
@@ -135,7 +135,12 @@ fn read_config(path: &Path) -> anyhow::Result<toml::Table> {
     })
 }
 
-fn read_metrics(path: &Path) -> anyhow::Result<Vec<Map<String, Value>>> {
+/// The lines of `metrics.jsonl` in the run at `directory`; none if there is no such file.
+///
+/// # Errors
+/// If it cannot be read.
+pub(crate) fn read_metrics(directory: &Path) -> anyhow::Result<Vec<Map<String, Value>>> {
+    let path = &directory.join(RunDirectory::METRICS);
     let text = read_if_there(path)?.unwrap_or_default();
     let mut lines = Vec::new();
     let mut remaining = text.lines().enumerate().peekable();

@@ -147,15 +147,29 @@ pub(crate) struct ExportArguments {
     pub(crate) force: bool,
 }
 
-/// Show what is in an adapter, a subspace, a run or a safetensors file.
+/// Show what is in an adapter, a subspace, a run or a safetensors file, or what several adapters
+/// have in common.
+///
+/// With --html also as pictures, on one page that opens offline: the sizes of updates by module, how
+/// much adapters have in common, how much of its sources a subspace carries, learning curves.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   eigenmix inspect adapters/banking
   eigenmix inspect org/name --json
-  eigenmix inspect runs/travel")]
+  eigenmix inspect runs/travel
+  eigenmix inspect adapters/* --html adapters.html
+  eigenmix inspect subspaces/clinc --html subspace.html")]
 pub(crate) struct InspectArguments {
-    /// A directory or a .safetensors file, or the Hub id of an adapter.
-    #[arg(value_name = "PATH")]
-    pub(crate) path: String,
+    /// A directory or a .safetensors file, or the Hub id of an adapter; or several adapters.
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<String>,
+
+    /// Write pictures of it to FILE, as one page that opens offline.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+
+    /// Replace FILE if it is there.
+    #[arg(long, short, requires = "html")]
+    pub(crate) force: bool,
 }

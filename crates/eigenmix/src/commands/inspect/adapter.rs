@@ -198,21 +198,41 @@ impl fmt::Display for AdapterSummary {
                 Listed(&modules)
             )?;
         }
-        let norms = self
-            .modules
-            .iter()
-            .map(|(path, module)| (path.clone(), module.norm))
-            .collect();
         write!(
             formatter,
             "  ‖ΔW‖     {:.4} in all, by layer:\n\n{}",
             self.norm,
-            LayerTable::new(&norms, |norm| format!("{norm:.4}"))
+            LayerTable::new(&self.norms(), |norm| format!("{norm:.4}"))
         )
     }
 }
 
 impl AdapterSummary {
+    pub(super) fn location(&self) -> &str {
+        &self.location
+    }
+
+    pub(super) fn parameters(&self) -> usize {
+        self.parameters
+    }
+
+    pub(super) fn module_count(&self) -> usize {
+        self.modules.len()
+    }
+
+    /// ‖ΔW‖ over all modules.
+    pub(super) fn norm(&self) -> f64 {
+        self.norm
+    }
+
+    /// ‖ΔW‖ of every module.
+    pub(super) fn norms(&self) -> BTreeMap<String, f64> {
+        let modules = self.modules.iter();
+        modules
+            .map(|(path, module)| (path.clone(), module.norm))
+            .collect()
+    }
+
     fn method(&self) -> String {
         let [low, high] = self.ranks;
         let rank = if low == high {

@@ -2,7 +2,9 @@
 
 mod adapter;
 mod listing;
+mod pages;
 mod run;
+mod several;
 mod shapes;
 mod subspace;
 mod tensors;
@@ -11,29 +13,47 @@ use std::path::Path;
 
 use ::adapter::{AdapterError, AdapterFile, PeftConfig, TensorFile};
 use eigenlorax::Subspace;
+use figures::Page;
 
 use crate::adapter_argument::locate;
 use crate::cli::InspectArguments;
 use crate::console::Console;
 use crate::failure::BadInput;
+use crate::page_file::PageFile;
 use crate::run_directory::RunDirectory;
 
 pub(crate) fn run(arguments: &InspectArguments, console: &Console) -> anyhow::Result<()> {
-    let argument = &arguments.path;
+    let page = arguments.html.as_deref();
+    let page = page.map(|path| PageFile::new(path, arguments.force));
+    let page = page.transpose()?;
+    let write = |content: &dyn Fn() -> anyhow::Result<Page>| match &page {
+        Some(page) => page.write(&content()?),
+        None => Ok(()),
+    };
+    let [argument] = arguments.paths.as_slice() else {
+        let adapters = several::SeveralAdapters::read(&arguments.paths)?;
+        write(&|| Ok(pages::several(&adapters)))?;
+        return console.result(&adapters);
+    };
     let given = Path::new(argument);
     if given.is_file() {
         if !has_extension(given, "safetensors") {
             return Err(AdapterError::NotAnAdapter(given.to_owned()).into());
         }
-        return console.result(&tensors::TensorListing::read(&TensorFile::open(given)?)?);
+        let listing = tensors::TensorListing::read(&TensorFile::open(given)?)?;
+        write(&|| Err(BadInput(NO_PICTURES.to_owned()).into()))?;
+        return console.result(&listing);
     }
     if given.join("subspace.json").is_file() {
         let subspace = Subspace::load(given)?;
+        write(&|| Ok(pages::subspace(given, &subspace)))?;
         return console.result(&subspace::SubspaceSummary::new(given, &subspace));
     }
     // A run's adapter is no more than a part of it.
     if given.is_dir() && !given.join(PeftConfig::FILE_NAME).exists() && RunDirectory::is_at(given) {
-        return console.result(&run::RunSummary(RunDirectory::read(given)?));
+        let summary = run::RunSummary(RunDirectory::read(given)?);
+        write(&|| pages::run(&summary.0, &summary.to_string()))?;
+        return console.result(&summary);
     }
     let path = locate(argument)?;
     if given.is_dir() && !has_adapter_file(&path) {
@@ -43,8 +63,12 @@ pub(crate) fn run(arguments: &InspectArguments, console: &Console) -> anyhow::Re
         return Err(BadInput(problem).into());
     }
     let file = AdapterFile::open(&path)?.with_location(argument.as_str());
-    console.result(&adapter::AdapterSummary::read(&file)?)
+    let summary = adapter::AdapterSummary::read(&file)?;
+    write(&|| Ok(pages::adapter(&summary)))?;
+    console.result(&summary)
 }
+
+const NO_PICTURES: &str = "--html shows adapters, subspaces and runs; of the tensors of a single file there is nothing to draw";
 
 /// Whether there is anything by which an adapter is known; what is wrong with it, opening it tells.
 fn has_adapter_file(directory: &Path) -> bool {

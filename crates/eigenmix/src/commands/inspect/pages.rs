@@ -1,0 +1,178 @@
+//! `inspect --html`: what is inspected, as a page of pictures.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use adapter::AdapterFile;
+use eigenlorax::{LoadedAdapter, ProjectOptions, Subspace, project};
+use figures::{Axis, Bar, BarGroup, Bars, Page};
+use rayon::prelude::*;
+use trainer::BasisRecord;
+
+use super::adapter::AdapterSummary;
+use super::several::SeveralAdapters;
+use crate::adapter_argument::{OpenedAdapter, distinct_names};
+use crate::pictures::{Comparison, Curves, SpectrumSummary, module_maps};
+use crate::run_directory::RunDirectory;
+
+/// The modules of more adapters than this are not shown one adapter after the other.
+const SHOWN: usize = 12;
+
+/// An adapter: where it changes its base model most.
+pub(super) fn adapter(summary: &AdapterSummary) -> Page {
+    let mut page = Page::new(format!("Adapter {}", summary.location()));
+    describe(&mut page, &summary.to_string());
+    page.figures(norms("Size of the update by module", summary));
+    page
+}
+
+/// Several adapters: what they have in common, and the sizes of their updates.
+pub(super) fn several(adapters: &SeveralAdapters) -> Page {
+    let count = adapters.adapters.len();
+    let mut page = Page::new(format!("{count} adapters"));
+    page.list(adapters.adapters.iter().map(AdapterSummary::location));
+    page.heading("What they have in common");
+    page.paragraph(OVERLAP);
+    page.list(adapters.comparison.note(count).as_deref());
+    page.figures(adapters.comparison.figures());
+    page.heading("Sizes of the updates");
+    let names = &adapters.comparison.adapters;
+    let totals = names.iter().zip(&adapters.adapters);
+    let bars = totals.map(|(name, adapter)| (name.clone(), adapter.norm()));
+    page.figures([bars_of("‖ΔW‖ over all modules", "‖ΔW‖", bars)]);
+    let shown = names.iter().zip(&adapters.adapters).take(SHOWN);
+    page.figures(shown.flat_map(|(name, adapter)| norms(name, adapter)));
+    if count > SHOWN {
+        page.paragraph(&format!(
+            "By module, the first {SHOWN} of {count} are shown."
+        ));
+    }
+    page
+}
+
+/// A subspace: what it carries of its sources, and how much these have in common.
+pub(super) fn subspace(path: &Path, subspace: &Subspace) -> Page {
+    let mut page = Page::new(format!("Subspace {}", path.display()));
+    page.paragraph(&format!(
+        "{} modules, extracted from {} adapters of {}. Shares are of the variance of their stacked factors; the left side is that of the outputs, the right one that of the inputs. The bands span the modules.",
+        subspace.modules.len(),
+        subspace.sources.len(),
+        subspace.base_model.as_deref().unwrap_or("an unnamed base model")
+    ));
+    page.figures(SpectrumSummary::of(&subspace.spectra()).figures());
+    page.heading("Its sources");
+    page.list(
+        subspace
+            .sources
+            .iter()
+            .map(|source| source.location.as_str()),
+    );
+    match Comparison::of_sources(&subspace.sources) {
+        Ok(comparison) => {
+            page.paragraph(OVERLAP);
+            page.list(comparison.note(subspace.sources.len()).as_deref());
+            page.figures(comparison.figures());
+        }
+        Err(error) => page.paragraph(&format!("They are not compared: {error:#}.")),
+    }
+    page.heading("How well it reconstructs them");
+    match reconstruction(&mut page, subspace) {
+        Ok(()) => {}
+        Err(error) => page.paragraph(&format!("Not measured: {error:#}.")),
+    }
+    page
+}
+
+/// A run: how it went, the subspace it trained in and what it changes.
+pub(super) fn run(run: &RunDirectory, words: &str) -> anyhow::Result<Page> {
+    let mut page = Page::new(format!("Run {}", run.path.display()));
+    describe(&mut page, words);
+    let curves = Curves::read([run.path.as_path()])?;
+    let pictures = Curves::figures(&[("this run", &curves)]);
+    if !pictures.is_empty() {
+        page.heading("Learning curves");
+        page.figures(pictures);
+    }
+    if let Some(record) = BasisRecord::read(&run.path)? {
+        page.heading("The subspace it trained in");
+        page.figures(SpectrumSummary::of(&record.modules).figures());
+    }
+    let adapter = run.path.join("adapter");
+    if adapter.is_dir() {
+        page.heading("What it trained");
+        let summary = AdapterSummary::read(&AdapterFile::open(&adapter)?)?;
+        page.figures(norms("Size of the update by module", &summary));
+    }
+    Ok(page)
+}
+
+const OVERLAP: &str = "The cosine is that of the updates ΔW over all modules. The overlap of two subspaces is the share of the smaller one that lies in the larger one: 1 if one contains the other, 0 if they are orthogonal. Adapters whose A was drawn from one seed overlap on the right by accident.";
+
+/// The lines that are printed, but for the table that is shown as a picture.
+fn describe(page: &mut Page, words: &str) {
+    let lines = words.lines().take_while(|line| !line.is_empty());
+    page.list(lines.map(str::trim));
+}
+
+fn norms(caption: &str, summary: &AdapterSummary) -> Vec<figures::Figure> {
+    module_maps(caption, "‖ΔW‖", &summary.norms(), None)
+}
+
+fn bars_of(
+    caption: &str,
+    axis: &str,
+    bars: impl Iterator<Item = (String, f64)>,
+) -> figures::Figure {
+    let groups = bars.map(|(name, value)| BarGroup {
+        name,
+        bars: vec![Some(Bar::new(value))],
+    });
+    let bars = Bars {
+        axis: Axis::linear(axis),
+        series: Vec::new(),
+        groups: groups.collect(),
+    };
+    bars.figure(caption)
+}
+
+/// ‖ΔW − ΔŴ‖ / ‖ΔW‖ of the sources, one by one and by module.
+fn reconstruction(page: &mut Page, subspace: &Subspace) -> anyhow::Result<()> {
+    let sources = subspace.sources.par_iter().take(Comparison::MOST);
+    let opened: Vec<anyhow::Result<OpenedAdapter>> = sources
+        .map(|source| OpenedAdapter::open(&source.location))
+        .collect();
+    let opened = opened.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+    let names = distinct_names(&opened)?;
+    let options = ProjectOptions {
+        allow_base_mismatch: true,
+    };
+    let mut overall = Vec::new();
+    // Σ of the squares, and of how many.
+    let mut by_module: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+    for (name, adapter) in names.into_iter().zip(&opened) {
+        let projection = project(&LoadedAdapter::read(&adapter.file)?, subspace, &options)?;
+        overall.push((name, projection.overall));
+        for (path, error) in projection.modules {
+            let (squares, count) = by_module.entry(path).or_default();
+            *squares += error.powi(2);
+            *count += 1.0;
+        }
+    }
+    let by_module = by_module.into_iter();
+    let by_module: BTreeMap<String, f64> = by_module
+        .map(|(path, (squares, count))| (path, (squares / count).sqrt()))
+        .collect();
+    let axis = "‖ΔW − ΔŴ‖ / ‖ΔW‖";
+    page.figures([bars_of(
+        "Relative error of each source",
+        axis,
+        overall.into_iter(),
+    )]);
+    page.figures(module_maps(
+        "Relative error by module, root mean square over the sources",
+        axis,
+        &by_module,
+        None,
+    ));
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! Several adapters: each in short, and what they have in common.
+
+use std::fmt;
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::adapter::AdapterSummary;
+use crate::adapter_argument::OpenedAdapter;
+use crate::pictures::Comparison;
+use crate::table::Table;
+
+#[derive(Serialize)]
+pub(super) struct SeveralAdapters {
+    kind: &'static str,
+    pub(super) adapters: Vec<AdapterSummary>,
+    pub(super) comparison: Comparison,
+}
+
+impl SeveralAdapters {
+    /// Reads and compares all of `paths`.
+    ///
+    /// # Errors
+    /// If one is no adapter, or they are for different base models.
+    pub(super) fn read(paths: &[String]) -> anyhow::Result<Self> {
+        let opened = paths.par_iter().map(|path| OpenedAdapter::open(path));
+        let opened: Vec<anyhow::Result<OpenedAdapter>> = opened.collect();
+        let opened = opened.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+        let summaries = opened.iter();
+        Ok(Self {
+            kind: "adapters",
+            adapters: summaries
+                .map(|adapter| AdapterSummary::read(&adapter.file))
+                .collect::<anyhow::Result<_>>()?,
+            comparison: Comparison::of(&opened)?,
+        })
+    }
+}
+
+impl fmt::Display for SeveralAdapters {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::with_header(["adapter", "modules", "parameters", "‖ΔW‖"]);
+        for adapter in &self.adapters {
+            table.push([
+                adapter.location().to_owned(),
+                adapter.module_count().to_string(),
+                adapter.parameters().to_string(),
+                format!("{:.4}", adapter.norm()),
+            ]);
+        }
+        let names = &self.comparison.adapters;
+        let header = std::iter::once("cosine of ΔW".to_owned());
+        let numbers = (1..=names.len()).map(|number| number.to_string());
+        let mut cosines = Table::with_header(header.chain(numbers));
+        for (number, (name, row)) in names
+            .iter()
+            .zip(&self.comparison.similarity.cosine)
+            .enumerate()
+        {
+            let name = format!("{} {name}", number + 1);
+            let row = row.iter().map(|cosine| {
+                cosine.map_or_else(|| "—".to_owned(), |cosine| format!("{cosine:.3}"))
+            });
+            cosines.push(std::iter::once(name).chain(row));
+        }
+        write!(formatter, "{table}\n\n{cosines}")?;
+        match self.comparison.note(self.adapters.len()) {
+            Some(note) => write!(formatter, "\n{note}"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! A page that was asked for, checked before the work.
+
+use std::path::{Path, PathBuf};
+
+use adapter::{AdapterError, write_file};
+use figures::Page;
+
+use crate::failure::BadInput;
+
+/// A file that may be written: it is not there yet, or `--force` allows to replace it.
+#[derive(Clone, Debug)]
+pub(crate) struct PageFile {
+    path: PathBuf,
+}
+
+impl PageFile {
+    /// # Errors
+    /// If the file exists and `force` is not set, or it is no file.
+    pub(crate) fn new(path: &Path, force: bool) -> anyhow::Result<Self> {
+        if path.is_dir() {
+            let problem = format!(
+                "`{}` is a directory; name a file to write, such as `{}`",
+                path.display(),
+                path.join("report.html").display()
+            );
+            return Err(BadInput(problem).into());
+        }
+        if path.symlink_metadata().is_ok() && !force {
+            return Err(AdapterError::AlreadyExists(path.to_owned()).into());
+        }
+        Ok(Self {
+            path: path.to_owned(),
+        })
+    }
+
+    /// # Errors
+    /// If it cannot be written; what was there is then still there.
+    pub(crate) fn write(&self, page: &Page) -> anyhow::Result<()> {
+        Ok(write_file(&self.path, page.render().as_bytes())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_replaced_with_force_only_and_a_directory_never() {
+        let root = tempfile::tempdir().expect("a directory");
+        let path = root.path().join("page.html");
+        PageFile::new(&path, false).expect("a new file");
+        std::fs::write(&path, "mine").expect("a file");
+        let error = PageFile::new(&path, false).expect_err("an error");
+        assert!(error.to_string().contains("page.html"), "{error}");
+        let page = PageFile::new(&path, true).expect("a file to replace");
+        page.write(&Page::new("theirs")).expect("written");
+        let text = std::fs::read_to_string(&path).expect("a file");
+        assert!(text.contains("theirs"));
+        assert!(PageFile::new(root.path(), true).is_err());
+    }
+}
