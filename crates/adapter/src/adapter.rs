@@ -1,5 +1,6 @@
 //! An adapter in memory, and how it is written.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -8,8 +9,8 @@ use crate::file::WEIGHTS_NAME;
 use crate::key::{PREFIX, Part, bias_key};
 use crate::model_card::model_card;
 use crate::{
-    AdapterError, Labels, LoraModule, Matrix, PeftConfig, Prompts, Provenance, TensorOutput,
-    write_directory, write_file, write_tensor_file,
+    AdapterError, Labels, LayerKind, LoraModule, Matrix, PeftConfig, Prompts, Provenance,
+    TensorOutput, write_directory, write_file, write_tensor_file,
 };
 
 /// A LoRA adapter: what it does to each module of its base model, and what it brings along.
@@ -93,12 +94,7 @@ impl Adapter {
             }
             if let Some(provenance) = &options.provenance {
                 let path = staging.join(Provenance::FILE_NAME);
-                let text = serde_json::to_string_pretty(provenance).map_err(|source| {
-                    AdapterError::Json {
-                        path: path.clone(),
-                        source,
-                    }
-                })?;
+                let text = provenance.to_json(&path)?;
                 write_file(&path, format!("{text}\n").as_bytes())?;
             }
             Ok(())
@@ -113,9 +109,7 @@ impl Adapter {
     fn tensors<'a>(&'a self, plain: &'a BTreeMap<&str, PlainModule<'a>>) -> Vec<TensorOutput<'a>> {
         let mut tensors = Vec::new();
         for (path, module) in plain {
-            let (a, b) = (module.a, &module.b);
-            tensors.push(TensorOutput::f32(Part::A.key(path), a.shape(), a.values()));
-            tensors.push(TensorOutput::f32(Part::B.key(path), b.shape(), b.values()));
+            tensors.extend(module.factors(path));
             for (part, vector) in [
                 (Part::Magnitude, module.magnitude),
                 (Part::Bias, module.bias.as_deref()),
@@ -150,8 +144,8 @@ impl Adapter {
     ) -> Result<(), AdapterError> {
         let factors = plain.iter().flat_map(|(path, module)| {
             [
-                (Part::A.key(path), module.a.values()),
-                (Part::B.key(path), module.b.values()),
+                (module.parts()[0].key(path), module.a.values()),
+                (module.parts()[1].key(path), module.b.values()),
                 (
                     Part::Magnitude.key(path),
                     module.magnitude.unwrap_or_default(),
@@ -179,9 +173,12 @@ impl Adapter {
 }
 
 /// A module as plain LoRA with scaling 1: ΔW = b · a.
+///
+/// PEFT's factors of an embedding are those of ΔWᵀ, so that they are turned here.
 struct PlainModule<'a> {
-    a: &'a Matrix,
+    a: Cow<'a, Matrix>,
     b: Matrix,
+    layer: &'a LayerKind,
     magnitude: Option<&'a [f32]>,
     bias: Option<Vec<f32>>,
 }
@@ -189,11 +186,37 @@ struct PlainModule<'a> {
 impl<'a> PlainModule<'a> {
     fn fold(module: &'a LoraModule) -> Self {
         let bias = module.bias.as_ref();
+        let (a, b) = (Cow::Borrowed(&module.a), module.folded_b());
+        let (a, b) = match module.layer {
+            LayerKind::Embedding => (Cow::Owned(b.transposed()), module.a.transposed()),
+            _ => (a, b),
+        };
         Self {
-            a: &module.a,
-            b: module.folded_b(),
+            a,
+            b,
+            layer: &module.layer,
             magnitude: module.magnitude.as_deref(),
             bias: bias.map(|bias| bias.iter().map(|value| module.scaling * value).collect()),
         }
+    }
+
+    /// The names of A and B.
+    fn parts(&self) -> [Part; 2] {
+        match self.layer {
+            LayerKind::Embedding => [Part::EmbeddingA, Part::EmbeddingB],
+            _ => [Part::A, Part::B],
+        }
+    }
+
+    fn factors<'b>(&'b self, path: &str) -> [TensorOutput<'b>; 2] {
+        let [a_part, b_part] = self.parts();
+        let (a, b) = (&self.a, &self.b);
+        // [rank, entries] and [size, rank], of an embedding.
+        let a_shape = self.layer.a_shape(a.rows(), a.cols());
+        let b_shape = self.layer.b_shape(b.rows(), b.cols());
+        [
+            TensorOutput::f32(a_part.key(path), a_shape, a.values()),
+            TensorOutput::f32(b_part.key(path), b_shape, b.values()),
+        ]
     }
 }

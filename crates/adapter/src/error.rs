@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
 
-use crate::PromptError;
+use crate::{Dialect, PromptError};
 
 /// Why an adapter, a checkpoint or a location could not be read or written.
 ///
@@ -39,7 +39,7 @@ pub enum AdapterError {
     NotAFile(PathBuf),
 
     #[error(
-        "`{0}` is an empty directory; an adapter has adapter_config.json and adapter_model.safetensors"
+        "`{0}` is an empty directory; an adapter is adapter_config.json and adapter_model.safetensors, or one .safetensors file of kohya or diffusers"
     )]
     EmptyDirectory(PathBuf),
 
@@ -48,7 +48,9 @@ pub enum AdapterError {
     )]
     NoConfig { directory: PathBuf, found: String },
 
-    #[error("`{directory}` has no adapter_model.safetensors (found: {found})")]
+    #[error(
+        "`{directory}` has no adapter_model.safetensors and no other .safetensors file (found: {found})"
+    )]
     NoWeights { directory: PathBuf, found: String },
 
     #[error(
@@ -102,6 +104,14 @@ pub enum AdapterError {
         source: serde_json::Error,
     },
 
+    #[error("`{path}`: `{key}` in the metadata is not a JSON object")]
+    Metadata {
+        path: PathBuf,
+        key: &'static str,
+        #[source]
+        source: serde_json::Error,
+    },
+
     #[error("`{path}`: `{field}` should be {expected}, found {found}")]
     ConfigField {
         path: PathBuf,
@@ -130,6 +140,63 @@ pub enum AdapterError {
         pattern: String,
         #[source]
         source: Box<fancy_regex::Error>,
+    },
+
+    #[error(
+        "`{path}`: tensor `{tensor}` belongs to {method}, which is not supported; only LoRA is in this dialect"
+    )]
+    UnsupportedTensor {
+        path: PathBuf,
+        tensor: String,
+        method: &'static str,
+    },
+
+    #[error(
+        "`{directory}` has several .safetensors files ({found}) and none of the usual name; name the file that is meant"
+    )]
+    SeveralFiles { directory: PathBuf, found: String },
+
+    #[error("`{path}`: `{tensor}` should hold {expected}, found {found}")]
+    TensorValue {
+        path: PathBuf,
+        tensor: String,
+        expected: &'static str,
+        found: f32,
+    },
+
+    #[error(
+        "`{path}`: `{first}` and `{second}` are both read as module `{module}`; which of them is meant cannot be told"
+    )]
+    SameModule {
+        path: PathBuf,
+        first: String,
+        second: String,
+        module: String,
+    },
+
+    #[error(
+        "module `{module}` cannot be written in the dialect of {dialect}: {problem}; choose another --format"
+    )]
+    NotConvertible {
+        module: String,
+        dialect: Dialect,
+        problem: String,
+    },
+
+    #[error(
+        "adapter `{path}` is a file of {dialect}, whose modules are those of an image generator's parts, such as `{module}`; expected are the modules of one language or vision model, as PEFT names them"
+    )]
+    NotOfOneModel {
+        path: String,
+        dialect: Dialect,
+        module: String,
+    },
+
+    #[error("`{value}`, a number of tensor `{tensor}`, is too large for {dtype}; write it as f32")]
+    TooLarge {
+        tensor: String,
+        value: f32,
+        dtype: Dtype,
     },
 
     #[error("`{path}` has no tensor `{tensor}`")]
@@ -180,7 +247,7 @@ pub enum AdapterError {
     },
 
     #[error(
-        "`{path}`: module `{module}` has rank {found}, but adapter_config.json says {expected} (r and rank_pattern); do the two files belong together?"
+        "`{path}`: module `{module}` has rank {found}, but its configuration says {expected} (r and rank_pattern); do the two belong together?"
     )]
     RankMismatch {
         path: PathBuf,
@@ -234,6 +301,11 @@ pub enum AdapterError {
         shape: Vec<usize>,
         found: usize,
     },
+
+    #[error(
+        "`{path}` names a file, but an adapter of {dialect} is a directory; leave out .safetensors, or choose --format kohya or diffusers"
+    )]
+    NotOneFile { path: PathBuf, dialect: Dialect },
 
     #[error("an adapter cannot be saved: {problem}")]
     NotExportable { problem: String },

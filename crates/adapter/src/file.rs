@@ -1,16 +1,18 @@
-//! An adapter's directory as PEFT writes it, opened and checked but not yet read.
+//! An adapter on disk in any dialect, opened and checked but not yet read.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use crate::dialect::{MLX_WEIGHTS_NAME, Reading};
 use crate::index::{FileIndex, ModuleEntry};
-use crate::key::Part;
-use crate::vera::{self, VeraProjections};
+use crate::single_file::common_dtype;
+use crate::style::DtypeChoice;
+use crate::vera::VeraProjections;
 use crate::{
-    Adapter, AdapterError, HeadTensor, Labels, LoraModule, Matrix, PeftConfig, Prompts, Source,
-    TensorFile, locate_adapter,
+    Adapter, AdapterError, Dialect, HeadTensor, Labels, LayerKind, LoraModule, PeftConfig, Prompts,
+    Source, Style, TensorFile, locate_adapter,
 };
 
 /// The name of the file with the tensors.
@@ -27,6 +29,7 @@ pub struct AdapterFile {
     index: FileIndex,
     /// Of a VeRA adapter, where its factors come from.
     vera: Option<VeraProjections>,
+    style: Style,
     report: FileReport,
     labels: Option<Labels>,
     prompts: Option<Prompts>,
@@ -82,42 +85,40 @@ impl fmt::Display for FileReport {
 }
 
 impl AdapterFile {
-    /// Opens a directory that holds an adapter, or its .safetensors file.
+    /// Opens a directory that holds an adapter, or its .safetensors file, in any dialect.
     ///
     /// # Errors
     /// If there is no adapter, a file of it is missing, damaged or not supported, a module is
     /// incomplete, or the ranks of the tensors are not those of the configuration.
     pub fn open(path: &Path) -> Result<Self, AdapterError> {
         let (directory, weights) = find_weights(path)?;
-        let config_path = directory.join(PeftConfig::FILE_NAME);
-        if !config_path.exists() {
-            let found = list(&directory)?;
-            return Err(AdapterError::NoConfig { directory, found });
-        }
-        let raw = PeftConfig::read_raw(&config_path)?;
         let tensors = TensorFile::open(&weights)?;
-        let (config, mut index, vera) = if vera::is_vera(&raw) {
-            let config = vera::lora_config(raw, &config_path)?;
-            let (index, projections) = VeraProjections::index(&tensors, &config)?;
-            (config, index, Some(projections))
-        } else {
-            let config = PeftConfig::from_map(raw, &config_path)?;
-            let index = FileIndex::build(&tensors, &config)?;
-            (config, index, None)
-        };
+        let dialect = Dialect::of(&tensors);
+        let Reading {
+            config,
+            mut index,
+            vera,
+            mut style,
+        } = dialect.read(&tensors, &directory)?;
+        let keys = index.modules.values().map(|entry| &entry.keys);
+        style.dtype = DtypeChoice::IfExact(common_dtype(&tensors, keys));
+        style.file_name = weights
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned());
         let labels_path = directory.join(Labels::FILE_NAME);
-        let labels = labels_path
-            .exists()
+        let has_neighbours = !dialect.is_one_file();
+        let labels = (has_neighbours && labels_path.exists())
             .then(|| Labels::read(&labels_path))
             .transpose()?;
         let prompts_path = directory.join(Prompts::FILE_NAME);
-        let prompts = prompts_path
-            .exists()
+        let prompts = (has_neighbours && prompts_path.exists())
             .then(|| Prompts::read(&prompts_path))
             .transpose()?;
 
         let untargeted = match config.target_modules() {
             None => Vec::new(),
+            // Other dialects adapt the modules that they have.
+            Some(_) if dialect != Dialect::Peft => Vec::new(),
             Some(_) => index
                 .modules
                 .keys()
@@ -135,6 +136,7 @@ impl AdapterFile {
             tensors,
             index,
             vera,
+            style,
             report,
             labels,
             prompts,
@@ -162,8 +164,29 @@ impl AdapterFile {
         &self.location
     }
 
+    /// Its configuration; of a dialect without one, what PEFT would need to know of its modules.
     pub fn config(&self) -> &PeftConfig {
         &self.config
+    }
+
+    /// The dialect in which it is written, with all that writing it again keeps.
+    pub fn style(&self) -> &Style {
+        &self.style
+    }
+
+    /// Refuses an adapter for an image generator where one for a language or vision model is needed.
+    ///
+    /// # Errors
+    /// If its modules are those of a pipeline.
+    pub fn require_one_model(&self) -> Result<(), AdapterError> {
+        if !self.style.is_of_pipeline {
+            return Ok(());
+        }
+        Err(AdapterError::NotOfOneModel {
+            path: self.location.clone(),
+            dialect: self.style.dialect,
+            module: self.module_paths().next().unwrap_or_default().to_owned(),
+        })
     }
 
     /// What would be left out.
@@ -209,25 +232,15 @@ impl AdapterFile {
         if let Some(vera) = &self.vera {
             return vera.module(&self.tensors, module, entry);
         }
-        let &ModuleEntry {
-            rank, d_in, d_out, ..
-        } = entry;
-        let read = |part: Part| {
-            entry
-                .keys
-                .get(&part)
-                .map(|key| self.tensors.read_finite_f32(key))
-                .transpose()
-        };
-        let required = |part: Part| self.tensors.read_finite_f32(&entry.keys[&part]);
-        Ok(LoraModule {
-            a: Matrix::new(rank, d_in, required(Part::A)?),
-            b: Matrix::new(d_out, rank, required(Part::B)?),
-            mixer: read(Part::Mixer)?.map(|values| Matrix::new(rank, rank, values)),
-            scaling: self.config.scaling_of(module),
-            magnitude: read(Part::Magnitude)?,
-            bias: read(Part::Bias)?,
-        })
+        entry.read(&self.tensors)
+    }
+
+    /// What kind of layer a module adapts.
+    ///
+    /// # Errors
+    /// If the adapter does not have the module.
+    pub fn layer(&self, module: &str) -> Result<&LayerKind, AdapterError> {
+        Ok(&self.entry(module)?.layer)
     }
 
     /// The names in the base model of the tensors that were trained whole, sorted.
@@ -348,13 +361,35 @@ fn find_weights(path: &Path) -> Result<(PathBuf, PathBuf), AdapterError> {
         };
     }
     let directory = path.to_owned();
-    let weights = directory.join(WEIGHTS_NAME);
-    if weights.exists() {
-        return Ok((directory, weights));
+    for name in [WEIGHTS_NAME, MLX_WEIGHTS_NAME] {
+        let weights = directory.join(name);
+        if weights.exists() {
+            return Ok((directory, weights));
+        }
     }
     let pickled = directory.join(PICKLED_NAME);
     if pickled.exists() {
         return Err(AdapterError::PickledWeights(pickled));
+    }
+    let entries = std::fs::read_dir(&directory).map_err(AdapterError::io("list", &directory))?;
+    let is_tensor_file = |path: &PathBuf| {
+        path.is_file()
+            && path
+                .extension()
+                .is_some_and(|extension| extension == "safetensors")
+    };
+    let mut candidates: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(is_tensor_file)
+        .collect();
+    match (candidates.pop(), candidates.is_empty()) {
+        (Some(weights), true) => return Ok((directory, weights)),
+        (Some(_), false) => {
+            let found = list(&directory)?;
+            return Err(AdapterError::SeveralFiles { directory, found });
+        }
+        (None, _) => {}
     }
     let found = list(&directory)?;
     if found.is_empty() {
@@ -364,7 +399,7 @@ fn find_weights(path: &Path) -> Result<(PathBuf, PathBuf), AdapterError> {
 }
 
 /// The first few names in a directory.
-fn list(directory: &Path) -> Result<String, AdapterError> {
+pub(crate) fn list(directory: &Path) -> Result<String, AdapterError> {
     let entries = std::fs::read_dir(directory).map_err(AdapterError::io("list", directory))?;
     let mut names: Vec<String> = entries
         .flatten()

@@ -21,6 +21,11 @@ const TASK_HEADS: [(&str, &[&str]); 3] = [
 pub(crate) enum Part {
     A,
     B,
+    /// The factors of an embedding, which have names of their own.
+    EmbeddingA,
+    EmbeddingB,
+    /// What LoCon puts between the factors of a convolution.
+    Mid,
     Mixer,
     Magnitude,
     Bias,
@@ -32,6 +37,9 @@ impl Part {
         match self {
             Self::A => "lora_A.weight",
             Self::B => "lora_B.weight",
+            Self::EmbeddingA => "lora_embedding_A",
+            Self::EmbeddingB => "lora_embedding_B",
+            Self::Mid => "lora_mid.weight",
             Self::Mixer => "lora_AB.weight",
             Self::Magnitude => "lora_magnitude_vector",
             Self::Bias => "lora_B.bias",
@@ -73,6 +81,11 @@ pub(crate) fn role_of<'key>(key: &'key str, config: &PeftConfig) -> Role<'key> {
     if is_head(path, config) {
         return Role::Head(path.to_owned());
     }
+    if path.ends_with(".base_layer.weight") {
+        return Role::Unexpected(
+            "the weight below an adapted layer, which PEFT saves along with adapted embeddings",
+        );
+    }
     if config.bias() != BiasKind::None && path.ends_with(".bias") {
         return Role::Bias(path.replacen(BASE_LAYER, ".", 1));
     }
@@ -99,9 +112,8 @@ fn factor_role<'key>(module: &'key str, tail: &str, config: &PeftConfig) -> Role
         ["magnitude_vector"] | ["magnitude_vector", _] | ["magnitude_vector", _, "weight"] => {
             Part::Magnitude
         }
-        ["embedding_A" | "embedding_B", ..] => {
-            return Role::Unexpected("LoRA on an embedding, which is not supported");
-        }
+        ["embedding_A"] | ["embedding_A", _] => Part::EmbeddingA,
+        ["embedding_B"] | ["embedding_B", _] => Part::EmbeddingB,
         _ => return Role::Unexpected("a LoRA tensor of an unknown kind"),
     };
     // PEFT would ignore both, so applying them would make another model than PEFT makes.
@@ -232,7 +244,18 @@ mod tests {
         let plain = config(json!({}));
         let key = "base_model.model.h.0.attn.lora_magnitude_vector";
         assert!(matches!(role_of(key, &plain), Role::Unexpected(_)));
-        let embedding = "base_model.model.wte.lora_embedding_A";
-        assert!(matches!(role_of(embedding, &plain), Role::Unexpected(_)));
+        let below = "base_model.model.wte.base_layer.weight";
+        assert!(matches!(role_of(below, &plain), Role::Unexpected(_)));
+    }
+
+    #[test]
+    fn the_factors_of_an_embedding_are_found_by_their_own_names() {
+        let plain = config(json!({}));
+        for (key, part) in [
+            ("base_model.model.wte.lora_embedding_A", Part::EmbeddingA),
+            ("wte.lora_embedding_B.default", Part::EmbeddingB),
+        ] {
+            assert_eq!(role_of(key, &plain), Role::Factor("wte", part), "{key}");
+        }
     }
 }

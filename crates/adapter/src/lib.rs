@@ -1,6 +1,8 @@
-//! LoRA adapters on the host side: their factors and scaling, PEFT directories in and out, the Hub.
+//! LoRA adapters on the host side: their factors and scaling, PEFT directories and other dialects in
+//! and out, the Hub.
 //!
-//! This crate is the only one that knows how PEFT names and orients its tensors. Whoever depends on
+//! This crate is the only one that knows how PEFT, kohya, diffusers and mlx-lm name and orient their
+//! tensors. Whoever depends on
 //! it sees [`LoraModule`]s, whose scaling is already a number and whose factors are always
 //! B `[d_out, rank]` and A `[rank, d_in]`.
 //!
@@ -25,6 +27,7 @@
 mod adapter;
 mod config;
 mod config_fields;
+mod dialect;
 mod error;
 mod export;
 mod file;
@@ -33,6 +36,7 @@ mod hub;
 mod index;
 mod key;
 mod labels;
+mod layer_kind;
 mod location;
 mod lora;
 mod matrix;
@@ -40,8 +44,12 @@ mod model_card;
 mod output;
 mod pattern;
 mod prompts;
+mod saving;
+mod single_file;
 mod source;
+mod style;
 mod support;
+mod synthetic_config;
 mod target;
 mod tensor_file;
 mod tensor_output;
@@ -49,11 +57,13 @@ mod vera;
 
 pub use adapter::{Adapter, HeadTensor, SaveOptions};
 pub use config::{BiasKind, PeftConfig};
+pub use dialect::Dialect;
 pub use error::AdapterError;
 pub use file::{AdapterFile, FileReport, UnexpectedTensor};
 pub use file_lock::FileLock;
 pub use hub::{FileWish, Hub, locate_adapter};
 pub use labels::Labels;
+pub use layer_kind::LayerKind;
 pub use location::{HubId, Location};
 pub use lora::LoraModule;
 pub use matrix::Matrix;
@@ -61,6 +71,7 @@ pub use output::{write_directory, write_file, write_file_with};
 pub use prompts::{PromptError, Prompts};
 pub use safetensors::Dtype;
 pub use source::{Provenance, Source};
+pub use style::Style;
 pub use target::TargetModules;
 pub use tensor_file::TensorFile;
-pub use tensor_output::{TensorOutput, write_tensor_file};
+pub use tensor_output::{TensorOutput, write_tensor_file, write_tensor_file_with};

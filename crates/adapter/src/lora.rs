@@ -1,6 +1,6 @@
-//! The low-rank update of one linear layer: `ΔW = s · B · W · A`.
+//! The low-rank update of one layer: `ΔW = s · B · W · A`.
 
-use crate::Matrix;
+use crate::{LayerKind, Matrix};
 
 /// The LoRA factors of one module, as every dialect is read into.
 ///
@@ -20,10 +20,12 @@ pub struct LoraModule {
     pub magnitude: Option<Vec<f32>>,
     /// The bias on B (`lora_bias`), which the update adds as `s · bias`: `[d_out]`.
     pub bias: Option<Vec<f32>>,
+    /// What the module is a layer of; the numbers of ΔW do not depend on it.
+    pub layer: LayerKind,
 }
 
 impl LoraModule {
-    /// A plain update `s · B · A`.
+    /// A plain update `s · B · A` of a linear layer.
     ///
     /// - b: `[d_out, rank]`
     /// - a: `[rank, d_in]`
@@ -45,7 +47,14 @@ impl LoraModule {
             scaling,
             magnitude: None,
             bias: None,
+            layer: LayerKind::Linear,
         }
+    }
+
+    /// The same update of another kind of layer.
+    pub fn of_layer(mut self, layer: LayerKind) -> Self {
+        self.layer = layer;
+        self
     }
 
     pub fn rank(&self) -> usize {

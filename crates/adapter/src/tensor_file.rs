@@ -27,6 +27,7 @@ pub struct TensorFile {
     bytes: Mmap,
     data_start: usize,
     tensors: BTreeMap<String, TensorInfo>,
+    metadata: BTreeMap<String, String>,
 }
 
 impl TensorFile {
@@ -95,6 +96,10 @@ impl TensorFile {
             });
         }
 
+        let notes = metadata.metadata().iter().flatten();
+        let notes = notes
+            .map(|(key, text)| (key.clone(), text.clone()))
+            .collect();
         let data_start = (LENGTH_BYTES + header_bytes) as usize;
         let tensors = metadata
             .tensors()
@@ -106,11 +111,17 @@ impl TensorFile {
             bytes,
             data_start,
             tensors,
+            metadata: notes,
         })
     }
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What the header says besides the tensors (`__metadata__`).
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
     }
 
     /// The names of all tensors, sorted.

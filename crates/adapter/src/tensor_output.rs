@@ -1,11 +1,12 @@
 //! Writing safetensors files, streamed, in one step.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
+use serde::Serialize;
 
 use crate::AdapterError;
 use crate::output::write_file_with;
@@ -85,9 +86,19 @@ impl<'a> TensorOutput<'a> {
 ///
 /// # Errors
 /// If two tensors share a name, a shape does not fit its values, or the file cannot be written.
-pub fn write_tensor_file(
+pub fn write_tensor_file(path: &Path, tensors: Vec<TensorOutput<'_>>) -> Result<(), AdapterError> {
+    let format = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+    write_tensor_file_with(path, tensors, &format)
+}
+
+/// Like [`write_tensor_file`], with other metadata.
+///
+/// # Errors
+/// As [`write_tensor_file`].
+pub fn write_tensor_file_with(
     path: &Path,
     mut tensors: Vec<TensorOutput<'_>>,
+    metadata: &BTreeMap<String, String>,
 ) -> Result<(), AdapterError> {
     tensors.sort_by(|left, right| {
         right
@@ -95,7 +106,7 @@ pub fn write_tensor_file(
             .cmp(&left.dtype())
             .then_with(|| left.name.cmp(&right.name))
     });
-    let header = header(path, &tensors)?;
+    let header = header(path, &tensors, metadata)?;
     write_file_with(path, |writer| {
         writer.write_all(&(header.len() as u64).to_le_bytes())?;
         writer.write_all(&header)?;
@@ -105,8 +116,21 @@ pub fn write_tensor_file(
     })
 }
 
+/// What a header is in JSON.
+#[derive(Serialize)]
+struct Header<'a> {
+    #[serde(rename = "__metadata__", skip_serializing_if = "BTreeMap::is_empty")]
+    metadata: &'a BTreeMap<String, String>,
+    #[serde(flatten)]
+    tensors: serde_json::Value,
+}
+
 /// The JSON header, padded with spaces so that the data starts at a multiple of eight bytes.
-fn header(path: &Path, tensors: &[TensorOutput<'_>]) -> Result<Vec<u8>, AdapterError> {
+fn header(
+    path: &Path,
+    tensors: &[TensorOutput<'_>],
+    metadata: &BTreeMap<String, String>,
+) -> Result<Vec<u8>, AdapterError> {
     let mut names = std::collections::HashSet::new();
     let mut entries = Vec::with_capacity(tensors.len());
     let mut offset = 0;
@@ -141,10 +165,14 @@ fn header(path: &Path, tensors: &[TensorOutput<'_>]) -> Result<Vec<u8>, AdapterE
         ));
         offset += found;
     }
-    let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let mut header = Metadata::new(Some(format), entries)
+    // The crate keeps its metadata unordered; ours has an order, so that the same file has the same
+    // bytes.
+    let mut header = Metadata::new(None, entries)
         .map_err(io::Error::other)
-        .and_then(|metadata| serde_json::to_vec(&metadata).map_err(io::Error::from))
+        .and_then(|tensors| serde_json::to_value(&tensors).map_err(io::Error::from))
+        .and_then(|tensors| {
+            serde_json::to_vec(&Header { metadata, tensors }).map_err(io::Error::from)
+        })
         .map_err(AdapterError::io("write the header of", path))?;
     header.resize(header.len().next_multiple_of(8), b' ');
     Ok(header)

@@ -8,10 +8,9 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::file::UnexpectedTensor;
 use crate::index::{FileIndex, ModuleEntry};
 use crate::key::{PREFIX, Role, role_of};
-use crate::{AdapterError, LoraModule, Matrix, PeftConfig, TensorFile};
+use crate::{AdapterError, LayerKind, LoraModule, Matrix, PeftConfig, TensorFile};
 
 /// PEFT's own default for `r` of VeRA.
 const DEFAULT_RANK: usize = 256;
@@ -135,6 +134,9 @@ impl VeraProjections {
                 rank,
                 d_in,
                 d_out,
+                scaling: 1.0,
+                layer: LayerKind::Linear,
+                is_transposed: false,
             };
             index.modules.insert(module.clone(), entry);
         }
@@ -206,10 +208,7 @@ fn sort_other(index: &mut FileIndex, key: &str, config: &PeftConfig) {
         Role::Factor(..) => "a LoRA tensor in a VeRA adapter",
         Role::Unexpected(reason) => reason,
     };
-    index.unexpected.push(UnexpectedTensor {
-        name: key.to_owned(),
-        reason,
-    });
+    index.leave_out(key, reason);
 }
 
 /// The shape of a tensor, if it has so many dimensions and they fit.

@@ -207,12 +207,45 @@ fn one_tensor_under_two_adapter_names_is_an_error() {
 }
 
 #[test]
-fn an_adapter_of_nothing_but_embeddings_is_not_silently_empty() {
+fn an_embedding_without_one_of_its_factors_is_incomplete() {
     let fixture = good();
     fixture.tensors(&[("base_model.model.wte.lora_embedding_A", &[2, 9])]);
+    let error = open_error(&fixture).to_string();
+    assert!(
+        error.contains("`wte`") && error.contains("lora_embedding_B"),
+        "{error}"
+    );
+}
+
+#[test]
+fn dora_on_a_convolution_is_refused_by_name() {
+    let fixture = good();
+    let magnitude = "base_model.model.conv.lora_magnitude_vector";
+    fixture.config(json!({"use_dora": true, "target_modules": ["conv"]}));
+    fixture.tensors(&[
+        ("base_model.model.conv.lora_A.weight", &[2, 3, 3, 3]),
+        ("base_model.model.conv.lora_B.weight", &[4, 2, 1, 1]),
+        (magnitude, &[1, 4, 1, 1]),
+    ]);
     let error = open_error(&fixture);
-    assert!(matches!(error, AdapterError::NoModules { .. }));
-    assert!(error.to_string().contains("embedding"), "{error}");
+    assert!(
+        matches!(&error, AdapterError::UnsupportedTensor { tensor, .. } if tensor == magnitude),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_convolution_in_groups_is_refused_with_its_shape() {
+    let fixture = good();
+    fixture.tensors(&[
+        ("base_model.model.conv.lora_A.weight", &[2, 3, 3, 3]),
+        ("base_model.model.conv.lora_B.weight", &[4, 1, 1, 1]),
+    ]);
+    let error = open_error(&fixture).to_string();
+    assert!(
+        error.contains("[4, 1, 1, 1]") && error.contains("[d_out, 2, 1, 1]"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -245,8 +278,7 @@ fn labels_with_a_gap_are_an_error() {
 fn what_would_be_left_out_is_reported_and_can_be_refused() {
     let fixture = good();
     fixture.tensors(&query_and(&[
-        ("base_model.model.conv.lora_A.weight", &[2, 3, 3, 3]),
-        ("base_model.model.conv.lora_B.weight", &[4, 2, 1, 1]),
+        ("base_model.model.wte.base_layer.weight", &[9, 3]),
         ("base_model.model.layer.0.key.lora_A.weight", &[2, 3]),
         ("base_model.model.layer.0.key.lora_B.weight", &[4, 2]),
         ("base_model.model.lm_head.weight", &[5, 3]),
@@ -262,14 +294,13 @@ fn what_would_be_left_out_is_reported_and_can_be_refused() {
         unexpected,
         [
             "base_model.model.lm_head.weight",
-            "base_model.model.conv.lora_A.weight",
-            "base_model.model.conv.lora_B.weight",
+            "base_model.model.wte.base_layer.weight",
         ]
     );
     assert_eq!(file.report().untargeted, ["layer.0.key"]);
     let error = file.require_clean().unwrap_err().to_string();
     assert!(
-        error.contains("convolution") && error.contains("lm_head"),
+        error.contains("embeddings") && error.contains("lm_head"),
         "{error}"
     );
     assert!(good_file().require_clean().is_ok());

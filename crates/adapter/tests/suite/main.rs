@@ -1,8 +1,10 @@
 //! What adapter directories, real ones and broken ones, and a small Hub of our own come to.
 
 mod broken_adapters;
+mod broken_dialects;
 mod broken_tensor_files;
 mod config;
+mod dialects;
 mod fake_hub;
 mod fixture;
 mod hub;

@@ -1,0 +1,151 @@
+//! PEFT: a directory with `adapter_config.json` beside `adapter_model.safetensors`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::Reading;
+use crate::index::{FileIndex, ModuleEntry, ModuleParts, Orientation};
+use crate::key::{Part, Role, role_of};
+use crate::vera::{self, VeraProjections};
+use crate::{AdapterError, Dialect, PeftConfig, Style, TensorFile};
+
+/// Reads the names and shapes of `file` under the configuration in `directory`.
+///
+/// # Errors
+/// If there is no configuration, it is not supported, or the two do not fit each other.
+pub(super) fn read(file: &TensorFile, directory: &Path) -> Result<Reading, AdapterError> {
+    let config_path = directory.join(PeftConfig::FILE_NAME);
+    if !config_path.exists() {
+        return Err(AdapterError::NoConfig {
+            directory: directory.to_owned(),
+            found: crate::file::list(directory)?,
+        });
+    }
+    let raw = PeftConfig::read_raw(&config_path)?;
+    let (config, index, vera) = if vera::is_vera(&raw) {
+        let config = vera::lora_config(raw, &config_path)?;
+        let (index, projections) = VeraProjections::index(file, &config)?;
+        (config, index, Some(projections))
+    } else {
+        let config = PeftConfig::from_map(raw, &config_path)?;
+        let index = index(file, &config)?;
+        (config, index, None)
+    };
+    Ok(Reading {
+        config,
+        index,
+        vera,
+        style: Style::new(Dialect::Peft),
+    })
+}
+
+/// Sorts the tensors of `file` by what they are and checks that every module is complete and of
+/// the rank that `config` says.
+fn index(file: &TensorFile, config: &PeftConfig) -> Result<FileIndex, AdapterError> {
+    let mut index = FileIndex::default();
+    let mut modules: BTreeMap<String, BTreeMap<Part, String>> = BTreeMap::new();
+    for key in file.names() {
+        let replaced = match role_of(key, config) {
+            Role::Factor(module, part) => modules
+                .entry(module.to_owned())
+                .or_default()
+                .insert(part, key.to_owned()),
+            Role::Head(name) => index.heads.insert(name, key.to_owned()),
+            Role::Bias(name) => index.biases.insert(name, key.to_owned()),
+            Role::Unexpected(reason) => {
+                index.leave_out(key, reason);
+                None
+            }
+        };
+        if let Some(first) = replaced {
+            return Err(AdapterError::DuplicateTensor {
+                path: file.path().to_owned(),
+                first,
+                second: key.to_owned(),
+            });
+        }
+    }
+    for (module, keys) in modules {
+        let entry = entry(file, config, &module, keys)?;
+        index.modules.insert(module, entry);
+    }
+    index.require_modules(file)?;
+    Ok(index)
+}
+
+fn entry(
+    file: &TensorFile,
+    config: &PeftConfig,
+    module: &str,
+    mut keys: BTreeMap<Part, String>,
+) -> Result<ModuleEntry, AdapterError> {
+    let is_embedding = keys.contains_key(&Part::EmbeddingA) || keys.contains_key(&Part::EmbeddingB);
+    if is_embedding {
+        // ΔW = (B·A)ᵀ = Aᵀ·Bᵀ, so that the two change places.
+        let factors = [
+            (Part::B, keys.remove(&Part::EmbeddingA)),
+            (Part::A, keys.remove(&Part::EmbeddingB)),
+        ];
+        for (part, key) in factors {
+            if let Some(key) = key
+                && let Some(first) = keys.insert(part, key.clone())
+            {
+                return Err(AdapterError::DuplicateTensor {
+                    path: file.path().to_owned(),
+                    first,
+                    second: key,
+                });
+            }
+        }
+    }
+    let required = [
+        (Part::Mixer, config.use_mixer()),
+        (Part::Magnitude, config.use_dora()),
+        (Part::Bias, config.lora_bias() && !is_embedding),
+    ];
+    for (part, is_required) in required {
+        if is_required && !keys.contains_key(&part) {
+            return Err(AdapterError::IncompleteModule {
+                path: file.path().to_owned(),
+                module: module.to_owned(),
+                missing: part.suffix(),
+            });
+        }
+    }
+    let is_convolution = match keys.get(&Part::A) {
+        Some(key) => file.shape(key)?.len() > 2,
+        None => false,
+    };
+    if let Some(tensor) = keys.get(&Part::Magnitude)
+        && (is_embedding || is_convolution)
+    {
+        return Err(AdapterError::UnsupportedTensor {
+            path: file.path().to_owned(),
+            tensor: tensor.clone(),
+            method: "DoRA on an embedding or a convolution",
+        });
+    }
+    let parts = ModuleParts {
+        keys,
+        scaling: config.scaling_of(module),
+        orientation: match is_embedding {
+            true => Orientation::TransposedEmbedding,
+            false => Orientation::Usual,
+        },
+    };
+    let spelt = |part: Part| match (part, is_embedding) {
+        (Part::A, true) => Part::EmbeddingB.suffix(),
+        (Part::B, true) => Part::EmbeddingA.suffix(),
+        (part, _) => part.suffix(),
+    };
+    let entry = ModuleEntry::check(file, module, parts, spelt)?;
+    if entry.rank != config.rank_of(module) {
+        return Err(AdapterError::RankMismatch {
+            path: file.path().to_owned(),
+            module: module.to_owned(),
+            expected: config.rank_of(module),
+            found: entry.rank,
+        });
+    }
+    Ok(entry)
+}
