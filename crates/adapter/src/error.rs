@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
 
-use crate::{Dialect, PromptError};
+use crate::{Dialect, HubError, PromptError};
 
 /// Why an adapter, a checkpoint or a location could not be read or written.
 ///
@@ -318,39 +318,8 @@ pub enum AdapterError {
         problem: &'static str,
     },
 
-    #[error("no cache directory for the Hub: set HF_HOME or HOME")]
-    NoCacheDirectory,
-
-    #[error("`{id}`: the name `{name}` would leave the repository's directory")]
-    UnsafeFileName { id: String, name: String },
-
-    #[error("`{id}` is not a path here, and asking the Hub at {endpoint} for it failed{advice}")]
-    HubRequest {
-        id: String,
-        endpoint: String,
-        advice: &'static str,
-        #[source]
-        source: Box<hf_hub::api::sync::ApiError>,
-    },
-
-    #[error("Hub repository `{id}` has no file `{name}` (it has: {available})")]
-    HubFileMissing {
-        id: String,
-        name: String,
-        available: String,
-    },
-
-    #[error("the Hub's answer for `{id}` makes no sense: {problem}")]
-    HubAnswer { id: String, problem: String },
-
-    #[error(
-        "`{id}` is not a path here and not complete in the Hub cache `{cache}` (missing: {missing}), and HF_HUB_OFFLINE forbids to download it"
-    )]
-    Offline {
-        id: String,
-        cache: PathBuf,
-        missing: String,
-    },
+    #[error(transparent)]
+    Hub(#[from] HubError),
 }
 
 impl AdapterError {

@@ -61,7 +61,11 @@ pub use dialect::Dialect;
 pub use error::AdapterError;
 pub use file::{AdapterFile, FileReport, UnexpectedTensor};
 pub use file_lock::FileLock;
-pub use hub::{FileWish, Hub, locate_adapter};
+pub use hub::{
+    Commit, Committed, FileWish, Hub, HubError, Repository, RequestError, Transfer,
+    TransferObserver, TransferProgress, UploadContent, UploadFile, locate_adapter,
+    observe_transfers,
+};
 pub use labels::Labels;
 pub use layer_kind::LayerKind;
 pub use location::{HubId, Location};

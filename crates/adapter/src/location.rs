@@ -1,7 +1,7 @@
 //! What an ADAPTER or MODEL argument means: a path here, or a repository on the Hub.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::AdapterError;
 
@@ -36,6 +36,31 @@ impl Location {
             return Ok(Self::Path(path));
         }
         HubId::parse(argument).map(Self::Hub)
+    }
+
+    /// The same where an id needs an owner: what is no path here and looks like one that was misspelt
+    /// is not asked of the Hub. An owner is seldom the name of a directory here; with a revision it is
+    /// an id for certain.
+    ///
+    /// # Errors
+    /// As [`Location::parse`], and [`AdapterError::NotFound`] for a misspelt path.
+    pub fn parse_owned(argument: &str) -> Result<Self, AdapterError> {
+        match Self::parse(argument)? {
+            Self::Hub(_) if is_misspelt_path(argument) => {
+                Err(AdapterError::NotFound(argument.into()))
+            }
+            location => Ok(location),
+        }
+    }
+}
+
+fn is_misspelt_path(argument: &str) -> bool {
+    if argument.contains('@') {
+        return false;
+    }
+    match argument.split_once('/') {
+        None => true,
+        Some((parent, _)) => Path::new(parent).is_dir(),
     }
 }
 
@@ -150,6 +175,19 @@ mod tests {
             Location::parse("no-such/adapter").unwrap(),
             Location::Hub(_)
         ));
+    }
+
+    #[test]
+    fn a_name_without_an_owner_or_in_a_directory_here_is_a_path_that_is_not_there() {
+        // Tests run in the directory of the crate.
+        for argument in ["no-such-adapter", "src/no-such-adapter"] {
+            let error = Location::parse_owned(argument).unwrap_err();
+            assert!(matches!(error, AdapterError::NotFound(_)), "{error}");
+        }
+        for argument in ["org/name", "name@v1", "src/name@v1"] {
+            let location = Location::parse_owned(argument).unwrap();
+            assert!(matches!(location, Location::Hub(_)), "{argument}");
+        }
     }
 
     #[test]

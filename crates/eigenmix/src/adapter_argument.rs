@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use adapter::{AdapterError, AdapterFile, Location, PeftConfig, locate_adapter};
+use adapter::{AdapterError, AdapterFile, Hub, Location, PeftConfig};
 use rayon::prelude::*;
 
 use crate::console::Console;
@@ -137,45 +137,12 @@ pub(crate) fn distinct_names(adapters: &[OpenedAdapter]) -> Result<Vec<String>, 
 
 /// The path of the adapter that `argument` means: of a run, the one it trained.
 pub(crate) fn locate(argument: &str) -> Result<PathBuf, AdapterError> {
-    let path = match Location::parse(argument) {
-        Ok(Location::Path(path)) => path,
-        Ok(Location::Hub(_)) if is_misspelt_path(argument) => {
-            return Err(AdapterError::NotFound(argument.into()));
-        }
-        _ => locate_adapter(argument)?,
+    let path = match Location::parse_owned(argument)? {
+        Location::Path(path) => path,
+        Location::Hub(id) => Hub::from_env()?.fetch_adapter(&id)?,
     };
     let trained = path.join("adapter");
     let is_run =
         !path.join(PeftConfig::FILE_NAME).exists() && trained.join(PeftConfig::FILE_NAME).exists();
     Ok(if is_run { trained } else { path })
-}
-
-/// Whether an argument that is no path here was meant as one: adapters on the Hub have an owner, and
-/// an owner is seldom the name of a directory here. With a revision it is an id for certain.
-fn is_misspelt_path(argument: &str) -> bool {
-    if argument.contains('@') {
-        return false;
-    }
-    match argument.split_once('/') {
-        None => true,
-        Some((parent, _)) => Path::new(parent).is_dir(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_without_an_owner_is_a_path_that_is_not_there() {
-        let error = locate("no-such-adapter").expect_err("an error");
-        assert!(matches!(error, AdapterError::NotFound(_)), "{error}");
-    }
-
-    #[test]
-    fn a_name_in_a_directory_that_is_here_is_a_path_that_is_not_there() {
-        // Tests run in the directory of the crate.
-        let error = locate("src/no-such-adapter").expect_err("an error");
-        assert!(matches!(error, AdapterError::NotFound(_)), "{error}");
-    }
 }

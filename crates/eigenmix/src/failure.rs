@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
-use adapter::AdapterError;
+use adapter::{AdapterError, HubError};
 use eigenlorax::EigenloraxError;
 use merging::MergeError;
 use models::ModelError;
@@ -60,6 +60,9 @@ fn is_bad_input(cause: &(dyn Error + 'static)) -> bool {
     if let Some(error) = cause.downcast_ref::<AdapterError>() {
         return adapter_is_bad_input(error);
     }
+    if let Some(error) = cause.downcast_ref::<HubError>() {
+        return hub_is_bad_input(error);
+    }
     if let Some(error) = cause.downcast_ref::<EigenloraxError>() {
         return match error {
             EigenloraxError::Adapter(error) => adapter_is_bad_input(error),
@@ -95,9 +98,20 @@ fn trainer_is_bad_input(error: &TrainerError) -> bool {
 
 /// A Hub id that cannot be fetched counts as bad input: it may as well be a misspelt path.
 fn adapter_is_bad_input(error: &AdapterError) -> bool {
+    match error {
+        AdapterError::Hub(error) => hub_is_bad_input(error),
+        AdapterError::Io { .. } => false,
+        _ => true,
+    }
+}
+
+fn hub_is_bad_input(error: &HubError) -> bool {
     !matches!(
         error,
-        AdapterError::Io { .. } | AdapterError::HubAnswer { .. } | AdapterError::NoCacheDirectory
+        HubError::Io { .. }
+            | HubError::Answer { .. }
+            | HubError::Damaged { .. }
+            | HubError::NoCacheDirectory
     )
 }
 

@@ -1,6 +1,6 @@
 //! A Hugging Face checkpoint: `config.json` and one or several safetensors files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use adapter::TensorFile;
@@ -179,8 +179,23 @@ impl Checkpoint {
     }
 }
 
-/// The files that an index names, each once.
+/// The files that an index names.
 fn shards(directory: &Path, index: &Path) -> Result<Vec<PathBuf>, ModelError> {
+    let names = shard_names(index)?;
+    if let Some(missing) = names.iter().find(|name| !directory.join(name).is_file()) {
+        return Err(ModelError::MissingShard {
+            index: index.to_owned(),
+            shard: missing.clone(),
+        });
+    }
+    Ok(names.iter().map(|name| directory.join(name)).collect())
+}
+
+/// The names of the files that the index of a sharded checkpoint names, each once, sorted.
+///
+/// # Errors
+/// If the index cannot be read, or a name would lead out of its directory.
+pub fn shard_names(index: &Path) -> Result<Vec<String>, ModelError> {
     let malformed = |problem: String| ModelError::Config {
         path: index.to_owned(),
         problem,
@@ -190,22 +205,13 @@ fn shards(directory: &Path, index: &Path) -> Result<Vec<PathBuf>, ModelError> {
         .get("weight_map")
         .and_then(Value::as_object)
         .ok_or_else(|| malformed("`weight_map` is missing".into()))?;
-    let mut names: Vec<&str> = map.values().filter_map(Value::as_str).collect();
-    names.sort_unstable();
-    names.dedup();
+    let names: BTreeSet<&str> = map.values().filter_map(Value::as_str).collect();
     for name in &names {
-        // A name from a file must not lead out of the directory.
         if Path::new(name).components().count() != 1 || *name == ".." {
             return Err(malformed(format!("`{name}` is not a plain file name")));
         }
-        if !directory.join(name).is_file() {
-            return Err(ModelError::MissingShard {
-                index: index.to_owned(),
-                shard: (*name).to_owned(),
-            });
-        }
     }
-    Ok(names.into_iter().map(|name| directory.join(name)).collect())
+    Ok(names.into_iter().map(str::to_owned).collect())
 }
 
 fn read_json(path: &Path) -> Result<Value, ModelError> {

@@ -37,7 +37,7 @@ pub use adaptation::{Adaptation, LoadReport};
 pub use architecture::Architecture;
 pub use builder::Train;
 pub use cache::Cache;
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, shard_names};
 pub use clip_text::{ClipText, ClipTextConfig, is_of_text_tower, without_text_tower};
 pub use decoder_config::{DecoderConfig, DecoderFamily};
 pub use description::{Description, LinearLayer};

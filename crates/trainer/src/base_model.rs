@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use adapter::{FileWish, Hub, Location};
-use models::{Architecture, Checkpoint};
+use adapter::{FileWish, Hub, HubId, Location};
+use models::{Architecture, Checkpoint, shard_names};
 
 use crate::TrainerError;
 use crate::data::TextTokenizer;
@@ -102,6 +102,11 @@ pub(crate) const COMPANIONS: [&str; 12] = [
     "preprocessor_config.json",
 ];
 
+const SINGLE_FILE: &str = "model.safetensors";
+const SHARD_INDEX: &str = "model.safetensors.index.json";
+/// Weights that are never opened, since they can run code.
+const PICKLED: [&str; 2] = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
+
 /// What of a base model is fetched from the Hub.
 #[derive(Clone, Copy, PartialEq)]
 enum Wanted {
@@ -112,27 +117,37 @@ enum Wanted {
 
 /// The directory of a base model named by a path or a Hub id.
 fn locate(name: &str, wanted: Wanted) -> Result<PathBuf, TrainerError> {
-    let id = match Location::parse(name)? {
-        Location::Path(path) => return Ok(path),
-        Location::Hub(id) => id,
-    };
-    let hub = Hub::from_env()?;
-    const INDEX: &str = "model.safetensors.index.json";
+    match Location::parse(name)? {
+        Location::Path(path) => Ok(path),
+        Location::Hub(id) => fetch(&Hub::from_env()?, &id, wanted),
+    }
+}
+
+/// Fetches what is wanted of a model and nothing else: repositories often hold the same weights in
+/// several forms.
+fn fetch(hub: &Hub, id: &HubId, wanted: Wanted) -> Result<PathBuf, TrainerError> {
+    let repository = hub.open(id)?;
     let mut wishes = vec![FileWish::required("config.json")];
     wishes.extend(COMPANIONS.map(FileWish::optional));
     if wanted == Wanted::Description {
-        return Ok(hub.fetch(&id, &wishes)?);
+        return Ok(repository.fetch(&wishes)?);
     }
-    wishes.extend(["model.safetensors", INDEX].map(FileWish::optional));
-    let directory = hub.fetch(&id, &wishes)?;
-    if !directory.join("model.safetensors").is_file() && directory.join(INDEX).is_file() {
-        let shards: Vec<FileWish> = hub
-            .files(&id)?
-            .into_iter()
-            .filter(|file| file.ends_with(".safetensors") && !file.contains('/'))
-            .map(FileWish::required)
-            .collect();
-        hub.fetch(&id, &shards)?;
+    let has = |name: &str| repository.files().iter().any(|file| file == name);
+    if has(SHARD_INDEX) && !has(SINGLE_FILE) {
+        wishes.push(FileWish::required(SHARD_INDEX));
+        let directory = repository.fetch(&wishes)?;
+        let shards = shard_names(&directory.join(SHARD_INDEX))?;
+        let shards: Vec<FileWish> = shards.into_iter().map(FileWish::required).collect();
+        return Ok(repository.fetch(&shards)?);
     }
-    Ok(directory)
+    if !has(SINGLE_FILE)
+        && let Some(pickled) = PICKLED.into_iter().find(|name| has(name))
+    {
+        return Err(TrainerError::PickledBase {
+            model: id.to_string(),
+            file: pickled,
+        });
+    }
+    wishes.push(FileWish::required(SINGLE_FILE));
+    Ok(repository.fetch(&wishes)?)
 }

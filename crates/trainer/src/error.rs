@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
-use adapter::{AdapterError, PromptError};
+use adapter::{AdapterError, HubError, PromptError};
 use eigenlorax::EigenloraxError;
 use images::PreprocessorError;
 use models::ModelError;
@@ -113,6 +113,10 @@ pub enum TrainerError {
         #[source]
         source: std::io::Error,
     },
+    #[error(
+        "Hub repository `{model}` has its weights as `{file}` only, a pickled file, which can run code when it is opened, so Eigenmix never does; ask its owner for model.safetensors, or convert it with transformers: AutoModel.from_pretrained(…).save_pretrained(DIR)"
+    )]
+    PickledBase { model: String, file: &'static str },
     #[error(transparent)]
     Adapter(#[from] AdapterError),
     #[error(transparent)]
@@ -129,6 +133,12 @@ pub enum TrainerError {
     Metric(#[from] MetricError),
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
+}
+
+impl From<HubError> for TrainerError {
+    fn from(error: HubError) -> Self {
+        Self::Adapter(error.into())
+    }
 }
 
 impl TrainerError {

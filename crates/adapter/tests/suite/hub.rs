@@ -1,21 +1,20 @@
 //! Fetching from the Hub: what is asked, what lands in the cache, what is refused.
 
-use adapter::{AdapterError, AdapterFile, FileWish, Hub, HubId};
+use std::time::Duration;
+
+use adapter::{AdapterError, AdapterFile, FileWish, Hub, HubError, HubId};
 use serde_json::json;
 
-use crate::fake_hub::{COMMIT, FakeHub};
+use crate::fake_hub::{Access, FakeHub, Files, Server, TOKEN};
 use crate::fixture::{Fixture, QUERY};
 
-/// A served adapter, and the cache that a test fetches it into.
-fn serve(extra: &[(&str, &str)]) -> (FakeHub, Fixture) {
-    let fixture = Fixture::new();
+/// An adapter and more as files.
+pub fn adapter_files(fixture: &Fixture, extra: &[(&str, &str)]) -> Files {
     fixture.config(json!({})).tensors(&QUERY);
-    let mut files: Vec<(String, Vec<u8>)> = ["adapter_config.json", "adapter_model.safetensors"]
+    let mut files: Files = ["adapter_config.json", "adapter_model.safetensors"]
         .map(|name| {
-            (
-                name.to_owned(),
-                std::fs::read(fixture.path().join(name)).unwrap(),
-            )
+            let content = std::fs::read(fixture.path().join(name)).unwrap();
+            (name.to_owned(), content)
         })
         .into();
     files.extend(
@@ -23,23 +22,48 @@ fn serve(extra: &[(&str, &str)]) -> (FakeHub, Fixture) {
             .iter()
             .map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec())),
     );
-    (FakeHub::serve(files), fixture)
+    files
 }
 
-fn id(text: &str) -> HubId {
+/// A served adapter, and the directory that a test fetches it into.
+fn serve(extra: &[(&str, &str)]) -> (FakeHub, Fixture) {
+    let fixture = Fixture::new();
+    let files = adapter_files(&fixture, extra);
+    (FakeHub::with_model("org/name", files), fixture)
+}
+
+/// Access without waiting between attempts, and without a token.
+pub fn hub(server: &FakeHub, fixture: &Fixture) -> Hub {
+    hub_with(server, fixture, None)
+}
+
+pub fn hub_with(server: &FakeHub, fixture: &Fixture, token: Option<&str>) -> Hub {
+    let cache = fixture.root().join("cache");
+    Hub::with_pause(
+        &server.endpoint,
+        &cache,
+        token.map(str::to_owned),
+        Duration::ZERO,
+    )
+}
+
+/// Access to nothing but the cache.
+fn offline(fixture: &Fixture) -> Hub {
+    Hub::new("http://127.0.0.1:9", &fixture.root().join("cache"), None).offline(true)
+}
+
+pub fn id(text: &str) -> HubId {
     HubId::parse(text).unwrap()
 }
 
 #[test]
 fn an_adapter_is_fetched_once_and_then_found_offline() {
     let (server, fixture) = serve(&[("labels.json", r#"{"0": "yes"}"#), ("big.bin", "unwanted")]);
-    let cache = fixture.root().join("cache");
-    let hub = Hub::new(&server.endpoint, cache.clone());
+    let hub = hub(&server, &fixture);
+    let commit = hub.open(&id("org/name")).unwrap().commit().to_owned();
     let directory = hub.fetch_adapter(&id("org/name")).unwrap();
-    assert_eq!(
-        directory,
-        cache.join("models--org--name/snapshots").join(COMMIT)
-    );
+    let snapshots = fixture.root().join("cache/models--org--name/snapshots");
+    assert_eq!(directory, snapshots.join(&commit));
 
     let fetched = AdapterFile::open(&directory).unwrap();
     let original = AdapterFile::open(&fixture.path()).unwrap();
@@ -49,50 +73,67 @@ fn an_adapter_is_fetched_once_and_then_found_offline() {
     );
     assert_eq!(fetched.source().sha256, original.source().sha256);
     assert_eq!(fetched.labels().unwrap().name(0), Some("yes"));
+    let lines = server.request_lines();
     assert!(
-        server
-            .requests()
-            .iter()
-            .all(|request| !request.path.contains("big.bin"))
+        lines.iter().all(|line| !line.contains("big.bin")),
+        "{lines:?}"
     );
 
-    let before = server.requests().len();
+    server.forget_requests();
     assert_eq!(hub.fetch_adapter(&id("org/name")).unwrap(), directory);
     assert_eq!(
-        server.requests().len(),
-        before + 1,
-        "only the list of files is asked for again"
+        server.request_lines(),
+        ["GET /api/models/org/name/revision/main"]
     );
 
     drop(server);
-    assert_eq!(
-        hub.fetch_adapter(&id("org/name")).unwrap(),
-        directory,
-        "without a connection"
-    );
-    let offline = Hub::new("http://127.0.0.1:9", cache).offline(true);
-    assert_eq!(offline.fetch_adapter(&id("org/name")).unwrap(), directory);
-    assert_eq!(
-        offline
-            .fetch_adapter(&id(&format!("org/name@{COMMIT}")))
-            .unwrap(),
-        directory
+    let without_connection = hub.fetch_adapter(&id("org/name")).unwrap();
+    assert_eq!(without_connection, directory);
+    for name in ["org/name".to_owned(), format!("org/name@{commit}")] {
+        let found = offline(&fixture).fetch_adapter(&id(&name)).unwrap();
+        assert_eq!(found, directory, "{name}");
+    }
+}
+
+#[test]
+fn a_commit_and_a_branch_are_pins() {
+    let (server, fixture) = serve(&[("labels.json", r#"{"0": "old"}"#)]);
+    let hub = hub(&server, &fixture);
+    let old = hub.open(&id("org/name")).unwrap().commit().to_owned();
+    let files = adapter_files(&fixture, &[("labels.json", r#"{"0": "new"}"#)]);
+    let new = server.add("models", "org/name", files, Access::Public);
+    let label = |name: &str| {
+        let directory = hub.fetch_adapter(&id(name)).unwrap();
+        let file = AdapterFile::open(&directory).unwrap();
+        file.labels().unwrap().0.concat()
+    };
+    assert_eq!(label(&format!("org/name@{old}")), "old");
+    assert_eq!(label("org/name"), "new");
+    assert_eq!(label(&format!("org/name@{new}")), "new");
+    let error = hub
+        .fetch_adapter(&id("org/name@v3"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("org/name@v3") && error.contains("revision"),
+        "{error}"
     );
 }
 
 #[test]
 fn offline_without_a_copy_says_where_it_looked() {
     let fixture = Fixture::new();
-    let hub = Hub::new("http://127.0.0.1:9", fixture.root().join("cache")).offline(true);
-    let error = hub.fetch_adapter(&id("org/name")).unwrap_err();
-    assert!(matches!(error, AdapterError::Offline { .. }));
+    let error = offline(&fixture)
+        .fetch_adapter(&id("org/name"))
+        .unwrap_err();
+    assert!(matches!(error, AdapterError::Hub(HubError::Offline { .. })));
     assert!(error.to_string().contains("HF_HUB_OFFLINE"), "{error}");
 }
 
 #[test]
 fn files_in_folders_arrive_under_their_names() {
     let (server, fixture) = serve(&[("nested/part.json", "[1, 2]")]);
-    let hub = Hub::new(&server.endpoint, fixture.root().join("cache"));
+    let hub = hub(&server, &fixture);
     let wishes = [
         FileWish::required("nested/part.json"),
         FileWish::optional("absent.json"),
@@ -103,42 +144,34 @@ fn files_in_folders_arrive_under_their_names() {
         "[1, 2]"
     );
     assert!(!directory.join("absent.json").exists());
-    assert_eq!(hub.files(&id("org/name")).unwrap().len(), 3);
+    assert_eq!(hub.open(&id("org/name")).unwrap().files().len(), 3);
 }
 
 #[test]
 fn a_dataset_is_kept_apart_from_a_model_of_the_same_name() {
-    let (server, fixture) = serve(&[("train.csv", "text,label")]);
-    let cache = fixture.root().join("cache");
-    let hub = Hub::new(&server.endpoint, cache.clone()).datasets(true);
-    let directory = hub
-        .fetch(&id("org/name"), &[FileWish::required("train.csv")])
-        .unwrap();
-    assert_eq!(
-        directory,
-        cache.join("datasets--org--name/snapshots").join(COMMIT)
-    );
+    let (server, fixture) = serve(&[]);
+    let files = Files::from([("train.csv".to_owned(), b"text,label".to_vec())]);
+    let commit = server.add("datasets", "org/name", files, Access::Public);
+    let hub = hub(&server, &fixture).datasets(true);
+    let wishes = [FileWish::required("train.csv")];
+    let directory = hub.fetch(&id("org/name"), &wishes).unwrap();
+    let snapshots = fixture.root().join("cache/datasets--org--name/snapshots");
+    assert_eq!(directory, snapshots.join(commit));
     assert_eq!(
         std::fs::read_to_string(directory.join("train.csv")).unwrap(),
         "text,label"
-    );
-    assert!(
-        server
-            .requests()
-            .iter()
-            .all(|request| request.path.contains("/datasets/org/name/"))
     );
 }
 
 #[test]
 fn a_required_file_that_is_not_there_is_named() {
     let (server, fixture) = serve(&[]);
-    let hub = Hub::new(&server.endpoint, fixture.root().join("cache"));
+    let hub = hub(&server, &fixture);
     let error = hub
         .fetch(&id("org/name"), &[FileWish::required("config.json")])
         .unwrap_err();
     assert!(
-        matches!(&error, AdapterError::HubFileMissing { name, .. } if name == "config.json"),
+        matches!(&error, HubError::FileMissing { name, .. } if name == "config.json"),
         "{error}"
     );
 }
@@ -147,8 +180,9 @@ fn a_required_file_that_is_not_there_is_named() {
 fn a_repository_of_pickled_weights_is_refused_as_such() {
     let fixture = Fixture::new();
     let files = ["adapter_config.json", "adapter_model.bin"];
-    let server = FakeHub::serve(files.map(|name| (name.to_owned(), b"x".to_vec())).into());
-    let hub = Hub::new(&server.endpoint, fixture.root().join("cache"));
+    let files = files.map(|name| (name.to_owned(), b"x".to_vec()));
+    let server = FakeHub::with_model("org/name", files.into());
+    let hub = hub(&server, &fixture);
     let error = hub.fetch_adapter(&id("org/name")).unwrap_err();
     assert!(matches!(error, AdapterError::PickledWeights(_)), "{error}");
 }
@@ -156,7 +190,7 @@ fn a_repository_of_pickled_weights_is_refused_as_such() {
 #[test]
 fn names_that_leave_the_repository_are_refused_before_anything_is_asked() {
     let (server, fixture) = serve(&[]);
-    let hub = Hub::new(&server.endpoint, fixture.root().join("cache"));
+    let hub = hub(&server, &fixture);
     for name in [
         "../../../etc/passwd",
         "/etc/passwd",
@@ -169,7 +203,7 @@ fn names_that_leave_the_repository_are_refused_before_anything_is_asked() {
             .fetch(&id("org/name"), &[FileWish::optional(name)])
             .unwrap_err();
         assert!(
-            matches!(error, AdapterError::UnsafeFileName { .. }),
+            matches!(error, HubError::UnsafeFileName { .. }),
             "{name}: {error}"
         );
     }
@@ -177,9 +211,27 @@ fn names_that_leave_the_repository_are_refused_before_anything_is_asked() {
 }
 
 #[test]
+fn a_repository_that_lists_a_name_outside_of_it_is_refused() {
+    let (server, fixture) = serve(&[("../../../escaped.txt", "x")]);
+    let hub = hub(&server, &fixture);
+    let repository = hub.open(&id("org/name")).unwrap();
+    let wishes: Vec<FileWish> = repository.files().iter().map(FileWish::required).collect();
+    let error = repository.fetch(&wishes).unwrap_err();
+    assert!(matches!(error, HubError::UnsafeFileName { .. }), "{error}");
+    assert!(!fixture.root().join("escaped.txt").exists());
+    assert!(
+        server
+            .request_lines()
+            .iter()
+            .all(|line| !line.contains("resolve"))
+    );
+}
+
+#[test]
 fn an_unknown_or_gated_repository_says_what_to_check() {
     let (server, fixture) = serve(&[]);
-    let hub = Hub::new(&server.endpoint, fixture.root().join("cache"));
+    server.add("models", "org/gated", Files::new(), Access::Gated);
+    let hub = hub(&server, &fixture);
     let missing = hub.fetch_adapter(&id("org/other")).unwrap_err().to_string();
     assert!(
         missing.contains("org/other") && missing.contains("spelling"),
@@ -190,20 +242,45 @@ fn an_unknown_or_gated_repository_says_what_to_check() {
 }
 
 #[test]
-fn the_token_is_sent_and_never_printed() {
+fn a_private_repository_is_opened_by_the_token_alone() {
+    let fixture = Fixture::new();
+    let server = FakeHub::start();
+    let files = adapter_files(&fixture, &[]);
+    server.add("models", "org/private", files, Access::Private);
+    for token in [None, Some("hf_wrong")] {
+        let error = hub_with(&server, &fixture, token).fetch_adapter(&id("org/private"));
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("private"), "{error}");
+    }
+    hub_with(&server, &fixture, Some(TOKEN))
+        .fetch_adapter(&id("org/private"))
+        .unwrap();
+}
+
+#[test]
+fn the_token_goes_to_the_hub_and_not_to_its_storage_and_is_never_printed() {
     let (server, fixture) = serve(&[]);
-    let token = "hf_secret_of_this_test";
-    let hub =
-        Hub::new(&server.endpoint, fixture.root().join("cache")).with_token(Some(token.to_owned()));
+    server.add("models", "org/gated", Files::new(), Access::Gated);
+    let hub = hub_with(&server, &fixture, Some(TOKEN));
     hub.fetch_adapter(&id("org/name")).unwrap();
-    let expected = format!("Bearer {token}");
-    assert!(
-        server
-            .requests()
-            .iter()
-            .all(|request| request.authorization.as_ref() == Some(&expected)),
-        "every request carries the token"
-    );
+    let bearer = format!("Bearer {TOKEN}");
+    let mut stored = 0;
+    for request in server.requests() {
+        let expected = match request.server {
+            Server::Hub => Some(bearer.as_str()),
+            Server::Storage => {
+                stored += 1;
+                None
+            }
+        };
+        assert_eq!(
+            request.header("authorization"),
+            expected,
+            "{}",
+            request.line()
+        );
+    }
+    assert_eq!(stored, 1, "the weights come from the storage");
     let error = hub.fetch_adapter(&id("org/gated")).unwrap_err();
-    assert!(!format!("{error} {error:?}").contains(token));
+    assert!(!format!("{error} {error:?}").contains(TOKEN));
 }

@@ -5,9 +5,12 @@ mod broken_dialects;
 mod broken_tensor_files;
 mod config;
 mod dialects;
+#[path = "../../../../tests/support/fake_hub/mod.rs"]
 mod fake_hub;
 mod fixture;
 mod hub;
+mod hub_downloads;
+mod hub_uploads;
 mod saving;
 mod shared_adapters;
 mod vera;
