@@ -3,19 +3,22 @@
 use std::path::Path;
 
 use trainer::data::{DataConfig, DataError, LabelMap, LabelPolicy, Split, read_image_split};
+use trainer::{DataLocation, TrainerError};
 
 /// Those of the training split, or where there is none of `split`.
 ///
 /// # Errors
 /// If the data can't be read, or have fewer than two labels.
-pub(crate) fn image_labels(config: &DataConfig, split: Split) -> Result<LabelMap, DataError> {
-    let labels = |split| {
+pub(crate) fn image_labels(config: &DataConfig, split: Split) -> Result<LabelMap, TrainerError> {
+    let location = DataLocation::open(config)?;
+    let labels = |split| -> Result<LabelMap, TrainerError> {
+        let config = location.split(split)?;
         let directory = Path::new(&config.path);
-        let found = read_image_split(directory, split, config, LabelPolicy::Required)?;
-        LabelMap::from_train(&found.rows)
+        let found = read_image_split(directory, split, &config, LabelPolicy::Required)?;
+        Ok(LabelMap::from_train(&found.rows)?)
     };
     match labels(Split::Train) {
-        Err(DataError::MissingSplit { .. }) => labels(split),
+        Err(TrainerError::Data(DataError::MissingSplit { .. })) => labels(split),
         found => found,
     }
 }

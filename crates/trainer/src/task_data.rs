@@ -1,8 +1,8 @@
 //! From the rows of a split to the examples of a task.
 
 use std::num::NonZeroUsize;
-use std::path::Path;
 
+use adapter::AdapterError;
 use images::ImagePreprocessor;
 use models::Architecture;
 
@@ -12,6 +12,7 @@ use crate::data::{
     LanguageRow, Row, Split, TargetKind, Targets, TextTokenizer, draw_examples, draw_language_rows,
     read_image_split, read_language_split, read_split,
 };
+use crate::data_location::{DataLocation, directory};
 use crate::examples::{Continuation, Examples, LanguageData};
 use crate::inputs::{CHANNELS, Inputs};
 use crate::metrics::Metric;
@@ -21,6 +22,7 @@ use crate::{BaseModel, TrainerError};
 pub struct TaskData<'a> {
     base: &'a BaseModel,
     config: &'a DataConfig,
+    location: DataLocation<'a>,
     /// Whether continuations are to be compared.
     exact_match: bool,
     reader: Reader,
@@ -79,6 +81,7 @@ impl<'a> TaskData<'a> {
         Ok(Self {
             base,
             config,
+            location: DataLocation::open(config)?,
             exact_match: metrics.contains(&Metric::ExactMatch),
             reader,
         })
@@ -212,8 +215,8 @@ impl<'a> TaskData<'a> {
         }
     }
 
-    /// How many outputs a head for the labels of the training split has; `None` where there is no
-    /// such directory, or no labels.
+    /// How many outputs a head for the labels of the training split has; `None` where the data are not
+    /// at hand, or have no labels.
     ///
     /// # Errors
     /// If the data are there and can't be read.
@@ -222,11 +225,17 @@ impl<'a> TaskData<'a> {
         kind: TaskKind,
         target: TargetKind,
     ) -> Result<Option<usize>, TrainerError> {
-        let directory = Path::new(&config.path);
-        if !directory.is_dir() {
-            return Ok(None);
-        }
         let (split, policy) = (Split::Train, LabelPolicy::Required);
+        let found = DataLocation::at_hand(config).and_then(|location| location.split(split));
+        let config = match found {
+            Ok(config) => config,
+            Err(TrainerError::Adapter(AdapterError::Hub(_)))
+            | Err(TrainerError::Data(DataError::NotADirectory { .. })) => return Ok(None),
+            // Of the Hub the cache may have other splits.
+            Err(TrainerError::Data(DataError::MissingSplit { .. })) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let (directory, config) = (directory(&config), config.as_ref());
         let targets = match kind {
             TaskKind::CausalLm => return Ok(None),
             TaskKind::SequenceClassification => {
@@ -261,12 +270,10 @@ impl<'a> TaskData<'a> {
         Ok(preprocessor)
     }
 
-    fn directory(&self) -> &Path {
-        Path::new(&self.config.path)
-    }
-
-    fn text_rows(&self, split: Split) -> Result<Vec<Row>, DataError> {
-        read_split(self.directory(), split, self.config, LabelPolicy::Required)
+    fn text_rows(&self, split: Split) -> Result<Vec<Row>, TrainerError> {
+        let config = self.location.split(split)?;
+        let rows = read_split(directory(&config), split, &config, LabelPolicy::Required);
+        Ok(rows?)
     }
 
     fn texts(
@@ -285,9 +292,10 @@ impl<'a> TaskData<'a> {
         })
     }
 
-    fn image_rows(&self, split: Split) -> Result<(Vec<ImageRow>, Vec<String>), DataError> {
+    fn image_rows(&self, split: Split) -> Result<(Vec<ImageRow>, Vec<String>), TrainerError> {
+        let config = self.location.split(split)?;
         let policy = LabelPolicy::Required;
-        let found = read_image_split(self.directory(), split, self.config, policy)?;
+        let found = read_image_split(directory(&config), split, &config, policy)?;
         Ok((found.rows, found.notes))
     }
 
@@ -306,8 +314,9 @@ impl<'a> TaskData<'a> {
         })
     }
 
-    fn language_rows(&self, split: Split) -> Result<(Vec<LanguageRow>, Vec<String>), DataError> {
-        let found = read_language_split(self.directory(), split, self.config)?;
+    fn language_rows(&self, split: Split) -> Result<(Vec<LanguageRow>, Vec<String>), TrainerError> {
+        let config = self.location.split(split)?;
+        let found = read_language_split(directory(&config), split, &config)?;
         let mut notes = Vec::new();
         if found.tools_ignored > 0 {
             notes.push(format!(

@@ -4,6 +4,7 @@ use ::images::{Augment, Augmentation, CropScale};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::file_selection::FileSelection;
 use super::images::Unreadable;
 use super::language_columns::LanguageColumns;
 use super::language_format::LanguageFormat;
@@ -13,8 +14,14 @@ use super::loss_mask::TrainOn;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// A directory that holds the splits, or the id of a Hub dataset.
+    /// A directory that holds the splits, or a dataset on the Hub: `org/name` or `org/name@revision`.
     pub path: String,
+    /// Which of a dataset's configurations (subsets), where it has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
+    /// The files of each split, by name or pattern, where their names do not say which they are.
+    #[serde(default, skip_serializing_if = "FileSelection::is_empty")]
+    pub files: FileSelection,
     /// The most tokens an example may have, special tokens included; a longer one is cut, a plain text
     /// for a language model split into several.
     #[serde(default = "default_max_length")]
@@ -120,6 +127,8 @@ impl DataConfig {
     pub fn new(path: impl Into<String>) -> Self {
         Self {
             path: path.into(),
+            config: None,
+            files: FileSelection::default(),
             max_length: default_max_length(),
             text: default_text(),
             text_pair: None,
@@ -150,6 +159,7 @@ impl DataConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Split;
 
     #[test]
     fn a_path_alone_gives_the_defaults() {
@@ -165,6 +175,8 @@ mod tests {
     #[test]
     fn every_key_survives_writing_and_reading() {
         let config = DataConfig {
+            config: Some("plain".to_owned()),
+            files: FileSelection::exactly(Split::Test, vec!["held/*.csv".to_owned()]),
             max_length: 64,
             text: "premise".to_owned(),
             text_pair: Some("hypothesis".to_owned()),

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::config::DataConfig;
 use super::error::{DataError, quoted};
 use super::row::{LabelPolicy, Row};
-use super::split::{Format, Split, find_split};
+use super::split::{Format, Split};
+use super::split_files::find_split;
 use super::{csv, jsonl, parquet};
 
 /// Reads the rows of a split, its shards one after the other.
@@ -22,7 +23,7 @@ pub fn read_split(
     config: &DataConfig,
     labels: LabelPolicy,
 ) -> Result<Vec<Row>, DataError> {
-    let files = find_split(dir, split)?;
+    let files = find_split(dir, split, config)?;
     let mut rows = Vec::new();
     for file in &files {
         rows.extend(read_file(file, config, labels)?);

@@ -36,12 +36,22 @@ pub enum DataError {
     },
 
     #[error(
-        "`{dir}` has more than one {split} split: {files}; keep one of them, or move the others out"
+        "`{dir}` has more than one {split} split: {files}; keep one of them, or name it in `data.files`"
     )]
     AmbiguousSplit {
         split: Split,
         dir: PathBuf,
         files: String,
+    },
+
+    #[error("`{place}` has more than one set of splits; say which with `data.config`: {names}")]
+    SeveralConfigs { place: PathBuf, names: String },
+
+    #[error("`data.files`: `{pattern}` for the {split} split: {problem}")]
+    FilePattern {
+        split: Split,
+        pattern: String,
+        problem: String,
     },
 
     #[error(

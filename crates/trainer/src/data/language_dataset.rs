@@ -11,7 +11,8 @@ use super::language_columns::Layout;
 use super::language_error::LanguageError;
 use super::language_row::{LanguageRow, RowReader};
 use super::row::Place;
-use super::split::{Format, Split, find_split};
+use super::split::{Format, Split};
+use super::split_files::find_split;
 use super::{csv, jsonl, parquet_records};
 
 /// The columns in which datasets describe tools that a model may call.
@@ -36,7 +37,7 @@ pub fn read_language_split(
     split: Split,
     config: &DataConfig,
 ) -> Result<LanguageRows, DataError> {
-    let files = find_split(dir, split)?;
+    let files = find_split(dir, split, config)?;
     let mut reader = LanguageReader::new(config);
     for file in &files {
         reader.read(file)?;

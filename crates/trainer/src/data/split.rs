@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -114,23 +114,24 @@ fn parse_shard(numbers: &str) -> Option<(usize, usize)> {
     (hash_is_one && parts.next().is_none()).then_some((index, count))
 }
 
-/// The files of a split, in the order of their shards.
+/// Those of the files of one folder that are a split, in the order of their shards; none if no name
+/// says so.
+///
+/// - place: where they are, for messages
 ///
 /// # Errors
-/// When there is none, when more than one could be it, or when a shard is missing.
-pub(super) fn find_split(dir: &Path, split: Split) -> Result<Vec<PathBuf>, DataError> {
-    let names = list_dir(dir)?;
+/// When more than one could be it, or when a shard is missing.
+pub(super) fn pick_split(
+    names: &[String],
+    split: Split,
+    place: &Path,
+) -> Result<Vec<String>, DataError> {
     let mut candidates: Vec<Candidate> = names
         .iter()
         .filter_map(|name| Candidate::parse(name, split))
         .collect();
     let Some(first) = candidates.first() else {
-        return Err(DataError::MissingSplit {
-            split,
-            dir: dir.to_owned(),
-            expected: expected_names(split),
-            found: quoted(&names),
-        });
+        return Ok(Vec::new());
     };
     let shards = first.shard.map(|(_, count)| count);
 
@@ -143,7 +144,7 @@ pub(super) fn find_split(dir: &Path, split: Split) -> Result<Vec<PathBuf>, DataE
         let files: Vec<&str> = candidates.iter().map(|file| file.name.as_str()).collect();
         return Err(DataError::AmbiguousSplit {
             split,
-            dir: dir.to_owned(),
+            dir: place.to_owned(),
             files: quoted(&files),
         });
     }
@@ -154,16 +155,16 @@ pub(super) fn find_split(dir: &Path, split: Split) -> Result<Vec<PathBuf>, DataE
     {
         return Err(DataError::MissingShard {
             split,
-            dir: dir.to_owned(),
+            dir: place.to_owned(),
             expected,
             missing,
         });
     }
     candidates.sort_by_key(|file| file.shard);
-    Ok(candidates.iter().map(|file| dir.join(&file.name)).collect())
+    Ok(candidates.into_iter().map(|file| file.name).collect())
 }
 
-fn expected_names(split: Split) -> String {
+pub(super) fn expected_names(split: Split) -> String {
     let stems = split.stems().join("|");
     format!("`{stems}` with .jsonl, .csv or .parquet")
 }
@@ -196,24 +197,9 @@ pub(super) fn list_dir(dir: &Path) -> Result<Vec<String>, DataError> {
 mod tests {
     use super::*;
 
-    fn dir_with(names: &[&str]) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        for name in names {
-            fs::write(dir.path().join(name), "").unwrap();
-        }
-        dir
-    }
-
     fn found(names: &[&str], split: Split) -> Result<Vec<String>, String> {
-        let dir = dir_with(names);
-        find_split(dir.path(), split)
-            .map(|files| {
-                files
-                    .iter()
-                    .map(|file| file.file_name().unwrap().to_str().unwrap().to_owned())
-                    .collect()
-            })
-            .map_err(|error| error.to_string())
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        pick_split(&names, split, Path::new("data")).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -266,25 +252,6 @@ mod tests {
         }
         let error = found(&["dev.csv", "validation.csv"], Split::Validation).unwrap_err();
         assert!(error.contains("`dev.csv`, `validation.csv`"), "{error}");
-    }
-
-    #[test]
-    fn a_missing_split_lists_what_is_there() {
-        let dir = dir_with(&["train.jsonl", "notes.txt", "testing.csv", "test-final.csv"]);
-        fs::create_dir(dir.path().join("data")).unwrap();
-        let error = find_split(dir.path(), Split::Test).unwrap_err().to_string();
-        let listed = "found `data/`, `notes.txt`, `test-final.csv`, `testing.csv`, `train.jsonl`";
-        assert!(error.contains(listed), "{error}");
-        let error = find_split(dir.path(), Split::Validation).unwrap_err();
-        let error = error.to_string();
-        assert!(error.contains("`validation|valid|val|dev`"), "{error}");
-    }
-
-    #[test]
-    fn a_path_that_is_no_directory_is_said_to_be_none() {
-        let dir = dir_with(&["train.jsonl"]);
-        let error = find_split(&dir.path().join("train.jsonl"), Split::Train).unwrap_err();
-        assert!(matches!(error, DataError::NotADirectory { .. }));
     }
 
     #[test]

@@ -11,7 +11,8 @@ use super::unreadable::{Unreadable, leave_out_unreadable};
 use crate::data::config::DataConfig;
 use crate::data::error::{DataError, quoted};
 use crate::data::row::LabelPolicy;
-use crate::data::split::{Split, find_split};
+use crate::data::split::Split;
+use crate::data::split_files::find_split;
 
 /// The pictures of a split, and what should be known about how they were found.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,7 +38,7 @@ pub fn read_image_split(
     labels: LabelPolicy,
 ) -> Result<ImageSplit, DataError> {
     let mut notes = Vec::new();
-    let (mut rows, places) = match (find_split(dir, split), find_folder(dir, split)?) {
+    let (mut rows, places) = match (find_split(dir, split, config), find_folder(dir, split)?) {
         (Ok(tables), folder) => {
             if let Some(folder) = folder {
                 notes.push(format!(
