@@ -1,11 +1,12 @@
 //! `data.files`: which files are a split, where their names do not say so.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::split::Split;
 
 /// The `files` table of `[data]`: names or patterns by split.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileSelection {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -18,7 +19,7 @@ pub struct FileSelection {
 
 /// One name or several, relative to the data's directory; `*` stands for part of a name, `**` for any
 /// folders.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum FilePatterns {
     One(String),
