@@ -111,7 +111,7 @@ impl Bars {
                     .collect()
             }
         };
-        let (legend, height) = legend(&entries, [left - 8.0, y], WIDTH - left + 8.0);
+        let (legend, height) = legend(&entries, [20.0, y], WIDTH - 20.0);
         drawing.push(legend);
         Figure::new(caption, [WIDTH, y + height + 4.0], drawing)
     }

@@ -43,8 +43,8 @@ struct Layout {
     cell: [f64; 2],
     /// Whether the names of the columns stand upright.
     is_upright: bool,
-    /// Whether every value has room in its cell.
-    has_values: bool,
+    /// With how many decimals the values are written, if they have room in their cells.
+    decimals: Option<usize>,
 }
 
 impl HeatMap {
@@ -90,18 +90,34 @@ impl HeatMap {
         *self.values.get(row)?.get(column)?
     }
 
-    /// A value in a cell: all with as many decimals as give the largest two significant digits.
-    fn cell_text(&self, value: f64) -> String {
-        let values = self.values.iter().flatten().flatten();
-        let sizes = values.map(|value| value.abs());
-        let largest = sizes.filter(|size| size.is_finite()).fold(0.0, f64::max);
-        if !value.is_finite() || largest >= 1e4 || value == 0.0 {
-            return rounded(value, 2);
-        }
-        // Of 1 and of 0.11 two decimals, of 0.1 three.
-        let magnitude = largest.log10().ceil() as i32;
-        let decimals = (2 - magnitude).clamp(0, 4) as usize;
-        format!("{value:.decimals$}").replace('-', "−")
+    /// How many decimals give the largest value so many significant digits: of three, two digits of
+    /// 12 and three of 1 and of 0.11.
+    fn decimals(&self, digits: i32) -> usize {
+        let values = self.coloured();
+        let largest = values.map(f64::abs).fold(0.0, f64::max);
+        let magnitude = if largest > 0.0 {
+            largest.log10().ceil() as i32
+        } else {
+            0
+        };
+        (digits - magnitude).clamp(0, 5) as usize
+    }
+
+    fn widest_value(&self, decimals: usize) -> f64 {
+        let values = self
+            .cells()
+            .filter_map(|(row, column)| self.value(row, column));
+        let widths = values.map(|value| width(&cell_text(value, decimals), VALUE));
+        widths.fold(0.0, f64::max)
+    }
+
+    /// The finite values that get a colour.
+    fn coloured(&self) -> impl Iterator<Item = f64> {
+        let cells = self.cells();
+        cells
+            .filter(|&(row, column)| !self.is_trivial(row, column))
+            .filter_map(|(row, column)| self.value(row, column))
+            .filter(|value| value.is_finite())
     }
 
     fn is_trivial(&self, row: usize, column: usize) -> bool {
@@ -113,14 +129,11 @@ impl HeatMap {
         if let Some(range) = self.range {
             return Scale::exactly(range, [0.0, 1.0]);
         }
-        let values = self
-            .cells()
-            .filter(|&(row, column)| !self.is_trivial(row, column))
-            .filter_map(|(row, column)| self.value(row, column))
-            .filter(|value| value.is_finite());
-        let extent = values.fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], value| {
-            [low.min(value), high.max(value)]
-        });
+        let extent = self
+            .coloured()
+            .fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], value| {
+                [low.min(value), high.max(value)]
+            });
         Scale::exactly(extent, [0.0, 1.0])
     }
 
@@ -138,16 +151,15 @@ impl HeatMap {
         let widest = widest.fold(0.0, f64::max);
         // Numbers are thinned instead.
         let are_numbers = self.columns.iter().all(|name| name.parse::<f64>().is_ok());
-        let texts = self
-            .cells()
-            .filter_map(|(row, column)| self.value(row, column));
-        let widest_value = texts.map(|value| width(&self.cell_text(value), VALUE));
+        let decimals = [3, 2].map(|digits| self.decimals(digits)).into_iter();
         Layout {
             left,
             top: 24.0,
             cell: [cell, if self.rows.len() > 40 { 14.0 } else { 22.0 }],
             is_upright: widest > cell - 4.0 && !are_numbers,
-            has_values: widest_value.fold(0.0, f64::max) <= cell - 3.0,
+            decimals: decimals
+                .into_iter()
+                .find(|&decimals| self.widest_value(decimals) <= cell - 3.0),
         }
     }
 
@@ -161,8 +173,8 @@ impl HeatMap {
         let names = format!("{}, {}", self.rows[row], self.column_name(column));
         let value = self.value(row, column);
         let (title, text) = match value {
-            Some(value) => (format!("{names}: {}", short(value)), self.cell_text(value)),
-            None => (format!("{names}: no value"), "–".to_owned()),
+            Some(value) => (format!("{names}: {}", short(value)), Some(value)),
+            None => (format!("{names}: no value"), None),
         };
         let mut group = Element::new("g").title(&title);
         let place = value.and_then(|value| colours.position(value));
@@ -182,7 +194,8 @@ impl HeatMap {
                 "value faint"
             }
         };
-        if layout.has_values {
+        if let Some(decimals) = layout.decimals {
+            let text = text.map_or_else(|| "–".to_owned(), |value| cell_text(value, decimals));
             let middle = [corner[0] + size[0] / 2.0, corner[1] + size[1] / 2.0 + 3.5];
             group.push(Element::text(class, middle, &text));
         }
@@ -221,6 +234,14 @@ impl HeatMap {
             drawing.push(Element::text("label middle", place, &label).title(name));
         }
         18.0
+    }
+}
+
+/// A value in a cell.
+fn cell_text(value: f64, decimals: usize) -> String {
+    match value == 0.0 || !value.is_finite() || value.abs() >= 1e4 {
+        true => rounded(value, 2),
+        false => format!("{value:.decimals$}").replace('-', "−"),
     }
 }
 
@@ -296,13 +317,14 @@ mod tests {
     #[test]
     fn the_values_of_a_map_have_the_same_decimals() {
         let mut map = map(vec![vec![Some(0.987), Some(-0.0007)]]);
-        assert_eq!(map.cell_text(0.987), "0.99");
-        assert_eq!(map.cell_text(-0.007), "−0.01");
-        map.values = vec![vec![Some(0.098), None]];
-        assert_eq!(map.cell_text(-0.0007), "−0.001");
+        assert_eq!([map.decimals(3), map.decimals(2)], [3, 2]);
+        assert_eq!(cell_text(-0.007, 2), "−0.01");
         map.values = vec![vec![Some(12.0), Some(f64::INFINITY)]];
-        assert_eq!(map.cell_text(3.4), "3");
-        assert_eq!(map.cell_text(f64::INFINITY), "∞");
+        assert_eq!(map.decimals(3), 1);
+        assert_eq!(cell_text(f64::INFINITY, 1), "∞");
+        map.values = vec![vec![Some(1.0), Some(0.05)]];
+        map.has_trivial_diagonal = true;
+        assert_eq!(map.decimals(2), 3);
     }
 
     #[test]
