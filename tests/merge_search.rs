@@ -258,6 +258,13 @@ fn the_merged_adapter_tells_of_its_search_and_brings_no_head() {
     assert_eq!(found["search"]["tasks"][1]["test"]["examples"], 300);
     let merged = AdapterFile::open(&place.path("first")).expect("an adapter");
     assert_eq!(merged.head_names().count(), 0);
+    let page = fs::read_to_string(place.path("first/report.html")).expect("a page");
+    for task in list(&found["search"]["tasks"]) {
+        let name = task["name"].as_str().expect("a name");
+        let accuracy = format!("{:.4}", number(&task["test"]["accuracy"]));
+        assert!(page.contains(name) && page.contains(&accuracy), "{name}");
+    }
+    assert!(!page.contains("http"));
 
     search(&place, "second", &options);
     for file in [WEIGHTS, "eigenmix.json"] {

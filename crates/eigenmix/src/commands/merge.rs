@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Instant;
 
-use adapter::{AdapterFile, Provenance, SaveOptions};
+use adapter::{AdapterFile, Provenance, SaveOptions, write_file};
 use merging::{KnotsRows, Merge, MergeError, MergeOptions, MergeReport, Method, Scope, Space};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -68,6 +68,11 @@ pub(crate) fn perform(
         provenance: Some(provenance),
     };
     adapter.save(destination.path(), &save)?;
+    if let Some(search) = &search {
+        let title = format!("Merge {}", arguments.out.display());
+        let path = destination.path().join("report.html");
+        write_file(&path, search.page(&title).render().as_bytes())?;
+    }
     tell_what_is_special(&report, console);
     Ok(MergeResult {
         out: arguments.out.display().to_string(),

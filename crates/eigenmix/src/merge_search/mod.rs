@@ -1,6 +1,7 @@
 //! The search of a merge's λ and parameters on the validation splits of its adapters' tasks.
 
 mod evaluation;
+mod page;
 mod report;
 mod task;
 mod task_data;

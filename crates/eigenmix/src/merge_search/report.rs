@@ -3,6 +3,7 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 
+use figures::Page;
 use merging::{SearchGrid, SearchOutcome, Setting};
 use serde::Serialize;
 
@@ -14,54 +15,54 @@ use crate::table::Table;
 /// The account of a search, without anything that depends on the clock.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct SearchReport {
-    base: String,
-    grid: SearchGrid,
+    pub(super) base: String,
+    pub(super) grid: SearchGrid,
     /// How many validation rows of each task were drawn; all without.
     #[serde(skip_serializing_if = "Option::is_none")]
-    search_rows: Option<NonZeroUsize>,
-    trials: Vec<TrialReport>,
-    best: Setting,
+    pub(super) search_rows: Option<NonZeroUsize>,
+    pub(super) trials: Vec<TrialReport>,
+    pub(super) best: Setting,
     /// The mean over the tasks of accuracy / own accuracy on the validation split, at the best.
-    validation_score: f64,
+    pub(super) validation_score: f64,
     /// The same on the test split.
-    test_score: f64,
-    tasks: Vec<TaskReport>,
-    joint: Joint,
+    pub(super) test_score: f64,
+    pub(super) tasks: Vec<TaskReport>,
+    pub(super) joint: Joint,
 }
 
 /// A setting and how good it was.
 #[derive(Clone, Debug, Serialize)]
-struct TrialReport {
+pub(super) struct TrialReport {
     #[serde(flatten)]
-    setting: Setting,
-    score: f64,
+    pub(super) setting: Setting,
+    pub(super) score: f64,
     /// Of every task, on the validation split.
-    accuracies: Accuracies,
+    pub(super) accuracies: Accuracies,
 }
 
 #[derive(Clone, Debug, Serialize)]
-struct TaskReport {
-    name: String,
+pub(super) struct TaskReport {
+    pub(super) name: String,
     /// The adapter whose task it is, and whose head was used.
-    adapter: String,
-    data: String,
-    labels: usize,
-    validation: SplitReport,
-    test: SplitReport,
+    pub(super) adapter: String,
+    pub(super) data: String,
+    pub(super) labels: usize,
+    pub(super) validation: SplitReport,
+    pub(super) test: SplitReport,
     /// The accuracy of the task's head on the base model alone, on the test split.
-    base: f64,
+    pub(super) base: f64,
 }
 
 /// The figures of a task on a split.
 #[derive(Clone, Copy, Debug, Serialize)]
-struct SplitReport {
-    examples: usize,
+pub(super) struct SplitReport {
+    pub(super) examples: usize,
     /// The accuracy of the merged adapter with the task's head.
-    accuracy: f64,
+    pub(super) accuracy: f64,
     /// The accuracy of the task's adapter alone.
-    own: f64,
+    pub(super) own: f64,
     /// accuracy / own
-    normalised: f64,
+    pub(super) normalised: f64,
 }
 
 /// What was measured.
@@ -77,6 +78,11 @@ pub(crate) struct Measured {
 }
 
 impl SearchReport {
+    /// The report as a page of tables and pictures.
+    pub(crate) fn page(&self, title: &str) -> Page {
+        super::page::page(title, self)
+    }
+
     /// - locations: where the adapters came from, in their order
     pub(crate) fn new(
         request: &SearchRequest,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use adapter::AdapterFile;
 use eigenlorax::{LoadedAdapter, ProjectOptions, Subspace, project};
-use figures::{Axis, Bar, BarGroup, Bars, Page};
+use figures::{Axis, Bar, BarGroup, Bars, Page, PageTable};
 use rayon::prelude::*;
 use trainer::BasisRecord;
 
@@ -13,7 +13,7 @@ use super::adapter::AdapterSummary;
 use super::several::SeveralAdapters;
 use crate::adapter_argument::{OpenedAdapter, distinct_names};
 use crate::pictures::{Comparison, Curves, SpectrumSummary, module_maps};
-use crate::run_directory::RunDirectory;
+use crate::run_directory::{RunDirectory, figures as last_figures};
 
 /// The modules of more adapters than this are not shown one adapter after the other.
 const SHOWN: usize = 12;
@@ -86,7 +86,12 @@ pub(super) fn subspace(path: &Path, subspace: &Subspace) -> Page {
 /// A run: how it went, the subspace it trained in and what it changes.
 pub(super) fn run(run: &RunDirectory, words: &str) -> anyhow::Result<Page> {
     let mut page = Page::new(format!("Run {}", run.path.display()));
-    describe(&mut page, words);
+    // The first line names the run, as the title does.
+    describe(
+        &mut page,
+        words.split_once('\n').map_or(words, |(_, rest)| rest),
+    );
+    page.table(&evaluations(run));
     let curves = Curves::read([run.path.as_path()])?;
     let pictures = Curves::figures(&[("this run", &curves)]);
     if !pictures.is_empty() {
@@ -107,6 +112,28 @@ pub(super) fn run(run: &RunDirectory, words: &str) -> anyhow::Result<Page> {
 }
 
 const OVERLAP: &str = "The cosine is that of the updates ΔW over all modules. The overlap of two subspaces is the share of the smaller one that lies in the larger one: 1 if one contains the other, 0 if they are orthogonal. Adapters whose A was drawn from one seed overlap on the right by accident.";
+
+/// The figures of every split that was evaluated.
+fn evaluations(run: &RunDirectory) -> PageTable {
+    let rows = run.evaluations.iter().flat_map(|(split, evaluations)| {
+        let last = last_figures(&evaluations.last).into_iter();
+        last.map(move |(name, value)| {
+            let best = evaluations.best.get(&name);
+            let step = best.and_then(|best| best.step);
+            vec![
+                format!("{split} {name}"),
+                format!("{value:.4}"),
+                best.map_or_else(String::new, |best| format!("{:.4}", best.value)),
+                step.map_or_else(String::new, |step| step.to_string()),
+            ]
+        })
+    });
+    let header = ["evaluation", "last", "best", "at step"];
+    PageTable {
+        header: header.map(str::to_owned).to_vec(),
+        rows: rows.collect(),
+    }
+}
 
 /// The lines that are printed, but for the table that is shown as a picture.
 fn describe(page: &mut Page, words: &str) {
