@@ -80,7 +80,7 @@ fn cells_in_processes_of_their_own_are_those_of_one_process() {
 #[test]
 fn a_cell_that_fails_is_reported_and_the_others_are_finished() {
     let place = Workplace::new();
-    let broken = "[[arm]]\nname = \"broken\"\ndata.path = \"nowhere/at/all\"";
+    let broken = "[[arm]]\nname = \"broken\"\ndata.text = \"prose\"";
     for jobs in ["1", "2"] {
         let file = experiment(&place, broken);
         let out = format!("out-{jobs}");
@@ -97,11 +97,10 @@ fn a_cell_that_fails_is_reported_and_the_others_are_finished() {
             .expect("failures");
         let problem = failures[0]["problem"].as_str().expect("a problem");
         assert_eq!(failures.len(), 2);
-        assert!(problem.contains("nowhere/at/all"), "{problem}");
+        assert!(problem.contains("prose"), "{problem}");
         assert!(accuracy(&report, "plain") > 0.0 && accuracy(&report, "mixed") > 0.0);
         // Mended, only what failed is run.
-        let data = quickstart("tasks/ferry_port");
-        experiment(&place, &broken.replace("nowhere/at/all", &data));
+        experiment(&place, &broken.replace("prose", "text"));
         let mended = place.run(&arguments);
         assert_eq!(mended.status, 0, "{mended:?}");
         assert_eq!(
@@ -236,6 +235,29 @@ fn a_cell_of_another_configuration_stands_in_the_way_before_anything_runs() {
     assert!(outcome.stderr.contains("out/plain/seed-1"), "{outcome:?}");
     assert!(!place.path("out/plain/seed-0").exists());
     place.run_json(&["run", &file, "--set", "training.epochs=1", "--force"]);
+}
+
+#[test]
+fn what_is_not_there_is_told_before_anything_runs() {
+    let place = Workplace::new();
+    let more = "[[extract]]\nname = \"s\"\nadapters = [\"an/adapter/gone\", \"org/on-the-hub\"]\n\
+        [[arm]]\nname = \"far\"\ndata.path = \"nowhere/at/all\"";
+    let file = experiment(&place, more);
+    let outcome = place.run(&["run", &file]);
+    assert_eq!(outcome.status, 2, "{outcome:?}");
+    for (key, name) in [
+        ("extract[0].adapters[0]", "an/adapter/gone"),
+        ("data.path", "nowhere/at/all"),
+    ] {
+        let told = outcome.stderr.lines().find(|line| line.contains(name));
+        assert!(
+            told.is_some_and(|line| line.starts_with("x.toml:")),
+            "{key}: {outcome:?}"
+        );
+    }
+    assert!(!outcome.stderr.contains("on-the-hub"), "{outcome:?}");
+    assert!(!place.path("out").exists());
+    assert_eq!(place.run(&["run", &file, "--dry-run"]).status, 0);
 }
 
 /// The lines of an error after the first, without the file's name.

@@ -32,6 +32,14 @@ pub(crate) struct Experiment {
     pub(crate) arms: Vec<Arm>,
 }
 
+/// Whether the models, data and adapters that a file names have to be there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Places {
+    Checked,
+    /// The plan is wanted where its parts need not be.
+    Unchecked,
+}
+
 /// A variant, once for every seed.
 #[derive(Serialize)]
 pub(crate) struct Arm {
@@ -46,8 +54,12 @@ impl Experiment {
     ///
     /// # Errors
     /// With everything that is wrong with the file.
-    pub(crate) fn from_file(file: &ConfigFile, output: Option<&Path>) -> anyhow::Result<Self> {
-        reader::read(file, output).map_err(|problems| file.error(problems).into())
+    pub(crate) fn from_file(
+        file: &ConfigFile,
+        output: Option<&Path>,
+        places: Places,
+    ) -> anyhow::Result<Self> {
+        reader::read(file, output, places).map_err(|problems| file.error(problems).into())
     }
 
     /// Keeps only the cells of a shard, and of the arms those that have any.
@@ -120,7 +132,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("x.toml");
         std::fs::write(&path, text).unwrap();
-        Experiment::from_file(&ConfigFile::read(&path, &[])?, None)
+        Experiment::from_file(&ConfigFile::read(&path, &[])?, None, Places::Unchecked)
     }
 
     fn names(experiment: &Experiment) -> Vec<&str> {

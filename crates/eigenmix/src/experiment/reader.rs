@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use adapter::Location;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::reference::{References, StageKind};
 use super::schema::{TABLES, schema};
 use super::variation::{Combination, combinations};
-use super::{Arm, Cell, EvaluationConfig, Experiment, Stage, Work};
+use super::{Arm, Cell, EvaluationConfig, Experiment, Places, Stage, Work};
 use crate::cli::{ExtractArguments, MergeArguments};
 use crate::commands::merge;
 use crate::config_file::{ConfigFile, KeyPath, Problem, Schema, train_config};
@@ -17,7 +18,23 @@ use crate::config_file::{ConfigFile, KeyPath, Problem, Schema, train_config};
 /// Directories below the output that are not arms.
 const TAKEN: [&str; 4] = ["train", "extract", "merge", "failures"];
 
-pub(super) fn read(file: &ConfigFile, output: Option<&Path>) -> Result<Experiment, Vec<Problem>> {
+/// Where a configuration names a model, data, adapters or a subspace.
+const PLACES: [&str; 8] = [
+    "base.model",
+    "data.path",
+    "adapter.subspace",
+    "adapter.adapters",
+    "adapter.init",
+    "adapters",
+    "evaluate",
+    "head",
+];
+
+pub(super) fn read(
+    file: &ConfigFile,
+    output: Option<&Path>,
+    places: Places,
+) -> Result<Experiment, Vec<Problem>> {
     let given = output.or_else(|| Some(Path::new(file.table().get("output")?.as_str()?)));
     let mut problems = schema().check(file.root());
     if given.is_none() {
@@ -26,6 +43,7 @@ pub(super) fn read(file: &ConfigFile, output: Option<&Path>) -> Result<Experimen
     }
     let mut reader = Reader {
         file,
+        places,
         output: given.unwrap_or(Path::new("output")).to_owned(),
         shape: problems
             .iter()
@@ -46,6 +64,7 @@ pub(super) fn read(file: &ConfigFile, output: Option<&Path>) -> Result<Experimen
 
 struct Reader<'a> {
     file: &'a ConfigFile,
+    places: Places,
     output: PathBuf,
     /// What breaks the schema of the file, which the schemas of its parts need not tell again.
     shape: BTreeSet<KeyPath>,
@@ -121,7 +140,8 @@ impl<'a> Reader<'a> {
         }
         let mut table = entry.table.clone();
         table.remove("name");
-        let (table, problems) = self.references().resolve(table);
+        let (table, mut problems) = self.references().resolve(table);
+        problems.extend(self.missing(&Value::Table(table.clone())));
         for problem in problems {
             self.tell(Problem::new(
                 problem.path.below(&entry.place),
@@ -279,12 +299,50 @@ impl<'a> Reader<'a> {
         table.insert("seed".into(), Value::Integer(seed.cast_signed()));
         table.insert("output".into(), Value::String(output.display().to_string()));
         match train_config(&table) {
-            Ok(config) => Some(Work::Train(Box::new(config))),
+            Ok(config) => {
+                let problems = self.missing(&Value::Table(table));
+                self.tell_in(problems, entry, combination);
+                Some(Work::Train(Box::new(config)))
+            }
             Err(problems) => {
                 self.tell_in(problems, entry, combination);
                 None
             }
         }
+    }
+
+    /// Models, data and adapters that are neither here nor on the Hub, nor made by a stage: better
+    /// said now than after hours of the arms before.
+    fn missing(&self, root: &Value) -> Vec<Problem> {
+        if self.places == Places::Unchecked {
+            return Vec::new();
+        }
+        let mut problems = Vec::new();
+        let mut check = |path: KeyPath, text: &str| {
+            let place = text.strip_prefix("project:").unwrap_or(text);
+            if let Err(error) = Location::parse(place)
+                && !Path::new(place).starts_with(&self.output)
+            {
+                problems.push(Problem::new(path.clone(), format!("`{path}`: {error}")));
+            }
+        };
+        for key in PLACES {
+            let path = KeyPath::dotted(key);
+            match path.find(root) {
+                // The words of `init` that are no adapter.
+                Some(Value::String(text)) if key == "adapter.init" && !text.contains(':') => {}
+                Some(Value::String(text)) => check(path, text),
+                Some(Value::Array(items)) => {
+                    for (index, item) in items.iter().enumerate() {
+                        item.as_str()
+                            .into_iter()
+                            .for_each(|text| check(path.index(index), text));
+                    }
+                }
+                _ => {}
+            }
+        }
+        problems
     }
 
     fn evaluation(
@@ -301,7 +359,9 @@ impl<'a> Reader<'a> {
         }
         table.insert("output".into(), Value::String(output.display().to_string()));
         let (table, mut problems) = self.references().resolve(table);
-        problems.extend(Schema::of::<EvaluationConfig>().check(&Value::Table(table.clone())));
+        let root = Value::Table(table.clone());
+        problems.extend(Schema::of::<EvaluationConfig>().check(&root));
+        problems.extend(self.missing(&root));
         if problems.is_empty() {
             return self.arguments(table, &entry.place).map(Work::Evaluate);
         }

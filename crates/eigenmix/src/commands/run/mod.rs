@@ -16,7 +16,7 @@ pub(crate) use schedule::failure_path;
 use crate::cli::RunArguments;
 use crate::config_file::ConfigFile;
 use crate::console::Console;
-use crate::experiment::Experiment;
+use crate::experiment::{Experiment, Places};
 use crate::experiment_report::{ExperimentPlan, collect};
 use crate::interruption::{self, Interrupted};
 use crate::report;
@@ -29,7 +29,11 @@ pub(crate) fn run(
     console: &Console,
 ) -> anyhow::Result<()> {
     let file = ConfigFile::read(&arguments.experiment, &arguments.overrides)?;
-    let mut experiment = Experiment::from_file(&file, arguments.out.as_deref())?;
+    let places = match arguments.dry_run {
+        true => Places::Unchecked,
+        false => Places::Checked,
+    };
+    let mut experiment = Experiment::from_file(&file, arguments.out.as_deref(), places)?;
     let plan = ExperimentPlan::of(&experiment);
     if let Some(shard) = arguments.shard {
         experiment.keep(shard);
