@@ -14,6 +14,7 @@ use crate::low_rank::LowRank;
 use crate::principal::{Columns, PrincipalBasis};
 use crate::report::{AdapterReport, ExtractReport, ModuleReport, SideReport};
 use crate::source::{AdapterSource, ModuleShape};
+use crate::strangers::strangers;
 use crate::subspace::{ModuleSubspace, Subspace};
 
 /// What to extract, and how.
@@ -152,6 +153,9 @@ pub fn extract<S: AdapterSource>(
     options.components.check()?;
     let base_model = common_base_model(adapters, options.allow_base_mismatch)?;
     let stacks = stacks(adapters)?;
+    if !options.allow_base_mismatch {
+        require_common_modules(adapters)?;
+    }
 
     let done = AtomicUsize::new(0);
     let extracted: Vec<ExtractedModule> = stacks
@@ -227,6 +231,23 @@ fn common_base_model<S: AdapterSource>(
     }
 }
 
+/// Refuses adapters of which nothing shows that they are for the same model.
+fn require_common_modules<S: AdapterSource>(adapters: &[S]) -> Result<(), EigenloraxError> {
+    let Some([first, second]) = strangers(adapters)? else {
+        return Ok(());
+    };
+    let example = |adapter: &S| {
+        let mut shapes = adapter.shapes()?.into_iter();
+        Ok::<_, EigenloraxError>(shapes.next().map(|(path, _)| path).unwrap_or_default())
+    };
+    Err(EigenloraxError::NothingInCommon {
+        first: first.location().to_owned(),
+        first_module: example(first)?,
+        second: second.location().to_owned(),
+        second_module: example(second)?,
+    })
+}
+
 /// Which adapters have a module, and what they agree on.
 pub(crate) struct Stack {
     shape: ModuleShape,
@@ -245,9 +266,9 @@ pub(crate) fn stacks<S: AdapterSource>(
         for (path, shape) in adapter.shapes()? {
             let Some(stack) = stacks.get_mut(&path) else {
                 let stack = Stack {
+                    columns: shape.rank,
                     shape,
                     adapters: vec![index],
-                    columns: shape.rank,
                 };
                 stacks.insert(path, stack);
                 continue;
@@ -259,6 +280,15 @@ pub(crate) fn stacks<S: AdapterSource>(
                     first_shape: [stack.shape.d_out, stack.shape.d_in],
                     second: adapter.location().to_owned(),
                     second_shape: [shape.d_out, shape.d_in],
+                });
+            }
+            if shape.layer != stack.shape.layer {
+                return Err(EigenloraxError::UnequalLayers {
+                    module: path,
+                    first: adapters[stack.adapters[0]].location().to_owned(),
+                    first_layer: stack.shape.layer.clone(),
+                    second: adapter.location().to_owned(),
+                    second_layer: shape.layer,
                 });
             }
             stack.adapters.push(index);

@@ -23,6 +23,7 @@ mod report;
 mod similarity;
 mod source;
 mod spectrum;
+mod strangers;
 mod subspace;
 mod subspace_file;
 
@@ -36,4 +37,5 @@ pub use report::{AdapterReport, ExtractReport, ModuleReport, SideReport};
 pub use similarity::{Pairs, Similarity, similarity};
 pub use source::{AdapterSource, LoadedAdapter, ModuleShape};
 pub use spectrum::{ModuleSpectra, Spectrum};
+pub use strangers::strangers;
 pub use subspace::{ModuleSubspace, Subspace};

@@ -107,7 +107,9 @@ fn project_module(
     update: &LowRank,
     bases: &ModuleSubspace,
 ) -> Result<ProjectedModule, crate::decomposition::DecompositionError> {
-    let mut projected = Coefficients::of(bases, module)?.to_module(bases);
+    let mut projected = Coefficients::of(bases, module)?
+        .to_module(bases)
+        .of_layer(module.layer.clone());
     let residual = update.minus(&LowRank::of(&projected)).norm();
     // The bias of B is part of the update, but not of ΔW: it is kept as it acts, s · bias.
     projected.bias = module

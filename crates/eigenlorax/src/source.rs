@@ -2,14 +2,15 @@
 
 use std::borrow::Cow;
 
-use adapter::{Adapter, AdapterError, AdapterFile, LoraModule, Source};
+use adapter::{Adapter, AdapterError, AdapterFile, LayerKind, LoraModule, Source};
 
-/// The dimensions of one adapted layer: A is `[rank, d_in]`, B is `[d_out, rank]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The dimensions of one adapted layer: A is `[rank, d_in]`, B is `[d_out, rank]`; and its kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModuleShape {
     pub d_out: usize,
     pub d_in: usize,
     pub rank: usize,
+    pub layer: LayerKind,
 }
 
 /// An adapter that can be asked for one module at a time, from many threads.
@@ -60,7 +61,13 @@ impl AdapterSource for AdapterFile {
         self.module_paths()
             .map(|path| {
                 let (rank, d_in, d_out) = self.shape(path)?;
-                Ok((path.to_owned(), ModuleShape { d_out, d_in, rank }))
+                let shape = ModuleShape {
+                    d_out,
+                    d_in,
+                    rank,
+                    layer: self.layer(path)?.clone(),
+                };
+                Ok((path.to_owned(), shape))
             })
             .collect()
     }
@@ -112,8 +119,13 @@ impl AdapterSource for LoadedAdapter {
         let modules = self.adapter.modules.iter();
         Ok(modules
             .map(|(path, module)| {
-                let (d_out, d_in, rank) = (module.d_out(), module.d_in(), module.rank());
-                (path.clone(), ModuleShape { d_out, d_in, rank })
+                let shape = ModuleShape {
+                    d_out: module.d_out(),
+                    d_in: module.d_in(),
+                    rank: module.rank(),
+                    layer: module.layer.clone(),
+                };
+                (path.clone(), shape)
             })
             .collect())
     }

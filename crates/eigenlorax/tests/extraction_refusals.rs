@@ -4,7 +4,7 @@ mod random_adapters;
 
 use std::collections::BTreeMap;
 
-use adapter::{LoraModule, Matrix};
+use adapter::{LayerKind, LoraModule, Matrix};
 use eigenlorax::{Components, EigenloraxError, ExtractOptions, LoadedAdapter, extract};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -99,5 +99,20 @@ fn options_out_of_range_and_nothing_to_extract_are_refused() {
     for adapters in [vec![], vec![empty]] {
         let error = refusal(&adapters, &ExtractOptions::new(Components::All));
         assert!(matches!(error, EigenloraxError::NothingToExtract { .. }));
+    }
+}
+
+#[test]
+fn one_module_as_layers_of_two_kinds_is_refused() {
+    let mut adapters = three_adapters();
+    let module = adapters[2]
+        .adapter
+        .modules
+        .get_mut(QUERY)
+        .expect("a module");
+    module.layer = LayerKind::Embedding;
+    let message = refusal(&adapters, &ExtractOptions::new(Components::All)).to_string();
+    for part in [QUERY, "`a`", "`c`", "a linear layer", "an embedding"] {
+        assert!(message.contains(part), "{message}");
     }
 }

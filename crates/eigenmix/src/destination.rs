@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use adapter::{AdapterError, PeftConfig, Provenance};
+use adapter::{AdapterError, Dialect, PeftConfig, Provenance, TensorFile};
 
 use crate::failure::BadInput;
 
@@ -27,7 +27,7 @@ impl Destination {
     /// Checks `path` before any work is spent on what will be written there.
     ///
     /// # Errors
-    /// If it exists and `force` is not set; or with `force`, if it holds anything but an adapter, a
+    /// If it exists and `force` is not set; or with `force`, if it is or holds anything but an adapter, a
     /// subspace, a run or a directory of such: a slip of the hand must not cost a home directory.
     pub(crate) fn new(path: &Path, force: bool) -> anyhow::Result<Self> {
         if path.symlink_metadata().is_ok() {
@@ -78,6 +78,9 @@ impl Destination {
 }
 
 fn is_replaceable(path: &Path) -> bool {
+    if path.is_file() {
+        return TensorFile::open(path).is_ok_and(|file| Dialect::of(&file).is_one_file());
+    }
     if MARKS.iter().any(|mark| path.join(mark).is_file()) {
         return true;
     }

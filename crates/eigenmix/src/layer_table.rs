@@ -5,10 +5,14 @@ use std::fmt;
 
 use crate::table::Table;
 
+/// The most columns that a line of a terminal has room for.
+const WIDEST: usize = 12;
+
 /// A figure for every module path.
 ///
 /// Paths with a layer number, such as `bert.encoder.layer.3.attention.self.query`, make one grid for
-/// each part in front of the number: a row a layer, a column for each rest. Others get a row each.
+/// each part in front of the number: a row a layer, a column for each rest; where these are many, as
+/// in the blocks of a UNet, rows and columns change places. Others get a row each.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerTable<'a> {
     figures: &'a BTreeMap<String, f64>,
@@ -49,15 +53,25 @@ impl<'a> LayerTable<'a> {
     fn grid(&self, stack: &str, cells: &BTreeMap<(usize, &str), f64>) -> Table {
         let layers: BTreeSet<usize> = cells.keys().map(|&(layer, _)| layer).collect();
         let kinds: BTreeSet<&str> = cells.keys().map(|&(_, kind)| kind).collect();
+        let show = |layer, kind| match cells.get(&(layer, kind)) {
+            Some(&figure) => (self.show)(figure),
+            None => "—".to_owned(),
+        };
+        if kinds.len() > WIDEST && kinds.len() > layers.len() {
+            let numbers = layers.iter().map(usize::to_string);
+            let mut table = Table::with_header([format!("{stack}.*")].into_iter().chain(numbers));
+            for kind in kinds {
+                let figures = layers.iter().map(|&layer| show(layer, kind));
+                table.push([kind.to_owned()].into_iter().chain(figures));
+            }
+            return table;
+        }
         let labels = kinds
             .iter()
             .map(|kind| short_label(kind, &kinds).to_owned());
         let mut table = Table::with_header([format!("{stack}.*")].into_iter().chain(labels));
         for layer in layers {
-            let figures = kinds.iter().map(|&kind| match cells.get(&(layer, kind)) {
-                Some(&figure) => (self.show)(figure),
-                None => "—".to_owned(),
-            });
+            let figures = kinds.iter().map(|&kind| show(layer, kind));
             table.push([layer.to_string()].into_iter().chain(figures));
         }
         table
@@ -130,5 +144,21 @@ encoder.layer.*  attention.output.dense  query  output.dense
 10                                  3.0    2.0             —
 pooler  5.0";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn many_kinds_are_rows() {
+        let kinds = (0..=WIDEST).map(|kind| (format!("blocks.{}.part_{kind:02}", kind % 2), 1.0));
+        let figures = kinds.collect();
+        let text = LayerTable::new(&figures, |figure| format!("{figure:.1}")).to_string();
+        let lines: Vec<&str> = text.lines().take(3).collect();
+        assert_eq!(
+            lines,
+            [
+                "blocks.*    0    1",
+                "part_00   1.0    —",
+                "part_01     —  1.0"
+            ]
+        );
     }
 }

@@ -19,6 +19,7 @@ mod load_report;
 mod merge_into_base;
 mod merge_search;
 mod model_request;
+mod output_style;
 mod overrides;
 mod page_file;
 mod pictures;

@@ -64,6 +64,9 @@ impl<'a> ModelRequest<'a> {
         let (base, partial) = (&self.base, self.arguments.allow_partial);
         let open = |name: &Option<String>| name.as_deref().map(OpenedAdapter::open).transpose();
         let (adapter, owner) = (open(&self.arguments.adapter)?, open(&self.arguments.head)?);
+        for adapter in adapter.iter().chain(&owner) {
+            adapter.file.require_one_model()?;
+        }
         let device = self.device.open()?;
         let file = adapter.as_ref().map(|adapter| &adapter.file);
         let owner = owner.as_ref().map(|owner| &owner.file);

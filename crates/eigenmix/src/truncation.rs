@@ -105,7 +105,7 @@ fn truncate_module(
     let a = Matrix::from_fn(rank, module.d_in(), |component, column| {
         (s[component].sqrt() * v[(column, component)]) as f32
     });
-    let mut smaller = LoraModule::new(b, a, 1.0);
+    let mut smaller = LoraModule::new(b, a, 1.0).of_layer(module.layer.clone());
     smaller.magnitude = module.magnitude.clone();
     // It acts as s·bias, and the new s is 1.
     smaller.bias = module

@@ -1,6 +1,6 @@
 //! Everything that can go wrong between adapters and their merge.
 
-use adapter::AdapterError;
+use adapter::{AdapterError, LayerKind};
 use eigenlorax::decomposition::DecompositionError;
 
 /// Why adapters could not be merged.
@@ -72,6 +72,27 @@ pub enum MergeError {
         first_shape: [usize; 2],
         second: String,
         second_shape: [usize; 2],
+    },
+
+    #[error(
+        "module `{module}`: adapter `{first}` has it as {first_layer}, adapter `{second}` as {second_layer}; is one of them for another base model?"
+    )]
+    UnequalLayers {
+        module: String,
+        first: String,
+        first_layer: LayerKind,
+        second: String,
+        second_layer: LayerKind,
+    },
+
+    #[error(
+        "adapter `{first}` has no module in common with `{second}` (it has `{first_module}`, the other `{second_module}`), and they do not both name the same base model; leave one out, or allow the mismatch if they are for the same model"
+    )]
+    NothingInCommon {
+        first: String,
+        first_module: String,
+        second: String,
+        second_module: String,
     },
 
     #[error(

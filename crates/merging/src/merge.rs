@@ -233,7 +233,9 @@ impl<'a, S: MergeSource> Merger<'a, S> {
             input_norms,
             norm: update.norm,
         };
-        Ok((update.module, report))
+        let layer = || members.layer.clone();
+        let module = update.module.map(|module| module.of_layer(layer()));
+        Ok((module, report))
     }
 
     /// The merged representation, and the frame in which it is one.

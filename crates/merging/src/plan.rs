@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use adapter::LayerKind;
+
 use crate::error::MergeError;
 use crate::source::MergeSource;
 
@@ -12,6 +14,7 @@ pub(crate) struct Members {
     pub(crate) adapters: Vec<usize>,
     /// `[d_out, d_in]`.
     pub(crate) shape: [usize; 2],
+    pub(crate) layer: LayerKind,
     /// Σr: the sum of their ranks.
     pub(crate) columns: usize,
 }
@@ -33,6 +36,9 @@ impl Plan {
         allow_base_mismatch: bool,
     ) -> Result<Self, MergeError> {
         let base_model = common_base_model(adapters, allow_base_mismatch)?;
+        if !allow_base_mismatch {
+            require_common_modules(adapters)?;
+        }
         let mut modules: BTreeMap<String, Members> = BTreeMap::new();
         for (index, adapter) in adapters.iter().enumerate() {
             let shapes = adapter.shapes()?;
@@ -45,6 +51,7 @@ impl Plan {
                     let members = Members {
                         adapters: vec![index],
                         shape,
+                        layer: found.layer,
                         columns: found.rank,
                     };
                     modules.insert(path, members);
@@ -59,6 +66,15 @@ impl Plan {
                         second_shape: shape,
                     });
                 }
+                if found.layer != members.layer {
+                    return Err(MergeError::UnequalLayers {
+                        module: path,
+                        first: adapters[members.adapters[0]].location().to_owned(),
+                        first_layer: members.layer.clone(),
+                        second: adapter.location().to_owned(),
+                        second_layer: found.layer,
+                    });
+                }
                 members.adapters.push(index);
                 members.columns += found.rank;
             }
@@ -68,6 +84,23 @@ impl Plan {
             modules: modules.into_iter().collect(),
         })
     }
+}
+
+/// Refuses adapters of which nothing shows that they are for the same model.
+fn require_common_modules<S: MergeSource>(adapters: &[S]) -> Result<(), MergeError> {
+    let Some([first, second]) = eigenlorax::strangers(adapters)? else {
+        return Ok(());
+    };
+    let example = |adapter: &S| {
+        let mut shapes = adapter.shapes()?.into_iter();
+        Ok::<_, MergeError>(shapes.next().map(|(path, _)| path).unwrap_or_default())
+    };
+    Err(MergeError::NothingInCommon {
+        first: first.location().to_owned(),
+        first_module: example(first)?,
+        second: second.location().to_owned(),
+        second_module: example(second)?,
+    })
 }
 
 /// The base model that the adapters name; those that name none agree with any.

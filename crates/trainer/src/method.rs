@@ -227,6 +227,7 @@ fn subspace(
 
 fn read(name: &str) -> Result<LoadedAdapter, TrainerError> {
     let file = AdapterFile::open_argument(name)?;
+    file.require_one_model()?;
     file.require_clean()?;
     Ok(LoadedAdapter::read(&file)?)
 }

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::SearchArguments;
+use super::{FormatArguments, SearchArguments};
 
 /// Merge adapters into one.
 ///
@@ -21,13 +21,15 @@ Examples:
   eigenmix merge a b --out merged --space knots --method ties --density 0.2 --scale 0.7
   eigenmix merge gym library --out merged --space core --method ties --search \\
       --base models/minilm --data gym=datasets/gym --data library=datasets/library
-  eigenmix merge a b c --out merged --space full --method sum --weights 0.5,0.3,0.2 --rank 16")]
+  eigenmix merge a b c --out merged --space full --method sum --weights 0.5,0.3,0.2 --rank 16
+  eigenmix merge style.safetensors face.safetensors --out both.safetensors --space core --method sum")]
 pub(crate) struct MergeArguments {
     /// The adapters, all for one base model.
     #[arg(required = true, value_name = "ADAPTER")]
     pub(crate) adapters: Vec<String>,
 
-    /// Where to write the merged adapter: a new directory.
+    /// Where to write the merged adapter: a new directory, or a .safetensors file of kohya or
+    /// diffusers.
     #[arg(long, short, value_name = "DIR")]
     #[serde(skip)]
     pub(crate) out: PathBuf,
@@ -120,6 +122,10 @@ pub(crate) struct MergeArguments {
     #[arg(long, short)]
     #[serde(skip)]
     pub(crate) force: bool,
+
+    #[command(flatten)]
+    #[serde(skip)]
+    pub(crate) format: FormatArguments,
 
     #[command(flatten)]
     #[serde(default, skip_serializing_if = "SearchArguments::is_off")]

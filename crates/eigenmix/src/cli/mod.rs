@@ -1,6 +1,7 @@
 //! What can be typed: every command, argument and flag, with its help.
 
 mod experiment;
+mod format;
 mod merge_search;
 mod merging;
 mod model;
@@ -15,6 +16,7 @@ use clap::{Args, Parser, Subcommand};
 use trainer::DeviceChoice;
 
 pub(crate) use experiment::{FileKind, ReportArguments, RunArguments, SchemaArguments, Shard};
+pub(crate) use format::FormatArguments;
 pub(crate) use merge_search::SearchArguments;
 pub(crate) use merging::{MergeArguments, MethodChoice, ScopeChoice, SpaceChoice};
 pub(crate) use model::ModelArguments;
@@ -23,8 +25,9 @@ pub(crate) use training::{EvaluateArguments, ForwardArguments, PredictArguments,
 pub(crate) use zero_shot::ZeroShotArguments;
 
 const OVERVIEW: &str = "\
-An ADAPTER is a directory as PEFT writes it, a run of `eigenmix train`, or a Hub id
-(org/name, or org/name@revision). A MODEL is a directory or a Hub id.
+An ADAPTER is a directory as PEFT or mlx-lm writes it, a .safetensors file of kohya or diffusers
+(or a directory with one), a run of `eigenmix train`, or a Hub id (org/name, or
+org/name@revision). A MODEL is a directory or a Hub id.
 
 From published adapters to a new one:
   eigenmix extract adapters/* --out subspaces/clinc --components 16

@@ -7,6 +7,8 @@ use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::FormatArguments;
+
 /// Extract the subspace that adapters share.
 ///
 /// Per module, the principal components of both factors over all adapters (EigenLoRAx). Without
@@ -97,6 +99,9 @@ pub(crate) struct ProjectArguments {
     #[arg(long, short, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 
+    #[command(flatten)]
+    pub(crate) format: FormatArguments,
+
     /// Go on although an adapter names another base model than the subspace.
     #[arg(long)]
     pub(crate) allow_base_mismatch: bool,
@@ -110,9 +115,10 @@ pub(crate) struct ProjectArguments {
     pub(crate) force: bool,
 }
 
-/// Export a run or an adapter as plain PEFT LoRA, or merged into its base model.
+/// Export a run or an adapter as plain LoRA, in its own dialect or another, or merged into its base
+/// model.
 ///
-/// Scaling and mixers are folded into the factors, so that every tool reads the same ΔW. With
+/// In PEFT's dialect scaling and mixers are folded into the factors, so that every tool reads the same ΔW. With
 /// --merge-into-base the result is a checkpoint that needs no adapter: W₀ + ΔW in the dtype of the
 /// base model, the heads of the adapter in place, every other tensor bit for bit as it was.
 #[derive(Debug, Args)]
@@ -120,18 +126,22 @@ pub(crate) struct ProjectArguments {
 Examples:
   eigenmix export runs/travel --out travel-lora
   eigenmix export runs/travel --out travel-small --rank 4
-  eigenmix export runs/travel --out travel-merged --merge-into-base models/minilm")]
+  eigenmix export runs/travel --out travel-merged --merge-into-base models/minilm
+  eigenmix export style.safetensors --out style-diffusers --format diffusers")]
 pub(crate) struct ExportArguments {
-    /// A run, an adapter's directory, or a Hub id.
+    /// A run, an adapter's directory or file, or a Hub id.
     #[arg(value_name = "RUN|ADAPTER")]
     pub(crate) source: String,
 
-    /// Where to write: a new directory.
+    /// Where to write: a new directory, or a .safetensors file of kohya or diffusers.
     #[arg(long, short, value_name = "DIR")]
     pub(crate) out: PathBuf,
 
+    #[command(flatten)]
+    pub(crate) format: FormatArguments,
+
     /// Write the base model in this directory with the adapter merged into its weights.
-    #[arg(long, value_name = "MODEL")]
+    #[arg(long, value_name = "MODEL", conflicts_with_all = ["format", "dtype"])]
     pub(crate) merge_into_base: Option<PathBuf>,
 
     /// Truncate every module to its best approximation of rank R.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use adapter::{Adapter, Provenance, SaveOptions};
+use adapter::{Adapter, Provenance, SaveOptions, Style};
 use serde::Serialize;
 use serde_json::json;
 
@@ -11,6 +11,7 @@ use crate::cli::ExportArguments;
 use crate::console::Console;
 use crate::destination::Destination;
 use crate::merge_into_base::{BaseCheckpoint, MergeReport, merge_into_base};
+use crate::output_style::{style_of_copy, style_of_result};
 use crate::truncation::{Truncation, truncate};
 
 pub(crate) fn run(arguments: &ExportArguments, console: &Console) -> anyhow::Result<()> {
@@ -19,6 +20,13 @@ pub(crate) fn run(arguments: &ExportArguments, console: &Console) -> anyhow::Res
     source.require_whole(arguments.allow_partial, console)?;
     destination.keep_apart_from(&source.path)?;
 
+    let style = match arguments.rank {
+        None => style_of_copy(&source, arguments.format, &arguments.out)?,
+        Some(_) => style_of_result(&[&source], arguments.format, Some(&arguments.out))?,
+    };
+    if arguments.merge_into_base.is_some() {
+        source.file.require_one_model()?;
+    }
     let adapter = source.file.load()?;
     let (adapter, truncation) = match arguments.rank {
         None => (adapter, None),
@@ -34,7 +42,7 @@ pub(crate) fn run(arguments: &ExportArguments, console: &Console) -> anyhow::Res
                 force: destination.force(),
                 provenance: Some(provenance),
             };
-            adapter.save(destination.path(), &options)?;
+            adapter.save_as(destination.path(), &style, &options)?;
             None
         }
         Some(directory) => {
@@ -43,7 +51,8 @@ pub(crate) fn run(arguments: &ExportArguments, console: &Console) -> anyhow::Res
             Some(merge_into_base(&adapter, &base, &provenance, &destination)?)
         }
     };
-    console.result(&ExportResult::new(arguments, &adapter, truncation, merged))
+    let result = ExportResult::new(arguments, &style, &adapter, truncation, merged);
+    console.result(&result)
 }
 
 fn provenance(
@@ -68,6 +77,8 @@ fn provenance(
 struct ExportResult {
     out: String,
     source: String,
+    /// The dialect in which the adapter is written.
+    format: &'static str,
     modules: usize,
     /// The smallest and the largest.
     ranks: [usize; 2],
@@ -79,6 +90,7 @@ struct ExportResult {
 impl ExportResult {
     fn new(
         arguments: &ExportArguments,
+        style: &Style,
         adapter: &Adapter,
         truncation: Option<Truncation>,
         merged: Option<MergeReport>,
@@ -87,6 +99,7 @@ impl ExportResult {
         Self {
             out: arguments.out.display().to_string(),
             source: arguments.source.clone(),
+            format: style.dialect().name(),
             modules: adapter.modules.len(),
             ranks: [ranks.clone().min().unwrap_or(0), ranks.max().unwrap_or(0)],
             heads: adapter.heads.keys().cloned().collect(),
@@ -123,8 +136,8 @@ impl ExportResult {
         };
         write!(
             formatter,
-            "`{}`: plain LoRA, {} modules, {rank}",
-            self.out, self.modules
+            "`{}`: plain LoRA ({}), {} modules, {rank}",
+            self.out, self.format, self.modules
         )?;
         if !self.heads.is_empty() {
             write!(formatter, ", with {}", self.heads.join(", "))?;

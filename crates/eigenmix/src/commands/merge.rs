@@ -16,6 +16,7 @@ use crate::console::Console;
 use crate::destination::Destination;
 use crate::failure::BadInput;
 use crate::merge_search::{SearchReport, search};
+use crate::output_style::style_of_result;
 use crate::table::Table;
 
 pub(crate) fn run(
@@ -42,6 +43,8 @@ pub(crate) fn perform(
     for adapter in &adapters {
         destination.keep_apart_from(&adapter.path)?;
     }
+    let sources: Vec<&OpenedAdapter> = adapters.iter().collect();
+    let style = style_of_result(&sources, arguments.format, Some(&arguments.out))?;
     let started = Instant::now();
     let (options, Merge { adapter, report }, search) = match request {
         Some(request) => {
@@ -67,8 +70,11 @@ pub(crate) fn perform(
         force: destination.force(),
         provenance: Some(provenance),
     };
-    adapter.save(destination.path(), &save)?;
-    if let Some(search) = &search {
+    adapter.save_as(destination.path(), &style, &save)?;
+    // A single file has no room for a page.
+    if let Some(search) = &search
+        && destination.path().is_dir()
+    {
         let title = format!("Merge {}", arguments.out.display());
         let path = destination.path().join("report.html");
         write_file(&path, search.page(&title).render().as_bytes())?;

@@ -14,7 +14,9 @@ use crate::adapter_argument::{OpenedAdapter, distinct_names};
 use crate::cli::ProjectArguments;
 use crate::console::Console;
 use crate::destination::Destination;
+use crate::failure::BadInput;
 use crate::layer_table::LayerTable;
+use crate::output_style::style_of_result;
 use crate::table::Table;
 
 pub(crate) fn run(arguments: &ProjectArguments, console: &Console) -> anyhow::Result<()> {
@@ -31,6 +33,16 @@ pub(crate) fn run(arguments: &ProjectArguments, console: &Console) -> anyhow::Re
         }
     }
     let names = distinct_names(&adapters)?;
+    if let Some(out) = &arguments.out {
+        if adapters.len() > 1 && out.extension().is_some_and(|found| found == "safetensors") {
+            let problem =
+                "--out is a directory where several adapters are projected; leave out .safetensors";
+            return Err(BadInput(problem.to_owned()).into());
+        }
+        for adapter in &adapters {
+            style_of_result(&[adapter], arguments.format, Some(out))?;
+        }
+    }
     let task = Task {
         arguments,
         adapters: names.iter().zip(&adapters).collect(),
@@ -122,7 +134,8 @@ impl Task<'_> {
                 force: self.arguments.force,
                 provenance: Some(provenance),
             };
-            projection.adapter.save(place, &options)?;
+            let style = style_of_result(&[adapter], self.arguments.format, Some(place))?;
+            projection.adapter.save_as(place, &style, &options)?;
         }
         Ok(projection)
     }

@@ -1,6 +1,6 @@
 //! W₀ + ΔW in the orientation and the dtype of the base model.
 
-use adapter::{LoraModule, Matrix, TensorOutput};
+use adapter::{LayerKind, LoraModule, Matrix, TensorOutput};
 use half::{bf16, f16};
 use safetensors::Dtype;
 
@@ -29,10 +29,19 @@ impl Orientation {
     }
 
     /// The shape in which the weight of `module` is stored.
-    pub(super) fn shape(self, module: &LoraModule) -> [usize; 2] {
-        match self {
-            Self::OutIn => [module.d_out(), module.d_in()],
-            Self::InOut => [module.d_in(), module.d_out()],
+    pub(super) fn shape(self, module: &LoraModule) -> Vec<usize> {
+        let (d_out, d_in) = (module.d_out(), module.d_in());
+        match self.of_layer(module) {
+            Self::OutIn => module.layer.weight_shape(d_out, d_in),
+            Self::InOut => vec![d_in, d_out],
+        }
+    }
+
+    /// That of one module: only linear layers are ever transposed.
+    fn of_layer(self, module: &LoraModule) -> Self {
+        match module.layer {
+            LayerKind::Linear => self,
+            _ => Self::OutIn,
         }
     }
 }
@@ -48,7 +57,11 @@ pub(super) fn merged_weight(
     module: &LoraModule,
     orientation: Orientation,
 ) -> Vec<f32> {
-    let [rows, cols] = orientation.shape(module);
+    let orientation = orientation.of_layer(module);
+    let [rows, cols] = match orientation {
+        Orientation::OutIn => [module.d_out(), module.d_in()],
+        Orientation::InOut => [module.d_in(), module.d_out()],
+    };
     let stored = Matrix::new(rows, cols, stored);
     let weight = match orientation {
         Orientation::OutIn => stored,
@@ -167,6 +180,21 @@ mod tests {
         // The same numbers as [d_in, d_out].
         let merged = merged_weight(stored, &module(), Orientation::InOut);
         assert_eq!(merged, [12.0, 24.0, 36.0, 39.0, 48.0, 57.0]);
+    }
+
+    #[test]
+    fn only_linear_layers_are_ever_stored_transposed() {
+        let stored = vec![10.0, 20.0, 30.0, 40.0, 50.0, 60.0];
+        let kernel = vec![1, 2];
+        for (layer, shape) in [
+            (LayerKind::Embedding, vec![3, 2]),
+            (LayerKind::Convolution { kernel }, vec![3, 1, 1, 2]),
+        ] {
+            let module = module().of_layer(layer);
+            assert_eq!(Orientation::InOut.shape(&module), shape);
+            let merged = merged_weight(stored.clone(), &module, Orientation::InOut);
+            assert_eq!(merged, [12.0, 19.0, 34.0, 38.0, 56.0, 57.0]);
+        }
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! What is refused, before anything is computed.
 
-use adapter::Matrix;
+use adapter::{LayerKind, Matrix};
 use merging::{MergeError, MergeOptions, Method, Space};
 
-use crate::random_adapters::{DOWN, QUERY, random_adapter, refusal, three_adapters};
+use crate::random_adapters::{DOWN, QUERY, merged, random_adapter, refusal, three_adapters};
 
 fn core(method: Method) -> MergeOptions {
     MergeOptions::new(Space::Core, method)
@@ -207,4 +207,64 @@ fn a_merge_that_changes_nothing_is_refused() {
         refusal(&adapters, &nothing),
         MergeError::NothingLeft { .. }
     ));
+}
+
+#[test]
+fn one_module_as_layers_of_two_kinds_is_refused() {
+    let mut adapters = three_adapters();
+    let module = adapters[1]
+        .adapter
+        .modules
+        .get_mut(QUERY)
+        .expect("a module");
+    module.layer = LayerKind::Convolution { kernel: vec![1, 1] };
+    let message = refusal(&adapters, &core(Method::Sum)).to_string();
+    for part in [
+        QUERY,
+        "`a`",
+        "`b`",
+        "a linear layer",
+        "a convolution of 1 × 1",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn adapters_without_a_common_module_must_name_the_same_base_model() {
+    let mut adapters = three_adapters();
+    adapters[0].adapter.modules.remove(DOWN);
+    adapters[1].adapter.modules.remove(QUERY);
+    adapters.truncate(2);
+    // Both name org/base.
+    assert_eq!(
+        merged(&adapters, &core(Method::Sum)).adapter.modules.len(),
+        2
+    );
+    let config = &mut adapters[1].adapter.config;
+    *config = config
+        .with("base_model_name_or_path", serde_json::Value::Null)
+        .expect("no name");
+    let message = refusal(&adapters, &core(Method::Sum)).to_string();
+    for part in ["`a`", "`b`", QUERY, DOWN] {
+        assert!(message.contains(part), "{message}");
+    }
+    let allowed = MergeOptions {
+        allow_base_mismatch: true,
+        ..core(Method::Sum)
+    };
+    assert_eq!(merged(&adapters, &allowed).adapter.modules.len(), 2);
+}
+
+#[test]
+fn the_kind_of_a_layer_survives_a_merge() {
+    let kind = LayerKind::Convolution { kernel: vec![1, 1] };
+    let mut adapters = three_adapters();
+    for adapter in &mut adapters {
+        let module = adapter.adapter.modules.get_mut(QUERY).expect("a module");
+        module.layer = kind.clone();
+    }
+    let merged = merged(&adapters, &core(Method::Tsv)).adapter;
+    assert_eq!(merged.modules[QUERY].layer, kind);
+    assert_eq!(merged.modules[DOWN].layer, LayerKind::Linear);
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use ::adapter::{AdapterFile, HeadTensor, LoraModule};
+use ::adapter::{AdapterFile, Dialect, HeadTensor, LayerKind, LoraModule};
 use eigenlorax::LowRank;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -18,6 +18,10 @@ pub(super) struct AdapterSummary {
     kind: &'static str,
     location: String,
     sha256: String,
+    dialect: &'static str,
+    /// What a file says besides its tensors.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    metadata: BTreeMap<String, String>,
     base_model: Option<String>,
     revision: Option<String>,
     task_type: Option<String>,
@@ -50,6 +54,9 @@ struct ModuleSummary {
     d_in: usize,
     rank: usize,
     scaling: f32,
+    /// What it is, if not a linear layer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layer: Option<String>,
     /// The Frobenius norm ‖ΔW‖, scaling included.
     norm: f64,
 }
@@ -61,6 +68,7 @@ impl ModuleSummary {
             d_in: module.d_in(),
             rank: module.rank(),
             scaling: module.scaling,
+            layer: (module.layer != LayerKind::Linear).then(|| module.layer.to_string()),
             norm: LowRank::of(module).norm(),
         }
     }
@@ -90,6 +98,7 @@ impl AdapterSummary {
         };
 
         let config = file.config();
+        let dialect = file.style().dialect();
         let variants = [
             ("rslora", config.use_rslora()),
             ("dora", config.use_dora()),
@@ -106,6 +115,8 @@ impl AdapterSummary {
             kind: "adapter",
             location: file.location().to_owned(),
             sha256,
+            dialect: dialect.name(),
+            metadata: file.style().metadata().clone(),
             base_model: config.base_model().map(str::to_owned),
             revision: config.revision().map(str::to_owned),
             task_type: config.task_type().map(str::to_owned),
@@ -115,7 +126,10 @@ impl AdapterSummary {
                 scalings.clone().fold(f32::INFINITY, f32::min),
                 scalings.fold(f32::NEG_INFINITY, f32::max),
             ],
-            target_modules: config.raw().get("target_modules").cloned(),
+            // Of the other dialects they are the modules themselves.
+            target_modules: (dialect == Dialect::Peft)
+                .then(|| config.raw().get("target_modules").cloned())
+                .flatten(),
             parameters,
             bytes: (parameters * size_of::<f32>()) as u64,
             shapes: count_shapes(modules.values().map(|module| [module.d_out, module.d_in])),
@@ -252,7 +266,8 @@ impl AdapterSummary {
                 first_few(names.map(str::to_owned)).join(", ")
             }
             Some(serde_json::Value::String(pattern)) => format!("`{pattern}`"),
-            _ => "left to PEFT".to_owned(),
+            _ if self.dialect == Dialect::Peft.name() => "left to PEFT".to_owned(),
+            _ => return format!("LoRA, {rank}, {scaling}, written by {}", self.dialect),
         };
         let variants: String = self
             .variants

@@ -11,7 +11,7 @@ mod tensors;
 
 use std::path::Path;
 
-use ::adapter::{AdapterError, AdapterFile, PeftConfig, TensorFile};
+use ::adapter::{AdapterError, AdapterFile, Dialect, PeftConfig, TensorFile};
 use eigenlorax::Subspace;
 use figures::Page;
 
@@ -40,9 +40,15 @@ pub(crate) fn run(arguments: &InspectArguments, console: &Console) -> anyhow::Re
         if !has_extension(given, "safetensors") {
             return Err(AdapterError::NotAnAdapter(given.to_owned()).into());
         }
-        let listing = tensors::TensorListing::read(&TensorFile::open(given)?)?;
-        write(&|| Err(BadInput(NO_PICTURES.to_owned()).into()))?;
-        return console.result(&listing);
+        let file = TensorFile::open(given)?;
+        if !Dialect::of(&file).is_one_file() {
+            write(&|| Err(BadInput(NO_PICTURES.to_owned()).into()))?;
+            return console.result(&tensors::TensorListing::read(&file)?);
+        }
+        let file = AdapterFile::open(given)?.with_location(argument.as_str());
+        let summary = adapter::AdapterSummary::read(&file)?;
+        write(&|| Ok(pages::adapter(&summary)))?;
+        return console.result(&summary);
     }
     if given.join("subspace.json").is_file() {
         let subspace = Subspace::load(given)?;
@@ -74,8 +80,8 @@ const NO_PICTURES: &str = "--html shows adapters, subspaces and runs; of the ten
 fn has_adapter_file(directory: &Path) -> bool {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     entries
-        .map(|entry| entry.file_name())
-        .any(|name| name.to_string_lossy().starts_with("adapter_"))
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .any(|name| name.starts_with("adapter_") || name.ends_with(".safetensors"))
 }
 
 fn has_extension(path: &Path, extension: &str) -> bool {

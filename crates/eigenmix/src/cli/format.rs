@@ -1,0 +1,55 @@
+//! In which dialect an adapter is written.
+
+use adapter::{Dialect, Dtype};
+use clap::{Args, ValueEnum};
+
+/// The form of an adapter that is written.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct FormatArguments {
+    /// The dialect to write [default: that of the adapters].
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<FormatChoice>,
+
+    /// kohya, diffusers, mlx: the type of the factors [default: that of the file where it loses
+    /// nothing, else f32].
+    #[arg(long, value_enum)]
+    pub(crate) dtype: Option<DtypeChoice>,
+}
+
+/// A value of `--format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FormatChoice {
+    Peft,
+    Kohya,
+    Diffusers,
+    Mlx,
+}
+
+/// A value of `--dtype`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DtypeChoice {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl From<FormatChoice> for Dialect {
+    fn from(choice: FormatChoice) -> Self {
+        match choice {
+            FormatChoice::Peft => Self::Peft,
+            FormatChoice::Kohya => Self::Kohya,
+            FormatChoice::Diffusers => Self::Diffusers,
+            FormatChoice::Mlx => Self::Mlx,
+        }
+    }
+}
+
+impl From<DtypeChoice> for Dtype {
+    fn from(choice: DtypeChoice) -> Self {
+        match choice {
+            DtypeChoice::F32 => Self::F32,
+            DtypeChoice::F16 => Self::F16,
+            DtypeChoice::Bf16 => Self::BF16,
+        }
+    }
+}
