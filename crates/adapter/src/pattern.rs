@@ -1,8 +1,12 @@
 //! Regular expressions over module paths, matched as PEFT matches them with Python's `re`.
 
-use fancy_regex::Regex;
+use fancy_regex::{Regex, RegexBuilder};
 
 use crate::AdapterError;
+
+/// The most bytes that an expression may take when compiled: a few letters of `{1000}{1000}` would
+/// take any number, and what configurations have in them takes some ten thousand.
+const SIZE_LIMIT: usize = 1 << 20;
 
 /// A compiled expression together with the way in which PEFT applies it.
 #[derive(Clone, Debug)]
@@ -32,7 +36,10 @@ impl ModulePattern {
     }
 
     fn compile(pattern: &str, expression: &str) -> Result<Self, AdapterError> {
-        Regex::new(expression)
+        RegexBuilder::new(expression)
+            .delegate_size_limit(SIZE_LIMIT)
+            .delegate_dfa_size_limit(SIZE_LIMIT)
+            .build()
             .map(Self)
             .map_err(|source| AdapterError::Pattern {
                 pattern: pattern.to_owned(),
@@ -94,6 +101,13 @@ mod tests {
         let pattern = ModulePattern::whole(r"(?!.*vision).*\.(q|v)_proj").unwrap();
         assert!(pattern.matches("model.layers.0.q_proj"));
         assert!(!pattern.matches("model.vision.layers.0.q_proj"));
+    }
+
+    #[test]
+    fn an_expression_that_would_take_any_memory_is_refused() {
+        let error = ModulePattern::whole("(?:a{1000}){1000}").unwrap_err();
+        assert!(error.to_string().contains("{1000}"), "{error}");
+        assert!(ModulePattern::whole(r"(?:\w+\.)*layers\.\d{1,3}\.(?:q|k|v)_proj").is_ok());
     }
 
     #[test]
