@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::export::exported_config;
-use crate::file::WEIGHTS_NAME;
 use crate::key::{PREFIX, Part, bias_key};
 use crate::model_card::model_card;
+use crate::weights_file::WEIGHTS_NAME;
 use crate::{
     AdapterError, Labels, LayerKind, LoraModule, Matrix, PeftConfig, Prompts, Provenance,
     TensorOutput, write_directory, write_file, write_tensor_file,

@@ -193,8 +193,10 @@ impl PeftConfig {
         format!("{:#}\n", Value::Object(self.raw.clone()))
     }
 
+    /// The base model that it names. Some programs write an empty name, which names none.
     pub fn base_model(&self) -> Option<&str> {
         self.text("base_model_name_or_path")
+            .filter(|name| !name.is_empty())
     }
 
     /// The revision of the base model.

@@ -2,22 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::OnceLock;
 
-use crate::dialect::{MLX_WEIGHTS_NAME, Reading};
+use crate::dialect::Reading;
 use crate::index::{FileIndex, ModuleEntry};
 use crate::single_file::common_dtype;
 use crate::style::DtypeChoice;
 use crate::vera::VeraProjections;
+use crate::weights_file::find_weights;
 use crate::{
     Adapter, AdapterError, Dialect, HeadTensor, Labels, LayerKind, LoraModule, PeftConfig, Prompts,
     Source, Style, TensorFile, locate_adapter,
 };
-
-/// The name of the file with the tensors.
-pub(crate) const WEIGHTS_NAME: &str = "adapter_model.safetensors";
-pub(crate) const PICKLED_NAME: &str = "adapter_model.bin";
 
 /// An adapter on disk: its configuration and the names and shapes of its tensors are checked, the
 /// tensors themselves are read module by module.
@@ -339,74 +336,4 @@ impl AdapterFile {
             })
             .collect()
     }
-}
-
-/// The adapter's directory and its file of tensors.
-fn find_weights(path: &Path) -> Result<(PathBuf, PathBuf), AdapterError> {
-    if !path.exists() {
-        return Err(AdapterError::NotFound(path.to_owned()));
-    }
-    if path.is_file() {
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        return match extension {
-            Some("safetensors") => {
-                let directory = match path.parent() {
-                    Some(parent) if !parent.as_os_str().is_empty() => parent,
-                    _ => Path::new("."),
-                };
-                Ok((directory.to_owned(), path.to_owned()))
-            }
-            Some("bin" | "pt" | "pth") => Err(AdapterError::PickledWeights(path.to_owned())),
-            _ => Err(AdapterError::NotAnAdapter(path.to_owned())),
-        };
-    }
-    let directory = path.to_owned();
-    for name in [WEIGHTS_NAME, MLX_WEIGHTS_NAME] {
-        let weights = directory.join(name);
-        if weights.exists() {
-            return Ok((directory, weights));
-        }
-    }
-    let pickled = directory.join(PICKLED_NAME);
-    if pickled.exists() {
-        return Err(AdapterError::PickledWeights(pickled));
-    }
-    let entries = std::fs::read_dir(&directory).map_err(AdapterError::io("list", &directory))?;
-    let is_tensor_file = |path: &PathBuf| {
-        path.is_file()
-            && path
-                .extension()
-                .is_some_and(|extension| extension == "safetensors")
-    };
-    let mut candidates: Vec<PathBuf> = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(is_tensor_file)
-        .collect();
-    match (candidates.pop(), candidates.is_empty()) {
-        (Some(weights), true) => return Ok((directory, weights)),
-        (Some(_), false) => {
-            let found = list(&directory)?;
-            return Err(AdapterError::SeveralFiles { directory, found });
-        }
-        (None, _) => {}
-    }
-    let found = list(&directory)?;
-    if found.is_empty() {
-        return Err(AdapterError::EmptyDirectory(directory));
-    }
-    Err(AdapterError::NoWeights { directory, found })
-}
-
-/// The first few names in a directory.
-pub(crate) fn list(directory: &Path) -> Result<String, AdapterError> {
-    let entries = std::fs::read_dir(directory).map_err(AdapterError::io("list", directory))?;
-    let mut names: Vec<String> = entries
-        .flatten()
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
-    names.sort();
-    let more = if names.len() > 8 { ", …" } else { "" };
-    names.truncate(8);
-    Ok(format!("{}{more}", names.join(", ")))
 }

@@ -18,6 +18,11 @@ pub enum LayerKind {
 }
 
 impl LayerKind {
+    /// The shape of the weight, whose values are in the order of ΔW `[d_out, d_in]`.
+    pub fn weight_shape(&self, d_out: usize, d_in: usize) -> Vec<usize> {
+        self.a_shape(d_out, d_in)
+    }
+
     /// The shape of A, `[rank, d_in]` with the kernel apart.
     pub(crate) fn a_shape(&self, rank: usize, d_in: usize) -> Vec<usize> {
         match self {

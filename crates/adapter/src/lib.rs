@@ -54,6 +54,7 @@ mod target;
 mod tensor_file;
 mod tensor_output;
 mod vera;
+mod weights_file;
 
 pub use adapter::{Adapter, HeadTensor, SaveOptions};
 pub use config::{BiasKind, PeftConfig};

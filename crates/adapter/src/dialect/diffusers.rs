@@ -13,7 +13,7 @@ use super::Reading;
 use super::diffusers_names::{Kind, PARTS, parse};
 use crate::export::exported_config;
 use crate::index::{FileIndex, ModuleEntry, ModuleParts, Orientation};
-use crate::key::Part;
+use crate::key::Part as TensorPart;
 use crate::single_file::{FoldedModule, Writing};
 use crate::style::{ModuleStyle, read_alpha};
 use crate::{Adapter, AdapterError, Dialect, LoraModule, PeftConfig, Style, TensorFile};
@@ -35,7 +35,7 @@ pub(super) fn recognises(file: &TensorFile) -> bool {
 pub(super) fn read(file: &TensorFile) -> Result<Reading, AdapterError> {
     let configs = part_configs(file.metadata(), file.path())?;
     let mut index = FileIndex::default();
-    let mut found: BTreeMap<String, BTreeMap<Part, String>> = BTreeMap::new();
+    let mut found: BTreeMap<String, BTreeMap<TensorPart, String>> = BTreeMap::new();
     let mut alphas: BTreeMap<String, String> = BTreeMap::new();
     for key in file.names() {
         let Some((path, kind)) = parse(key) else {
@@ -46,11 +46,11 @@ pub(super) fn read(file: &TensorFile) -> Result<Reading, AdapterError> {
             Kind::Down => found
                 .entry(path.clone())
                 .or_default()
-                .insert(Part::A, key.into()),
+                .insert(TensorPart::A, key.into()),
             Kind::Up => found
                 .entry(path.clone())
                 .or_default()
-                .insert(Part::B, key.into()),
+                .insert(TensorPart::B, key.into()),
             Kind::Alpha if config_of(&configs, &path).is_some() => {
                 index.leave_out(
                     key,
@@ -80,7 +80,10 @@ pub(super) fn read(file: &TensorFile) -> Result<Reading, AdapterError> {
     let mut style = Style::new(Dialect::Diffusers);
     style.metadata = file.metadata().clone();
     for (path, keys) in found {
-        let (a, b) = (keys.get(&Part::A).cloned(), keys.get(&Part::B).cloned());
+        let (a, b) = (
+            keys.get(&TensorPart::A).cloned(),
+            keys.get(&TensorPart::B).cloned(),
+        );
         let parts = ModuleParts {
             keys,
             scaling: 1.0,
@@ -172,56 +175,44 @@ fn config_of<'a>(configs: &'a PartConfigs, path: &'a str) -> Option<(&'a PeftCon
 }
 
 /// The tensors of `adapter`: under the names that `style` has for its modules, the others as PEFT
-/// names them. Of a part whose modules no longer fit its configuration the scaling is multiplied
-/// into B, and the configuration is made anew; so it is where ranks differ and nothing would say so.
+/// names them.
+///
+/// A part that did not change is written as it was. Of any other the scaling goes into alphas where the
+/// file has them, else into B; where the file has configurations, or ranks differ and nothing would
+/// say so, it goes into B beside a new configuration: of several parts diffusers reads either all
+/// configurations or none.
 ///
 /// # Errors
 /// If a module is not of a part of a pipeline, or has more than a low-rank update.
 pub(super) fn write<'a>(adapter: &'a Adapter, style: &Style) -> Result<Writing<'a>, AdapterError> {
     let known = part_configs(&style.metadata, Path::new("the metadata that were read"))?;
-    let mut parts: BTreeMap<String, BTreeMap<String, &'a LoraModule>> = BTreeMap::new();
-    let mut writing = Writing::new(style.metadata.clone());
-    for (path, module) in &adapter.modules {
-        let path = style.path_in_pipeline(path)?;
-        match path.split_once('.') {
-            Some((part, inner)) if PARTS.contains(&part) => {
-                let modules = parts.entry(part.to_owned()).or_default();
-                modules.insert(inner.to_owned(), module);
-            }
-            _ => {
-                return Err(AdapterError::NotConvertible {
-                    module: path,
-                    dialect: Dialect::Diffusers,
-                    problem: "where the dots of its path are cannot be told for certain".to_owned(),
-                });
-            }
-        }
-    }
-    let mut configs = BTreeMap::new();
-    for (part, modules) in &parts {
-        let config = known.get(part);
-        let still_fits = config.is_some_and(|config| fits(config, modules));
-        if let (true, Some(config)) = (still_fits, config) {
-            configs.insert(part, config.raw().clone());
-        }
-        let has_alphas = modules.keys().any(|inner| {
-            let names = style.modules.get(&format!("{part}.{inner}"));
-            names.is_some_and(|names| names.alpha.is_some())
+    let parts = Part::all(adapter, style, &known)?;
+    let needs_configs = !known.is_empty()
+        || parts.iter().any(|part| {
+            part.state == State::Changed && !part.is_uniform() && !part.has_alphas(style)
         });
-        let mut ranks = modules.values().map(|module| module.rank());
-        let first = ranks.next();
-        let is_uniform = ranks.all(|rank| Some(rank) == first);
-        if !still_fits && !has_alphas && (config.is_some() || !is_uniform) {
-            configs.insert(part, new_config(config, modules)?);
+    let mut writing = Writing::new(style.metadata.clone());
+    let mut configs = BTreeMap::new();
+    for part in &parts {
+        let config = known.get(&part.name);
+        match (part.state, config) {
+            (State::Fits, Some(config)) => {
+                configs.insert(&part.name, config.raw().clone());
+            }
+            (State::Changed, config) if needs_configs => {
+                configs.insert(&part.name, new_config(config, &part.modules)?);
+            }
+            _ => {}
         }
-        for (inner, module) in modules {
-            let path = format!("{part}.{inner}");
+        for (inner, module) in &part.modules {
+            let path = format!("{}.{inner}", part.name);
             let names = style.modules.get(&path).cloned();
             let names = names.unwrap_or_else(|| new_names(&path));
             let folded = FoldedModule::new(&path, module, Dialect::Diffusers)?;
-            if still_fits {
+            let is_changed = part.state == State::Changed;
+            if part.state == State::Fits {
                 writing.push_factors(&names, folded);
-            } else if names.alpha.is_some() {
+            } else if names.alpha.is_some() && !(is_changed && needs_configs) {
                 let alpha = names.alpha_of(folded.rank(), folded.scaling);
                 writing.push_factors(&names, folded);
                 writing.push_alpha(names.alpha_tensor(alpha));
@@ -246,6 +237,82 @@ pub(super) fn write<'a>(adapter: &'a Adapter, style: &Style) -> Result<Writing<'
         .entry("format".to_owned())
         .or_insert_with(|| "pt".to_owned());
     Ok(writing)
+}
+
+/// The modules of one part of the pipeline, by their paths in it.
+struct Part<'a> {
+    name: String,
+    modules: BTreeMap<String, &'a LoraModule>,
+    state: State,
+}
+
+/// What a part is beside the file that it came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Its configuration says its ranks and scalings.
+    Fits,
+    /// It has no configuration, and its ranks and scalings are those of the file.
+    AsItWas,
+    Changed,
+}
+
+impl<'a> Part<'a> {
+    fn all(
+        adapter: &'a Adapter,
+        style: &Style,
+        configs: &PartConfigs,
+    ) -> Result<Vec<Self>, AdapterError> {
+        let mut parts: BTreeMap<String, BTreeMap<String, &'a LoraModule>> = BTreeMap::new();
+        for (path, module) in &adapter.modules {
+            let path = style.path_in_pipeline(path)?;
+            match path.split_once('.') {
+                Some((part, inner)) if PARTS.contains(&part) => {
+                    let modules = parts.entry(part.to_owned()).or_default();
+                    modules.insert(inner.to_owned(), module);
+                }
+                _ => {
+                    return Err(AdapterError::NotConvertible {
+                        module: path,
+                        dialect: Dialect::Diffusers,
+                        problem: "where the dots of its path are cannot be told for certain"
+                            .to_owned(),
+                    });
+                }
+            }
+        }
+        let part = |(name, modules): (String, BTreeMap<String, &'a LoraModule>)| {
+            let as_it_was = |(inner, module): (&String, &&LoraModule)| {
+                let names = style.modules.get(&format!("{name}.{inner}"));
+                names.is_some_and(|names| {
+                    (names.rank, names.scaling) == (module.rank(), module.scaling)
+                })
+            };
+            let state = match configs.get(&name) {
+                Some(config) if fits(config, &modules) => State::Fits,
+                None if modules.iter().all(as_it_was) => State::AsItWas,
+                _ => State::Changed,
+            };
+            Self {
+                name,
+                modules,
+                state,
+            }
+        };
+        Ok(parts.into_iter().map(part).collect())
+    }
+
+    fn is_uniform(&self) -> bool {
+        let mut ranks = self.modules.values().map(|module| module.rank());
+        let first = ranks.next();
+        ranks.all(|rank| Some(rank) == first)
+    }
+
+    fn has_alphas(&self, style: &Style) -> bool {
+        self.modules.keys().any(|inner| {
+            let names = style.modules.get(&format!("{}.{inner}", self.name));
+            names.is_some_and(|names| names.alpha.is_some())
+        })
+    }
 }
 
 /// Whether the configuration gives every module the rank and the scaling that it has.
@@ -291,17 +358,17 @@ fn metadata_text(configs: &BTreeMap<&String, Map<String, Value>>) -> Option<Stri
 
 fn new_names(path: &str) -> ModuleStyle {
     ModuleStyle {
-        a: format!("{path}.{}", spelt(Part::A)),
-        b: format!("{path}.{}", spelt(Part::B)),
+        a: format!("{path}.{}", spelt(TensorPart::A)),
+        b: format!("{path}.{}", spelt(TensorPart::B)),
         alpha: None,
         rank: 0,
         scaling: f32::NAN,
     }
 }
 
-fn spelt(part: Part) -> &'static str {
+fn spelt(part: TensorPart) -> &'static str {
     match part {
-        Part::B => "lora_B.weight",
+        TensorPart::B => "lora_B.weight",
         _ => "lora_A.weight",
     }
 }

@@ -18,7 +18,7 @@ pub(super) fn read(file: &TensorFile, directory: &Path) -> Result<Reading, Adapt
     if !config_path.exists() {
         return Err(AdapterError::NoConfig {
             directory: directory.to_owned(),
-            found: crate::file::list(directory)?,
+            found: crate::weights_file::list(directory)?,
         });
     }
     let raw = PeftConfig::read_raw(&config_path)?;

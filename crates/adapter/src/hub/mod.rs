@@ -30,7 +30,7 @@ pub use observer::{Transfer, TransferObserver, TransferProgress, observe_transfe
 pub use repository::Repository;
 pub use upload::{Commit, Committed};
 
-use crate::file::{PICKLED_NAME, WEIGHTS_NAME};
+use crate::weights_file::{PICKLED_NAME, WEIGHTS_NAME};
 use crate::{AdapterError, HubId, Labels, Location, PeftConfig, Prompts};
 use client::Client;
 use kind::RepositoryKind;

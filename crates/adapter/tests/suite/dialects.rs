@@ -212,6 +212,27 @@ fn other_scalings_and_ranks_correct_what_the_metadata_say() {
 }
 
 #[test]
+fn diffusers_finds_a_configuration_for_every_part_or_for_none() {
+    // With one for some parts alone, diffusers fails to read the others.
+    let parts_of = |name: &str| {
+        let file = opened(name);
+        let style = file.style().of_copy(Some(Dialect::Diffusers));
+        let (_root, again) = saved(&file.load().unwrap(), &style);
+        let text = &again.style().metadata()["lora_adapter_metadata"];
+        let fields: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(text).unwrap();
+        let ranks = fields.keys().filter(|key| key.ends_with(".r"));
+        ranks.cloned().collect::<Vec<_>>()
+    };
+    // The ranks of its UNet differ.
+    assert_eq!(parts_of("kohya.safetensors"), ["text_encoder.r", "unet.r"]);
+    assert_eq!(
+        parts_of("diffusers.safetensors"),
+        ["text_encoder.r", "unet.r"]
+    );
+}
+
+#[test]
 fn the_dtype_of_the_file_is_kept_where_it_loses_nothing() {
     let file = opened("kohya.safetensors");
     let key = "lora_unet_mid_block_attentions_0_proj_in.lora_up.weight";
