@@ -156,7 +156,8 @@ impl Workplace {
             .args(arguments)
             .current_dir(self.directory.path())
             .env("HF_HUB_OFFLINE", "1")
-            .env("HF_HOME", self.path("huggingface"));
+            .env("HF_HOME", self.path("huggingface"))
+            .env_remove("HF_TOKEN");
         command
     }
 
@@ -164,6 +165,14 @@ impl Workplace {
     pub fn run(&self, arguments: &[&str]) -> Outcome {
         let output = self.command(arguments).output().expect("the binary runs");
         Outcome::of(output)
+    }
+
+    /// Runs the binary under these variables, with the Hub where they say.
+    pub fn run_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Outcome {
+        let mut command = self.command(arguments);
+        command.env_remove("HF_HUB_OFFLINE");
+        let output = command.envs(variables.iter().copied()).output();
+        Outcome::of(output.expect("the binary runs"))
     }
 
     /// Runs the binary with `--json` and expects it to succeed.

@@ -64,14 +64,15 @@ pub use file::{AdapterFile, FileReport, UnexpectedTensor};
 pub use file_lock::FileLock;
 pub use hub::{
     Commit, Committed, FileWish, Hub, HubError, Repository, RequestError, Transfer,
-    TransferObserver, TransferProgress, UploadContent, UploadFile, locate_adapter,
-    observe_transfers,
+    TransferDirection, TransferObserver, TransferProgress, UploadContent, UploadFile,
+    locate_adapter, observe_transfers,
 };
 pub use labels::Labels;
 pub use layer_kind::LayerKind;
 pub use location::{HubId, Location};
 pub use lora::LoraModule;
 pub use matrix::Matrix;
+pub use model_card::{CardResult, ModelCard, Publication};
 pub use output::{write_directory, write_file, write_file_with};
 pub use prompts::{PromptError, Prompts};
 pub use safetensors::Dtype;

@@ -24,10 +24,12 @@ mod overrides;
 mod page_file;
 mod pictures;
 mod progress;
+mod publication;
 mod report;
 mod run_directory;
 mod table;
 mod training_display;
+mod transfer_display;
 mod truncation;
 
 use std::process::ExitCode;
@@ -36,11 +38,15 @@ use clap::Parser;
 
 use crate::cli::Cli;
 use crate::console::Console;
+use crate::transfer_display::TransferDisplay;
 
 fn main() -> ExitCode {
     allocator::keep_memory();
     let cli = Cli::parse();
     let console = Console::new(&cli.common);
+    if !cli.common.quiet {
+        adapter::observe_transfers(Box::new(TransferDisplay::new()));
+    }
     match commands::run(cli, &console) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failure::report(&error),

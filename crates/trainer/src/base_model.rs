@@ -45,6 +45,15 @@ impl BaseModel {
         })
     }
 
+    /// Its name without a revision, and the revision of the Hub that was asked for: PEFT keeps the two
+    /// apart.
+    pub fn name_and_revision(&self) -> (&str, Option<&str>) {
+        match self.name.split_once('@') {
+            Some((name, revision)) if !Path::new(&self.name).exists() => (name, Some(revision)),
+            _ => (&self.name, None),
+        }
+    }
+
     pub fn directory(&self) -> &Path {
         self.checkpoint.directory()
     }

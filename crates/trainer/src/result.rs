@@ -89,14 +89,18 @@ impl Trained<'_> {
             .map(|(path, module)| (path.clone(), module.rank()))
             .collect();
         let rank = ranks.values().copied().max().unwrap_or(1);
+        let (base_model, revision) = self.base.name_and_revision();
         let mut config = PeftConfig::lora(
-            &self.base.name,
+            base_model,
             rank,
             TargetModules::Names(target_names(&modules, &self.all_layers())),
             &saved_modules(&heads, self.description),
             self.config.task.kind.peft_name(),
             &ranks,
         )?;
+        if let Some(revision) = revision {
+            config = config.with("revision", revision.into())?;
+        }
         if self.has_transposed_weights(modules.keys()) {
             config = config.with("fan_in_fan_out", true.into())?;
         }

@@ -93,7 +93,7 @@ impl Training {
         let description = base.architecture.describe(task)?;
         let start = start(
             &config.adapter,
-            &config.base.model,
+            base.name_and_revision().0,
             &base.architecture,
             &description,
             config.seed,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{HeaderMap, Response, StatusCode, Uri};
+use ureq::typestate::WithBody;
 use ureq::{Agent, Body, RequestBuilder, SendBody};
 
 use super::backoff::Backoff;
@@ -138,7 +139,25 @@ impl Client {
         content_type: &str,
         body: &[u8],
     ) -> Result<Response<Body>, RequestError> {
-        let request = self.signed(self.agent.post(url), url);
+        self.send(self.signed(self.agent.post(url), url), content_type, body)
+    }
+
+    /// Posts to an address that carries its own permission, so that the token is not needed.
+    pub(super) fn post_unsigned(
+        &self,
+        url: &str,
+        content_type: &str,
+        body: &[u8],
+    ) -> Result<Response<Body>, RequestError> {
+        self.retrying(|| self.send(self.agent.post(url), content_type, body))
+    }
+
+    fn send(
+        &self,
+        request: RequestBuilder<WithBody>,
+        content_type: &str,
+        body: &[u8],
+    ) -> Result<Response<Body>, RequestError> {
         let request = request
             .header("Accept", content_type_of_answer(content_type))
             .header("Content-Type", content_type);

@@ -11,7 +11,7 @@ use super::cache::{CachedRepository, is_plain};
 use super::checksum::Checksum;
 use super::client::{Client, header};
 use super::error::{HubError, RequestError};
-use super::observer::{self, Transfer, TransferProgress};
+use super::observer::{self, Transfer, TransferDirection, TransferProgress};
 
 /// A file at a commit.
 pub(super) struct Download<'a> {
@@ -48,6 +48,7 @@ impl Download<'_> {
         if !is_complete(&blob, size) {
             let partial = self.cache.incomplete_blob(&etag);
             let mut progress = observer::begin(Transfer {
+                direction: TransferDirection::Download,
                 name: &shown,
                 size,
                 resumed_at: length(&partial).min(size),

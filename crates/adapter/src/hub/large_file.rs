@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::client::{header, read_json};
 use super::content::UploadFile;
 use super::error::{HubError, RequestError};
-use super::observer::{self, Transfer, TransferProgress};
+use super::observer::{self, Transfer, TransferDirection, TransferProgress};
 use super::upload::{Measured, Upload};
 
 const LFS_TYPE: &str = "application/vnd.git-lfs+json";
@@ -89,6 +89,7 @@ impl Upload<'_> {
     fn send_object(&self, file: &Measured<'_>, actions: &Actions) -> Result<(), HubError> {
         let shown = format!("{}/{}", self.id, file.name());
         let progress = RefCell::new(observer::begin(Transfer {
+            direction: TransferDirection::Upload,
             name: &shown,
             size: file.size,
             resumed_at: 0,
@@ -144,7 +145,7 @@ impl Upload<'_> {
         }
         let body = json!({"oid": file.sha256, "parts": parts}).to_string();
         let url = self.own_address(&action.href);
-        let answer = self.client.post(&url, LFS_TYPE, body.as_bytes());
+        let answer = self.client.post_unsigned(&url, LFS_TYPE, body.as_bytes());
         // Read, so that a failure after the headers counts.
         answer
             .and_then(read_json::<Value>)

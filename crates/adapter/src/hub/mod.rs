@@ -26,7 +26,9 @@ use std::time::Duration;
 
 pub use content::{UploadContent, UploadFile};
 pub use error::{HubError, RequestError};
-pub use observer::{Transfer, TransferObserver, TransferProgress, observe_transfers};
+pub use observer::{
+    Transfer, TransferDirection, TransferObserver, TransferProgress, observe_transfers,
+};
 pub use repository::Repository;
 pub use upload::{Commit, Committed};
 

@@ -2,9 +2,17 @@
 
 use std::sync::OnceLock;
 
+/// Which way a file goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransferDirection {
+    Download,
+    Upload,
+}
+
 /// A file on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transfer<'a> {
+    pub direction: TransferDirection,
     /// The repository and the name in it, as in `org/name/config.json`.
     pub name: &'a str,
     /// Bytes in all.

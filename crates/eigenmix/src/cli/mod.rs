@@ -1,7 +1,9 @@
 //! What can be typed: every command, argument and flag, with its help.
 
+mod completions;
 mod experiment;
 mod format;
+mod hub;
 mod merge_search;
 mod merging;
 mod model;
@@ -15,8 +17,10 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use trainer::DeviceChoice;
 
+pub(crate) use completions::CompletionsArguments;
 pub(crate) use experiment::{FileKind, ReportArguments, RunArguments, SchemaArguments, Shard};
 pub(crate) use format::FormatArguments;
+pub(crate) use hub::PushArguments;
 pub(crate) use merge_search::SearchArguments;
 pub(crate) use merging::{MergeArguments, MethodChoice, ScopeChoice, SpaceChoice};
 pub(crate) use model::ModelArguments;
@@ -91,12 +95,14 @@ pub(crate) enum Command {
     Forward(ForwardArguments),
     Export(ExportArguments),
     Inspect(InspectArguments),
+    Push(PushArguments),
     Run(RunArguments),
     Report(ReportArguments),
     Schema(SchemaArguments),
     /// Run one cell of an experiment, for `eigenmix run --jobs`.
     #[command(hide = true, after_help = "Example:\n  eigenmix run-cell < cell.json")]
     RunCell,
+    Completions(CompletionsArguments),
     /// List the devices that this build can run models on.
     #[command(after_help = "Example:\n  eigenmix devices --json")]
     Devices,

@@ -1,5 +1,6 @@
 //! One file a command.
 
+mod completions;
 mod devices;
 mod evaluate;
 mod export;
@@ -10,6 +11,7 @@ pub(crate) mod merge;
 mod merge_search;
 mod predict;
 mod project;
+mod push;
 mod report;
 pub(crate) mod run;
 mod schema;
@@ -36,10 +38,12 @@ pub(crate) fn run(cli: Cli, console: &Console) -> anyhow::Result<()> {
         Command::Forward(arguments) => forward::run(&arguments, device, console),
         Command::Export(arguments) => export::run(&arguments, console),
         Command::Inspect(arguments) => inspect::run(&arguments, console),
+        Command::Push(arguments) => push::run(&arguments, console),
         Command::Run(arguments) => run::run(&arguments, device, console),
         Command::Report(arguments) => report::run(&arguments, console),
         Command::Schema(arguments) => schema::run(&arguments, console),
         Command::RunCell => run::run_cell(device, console),
+        Command::Completions(arguments) => completions::run(&arguments, console),
         Command::Devices => devices::run(console),
     }
 }
