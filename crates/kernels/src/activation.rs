@@ -1,4 +1,4 @@
-//! Activation functions, alone or as the gate of a gated linear unit.
+//! Activation functions.
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
@@ -9,8 +9,9 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Tensor, activation};
 use rayon::prelude::*;
 
+use crate::buffer::unwritten_like;
 use crate::simd::{exp, sigmoid, tanh, vectorised};
-use crate::{CHUNK, empty_like, has_kernels};
+use crate::{CHUNK, has_kernels};
 
 /// An elementwise nonlinearity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,21 +37,7 @@ impl Activation {
         Tensor::from_dispatch(Dispatch::fused_activation(input.into_dispatch(), self))
     }
 
-    /// f(gate) ⊙ up, as SwiGLU and GeGLU have it (arXiv 2002.05202).
-    ///
-    /// - gate, up: of one shape
-    pub fn gate<const D: usize>(self, gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
-        if !has_kernels(&gate.device()) {
-            return self.composed(gate) * up;
-        }
-        Tensor::from_dispatch(Dispatch::fused_gate(
-            gate.into_dispatch(),
-            up.into_dispatch(),
-            self,
-        ))
-    }
-
-    fn composed<const D: usize>(self, input: Tensor<D>) -> Tensor<D> {
+    pub(crate) fn composed<const D: usize>(self, input: Tensor<D>) -> Tensor<D> {
         match self {
             Self::Gelu => activation::gelu(input),
             Self::GeluTanh => activation::gelu_approximate(input),
@@ -64,12 +51,6 @@ impl Activation {
 #[backend_extension(Autodiff, Flex)]
 pub(crate) trait ActivationForward: Backend {
     fn fused_activation(input: FloatTensor<Self>, function: Activation) -> FloatTensor<Self>;
-
-    fn fused_gate(
-        gate: FloatTensor<Self>,
-        up: FloatTensor<Self>,
-        function: Activation,
-    ) -> FloatTensor<Self>;
 }
 
 pub(crate) trait ActivationBackward: Backend {
@@ -79,40 +60,17 @@ pub(crate) trait ActivationBackward: Backend {
         gradient: FloatTensor<Self>,
         function: Activation,
     ) -> FloatTensor<Self>;
-
-    /// The gradients of gate and up: g · u · f'(x) and g · f(x).
-    fn fused_gate_backward(
-        gate: FloatTensor<Self>,
-        up: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-        function: Activation,
-    ) -> [FloatTensor<Self>; 2];
 }
 
 impl ActivationForward for Flex {
     fn fused_activation(input: FlexTensor, function: Activation) -> FlexTensor {
         let input = input.to_contiguous();
-        let mut output = empty_like(&input);
+        let mut output = unwritten_like(&input);
         output
             .storage_mut::<f32>()
             .par_chunks_mut(CHUNK)
             .zip(input.storage::<f32>().par_chunks(CHUNK))
             .for_each(|(output, input)| values(input, function, output));
-        output
-    }
-
-    fn fused_gate(gate: FlexTensor, up: FlexTensor, function: Activation) -> FlexTensor {
-        let (gate, up) = (gate.to_contiguous(), up.to_contiguous());
-        let mut output = empty_like(&gate);
-        output
-            .storage_mut::<f32>()
-            .par_chunks_mut(CHUNK)
-            .zip(gate.storage::<f32>().par_chunks(CHUNK))
-            .zip(up.storage::<f32>().par_chunks(CHUNK))
-            .for_each(|((output, gate), up)| {
-                values(gate, function, output);
-                multiply(up, output);
-            });
         output
     }
 }
@@ -124,7 +82,7 @@ impl ActivationBackward for Flex {
         function: Activation,
     ) -> FlexTensor {
         let (input, gradient) = (input.to_contiguous(), gradient.to_contiguous());
-        let mut output = empty_like(&input);
+        let mut output = unwritten_like(&input);
         output
             .storage_mut::<f32>()
             .par_chunks_mut(CHUNK)
@@ -135,31 +93,6 @@ impl ActivationBackward for Flex {
                 multiply(gradient, output);
             });
         output
-    }
-
-    fn fused_gate_backward(
-        gate: FlexTensor,
-        up: FlexTensor,
-        gradient: FlexTensor,
-        function: Activation,
-    ) -> [FlexTensor; 2] {
-        let [gate, up, gradient] = [gate, up, gradient].map(|tensor| tensor.to_contiguous());
-        let [mut d_gate, mut d_up] = [&gate, &up].map(empty_like);
-        d_gate
-            .storage_mut::<f32>()
-            .par_chunks_mut(CHUNK)
-            .zip(d_up.storage_mut::<f32>().par_chunks_mut(CHUNK))
-            .zip(gate.storage::<f32>().par_chunks(CHUNK))
-            .zip(up.storage::<f32>().par_chunks(CHUNK))
-            .zip(gradient.storage::<f32>().par_chunks(CHUNK))
-            .for_each(|((((d_gate, d_up), gate), up), gradient)| {
-                slopes(gate, function, d_gate);
-                multiply(up, d_gate);
-                multiply(gradient, d_gate);
-                values(gate, function, d_up);
-                multiply(gradient, d_up);
-            });
-        [d_gate, d_up]
     }
 }
 
@@ -197,47 +130,6 @@ impl<B: ActivationForward + ActivationBackward, C: CheckpointStrategy> Activatio
             }
             OpsKind::UnTracked(preparation) => {
                 preparation.finish(B::fused_activation(input, function))
-            }
-        }
-    }
-
-    fn fused_gate(
-        gate: FloatTensor<Self>,
-        up: FloatTensor<Self>,
-        function: Activation,
-    ) -> FloatTensor<Self> {
-        #[derive(Debug)]
-        struct Gate;
-
-        impl<B: ActivationBackward> Backward<B, 2> for Gate {
-            type State = (FloatTensor<B>, FloatTensor<B>, Activation);
-
-            fn backward(
-                self,
-                ops: Ops<Self::State, 2>,
-                gradients: &mut Gradients,
-                _: &mut Checkpointer,
-            ) {
-                let gradient = gradients.consume::<B>(&ops.node);
-                let (gate, up, function) = ops.state;
-                let found = B::fused_gate_backward(gate, up, gradient, function);
-                for (parent, gradient) in ops.parents.into_iter().zip(found) {
-                    if let Some(parent) = parent {
-                        gradients.register::<B>(parent.id, gradient);
-                    }
-                }
-            }
-        }
-
-        let nodes = [gate.node(), up.node()];
-        let (gate, up) = (gate.into_primitive(), up.into_primitive());
-        match Gate.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(preparation) => {
-                let output = B::fused_gate(gate.clone(), up.clone(), function);
-                preparation.finish((gate, up, function), output)
-            }
-            OpsKind::UnTracked(preparation) => {
-                preparation.finish(B::fused_gate(gate, up, function))
             }
         }
     }
@@ -397,29 +289,6 @@ mod tests {
             // f32 rounding of numbers up to five.
             assert!(largest(output - value) < 2e-6, "{function:?}");
             assert!(largest(gradient - slope) < 3e-6, "{function:?}");
-        }
-    }
-
-    #[test]
-    fn a_gate_multiplies_and_passes_gradients_to_both_sides() {
-        let device = Device::flex().autodiff();
-        for function in ALL {
-            let run = |fused: bool| {
-                let gate = numbers(20_000, 0.1, &device).require_grad();
-                let up = numbers(20_000, 1.3, &device).require_grad();
-                let output = match fused {
-                    true => function.gate(gate.clone(), up.clone()),
-                    false => function.composed(gate.clone()) * up.clone(),
-                };
-                let weights = numbers(20_000, 2.9, &device);
-                let gradients = (output.clone() * weights).sum().backward();
-                let [gate, up] = [gate, up].map(|input| input.grad(&gradients).unwrap());
-                [output.inner(), gate, up]
-            };
-            for (found, expected) in run(true).into_iter().zip(run(false)) {
-                // f32 rounding of products up to 125.
-                assert!(largest(found - expected) < 5e-5, "{function:?}");
-            }
         }
     }
 }

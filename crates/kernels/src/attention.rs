@@ -5,17 +5,21 @@ use std::ops::Range;
 
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::Tensor;
+use burn::tensor::{Shape, Tensor};
 use rayon::prelude::*;
 
-use crate::attention_rows::{Heads, Sequence, backward, forward};
+use crate::attention_rows::{
+    Group, GroupGradients, HeadRows, HeadTarget, Heads, QUERY_BLOCK, backward, forward,
+};
 use crate::attention_shape::AttentionShape;
+use crate::buffer::{numbers, unwritten, unwritten_like};
+use crate::has_kernels;
 use crate::padded_attention::composed;
-use crate::{empty_like, has_kernels};
+use crate::tensor_list::TensorList;
 
 /// softmax(scale · Q Kᵀ) V, for every head of every sequence, over the keys that each query sees.
 ///
@@ -26,15 +30,67 @@ use crate::{empty_like, has_kernels};
 ///
 /// # Panics
 /// If the offsets do not cover the rows, a width is not a multiple of its heads, or a sequence has
-/// fewer keys than queries.
+/// no query or fewer keys than queries.
 pub fn attention(
     query: Tensor<2>,
     key: Tensor<2>,
     value: Tensor<2>,
     shape: &AttentionShape,
 ) -> Tensor<2> {
-    let ([rows, width], [key_rows, key_width]) = (query.dims(), key.dims());
+    let ([_, width], [_, key_width]) = (query.dims(), key.dims());
+    let places = [(0, 0), (1, 0), (2, 0)];
+    attend(vec![query, key, value], places, [width, key_width], shape)
+}
+
+/// [`attention`] of queries, keys and values that lie side by side, as
+/// [`adapted_linear`](crate::adapted_linear) gives them; so do the gradients.
+///
+/// # Shapes
+/// - projections: `[rows, (n_heads + 2 · n_key_heads) · d_head]`
+/// - output: `[rows, n_heads · d_head]`
+///
+/// # Panics
+/// As [`attention`].
+pub fn self_attention(projections: Tensor<2>, shape: &AttentionShape) -> Tensor<2> {
+    let [_, all] = projections.dims();
+    let heads = shape.n_heads + 2 * shape.n_key_heads;
+    assert!(all.is_multiple_of(heads), "{all} in {heads} heads");
+    let d_head = all / heads;
+    let (width, key_width) = (shape.n_heads * d_head, shape.n_key_heads * d_head);
+    let places = [(0, 0), (0, width), (0, width + key_width)];
+    attend(vec![projections], places, [width, key_width], shape)
+}
+
+/// [`attention`] of queries of their own to keys and values that lie side by side.
+///
+/// # Shapes
+/// - query, output: `[rows, n_heads · d_head]`
+/// - keys_and_values: `[key_rows, 2 · n_key_heads · d_head]`
+///
+/// # Panics
+/// As [`attention`].
+pub fn cross_attention(
+    query: Tensor<2>,
+    keys_and_values: Tensor<2>,
+    shape: &AttentionShape,
+) -> Tensor<2> {
+    let ([_, width], [_, both]) = (query.dims(), keys_and_values.dims());
+    assert!(both.is_multiple_of(2), "keys and values in {both}");
+    let key_width = both / 2;
+    let places = [(0, 0), (1, 0), (1, key_width)];
+    let inputs = vec![query, keys_and_values];
+    attend(inputs, places, [width, key_width], shape)
+}
+
+/// - places: for query, key and value the tensor that they are in and the first of their columns
+fn attend(
+    mut inputs: Vec<Tensor<2>>,
+    places: [(usize, usize); 3],
+    [width, key_width]: [usize; 2],
+    shape: &AttentionShape,
+) -> Tensor<2> {
     let (n_heads, n_key_heads) = (shape.n_heads, shape.n_key_heads);
+    let [[rows, _], [key_rows, _], _] = places.map(|(tensor, _)| inputs[tensor].dims());
     assert_eq!(
         (shape.offsets.last(), shape.key_offsets.last()),
         (Some(&rows), Some(&key_rows)),
@@ -51,177 +107,249 @@ pub fn attention(
     };
     let (queries, keys) = (lengths(&shape.offsets), lengths(&shape.key_offsets));
     assert!(
-        queries.len() == keys.len() && queries.iter().zip(&keys).all(|(query, key)| query <= key),
-        "a key for every query of a sequence"
+        queries.len() == keys.len()
+            && queries
+                .iter()
+                .zip(&keys)
+                .all(|(query, key)| (1..=*key).contains(query)),
+        "a query in every sequence, and a key for each of them"
     );
-    if !has_kernels(&query.device()) {
-        return composed(query, key, value, shape);
+    if !has_kernels(&inputs[0].device()) {
+        let widths = [width, key_width, key_width];
+        let mut parts = places
+            .into_iter()
+            .zip(widths)
+            .map(|((tensor, column), width)| {
+                let [rows, all] = inputs[tensor].dims();
+                let whole = inputs[tensor].clone();
+                match width == all {
+                    true => whole,
+                    false => whole.slice([0..rows, column..column + width]),
+                }
+            });
+        let mut part = || parts.next().expect("three parts");
+        return composed(part(), part(), part(), shape);
     }
-    Tensor::from_dispatch(Dispatch::fused_attention(
-        query.into_dispatch(),
-        key.into_dispatch(),
-        value.into_dispatch(),
-        shape.clone(),
-    ))
+    let plan = AttentionPlan {
+        shape: shape.clone(),
+        places,
+        d_head: width / n_heads,
+    };
+    let others = inputs.split_off(1).into_iter();
+    let others = TensorList::new(others.map(Tensor::into_dispatch).collect());
+    let first = inputs.remove(0).into_dispatch();
+    Tensor::from_dispatch(Dispatch::fused_attention(first, others, plan))
 }
 
-/// The gradients of query, key and value.
-pub(crate) struct AttentionGradients<B: Backend> {
-    query: FloatTensor<B>,
-    key: FloatTensor<B>,
-    value: FloatTensor<B>,
+/// An attention and where its inputs are.
+#[derive(Clone, Debug)]
+pub(crate) struct AttentionPlan {
+    shape: AttentionShape,
+    /// For query, key and value: which tensor, and the first of its columns.
+    places: [(usize, usize); 3],
+    d_head: usize,
 }
+
+/// The gradients of the tensors that queries, keys and values are in.
+pub(crate) struct AttentionGradients<B: Backend>(Vec<FloatTensor<B>>);
 
 #[backend_extension(Autodiff, Flex)]
 pub(crate) trait AttentionForward: Backend {
+    /// - first, others: the tensors that the plan counts
     fn fused_attention(
-        query: FloatTensor<Self>,
-        key: FloatTensor<Self>,
-        value: FloatTensor<Self>,
-        shape: AttentionShape,
+        first: FloatTensor<Self>,
+        #[extension_type] others: TensorList<Self>,
+        plan: AttentionPlan,
     ) -> FloatTensor<Self>;
 }
 
 pub(crate) trait AttentionBackward: Backend {
     fn fused_attention_backward(
-        query: FloatTensor<Self>,
-        key: FloatTensor<Self>,
-        value: FloatTensor<Self>,
+        inputs: Vec<FloatTensor<Self>>,
         gradient: FloatTensor<Self>,
-        shape: &AttentionShape,
+        plan: &AttentionPlan,
     ) -> AttentionGradients<Self>;
+}
+
+/// The heads of one sequence that share a head of keys.
+struct Task {
+    /// Rows of queries and of keys.
+    rows: Range<usize>,
+    key_rows: Range<usize>,
+    key_head: usize,
+}
+
+impl AttentionPlan {
+    fn tasks(&self) -> Vec<Task> {
+        self.shape
+            .sequences()
+            .flat_map(|(rows, key_rows)| {
+                (0..self.shape.n_key_heads).map(move |key_head| Task {
+                    rows: rows.clone(),
+                    key_rows: key_rows.clone(),
+                    key_head,
+                })
+            })
+            .collect()
+    }
+
+    /// The numbers of a task.
+    fn group<'a>(&self, task: &Task, inputs: &'a [FlexTensor]) -> Group<'a> {
+        let group = self.shape.n_heads / self.shape.n_key_heads;
+        let [query, key, value] = self.places.map(|(tensor, column)| {
+            let input = &inputs[tensor];
+            let rows = HeadRows {
+                values: numbers(input),
+                stride: input.layout().shape()[1],
+            };
+            (rows, column)
+        });
+        let head = task.key_head * self.d_head;
+        let first = task.key_rows.start;
+        Group {
+            query: query.0.from(task.rows.start, query.1 + head * group),
+            key: key.0.from(first, key.1 + head),
+            value: value.0.from(first, value.1 + head),
+            queries: task.rows.len(),
+            keys: task.key_rows.len(),
+        }
+    }
 }
 
 impl AttentionForward for Flex {
     fn fused_attention(
-        query: FlexTensor,
-        key: FlexTensor,
-        value: FlexTensor,
-        shape: AttentionShape,
+        first: FlexTensor,
+        others: TensorList<Self>,
+        plan: AttentionPlan,
     ) -> FlexTensor {
-        let [query, key, value] = [query, key, value].map(|tensor| tensor.to_contiguous());
-        let mut output = empty_like(&query);
-        let [query, key, value] = [&query, &key, &value].map(|tensor| tensor.storage::<f32>());
-        let heads = Heads::new(&shape, query.len());
-        let outputs = split(output.storage_mut::<f32>(), &shape.offsets, heads.width());
-        let tasks: Vec<_> = shape.sequences().zip(outputs).collect();
-        tasks
-            .into_par_iter()
-            .for_each(|((rows, key_rows), output)| {
-                let sequence = Sequence {
-                    query: &query[scaled(rows, heads.width())],
-                    key: &key[scaled(key_rows.clone(), heads.key_width())],
-                    value: &value[scaled(key_rows, heads.key_width())],
-                };
-                forward(&sequence, &heads, output);
-            });
+        let inputs = std::iter::once(first).chain(others.into_vec());
+        let inputs: Vec<_> = inputs.map(|input| input.to_contiguous()).collect();
+        let heads = Heads::new(&plan.shape, plan.d_head);
+        let rows = inputs[plan.places[0].0].layout().shape()[0];
+        let width = heads.n_heads * heads.d_head;
+        let mut output = unwritten(Shape::from([rows, width]));
+        let target = HeadTarget {
+            values: output.storage_mut::<f32>().as_mut_ptr(),
+            stride: width,
+        };
+        let tasks = plan.tasks();
+        // A few long sequences are cut, so that every thread gets some of their queries.
+        let is_few = tasks.len() < 4 * rayon::current_num_threads();
+        let pieces: Vec<(&Task, Range<usize>)> = tasks
+            .iter()
+            .flat_map(|task| {
+                let queries = task.rows.len();
+                let step = if is_few { QUERY_BLOCK } else { queries };
+                let starts = (0..queries).step_by(step);
+                starts.map(move |start| (task, start..queries.min(start + step)))
+            })
+            .collect();
+        pieces.into_par_iter().for_each(|(task, chosen)| {
+            let column = task.key_head * heads.group() * heads.d_head;
+            // Every piece writes its own heads of its own rows.
+            let output = target.from(task.rows.start, column);
+            forward(&plan.group(task, &inputs), &heads, chosen, output);
+        });
         output
     }
 }
 
 impl AttentionBackward for Flex {
     fn fused_attention_backward(
-        query: FlexTensor,
-        key: FlexTensor,
-        value: FlexTensor,
+        inputs: Vec<FlexTensor>,
         gradient: FlexTensor,
-        shape: &AttentionShape,
+        plan: &AttentionPlan,
     ) -> AttentionGradients<Self> {
-        let inputs = [query, key, value, gradient].map(|tensor| tensor.to_contiguous());
-        let [mut d_query, mut d_key, mut d_value] = [0, 1, 2].map(|i| empty_like(&inputs[i]));
-        let [query, key, value, gradient] = [0, 1, 2, 3].map(|i| inputs[i].storage::<f32>());
-        let heads = Heads::new(shape, query.len());
-        let (width, key_width) = (heads.width(), heads.key_width());
-        let d_queries = split(d_query.storage_mut::<f32>(), &shape.offsets, width);
-        let d_keys = split(d_key.storage_mut::<f32>(), &shape.key_offsets, key_width);
-        let d_values = split(d_value.storage_mut::<f32>(), &shape.key_offsets, key_width);
-        let tasks: Vec<_> = shape
-            .sequences()
-            .zip(d_queries)
-            .zip(d_keys.into_iter().zip(d_values))
+        let inputs: Vec<_> = inputs.iter().map(FlexTensor::to_contiguous).collect();
+        let gradient = gradient.to_contiguous();
+        let heads = Heads::new(&plan.shape, plan.d_head);
+        // Queries, keys and values fill their tensors, so all numbers are written.
+        let mut gradients: Vec<FlexTensor> = inputs.iter().map(unwritten_like).collect();
+        let targets: Vec<HeadTarget> = gradients
+            .iter_mut()
+            .map(|gradient| HeadTarget {
+                stride: gradient.layout().shape()[1],
+                values: gradient.storage_mut::<f32>().as_mut_ptr(),
+            })
             .collect();
-        tasks
-            .into_par_iter()
-            .for_each(|(((rows, key_rows), d_query), (d_key, d_value))| {
-                let sequence = Sequence {
-                    query: &query[scaled(rows.clone(), width)],
-                    key: &key[scaled(key_rows.clone(), key_width)],
-                    value: &value[scaled(key_rows, key_width)],
-                };
-                let gradient = &gradient[scaled(rows, width)];
-                backward(&sequence, gradient, &heads, d_query, d_key, d_value);
-            });
-        AttentionGradients {
-            query: d_query,
-            key: d_key,
-            value: d_value,
-        }
+        let gradient = HeadRows {
+            values: numbers(&gradient),
+            stride: heads.n_heads * heads.d_head,
+        };
+        plan.tasks().into_par_iter().for_each(|task| {
+            let head = task.key_head * heads.d_head;
+            let (row, key_row) = (task.rows.start, task.key_rows.start);
+            let [query, key, value] = plan
+                .places
+                .map(|(tensor, column)| (targets[tensor], column + head));
+            let query_column = query.1 - head + head * heads.group();
+            // Every task writes its own heads of its own rows.
+            let found = GroupGradients {
+                query: query.0.from(row, query_column),
+                key: key.0.from(key_row, key.1),
+                value: value.0.from(key_row, value.1),
+            };
+            let gradient = gradient.from(row, head * heads.group());
+            backward(&plan.group(&task, &inputs), gradient, &heads, found);
+        });
+        AttentionGradients(gradients)
     }
-}
-
-/// Each sequence's part of a tensor of rows.
-fn split<'a>(mut rest: &'a mut [f32], offsets: &[usize], width: usize) -> Vec<&'a mut [f32]> {
-    offsets
-        .windows(2)
-        .map(|pair| {
-            let (part, remaining) =
-                std::mem::take(&mut rest).split_at_mut((pair[1] - pair[0]) * width);
-            rest = remaining;
-            part
-        })
-        .collect()
-}
-
-/// The numbers of a range of rows.
-fn scaled(rows: Range<usize>, width: usize) -> Range<usize> {
-    rows.start * width..rows.end * width
 }
 
 impl<B: AttentionForward + AttentionBackward, C: CheckpointStrategy> AttentionForward
     for Autodiff<B, C>
 {
     fn fused_attention(
-        query: FloatTensor<Self>,
-        key: FloatTensor<Self>,
-        value: FloatTensor<Self>,
-        shape: AttentionShape,
+        first: FloatTensor<Self>,
+        others: TensorList<Self>,
+        plan: AttentionPlan,
     ) -> FloatTensor<Self> {
-        #[derive(Debug)]
-        struct Attention;
+        let inputs: Vec<_> = std::iter::once(first).chain(others.into_vec()).collect();
+        let nodes: Vec<NodeGuard> = inputs.iter().map(|tensor| tensor.node()).collect();
+        let inputs: Vec<_> = inputs.into_iter().map(|one| one.into_primitive()).collect();
+        match inputs.len() {
+            1 => record::<B, C, 1>(nodes, inputs, plan),
+            2 => record::<B, C, 2>(nodes, inputs, plan),
+            3 => record::<B, C, 3>(nodes, inputs, plan),
+            count => unreachable!("queries, keys and values in {count} tensors"),
+        }
+    }
+}
 
-        impl<B: AttentionBackward> Backward<B, 3> for Attention {
-            type State = ([FloatTensor<B>; 3], AttentionShape);
+#[derive(Debug)]
+struct Attention;
 
-            fn backward(
-                self,
-                ops: Ops<Self::State, 3>,
-                gradients: &mut Gradients,
-                _: &mut Checkpointer,
-            ) {
-                let gradient = gradients.consume::<B>(&ops.node);
-                let ([query, key, value], shape) = ops.state;
-                let found = B::fused_attention_backward(query, key, value, gradient, &shape);
-                let found = [found.query, found.key, found.value];
-                for (parent, gradient) in ops.parents.into_iter().zip(found) {
-                    if let Some(parent) = parent {
-                        gradients.register::<B>(parent.id, gradient);
-                    }
-                }
+impl<B: AttentionBackward, const N: usize> Backward<B, N> for Attention {
+    type State = (Vec<FloatTensor<B>>, AttentionPlan);
+
+    fn backward(self, ops: Ops<Self::State, N>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let (inputs, plan) = ops.state;
+        let AttentionGradients(found) = B::fused_attention_backward(inputs, gradient, &plan);
+        for (parent, gradient) in ops.parents.into_iter().zip(found) {
+            if let Some(parent) = parent {
+                gradients.register::<B>(parent.id, gradient);
             }
         }
+    }
+}
 
-        let nodes = [query.node(), key.node(), value.node()];
-        let [query, key, value] = [query, key, value].map(|tensor| tensor.into_primitive());
-        match Attention.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(preparation) => {
-                let inputs = [query.clone(), key.clone(), value.clone()];
-                let output = B::fused_attention(query, key, value, shape.clone());
-                preparation.finish((inputs, shape), output)
-            }
-            OpsKind::UnTracked(preparation) => {
-                preparation.finish(B::fused_attention(query, key, value, shape))
-            }
+fn record<B: AttentionForward + AttentionBackward, C: CheckpointStrategy, const N: usize>(
+    nodes: Vec<NodeGuard>,
+    inputs: Vec<FloatTensor<B>>,
+    plan: AttentionPlan,
+) -> FloatTensor<Autodiff<B, C>> {
+    let nodes: [NodeGuard; N] = nodes.try_into().expect("N nodes");
+    let attend = |mut inputs: Vec<FloatTensor<B>>, plan| {
+        let others = TensorList::new(inputs.split_off(1));
+        B::fused_attention(inputs.remove(0), others, plan)
+    };
+    match Attention.prepare::<C>(nodes).compute_bound().stateful() {
+        OpsKind::Tracked(preparation) => {
+            let output = attend(inputs.clone(), plan.clone());
+            preparation.finish((inputs, plan), output)
         }
+        OpsKind::UnTracked(preparation) => preparation.finish(attend(inputs, plan)),
     }
 }
 

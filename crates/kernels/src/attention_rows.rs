@@ -1,58 +1,80 @@
-//! Attention of one sequence on the CPU, head by head and block of queries by block of queries.
+//! Attention of one sequence on the CPU, for the heads of queries that share a head of keys: block of
+//! queries by block of queries.
 
 use std::ops::Range;
 
-use crate::row_product::{View, row_product};
-use crate::simd::{dot, exp, tanh, total, vectorised};
+use crate::row_product::{Sizes, Target, View, row_product};
+use crate::simd::{dot, exp, tanh, total};
+use crate::vector::{Vector, for_vectors};
 use crate::{AttentionShape, Visibility};
 
 /// Query rows that are worked on at a time, which bounds the scores kept.
-const QUERY_BLOCK: usize = 64;
+pub(crate) const QUERY_BLOCK: usize = 64;
 
 /// What of an [`AttentionShape`] is the same for all sequences.
 pub(crate) struct Heads {
-    n_heads: usize,
-    n_key_heads: usize,
-    d_head: usize,
+    pub n_heads: usize,
+    pub n_key_heads: usize,
+    pub d_head: usize,
     scale: f32,
     visibility: Visibility,
     softcap: Option<f32>,
 }
 
-/// The rows of one sequence.
-pub(crate) struct Sequence<'a> {
-    /// `[queries, n_heads · d_head]`
-    pub query: &'a [f32],
-    /// `[keys, n_key_heads · d_head]`
-    pub key: &'a [f32],
-    /// As `key`.
-    pub value: &'a [f32],
+/// Rows of one head: the first number of row i is `values[i * stride]`.
+#[derive(Clone, Copy)]
+pub(crate) struct HeadRows<'a> {
+    pub values: &'a [f32],
+    pub stride: usize,
+}
+
+/// As [`HeadRows`], to be written.
+#[derive(Clone, Copy)]
+pub(crate) struct HeadTarget {
+    pub values: *mut f32,
+    pub stride: usize,
+}
+
+// SAFETY: whoever writes through it writes rows and columns that no other thread does.
+unsafe impl Send for HeadTarget {}
+// SAFETY: as above.
+unsafe impl Sync for HeadTarget {}
+
+/// Keys and values of one head of one sequence, and the queries of the heads that share it, of which
+/// the first starts `query` and each next one `d_head` numbers further on.
+pub(crate) struct Group<'a> {
+    pub query: HeadRows<'a>,
+    pub key: HeadRows<'a>,
+    pub value: HeadRows<'a>,
+    /// How many queries and keys the sequence has.
+    pub queries: usize,
+    pub keys: usize,
+}
+
+/// Where the gradients of a group go.
+#[derive(Clone, Copy)]
+pub(crate) struct GroupGradients {
+    pub query: HeadTarget,
+    pub key: HeadTarget,
+    pub value: HeadTarget,
 }
 
 impl Heads {
-    /// - numbers: how many the queries of all sequences have together
-    pub fn new(shape: &AttentionShape, numbers: usize) -> Self {
-        let rows = shape.offsets[shape.offsets.len() - 1].max(1);
+    pub fn new(shape: &AttentionShape, d_head: usize) -> Self {
         Self {
             n_heads: shape.n_heads,
             n_key_heads: shape.n_key_heads,
-            d_head: numbers / rows / shape.n_heads,
+            d_head,
             scale: shape.scale,
             visibility: shape.visibility,
             softcap: shape.softcap,
         }
     }
 
-    /// The width of a row of queries.
+    /// How many heads of queries share one of keys.
     #[inline(always)]
-    pub fn width(&self) -> usize {
-        self.n_heads * self.d_head
-    }
-
-    /// The width of a row of keys or values.
-    #[inline(always)]
-    pub fn key_width(&self) -> usize {
-        self.n_key_heads * self.d_head
+    pub fn group(&self) -> usize {
+        self.n_heads / self.n_key_heads
     }
 
     /// The keys that any of the queries of a block sees; the first stands at `position`.
@@ -64,12 +86,53 @@ impl Heads {
     }
 }
 
-/// Writes rows[.., columns] transposed: `[length, d_head]` → `[d_head, length]`.
+impl<'a> HeadRows<'a> {
+    /// From row `row` and number `column` of it on.
+    #[inline(always)]
+    pub fn from(self, row: usize, column: usize) -> Self {
+        Self {
+            values: &self.values[row * self.stride + column..],
+            ..self
+        }
+    }
+
+    #[inline(always)]
+    fn view(self) -> View<'a> {
+        View {
+            values: self.values,
+            row_stride: self.stride,
+            col_stride: 1,
+        }
+    }
+}
+
+impl HeadTarget {
+    /// From row `row` and number `column` of it on.
+    #[inline(always)]
+    pub fn from(self, row: usize, column: usize) -> Self {
+        Self {
+            values: self.values.wrapping_add(row * self.stride + column),
+            ..self
+        }
+    }
+
+    #[inline(always)]
+    fn target(self, accumulate: bool) -> Target {
+        Target {
+            values: self.values,
+            row_stride: self.stride,
+            accumulate,
+        }
+    }
+}
+
+/// Writes a head's rows transposed: `[length, d_head]` → `[d_head, length]`.
 #[inline(always)]
-fn transpose(rows: &[f32], width: usize, d_head: usize, transposed: &mut [f32]) {
+fn transpose(rows: HeadRows, d_head: usize, transposed: &mut [f32]) {
     let length = transposed.len() / d_head;
-    for (row, numbers) in rows.chunks(width).enumerate() {
-        for (col, &number) in numbers[..d_head].iter().enumerate() {
+    for row in 0..length {
+        let numbers = &rows.values[row * rows.stride..][..d_head];
+        for (col, &number) in numbers.iter().enumerate() {
             transposed[col * length + row] = number;
         }
     }
@@ -87,8 +150,8 @@ struct Block {
 /// The probabilities of a block's queries, `[rows, seen]`, zero where a key is not seen; with a
 /// softcap also `slopes`, the derivative of the capped score by the score.
 #[inline(always)]
-fn probabilities(
-    queries: &[f32],
+fn probabilities<V: Vector>(
+    queries: HeadRows,
     block: &Block,
     heads: &Heads,
     key_transposed: &[f32],
@@ -96,23 +159,20 @@ fn probabilities(
     slopes: &mut [f32],
 ) {
     let columns = block.seen.len();
-    let left = View {
-        values: queries,
-        row_stride: heads.width(),
-        col_stride: 1,
-    };
-    row_product(
-        block.rows,
-        columns,
-        heads.d_head,
-        left,
-        &key_transposed[block.seen.start..],
-        block.keys,
-        scores,
-        columns,
-        false,
-    );
     let scores = &mut scores[..block.rows * columns];
+    let sizes = Sizes {
+        rows: block.rows,
+        cols: columns,
+        inner: heads.d_head,
+    };
+    let target = Target {
+        values: scores.as_mut_ptr(),
+        row_stride: columns,
+        accumulate: false,
+    };
+    let right = &key_transposed[block.seen.start..];
+    // SAFETY: the scores are borrowed and were just cut to that size.
+    unsafe { row_product::<V>(sizes, queries.view(), right, block.keys, target) };
     let mut scale = heads.scale;
     if let Some(cap) = heads.softcap {
         let inner = scale / cap;
@@ -129,9 +189,7 @@ fn probabilities(
         scores[..from].fill(0.0);
         scores[to..].fill(0.0);
         let row = &mut scores[from..to];
-        let largest = row
-            .iter()
-            .fold(f32::NEG_INFINITY, |largest, &score| largest.max(score));
+        let largest = largest(row);
         for score in row.iter_mut() {
             *score = exp((*score - largest) * scale);
         }
@@ -141,11 +199,34 @@ fn probabilities(
     }
 }
 
-/// The blocks of queries of a sequence, with the first query of each.
+/// The largest number of a row, in sixteen running ones, so that the loop vectorises.
 #[inline(always)]
-fn blocks(queries: usize, keys: usize, heads: &Heads) -> impl Iterator<Item = (usize, Block)> + '_ {
-    (0..queries).step_by(QUERY_BLOCK).map(move |start| {
-        let rows = QUERY_BLOCK.min(queries - start);
+fn largest(row: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let mut largest = [f32::NEG_INFINITY; LANES];
+    let blocks = row.chunks_exact(LANES);
+    let tail = blocks.remainder();
+    let larger = |one: f32, other: f32| if other > one { other } else { one };
+    for block in blocks {
+        for lane in 0..LANES {
+            largest[lane] = larger(largest[lane], block[lane]);
+        }
+    }
+    let all = largest.iter().chain(tail);
+    all.fold(f32::NEG_INFINITY, |one, &other| larger(one, other))
+}
+
+/// The blocks of some queries of a sequence, with the first query of each.
+#[inline(always)]
+fn blocks(
+    chosen: Range<usize>,
+    queries: usize,
+    keys: usize,
+    heads: &Heads,
+) -> impl Iterator<Item = (usize, Block)> + '_ {
+    let end = chosen.end;
+    chosen.step_by(QUERY_BLOCK).map(move |start| {
+        let rows = QUERY_BLOCK.min(end - start);
         let position = keys - queries + start;
         let seen = heads.seen_by(position, rows, keys);
         let block = Block {
@@ -167,88 +248,91 @@ fn slope_count(heads: &Heads, scores: usize) -> usize {
     }
 }
 
-vectorised! {
-    /// One sequence, all heads: O = softmax(scale · Q Kᵀ) V.
-    fn forward(sequence: &Sequence<'_>, heads: &Heads, output: &mut [f32]) {
-        let (width, key_width, d_head) = (heads.width(), heads.key_width(), heads.d_head);
-        let (queries, keys) = (sequence.query.len() / width, sequence.key.len() / key_width);
-        let group = heads.n_heads / heads.n_key_heads;
+for_vectors! {
+    /// Some queries of a group: O = softmax(scale · Q Kᵀ) V.
+    fn forward<V>(group: &Group<'_>, heads: &Heads, chosen: Range<usize>, output: HeadTarget) {
+        let (queries, keys, d_head) = (group.queries, group.keys, heads.d_head);
         let mut key_transposed = vec![0.0; keys * d_head];
-        let mut scores = vec![0.0; QUERY_BLOCK.min(queries) * keys];
+        transpose(group.key, d_head, &mut key_transposed);
+        let mut scores = vec![0.0; QUERY_BLOCK.min(chosen.len()) * keys];
         let mut slopes = vec![0.0; slope_count(heads, scores.len())];
-        for head in 0..heads.n_heads {
-            let (column, key_column) = (head * d_head, head / group * d_head);
-            if head % group == 0 {
-                transpose(&sequence.key[key_column..], key_width, d_head, &mut key_transposed);
-            }
-            for (start, block) in blocks(queries, keys, heads) {
-                let first = start * width + column;
-                probabilities(
-                    &sequence.query[first..], &block, heads, &key_transposed, &mut scores,
+        for head in 0..heads.group() {
+            let column = head * d_head;
+            for (start, block) in blocks(chosen.clone(), queries, keys, heads) {
+                probabilities::<V>(
+                    group.query.from(start, column), &block, heads, &key_transposed, &mut scores,
                     &mut slopes,
                 );
                 let columns = block.seen.len();
                 let left = View { values: &scores, row_stride: columns, col_stride: 1 };
-                row_product(
-                    block.rows, d_head, columns, left,
-                    &sequence.value[block.seen.start * key_width + key_column..], key_width,
-                    &mut output[first..], width, false,
-                );
+                let sizes = Sizes { rows: block.rows, cols: d_head, inner: columns };
+                let value = group.value.from(block.seen.start, 0);
+                let target = output.from(start, column).target(false);
+                // SAFETY: the caller gave the rows of the chosen queries to this call alone.
+                unsafe { row_product::<V>(sizes, left, value.values, value.stride, target) };
             }
         }
     }
 }
 
-vectorised! {
-    /// One sequence, all heads. With the probabilities P computed again from Q and K:
+for_vectors! {
+    /// All queries of a group. With the probabilities P computed again from Q and K:
     /// dV = Pᵀ dO, dP = dO Vᵀ, dS = P ⊙ (dP − rowsum(P ⊙ dP)), dQ = scale · dS K, dK = scale · dSᵀ Q;
     /// keys and values sum over the heads that they serve.
-    fn backward(
-        sequence: &Sequence<'_>,
-        gradient: &[f32],
+    fn backward<V>(
+        group: &Group<'_>,
+        gradient: HeadRows<'_>,
         heads: &Heads,
-        d_query: &mut [f32],
-        d_key: &mut [f32],
-        d_value: &mut [f32],
+        found: GroupGradients,
     ) {
-        let (width, key_width, d_head) = (heads.width(), heads.key_width(), heads.d_head);
-        let (queries, keys) = (sequence.query.len() / width, sequence.key.len() / key_width);
-        let group = heads.n_heads / heads.n_key_heads;
+        let (queries, keys, d_head) = (group.queries, group.keys, heads.d_head);
         let mut key_transposed = vec![0.0; keys * d_head];
         let mut value_transposed = vec![0.0; keys * d_head];
+        transpose(group.key, d_head, &mut key_transposed);
+        transpose(group.value, d_head, &mut value_transposed);
         let mut probability = vec![0.0; QUERY_BLOCK.min(queries) * keys];
         let mut d_score = vec![0.0; probability.len()];
         let mut slopes = vec![0.0; slope_count(heads, probability.len())];
-        d_key.fill(0.0);
-        d_value.fill(0.0);
-        for head in 0..heads.n_heads {
-            let (column, key_column) = (head * d_head, head / group * d_head);
-            if head % group == 0 {
-                transpose(&sequence.key[key_column..], key_width, d_head, &mut key_transposed);
-                transpose(&sequence.value[key_column..], key_width, d_head, &mut value_transposed);
+        for row in 0..keys {
+            for target in [found.key, found.value] {
+                // SAFETY: the caller gave this head's gradients to this call alone.
+                let row = unsafe {
+                    std::slice::from_raw_parts_mut(target.from(row, 0).values, d_head)
+                };
+                row.fill(0.0);
             }
-            for (start, block) in blocks(queries, keys, heads) {
-                let first = start * width + column;
+        }
+        for head in 0..heads.group() {
+            let column = head * d_head;
+            for (start, block) in blocks(0..queries, queries, keys, heads) {
                 let (rows, columns) = (block.rows, block.seen.len());
-                let key_first = block.seen.start * key_width + key_column;
-                probabilities(
-                    &sequence.query[first..], &block, heads, &key_transposed, &mut probability,
-                    &mut slopes,
+                let query = group.query.from(start, column);
+                let gradient = gradient.from(start, column);
+                let key = group.key.from(block.seen.start, 0);
+                probabilities::<V>(
+                    query, &block, heads, &key_transposed, &mut probability, &mut slopes,
                 );
+                let onto_keys = Sizes { rows: columns, cols: d_head, inner: rows };
                 let transposed = View { values: &probability, row_stride: 1, col_stride: columns };
-                row_product(
-                    columns, d_head, rows, transposed, &gradient[first..], width,
-                    &mut d_value[key_first..], key_width, true,
-                );
-                let left = View { values: &gradient[first..], row_stride: width, col_stride: 1 };
-                row_product(
-                    rows, columns, d_head, left, &value_transposed[block.seen.start..], keys,
-                    &mut d_score, columns, false,
-                );
+                let target = found.value.from(block.seen.start, 0).target(true);
+                // SAFETY: the caller gave this head's gradients to this call alone.
+                unsafe {
+                    row_product::<V>(onto_keys, transposed, gradient.values, gradient.stride, target);
+                }
+                let d_score = &mut d_score[..rows * columns];
+                let sizes = Sizes { rows, cols: columns, inner: d_head };
+                let target = Target {
+                    values: d_score.as_mut_ptr(),
+                    row_stride: columns,
+                    accumulate: false,
+                };
+                let right = &value_transposed[block.seen.start..];
+                // SAFETY: the scores' gradients are borrowed and were just cut to that size.
+                unsafe { row_product::<V>(sizes, gradient.view(), right, keys, target) };
                 let pairs = probability
                     .chunks_exact(columns)
                     .zip(d_score.chunks_exact_mut(columns));
-                for (probability, d_score) in pairs.take(rows) {
+                for (probability, d_score) in pairs {
                     let expected = dot(probability, d_score);
                     for (d_score, &probability) in d_score.iter_mut().zip(probability) {
                         *d_score = heads.scale * probability * (*d_score - expected);
@@ -258,16 +342,17 @@ vectorised! {
                 for (d_score, &slope) in d_score.iter_mut().zip(&slopes) {
                     *d_score *= slope;
                 }
-                let left = View { values: &d_score, row_stride: columns, col_stride: 1 };
-                row_product(
-                    rows, d_head, columns, left, &sequence.key[key_first..], key_width,
-                    &mut d_query[first..], width, false,
-                );
-                let transposed = View { values: &d_score, row_stride: 1, col_stride: columns };
-                row_product(
-                    columns, d_head, rows, transposed, &sequence.query[first..], width,
-                    &mut d_key[key_first..], key_width, true,
-                );
+                let left = View { values: d_score, row_stride: columns, col_stride: 1 };
+                let onto_queries = Sizes { rows, cols: d_head, inner: columns };
+                let target = found.query.from(start, column).target(false);
+                // SAFETY: the caller gave this head's gradients to this call alone.
+                unsafe { row_product::<V>(onto_queries, left, key.values, key.stride, target) };
+                let transposed = View { values: d_score, row_stride: 1, col_stride: columns };
+                let target = found.key.from(block.seen.start, 0).target(true);
+                // SAFETY: as above.
+                unsafe {
+                    row_product::<V>(onto_keys, transposed, query.values, query.stride, target);
+                }
             }
         }
     }

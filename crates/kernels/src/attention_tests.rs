@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::attention;
+use super::{attention, cross_attention, self_attention};
 use crate::attention_shape::{AttentionShape, Visibility};
 use crate::padded_attention::composed;
 
@@ -58,6 +58,51 @@ fn compare(shape: &AttentionShape, d_head: usize) {
         let difference = (found - expected).abs().max().into_scalar::<f32>();
         assert!(difference < 5e-5, "{difference}: {shape:?}");
     }
+}
+
+/// Gradients through tensors that lie side by side are those of the separate ones.
+fn compare_side_by_side(shape: &AttentionShape, d_head: usize) {
+    let device = Device::flex().autodiff();
+    let (width, key_width) = (shape.n_heads * d_head, shape.n_key_heads * d_head);
+    let rows = LENGTHS.iter().sum();
+    let widths = [width, key_width, key_width];
+    let run = |operation: &dyn Fn([Tensor<2>; 3]) -> Tensor<2>| {
+        let inputs = [0, 1, 2]
+            .map(|index| numbers(rows, widths[index], index as f32, &device).require_grad());
+        let output = operation(inputs.clone());
+        let weights = numbers(rows, width, 3.0, &device);
+        let gradients = (output.clone() * weights).sum().backward();
+        let [query, key, value] = inputs.map(|input| input.grad(&gradients).expect("a gradient"));
+        [output.inner(), query, key, value]
+    };
+    let separate = run(&|[query, key, value]| attention(query, key, value, shape));
+    let together = run(&|inputs| self_attention(Tensor::cat(inputs.to_vec(), 1), shape));
+    let crossed =
+        run(&|[query, key, value]| cross_attention(query, Tensor::cat(vec![key, value], 1), shape));
+    for found in [together, crossed] {
+        for (found, expected) in found.into_iter().zip(separate.clone()) {
+            // The same sums in the same order.
+            let difference = (found - expected).abs().max().into_scalar::<f32>();
+            assert_eq!(difference, 0.0, "{shape:?}");
+        }
+    }
+}
+
+#[test]
+fn projections_side_by_side_are_attended_to_like_separate_ones() {
+    compare_side_by_side(&shape(3, 3, Visibility::Everything), 5);
+    compare_side_by_side(&shape(4, 2, Visibility::Causal), 16);
+}
+
+#[test]
+fn one_long_sequence_is_cut_without_changing_its_values() {
+    let lengths = [500];
+    let shape = AttentionShape {
+        offsets: offsets(&lengths),
+        key_offsets: offsets(&lengths),
+        ..shape(2, 1, Visibility::Window(70))
+    };
+    compare(&shape, 8);
 }
 
 #[test]

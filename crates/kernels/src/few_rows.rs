@@ -7,6 +7,7 @@ use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
 use crate::CHUNK;
+use crate::buffer::unwritten;
 use crate::simd::{dot, vectorised};
 
 /// Up to how many rows a product is worth computing this way; from there on, rearranging the weight
@@ -27,7 +28,7 @@ pub(crate) fn few_rows_product(input: &FlexTensor, weight: &FlexTensor) -> FlexT
     let d_out = weight.layout().shape()[0];
     let input = input.storage::<f32>();
     // A row for each output, so that threads write next to each other.
-    let mut turned = FlexTensor::empty(Shape::from([d_out, rows]), DType::F32);
+    let mut turned = unwritten(Shape::from([d_out, rows]));
     let products = turned.storage_mut::<f32>();
     match weight.dtype() {
         DType::BF16 => {

@@ -10,6 +10,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{DType, FloatDType, Tensor, bf16, f16};
 use rayon::prelude::*;
 
+use crate::buffer::unwritten;
 use crate::few_rows::{FEW_ROWS, few_rows_product, widen_bf16, widen_f16};
 use crate::{CHUNK, has_kernels};
 
@@ -77,7 +78,7 @@ pub(crate) fn widened(tensor: &FlexTensor) -> FlexTensor {
         return tensor.clone();
     }
     let stored = tensor.to_contiguous();
-    let mut wide = FlexTensor::empty(stored.layout().shape().clone(), DType::F32);
+    let mut wide = unwritten(stored.layout().shape().clone());
     let numbers = wide.storage_mut::<f32>();
     match stored.dtype() {
         DType::BF16 => convert(stored.storage::<bf16>(), widen_bf16, numbers),

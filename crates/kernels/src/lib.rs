@@ -6,29 +6,40 @@
 //! models call one function and need not know.
 
 mod activation;
+mod adamw;
+mod adapted_linear;
+mod adapted_linear_rows;
 mod attention;
 mod attention_rows;
 mod attention_shape;
+mod buffer;
+mod embedding;
 mod few_rows;
 mod frozen_linear;
+mod gate;
 mod linear_cross_entropy;
 mod norm;
 mod padded_attention;
+mod product;
 mod rotary;
 mod row_product;
 mod simd;
+mod tensor_list;
+mod vector;
 
 pub use activation::Activation;
-pub use attention::attention;
+pub use adamw::{AdamWStep, Moved, sum_of_squares};
+pub use adapted_linear::{AdaptedLayer, LowRankFactors, adapted_linear};
+pub use attention::{attention, cross_attention, self_attention};
 pub use attention_shape::{AttentionShape, Visibility};
+pub use embedding::sum_of_rows;
 pub use frozen_linear::frozen_linear;
 pub use linear_cross_entropy::linear_cross_entropy;
 pub use norm::{layer_norm, rms_norm};
 pub use rotary::rotary;
 
 use burn::backend::DispatchDevice;
-use burn::backend::flex::FlexTensor;
-use burn::tensor::{DType, Device};
+use burn::tensor::Device;
 
 /// How many numbers a thread works on at a time: enough to pay for handing the work over, little
 /// enough to stay in its second-level cache.
@@ -45,11 +56,6 @@ fn has_kernels(device: &Device) -> bool {
         device.clone().inner().as_dispatch(),
         DispatchDevice::Flex(_)
     )
-}
-
-/// An uninitialised tensor of the shape and type of `tensor`.
-fn empty_like(tensor: &FlexTensor) -> FlexTensor {
-    FlexTensor::empty(tensor.layout().shape().clone(), DType::F32)
 }
 
 /// As many whole rows of `width` numbers as a thread works on at a time.

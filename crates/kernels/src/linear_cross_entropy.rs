@@ -7,15 +7,17 @@ use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::Checkpoi
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
-use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{DType, Int, Shape, Tensor, TensorData, activation};
+use burn::tensor::{Int, Shape, Tensor, TensorData, activation};
 use rayon::prelude::*;
 
+use crate::buffer::{numbers, unwritten, unwritten_like};
 use crate::frozen_linear::{frozen_linear, widened};
+use crate::has_kernels;
+use crate::product::{Matrix, product};
+use crate::row_product::Target;
 use crate::simd::{exp, tanh, total, vectorised};
-use crate::{empty_like, has_kernels};
 
 /// How many logits exist at a time: 32 MiB. Each time the product rearranges the whole weight once, which
 /// a few rows would not pay for.
@@ -104,7 +106,8 @@ impl LinearCrossEntropy for Flex {
         weight: FlexTensor,
         targets: Targets,
     ) -> FlexTensor {
-        loss_in_chunks(&hidden, &widened(&weight), &targets, |_, _| ())
+        let (hidden, weight) = (hidden.to_contiguous(), widened(&weight));
+        loss_in_chunks(&hidden, Matrix::of(&weight), &targets, |_, _| ())
     }
 }
 
@@ -114,37 +117,55 @@ impl LinearCrossEntropyGradient for Flex {
         weight: FlexTensor,
         targets: Targets,
     ) -> (FlexTensor, FlexTensor) {
-        let weight = widened(&weight);
-        let mut gradient = empty_like(&hidden.to_contiguous());
-        let d_model = hidden.layout().shape()[1];
-        let loss = loss_in_chunks(&hidden, &weight, &targets, |start, d_logits| {
-            let part = Flex::float_matmul(d_logits, weight.clone()).to_contiguous();
-            let part = part.storage::<f32>();
-            gradient.storage_mut::<f32>()[start * d_model..][..part.len()].copy_from_slice(part);
+        let (hidden, weight) = (hidden.to_contiguous(), widened(&weight));
+        let mut gradient = unwritten_like(&hidden);
+        let [d_model, vocabulary] = [hidden.layout().shape()[1], weight.layout().shape()[0]];
+        let values = gradient.storage_mut::<f32>();
+        let loss = loss_in_chunks(&hidden, Matrix::of(&weight), &targets, |start, d_logits| {
+            let count = d_logits.len() / vocabulary;
+            let part = &mut values[start * d_model..][..count * d_model];
+            let target = Target {
+                values: part.as_mut_ptr(),
+                row_stride: d_model,
+                accumulate: false,
+            };
+            let d_logits = Matrix::rows(d_logits, count, vocabulary, vocabulary);
+            // SAFETY: the target is borrowed, and was just cut to `count` rows.
+            unsafe { product(d_logits, Matrix::of(&weight), target) };
         });
         (loss, gradient)
     }
 }
 
 /// The mean loss; `visit` gets the gradient by the logits of a few rows, from row `start` on.
+///
+/// - hidden: `[rows, d_model]`, contiguous
+/// - weight: `[vocabulary, d_model]`
 fn loss_in_chunks(
     hidden: &FlexTensor,
-    weight: &FlexTensor,
+    weight: Matrix,
     targets: &Targets,
-    mut visit: impl FnMut(usize, FlexTensor),
+    mut visit: impl FnMut(usize, &[f32]),
 ) -> FlexTensor {
-    let rows = hidden.layout().shape()[0];
-    let vocabulary = weight.layout().shape()[0];
+    let [rows, d_model] = [hidden.layout().shape()[0], hidden.layout().shape()[1]];
+    let vocabulary = weight.n_rows();
     let chunk = (LOGITS / vocabulary).clamp(1, rows);
-    let transposed = weight.transpose(0, 1);
+    let mut logits = unwritten(Shape::from([chunk, vocabulary]));
+    let logits = logits.storage_mut::<f32>();
     let mut total = 0.0;
     for start in (0..rows).step_by(chunk) {
         let count = chunk.min(rows - start);
-        let hidden = hidden.narrow(0, start, count).to_contiguous();
-        let mut logits = Flex::float_matmul(hidden, transposed.clone()).to_contiguous();
+        let hidden = Matrix::rows(&numbers(hidden)[start * d_model..], count, d_model, d_model);
+        let logits = &mut logits[..count * vocabulary];
+        let target = Target {
+            values: logits.as_mut_ptr(),
+            row_stride: vocabulary,
+            accumulate: false,
+        };
+        // SAFETY: the target is borrowed, and was just cut to `count` rows.
+        unsafe { product(hidden, weight.transposed(), target) };
         let targets_here = &targets.targets[start..start + count];
         total += logits
-            .storage_mut::<f32>()
             .par_chunks_exact_mut(vocabulary)
             .zip(targets_here)
             .map(|(logits, &target)| {
@@ -158,7 +179,7 @@ fn loss_in_chunks(
             .sum::<f64>();
         visit(start, logits);
     }
-    let mut loss = FlexTensor::zeros(Shape::from([1]), DType::F32);
+    let mut loss = unwritten(Shape::from([1]));
     loss.storage_mut::<f32>()[0] = (total / rows as f64) as f32;
     loss
 }

@@ -9,8 +9,9 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Tensor, module};
 use rayon::prelude::*;
 
+use crate::buffer::unwritten_like;
 use crate::simd::{sum, vectorised};
-use crate::{chunk_of_rows, empty_like, has_kernels};
+use crate::{chunk_of_rows, has_kernels};
 
 /// y = (x − mean) / √(variance + ε) · γ + β over the last dimension.
 ///
@@ -113,7 +114,7 @@ impl NormForward for Flex {
         let input = input.to_contiguous();
         let (gamma, beta) = (gamma.to_contiguous(), beta.to_contiguous());
         let (gamma, beta) = (gamma.storage::<f32>(), beta.storage::<f32>());
-        let mut output = empty_like(&input);
+        let mut output = unwritten_like(&input);
         let chunk = chunk_of_rows(gamma.len());
         output
             .storage_mut::<f32>()
@@ -134,7 +135,7 @@ impl NormBackward for Flex {
         let (input, gradient) = (input.to_contiguous(), gradient.to_contiguous());
         let gamma = gamma.to_contiguous();
         let gamma = gamma.storage::<f32>();
-        let mut output = empty_like(&input);
+        let mut output = unwritten_like(&input);
         let chunk = chunk_of_rows(gamma.len());
         output
             .storage_mut::<f32>()

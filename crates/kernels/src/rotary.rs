@@ -9,25 +9,38 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
+use crate::buffer::unwritten_like;
 use crate::simd::vectorised;
-use crate::{chunk_of_rows, empty_like, has_kernels};
+use crate::{chunk_of_rows, has_kernels};
 
 /// Turns number i and number i + d_head/2 of each head by the row's angle i (RoFormer, arXiv
 /// 2104.09864, in the order of halves that Hugging Face checkpoints have):
 /// (a, b) → (a·cos − b·sin, b·cos + a·sin).
 ///
 /// # Shapes
-/// - input, output: `[rows, n · d_head]`, any number of heads
+/// - input, output: `[rows, n · d_head]`; only the first `heads` heads are turned, so that values may lie
+///   beside queries and keys
 /// - cosines, sines: `[rows, d_head / 2]`, constants
-pub fn rotary(input: Tensor<2>, cosines: Tensor<2>, sines: Tensor<2>) -> Tensor<2> {
+pub fn rotary(input: Tensor<2>, cosines: Tensor<2>, sines: Tensor<2>, heads: usize) -> Tensor<2> {
     if !has_kernels(&input.device()) {
-        return composed(input, cosines, sines);
+        let ([rows, width], [_, half]) = (input.dims(), cosines.dims());
+        let turned = heads * 2 * half;
+        if turned == width {
+            return composed(input, cosines, sines);
+        }
+        let (first, rest) = (0..turned, turned..width);
+        let rest = input.clone().slice([0..rows, rest]);
+        let first = composed(input.slice([0..rows, first]), cosines, sines);
+        return Tensor::cat(vec![first, rest], 1);
     }
     Tensor::from_dispatch(Dispatch::fused_rotary(
         input.into_dispatch(),
         cosines.into_dispatch(),
         sines.into_dispatch(),
-        Direction::Forth,
+        Turn {
+            heads,
+            direction: Direction::Forth,
+        },
     ))
 }
 
@@ -60,13 +73,20 @@ pub(crate) enum Direction {
     Back,
 }
 
+/// What is done to every row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn {
+    heads: usize,
+    direction: Direction,
+}
+
 #[backend_extension(Autodiff, Flex)]
 pub(crate) trait Rotary: Backend {
     fn fused_rotary(
         input: FloatTensor<Self>,
         cosines: FloatTensor<Self>,
         sines: FloatTensor<Self>,
-        direction: Direction,
+        turn: Turn,
     ) -> FloatTensor<Self>;
 }
 
@@ -75,13 +95,18 @@ impl Rotary for Flex {
         input: FlexTensor,
         cosines: FlexTensor,
         sines: FlexTensor,
-        direction: Direction,
+        turn: Turn,
     ) -> FlexTensor {
         let [input, cosines, sines] = [input, cosines, sines].map(|tensor| tensor.to_contiguous());
-        let mut output = empty_like(&input);
+        let mut output = unwritten_like(&input);
         let half = cosines.layout().shape()[1];
         let width = input.layout().shape()[1];
         let (rows, angles) = (chunk_of_rows(width), chunk_of_rows(width) / width * half);
+        assert!(
+            turn.heads * 2 * half <= width,
+            "{} heads in {width}",
+            turn.heads
+        );
         output
             .storage_mut::<f32>()
             .par_chunks_mut(rows)
@@ -89,7 +114,7 @@ impl Rotary for Flex {
             .zip(cosines.storage::<f32>().par_chunks(angles))
             .zip(sines.storage::<f32>().par_chunks(angles))
             .for_each(|(((output, input), cosines), sines)| {
-                turn(input, cosines, sines, half, width, direction, output);
+                turn_rows(input, cosines, sines, half, width, turn, output);
             });
         output
     }
@@ -100,13 +125,13 @@ impl<B: Rotary, C: CheckpointStrategy> Rotary for Autodiff<B, C> {
         input: FloatTensor<Self>,
         cosines: FloatTensor<Self>,
         sines: FloatTensor<Self>,
-        direction: Direction,
+        turn: Turn,
     ) -> FloatTensor<Self> {
         #[derive(Debug)]
-        struct Turn;
+        struct TurnBack;
 
-        impl<B: Rotary> Backward<B, 1> for Turn {
-            type State = (FloatTensor<B>, FloatTensor<B>);
+        impl<B: Rotary> Backward<B, 1> for TurnBack {
+            type State = (FloatTensor<B>, FloatTensor<B>, usize);
 
             fn backward(
                 self,
@@ -115,9 +140,11 @@ impl<B: Rotary, C: CheckpointStrategy> Rotary for Autodiff<B, C> {
                 _: &mut Checkpointer,
             ) {
                 let gradient = gradients.consume::<B>(&ops.node);
-                let (cosines, sines) = ops.state;
+                let (cosines, sines, heads) = ops.state;
                 if let [Some(parent)] = ops.parents {
-                    let gradient = B::fused_rotary(gradient, cosines, sines, Direction::Back);
+                    let direction = Direction::Back;
+                    let turn = Turn { heads, direction };
+                    let gradient = B::fused_rotary(gradient, cosines, sines, turn);
                     gradients.register::<B>(parent.id, gradient);
                 }
             }
@@ -125,35 +152,39 @@ impl<B: Rotary, C: CheckpointStrategy> Rotary for Autodiff<B, C> {
 
         let node = input.node();
         let [input, cosines, sines] = [input, cosines, sines].map(|tensor| tensor.into_primitive());
-        match Turn.prepare::<C>([node]).compute_bound().stateful() {
+        match TurnBack.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(preparation) => {
-                let output = B::fused_rotary(input, cosines.clone(), sines.clone(), direction);
-                preparation.finish((cosines, sines), output)
+                let output = B::fused_rotary(input, cosines.clone(), sines.clone(), turn);
+                preparation.finish((cosines, sines, turn.heads), output)
             }
             OpsKind::UnTracked(preparation) => {
-                preparation.finish(B::fused_rotary(input, cosines, sines, direction))
+                preparation.finish(B::fused_rotary(input, cosines, sines, turn))
             }
         }
     }
 }
 
 vectorised! {
-    fn turn(
+    fn turn_rows(
         input: &[f32],
         cosines: &[f32],
         sines: &[f32],
         half: usize,
         width: usize,
-        direction: Direction,
+        turn: Turn,
         output: &mut [f32],
     ) {
-        let sign = match direction {
+        let sign = match turn.direction {
             Direction::Forth => 1.0,
             Direction::Back => -1.0,
         };
         let angles = cosines.chunks_exact(half).zip(sines.chunks_exact(half));
         let rows = output.chunks_exact_mut(width).zip(input.chunks_exact(width));
+        let turned = turn.heads * 2 * half;
         for ((output, input), (cosines, sines)) in rows.zip(angles) {
+            let (output, output_rest) = output.split_at_mut(turned);
+            let (input, input_rest) = input.split_at(turned);
+            output_rest.copy_from_slice(input_rest);
             let heads = output.chunks_exact_mut(2 * half).zip(input.chunks_exact(2 * half));
             for (output, input) in heads {
                 let (first, second) = input.split_at(half);
@@ -187,16 +218,28 @@ mod tests {
         let angles = numbers(rows, half, 0.5, &device);
         let (cosines, sines) = (angles.clone().cos(), angles.sin());
         let weights = numbers(rows, heads * 2 * half, 1.9, &device);
-        let run = |operation: fn(Tensor<2>, Tensor<2>, Tensor<2>) -> Tensor<2>| {
-            let input = numbers(rows, heads * 2 * half, 0.0, &device).require_grad();
-            let output = operation(input.clone(), cosines.clone(), sines.clone());
-            let gradients = (output.clone() * weights.clone()).sum().backward();
-            (output.inner(), input.grad(&gradients).unwrap())
-        };
-        let ((output, gradient), (value, slope)) = (run(rotary), run(composed));
-        // Two products of numbers of size one.
-        assert!((output - value).abs().max().into_scalar::<f32>() < 1e-6);
-        assert!((gradient - slope).abs().max().into_scalar::<f32>() < 1e-5);
+        for turned in [heads, heads - 1] {
+            let run = |operation: &dyn Fn(Tensor<2>, Tensor<2>, Tensor<2>) -> Tensor<2>| {
+                let input = numbers(rows, heads * 2 * half, 0.0, &device).require_grad();
+                let output = operation(input.clone(), cosines.clone(), sines.clone());
+                let gradients = (output.clone() * weights.clone()).sum().backward();
+                (output.inner(), input.grad(&gradients).unwrap())
+            };
+            let (output, gradient) =
+                run(&|input, cosines, sines| rotary(input, cosines, sines, turned));
+            let (value, slope) = run(&|input, cosines, sines| {
+                let (width, turned) = (heads * 2 * half, turned * 2 * half);
+                let part = |from, to| input.clone().slice([0..rows, from..to]);
+                let first = composed(part(0, turned), cosines, sines);
+                match turned == width {
+                    true => first,
+                    false => Tensor::cat(vec![first, part(turned, width)], 1),
+                }
+            });
+            // Two products of numbers of size one.
+            assert!((output - value).abs().max().into_scalar::<f32>() < 1e-6);
+            assert!((gradient - slope).abs().max().into_scalar::<f32>() < 1e-5);
+        }
     }
 
     #[test]
@@ -205,7 +248,7 @@ mod tests {
         let row = numbers(1, 8, 0.3, &device);
         let turned = |angle: f32| {
             let angle = Tensor::<2>::full([1, 4], angle, &device);
-            rotary(row.clone(), angle.clone().cos(), angle.sin())
+            rotary(row.clone(), angle.clone().cos(), angle.sin(), 1)
         };
         let product = |left: Tensor<2>, right: Tensor<2>| (left * right).sum().into_scalar::<f32>();
         let length = product(row.clone(), row.clone());

@@ -1,6 +1,7 @@
-//! Small matrix products whose right side lies in contiguous rows: what attention is made of.
+//! Small matrix products whose right side lies in contiguous rows: what attention and updates of low
+//! rank are made of.
 
-use std::ops::Range;
+use crate::vector::Vector;
 
 /// A view of a matrix by strides: entry (row, col) is `values[row * row_stride + col * col_stride]`.
 #[derive(Clone, Copy)]
@@ -10,123 +11,194 @@ pub(crate) struct View<'a> {
     pub col_stride: usize,
 }
 
-/// How many rows of the output a block keeps in registers.
-const BLOCK_ROWS: usize = 4;
-/// How many columns: two AVX-512 registers.
-const BLOCK_COLS: usize = 32;
+/// Where a product goes: row i starts at `values + i * row_stride` and is contiguous.
+#[derive(Clone, Copy)]
+pub(crate) struct Target {
+    pub values: *mut f32,
+    pub row_stride: usize,
+    /// Whether the product is added to what is there, or replaces it.
+    pub accumulate: bool,
+}
 
-/// output `[rows, cols]` (+)= left `[rows, inner]` · right `[inner, cols]`.
+/// The sizes of a product: `[rows, inner]` · `[inner, cols]`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    pub rows: usize,
+    pub cols: usize,
+    pub inner: usize,
+}
+
+/// How many rows of the output stay in registers: with two vectors a row sixteen running sums, which
+/// hide the latency of a multiplication and leave registers for the right side.
+const TALL: usize = 8;
+const SHORT: usize = 4;
+
+/// target (+)= left · right.
 ///
 /// - right: row k starts at `k * right_stride` and is contiguous
-/// - output: row i starts at `i * output_stride` and is contiguous
-/// - accumulate: whether the product is added to the output or replaces it
+///
+/// # Safety
+/// The target has to be good for `rows` rows of `cols` numbers, which nobody else uses meanwhile, and
+/// the unit of `V` has to be there.
+///
+/// # Panics
+/// If a view is too short.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-pub(crate) fn row_product(
-    rows: usize,
-    cols: usize,
-    inner: usize,
+pub(crate) unsafe fn row_product<V: Vector>(
+    sizes: Sizes,
     left: View,
     right: &[f32],
     right_stride: usize,
-    output: &mut [f32],
-    output_stride: usize,
-    accumulate: bool,
+    target: Target,
 ) {
+    let Sizes { rows, cols, inner } = sizes;
+    if rows == 0 || cols == 0 {
+        return;
+    }
+    if inner > 0 {
+        let last = (rows - 1) * left.row_stride + (inner - 1) * left.col_stride;
+        assert!(last < left.values.len(), "left side of {sizes:?}");
+        let last = (inner - 1) * right_stride + cols;
+        assert!(last <= right.len(), "right side of {sizes:?}");
+    }
     let product = Product {
         left,
-        right,
+        right: right.as_ptr(),
         right_stride,
         inner,
-        output_stride,
-        accumulate,
+        target,
     };
-    let whole_rows = rows / BLOCK_ROWS * BLOCK_ROWS;
-    for row in (0..whole_rows).step_by(BLOCK_ROWS) {
-        product.stripe::<BLOCK_ROWS>(row, cols, output);
-    }
-    for row in whole_rows..rows {
-        product.stripe::<1>(row, cols, output);
+    let mut col = 0;
+    // SAFETY: the extents of both sides were just checked, the target's are the caller's.
+    unsafe {
+        while col + 2 * V::LANES <= cols {
+            product.column::<V, 2>(rows, col, V::LANES);
+            col += 2 * V::LANES;
+        }
+        while col < cols {
+            let lanes = V::LANES.min(cols - col);
+            product.column::<V, 1>(rows, col, lanes);
+            col += lanes;
+        }
     }
 }
 
 struct Product<'a> {
     left: View<'a>,
-    right: &'a [f32],
+    right: *const f32,
     right_stride: usize,
     inner: usize,
-    output_stride: usize,
-    accumulate: bool,
+    target: Target,
 }
 
 impl Product<'_> {
+    /// `VECTORS` vectors of columns from `col` on, the last of `lanes` lanes.
     #[inline(always)]
-    fn stripe<const ROWS: usize>(&self, row: usize, cols: usize, output: &mut [f32]) {
-        let whole_cols = cols / BLOCK_COLS * BLOCK_COLS;
-        for col in (0..whole_cols).step_by(BLOCK_COLS) {
-            self.block::<ROWS, BLOCK_COLS>(row, col, output);
+    unsafe fn column<V: Vector, const VECTORS: usize>(
+        &self,
+        rows: usize,
+        col: usize,
+        lanes: usize,
+    ) {
+        let mut row = 0;
+        // SAFETY: the caller's.
+        unsafe {
+            while row + TALL <= rows {
+                self.block::<V, TALL, VECTORS>(row, col, lanes);
+                row += TALL;
+            }
+            while row + SHORT <= rows {
+                self.block::<V, SHORT, VECTORS>(row, col, lanes);
+                row += SHORT;
+            }
+            while row < rows {
+                self.block::<V, 1, VECTORS>(row, col, lanes);
+                row += 1;
+            }
         }
-        let mut col = whole_cols;
-        while col + 8 <= cols {
-            self.block::<ROWS, 8>(row, col, output);
-            col += 8;
-        }
-        self.edge::<ROWS>(row, col..cols, output);
     }
 
     #[inline(always)]
-    fn block<const ROWS: usize, const COLS: usize>(
+    unsafe fn block<V: Vector, const ROWS: usize, const VECTORS: usize>(
         &self,
         row: usize,
         col: usize,
-        output: &mut [f32],
+        lanes: usize,
     ) {
-        let mut sums = [[0.0f32; COLS]; ROWS];
-        for k in 0..self.inner {
-            let right = &self.right[k * self.right_stride + col..][..COLS];
-            for (offset, sums) in sums.iter_mut().enumerate() {
-                let left = self.left_entry(row + offset, k);
-                for (sum, &right) in sums.iter_mut().zip(right) {
-                    *sum = left.mul_add(right, *sum);
+        let whole = lanes == V::LANES;
+        let (row_stride, col_stride) = (self.left.row_stride, self.left.col_stride);
+        // SAFETY: the caller's: all rows, columns and inner indices lie within their matrices.
+        unsafe {
+            let mut sums = [[V::splat(0.0); VECTORS]; ROWS];
+            let mut left = self.left.values.as_ptr().wrapping_add(row * row_stride);
+            let mut right = self.right.wrapping_add(col);
+            for _ in 0..self.inner {
+                let mut factors = [V::splat(0.0); VECTORS];
+                for (vector, factor) in factors.iter_mut().enumerate() {
+                    *factor = match whole {
+                        true => V::load(right.add(vector * V::LANES)),
+                        false => V::load_part(right, lanes),
+                    };
+                }
+                for (offset, sums) in sums.iter_mut().enumerate() {
+                    let entry = V::splat(*left.add(offset * row_stride));
+                    for (sum, &factor) in sums.iter_mut().zip(&factors) {
+                        *sum = entry.mul_add(factor, *sum);
+                    }
+                }
+                left = left.wrapping_add(col_stride);
+                right = right.wrapping_add(self.right_stride);
+            }
+            for (offset, sums) in sums.iter().enumerate() {
+                let start = (row + offset) * self.target.row_stride + col;
+                for (vector, &sum) in sums.iter().enumerate() {
+                    let to = self.target.values.add(start + vector * V::LANES);
+                    match (whole, self.target.accumulate) {
+                        (true, true) => V::load(to).add(sum).store(to),
+                        (true, false) => sum.store(to),
+                        (false, true) => {
+                            V::load_part(to, lanes).add(sum).store_part(to, lanes);
+                        }
+                        (false, false) => sum.store_part(to, lanes),
+                    }
                 }
             }
         }
-        for (offset, sums) in sums.iter().enumerate() {
-            let output = &mut output[(row + offset) * self.output_stride + col..][..COLS];
-            for (output, &sum) in output.iter_mut().zip(sums) {
-                *output = if self.accumulate { *output + sum } else { sum };
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn edge<const ROWS: usize>(&self, row: usize, cols: Range<usize>, output: &mut [f32]) {
-        for col in cols {
-            for row in row..row + ROWS {
-                let mut sum = 0.0f32;
-                for k in 0..self.inner {
-                    sum += self.left_entry(row, k) * self.right[k * self.right_stride + col];
-                }
-                let output = &mut output[row * self.output_stride + col];
-                *output = if self.accumulate { *output + sum } else { sum };
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn left_entry(&self, row: usize, col: usize) -> f32 {
-        self.left.values[row * self.left.row_stride + col * self.left.col_stride]
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vector::for_vectors;
+
+    for_vectors! {
+        fn product<V>(
+            sizes: Sizes,
+            left: View<'_>,
+            right: &[f32],
+            right_stride: usize,
+            output: &mut [f32],
+            row_stride: usize,
+        ) {
+            assert!(output.len() >= (sizes.rows - 1) * row_stride + sizes.cols);
+            let target = Target { values: output.as_mut_ptr(), row_stride, accumulate: true };
+            // SAFETY: the output was just measured and is borrowed.
+            unsafe { row_product::<V>(sizes, left, right, right_stride, target) }
+        }
+    }
 
     #[test]
     fn every_block_shape_and_stride_gives_the_plain_product() {
         let number = |index: usize| ((index * 37 % 101) as f32 - 50.0) / 50.0;
-        for (rows, cols, inner) in [(1, 1, 1), (4, 32, 5), (7, 45, 9), (5, 8, 33), (13, 71, 2)] {
+        for (rows, cols, inner) in [
+            (1, 1, 1),
+            (4, 32, 5),
+            (7, 45, 9),
+            (8, 16, 33),
+            (13, 71, 2),
+            (21, 8, 12),
+        ] {
             for transposed in [false, true] {
                 let left: Vec<f32> = (0..rows * inner).map(number).collect();
                 let (row_stride, col_stride) = if transposed { (1, rows) } else { (inner, 1) };
@@ -137,17 +209,8 @@ mod tests {
                 };
                 let right: Vec<f32> = (0..inner * (cols + 3)).map(number).collect();
                 let mut output = vec![0.5; rows * (cols + 2)];
-                row_product(
-                    rows,
-                    cols,
-                    inner,
-                    left,
-                    &right,
-                    cols + 3,
-                    &mut output,
-                    cols + 2,
-                    true,
-                );
+                let sizes = Sizes { rows, cols, inner };
+                product(sizes, left, &right, cols + 3, &mut output, cols + 2);
                 for row in 0..rows {
                     for col in 0..cols {
                         let expected: f32 = 0.5
@@ -163,6 +226,8 @@ mod tests {
                             "{found} against {expected}"
                         );
                     }
+                    let behind = &output[row * (cols + 2) + cols..][..2];
+                    assert_eq!(behind, [0.5; 2], "nothing is written behind a row");
                 }
             }
         }

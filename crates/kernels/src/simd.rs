@@ -50,10 +50,17 @@ pub(crate) use vectorised;
 pub(crate) fn exp(x: f32) -> f32 {
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
-    // Adding and subtracting 1.5 · 2²³ rounds to the nearest integer.
+    // Adding and subtracting 1.5 · 2²³ rounds to the nearest integer. In between, the lowest bits are
+    // that integer: a conversion to i32 would have to look after numbers that do not fit, one by one.
     const ROUND: f32 = 12_582_912.0;
+    const EXPONENT_OF_ONE: u32 = 127;
     let x = x.clamp(-87.3, 88.0);
-    let n = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    let rounded = x * std::f32::consts::LOG2_E + ROUND;
+    let n = rounded - ROUND;
+    let exponent = rounded
+        .to_bits()
+        .wrapping_sub(ROUND.to_bits())
+        .wrapping_add(EXPONENT_OF_ONE);
     let r = x - n * LN_2_HIGH - n * LN_2_LOW;
     // Taylor's coefficients 1/k!, the last two adjusted for the interval's end.
     let polynomial = 1.0
@@ -62,7 +69,7 @@ pub(crate) fn exp(x: f32) -> f32 {
                 + r * (1.666_666_5e-1
                     + r * (4.166_579_6e-2
                         + r * (8.333_452e-3 + r * (1.398_199_9e-3 + r * 1.987_569e-4))))));
-    polynomial * f32::from_bits(((n as i32 + 127) << 23) as u32)
+    polynomial * f32::from_bits(exponent << 23)
 }
 
 /// tanh x with an absolute error below 2e-7, without branches.

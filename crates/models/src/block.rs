@@ -10,6 +10,8 @@ use moslora::AdaptedLinear;
 use crate::builder::Builder;
 use crate::cache::LayerCache;
 use crate::norm::{Norm, NormKind};
+use crate::read_rows::ReadRows;
+use crate::residual::add_output;
 use crate::rotary::RotaryAngles;
 use crate::{LinearLayer, ModelError};
 
@@ -179,6 +181,8 @@ struct Mlp {
 pub(crate) struct BlockContext<'a> {
     pub shape: &'a AttentionShape,
     pub rotary: Option<&'a RotaryAngles>,
+    /// Which rows of the output are wanted; `None`: all of them.
+    pub read: Option<&'a ReadRows>,
 }
 
 impl Block {
@@ -243,30 +247,94 @@ impl Block {
         })
     }
 
-    /// - hidden, output: `[rows, d_model]`
+    /// - hidden: `[rows, d_model]`
     /// - cache: keys and values of the tokens before, which the batch's are added to
     pub fn forward(
         &self,
-        hidden: Tensor<2>,
+        mut hidden: Tensor<2>,
         context: &BlockContext,
         cache: Option<&mut LayerCache>,
     ) -> Tensor<2> {
         let normalised = self.attention_norm.forward(hidden.clone());
-        let mut attended = self.attention.forward(normalised, context, cache);
-        if let Some(norm) = &self.post_attention_norm {
-            attended = norm.forward(attended);
+        let attended = self.attention.forward(normalised, context, cache);
+        if let Some(read) = context.read {
+            hidden = read.select(hidden);
         }
-        let hidden = hidden + self.dropout.forward(attended);
-        let mut added = self.mlp.forward(self.mlp_norm.forward(hidden.clone()));
-        if let Some(norm) = &self.post_mlp_norm {
-            added = norm.forward(added);
+        let output = &self.attention.output;
+        let hidden = self.added(output, attended, hidden, &self.post_attention_norm);
+        let expanded = self.mlp.expand(self.mlp_norm.forward(hidden.clone()));
+        self.added(&self.mlp.down, expanded, hidden, &self.post_mlp_norm)
+    }
+
+    /// residual + dropout(norm(layer(input))).
+    fn added(
+        &self,
+        layer: &AdaptedLinear,
+        input: Tensor<2>,
+        residual: Tensor<2>,
+        norm: &Option<Norm>,
+    ) -> Tensor<2> {
+        match norm {
+            Some(norm) => residual + self.dropout.forward(norm.forward(layer.forward(input))),
+            None => add_output(layer, input, residual, &self.dropout),
         }
-        hidden + self.dropout.forward(added)
     }
 }
 
 impl Attention {
+    /// What the heads give, before the output layer.
+    ///
+    /// - input: `[rows, d_model]`
+    /// - output: `[rows, n_heads · d_head]`, of the wanted rows
     fn forward(
+        &self,
+        input: Tensor<2>,
+        context: &BlockContext,
+        cache: Option<&mut LayerCache>,
+    ) -> Tensor<2> {
+        if self.head_norms.is_some() || cache.is_some() {
+            let attended = self.forward_apart(input, context, cache);
+            return match context.read {
+                Some(read) => read.select(attended),
+                None => attended,
+            };
+        }
+        let AttentionShape {
+            n_heads,
+            n_key_heads,
+            ..
+        } = *context.shape;
+        let turned = |input: Tensor<2>, angles: Option<&RotaryAngles>, heads| match angles {
+            Some(angles) => angles.turn(input, heads),
+            None => input,
+        };
+        if let (Some(read), AttentionInputs::Separate(layers)) = (context.read, &self.inputs) {
+            let query = layers.query.forward(read.select(input.clone()));
+            let both = AdaptedLinear::forward_together(&[&layers.key, &layers.value], input, None);
+            let angles = context.rotary.map(|angles| angles.of(read));
+            return kernels::cross_attention(
+                turned(query, angles.as_ref(), n_heads),
+                turned(both, context.rotary, n_key_heads),
+                &read.attention(context.shape),
+            );
+        }
+        let projections = match &self.inputs {
+            AttentionInputs::Separate(SeparateInputs { query, key, value }) => {
+                AdaptedLinear::forward_together(&[query, key, value], input, None)
+            }
+            AttentionInputs::Fused(layer) => layer.forward(input),
+        };
+        let projections = turned(projections, context.rotary, n_heads + n_key_heads);
+        let attended = kernels::self_attention(projections, context.shape);
+        match context.read {
+            Some(read) => read.select(attended),
+            None => attended,
+        }
+    }
+
+    /// Queries, keys and values in a tensor each: where heads are normalised, or keys and values come
+    /// from a cache.
+    fn forward_apart(
         &self,
         input: Tensor<2>,
         context: &BlockContext,
@@ -278,14 +346,13 @@ impl Attention {
             key = norms.key.forward(key);
         }
         if let Some(angles) = context.rotary {
-            query = angles.turn(query);
-            key = angles.turn(key);
+            query = angles.turn(query, context.shape.n_heads);
+            key = angles.turn(key, context.shape.n_key_heads);
         }
         if let Some(cache) = cache {
             (key, value) = cache.extend(key, value, &context.shape.offsets);
         }
-        self.output
-            .forward(kernels::attention(query, key, value, context.shape))
+        kernels::attention(query, key, value, context.shape)
     }
 
     fn inputs(&self, input: Tensor<2>) -> [Tensor<2>; 3] {
@@ -312,13 +379,14 @@ impl Attention {
 }
 
 impl Mlp {
-    fn forward(&self, input: Tensor<2>) -> Tensor<2> {
-        let expanded = match &self.gate {
-            Some(gate) => self
-                .activation
-                .gate(gate.forward(input.clone()), self.up.forward(input)),
+    /// f(up(x)), or f(gate(x)) ⊙ up(x).
+    fn expand(&self, input: Tensor<2>) -> Tensor<2> {
+        match &self.gate {
+            Some(gate) => {
+                let both = AdaptedLinear::forward_together(&[gate, &self.up], input, None);
+                self.activation.gate(both)
+            }
             None => self.activation.forward(self.up.forward(input)),
-        };
-        self.down.forward(expanded)
+        }
     }
 }

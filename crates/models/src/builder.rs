@@ -2,7 +2,7 @@
 
 use adapter::Matrix;
 use burn::module::{Module, Param};
-use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use moslora::{AdaptedLinear, Factor, ParameterNames};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -372,16 +372,6 @@ pub(crate) struct Embedding {
 }
 
 impl Embedding {
-    /// - indices: `[rows]`
-    /// - output: `[rows, d_model]`
-    pub fn forward(&self, indices: &[i32], device: &Device) -> Tensor<2> {
-        let indices = TensorData::new(indices.to_vec(), [indices.len()]);
-        self.table
-            .val()
-            .select(0, Tensor::<1, Int>::from_data(indices, device))
-            .cast(FloatDType::F32)
-    }
-
     /// `[count, d_model]`, in f32 or as it is stored.
     pub fn table(&self) -> Tensor<2> {
         self.table.val()

@@ -234,8 +234,10 @@ impl ClipText {
     ///
     /// - output: `[texts, projection_dim]`
     pub fn features(&self, batch: &TokenBatch, device: &Device) -> Tensor<2> {
-        let words = self.words.forward(batch.ids(), device);
-        let mut hidden = words + self.positions.forward(batch.columns(), device);
+        let mut hidden = kernels::sum_of_rows(&[
+            (self.words.table(), batch.ids()),
+            (self.positions.table(), batch.columns()),
+        ]);
         let shape = AttentionShape {
             visibility: Visibility::Causal,
             ..AttentionShape::bidirectional(batch.offsets().clone(), self.n_heads, self.d_model)
@@ -243,6 +245,7 @@ impl ClipText {
         let context = BlockContext {
             shape: &shape,
             rotary: None,
+            read: None,
         };
         for block in &self.blocks {
             hidden = block.forward(hidden, &context, None);

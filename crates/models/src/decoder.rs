@@ -10,6 +10,7 @@ use crate::builder::{Builder, Embedding};
 use crate::cache::Cache;
 use crate::decoder_config::DecoderConfig;
 use crate::norm::Norm;
+use crate::read_rows::ReadRows;
 use crate::rotary::{RotaryAngles, RotaryConfig};
 use crate::{ModelError, TokenBatch};
 
@@ -98,12 +99,13 @@ impl Decoder {
         cache: Option<&Cache>,
         device: &Device,
     ) -> (Tensor<2>, DecoderContext) {
-        let mut hidden = self.words.forward(batch.ids(), device);
+        let mut tables = vec![(self.words.table(), batch.ids())];
+        if let Some(positions) = &self.positions {
+            tables.push((positions.table(), batch.columns()));
+        }
+        let mut hidden = kernels::sum_of_rows(&tables);
         if let Some(scale) = self.rules.embedding_scale {
             hidden = hidden * scale;
-        }
-        if let Some(positions) = &self.positions {
-            hidden = hidden + positions.forward(batch.columns(), device);
         }
         let rules = &self.rules;
         let mut key_offsets = batch.offsets().clone();
@@ -136,17 +138,20 @@ impl Decoder {
         (self.dropout.forward(hidden), context)
     }
 
-    /// - hidden, output: `[rows, d_model]`
+    /// - hidden: `[rows, d_model]`
+    /// - read: which rows of the output are wanted; `None`: all of them
     pub fn layer(
         &self,
         layer: usize,
         hidden: Tensor<2>,
         context: &DecoderContext,
+        read: Option<&ReadRows>,
         cache: Option<&mut Cache>,
     ) -> Tensor<2> {
         let context = BlockContext {
             shape: &context.shapes[layer],
             rotary: context.rotary.as_ref(),
+            read,
         };
         let cache = cache.map(|cache| &mut cache.layers[layer]);
         self.blocks[layer].forward(hidden, &context, cache)

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use kernels::{Activation, AttentionShape};
 use moslora::AdaptedLinear;
 use serde::Deserialize;
@@ -11,6 +11,8 @@ use serde_json::Value;
 use crate::activation_name::ActivationName;
 use crate::builder::{Builder, Embedding};
 use crate::norm::LayerNorm;
+use crate::read_rows::ReadRows;
+use crate::residual::add_output;
 use crate::{LinearLayer, ModelError, TokenBatch};
 
 /// Which encoder family a checkpoint belongs to.
@@ -338,22 +340,32 @@ impl Encoder {
 
     /// The vectors that the layers start from, a row for every token of the batch, and which
     /// sequence has which.
-    pub fn embed(&self, batch: &TokenBatch, device: &Device) -> (Tensor<2>, AttentionShape) {
+    pub fn embed(&self, batch: &TokenBatch) -> (Tensor<2>, AttentionShape) {
         let positions = self.positions_from.positions(batch);
-        let mut hidden =
-            self.words.forward(batch.ids(), device) + self.positions.forward(&positions, device);
+        let mut tables = vec![
+            (self.words.table(), batch.ids()),
+            (self.positions.table(), &positions),
+        ];
         if let Some(token_types) = &self.token_types {
-            hidden = hidden + token_types.forward(batch.type_ids(), device);
+            tables.push((token_types.table(), batch.type_ids()));
         }
+        let hidden = kernels::sum_of_rows(&tables);
         let hidden = self.dropout.forward(self.norm.forward(hidden));
         let [_, d_model] = hidden.dims();
         let shape = AttentionShape::bidirectional(batch.offsets().clone(), self.n_heads, d_model);
         (hidden, shape)
     }
 
-    /// - hidden, output: `[rows, d_model]`
-    pub fn layer(&self, layer: usize, hidden: Tensor<2>, shape: &AttentionShape) -> Tensor<2> {
-        self.layers[layer].forward(hidden, shape)
+    /// - hidden: `[rows, d_model]`
+    /// - read: which rows of the output are wanted; `None`: all of them
+    pub fn layer(
+        &self,
+        layer: usize,
+        hidden: Tensor<2>,
+        shape: &AttentionShape,
+        read: Option<&ReadRows>,
+    ) -> Tensor<2> {
+        self.layers[layer].forward(hidden, shape, read)
     }
 }
 
@@ -380,19 +392,31 @@ impl EncoderLayer {
     /// Post-norm: h = LN(x + attention(x)), y = LN(h + down(activation(up(h)))).
     ///
     /// - hidden: `[rows, d_model]`
-    fn forward(&self, hidden: Tensor<2>, shape: &AttentionShape) -> Tensor<2> {
-        let attended = kernels::attention(
-            self.query.forward(hidden.clone()),
-            self.key.forward(hidden.clone()),
-            self.value.forward(hidden.clone()),
-            shape,
-        );
-        let attended = self
-            .dropout
-            .forward(self.attention_output.forward(attended));
-        let hidden = self.attention_norm.forward(hidden + attended);
+    fn forward(
+        &self,
+        mut hidden: Tensor<2>,
+        shape: &AttentionShape,
+        read: Option<&ReadRows>,
+    ) -> Tensor<2> {
+        let together = |layers: &[&AdaptedLinear], input: &Tensor<2>| {
+            AdaptedLinear::forward_together(layers, input.clone(), None)
+        };
+        let attended = match read {
+            None => {
+                let projections = together(&[&self.query, &self.key, &self.value], &hidden);
+                kernels::self_attention(projections, shape)
+            }
+            Some(read) => {
+                let keys_and_values = together(&[&self.key, &self.value], &hidden);
+                hidden = read.select(hidden);
+                let query = self.query.forward(hidden.clone());
+                kernels::cross_attention(query, keys_and_values, &read.attention(shape))
+            }
+        };
+        let hidden = add_output(&self.attention_output, attended, hidden, &self.dropout);
+        let hidden = self.attention_norm.forward(hidden);
         let expanded = self.activation.forward(self.up.forward(hidden.clone()));
-        let contracted = self.dropout.forward(self.down.forward(expanded));
-        self.output_norm.forward(hidden + contracted)
+        let hidden = add_output(&self.down, expanded, hidden, &self.dropout);
+        self.output_norm.forward(hidden)
     }
 }

@@ -10,6 +10,7 @@ use crate::builder::Builder;
 use crate::cache::Cache;
 use crate::decoder::{Decoder, DecoderContext};
 use crate::encoder::{Encoder, Family};
+use crate::read_rows::ReadRows;
 use crate::task::Task;
 use crate::vision::Vision;
 use crate::zero_shot::ZeroShotHead;
@@ -71,8 +72,14 @@ pub enum Batch {
 }
 
 /// What the layers need to know of a batch.
+pub(crate) struct Context {
+    body: BodyContext,
+    /// What of the last layer's output is wanted; `None`: all of it.
+    read: Option<ReadRows>,
+}
+
 #[expect(clippy::large_enum_variant, reason = "there is one a batch")]
-pub(crate) enum Context {
+enum BodyContext {
     Attention(AttentionShape),
     Decoder(DecoderContext),
 }
@@ -167,10 +174,11 @@ impl Network {
     /// # Panics
     /// If the batch is not of the kind that the model takes.
     pub fn forward(&self, batch: &Batch, device: &Device) -> Tensor<2> {
-        self.logits(self.trunk(batch, device), batch)
+        self.logits(self.trunk(batch, device))
     }
 
-    /// The vectors after the last layer: `[rows, d_model]`, a row for each token or patch.
+    /// The vectors after the last layer that the head reads: `[rows, d_model]`, a row for each token of a
+    /// language model, otherwise one for each sequence or image.
     ///
     /// # Panics
     /// As [`Network::forward`].
@@ -185,11 +193,7 @@ impl Network {
     /// The logits from what [`Network::trunk`] gave.
     ///
     /// - hidden: `[rows, d_model]`
-    pub fn logits(&self, hidden: Tensor<2>, batch: &Batch) -> Tensor<2> {
-        let hidden = match self.rows_read(batch) {
-            Some(rows) => select(hidden, &rows),
-            None => hidden,
-        };
+    pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
         self.head(self.finish(hidden))
     }
 
@@ -244,7 +248,7 @@ impl Network {
         };
         let (mut hidden, context) = decoder.embed(batch, Some(cache), device);
         for layer in 0..decoder.n_layers() {
-            hidden = decoder.layer(layer, hidden, &context, Some(cache));
+            hidden = decoder.layer(layer, hidden, &context, None, Some(cache));
         }
         cache.count(batch.offsets());
         self.head(self.finish(select(hidden, &last_rows(batch))))
@@ -259,32 +263,44 @@ impl Network {
     }
 
     pub(crate) fn embed(&self, batch: &Batch, device: &Device) -> (Tensor<2>, Context) {
-        match (&self.body, batch) {
+        let (hidden, body) = match (&self.body, batch) {
             (Body::Encoder(encoder), Batch::Tokens(batch)) => {
-                let (hidden, shape) = encoder.embed(batch, device);
-                (hidden, Context::Attention(shape))
+                let (hidden, shape) = encoder.embed(batch);
+                (hidden, BodyContext::Attention(shape))
             }
             (Body::Decoder(decoder), Batch::Tokens(batch)) => {
                 let (hidden, context) = decoder.embed(batch, None, device);
-                (hidden, Context::Decoder(context))
+                (hidden, BodyContext::Decoder(context))
             }
             (Body::Vision(vision), Batch::Images(batch)) => {
                 let (hidden, shape) = vision.embed(batch, device);
-                (hidden, Context::Attention(shape))
+                (hidden, BodyContext::Attention(shape))
             }
             _ => panic!("tokens go into text models, images into vision models"),
-        }
+        };
+        let read = self.rows_read(batch).map(ReadRows::new);
+        let hidden = match &read {
+            Some(read) if self.n_layers() == 0 => read.select(hidden),
+            _ => hidden,
+        };
+        (hidden, Context { body, read })
     }
 
+    /// - hidden: `[rows, d_model]`
+    /// - output: as many rows; after the last layer those that the head reads
     pub(crate) fn layer(&self, layer: usize, hidden: Tensor<2>, context: &Context) -> Tensor<2> {
-        match (&self.body, context) {
-            (Body::Encoder(encoder), Context::Attention(shape)) => {
-                encoder.layer(layer, hidden, shape)
+        let is_last = layer + 1 == self.n_layers();
+        let read = context.read.as_ref().filter(|_| is_last);
+        match (&self.body, &context.body) {
+            (Body::Encoder(encoder), BodyContext::Attention(shape)) => {
+                encoder.layer(layer, hidden, shape, read)
             }
-            (Body::Decoder(decoder), Context::Decoder(context)) => {
-                decoder.layer(layer, hidden, context, None)
+            (Body::Decoder(decoder), BodyContext::Decoder(context)) => {
+                decoder.layer(layer, hidden, context, read, None)
             }
-            (Body::Vision(vision), Context::Attention(shape)) => vision.layer(layer, hidden, shape),
+            (Body::Vision(vision), BodyContext::Attention(shape)) => {
+                vision.layer(layer, hidden, shape, read)
+            }
             _ => unreachable!("the context was made by this body"),
         }
     }
@@ -429,7 +445,5 @@ fn last_rows(batch: &TokenBatch) -> Vec<i32> {
 }
 
 fn select(hidden: Tensor<2>, rows: &[i32]) -> Tensor<2> {
-    let device = hidden.device();
-    let rows = TensorData::new(rows.to_vec(), [rows.len()]);
-    hidden.select(0, Tensor::<1, Int>::from_data(rows, &device))
+    ReadRows::new(rows.to_vec()).select(hidden)
 }

@@ -5,6 +5,8 @@ use std::f64::consts::PI;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::{Map, Value};
 
+use crate::read_rows::ReadRows;
+
 /// The frequencies by which pairs of numbers turn from one position to the next.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RotaryConfig {
@@ -122,9 +124,19 @@ pub(crate) struct RotaryAngles {
 }
 
 impl RotaryAngles {
+    /// The first `heads` heads of every row turned, the rest as it is.
+    ///
     /// - input, output: `[rows, n · d_head]`
-    pub fn turn(&self, input: Tensor<2>) -> Tensor<2> {
-        kernels::rotary(input, self.cosines.clone(), self.sines.clone())
+    pub fn turn(&self, input: Tensor<2>, heads: usize) -> Tensor<2> {
+        kernels::rotary(input, self.cosines.clone(), self.sines.clone(), heads)
+    }
+
+    /// The angles of some of the rows.
+    pub fn of(&self, read: &ReadRows) -> Self {
+        Self {
+            cosines: read.select(self.cosines.clone()),
+            sines: read.select(self.sines.clone()),
+        }
     }
 }
 

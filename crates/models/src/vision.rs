@@ -13,6 +13,7 @@ use crate::builder::Builder;
 use crate::clip_text::ClipTextConfig;
 use crate::nested_config::nested_config;
 use crate::norm::{LayerNorm, NormKind};
+use crate::read_rows::ReadRows;
 use crate::{ImageBatch, LinearLayer, ModelError};
 
 /// Which vision family a checkpoint belongs to.
@@ -319,11 +320,19 @@ impl Vision {
         (self.dropout.forward(hidden), shape)
     }
 
-    /// - hidden, output: `[rows, d_model]`
-    pub fn layer(&self, layer: usize, hidden: Tensor<2>, shape: &AttentionShape) -> Tensor<2> {
+    /// - hidden: `[rows, d_model]`
+    /// - read: which rows of the output are wanted; `None`: all of them
+    pub fn layer(
+        &self,
+        layer: usize,
+        hidden: Tensor<2>,
+        shape: &AttentionShape,
+        read: Option<&ReadRows>,
+    ) -> Tensor<2> {
         let context = BlockContext {
             shape,
             rotary: None,
+            read,
         };
         self.blocks[layer].forward(hidden, &context, None)
     }

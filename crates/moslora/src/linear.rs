@@ -4,8 +4,12 @@ use adapter::Matrix;
 use burn::module::{Module, Param};
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Tensor, TensorData};
+use kernels::{AdaptedLayer, LowRankFactors};
 
 use crate::{Factor, Mixer, ParameterNames, Update};
+
+/// Below how many rows a mixer is applied to them rather than to a factor.
+const FEW_ROWS: usize = 32;
 
 /// A linear layer whose weight is frozen, with an optional low-rank update on top.
 ///
@@ -129,25 +133,93 @@ impl AdaptedLinear {
         let mut shape = input.dims();
         let d_in = shape[D - 1];
         let rows = shape[..D - 1].iter().product::<usize>();
-        let output = self.forward_rows(input.reshape([rows, d_in]));
+        let output = Self::forward_together(&[self], input.reshape([rows, d_in]), None);
         let [_, d_out] = output.dims();
         shape[D - 1] = d_out;
         output.reshape(shape)
     }
 
-    fn forward_rows(&self, input: Tensor<2>) -> Tensor<2> {
-        let mut output = kernels::frozen_linear(input.clone(), self.weight.val());
-        if let Some(bias) = &self.bias {
-            output = output + bias.val().unsqueeze::<2>();
+    /// The outputs of up to three layers with one input, side by side, on top of `residual`.
+    ///
+    /// # Shapes
+    /// - input: `[rows, d_in]`
+    /// - residual, output: `[rows, Σ d_out]`
+    ///
+    /// # Panics
+    /// If there is no layer, or there are more than three.
+    pub fn forward_together(
+        layers: &[&Self],
+        input: Tensor<2>,
+        residual: Option<Tensor<2>>,
+    ) -> Tensor<2> {
+        let [rows, _] = input.dims();
+        let tracks = input.device().is_autodiff();
+        let updates = layers.iter().filter_map(|layer| layer.update.as_ref());
+        let apart = updates.clone().any(|update| update.is_apart(rows, tracks));
+        let kernel_layers: Vec<AdaptedLayer> = layers
+            .iter()
+            .map(|layer| AdaptedLayer {
+                weight: layer.weight.val(),
+                bias: layer.bias.as_ref().map(Param::val),
+                update: match &layer.update {
+                    Some(update) if !apart => Some(update.thin_factors()),
+                    _ => None,
+                },
+            })
+            .collect();
+        let output = kernels::adapted_linear(input.clone(), &kernel_layers, residual);
+        if !apart {
+            return output;
         }
-        match &self.update {
-            Some(update) => output + update.forward(input),
-            None => output,
+        let added = layers.iter().map(|layer| match &layer.update {
+            Some(update) => update.forward(input.clone()),
+            None => {
+                let [d_out, _] = layer.weight.val().dims();
+                Tensor::zeros([rows, d_out], &input.device())
+            }
+        });
+        let mut added: Vec<Tensor<2>> = added.collect();
+        match added.len() {
+            1 => output + added.remove(0),
+            _ => output + Tensor::cat(added, 1),
         }
     }
 }
 
 impl LowRankUpdate {
+    /// Whether the update is a path of its own: where its input is another one than the base's, or
+    /// where there are so few rows that multiplying its factors first would cost more than it saves.
+    fn is_apart(&self, rows: usize, tracks: bool) -> bool {
+        let drops = tracks && self.dropout.prob > 0.0;
+        drops || (rows < FEW_ROWS && !matches!(self.mixer, MixerLayer::Identity(_)))
+    }
+
+    /// The update as two factors, the mixer multiplied into one of them: `U · (V · Mᵀ)ᵀ` where U has
+    /// fewer columns than V, `(U · M) · Vᵀ` otherwise. Whatever is as long as the batch is then as
+    /// narrow as it can be.
+    fn thin_factors(&self) -> LowRankFactors {
+        let (left, right) = (self.left.val(), self.right.val());
+        let (left, right) = match &self.mixer {
+            MixerLayer::Identity(_) => (left, right),
+            MixerLayer::Full(mixer) => {
+                let ([d_out, p], [d_in, q]) = (left.dims(), right.dims());
+                match p < q || (p == q && d_in < d_out) {
+                    true => (left, right.matmul(mixer.val().transpose())),
+                    false => (left.matmul(mixer.val()), right),
+                }
+            }
+            MixerLayer::Factored(mixer) => (
+                left.matmul(mixer.left.val()),
+                right.matmul(mixer.right.val()),
+            ),
+        };
+        LowRankFactors {
+            left,
+            right,
+            scaling: self.scaling as f32,
+        }
+    }
+
     /// `((s · x · V) · Mᵀ) · Uᵀ`: the products run over the thin side, `[rows, q]` and `[rows, p]`, and
     /// so does the scaling.
     fn forward(&self, input: Tensor<2>) -> Tensor<2> {
@@ -244,6 +316,63 @@ mod tests {
     fn input(device: &Device) -> Tensor<3> {
         let values = matrix(2 * 3, SHAPE[1], 0.9);
         tensor(&values, device).reshape([2, 3, SHAPE[1]])
+    }
+
+    #[test]
+    fn many_rows_give_what_few_rows_give() {
+        let device = Device::flex();
+        // A mixer is multiplied into a factor only where there are enough rows.
+        let rows = 2 * FEW_ROWS;
+        let many = tensor(&matrix(rows, SHAPE[1], 0.9), &device);
+        for update in every_method() {
+            let (layer, _) = layer(&update, &device);
+            let whole = layer.forward(many.clone());
+            let parts = many.clone().chunk(rows / 4, 0);
+            let parts = parts.into_iter().map(|part| layer.forward(part));
+            let difference = whole - Tensor::cat(parts.collect(), 0);
+            let difference = difference.abs().max().into_scalar::<f32>();
+            // f32 products of a few terms of size one, in another order.
+            assert!(difference < 1e-5, "{difference}: {update:?}");
+        }
+    }
+
+    #[test]
+    fn layers_together_give_the_gradients_of_each_alone() {
+        let device = Device::flex().autodiff();
+        let rows = 2 * FEW_ROWS;
+        let [d_out, d_in] = SHAPE;
+        let updates = every_method();
+        let layers: Vec<AdaptedLinear> = updates[1..4]
+            .iter()
+            .map(|update| layer(update, &device).0)
+            .collect();
+        let run = |operation: &dyn Fn(Tensor<2>, Tensor<2>) -> Tensor<2>| {
+            let input = tensor(&matrix(rows, d_in, 0.9), &device).require_grad();
+            let residual = tensor(&matrix(rows, 3 * d_out, 0.8), &device).require_grad();
+            let output = operation(input.clone(), residual.clone());
+            let gradients = output.clone().square().mean().backward();
+            let mut found = vec![output.inner()];
+            let factors = layers.iter().flat_map(|layer| {
+                let update = layer.update.as_ref().expect("an update");
+                [update.left.val(), update.right.val()]
+            });
+            found.extend(factors.map(|factor| factor.grad(&gradients).expect("a gradient")));
+            found.extend([input, residual].map(|one| one.grad(&gradients).expect("a gradient")));
+            found
+        };
+        let together = run(&|input, residual| {
+            let layers: Vec<&AdaptedLinear> = layers.iter().collect();
+            AdaptedLinear::forward_together(&layers, input, Some(residual))
+        });
+        let alone = run(&|input, residual| {
+            let outputs = layers.iter().map(|layer| layer.forward(input.clone()));
+            residual + Tensor::cat(outputs.collect(), 1)
+        });
+        for (found, expected) in together.into_iter().zip(alone) {
+            // f32 sums over at most 64 terms of size one.
+            let difference = (found - expected).abs().max().into_scalar::<f32>();
+            assert!(difference < 1e-5, "{difference}");
+        }
     }
 
     #[test]

@@ -145,9 +145,7 @@ fn mean_token_loss(network: &Network, data: &LanguageData, options: &EvaluationO
         let part = data.part(examples);
         let hidden = network.trunk(&part.batch, options.device);
         let targets = part.objective.targets();
-        let loss = part
-            .objective
-            .loss(network, hidden, &part.batch, options.device);
+        let loss = part.objective.loss(network, hidden, options.device);
         sum += f64::from(loss.into_scalar::<f32>()) * targets as f64;
         count += targets;
         (options.progress)(examples.len());

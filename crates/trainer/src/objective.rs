@@ -1,7 +1,7 @@
 //! What a batch is trained towards.
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
-use models::{Batch, Network};
+use models::Network;
 
 /// The targets of a batch.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,16 +27,10 @@ impl Objective {
     /// The mean loss of a batch.
     ///
     /// - hidden: `[rows, d_model]`, what the network's trunk gave
-    pub fn loss(
-        &self,
-        network: &Network,
-        hidden: Tensor<2>,
-        batch: &Batch,
-        device: &Device,
-    ) -> Tensor<1> {
+    pub fn loss(&self, network: &Network, hidden: Tensor<2>, device: &Device) -> Tensor<1> {
         match self {
-            Self::Classes(classes) => cross_entropy(network.logits(hidden, batch), classes, device),
-            Self::Values(values) => squared_error(network.logits(hidden, batch), values, device),
+            Self::Classes(classes) => cross_entropy(network.logits(hidden), classes, device),
+            Self::Values(values) => squared_error(network.logits(hidden), values, device),
             Self::Tokens { rows, targets } => network.next_token_loss(hidden, rows, targets),
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor, TensorData};
+use kernels::{AdamWStep, Moved, sum_of_squares};
 use moslora::{ParameterNames, ParameterValue, ParameterValues};
 
 use crate::TrainerError;
@@ -138,36 +139,41 @@ impl<F: Fn(&str) -> f64> ModuleMapper for Step<'_, F> {
         let Some(gradient) = self.gradients.remove(name) else {
             return param;
         };
-        let rate = (self.rate)(name);
-        let AdamW {
-            beta_1,
-            beta_2,
-            epsilon,
-            weight_decay,
-            steps,
-            ..
-        } = *self.optimizer;
-        let moments = match self.optimizer.moments.remove(name) {
-            Some(Moments { first, second }) => Moments {
-                first: first * beta_1 + gradient.clone() * (1.0 - beta_1),
-                second: second * beta_2 + gradient.square() * (1.0 - beta_2),
-            },
-            None => Moments {
-                first: gradient.clone() * (1.0 - beta_1),
-                second: gradient.square() * (1.0 - beta_2),
-            },
+        let optimizer = &mut *self.optimizer;
+        let step = AdamWStep {
+            beta_1: optimizer.beta_1,
+            beta_2: optimizer.beta_2,
+            epsilon: optimizer.epsilon,
+            rate: (self.rate)(name),
+            weight_decay: optimizer.weight_decay,
+            step: optimizer.steps,
         };
-        let first_scale = 1.0 / (1.0 - beta_1.powi(steps));
-        let second_scale = 1.0 / (1.0 - beta_2.powi(steps));
-        let direction = moments.first.clone() * first_scale
-            / ((moments.second.clone() * second_scale).sqrt() + epsilon);
-        self.optimizer.moments.insert(name.to_owned(), moments);
-        param.map(|tensor| {
+        let Moments { first, second } = optimizer.moments.remove(name).unwrap_or_else(|| Moments {
+            first: gradient.zeros_like(),
+            second: gradient.zeros_like(),
+        });
+        let mut moments = None;
+        let param = param.map(|tensor| {
             let shape = tensor.dims();
-            let value = tensor.inner();
-            let moved = value * (1.0 - rate * weight_decay) - (direction * rate).reshape(shape);
-            Tensor::from_inner(moved).require_grad()
-        })
+            let [count] = gradient.dims();
+            let parameter = tensor.inner().reshape([count]);
+            let state = Moved {
+                parameter,
+                first,
+                second,
+            };
+            let Moved {
+                parameter,
+                first,
+                second,
+            } = step.apply(state, gradient);
+            moments = Some(Moments { first, second });
+            Tensor::from_inner(parameter.reshape(shape)).require_grad()
+        });
+        if let Some(moments) = moments {
+            self.optimizer.moments.insert(name.to_owned(), moments);
+        }
+        param
     }
 }
 
@@ -218,14 +224,8 @@ pub fn accumulate(sum: &mut NamedGradients, gradients: NamedGradients) {
 /// Scales the gradients by `factor`, and down to the norm `limit` if theirs is larger (0: never).
 /// Returns the norm before.
 pub fn clip(gradients: &mut NamedGradients, factor: f64, limit: f64) -> f64 {
-    let squares: Vec<Tensor<1>> = gradients
-        .values()
-        .map(|gradient| gradient.clone().square().sum())
-        .collect();
-    if squares.is_empty() {
-        return 0.0;
-    }
-    let norm = f64::from(Tensor::cat(squares, 0).sum().into_scalar::<f32>()).sqrt() * factor;
+    let squares: f64 = gradients.values().map(sum_of_squares).sum();
+    let norm = squares.sqrt() * factor;
     let scale = match limit > 0.0 && norm > limit {
         true => factor * limit / norm,
         false => factor,

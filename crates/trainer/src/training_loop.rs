@@ -182,12 +182,12 @@ impl Loop<'_> {
         };
         let loss = if self.training.config.training.gradient_checkpointing {
             let recomputation = Recomputation { before: &before };
-            let weighted = |hidden| objective.loss(model, hidden, batch, device) * weight;
+            let weighted = |hidden| objective.loss(model, hidden, device) * weight;
             model.backward_by_layers(batch, device, &recomputation, weighted, collect)
         } else {
             before(None);
             let hidden = model.trunk(batch, device);
-            let loss = objective.loss(model, hidden, batch, device) * weight;
+            let loss = objective.loss(model, hidden, device) * weight;
             collect(loss.backward());
             loss
         };

@@ -1,0 +1,238 @@
+//! One step of AdamW in one pass over a parameter.
+
+use burn::backend::flex::FlexTensor;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, Flex, backend_extension};
+use burn::tensor::Tensor;
+use rayon::prelude::*;
+
+use crate::simd::vectorised;
+use crate::{CHUNK, has_kernels};
+
+/// The numbers of a step, bias corrections included.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamWStep {
+    /// β₁ and β₂.
+    pub beta_1: f64,
+    pub beta_2: f64,
+    /// ε.
+    pub epsilon: f64,
+    /// η, the learning rate.
+    pub rate: f64,
+    /// λ.
+    pub weight_decay: f64,
+    /// t, from 1 on.
+    pub step: i32,
+}
+
+/// A parameter and its moments, flattened: `[count]` each.
+#[derive(Clone, Debug)]
+pub struct Moved {
+    pub parameter: Tensor<1>,
+    pub first: Tensor<1>,
+    pub second: Tensor<1>,
+}
+
+impl AdamWStep {
+    /// m ← β₁ m + (1 − β₁) g, v ← β₂ v + (1 − β₂) g²,
+    /// θ ← θ − η λ θ − η · (m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + ε)
+    ///
+    /// On the CPU this happens in place where nobody else holds the tensors. None of them may be part of
+    /// a graph.
+    ///
+    /// - gradient: `[count]`
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn apply(&self, state: Moved, gradient: Tensor<1>) -> Moved {
+        let lengths = [&state.first, &state.second, &gradient].map(|tensor| tensor.dims());
+        assert_eq!(
+            lengths,
+            [state.parameter.dims(); 3],
+            "lengths of a parameter's state"
+        );
+        if !has_kernels(&gradient.device()) {
+            return self.composed(state, gradient);
+        }
+        let (parameter, first, second) = Dispatch::fused_adamw(
+            state.parameter.into_dispatch(),
+            state.first.into_dispatch(),
+            state.second.into_dispatch(),
+            gradient.into_dispatch(),
+            *self,
+        );
+        Moved {
+            parameter: Tensor::from_dispatch(parameter),
+            first: Tensor::from_dispatch(first),
+            second: Tensor::from_dispatch(second),
+        }
+    }
+
+    fn composed(&self, state: Moved, gradient: Tensor<1>) -> Moved {
+        let first = state.first * self.beta_1 + gradient.clone() * (1.0 - self.beta_1);
+        let second = state.second * self.beta_2 + gradient.square() * (1.0 - self.beta_2);
+        let [first_scale, second_scale] = self.corrections();
+        let direction =
+            first.clone() * first_scale / ((second.clone() * second_scale).sqrt() + self.epsilon);
+        let parameter = state.parameter * (1.0 - self.rate * self.weight_decay);
+        Moved {
+            parameter: parameter - direction * self.rate,
+            first,
+            second,
+        }
+    }
+
+    /// 1 / (1 − β₁ᵗ) and 1 / (1 − β₂ᵗ).
+    fn corrections(&self) -> [f64; 2] {
+        [self.beta_1, self.beta_2].map(|beta| 1.0 / (1.0 - beta.powi(self.step)))
+    }
+}
+
+/// Σ g² over all numbers, in f64.
+///
+/// - tensor: `[count]`
+pub fn sum_of_squares(tensor: &Tensor<1>) -> f64 {
+    /// How many squares are added up in f32.
+    const PART: usize = 1024;
+    if !has_kernels(&tensor.device()) {
+        return f64::from(tensor.clone().square().sum().into_scalar::<f32>());
+    }
+    let data = tensor.to_data();
+    let Ok(numbers) = data.as_slice::<f32>() else {
+        return f64::from(tensor.clone().square().sum().into_scalar::<f32>());
+    };
+    let parts = numbers.chunks(PART).map(|part| {
+        let mut sum = 0.0;
+        squares(part, &mut sum);
+        f64::from(sum)
+    });
+    parts.sum()
+}
+
+vectorised! {
+    fn squares(numbers: &[f32], sum: &mut f32) {
+        *sum = crate::simd::dot(numbers, numbers);
+    }
+}
+
+#[backend_extension(Flex)]
+pub(crate) trait AdamW: Backend {
+    /// The parameter and its moments after the step.
+    fn fused_adamw(
+        parameter: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        step: AdamWStep,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+}
+
+impl AdamW for Flex {
+    fn fused_adamw(
+        parameter: FlexTensor,
+        first: FlexTensor,
+        second: FlexTensor,
+        gradient: FlexTensor,
+        step: AdamWStep,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        // A tensor that is contiguous and nobody else's stays where it is.
+        let owned = |tensor: FlexTensor| match tensor.is_contiguous() {
+            true => tensor,
+            false => tensor.to_contiguous(),
+        };
+        let (mut parameter, mut first, mut second) =
+            (owned(parameter), owned(first), owned(second));
+        let gradient = gradient.to_contiguous();
+        parameter
+            .storage_mut::<f32>()
+            .par_chunks_mut(CHUNK)
+            .zip(first.storage_mut::<f32>().par_chunks_mut(CHUNK))
+            .zip(second.storage_mut::<f32>().par_chunks_mut(CHUNK))
+            .zip(gradient.storage::<f32>().par_chunks(CHUNK))
+            .for_each(|(((parameter, first), second), gradient)| {
+                advance(parameter, first, second, gradient, step);
+            });
+        (parameter, first, second)
+    }
+}
+
+vectorised! {
+    fn advance(
+        parameter: &mut [f32],
+        first: &mut [f32],
+        second: &mut [f32],
+        gradient: &[f32],
+        step: AdamWStep,
+    ) {
+        let [first_scale, second_scale] = step.corrections().map(|scale| scale as f32);
+        let (beta_1, beta_2) = (step.beta_1 as f32, step.beta_2 as f32);
+        let (fresh_1, fresh_2) = ((1.0 - step.beta_1) as f32, (1.0 - step.beta_2) as f32);
+        let (epsilon, rate) = (step.epsilon as f32, step.rate as f32);
+        let kept = (1.0 - step.rate * step.weight_decay) as f32;
+        let moments = first.iter_mut().zip(second);
+        for ((parameter, &gradient), (first, second)) in parameter.iter_mut().zip(gradient).zip(moments) {
+            *first = *first * beta_1 + gradient * fresh_1;
+            *second = *second * beta_2 + gradient * gradient * fresh_2;
+            let direction = *first * first_scale / ((*second * second_scale).sqrt() + epsilon);
+            *parameter = *parameter * kept - direction * rate;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, TensorData};
+
+    fn numbers(count: usize, phase: f32) -> Tensor<1> {
+        let values: Vec<f32> = (0..count)
+            .map(|i| (i as f32 * 0.91 + phase).sin())
+            .collect();
+        Tensor::from_data(TensorData::new(values, [count]), &Device::flex())
+    }
+
+    const STEP: AdamWStep = AdamWStep {
+        beta_1: 0.9,
+        beta_2: 0.99,
+        epsilon: 1e-6,
+        rate: 0.01,
+        weight_decay: 0.1,
+        step: 3,
+    };
+
+    #[test]
+    fn a_step_is_the_composed_one_and_leaves_what_others_hold() {
+        // More than a chunk.
+        let count = 20_000;
+        let state = Moved {
+            parameter: numbers(count, 0.0),
+            first: numbers(count, 1.0) * 0.1,
+            second: numbers(count, 2.0).square() * 0.1,
+        };
+        let before = state.clone();
+        let found = STEP.apply(state.clone(), numbers(count, 3.0));
+        let expected = STEP.composed(state, numbers(count, 3.0));
+        let pairs = [
+            (found.parameter, expected.parameter),
+            (found.first, expected.first),
+            (found.second, expected.second),
+        ];
+        for (found, expected) in pairs {
+            // A few roundings of numbers of size one; a step moves them by 0.01.
+            let difference = (found - expected).abs().max().into_scalar::<f32>();
+            assert!(difference < 1e-6, "{difference}");
+        }
+        let difference = (before.parameter - numbers(count, 0.0)).abs().max();
+        assert_eq!(difference.into_scalar::<f32>(), 0.0);
+    }
+
+    #[test]
+    fn squares_are_summed_over_all_parts() {
+        let count = 5000;
+        let values: Vec<f32> = (0..count).map(|i| (i % 7) as f32).collect();
+        let expected: usize = (0..count).map(|i| (i % 7) * (i % 7)).sum();
+        let tensor = Tensor::from_data(TensorData::new(values, [count]), &Device::flex());
+        // Whole numbers this small are exact.
+        assert_eq!(sum_of_squares(&tensor), expected as f64);
+    }
+}

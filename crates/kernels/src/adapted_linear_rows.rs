@@ -1,0 +1,431 @@
+//! Adapted linear layers on the CPU: whole products by `gemm`, and what is as thin as the update's rank
+//! in passes over a few rows at a time.
+
+use burn::backend::Flex;
+use burn::backend::flex::FlexTensor;
+use burn::tensor::{DType, Shape};
+use rayon::prelude::*;
+
+use crate::adapted_linear::{LinearGradients, LinearPlan, Wanted};
+use crate::buffer::{numbers, unwritten};
+use crate::few_rows::{FEW_ROWS, few_rows_product};
+use crate::frozen_linear::widened;
+use crate::product::{Matrix, product};
+use crate::row_product::{Sizes, Target, View, row_product};
+use crate::vector::{Vector, for_vectors};
+
+/// Rows of a forward pass that one thread finishes at a time.
+const FORWARD_ROWS: usize = 32;
+/// Into how many parts at most the rows of a backward pass fall. The gradients of the factors are summed
+/// part by part, so the number must not depend on the machine.
+const BACKWARD_PARTS: usize = 16;
+/// How many rows a part has at least.
+const BACKWARD_ROWS: usize = 64;
+
+/// Layers with one input, whose outputs lie side by side.
+pub(crate) struct Layers {
+    layers: Vec<Layer>,
+    /// Σ d_out.
+    width: usize,
+}
+
+struct Layer {
+    /// `[d_out, d_in]`, as it is stored.
+    weight: FlexTensor,
+    bias: Option<FlexTensor>,
+    update: Option<Update>,
+    d_out: usize,
+    /// The first of its columns in the output.
+    column: usize,
+}
+
+struct Update {
+    /// `[d_out, rank]`
+    left: FlexTensor,
+    /// `[d_in, rank]`
+    right: FlexTensor,
+    rank: usize,
+    scaling: f32,
+}
+
+/// An update's numbers and what of it is transposed.
+pub(crate) struct Thin<'a> {
+    /// `[d_out, rank]` and `[rank, d_out]`.
+    left: &'a [f32],
+    left_transposed: Vec<f32>,
+    /// `[d_in, rank]` and `[rank, d_in]`.
+    right: &'a [f32],
+    right_transposed: Vec<f32>,
+    rank: usize,
+    scaling: f32,
+    d_out: usize,
+    column: usize,
+}
+
+/// A pointer that several threads write through, each its own rows.
+#[derive(Clone, Copy)]
+struct Rows(*mut f32);
+
+// SAFETY: whoever takes the pointer out writes rows that no other thread does.
+unsafe impl Send for Rows {}
+// SAFETY: as above.
+unsafe impl Sync for Rows {}
+
+impl Layers {
+    /// - factors, frozen: as [`AdaptedLinear`](crate::adapted_linear::AdaptedLinear) is given them
+    pub fn new(factors: &[FlexTensor], frozen: &[FlexTensor], plan: &LinearPlan) -> Self {
+        let (mut factors, mut frozen) = (factors.iter(), frozen.iter().cloned());
+        let mut width = 0;
+        let mut contiguous = || factors.next().expect("a factor").to_contiguous();
+        let layers = plan.layers.iter().map(|plan| {
+            let weight = frozen.next().expect("a weight");
+            let column = width;
+            let d_out = weight.layout().shape()[0];
+            width += d_out;
+            Layer {
+                weight,
+                bias: plan
+                    .has_bias
+                    .then(|| frozen.next().expect("a bias").to_contiguous()),
+                update: plan.scaling.map(|scaling| {
+                    let (left, right) = (contiguous(), contiguous());
+                    let rank = left.layout().shape()[1];
+                    Update {
+                        left,
+                        right,
+                        rank,
+                        scaling,
+                    }
+                }),
+                d_out,
+                column,
+            }
+        });
+        let layers = layers.collect();
+        Self { layers, width }
+    }
+
+    /// - input: `[rows, d_in]`, contiguous
+    /// - residual: `[rows, Σ d_out]`, contiguous
+    pub fn forward(&self, input: &FlexTensor, residual: Option<&FlexTensor>) -> FlexTensor {
+        let (rows, d_in) = (input.layout().shape()[0], input.layout().shape()[1]);
+        let width = self.width;
+        let mut output = unwritten(Shape::from([rows, width]));
+        let values = output.storage_mut::<f32>();
+        for layer in &self.layers {
+            layer.base_product(input, values, width);
+        }
+        let thin = self.thin();
+        if residual.is_none() && thin.is_empty() && self.layers.iter().all(|one| one.bias.is_none())
+        {
+            return output;
+        }
+        let biases: Vec<(usize, &[f32])> = self
+            .layers
+            .iter()
+            .filter_map(|layer| Some((layer.column, numbers(layer.bias.as_ref()?))))
+            .collect();
+        let residual = residual.map(numbers);
+        values
+            .par_chunks_mut(FORWARD_ROWS * width)
+            .zip(numbers(input).par_chunks(FORWARD_ROWS * d_in))
+            .enumerate()
+            .for_each(|(chunk, (output, input))| {
+                let start = chunk * FORWARD_ROWS * width;
+                let residual = residual.map(|residual| &residual[start..start + output.len()]);
+                finish_rows(input, d_in, &biases, &thin, residual, output, width);
+            });
+        output
+    }
+
+    /// - gradient: `[rows, Σ d_out]`, contiguous
+    /// - input: `[rows, d_in]`, contiguous; needed where a factor's gradient is wanted
+    pub fn backward(
+        &self,
+        gradient: &FlexTensor,
+        input: Option<&FlexTensor>,
+        wanted: &Wanted,
+    ) -> LinearGradients<Flex> {
+        let rows = gradient.layout().shape()[0];
+        let d_in = self.layers[0].weight.layout().shape()[1];
+        let mut d_input = wanted.input.then(|| unwritten(Shape::from([rows, d_in])));
+        if let Some(d_input) = &mut d_input {
+            let values = d_input.storage_mut::<f32>();
+            for (index, layer) in self.layers.iter().enumerate() {
+                layer.base_gradient(numbers(gradient), self.width, values, index > 0);
+            }
+        }
+        let thin = self.thin();
+        if thin.is_empty() {
+            return LinearGradients {
+                input: d_input,
+                factors: Vec::new(),
+            };
+        }
+        let input = match wanted.factors.contains(&true) {
+            true => Some(numbers(input.expect("the input of trained factors"))),
+            false => None,
+        };
+        let sizes: Vec<usize> = thin
+            .iter()
+            .map(|one| (one.d_out + d_in) * one.rank)
+            .collect();
+        let part_rows = rows.div_ceil(BACKWARD_PARTS).max(BACKWARD_ROWS);
+        let parts = rows.div_ceil(part_rows).max(1);
+        let d_input_rows = d_input
+            .as_mut()
+            .map(|d_input| Rows(d_input.storage_mut::<f32>().as_mut_ptr()));
+        let gradient = numbers(gradient);
+        let sums: Vec<Vec<f32>> = (0..parts)
+            .into_par_iter()
+            .map(|part| {
+                let (start, end) = (part * part_rows, rows.min((part + 1) * part_rows));
+                let gradient = &gradient[start * self.width..end * self.width];
+                let input = input.map(|input| &input[start * d_in..end * d_in]);
+                let mut sums = match input {
+                    Some(_) => vec![0.0; sizes.iter().sum()],
+                    None => Vec::new(),
+                };
+                let d_input = d_input_rows.map(|rows| {
+                    // SAFETY: the tensor has `rows` rows, and every part takes its own ones.
+                    unsafe {
+                        let start = { rows }.0.add(start * d_in);
+                        std::slice::from_raw_parts_mut(start, gradient.len() / self.width * d_in)
+                    }
+                });
+                thin_gradients(input, d_in, gradient, self.width, &thin, d_input, &mut sums);
+                sums
+            })
+            .collect();
+        let mut wanted = wanted.factors.iter();
+        let mut first = 0;
+        let mut factors = Vec::new();
+        for one in &thin {
+            for size in [one.d_out, d_in] {
+                let count = size * one.rank;
+                let is_wanted = wanted.next() == Some(&true);
+                factors.push(is_wanted.then(|| {
+                    let mut total = unwritten(Shape::from([size, one.rank]));
+                    let values = total.storage_mut::<f32>();
+                    values.copy_from_slice(&sums[0][first..first + count]);
+                    for part in &sums[1..] {
+                        let part = &part[first..first + count];
+                        values
+                            .iter_mut()
+                            .zip(part)
+                            .for_each(|(sum, term)| *sum += term);
+                    }
+                    total
+                }));
+                first += count;
+            }
+        }
+        LinearGradients {
+            input: d_input,
+            factors,
+        }
+    }
+
+    fn thin(&self) -> Vec<Thin<'_>> {
+        let updates = self.layers.iter().filter_map(|layer| {
+            let update = layer.update.as_ref()?;
+            let (left, right) = (numbers(&update.left), numbers(&update.right));
+            Some(Thin {
+                left,
+                left_transposed: transposed(left, update.rank),
+                right,
+                right_transposed: transposed(right, update.rank),
+                rank: update.rank,
+                scaling: update.scaling,
+                d_out: layer.d_out,
+                column: layer.column,
+            })
+        });
+        updates.collect()
+    }
+}
+
+impl Layer {
+    /// x · Wᵀ into this layer's columns of the output.
+    fn base_product(&self, input: &FlexTensor, output: &mut [f32], width: usize) {
+        let rows = input.layout().shape()[0];
+        if rows <= FEW_ROWS && self.weight.dtype() != DType::F32 && self.weight.is_contiguous() {
+            let found = few_rows_product(input, &self.weight);
+            let outputs = output.chunks_exact_mut(width);
+            for (output, found) in outputs.zip(numbers(&found).chunks_exact(self.d_out)) {
+                output[self.column..][..self.d_out].copy_from_slice(found);
+            }
+            return;
+        }
+        let weight = widened(&self.weight);
+        assert!(output.len() >= rows * width, "an output of {rows} rows");
+        let target = Target {
+            // In bounds even of an output without rows.
+            values: output.as_mut_ptr().wrapping_add(self.column),
+            row_stride: width,
+            accumulate: false,
+        };
+        // SAFETY: the output is borrowed and has `rows` rows; this layer's columns end within them.
+        unsafe { product(Matrix::of(input), Matrix::of(&weight).transposed(), target) };
+    }
+
+    /// dx (+)= dy · W, with this layer's columns of dy.
+    fn base_gradient(&self, gradient: &[f32], width: usize, d_input: &mut [f32], accumulate: bool) {
+        let weight = widened(&self.weight);
+        let d_in = weight.layout().shape()[1];
+        let rows = gradient.len() / width;
+        if rows == 0 {
+            return;
+        }
+        assert_eq!(d_input.len(), rows * d_in, "gradient of {rows} rows");
+        let gradient = Matrix::rows(&gradient[self.column..], rows, self.d_out, width);
+        let target = Target {
+            values: d_input.as_mut_ptr(),
+            row_stride: d_in,
+            accumulate,
+        };
+        // SAFETY: the target is borrowed, and was just measured.
+        unsafe { product(gradient, Matrix::of(&weight), target) };
+    }
+}
+
+/// `[rows, cols]` → `[cols, rows]`.
+fn transposed(values: &[f32], cols: usize) -> Vec<f32> {
+    let rows = values.len() / cols;
+    let mut transposed = vec![0.0; values.len()];
+    for (row, values) in values.chunks_exact(cols).enumerate() {
+        for (col, &value) in values.iter().enumerate() {
+            transposed[col * rows + row] = value;
+        }
+    }
+    transposed
+}
+
+/// rows · factor · scaling: `[rows, rank]`.
+///
+/// - rows: `[rows, inner]`, with `stride` numbers from one to the next
+/// - factor: `[inner, rank]`
+#[inline(always)]
+fn thin_rows<V: Vector>(
+    rows: &[f32],
+    stride: usize,
+    count: usize,
+    factor: &[f32],
+    rank: usize,
+    scaling: f32,
+) -> Vec<f32> {
+    let mut thin = vec![0.0; count * rank];
+    let left = View {
+        values: rows,
+        row_stride: stride,
+        col_stride: 1,
+    };
+    let sizes = Sizes {
+        rows: count,
+        cols: rank,
+        inner: factor.len() / rank,
+    };
+    let target = Target {
+        values: thin.as_mut_ptr(),
+        row_stride: rank,
+        accumulate: false,
+    };
+    // SAFETY: the target was just made, of `count` rows.
+    unsafe { row_product::<V>(sizes, left, factor, rank, target) };
+    thin.iter_mut().for_each(|number| *number *= scaling);
+    thin
+}
+
+for_vectors! {
+    /// Adds to a few rows of the output what the products left out.
+    fn finish_rows<V>(
+        input: &[f32],
+        d_in: usize,
+        biases: &[(usize, &[f32])],
+        updates: &[Thin<'_>],
+        residual: Option<&[f32]>,
+        output: &mut [f32],
+        width: usize,
+    ) {
+        let rows = output.len() / width;
+        if let Some(residual) = residual {
+            for (output, &residual) in output.iter_mut().zip(residual) {
+                *output += residual;
+            }
+        }
+        for &(column, bias) in biases {
+            for output in output.chunks_exact_mut(width) {
+                let output = &mut output[column..][..bias.len()];
+                for (output, &bias) in output.iter_mut().zip(bias) {
+                    *output += bias;
+                }
+            }
+        }
+        for update in updates {
+            let (rank, scaling) = (update.rank, update.scaling);
+            let thin = thin_rows::<V>(input, d_in, rows, update.right, rank, scaling);
+            let left = View { values: &thin, row_stride: rank, col_stride: 1 };
+            let sizes = Sizes { rows, cols: update.d_out, inner: rank };
+            let target = Target {
+                values: output[update.column..].as_mut_ptr(),
+                row_stride: width,
+                accumulate: true,
+            };
+            // SAFETY: the output is borrowed and has that many rows, which this layer's columns end in.
+            unsafe {
+                row_product::<V>(sizes, left, &update.left_transposed, update.d_out, target);
+            }
+        }
+    }
+}
+
+for_vectors! {
+    /// What a few rows add to the gradients of the input and of the factors: first those of the left,
+    /// then of the right one, update by update.
+    fn thin_gradients<V>(
+        input: Option<&[f32]>,
+        d_in: usize,
+        gradient: &[f32],
+        width: usize,
+        updates: &[Thin<'_>],
+        d_input: Option<&mut [f32]>,
+        sums: &mut [f32],
+    ) {
+        let rows = gradient.len() / width;
+        let mut d_input = d_input;
+        let mut rest = sums;
+        for update in updates {
+            let (rank, d_out) = (update.rank, update.d_out);
+            let gradient = &gradient[update.column..];
+            let d_thin = thin_rows::<V>(gradient, width, rows, update.left, rank, update.scaling);
+            if let Some(d_input) = d_input.as_deref_mut() {
+                let left = View { values: &d_thin, row_stride: rank, col_stride: 1 };
+                let sizes = Sizes { rows, cols: d_in, inner: rank };
+                assert!(d_input.len() >= rows * d_in, "gradients of {rows} rows");
+                let target =
+                    Target { values: d_input.as_mut_ptr(), row_stride: d_in, accumulate: true };
+                // SAFETY: the target is borrowed, and was just measured.
+                unsafe {
+                    row_product::<V>(sizes, left, &update.right_transposed, d_in, target);
+                }
+            }
+            let Some(input) = input else { continue };
+            let (d_left, remaining) = rest.split_at_mut(d_out * rank);
+            let (d_right, remaining) = remaining.split_at_mut(d_in * rank);
+            rest = remaining;
+            let thin = thin_rows::<V>(input, d_in, rows, update.right, rank, update.scaling);
+            let sides = [
+                (gradient, width, d_out, thin, d_left),
+                (input, d_in, d_in, d_thin, d_right),
+            ];
+            for (values, stride, size, thin, sum) in sides {
+                let left = View { values, row_stride: 1, col_stride: stride };
+                let sizes = Sizes { rows: size, cols: rank, inner: rows };
+                let target =
+                    Target { values: sum.as_mut_ptr(), row_stride: rank, accumulate: false };
+                // SAFETY: the sums were split to that size.
+                unsafe { row_product::<V>(sizes, left, &thin, rank, target) };
+            }
+        }
+    }
+}

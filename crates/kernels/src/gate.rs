@@ -1,0 +1,215 @@
+//! The gate of a gated linear unit.
+
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::flex::FlexTensor;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
+use burn::tensor::{Shape, Tensor};
+use rayon::prelude::*;
+
+use crate::activation::{multiply, slopes, values};
+use crate::buffer::{numbers, unwritten, unwritten_like};
+use crate::{Activation, CHUNK, has_kernels};
+
+impl Activation {
+    /// f(gate) ⊙ up, as SwiGLU and GeGLU have it (arXiv 2002.05202), of gate and up that lie side by
+    /// side, as [`adapted_linear`](crate::adapted_linear) gives them; so do their gradients.
+    ///
+    /// # Shapes
+    /// - both: `[rows, 2 · width]`, each row the gate and then what it is multiplied with
+    /// - output: `[rows, width]`
+    ///
+    /// # Panics
+    /// If the rows have no halves.
+    pub fn gate(self, both: Tensor<2>) -> Tensor<2> {
+        let [_, width] = both.dims();
+        assert!(width.is_multiple_of(2), "gate and up in {width}");
+        if !has_kernels(&both.device()) {
+            return self.composed_gate(both);
+        }
+        Tensor::from_dispatch(Dispatch::fused_gate(both.into_dispatch(), self))
+    }
+
+    fn composed_gate(self, both: Tensor<2>) -> Tensor<2> {
+        let [rows, width] = both.dims();
+        let gate = both.clone().slice([0..rows, 0..width / 2]);
+        self.composed(gate) * both.slice([0..rows, width / 2..width])
+    }
+}
+
+#[backend_extension(Autodiff, Flex)]
+pub(crate) trait Gate: Backend {
+    fn fused_gate(both: FloatTensor<Self>, function: Activation) -> FloatTensor<Self>;
+}
+
+pub(crate) trait GateBackward: Backend {
+    /// The gradients of gate x and up u, side by side: g · u · f'(x) and g · f(x).
+    fn fused_gate_backward(
+        both: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        function: Activation,
+    ) -> FloatTensor<Self>;
+}
+
+/// How many rows of so many numbers a thread works on at a time.
+fn rows_at_a_time(width: usize) -> usize {
+    (CHUNK / width.max(1)).max(1)
+}
+
+impl Gate for Flex {
+    fn fused_gate(both: FlexTensor, function: Activation) -> FlexTensor {
+        let both = both.to_contiguous();
+        let [rows, all] = [both.layout().shape()[0], both.layout().shape()[1]];
+        let width = all / 2;
+        let mut output = unwritten(Shape::from([rows, width]));
+        let chunk = rows_at_a_time(all);
+        output
+            .storage_mut::<f32>()
+            .par_chunks_mut(chunk * width)
+            .zip(numbers(&both).par_chunks(chunk * all))
+            .for_each(|(output, both)| {
+                for (output, both) in output.chunks_exact_mut(width).zip(both.chunks_exact(all)) {
+                    let (gate, up) = both.split_at(width);
+                    values(gate, function, output);
+                    multiply(up, output);
+                }
+            });
+        output
+    }
+}
+
+impl GateBackward for Flex {
+    fn fused_gate_backward(
+        both: FlexTensor,
+        gradient: FlexTensor,
+        function: Activation,
+    ) -> FlexTensor {
+        let (both, gradient) = (both.to_contiguous(), gradient.to_contiguous());
+        let all = both.layout().shape()[1];
+        let width = all / 2;
+        let mut output = unwritten_like(&both);
+        let chunk = rows_at_a_time(all);
+        output
+            .storage_mut::<f32>()
+            .par_chunks_mut(chunk * all)
+            .zip(numbers(&both).par_chunks(chunk * all))
+            .zip(numbers(&gradient).par_chunks(chunk * width))
+            .for_each(|((output, both), gradient)| {
+                let rows = both.chunks_exact(all).zip(gradient.chunks_exact(width));
+                for (output, (both, gradient)) in output.chunks_exact_mut(all).zip(rows) {
+                    let (gate, up) = both.split_at(width);
+                    let (d_gate, d_up) = output.split_at_mut(width);
+                    slopes(gate, function, d_gate);
+                    multiply(up, d_gate);
+                    multiply(gradient, d_gate);
+                    values(gate, function, d_up);
+                    multiply(gradient, d_up);
+                }
+            });
+        output
+    }
+}
+
+impl<B: Gate + GateBackward, C: CheckpointStrategy> Gate for Autodiff<B, C> {
+    fn fused_gate(both: FloatTensor<Self>, function: Activation) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct GateNode;
+
+        impl<B: GateBackward> Backward<B, 1> for GateNode {
+            type State = (FloatTensor<B>, Activation);
+
+            fn backward(
+                self,
+                ops: Ops<Self::State, 1>,
+                gradients: &mut Gradients,
+                _: &mut Checkpointer,
+            ) {
+                let gradient = gradients.consume::<B>(&ops.node);
+                let (both, function) = ops.state;
+                if let [Some(parent)] = ops.parents {
+                    let gradient = B::fused_gate_backward(both, gradient, function);
+                    gradients.register::<B>(parent.id, gradient);
+                }
+            }
+        }
+
+        let node = both.node();
+        let both = both.into_primitive();
+        match GateNode.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(preparation) => {
+                let output = B::fused_gate(both.clone(), function);
+                preparation.finish((both, function), output)
+            }
+            OpsKind::UnTracked(preparation) => preparation.finish(B::fused_gate(both, function)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, TensorData};
+
+    fn numbers(rows: usize, cols: usize, phase: f32, device: &Device) -> Tensor<2> {
+        let values: Vec<f32> = (0..rows * cols)
+            .map(|i| (i as f32 * 0.37 + phase).sin() * 5.0)
+            .collect();
+        Tensor::from_data(TensorData::new(values, [rows, cols]), device)
+    }
+
+    #[test]
+    fn a_gate_multiplies_and_passes_gradients_to_both_sides() {
+        let device = Device::flex().autodiff();
+        // More rows than a chunk holds, and a width that no vector divides.
+        let (rows, width) = (700, 37);
+        for function in [
+            Activation::Gelu,
+            Activation::GeluTanh,
+            Activation::QuickGelu,
+            Activation::Silu,
+            Activation::Relu,
+        ] {
+            let run = |operation: fn(Activation, Tensor<2>) -> Tensor<2>| {
+                let both = numbers(rows, 2 * width, 0.1, &device).require_grad();
+                let output = operation(function, both.clone());
+                let weights = numbers(rows, width, 2.9, &device);
+                let gradients = (output.clone() * weights).sum().backward();
+                [output.inner(), both.grad(&gradients).expect("a gradient")]
+            };
+            let found = run(Activation::gate);
+            for (found, expected) in found.into_iter().zip(run(Activation::composed_gate)) {
+                // f32 rounding of products up to 125.
+                let difference = (found - expected).abs().max().into_scalar::<f32>();
+                assert!(difference < 5e-5, "{function:?}: {difference}");
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_agree_with_finite_differences() {
+        let device = Device::flex().autodiff();
+        let (rows, width) = (3, 5);
+        let weights = numbers(rows, width, 2.9, &device) * 0.2;
+        let both = || numbers(rows, 2 * width, 0.4, &device) * 0.4;
+        let loss = |both: Tensor<2>| (Activation::Silu.gate(both) * weights.clone()).sum();
+        let tracked = both().require_grad();
+        let gradients = loss(tracked.clone()).backward();
+        let gradient = tracked.grad(&gradients).expect("a gradient");
+        let gradient = gradient.into_data().try_to_vec::<f32>().expect("f32");
+        for index in 0..rows * 2 * width {
+            let shifted = |step: f32| {
+                let mut shift = vec![0.0f32; rows * 2 * width];
+                shift[index] = step;
+                let shift = TensorData::new(shift, [rows, 2 * width]);
+                let loss = loss(both() + Tensor::from_data(shift, &device));
+                f64::from(loss.into_scalar::<f32>())
+            };
+            let expected = (shifted(1e-2) - shifted(-1e-2)) / 2e-2;
+            // The third derivative times 1e-4, and losses of one in f32.
+            let difference = (f64::from(gradient[index]) - expected).abs();
+            assert!(difference < 1e-3, "{index}: {} {expected}", gradient[index]);
+        }
+    }
+}
