@@ -111,6 +111,49 @@ fn training_lowers_the_loss_and_writes_what_it_promises() {
     }
 }
 
+/// The event files for TensorBoard in a run.
+fn event_files(run: &Path) -> Vec<Vec<u8>> {
+    let entries = fs::read_dir(run)
+        .expect("a run")
+        .map(|entry| entry.expect("an entry"));
+    let files = entries.filter(|entry| {
+        let name = entry.file_name();
+        name.to_string_lossy().starts_with("events.out.tfevents.")
+    });
+    files
+        .map(|file| fs::read(file.path()).expect("an event file"))
+        .collect()
+}
+
+#[test]
+fn tensorboard_gets_every_figure_unless_it_is_turned_off() {
+    let place = Workplace::new();
+    let configuration = configuration(&place.path("run"), "method = \"lora\"");
+    train(&configuration, false, usize::MAX);
+    let [events] = &event_files(&place.path("run"))[..] else {
+        panic!("one event file")
+    };
+    let count = |tag: &str| {
+        let windows = events.windows(tag.len());
+        windows.filter(|window| *window == tag.as_bytes()).count()
+    };
+    let lines = metrics(&place.path("run"));
+    let steps = lines
+        .iter()
+        .filter(|line| line.get("learning_rate").is_some());
+    assert_eq!(count("train/loss"), steps.count());
+    assert_eq!(count("train/learning_rate"), count("train/loss"));
+    assert_eq!(count("validation/accuracy"), 2);
+    assert_eq!(count("test/accuracy"), 1);
+    let off = configuration.replace("log_every = 1", "tensorboard = false");
+    let off = off.replace(
+        &place.path("run").display().to_string(),
+        &place.path("off").display().to_string(),
+    );
+    train(&off, false, usize::MAX);
+    assert!(event_files(&place.path("off")).is_empty());
+}
+
 fn file_classes(file: &AdapterFile) -> usize {
     file.heads().expect("a head")["classifier.weight"].shape[0]
 }

@@ -11,6 +11,9 @@ use crate::text::{SIZE, fitted, width};
 const ROW_NAMES: f64 = 150.0;
 const COLUMN_NAMES: f64 = 90.0;
 
+/// The height of a line of text in px: names closer than this would touch.
+const LINE: f64 = 15.0;
+
 /// The size of the values in the cells in px.
 const VALUE: f64 = 10.0;
 
@@ -155,7 +158,7 @@ impl HeatMap {
         Layout {
             left,
             top: 24.0,
-            cell: [cell, if self.rows.len() > 40 { 14.0 } else { 22.0 }],
+            cell: [cell, if self.rows.len() > 40 { LINE } else { 22.0 }],
             is_upright: widest > cell - 4.0 && !are_numbers,
             decimals: decimals
                 .into_iter()
@@ -215,8 +218,7 @@ impl HeatMap {
         let middle = |column: usize| layout.left + layout.cell[0] * (column as f64 + 0.5);
         if layout.is_upright {
             let mut height = 0.0f64;
-            // Lines closer than this would touch.
-            let every = (SIZE / layout.cell[0]).ceil() as usize;
+            let every = (LINE / layout.cell[0]).ceil() as usize;
             for (column, name) in self.columns.iter().enumerate().step_by(every.max(1)) {
                 let label = fitted(name, COLUMN_NAMES, SIZE);
                 height = height.max(width(&label, SIZE));

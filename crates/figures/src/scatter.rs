@@ -37,8 +37,14 @@ pub struct ScatterPoint {
 impl Scatter {
     pub fn figure(&self, caption: &str) -> Figure {
         let fits = |value: f64, axis: &Axis| value.is_finite() && (!axis.is_log || value > 0.0);
-        let drawn = |point: &&ScatterPoint| fits(point.x, &self.x) && fits(point.y, &self.y);
-        let points: Vec<&ScatterPoint> = self.points.iter().filter(drawn).collect();
+        let drawn = |point: &ScatterPoint| fits(point.x, &self.x) && fits(point.y, &self.y);
+        // A point keeps its mark where others have no place, and so its looks from chart to chart.
+        let marked: Vec<(Mark, &ScatterPoint)> = (0..)
+            .map(Mark)
+            .zip(&self.points)
+            .filter(|(_, point)| drawn(point))
+            .collect();
+        let points: Vec<&ScatterPoint> = marked.iter().map(|(_, point)| *point).collect();
         if points.is_empty() {
             return Figure::empty(caption);
         }
@@ -56,15 +62,15 @@ impl Scatter {
             let path = self.staircase(&frame, &front);
             frame.push(Element::path("front", &path).title("Pareto front"));
         }
-        for (index, point) in points.iter().enumerate() {
-            let is_on_front = front.iter().any(|other| std::ptr::eq(*other, *point));
-            if let Some(drawing) = draw(&frame, point, Mark(index), is_on_front) {
+        for &(mark, point) in &marked {
+            let is_on_front = front.iter().any(|other| std::ptr::eq(*other, point));
+            if let Some(drawing) = draw(&frame, point, mark, is_on_front) {
                 frame.push(drawing);
             }
         }
-        let entries = points.iter().enumerate().map(|(index, point)| Entry {
+        let entries = marked.iter().map(|(mark, point)| Entry {
             name: &point.name,
-            sign: Sign::Marker(Mark(index)),
+            sign: Sign::Marker(*mark),
         });
         let line = Entry {
             name: "Pareto front",

@@ -12,13 +12,13 @@ const NARROW: f64 = 0.56;
 /// Capitals, and letters as wide.
 const WIDE: f64 = 0.72;
 
-/// Scripts whose characters fill a square.
+/// The widest letters, and scripts whose characters fill a square.
 const SQUARE: f64 = 1.0;
 
 /// About how wide `text` is at `size` px.
 pub(crate) fn width(text: &str, size: f64) -> f64 {
     let widths = text.chars().map(|character| match character {
-        'm' | 'w' | 'M' | 'W' | '@' | '%' => WIDE + 0.12,
+        'm' | 'w' | 'M' | 'W' | '@' | '%' | '…' => SQUARE,
         _ if character.is_uppercase() => WIDE,
         _ if u32::from(character) >= 0x1100 => SQUARE,
         _ => NARROW,

@@ -69,7 +69,12 @@ impl Outcome {
     /// The outcome of the run in `directory`, if it is finished.
     pub fn read(directory: &Path) -> Option<Self> {
         let text = std::fs::read_to_string(directory.join(OUTCOME)).ok()?;
-        serde_json::from_str(&text).ok()
+        let outcome: Self = serde_json::from_str(&text).ok()?;
+        // It may have been moved since, or been written from elsewhere.
+        Some(Self {
+            output: directory.to_owned(),
+            ..outcome
+        })
     }
 
     /// Leaves it in the directory of a run, which makes the run a finished one.

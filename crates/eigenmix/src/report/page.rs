@@ -106,14 +106,16 @@ fn metrics(report: &Report) -> Vec<Figure> {
             groups: groups.collect(),
         };
         pictures.push(bars.figure(&format!("{metric} of the arms")));
-        let points = report.arms.iter().filter_map(|arm| {
-            let spread = arm.metrics.get(metric)?;
-            Some(ScatterPoint {
+        let points = report.arms.iter().map(|arm| {
+            let spread = arm.metrics.get(metric);
+            let parameters = arm.adapter_parameters;
+            // What is missing has no place in the picture.
+            ScatterPoint {
                 name: arm.name.clone(),
-                x: arm.adapter_parameters? as f64,
-                y: spread.mean,
-                deviation: spread.deviation,
-            })
+                x: parameters.map_or(f64::NAN, |count| count as f64),
+                y: spread.map_or(f64::NAN, |spread| spread.mean),
+                deviation: spread.map_or(0.0, |spread| spread.deviation),
+            }
         });
         let scatter = Scatter {
             x: Axis::logarithmic("trained parameters, head excluded"),
