@@ -63,7 +63,7 @@ impl Page {
             .map(|cells| row(cells, "th scope=\"row\"", "td"))
             .collect();
         let table = format!(
-            "<div class=\"table\"><table>\n<thead>{header}</thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n"
+            "<div class=\"table\" tabindex=\"0\"><table>\n<thead>{header}</thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n"
         );
         self.body.push_str(&table);
     }

@@ -194,7 +194,7 @@ pub struct TrainingConfig {
     pub gradient_checkpointing: bool,
     /// Write event files for TensorBoard beside metrics.jsonl.
     // Not kept where it is as usual, or runs of earlier releases would count as others.
-    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub tensorboard: bool,
 }
 
@@ -349,6 +349,10 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 fn yes() -> bool {
     true
+}
+
+fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 fn one() -> NonZeroUsize {
