@@ -144,7 +144,7 @@ impl HeatMap {
         let names = self.rows.iter().map(|name| width(name, SIZE));
         let left = names.fold(20.0, f64::max).min(ROW_NAMES) + 10.0;
         let cell = match self.columns.len() {
-            0..=8 => 38.0,
+            0..=8 => 40.0,
             9..=12 => 32.0,
             13..=16 => 26.0,
             17..=40 => 20.0,
@@ -306,6 +306,13 @@ mod tests {
         assert_eq!(cell("query, layer 0: 0.25"), Some("#00224e"));
         assert_eq!(cell("value, layer 0: 0.75"), Some("#fee838"));
         assert!(drawn.contains("value, layer 1: no value"));
+    }
+
+    #[test]
+    fn small_values_with_a_minus_have_room() {
+        let mut map = map(vec![vec![Some(0.0979), Some(-0.000_77)]]);
+        map.columns = (0..8).map(|column| column.to_string()).collect();
+        assert!(map.figure("x").render().contains(">−0.001<"));
     }
 
     #[test]

@@ -12,6 +12,9 @@ const NARROW: f64 = 0.56;
 /// Capitals, and letters as wide.
 const WIDE: f64 = 0.72;
 
+/// Minus and other signs.
+const SYMBOL: f64 = 0.84;
+
 /// The widest letters, and scripts whose characters fill a square.
 const SQUARE: f64 = 1.0;
 
@@ -20,6 +23,7 @@ pub(crate) fn width(text: &str, size: f64) -> f64 {
     let widths = text.chars().map(|character| match character {
         'm' | 'w' | 'M' | 'W' | '@' | '%' | '…' => SQUARE,
         _ if character.is_uppercase() => WIDE,
+        '\u{2000}'..='\u{2bff}' => SYMBOL,
         _ if u32::from(character) >= 0x1100 => SQUARE,
         _ => NARROW,
     });
