@@ -5,6 +5,7 @@
 //! tests tries some hundred cases; EIGENMIX_FUZZ_SECONDS=600 goes on for that long, with other cases
 //! each time.
 
+mod config_mutation;
 mod counting_allocator;
 mod mutation;
 mod specimen;
@@ -17,8 +18,9 @@ use adapter::AdapterFile;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
+use config_mutation::{ConfigMutation, changed_config};
 use counting_allocator::{CountingAllocator, peak_of};
-use mutation::{ConfigMutation, Mutation, changed_config, changed_tensors};
+use mutation::{Mutation, changed_tensors};
 use specimen::{Specimen, specimens};
 
 #[global_allocator]
