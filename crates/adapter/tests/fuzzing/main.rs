@@ -14,7 +14,7 @@ use std::cell::Cell;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use adapter::AdapterFile;
+use adapter::{AdapterFile, TensorOutput, write_tensor_file};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
@@ -115,6 +115,36 @@ fn run<S: Strategy>(
             return rounds * u64::from(USUAL_CASES);
         }
     }
+}
+
+#[test]
+fn thousands_of_modules_cost_no_more_than_their_header() {
+    // Every other one has another rank and needs a pattern of its own, which another module ends in.
+    let names: Vec<(String, usize)> = (0..2000)
+        .flat_map(|index| {
+            let rank = 1 + index % 2;
+            ["", ".unet"].map(|inner| (format!("unet{inner}.layer_{index}"), rank))
+        })
+        .collect();
+    let zeros = [0.0; 2];
+    let tensors = names.iter().flat_map(|(name, rank)| {
+        let values = &zeros[..*rank];
+        [
+            TensorOutput::f32(format!("{name}.lora_A.weight"), [*rank, 1], values),
+            TensorOutput::f32(format!("{name}.lora_B.weight"), [1, *rank], values),
+        ]
+    });
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("many.safetensors");
+    write_tensor_file(&path, tensors.collect()).expect("a file");
+    let size = std::fs::metadata(&path).expect("the file").len() as usize;
+    let (is_opened, peak) = peak_of(|| read_all(directory.path()));
+    assert!(is_opened);
+    println!("{peak} bytes for a file of {size}");
+    assert!(
+        peak <= BYTES_A_BYTE * size,
+        "{peak} bytes for a file of {size}"
+    );
 }
 
 #[test]
