@@ -112,6 +112,9 @@ impl Style {
         };
         let mut result = Self::new(target);
         result.is_of_pipeline = styles.iter().any(|style| style.is_of_pipeline);
+        if styles.iter().all(|style| style.dtype == first.dtype) {
+            result.dtype = first.dtype;
+        }
         let same: Vec<&&Self> = styles
             .iter()
             .filter(|style| style.dialect == target)
@@ -127,9 +130,6 @@ impl Style {
             result.config.clone_from(&first.config);
             if others.is_empty() {
                 result.file_name.clone_from(&first.file_name);
-            }
-            if others.iter().all(|other| other.dtype == first.dtype) {
-                result.dtype = first.dtype;
             }
         }
         for style in same {
@@ -150,6 +150,7 @@ impl Style {
             Some(dialect) if dialect != self.dialect => {
                 let mut style = Self::new(dialect);
                 style.is_of_pipeline = self.is_of_pipeline;
+                style.dtype = self.dtype;
                 style
             }
             _ => self.clone(),

@@ -257,6 +257,21 @@ fn the_dtype_of_the_file_is_kept_where_it_loses_nothing() {
     assert!(matches!(error, AdapterError::TooLarge { .. }), "{error}");
 }
 
+#[test]
+fn another_dialect_keeps_the_dtype_as_well() {
+    // Its scaling is 1, so that nothing is multiplied.
+    let file = opened("kohya_without_alpha.safetensors");
+    let style = file.style().of_copy(Some(Dialect::Diffusers));
+    let (root, _) = saved(&file.load().unwrap(), &style);
+    let path = root.path().join("saved/pytorch_lora_weights.safetensors");
+    let tensors = TensorFile::open(&path).unwrap();
+    assert!(
+        tensors
+            .names()
+            .all(|name| tensors.tensor(name).unwrap().1 == Dtype::BF16)
+    );
+}
+
 fn module_overflows(adapter: &mut Adapter) {
     let module = adapter.modules.values_mut().next().unwrap();
     module.b = module.b.clone().scaled(1e7);
