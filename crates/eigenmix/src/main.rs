@@ -27,6 +27,7 @@ mod progress;
 mod publication;
 mod report;
 mod run_directory;
+mod starter;
 mod table;
 mod training_display;
 mod transfer_display;

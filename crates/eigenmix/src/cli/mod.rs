@@ -4,6 +4,7 @@ mod completions;
 mod experiment;
 mod format;
 mod hub;
+mod init;
 mod merge_search;
 mod merging;
 mod model;
@@ -21,6 +22,7 @@ pub(crate) use completions::CompletionsArguments;
 pub(crate) use experiment::{FileKind, ReportArguments, RunArguments, SchemaArguments, Shard};
 pub(crate) use format::FormatArguments;
 pub(crate) use hub::PushArguments;
+pub(crate) use init::InitArguments;
 pub(crate) use merge_search::SearchArguments;
 pub(crate) use merging::{MergeArguments, MethodChoice, ScopeChoice, SpaceChoice};
 pub(crate) use model::ModelArguments;
@@ -86,6 +88,7 @@ fn device_parser() -> impl TypedValueParser<Value = DeviceChoice> {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Init(InitArguments),
     Extract(ExtractArguments),
     Project(ProjectArguments),
     Merge(Box<MergeArguments>),

@@ -6,6 +6,7 @@ mod evaluate;
 mod export;
 pub(crate) mod extract;
 mod forward;
+mod init;
 mod inspect;
 pub(crate) mod merge;
 mod merge_search;
@@ -29,6 +30,7 @@ pub(crate) fn run(cli: Cli, console: &Console) -> anyhow::Result<()> {
     set_threads(&common)?;
     let device = common.device;
     match command {
+        Command::Init(arguments) => init::run(&arguments, console),
         Command::Extract(arguments) => extract::run(&arguments, console),
         Command::Project(arguments) => project::run(&arguments, console),
         Command::Merge(arguments) => merge::run(&arguments, device, console),

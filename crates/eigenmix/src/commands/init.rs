@@ -1,0 +1,190 @@
+//! `eigenmix init`: a training file for what is at hand.
+
+use std::fmt;
+use std::path::Path;
+
+use adapter::{AdapterError, write_file};
+use anyhow::Context;
+use serde::Serialize;
+use trainer::{Method, TrainConfig};
+
+use crate::cli::InitArguments;
+use crate::console::Console;
+use crate::failure::BadInput;
+use crate::starter::{FoundAdapter, FoundBase, FoundData, StarterFile, Surroundings, adapters_in};
+
+pub(crate) fn run(arguments: &InitArguments, console: &Console) -> anyhow::Result<()> {
+    if arguments.out.symlink_metadata().is_ok() && !arguments.force {
+        return Err(AdapterError::AlreadyExists(arguments.out.clone()).into());
+    }
+    let named = [&arguments.base, &arguments.data];
+    let is_open = named.iter().all(|name| name.is_none()) && arguments.adapters.is_empty();
+    let around = match is_open {
+        true => Surroundings::of(Path::new(".")),
+        false => Surroundings::default(),
+    };
+    let mut result = InitResult::new(&arguments.out);
+
+    let adapters: Vec<String> = match arguments.adapters.is_empty() {
+        true => around.adapters.clone(),
+        false => {
+            let arguments = arguments.adapters.iter();
+            arguments
+                .flat_map(|argument| adapters_in(argument))
+                .collect()
+        }
+    };
+    let base_name = match &arguments.base {
+        Some(name) => Some(name.clone()),
+        None => result.only("base model", "--base", &around.bases),
+    };
+    let base_name = base_name.or_else(|| named_by(&adapters));
+    let base = match (&base_name, &arguments.base) {
+        (Some(name), Some(_)) => Some(FoundBase::open(name)?),
+        // Nobody named it here, so it is no error if it cannot be had.
+        (Some(name), None) => match FoundBase::open(name) {
+            Ok(base) => Some(base),
+            Err(error) => {
+                result.found.push(format!("{name}: {error:#}"));
+                None
+            }
+        },
+        (None, _) => None,
+    };
+    result.found.extend(base.as_ref().map(FoundBase::summary));
+
+    let data_path = match &arguments.data {
+        Some(path) => Some(path.clone()),
+        None => result.only("dataset", "--data", &around.data),
+    };
+    let data = data_path.map(|path| FoundData::look(&path, base.as_ref()));
+    let data = data.transpose()?;
+    result.found.extend(data.as_ref().map(FoundData::summary));
+
+    let description = base.as_ref().map(|base| &base.description);
+    let looked: Vec<FoundAdapter> = adapters
+        .iter()
+        .map(|name| FoundAdapter::look(name, description))
+        .collect();
+    result.found.extend(looked.iter().map(line_of));
+    let fitting: Vec<&FoundAdapter> = looked
+        .iter()
+        .filter(|adapter| adapter.problem.is_none())
+        .collect();
+    let method = method(arguments.method, fitting.len())?;
+    let path = arguments.out.to_string_lossy();
+    let file = StarterFile {
+        path: &path,
+        base: base.as_ref(),
+        base_name: base_name.as_deref(),
+        data: data.as_ref(),
+        adapters: fitting,
+        method,
+    };
+    let text = file.to_string();
+    TrainConfig::from_toml(&text).context("the file that would be written is none")?;
+    write_file(&arguments.out, text.as_bytes())?;
+    result.method = method.name();
+    result.is_complete = file.is_complete();
+    let comments = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# Guessed: "));
+    result.guesses = comments.map(str::to_owned).collect();
+    console.result(&result)
+}
+
+/// The base model that all adapters name, if they agree.
+fn named_by(adapters: &[String]) -> Option<String> {
+    let mut names = adapters
+        .iter()
+        .map(|name| FoundAdapter::look(name, None).base_model);
+    let first = names.next()??;
+    names
+        .all(|name| name.as_ref() == Some(&first))
+        .then_some(first)
+}
+
+fn method(asked: Option<Method>, fitting: usize) -> Result<Method, BadInput> {
+    match (asked, fitting) {
+        (Some(method), 0) if method.has_basis() => Err(BadInput(format!(
+            "--method {}: it recycles adapters, and none that fits the base model was found; name some with --adapters",
+            method.name()
+        ))),
+        (Some(method), _) => Ok(method),
+        (None, 0) => Ok(Method::Lora),
+        (None, _) => Ok(Method::Eigenmix),
+    }
+}
+
+fn line_of(adapter: &FoundAdapter) -> String {
+    match &adapter.problem {
+        Some(problem) => format!("{}: left out, {problem}", adapter.name),
+        None => format!(
+            "{}: an adapter of rank {} for {} modules of `{}`",
+            adapter.name,
+            adapter.rank,
+            adapter.modules,
+            adapter
+                .base_model
+                .as_deref()
+                .unwrap_or("an unnamed base model")
+        ),
+    }
+}
+
+#[derive(Serialize)]
+struct InitResult {
+    out: String,
+    method: &'static str,
+    /// Whether nothing is left to fill in.
+    is_complete: bool,
+    found: Vec<String>,
+    guesses: Vec<String>,
+}
+
+impl InitResult {
+    fn new(out: &Path) -> Self {
+        Self {
+            out: out.display().to_string(),
+            method: "",
+            is_complete: false,
+            found: Vec::new(),
+            guesses: Vec::new(),
+        }
+    }
+
+    /// The only one of what was found; several are a question.
+    fn only(&mut self, what: &str, flag: &str, names: &[String]) -> Option<String> {
+        match names {
+            [name] => Some(name.clone()),
+            [] => None,
+            several => {
+                let list = several.join(", ");
+                self.found.push(format!(
+                    "more than one {what}: {list}; name one with {flag}"
+                ));
+                None
+            }
+        }
+    }
+}
+
+impl fmt::Display for InitResult {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.found {
+            writeln!(formatter, "found    {line}")?;
+        }
+        for line in &self.guesses {
+            writeln!(formatter, "guessed  {line}")?;
+        }
+        let out = &self.out;
+        match self.is_complete {
+            true => write!(
+                formatter,
+                "`{out}`: {}; next: eigenmix train {out} --dry-run",
+                self.method
+            ),
+            false => write!(formatter, "`{out}`: a template; fill in what it asks for"),
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! `eigenmix init`: what it finds, what it writes, and that it trains.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use support::{Workplace, quickstart, random_adapter};
+
+fn written(place: &Workplace, name: &str) -> String {
+    fs::read_to_string(place.path(name)).expect("a file")
+}
+
+#[test]
+fn the_quick_starts_file_passes_a_dry_run_and_trains() {
+    let place = Workplace::new();
+    let base = quickstart("base");
+    let (data, adapters) = (quickstart("tasks/ferry_port"), quickstart("adapters"));
+    let named = [
+        "init",
+        "--base",
+        &base,
+        "--data",
+        &data,
+        "--adapters",
+        &adapters,
+    ];
+    let result = place.run_json(&named);
+    assert_eq!(result["method"], "eigenmix");
+    assert_eq!(result["is_complete"], true);
+    let text = written(&place, "train.toml");
+    for part in [
+        "kind = \"sequence-classification\"",
+        "/adapters/theatre\",\n]",
+        "init = \"merge\"",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    let rows = fs::read_to_string(Path::new(&data).join("train.jsonl")).expect("rows");
+    let count = format!("{} train", rows.lines().count());
+    assert!(text.contains(&count), "{text}");
+
+    let dry = place.run_json(&["train", "train.toml", "--dry-run"]);
+    assert_eq!(dry["method"], "eigenmix");
+    let short = [
+        "train",
+        "train.toml",
+        "--set",
+        "training.epochs=1",
+        "--quiet",
+    ];
+    let trained = place.run_json(&short);
+    assert!(
+        trained["test"]["accuracy"].as_f64().expect("a number") > 0.3,
+        "{trained}"
+    );
+}
+
+#[test]
+fn what_lies_below_a_directory_is_found_without_arguments() {
+    let place = Workplace::new();
+    copy(&quickstart("base"), &place.path("models/base"));
+    copy(&quickstart("tasks/gym"), &place.path("data/gym"));
+    let outcome = place.run(&["init"]);
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    for part in [
+        "found    models/base: a text encoder",
+        "found    data/gym: ",
+        "guessed  ",
+    ] {
+        assert!(outcome.stdout.contains(part), "{outcome:?}");
+    }
+    let text = written(&place, "train.toml");
+    for part in [
+        "model = \"models/base\"",
+        "path = \"data/gym\"",
+        "method = \"lora\"",
+        "target_modules = [\"query\", \"value\"]",
+        "output = \"runs/gym\"",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    assert_eq!(
+        place.run_json(&["train", "train.toml", "--dry-run"])["method"],
+        "lora"
+    );
+
+    // A second dataset is a question, not a guess.
+    copy(&quickstart("tasks/library"), &place.path("data/library"));
+    let result = place.run_json(&["init", "--out", "second.toml"]);
+    assert_eq!(result["is_complete"], false);
+    let found = result["found"].to_string();
+    assert!(
+        found.contains("data/gym, data/library; name one with --data"),
+        "{found}"
+    );
+}
+
+fn copy(from: &str, to: &Path) {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("an entry");
+        fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy");
+    }
+}
+
+#[test]
+fn an_empty_directory_gets_a_template_that_is_not_overwritten() {
+    let place = Workplace::new();
+    let outcome = place.run(&["init", "--out", "mine.toml"]);
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    assert!(outcome.stdout.contains("a template"), "{outcome:?}");
+    let text = written(&place, "mine.toml");
+    assert_eq!(text.matches("# Fill in").count(), 2, "{text}");
+    let again = place.run_refused(&["init", "--out", "mine.toml"]);
+    assert!(again.contains("--force"), "{again}");
+    let forced = place.run(&[
+        "init",
+        "--out",
+        "mine.toml",
+        "--method",
+        "moslora",
+        "--force",
+    ]);
+    assert_eq!(forced.status, 0, "{forced:?}");
+    assert!(written(&place, "mine.toml").contains("method = \"moslora\""));
+}
+
+#[test]
+fn an_adapter_of_another_model_is_left_out_by_its_shapes() {
+    let place = Workplace::new();
+    place.save("strange", &random_adapter(1, 3));
+    let (base, gym) = (quickstart("base"), quickstart("adapters/gym"));
+    let found = ["init", "--base", &base, "--adapters", "strange", &gym];
+    let result = place.run_json(&found);
+    assert_eq!(result["method"], "eigenmix");
+    let lines = result["found"].to_string();
+    assert!(lines.contains("strange: left out, "), "{lines}");
+    let text = written(&place, "train.toml");
+    assert!(
+        text.contains("/gym\"") && !text.contains("strange"),
+        "{text}"
+    );
+    let alone = [
+        "init",
+        "--base",
+        &base,
+        "--adapters",
+        "strange",
+        "--out",
+        "b.toml",
+    ];
+    let refused = place.run_refused(&[&alone[..], &["--method", "eigenlorax"]].concat());
+    assert!(refused.contains("--adapters"), "{refused}");
+    assert_eq!(place.run_json(&alone)["method"], "lora");
+}
+
+#[test]
+fn columns_labels_and_pairs_are_told_apart() {
+    let place = Workplace::new();
+    let base = quickstart("base");
+    for (name, rows, expected) in [
+        (
+            "pairs",
+            "premise,hypothesis,label\na,b,yes\nc,d,no\n",
+            &[
+                "text = \"premise\"",
+                "text_pair = \"hypothesis\"",
+                "2 classes",
+            ][..],
+        ),
+        (
+            "scores",
+            "sentence,score\na,0.5\nb,1.25\nc,3\n",
+            &[
+                "text = \"sentence\"",
+                "label = \"score\"",
+                "target = \"number\"",
+            ],
+        ),
+    ] {
+        let directory = place.path(name);
+        fs::create_dir(&directory).expect("a directory");
+        fs::write(directory.join("train.csv"), rows).expect("a file");
+        let out = format!("{name}.toml");
+        place.run_json(&["init", "--base", &base, "--data", name, "--out", &out]);
+        let text = written(&place, &out);
+        for part in expected {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        place.run_json(&["train", &out, "--dry-run"]);
+    }
+    let refused = place.run_refused(&["init", "--base", &base, "--data", "nowhere"]);
+    assert!(refused.contains("nowhere"), "{refused}");
+}
