@@ -12,14 +12,15 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use hf_hub::{Cache, CacheRepo, Repo};
+
 use super::error::HubError;
-use super::kind::RepositoryKind;
-use crate::HubId;
 
 /// Where one repository lies in the cache.
 pub(super) struct CachedRepository {
-    cache: PathBuf,
-    folder: String,
+    cache: Cache,
+    repository: Repo,
+    paths: CacheRepo,
 }
 
 /// Held while this process, and no other, fetches a blob.
@@ -29,24 +30,24 @@ pub(super) struct BlobLock {
 }
 
 impl CachedRepository {
-    pub(super) fn new(cache: &Path, kind: RepositoryKind, id: &HubId) -> Self {
-        let name = id.repository().replace('/', "--");
+    pub(super) fn new(cache: &Cache, repository: &Repo) -> Self {
         Self {
-            cache: cache.to_owned(),
-            folder: format!("{}--{name}", kind.plural()),
+            cache: cache.clone(),
+            repository: repository.clone(),
+            paths: cache.repo(repository.clone()),
         }
     }
 
     fn directory(&self) -> PathBuf {
-        self.cache.join(&self.folder)
+        self.cache.path().join(self.repository.folder_name())
     }
 
     pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
-        self.directory().join("snapshots").join(commit)
+        self.paths.pointer_path(commit)
     }
 
     pub(super) fn blob(&self, etag: &str) -> PathBuf {
-        self.directory().join("blobs").join(etag)
+        self.paths.blob_path(etag)
     }
 
     pub(super) fn incomplete_blob(&self, etag: &str) -> PathBuf {
@@ -55,38 +56,42 @@ impl CachedRepository {
             .join(format!("{etag}.incomplete"))
     }
 
-    /// The commit that `revision` meant when it was last asked for.
-    pub(super) fn commit_of(&self, revision: &str) -> Option<String> {
-        let commit = match fs::read_to_string(self.reference(revision)) {
+    /// The commit that the revision meant when it was last asked for.
+    pub(super) fn commit(&self) -> Option<String> {
+        let commit = match fs::read_to_string(self.reference()) {
             Ok(commit) => commit.trim().to_owned(),
             // A revision that is a commit has no reference, but is the name of its snapshot.
-            Err(_) => revision.to_owned(),
+            Err(_) => self.repository.revision().to_owned(),
         };
         (is_plain(&commit) && self.snapshot(&commit).is_dir()).then_some(commit)
     }
 
-    /// Remembers which commit `revision` means.
-    pub(super) fn remember(&self, revision: &str, commit: &str) -> Result<(), HubError> {
-        let path = self.reference(revision);
-        if revision == commit || fs::read_to_string(&path).is_ok_and(|known| known == commit) {
+    /// Remembers which commit the revision means.
+    pub(super) fn remember(&self, commit: &str) -> Result<(), HubError> {
+        let path = self.reference();
+        let is_commit = self.repository.revision() == commit;
+        if is_commit || fs::read_to_string(&path).is_ok_and(|known| known == commit) {
             return Ok(());
         }
-        let write = || {
-            create_parent(&path)?;
-            fs::write(&path, commit)
-        };
-        write().map_err(HubError::io("write to the Hub cache", &path))
+        let written = self.paths.create_ref(commit);
+        written.map_err(HubError::io("write to the Hub cache", &path))
     }
 
-    fn reference(&self, revision: &str) -> PathBuf {
-        self.directory().join("refs").join(revision)
+    fn reference(&self) -> PathBuf {
+        self.directory()
+            .join("refs")
+            .join(self.repository.revision())
     }
 
     /// Waits until no other process fetches this blob.
     ///
     /// - waiting: called once if it does
     pub(super) fn lock(&self, etag: &str, waiting: impl FnOnce()) -> Result<BlobLock, HubError> {
-        let locks = self.cache.join(".locks").join(&self.folder);
+        let locks = self
+            .cache
+            .path()
+            .join(".locks")
+            .join(self.repository.folder_name());
         let path = locks.join(format!("{etag}.lock"));
         let open = || {
             create_parent(&path)?;
@@ -193,10 +198,16 @@ fn point(blob: &Path, _name: &str, _etag: &str, pointer: &Path) -> io::Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hf_hub::RepoType;
+
+    fn repository_at(cache: &Path, revision: &str) -> CachedRepository {
+        let (id, revision) = ("org/name".to_owned(), revision.to_owned());
+        let repository = Repo::with_revision(id, RepoType::Model, revision);
+        CachedRepository::new(&Cache::new(cache.to_owned()), &repository)
+    }
 
     fn repository(cache: &Path) -> CachedRepository {
-        let id = HubId::parse("org/name").unwrap();
-        CachedRepository::new(cache, RepositoryKind::Model, &id)
+        repository_at(cache, "main")
     }
 
     #[test]
@@ -230,14 +241,14 @@ mod tests {
     #[test]
     fn a_revision_is_remembered_in_folders_of_its_own() {
         let cache = tempfile::tempdir().unwrap();
-        let repository = repository(cache.path());
-        fs::create_dir_all(repository.snapshot("c0ffee")).unwrap();
-        repository.remember("refs/pr/1", "c0ffee").unwrap();
-        assert_eq!(repository.commit_of("refs/pr/1").as_deref(), Some("c0ffee"));
-        assert_eq!(repository.commit_of("c0ffee").as_deref(), Some("c0ffee"));
-        assert_eq!(repository.commit_of("main"), None);
-        repository.remember("main", "../../../etc").unwrap();
-        assert_eq!(repository.commit_of("main"), None);
+        let at = |revision| repository_at(cache.path(), revision);
+        fs::create_dir_all(at("main").snapshot("c0ffee")).unwrap();
+        at("refs/pr/1").remember("c0ffee").unwrap();
+        assert_eq!(at("refs/pr/1").commit().as_deref(), Some("c0ffee"));
+        assert_eq!(at("c0ffee").commit().as_deref(), Some("c0ffee"));
+        assert_eq!(at("main").commit(), None);
+        at("main").remember("../../../etc").unwrap();
+        assert_eq!(at("main").commit(), None);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! The Hugging Face Hub: files from it, through the cache that all its tools share, and adapters to
 //! it.
 //!
-//! The client is our own, on `ureq`: `hf-hub` 0.5 verifies nothing that it downloads and cannot
-//! upload, and its version 1 brings an asynchronous runtime and the Xet protocol along, several
-//! minutes of building for a handful of requests.
+//! Ids, addresses and the layout of the cache are `hf-hub`'s. Transfers are our own, on the `ureq` that
+//! it brings along: version 0.5 neither resumes across processes nor verifies what it downloads, and
+//! cannot upload; version 1 brings an asynchronous runtime and the Xet protocol, several minutes of
+//! building for a handful of requests.
 
 mod backoff;
 mod cache;
@@ -13,7 +14,6 @@ mod content;
 mod download;
 mod error;
 mod file_name;
-mod kind;
 mod large_file;
 mod observer;
 mod repository;
@@ -24,6 +24,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hf_hub::{Cache, RepoType};
+
 pub use content::{UploadContent, UploadFile};
 pub use error::{HubError, RequestError};
 pub use observer::{
@@ -32,10 +34,10 @@ pub use observer::{
 pub use repository::Repository;
 pub use upload::{Commit, Committed};
 
+use crate::dialect::MLX_WEIGHTS_NAME;
 use crate::weights_file::{PICKLED_NAME, WEIGHTS_NAME};
 use crate::{AdapterError, HubId, Labels, Location, PeftConfig, Prompts};
 use client::Client;
-use kind::RepositoryKind;
 
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 const DEFAULT_REVISION: &str = "main";
@@ -73,8 +75,8 @@ impl FileWish {
 #[derive(Clone)]
 pub struct Hub {
     client: Arc<Client>,
-    cache: PathBuf,
-    kind: RepositoryKind,
+    cache: Cache,
+    kind: RepoType,
     offline: bool,
 }
 
@@ -136,8 +138,8 @@ impl Hub {
     ) -> Self {
         Self {
             client: Arc::new(Client::new(endpoint.trim_end_matches('/'), token, pause)),
-            cache: cache.to_owned(),
-            kind: RepositoryKind::Model,
+            cache: Cache::new(cache.to_owned()),
+            kind: RepoType::Model,
             offline: false,
         }
     }
@@ -145,8 +147,8 @@ impl Hub {
     /// Whether ids mean repositories of datasets instead of models and adapters.
     pub fn datasets(mut self, datasets: bool) -> Self {
         self.kind = match datasets {
-            true => RepositoryKind::Dataset,
-            false => RepositoryKind::Model,
+            true => RepoType::Dataset,
+            false => RepoType::Model,
         };
         self
     }
@@ -157,23 +159,34 @@ impl Hub {
         self
     }
 
-    /// Fetches what an adapter's directory has and returns its path in the cache.
+    /// Fetches what an adapter's directory has and returns its path in the cache; of a repository with
+    /// no more than one file of kohya or diffusers, the path of the file.
     ///
     /// # Errors
     /// As [`Hub::fetch`], and if the repository only has a pickled file.
     pub fn fetch_adapter(&self, id: &HubId) -> Result<PathBuf, AdapterError> {
-        let wishes = [
-            FileWish::required(PeftConfig::FILE_NAME),
-            FileWish::required(WEIGHTS_NAME),
-            FileWish::optional(Labels::FILE_NAME),
-            FileWish::optional(Prompts::FILE_NAME),
-        ];
         let repository = self.open(id)?;
         let has = |name: &str| repository.files().iter().any(|file| file == name);
         if has(PICKLED_NAME) && !has(WEIGHTS_NAME) {
             let path = PathBuf::from(format!("{id}/{PICKLED_NAME}"));
             return Err(AdapterError::PickledWeights(path));
         }
+        if !has(PeftConfig::FILE_NAME)
+            && let Some(name) = only_tensor_file(repository.files())
+        {
+            let snapshot = repository.fetch(&[FileWish::required(name)])?;
+            return Ok(snapshot.join(name));
+        }
+        let weights = match has(MLX_WEIGHTS_NAME) && !has(WEIGHTS_NAME) {
+            true => MLX_WEIGHTS_NAME,
+            false => WEIGHTS_NAME,
+        };
+        let wishes = [
+            FileWish::required(PeftConfig::FILE_NAME),
+            FileWish::required(weights),
+            FileWish::optional(Labels::FILE_NAME),
+            FileWish::optional(Prompts::FILE_NAME),
+        ];
         Ok(repository.fetch(&wishes)?)
     }
 
@@ -213,10 +226,18 @@ impl Hub {
     fn not_in_cache(&self, id: &HubId, missing: String) -> HubError {
         HubError::Offline {
             id: id.to_string(),
-            cache: self.cache.clone(),
+            cache: self.cache.path().clone(),
             missing,
         }
     }
+}
+
+/// The file of tensors at the root of a repository, if there is one only.
+fn only_tensor_file(files: &[String]) -> Option<&str> {
+    let is_tensor_file = |name: &&String| name.ends_with(".safetensors") && !name.contains('/');
+    let mut found = files.iter().filter(is_tensor_file);
+    let first = found.next()?;
+    found.next().is_none().then_some(first)
 }
 
 fn variable(name: &str) -> Option<String> {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use hf_hub::Repo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
@@ -27,6 +28,7 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
 pub struct Repository {
     hub: Hub,
     id: HubId,
+    repository: Repo,
     cache: CachedRepository,
     commit: String,
     files: Vec<String>,
@@ -57,16 +59,14 @@ struct Sibling {
 
 impl Repository {
     pub(super) fn open(hub: &Hub, id: &HubId) -> Result<Self, HubError> {
-        let cache = CachedRepository::new(&hub.cache, hub.kind, id);
         let revision = id.revision().unwrap_or(super::DEFAULT_REVISION);
+        let (name, revision) = (id.repository().to_owned(), revision.to_owned());
+        let repository = Repo::with_revision(name, hub.kind, revision);
+        let cache = CachedRepository::new(&hub.cache, &repository);
+        let address = format!("api/{}", repository.api_url());
         let asked = match hub.offline {
             true => None,
-            false => Some(hub.client.get_json::<Description>(&format!(
-                "api/{}/{}/revision/{}",
-                hub.kind.plural(),
-                id.repository(),
-                escaped(revision)
-            ))),
+            false => Some(hub.client.get_json::<Description>(&address)),
         };
         let (commit, files, origin) = match asked {
             Some(Ok(found)) => {
@@ -80,7 +80,7 @@ impl Repository {
                 (found.sha, files.collect(), Origin::Hub)
             }
             failed => {
-                let Some(commit) = cache.commit_of(revision) else {
+                let Some(commit) = cache.commit() else {
                     return Err(match failed {
                         Some(Err(error)) => hub.failed(id, error),
                         _ => hub.not_in_cache(id, "all of it".to_owned()),
@@ -96,6 +96,7 @@ impl Repository {
         Ok(Self {
             hub: hub.clone(),
             id: id.clone(),
+            repository,
             cache,
             commit,
             files,
@@ -135,7 +136,7 @@ impl Repository {
                 Origin::Unreachable(error) => HubError::Incomplete {
                     id: self.id.to_string(),
                     endpoint: self.hub.client.endpoint().to_owned(),
-                    cache: self.hub.cache.clone(),
+                    cache: self.hub.cache.path().clone(),
                     missing: missing.join(", "),
                     source: Arc::clone(error),
                 },
@@ -163,17 +164,15 @@ impl Repository {
                 commit: &self.commit,
                 name: &wish.name,
                 path: format!(
-                    "{}{}/resolve/{}/{}",
-                    self.hub.kind.prefix(),
-                    self.id.repository(),
+                    "{}/resolve/{}/{}",
+                    self.repository.url(),
                     self.commit,
                     name.join("/")
                 ),
             };
             download.run()?;
         }
-        let revision = self.id.revision().unwrap_or(super::DEFAULT_REVISION);
-        self.cache.remember(revision, &self.commit)?;
+        self.cache.remember(&self.commit)?;
         Ok(snapshot)
     }
 }

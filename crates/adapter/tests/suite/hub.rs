@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use adapter::{AdapterError, AdapterFile, FileWish, Hub, HubError, HubId};
+use adapter::{AdapterError, AdapterFile, Dialect, FileWish, Hub, HubError, HubId};
 use serde_json::json;
 
 use crate::fake_hub::{Access, FakeHub, Files, Server, TOKEN};
@@ -283,4 +283,43 @@ fn the_token_goes_to_the_hub_and_not_to_its_storage_and_is_never_printed() {
     assert_eq!(stored, 1, "the weights come from the storage");
     let error = hub.fetch_adapter(&id("org/gated")).unwrap_err();
     assert!(!format!("{error} {error:?}").contains(TOKEN));
+}
+
+#[test]
+fn adapters_of_other_programs_are_found_by_their_only_file() {
+    let fixture = Fixture::new();
+    let golden = |name: &str| {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        std::fs::read(folder.join("tests/golden/dialects").join(name)).unwrap()
+    };
+    let files = |names: &[(&str, &str)]| -> Files {
+        let each = names.iter();
+        each.map(|(name, source)| ((*name).to_owned(), golden(source)))
+            .collect()
+    };
+    let diffusers = ("pytorch_lora_weights.safetensors", "diffusers.safetensors");
+    let server = FakeHub::with_model("org/diffusers", files(&[diffusers]));
+    let mlx = [
+        ("adapter_config.json", "mlx/adapter_config.json"),
+        ("adapters.safetensors", "mlx/adapters.safetensors"),
+    ];
+    server.add("models", "org/mlx", files(&mlx), Access::Public);
+    let two = [
+        ("a.safetensors", "kohya.safetensors"),
+        ("b.safetensors", "kohya.safetensors"),
+    ];
+    server.add("models", "org/two", files(&two), Access::Public);
+    let hub = hub(&server, &fixture);
+    for (name, dialect) in [
+        ("org/diffusers", Dialect::Diffusers),
+        ("org/mlx", Dialect::Mlx),
+    ] {
+        let path = hub.fetch_adapter(&id(name)).unwrap();
+        let file = AdapterFile::open(&path).unwrap();
+        file.require_clean().unwrap();
+        assert_eq!(file.style().dialect(), dialect, "{name}");
+        assert_eq!(offline(&fixture).fetch_adapter(&id(name)).unwrap(), path);
+    }
+    let error = hub.fetch_adapter(&id("org/two")).unwrap_err().to_string();
+    assert!(error.contains("a.safetensors, b.safetensors"), "{error}");
 }
