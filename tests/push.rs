@@ -296,6 +296,70 @@ fn the_requests_are_those_of_pythons_library() {
     }
 }
 
+/// With `EIGENMIX_PYTHON` naming a Python that has PEFT: the code of a published card loads base model
+/// and adapter from the Hub, and both say the same label as `predict`.
+#[test]
+fn the_code_of_a_card_loads_the_adapter_in_peft() {
+    let Ok(python) = std::env::var("EIGENMIX_PYTHON") else {
+        println!("skipped: EIGENMIX_PYTHON names no Python with PEFT");
+        return;
+    };
+    let (hub, place) = (FakeHub::start(), Workplace::new());
+    let base = fs::read_dir(quickstart("base"))
+        .expect("a directory")
+        .map(|entry| {
+            let entry = entry.expect("an entry");
+            let name = entry.file_name().into_string().expect("UTF-8");
+            (name, fs::read(entry.path()).expect("a file"))
+        });
+    hub.add(
+        "models",
+        "org/base",
+        base.collect(),
+        fake_hub::Access::Public,
+    );
+    let gym = quickstart("adapters/gym");
+    pushed(&place, &hub, &[&gym, "me/gym", "--base-model", "org/base"]);
+    let files = arrived(&hub, "me/gym", "main");
+    let card = text(&files, "README.md");
+    let code = card
+        .split("```python")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next());
+    let query = "i'd like to end my membership please";
+    let code = format!(
+        "{}\nmodel.eval()\nprint(model(**tokenizer({query:?}, return_tensors='pt')).logits[0].argmax().item())",
+        code.expect("a block of code")
+    );
+    let output = Command::new(&python)
+        .args(["-c", &code])
+        .env("HF_HOME", place.path("theirs"))
+        .env("HF_ENDPOINT", &hub.endpoint)
+        .env("HF_HUB_DISABLE_XET", "1")
+        .output()
+        .expect("Python runs");
+    assert!(output.status.success(), "{code}\n{output:?}");
+    let printed = String::from_utf8(output.stdout).expect("UTF-8");
+    let labels: Value = serde_json::from_str(&text(&files, "labels.json")).expect("JSON");
+    let theirs = &labels[printed.trim()];
+
+    fs::write(place.path("query.txt"), query).expect("a file");
+    let base = quickstart("base");
+    let arguments = [
+        "predict",
+        "--base",
+        &base,
+        "--adapter",
+        &gym,
+        "--input",
+        "query.txt",
+    ];
+    let ours = place.run(&arguments);
+    assert_eq!(ours.status, 0, "{ours:?}");
+    let theirs = theirs.as_str().expect("a label");
+    assert!(ours.stdout.contains(theirs), "{theirs}: {ours:?}");
+}
+
 /// What matters of the requests that write, by method and path.
 fn sent(hub: &FakeHub) -> BTreeMap<String, (Option<String>, bool, Value)> {
     let writes = hub

@@ -169,7 +169,10 @@ impl ModelCard<'_> {
                     let mut heads = self.adapter.heads.values();
                     heads.find_map(|head| head.shape.first().copied())
                 });
-                let labels = labels.map_or(String::new(), |count| format!(", num_labels={count}"));
+                // A base model may be a classifier itself, whose head has to give way.
+                let labels = labels.map_or(String::new(), |count| {
+                    format!(", num_labels={count}, ignore_mismatched_sizes=True")
+                });
                 auto_model("SequenceClassification", id, &labels, base, formatter)?;
             }
             (Some("CAUSAL_LM"), base) => auto_model("CausalLM", id, "", base, formatter)?,
@@ -391,7 +394,7 @@ mod tests {
             "model-index:\n- name: \"new \\\"one\\\"\"\n",
             "    - type: \"accuracy\"\n      name: \"accuracy\"\n      value: 0.9375\n---\n",
             "| data | test | accuracy | 0.9375 |",
-            "from_pretrained(\"me/new \\\"one\\\"\", num_labels=4)",
+            "from_pretrained(\"me/new \\\"one\\\"\", num_labels=4, ignore_mismatched_sizes=True)",
             "Its 4 labels",
         ] {
             assert!(card.contains(part), "{part}\n{card}");

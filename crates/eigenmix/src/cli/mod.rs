@@ -35,11 +35,12 @@ An ADAPTER is a directory as PEFT or mlx-lm writes it, a .safetensors file of ko
 (or a directory with one), a run of `eigenmix train`, or a Hub id (org/name, or
 org/name@revision). A MODEL is a directory or a Hub id.
 
-From published adapters to a new one:
+From published adapters to a new one (`eigenmix init` writes the training file):
   eigenmix extract adapters/* --out subspaces/clinc --components 16
   eigenmix train configs/travel.toml --set adapter.subspace=subspaces/clinc
   eigenmix evaluate --base MODEL --adapter runs/travel --data datasets/travel
   eigenmix export runs/travel --out travel-lora
+  eigenmix push runs/travel me/travel-lora
 
 Exit status: 0 success, 2 wrong usage or bad input, 1 anything else.";
 

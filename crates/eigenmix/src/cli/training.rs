@@ -51,8 +51,9 @@ pub(crate) struct EvaluateArguments {
     #[command(flatten)]
     pub(crate) model: ModelArguments,
 
-    /// A directory with train, validation and test as .jsonl, .csv or .parquet.
-    #[arg(long, value_name = "DIR")]
+    /// A directory with train, validation and test as .jsonl, .csv or .parquet, or a dataset on the Hub
+    /// (org/name, or org/name@revision).
+    #[arg(long, value_name = "DIR|ID")]
     pub(crate) data: String,
 
     /// Which part of the data to use.

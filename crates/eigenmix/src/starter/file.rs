@@ -239,9 +239,9 @@ impl StarterFile<'_> {
         writeln!(text, "\n[training]")?;
         let (epochs, reason) = match self.rows() {
             None => (8, "how many rows there are is not known".to_owned()),
-            Some(rows @ 0..1_000) => (20, format!("{rows} rows are few")),
-            Some(rows @ 1_000..10_000) => (8, format!("{rows} rows")),
-            Some(rows) => (3, format!("{rows} rows are many")),
+            Some(rows @ 0..1_000) => (20, format!("{rows} rows are few, and take many epochs")),
+            Some(rows @ 1_000..10_000) => (8, format!("{rows} rows take some epochs")),
+            Some(rows) => (3, format!("{rows} rows are many, and take few epochs")),
         };
         writeln!(text, "# Guessed: {reason}.")?;
         writeln!(text, "epochs = {epochs}")?;
