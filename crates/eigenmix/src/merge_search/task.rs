@@ -76,7 +76,7 @@ impl Task {
             Architecture::Vision(_) => TaskKind::ImageClassification,
             Architecture::Encoder(_) | Architecture::Decoder(_) => TaskKind::SequenceClassification,
         };
-        let task_data = TaskData::new(reading.base, kind, &config, &[])?;
+        let task_data = TaskData::new(reading.base, kind, &config, &[]).with_context(of_task)?;
         let targets = Targets::Classes(labels.clone());
         let read = |split, most| {
             Examples::read(&task_data, split, &targets, most, reading).with_context(of_task)
