@@ -3,6 +3,7 @@
 mod adapter_config;
 mod base_model;
 mod basis_record;
+mod basis_width;
 mod checkpoint;
 mod classifier;
 mod config;

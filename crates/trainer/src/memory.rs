@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::adapter_config::Method;
+use crate::basis_width::BasisWidth;
 use crate::config::{TaskKind, TrainConfig};
 use crate::method::targeted;
 use crate::{BaseModel, TrainerError};
@@ -69,7 +70,8 @@ impl MemoryEstimate {
             Method::Full => Vec::new(),
             _ => targeted(&config.adapter, architecture, &description)?,
         };
-        let mut estimate = Self::trained(config, task, &description, &adapted);
+        let basis = BasisWidth::new(&config.adapter)?;
+        let mut estimate = Self::trained(config, task, &description, &adapted, &basis);
         estimate.weights = frozen_number(config, base) * estimate.frozen_parameters;
         estimate.rows = rows(config, architecture);
         let kept = match config.training.gradient_checkpointing {
@@ -96,18 +98,17 @@ impl MemoryEstimate {
         task: Task,
         description: &Description,
         adapted: &[&LinearLayer],
+        basis: &BasisWidth,
     ) -> Self {
         let rank = config.adapter.rank.unwrap_or(1) as u64;
         let sizes = |layer: &LinearLayer| (layer.d_out as u64, layer.d_in as u64);
-        let components = |width: u64| {
-            let asked = config.adapter.components;
-            asked.map_or(width, |asked| {
-                width.min((asked + config.adapter.augment) as u64)
-            })
+        let columns = |layer: &LinearLayer| {
+            let of = |side, width| basis.columns(&config.adapter, &layer.path, side, width) as u64;
+            (of(0, layer.d_out), of(1, layer.d_in))
         };
         let of_layer = |layer: &LinearLayer| {
             let (d_out, d_in) = sizes(layer);
-            let (left, right) = (components(d_out), components(d_in));
+            let (left, right) = columns(layer);
             match config.adapter.method {
                 Method::Lora => rank * (d_in + d_out),
                 Method::Moslora => rank * (d_in + d_out + rank),
@@ -118,7 +119,8 @@ impl MemoryEstimate {
         };
         let basis_of = |layer: &LinearLayer| {
             let (d_out, d_in) = sizes(layer);
-            d_out * components(d_out) + d_in * components(d_in)
+            let (left, right) = columns(layer);
+            d_out * left + d_in * right
         };
         let all = description.parameters as u64;
         let head: u64 = match task {
@@ -134,7 +136,7 @@ impl MemoryEstimate {
             Method::Full => (all, 0),
             _ => (adapted.iter().map(|layer| of_layer(layer)).sum(), head),
         };
-        let basis: u64 = match config.adapter.method.has_basis() {
+        let frozen_basis: u64 = match config.adapter.method.has_basis() {
             true => adapted.iter().map(|layer| basis_of(layer)).sum(),
             false => 0,
         };
@@ -150,7 +152,7 @@ impl MemoryEstimate {
             adapted_modules: adapted.len(),
             rows: 0,
             weights: 0,
-            basis: NUMBER * basis,
+            basis: NUMBER * frozen_basis,
             // The numbers, their gradients, their moments.
             optimizer: NUMBER * trained * (2 + MOMENTS),
             activations: 0,

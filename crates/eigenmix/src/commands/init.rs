@@ -86,11 +86,22 @@ pub(crate) fn run(arguments: &InitArguments, console: &Console) -> anyhow::Resul
     write_file(&arguments.out, text.as_bytes())?;
     result.method = method.name();
     result.is_complete = file.is_complete();
-    let comments = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("# Guessed: "));
-    result.guesses = comments.map(str::to_owned).collect();
+    result.guesses = guesses(&text);
     console.result(&result)
+}
+
+/// What was guessed in a file, with the reason that stands above it.
+fn guesses(text: &str) -> Vec<String> {
+    let mut lines = text.lines();
+    let mut guesses = Vec::new();
+    while let Some(line) = lines.next() {
+        let Some(reason) = line.strip_prefix("# Guessed: ") else {
+            continue;
+        };
+        let setting = lines.clone().find(|line| !line.starts_with('#'));
+        guesses.push(format!("{}: {reason}", setting.unwrap_or_default()));
+    }
+    guesses
 }
 
 /// The base model that all adapters name, if they agree.
