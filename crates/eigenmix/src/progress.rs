@@ -1,10 +1,11 @@
 //! How far a long step is: a bar on a terminal, now and then a line elsewhere.
 
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 /// How often a line is written where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -31,12 +32,17 @@ impl Progress {
         let shows_bar = !quiet && io::stderr().is_terminal();
         let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::hidden());
         let template =
-            format!("{{prefix}} {{bar:30}} {{pos}}/{{len}} {unit} {{per_sec}} {{eta}} {{msg}}");
+            format!("{{prefix}} {{bar:30}} {{pos}}/{{len}} {unit} {{rate}} {{eta}} {{msg}}");
         if let Ok(style) = ProgressStyle::with_template(&template) {
-            bar.set_style(style);
+            let rate = |state: &ProgressState, text: &mut dyn fmt::Write| {
+                // A rate that cannot be written is not worth an error.
+                let _ = write!(text, "{:.1}/s", state.per_sec());
+            };
+            bar.set_style(style.with_key("rate", rate));
         }
         bar.set_prefix(action.to_owned());
         let bar = if shows_bar { BARS.add(bar) } else { bar };
+        bar.tick();
         Self {
             bar,
             action: action.to_owned(),
