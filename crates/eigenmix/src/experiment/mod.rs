@@ -3,6 +3,8 @@
 //! one arm and one seed.
 
 mod cell;
+mod naming;
+mod places;
 mod reader;
 mod reference;
 mod schema;
@@ -16,6 +18,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 pub(crate) use cell::{Cell, EvaluationConfig, Work};
+pub(crate) use places::Places;
 pub(crate) use reference::StageKind;
 pub(crate) use schema::schema;
 pub(crate) use stage::Stage;
@@ -30,14 +33,6 @@ pub(crate) struct Experiment {
     /// In the order in which they are made.
     pub(crate) stages: Vec<Stage>,
     pub(crate) arms: Vec<Arm>,
-}
-
-/// Whether the models, data and adapters that a file names have to be there already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Places {
-    Checked,
-    /// The plan is wanted where its parts need not be.
-    Unchecked,
 }
 
 /// A variant, once for every seed.

@@ -3,32 +3,21 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use adapter::Location;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
+use super::naming::{free_name, is_name, plain, usual_name};
+use super::places::{Places, missing};
 use super::reference::{References, StageKind};
 use super::schema::{TABLES, schema};
 use super::variation::{Combination, combinations};
-use super::{Arm, Cell, EvaluationConfig, Experiment, Places, Stage, Work};
+use super::{Arm, Cell, EvaluationConfig, Experiment, Stage, Work};
 use crate::cli::{ExtractArguments, MergeArguments};
 use crate::commands::merge;
 use crate::config_file::{ConfigFile, KeyPath, Problem, Schema, train_config};
 
 /// Directories below the output that are not arms.
 const TAKEN: [&str; 4] = ["train", "extract", "merge", "failures"];
-
-/// Where a configuration names a model, data, adapters or a subspace.
-const PLACES: [&str; 8] = [
-    "base.model",
-    "data.path",
-    "adapter.subspace",
-    "adapter.adapters",
-    "adapter.init",
-    "adapters",
-    "evaluate",
-    "head",
-];
 
 pub(super) fn read(
     file: &ConfigFile,
@@ -311,38 +300,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Models, data and adapters that are neither here nor on the Hub, nor made by a stage: better
-    /// said now than after hours of the arms before.
     fn missing(&self, root: &Value) -> Vec<Problem> {
-        if self.places == Places::Unchecked {
-            return Vec::new();
+        match self.places {
+            Places::Unchecked => Vec::new(),
+            Places::Checked => missing(root, &self.output),
         }
-        let mut problems = Vec::new();
-        let mut check = |path: KeyPath, text: &str| {
-            let place = text.strip_prefix("project:").unwrap_or(text);
-            if let Err(error) = Location::parse(place)
-                && !Path::new(place).starts_with(&self.output)
-            {
-                problems.push(Problem::new(path.clone(), format!("`{path}`: {error}")));
-            }
-        };
-        for key in PLACES {
-            let path = KeyPath::dotted(key);
-            match path.find(root) {
-                // The words of `init` that are no adapter.
-                Some(Value::String(text)) if key == "adapter.init" && !text.contains(':') => {}
-                Some(Value::String(text)) => check(path, text),
-                Some(Value::Array(items)) => {
-                    for (index, item) in items.iter().enumerate() {
-                        item.as_str()
-                            .into_iter()
-                            .for_each(|text| check(path.index(index), text));
-                    }
-                }
-                _ => {}
-            }
-        }
-        problems
     }
 
     fn evaluation(
@@ -424,47 +386,10 @@ impl<'a> Reader<'a> {
 
     /// A name becomes a directory.
     fn check_name(&mut self, name: &str, place: &KeyPath) {
-        let is_plain = !name.is_empty() && !name.starts_with('.') && name.chars().all(is_plain);
-        if !is_plain {
+        if !is_name(name) {
             let message = format!("`{name}` is no name: use letters, digits, - and _");
             self.tell(Problem::new(place.key("name"), message));
         }
-    }
-}
-
-fn is_plain(letter: char) -> bool {
-    letter.is_alphanumeric() || "-_.+= ".contains(letter)
-}
-
-/// A name of values as a directory.
-fn plain(name: &str) -> String {
-    let letter = |letter| match is_plain(letter) || letter == ',' {
-        true => letter,
-        false => '_',
-    };
-    name.chars().map(letter).collect()
-}
-
-/// `name`, with a number where it is taken.
-fn free_name(taken: &mut BTreeSet<String>, name: &str) -> String {
-    let numbered = (2..).map(|number| format!("{name}-{number}"));
-    let mut candidates = std::iter::once(name.to_owned()).chain(numbered);
-    // There is always a next number.
-    let free = candidates.find(|candidate| !taken.contains(candidate));
-    let free = free.unwrap_or_else(|| name.to_owned());
-    taken.insert(free.clone());
-    free
-}
-
-/// What an arm without a name is called: what it evaluates, or how it trains.
-fn usual_name(own: &Table, table: &Table) -> String {
-    let evaluated = own.get("evaluate").and_then(Value::as_str);
-    let method = table
-        .get("adapter")
-        .and_then(|adapter| adapter.get("method"));
-    match (evaluated, method.and_then(Value::as_str)) {
-        (Some(adapter), _) => plain(adapter),
-        (None, method) => method.unwrap_or("training").to_owned(),
     }
 }
 

@@ -1,0 +1,46 @@
+//! Names that become directories.
+
+use std::collections::BTreeSet;
+
+use toml::{Table, Value};
+
+/// Whether a directory can have this name everywhere.
+pub(super) fn is_name(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && name.chars().all(is_plain)
+}
+
+fn is_plain(letter: char) -> bool {
+    letter.is_alphanumeric() || "-_.+= ".contains(letter)
+}
+
+/// A name of values as a directory.
+pub(super) fn plain(name: &str) -> String {
+    let letter = |letter| match is_plain(letter) || letter == ',' {
+        true => letter,
+        false => '_',
+    };
+    name.chars().map(letter).collect()
+}
+
+/// `name`, with a number where it is taken.
+pub(super) fn free_name(taken: &mut BTreeSet<String>, name: &str) -> String {
+    let numbered = (2..).map(|number| format!("{name}-{number}"));
+    let mut candidates = std::iter::once(name.to_owned()).chain(numbered);
+    // There is always a next number.
+    let free = candidates.find(|candidate| !taken.contains(candidate));
+    let free = free.unwrap_or_else(|| name.to_owned());
+    taken.insert(free.clone());
+    free
+}
+
+/// What an arm without a name is called: what it evaluates, or how it trains.
+pub(super) fn usual_name(own: &Table, table: &Table) -> String {
+    let evaluated = own.get("evaluate").and_then(Value::as_str);
+    let method = table
+        .get("adapter")
+        .and_then(|adapter| adapter.get("method"));
+    match (evaluated, method.and_then(Value::as_str)) {
+        (Some(adapter), _) => plain(adapter),
+        (None, method) => method.unwrap_or("training").to_owned(),
+    }
+}
