@@ -45,7 +45,7 @@ impl BasisWidth {
         for name in names {
             let file = AdapterFile::open_argument(name)?;
             for path in file.module_paths() {
-                let (_, rank, _) = file.shape(path)?;
+                let (rank, _, _) = file.shape(path)?;
                 let sides = columns.entry(path.to_owned()).or_default();
                 sides.iter_mut().for_each(|side| *side += rank);
             }
