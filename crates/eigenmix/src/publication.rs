@@ -193,13 +193,13 @@ mod tests {
     fn a_base_model_on_the_hub_is_named_and_a_directory_is_asked_about() {
         let named = PublicBase::new(None, &config(Some("org/base"))).expect("a base");
         assert_eq!((named.id.as_str(), named.revision), ("org/base", None));
-        let given = PublicBase::new(Some("org/base@v2"), &config(Some("/home/me/base")));
+        let given = PublicBase::new(Some("org/base@v2"), &config(Some("/disk/of/mine/base")));
         let given = given.expect("a base");
         let expected = ("org/base", Some("v2".to_owned()));
         assert_eq!((given.id.as_str(), given.revision), expected);
         // Tests run in the directory of the crate, where `src/cli` is one.
         for base in [
-            Some("/home/me/base"),
+            Some("/disk/of/mine/base"),
             Some("../base"),
             Some("src/cli"),
             None,
@@ -214,15 +214,19 @@ mod tests {
         let provenance = Provenance {
             version: "1".to_owned(),
             method: "train/eigenmix".to_owned(),
-            sources: ["/home/me/adapters/banking", "src/cli", "org/adapter@v1"]
-                .map(|location| Source {
-                    location: location.to_owned(),
-                    sha256: "0".to_owned(),
-                })
-                .to_vec(),
+            sources: [
+                "/disk/of/mine/adapters/banking",
+                "src/cli",
+                "org/adapter@v1",
+            ]
+            .map(|location| Source {
+                location: location.to_owned(),
+                sha256: "0".to_owned(),
+            })
+            .to_vec(),
             options: json!({
-                "subspace": "/home/me/subspaces/all",
-                "init": "project:/home/me/adapters/gym",
+                "subspace": "/disk/of/mine/subspaces/all",
+                "init": "project:/disk/of/mine/adapters/gym",
                 "adapters": ["../adapters/a", "org/b", "C:\\adapters\\c"],
                 "rank": 4,
                 "target_modules": "all-linear",

@@ -145,7 +145,7 @@ fn a_card_that_the_hub_refuses_stops_everything() {
     let (server, fixture) = (FakeHub::start(), Fixture::new());
     let hub = hub_with(&server, &fixture, Some(TOKEN));
     let id = id("org/new");
-    let card = b"---\nbase_model: \"/home/somebody/model\"\n---\n".to_vec();
+    let card = b"---\nbase_model: \"/disk/of/somebody/model\"\n---\n".to_vec();
     let files = [UploadFile {
         name: "README.md".to_owned(),
         content: UploadContent::Bytes(card),
