@@ -7,10 +7,10 @@ use burn::tensor::{DType, Shape};
 use rayon::prelude::*;
 
 use crate::adapted_linear::{LinearGradients, LinearPlan, Wanted};
-use crate::buffer::{numbers, unwritten};
+use crate::buffer::{numbers, unwritten, unwritten_numbers};
 use crate::few_rows::{FEW_ROWS, few_rows_product};
 use crate::frozen_linear::widened;
-use crate::product::{Matrix, product};
+use crate::product::{Matrix, Start, product};
 use crate::row_product::{Sizes, Target, View, row_product};
 use crate::vector::{Vector, for_vectors};
 
@@ -112,29 +112,18 @@ impl Layers {
         let width = self.width;
         let mut output = unwritten(Shape::from([rows, width]));
         let values = output.storage_mut::<f32>();
+        let residual = residual.map(numbers);
         for layer in &self.layers {
-            layer.base_product(input, values, width);
+            layer.base_product(input, residual, values, width);
         }
         let thin = self.thin();
-        if residual.is_none() && thin.is_empty() && self.layers.iter().all(|one| one.bias.is_none())
-        {
+        if thin.is_empty() {
             return output;
         }
-        let biases: Vec<(usize, &[f32])> = self
-            .layers
-            .iter()
-            .filter_map(|layer| Some((layer.column, numbers(layer.bias.as_ref()?))))
-            .collect();
-        let residual = residual.map(numbers);
         values
             .par_chunks_mut(FORWARD_ROWS * width)
             .zip(numbers(input).par_chunks(FORWARD_ROWS * d_in))
-            .enumerate()
-            .for_each(|(chunk, (output, input))| {
-                let start = chunk * FORWARD_ROWS * width;
-                let residual = residual.map(|residual| &residual[start..start + output.len()]);
-                finish_rows(input, d_in, &biases, &thin, residual, output, width);
-            });
+            .for_each(|(output, input)| add_updates(input, d_in, &thin, output, width));
         output
     }
 
@@ -183,7 +172,7 @@ impl Layers {
                 let gradient = &gradient[start * self.width..end * self.width];
                 let input = input.map(|input| &input[start * d_in..end * d_in]);
                 let mut sums = match input {
-                    Some(_) => vec![0.0; sizes.iter().sum()],
+                    Some(_) => unwritten_numbers(sizes.iter().sum()),
                     None => Vec::new(),
                 };
                 let d_input = d_input_rows.map(|rows| {
@@ -246,27 +235,43 @@ impl Layers {
 }
 
 impl Layer {
-    /// x · Wᵀ into this layer's columns of the output.
-    fn base_product(&self, input: &FlexTensor, output: &mut [f32], width: usize) {
+    /// x · Wᵀ + b, and the residual's columns of this layer, into its columns of the output.
+    fn base_product(
+        &self,
+        input: &FlexTensor,
+        residual: Option<&[f32]>,
+        output: &mut [f32],
+        width: usize,
+    ) {
         let rows = input.layout().shape()[0];
+        if rows == 0 {
+            return;
+        }
+        let start = Start {
+            bias: self.bias.as_ref().map(numbers),
+            residual: residual.map(|residual| &residual[self.column..]),
+        };
+        assert!(output.len() >= rows * width, "an output of {rows} rows");
         if rows <= FEW_ROWS && self.weight.dtype() != DType::F32 && self.weight.is_contiguous() {
             let found = few_rows_product(input, &self.weight);
             let outputs = output.chunks_exact_mut(width);
-            for (output, found) in outputs.zip(numbers(&found).chunks_exact(self.d_out)) {
-                output[self.column..][..self.d_out].copy_from_slice(found);
+            let found = numbers(&found).chunks_exact(self.d_out);
+            for (row, (output, found)) in outputs.zip(found).enumerate() {
+                let output = &mut output[self.column..][..self.d_out];
+                output.copy_from_slice(found);
+                start.from(row, 0, width).add_to(output);
             }
             return;
         }
-        let weight = widened(&self.weight);
-        assert!(output.len() >= rows * width, "an output of {rows} rows");
         let target = Target {
-            // In bounds even of an output without rows.
-            values: output.as_mut_ptr().wrapping_add(self.column),
+            values: output[self.column..].as_mut_ptr(),
             row_stride: width,
             accumulate: false,
         };
+        let weight = widened(&self.weight);
+        let weight = Matrix::of(&weight).transposed();
         // SAFETY: the output is borrowed and has `rows` rows; this layer's columns end within them.
-        unsafe { product(Matrix::of(input), Matrix::of(&weight).transposed(), target) };
+        unsafe { product(Matrix::of(input), weight, target, start) };
     }
 
     /// dx (+)= dy · W, with this layer's columns of dy.
@@ -285,7 +290,7 @@ impl Layer {
             accumulate,
         };
         // SAFETY: the target is borrowed, and was just measured.
-        unsafe { product(gradient, Matrix::of(&weight), target) };
+        unsafe { product(gradient, Matrix::of(&weight), target, Start::default()) };
     }
 }
 
@@ -314,7 +319,7 @@ fn thin_rows<V: Vector>(
     rank: usize,
     scaling: f32,
 ) -> Vec<f32> {
-    let mut thin = vec![0.0; count * rank];
+    let mut thin = unwritten_numbers(count * rank);
     let left = View {
         values: rows,
         row_stride: stride,
@@ -337,30 +342,15 @@ fn thin_rows<V: Vector>(
 }
 
 for_vectors! {
-    /// Adds to a few rows of the output what the products left out.
-    fn finish_rows<V>(
+    /// Adds the updates to a few rows of the output.
+    fn add_updates<V>(
         input: &[f32],
         d_in: usize,
-        biases: &[(usize, &[f32])],
         updates: &[Thin<'_>],
-        residual: Option<&[f32]>,
         output: &mut [f32],
         width: usize,
     ) {
         let rows = output.len() / width;
-        if let Some(residual) = residual {
-            for (output, &residual) in output.iter_mut().zip(residual) {
-                *output += residual;
-            }
-        }
-        for &(column, bias) in biases {
-            for output in output.chunks_exact_mut(width) {
-                let output = &mut output[column..][..bias.len()];
-                for (output, &bias) in output.iter_mut().zip(bias) {
-                    *output += bias;
-                }
-            }
-        }
         for update in updates {
             let (rank, scaling) = (update.rank, update.scaling);
             let thin = thin_rows::<V>(input, d_in, rows, update.right, rank, scaling);

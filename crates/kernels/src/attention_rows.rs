@@ -3,13 +3,15 @@
 
 use std::ops::Range;
 
+use crate::buffer::unwritten_numbers;
 use crate::row_product::{Sizes, Target, View, row_product};
 use crate::simd::{dot, exp, tanh, total};
+use crate::transposition::transpose;
 use crate::vector::{Vector, for_vectors};
 use crate::{AttentionShape, Visibility};
 
 /// Query rows that are worked on at a time, which bounds the scores kept.
-pub(crate) const QUERY_BLOCK: usize = 64;
+pub(crate) const QUERY_BLOCK: usize = 32;
 
 /// What of an [`AttentionShape`] is the same for all sequences.
 pub(crate) struct Heads {
@@ -126,16 +128,18 @@ impl HeadTarget {
     }
 }
 
-/// Writes a head's rows transposed: `[length, d_head]` → `[d_head, length]`.
+/// A head's rows transposed: `[length, d_head]` → `[d_head, length]`.
 #[inline(always)]
-fn transpose(rows: HeadRows, d_head: usize, transposed: &mut [f32]) {
-    let length = transposed.len() / d_head;
-    for row in 0..length {
-        let numbers = &rows.values[row * rows.stride..][..d_head];
-        for (col, &number) in numbers.iter().enumerate() {
-            transposed[col * length + row] = number;
-        }
-    }
+fn transposed<V: Vector>(rows: HeadRows, length: usize, d_head: usize) -> Vec<f32> {
+    let mut transposed = unwritten_numbers(length * d_head);
+    transpose::<V>(
+        rows.values,
+        rows.stride,
+        [length, d_head],
+        &mut transposed,
+        length,
+    );
+    transposed
 }
 
 /// A block of queries of one head: the first at `position` among `keys` keys, of which `seen` are
@@ -252,10 +256,9 @@ for_vectors! {
     /// Some queries of a group: O = softmax(scale · Q Kᵀ) V.
     fn forward<V>(group: &Group<'_>, heads: &Heads, chosen: Range<usize>, output: HeadTarget) {
         let (queries, keys, d_head) = (group.queries, group.keys, heads.d_head);
-        let mut key_transposed = vec![0.0; keys * d_head];
-        transpose(group.key, d_head, &mut key_transposed);
-        let mut scores = vec![0.0; QUERY_BLOCK.min(chosen.len()) * keys];
-        let mut slopes = vec![0.0; slope_count(heads, scores.len())];
+        let key_transposed = transposed::<V>(group.key, keys, d_head);
+        let mut scores = unwritten_numbers(QUERY_BLOCK.min(chosen.len()) * keys);
+        let mut slopes = unwritten_numbers(slope_count(heads, scores.len()));
         for head in 0..heads.group() {
             let column = head * d_head;
             for (start, block) in blocks(chosen.clone(), queries, keys, heads) {
@@ -286,14 +289,16 @@ for_vectors! {
         found: GroupGradients,
     ) {
         let (queries, keys, d_head) = (group.queries, group.keys, heads.d_head);
-        let mut key_transposed = vec![0.0; keys * d_head];
-        let mut value_transposed = vec![0.0; keys * d_head];
-        transpose(group.key, d_head, &mut key_transposed);
-        transpose(group.value, d_head, &mut value_transposed);
-        let mut probability = vec![0.0; QUERY_BLOCK.min(queries) * keys];
-        let mut d_score = vec![0.0; probability.len()];
-        let mut slopes = vec![0.0; slope_count(heads, probability.len())];
-        for row in 0..keys {
+        let key_transposed = transposed::<V>(group.key, keys, d_head);
+        let value_transposed = transposed::<V>(group.value, keys, d_head);
+        let mut probability = unwritten_numbers(QUERY_BLOCK.min(queries) * keys);
+        let mut d_score = unwritten_numbers(probability.len());
+        let mut slopes = unwritten_numbers(slope_count(heads, probability.len()));
+        // The first block writes the rows of the keys that it sees; the others are added to.
+        let seen_first = blocks(0..queries, queries, keys, heads)
+            .next()
+            .map_or(0..0, |(_, block)| block.seen);
+        for row in (0..seen_first.start).chain(seen_first.end..keys) {
             for target in [found.key, found.value] {
                 // SAFETY: the caller gave this head's gradients to this call alone.
                 let row = unsafe {
@@ -306,6 +311,7 @@ for_vectors! {
             let column = head * d_head;
             for (start, block) in blocks(0..queries, queries, keys, heads) {
                 let (rows, columns) = (block.rows, block.seen.len());
+                let is_first = (head, start) == (0, 0);
                 let query = group.query.from(start, column);
                 let gradient = gradient.from(start, column);
                 let key = group.key.from(block.seen.start, 0);
@@ -314,7 +320,7 @@ for_vectors! {
                 );
                 let onto_keys = Sizes { rows: columns, cols: d_head, inner: rows };
                 let transposed = View { values: &probability, row_stride: 1, col_stride: columns };
-                let target = found.value.from(block.seen.start, 0).target(true);
+                let target = found.value.from(block.seen.start, 0).target(!is_first);
                 // SAFETY: the caller gave this head's gradients to this call alone.
                 unsafe {
                     row_product::<V>(onto_keys, transposed, gradient.values, gradient.stride, target);
@@ -348,7 +354,7 @@ for_vectors! {
                 // SAFETY: the caller gave this head's gradients to this call alone.
                 unsafe { row_product::<V>(onto_queries, left, key.values, key.stride, target) };
                 let transposed = View { values: d_score, row_stride: 1, col_stride: columns };
-                let target = found.key.from(block.seen.start, 0).target(true);
+                let target = found.key.from(block.seen.start, 0).target(!is_first);
                 // SAFETY: as above.
                 unsafe {
                     row_product::<V>(onto_keys, transposed, query.values, query.stride, target);

@@ -9,11 +9,16 @@ use burn::tensor::{Shape, TensorData};
 /// Flex clears the memory of a new tensor and then copies it to where it is aligned, on one thread:
 /// three passes over numbers that nobody reads.
 pub(crate) fn unwritten(shape: Shape) -> FlexTensor {
-    let numbers = Box::<[f32]>::new_uninit_slice(shape.num_elements());
+    let numbers = unwritten_numbers(shape.num_elements());
+    FlexTensor::from_data(TensorData::new(numbers, shape))
+}
+
+/// Numbers that are still to be written.
+pub(crate) fn unwritten_numbers(count: usize) -> Vec<f32> {
+    let numbers = Box::<[f32]>::new_uninit_slice(count);
     // SAFETY: every pattern of bits is an f32, the memory is only handed to kernels of this crate, and
-    // these write it whole.
-    let numbers = unsafe { numbers.assume_init() };
-    FlexTensor::from_data(TensorData::new(numbers.into_vec(), shape))
+    // these write every number before they read it.
+    unsafe { numbers.assume_init() }.into_vec()
 }
 
 /// A tensor to be written, of the shape of `tensor`.

@@ -19,12 +19,14 @@ mod frozen_linear;
 mod gate;
 mod linear_cross_entropy;
 mod norm;
+mod packed_product;
 mod padded_attention;
 mod product;
 mod rotary;
 mod row_product;
 mod simd;
 mod tensor_list;
+mod transposition;
 mod vector;
 
 pub use activation::Activation;

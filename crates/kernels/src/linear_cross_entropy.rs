@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use crate::buffer::{numbers, unwritten, unwritten_like};
 use crate::frozen_linear::{frozen_linear, widened};
 use crate::has_kernels;
-use crate::product::{Matrix, product};
+use crate::product::{Matrix, Start, product};
 use crate::row_product::Target;
 use crate::simd::{exp, tanh, total, vectorised};
 
@@ -131,7 +131,7 @@ impl LinearCrossEntropyGradient for Flex {
             };
             let d_logits = Matrix::rows(d_logits, count, vocabulary, vocabulary);
             // SAFETY: the target is borrowed, and was just cut to `count` rows.
-            unsafe { product(d_logits, Matrix::of(&weight), target) };
+            unsafe { product(d_logits, Matrix::of(&weight), target, Start::default()) };
         });
         (loss, gradient)
     }
@@ -163,7 +163,7 @@ fn loss_in_chunks(
             accumulate: false,
         };
         // SAFETY: the target is borrowed, and was just cut to `count` rows.
-        unsafe { product(hidden, weight.transposed(), target) };
+        unsafe { product(hidden, weight.transposed(), target, Start::default()) };
         let targets_here = &targets.targets[start..start + count];
         total += logits
             .par_chunks_exact_mut(vocabulary)

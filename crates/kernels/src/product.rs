@@ -1,7 +1,8 @@
-//! Products of large matrices, by the crate `gemm` on all threads.
+//! Products of matrices: of large ones by a kernel of our own, of others by the crate `gemm`.
 
 use burn::backend::flex::FlexTensor;
 
+use crate::packed_product::{is_worth_packing, packed_product};
 use crate::row_product::{Sizes, Target};
 
 /// A matrix by its strides, which may be a transposed one or a part of a larger one.
@@ -61,6 +62,33 @@ impl<'a> Matrix<'a> {
         self.rows
     }
 
+    pub fn n_cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Of rows and of columns.
+    pub fn strides(&self) -> (usize, usize) {
+        (self.row_stride, self.col_stride)
+    }
+
+    /// From the first number on.
+    pub fn values(&self) -> &'a [f32] {
+        self.values
+    }
+
+    /// # Panics
+    /// If the matrix has fewer rows or columns.
+    pub fn part(self, first_row: usize, rows: usize, first_col: usize, cols: usize) -> Self {
+        assert!(first_row + rows <= self.rows && first_col + cols <= self.cols);
+        let first = first_row * self.row_stride + first_col * self.col_stride;
+        Self {
+            values: &self.values[first.min(self.values.len())..],
+            rows,
+            cols,
+            ..self
+        }
+    }
+
     pub fn transposed(self) -> Self {
         Self {
             rows: self.cols,
@@ -83,22 +111,94 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// target (+)= left · right.
+impl Sizes {
+    /// # Panics
+    /// If the inner dimensions differ.
+    pub fn of(left: &Matrix, right: &Matrix) -> Self {
+        assert_eq!(left.cols, right.rows, "inner dimensions of a product");
+        Self {
+            rows: left.rows,
+            cols: right.cols,
+            inner: left.cols,
+        }
+    }
+}
+
+/// What is added to a product while its sums are at hand.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Start<'a> {
+    /// To every row: a number for each column.
+    pub bias: Option<&'a [f32]>,
+    /// Number by number: rows as far apart as those of the target.
+    pub residual: Option<&'a [f32]>,
+}
+
+impl Start<'_> {
+    /// What is added from (row, col) on.
+    #[inline(always)]
+    pub fn from(self, row: usize, col: usize, row_stride: usize) -> Self {
+        Self {
+            bias: self.bias.map(|bias| &bias[col..]),
+            residual: self
+                .residual
+                .map(|residual| &residual[row * row_stride + col..]),
+        }
+    }
+
+    pub fn is_anything(&self) -> bool {
+        self.bias.is_some() || self.residual.is_some()
+    }
+
+    /// Adds the start of a row to its sums.
+    #[inline(always)]
+    pub fn add_to(&self, sums: &mut [f32]) {
+        for terms in [self.bias, self.residual].into_iter().flatten() {
+            sums.iter_mut()
+                .zip(terms)
+                .for_each(|(sum, &term)| *sum += term);
+        }
+    }
+
+    /// # Panics
+    /// If a part is shorter than a product of these sizes.
+    fn assert_of(&self, sizes: Sizes, row_stride: usize) {
+        let Sizes { rows, cols, .. } = sizes;
+        let count = match rows {
+            0 => 0,
+            rows => (rows - 1) * row_stride + cols,
+        };
+        assert!(self.bias.is_none_or(|bias| bias.len() >= cols));
+        assert!(self.residual.is_none_or(|residual| residual.len() >= count));
+    }
+}
+
+/// target (+)= left · right + start.
 ///
 /// # Safety
 /// The target has to be good for as many rows as `left` has of as many numbers as `right` has columns,
 /// and nobody else may use them meanwhile.
 ///
 /// # Panics
-/// If the inner dimensions differ.
-pub(crate) unsafe fn product(left: Matrix, right: Matrix, target: Target) {
-    assert_eq!(left.cols, right.rows, "inner dimensions of a product");
-    let sizes = Sizes {
-        rows: left.rows,
-        cols: right.cols,
-        inner: left.cols,
-    };
-    let parallelism = match sizes.rows * sizes.cols * sizes.inner >= PARALLEL {
+/// If the inner dimensions differ, or the start is too short.
+pub(crate) unsafe fn product(left: Matrix, right: Matrix, target: Target, start: Start) {
+    let sizes = Sizes::of(&left, &right);
+    start.assert_of(sizes, target.row_stride);
+    let is_large = sizes.rows * sizes.cols * sizes.inner >= PARALLEL;
+    if is_large && is_worth_packing(sizes) {
+        // SAFETY: the caller's.
+        return unsafe { packed_product(left, right, target, start) };
+    }
+    let started_rows = if start.is_anything() { sizes.rows } else { 0 };
+    for row in 0..started_rows {
+        // SAFETY: the caller's target has that many rows, and nobody else uses them.
+        let target_row =
+            unsafe { std::slice::from_raw_parts_mut(target.start_of(row, 0), sizes.cols) };
+        if !target.accumulate {
+            target_row.fill(0.0);
+        }
+        start.from(row, 0, target.row_stride).add_to(target_row);
+    }
+    let parallelism = match is_large {
         true => gemm::Parallelism::Rayon(0),
         false => gemm::Parallelism::None,
     };
@@ -111,7 +211,7 @@ pub(crate) unsafe fn product(left: Matrix, right: Matrix, target: Target) {
             target.values,
             1,
             target.row_stride as isize,
-            target.accumulate,
+            target.accumulate || start.is_anything(),
             left.values.as_ptr(),
             left.col_stride as isize,
             left.row_stride as isize,
@@ -132,35 +232,133 @@ pub(crate) unsafe fn product(left: Matrix, right: Matrix, target: Target) {
 mod tests {
     use super::*;
 
-    #[test]
-    fn transposed_sides_and_parts_of_rows_give_the_plain_product() {
+    /// Left and right side, both as rows, with four numbers behind each row of the left.
+    fn sides(sizes: Sizes) -> (Vec<f32>, Vec<f32>) {
         let number = |index: usize| ((index * 37 % 101) as f32 - 50.0) / 50.0;
-        // The second runs on several threads.
-        for (rows, cols, inner) in [(5, 7, 3), (130, 150, 70)] {
-            let left: Vec<f32> = (0..rows * (inner + 4)).map(number).collect();
-            let right: Vec<f32> = (0..cols * inner).map(|index| number(index + 11)).collect();
-            let mut output = vec![0.25; rows * (cols + 2)];
-            let target = Target {
-                values: output.as_mut_ptr(),
-                row_stride: cols + 2,
-                accumulate: true,
-            };
-            let left_matrix = Matrix::rows(&left, rows, inner, inner + 4);
-            let right_matrix = Matrix::rows(&right, cols, inner, inner).transposed();
-            // SAFETY: the output has a row of cols + 2 numbers for each row.
-            unsafe { product(left_matrix, right_matrix, target) };
-            for row in 0..rows {
-                for col in 0..cols {
-                    let expected: f32 = 0.25
-                        + (0..inner)
-                            .map(|k| left[row * (inner + 4) + k] * right[col * inner + k])
-                            .sum::<f32>();
-                    let found = output[row * (cols + 2) + col];
-                    // At most 70 products of size one, in another order.
-                    assert!((found - expected).abs() < 2e-5, "{found} {expected}");
-                }
-                assert_eq!(output[row * (cols + 2) + cols..][..2], [0.25; 2]);
+        let Sizes { rows, cols, inner } = sizes;
+        let left = (0..rows * (inner + 4)).map(number).collect();
+        (
+            left,
+            (0..inner * cols).map(|index| number(index + 11)).collect(),
+        )
+    }
+
+    fn check(sizes: Sizes) {
+        let Sizes { rows, cols, inner } = sizes;
+        let (left, right) = sides(sizes);
+        let mut turned = vec![0.0; right.len()];
+        for row in 0..inner {
+            for col in 0..cols {
+                turned[col * inner + row] = right[row * cols + col];
             }
         }
+        // The sum, and that of its terms' sizes.
+        let expected: Vec<(f64, f64)> = (0..rows * cols)
+            .map(|index| {
+                let (row, col) = (index / cols, index % cols);
+                let terms = (0..inner)
+                    .map(|k| f64::from(left[row * (inner + 4) + k] * right[k * cols + col]));
+                (terms.clone().sum(), terms.map(f64::abs).sum())
+            })
+            .collect();
+        let rights = [
+            Matrix::rows(&right, inner, cols, cols),
+            Matrix::rows(&turned, cols, inner, inner).transposed(),
+        ];
+        let bias: Vec<f32> = (0..cols).map(|col| col as f32 * 0.01).collect();
+        let residual: Vec<f32> = (0..rows * (cols + 2)).map(|at| (at % 7) as f32).collect();
+        for (right, is_onto) in rights
+            .into_iter()
+            .flat_map(|one| [(one, false), (one, true)])
+        {
+            let start = match is_onto {
+                true => Start {
+                    bias: Some(&bias),
+                    residual: Some(&residual),
+                },
+                false => Start::default(),
+            };
+            for accumulate in [false, true] {
+                let mut output = vec![0.25; rows * (cols + 2)];
+                let values = output.as_mut_ptr();
+                let target = Target {
+                    values,
+                    row_stride: cols + 2,
+                    accumulate,
+                };
+                let left = Matrix::rows(&left, rows, inner, inner + 4);
+                // SAFETY: the output has a row of cols + 2 numbers for each row.
+                unsafe { product(left, right, target, start) };
+                for (row, found) in output.chunks(cols + 2).enumerate() {
+                    for (col, &found) in found[..cols].iter().enumerate() {
+                        let (mut sum, size) = expected[row * cols + col];
+                        if accumulate {
+                            sum += 0.25;
+                        }
+                        if is_onto {
+                            sum += f64::from(bias[col] + residual[row * (cols + 2) + col]);
+                        }
+                        // Additions are rounded to 24 bits each, up and down.
+                        let difference = (f64::from(found) - sum).abs();
+                        let size = size + sum.abs() + 1.0;
+                        assert!(difference < 1e-6 * size, "{sizes:?}: {found} {sum}");
+                    }
+                    assert_eq!(found[cols..], [0.25; 2]);
+                }
+            }
+        }
+    }
+
+    /// Small ones; several threads; parts of panels of every width; sums in several parts; columns
+    /// in several parts.
+    const SIZES: [(usize, usize, usize); 6] = [
+        (5, 7, 3),
+        (130, 150, 70),
+        (70, 97, 1600),
+        (67, 20, 900),
+        (65, 3120, 9),
+        (1031, 72, 33),
+    ];
+
+    #[test]
+    fn transposed_sides_and_parts_of_rows_give_the_plain_product() {
+        for (rows, cols, inner) in SIZES {
+            check(Sizes { rows, cols, inner });
+        }
+    }
+
+    #[test]
+    fn narrower_vectors_give_the_plain_product_too() {
+        crate::vector::tests::HAS_NO_AVX512.store(true, std::sync::atomic::Ordering::Relaxed);
+        for (rows, cols, inner) in SIZES {
+            check(Sizes { rows, cols, inner });
+        }
+        crate::vector::tests::HAS_NO_AVX512.store(false, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    #[test]
+    fn any_number_of_threads_computes_the_same() {
+        let sizes = Sizes {
+            rows: 300,
+            cols: 100,
+            inner: 800,
+        };
+        let (left, right) = sides(sizes);
+        let on_threads = |threads: usize| {
+            let mut output = vec![0.0; sizes.rows * sizes.cols];
+            let target = Target {
+                values: output.as_mut_ptr(),
+                row_stride: sizes.cols,
+                accumulate: false,
+            };
+            let left = Matrix::rows(&left, sizes.rows, sizes.inner, sizes.inner + 4);
+            let right = Matrix::rows(&right, sizes.inner, sizes.cols, sizes.cols);
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            // SAFETY: the output has that many rows.
+            pool.expect("threads")
+                .install(|| unsafe { product(left, right, target, Start::default()) });
+            output
+        };
+        assert_eq!(on_threads(1), on_threads(3));
     }
 }

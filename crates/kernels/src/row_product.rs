@@ -20,6 +20,18 @@ pub(crate) struct Target {
     pub accumulate: bool,
 }
 
+// SAFETY: whoever lets several threads write through a target gives each rows of its own.
+unsafe impl Send for Target {}
+// SAFETY: as above.
+unsafe impl Sync for Target {}
+
+impl Target {
+    /// Where the number at (row, col) goes.
+    pub fn start_of(&self, row: usize, col: usize) -> *mut f32 {
+        self.values.wrapping_add(row * self.row_stride + col)
+    }
+}
+
 /// The sizes of a product: `[rows, inner]` · `[inner, cols]`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sizes {

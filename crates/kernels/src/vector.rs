@@ -19,6 +19,22 @@ pub(crate) trait Vector: Copy {
     unsafe fn add(self, other: Self) -> Self;
     /// self · factor + summand.
     unsafe fn mul_add(self, factor: Self, summand: Self) -> Self;
+
+    /// Has `count` numbers brought into the first-level cache.
+    #[inline(always)]
+    fn prefetch(_from: *const f32, _count: usize) {}
+
+    /// Writes the columns of a square of `LANES` rows and columns as rows, each row `stride` numbers
+    /// behind the one before.
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+        for row in 0..Self::LANES {
+            for col in 0..Self::LANES {
+                // SAFETY: the caller's.
+                unsafe { *to.add(col * to_stride + row) = *from.add(row * from_stride + col) };
+            }
+        }
+    }
 }
 
 /// For every other machine: what the compiler makes of eight numbers.
@@ -121,6 +137,68 @@ pub(crate) mod x86 {
         unsafe fn mul_add(self, factor: Self, summand: Self) -> Self {
             unsafe { Self(_mm512_fmadd_ps(self.0, factor.0, summand.0)) }
         }
+
+        #[inline(always)]
+        fn prefetch(from: *const f32, count: usize) {
+            prefetch_lines(from, count);
+        }
+
+        #[inline(always)]
+        unsafe fn transpose(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+            unsafe {
+                let zero = _mm512_setzero_ps();
+                let mut rows = [zero; 16];
+                for (row, vector) in rows.iter_mut().enumerate() {
+                    *vector = _mm512_loadu_ps(from.add(row * from_stride));
+                }
+                // Within each part of four lanes: pairs of rows, then fours.
+                let mut pairs = [zero; 16];
+                for row in (0..16).step_by(2) {
+                    pairs[row] = _mm512_unpacklo_ps(rows[row], rows[row + 1]);
+                    pairs[row + 1] = _mm512_unpackhi_ps(rows[row], rows[row + 1]);
+                }
+                let join = |low: __m512, high: __m512| {
+                    let (low, high) = (_mm512_castps_pd(low), _mm512_castps_pd(high));
+                    let first = _mm512_castpd_ps(_mm512_unpacklo_pd(low, high));
+                    (first, _mm512_castpd_ps(_mm512_unpackhi_pd(low, high)))
+                };
+                // Column c of part p of the rows 4 g … 4 g + 3 is part p of fours[4 g + c].
+                let mut fours = [zero; 16];
+                for first in (0..16).step_by(4) {
+                    (fours[first], fours[first + 1]) = join(pairs[first], pairs[first + 2]);
+                    (fours[first + 2], fours[first + 3]) = join(pairs[first + 1], pairs[first + 3]);
+                }
+                for col in 0..4 {
+                    let [one, two, three, four] = [0, 4, 8, 12].map(|first| fours[first + col]);
+                    // Parts 0 and 2, then 1 and 3, of the first and of the second two.
+                    let even = [
+                        _mm512_shuffle_f32x4::<0x88>(one, two),
+                        _mm512_shuffle_f32x4::<0x88>(three, four),
+                    ];
+                    let odd = [
+                        _mm512_shuffle_f32x4::<0xdd>(one, two),
+                        _mm512_shuffle_f32x4::<0xdd>(three, four),
+                    ];
+                    let columns = [
+                        _mm512_shuffle_f32x4::<0x88>(even[0], even[1]),
+                        _mm512_shuffle_f32x4::<0x88>(odd[0], odd[1]),
+                        _mm512_shuffle_f32x4::<0xdd>(even[0], even[1]),
+                        _mm512_shuffle_f32x4::<0xdd>(odd[0], odd[1]),
+                    ];
+                    for (part, column) in columns.into_iter().enumerate() {
+                        _mm512_storeu_ps(to.add((4 * part + col) * to_stride), column);
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch_lines(from: *const f32, count: usize) {
+        for first in (0..count).step_by(16) {
+            // SAFETY: a hint, of any address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(first).cast()) };
+        }
     }
 
     /// A bit for each of the first `count` of sixteen lanes.
@@ -165,6 +243,44 @@ pub(crate) mod x86 {
         #[inline(always)]
         unsafe fn mul_add(self, factor: Self, summand: Self) -> Self {
             unsafe { Self(_mm256_fmadd_ps(self.0, factor.0, summand.0)) }
+        }
+
+        #[inline(always)]
+        fn prefetch(from: *const f32, count: usize) {
+            prefetch_lines(from, count);
+        }
+
+        #[inline(always)]
+        unsafe fn transpose(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+            unsafe {
+                let zero = _mm256_setzero_ps();
+                let mut rows = [zero; 8];
+                for (row, vector) in rows.iter_mut().enumerate() {
+                    *vector = _mm256_loadu_ps(from.add(row * from_stride));
+                }
+                let mut pairs = [zero; 8];
+                for row in (0..8).step_by(2) {
+                    pairs[row] = _mm256_unpacklo_ps(rows[row], rows[row + 1]);
+                    pairs[row + 1] = _mm256_unpackhi_ps(rows[row], rows[row + 1]);
+                }
+                let join = |low: __m256, high: __m256| {
+                    let (low, high) = (_mm256_castps_pd(low), _mm256_castps_pd(high));
+                    let first = _mm256_castpd_ps(_mm256_unpacklo_pd(low, high));
+                    (first, _mm256_castpd_ps(_mm256_unpackhi_pd(low, high)))
+                };
+                let mut fours = [zero; 8];
+                for first in [0, 4] {
+                    (fours[first], fours[first + 1]) = join(pairs[first], pairs[first + 2]);
+                    (fours[first + 2], fours[first + 3]) = join(pairs[first + 1], pairs[first + 3]);
+                }
+                for col in 0..4 {
+                    let (one, two) = (fours[col], fours[4 + col]);
+                    let low = _mm256_permute2f128_ps::<0x20>(one, two);
+                    let high = _mm256_permute2f128_ps::<0x31>(one, two);
+                    _mm256_storeu_ps(to.add(col * to_stride), low);
+                    _mm256_storeu_ps(to.add((4 + col) * to_stride), high);
+                }
+            }
         }
     }
 
@@ -222,7 +338,7 @@ pub(crate) use for_vectors;
 
 /// What this machine computes vectors with.
 #[cfg(target_arch = "x86_64")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Unit {
     Avx512,
     Avx2,
@@ -232,6 +348,16 @@ pub(crate) enum Unit {
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(crate) fn unit() -> Unit {
+    #[cfg(test)]
+    if tests::HAS_NO_AVX512.load(std::sync::atomic::Ordering::Relaxed) {
+        return detected().max(Unit::Avx2);
+    }
+    detected()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn detected() -> Unit {
     if is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl")
@@ -246,9 +372,23 @@ pub(crate) fn unit() -> Unit {
     }
 }
 
+/// Whether this machine has vectors that are used here explicitly.
+pub(crate) fn has_vectors() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return unit() != Unit::Other;
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::sync::atomic::AtomicBool;
+
     use super::*;
+
+    /// Has kernels run as on a machine without AVX-512. Other tests may run meanwhile: they have to
+    /// pass there too.
+    pub(crate) static HAS_NO_AVX512: AtomicBool = AtomicBool::new(false);
 
     /// a · b + c in every lane, then the part of a load and of a store that was asked for.
     fn exercise<V: Vector>() {
@@ -274,6 +414,17 @@ mod tests {
             unsafe { V::load_part(numbers.as_ptr(), count).store(out.as_mut_ptr()) };
             assert!(out[count..V::LANES].iter().all(|&lane| lane == 0.0));
         }
+        let square: Vec<f32> = (0..16 * 17).map(|number| number as f32).collect();
+        let mut turned = vec![-1.0; 16 * 18];
+        // SAFETY: as above, and both squares are of sixteen rows.
+        unsafe { V::transpose(square.as_ptr(), 17, turned.as_mut_ptr(), 18) };
+        for row in 0..16 {
+            for col in 0..18 {
+                let inside = row < V::LANES && col < V::LANES;
+                let expected = if inside { square[col * 17 + row] } else { -1.0 };
+                assert_eq!(turned[row * 18 + col], expected, "row {row}, column {col}");
+            }
+        }
     }
 
     #[test]
@@ -291,10 +442,10 @@ mod tests {
             }
             // SAFETY: the features were just detected.
             unsafe {
-                if unit() == Unit::Avx512 {
+                if detected() == Unit::Avx512 {
                     wide();
                 }
-                if unit() != Unit::Other {
+                if detected() != Unit::Other {
                     narrow();
                 }
             }
