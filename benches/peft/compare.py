@@ -97,14 +97,6 @@ class Case:
         found["total"] = time.perf_counter() - begin
         return found
 
-    def steps_of_both(self):
-        """Medians of both sides, run in turn."""
-        ours, theirs = [], []
-        for _ in range(self.arguments.runs):
-            ours.append(self.ours())
-            theirs.append(self.theirs("--steps", str(self.steps)))
-        return ours, theirs
-
     def parity(self, steps):
         """The largest difference of the losses over so many steps from the same start."""
         self.ours("--set", "training.learning_rate=1e-30", "--set", "training.epochs=1")
@@ -117,10 +109,23 @@ class Case:
         return max(abs(one - other) for one, other in zip(ours, theirs))
 
 
+def in_turn(runs, *sides):
+    """What each side found in its runs: first all sides once, then all again. A machine that is slower
+    for a minute is so for every side."""
+    found = [[] for _ in sides]
+    for _ in range(runs):
+        for side, results in zip(sides, found):
+            results.append(side())
+    return found
+
+
+def later_steps(runs):
+    return median([second for run in runs for second in run["seconds"][1:]])
+
+
 def step_row(name, ours, theirs):
-    later = lambda runs: median([second for run in runs for second in run["seconds"][1:]])
     peak = lambda runs: median([run["peak"] for run in runs]) / 2**20
-    one, other = later(ours), later(theirs)
+    one, other = later_steps(ours), later_steps(theirs)
     print(
         f"| {name} | {one:.3f} | {other:.3f} | {one / other:.2f} "
         f"| {peak(ours):.0f} | {peak(theirs):.0f} | {peak(ours) / peak(theirs):.2f} |",
@@ -157,21 +162,19 @@ def main():
         model, data = shapes / name, shapes / f"{name}-data"
         case = Case(arguments, place, name, model, data, length, kind, batch, adapter, arguments.steps)
         cases[name] = case
-        ours, theirs = case.steps_of_both()
-        step_row(f"{name}, LoRA", ours, theirs)
-        if name != "minilm":
-            continue
-        folders = json.dumps([str(folder) for folder in sorted((shapes / "minilm-adapters").iterdir())])
-        lora = median([second for run in ours for second in run["seconds"][1:]])
-        for method in ("eigenlorax", "eigenmix"):
+        sides = [case.ours, lambda: case.theirs("--steps", str(case.steps))]
+        methods = ("eigenlorax", "eigenmix") if name == "minilm" else ()
+        for method in methods:
+            folders = json.dumps([str(folder) for folder in sorted((shapes / "minilm-adapters").iterdir())])
             adapter = RECYCLED.format(method=method, adapters=folders)
             recycled = Case(
                 arguments, place, f"{name}-{method}", model, data, length, kind, batch, adapter, arguments.steps
             )
-            runs = []
-            for _ in range(arguments.runs):
-                runs.append(recycled.ours())
-            own = median([second for run in runs for second in run["seconds"][1:]])
+            sides.append(recycled.ours)
+        ours, theirs, *recycled = in_turn(arguments.runs, *sides)
+        step_row(f"{name}, LoRA", ours, theirs)
+        for method, runs in zip(methods, recycled):
+            own, lora = later_steps(runs), later_steps(ours)
             print(f"| {name}, {method} | {own:.3f} | | {own / lora:.2f} of LoRA | | | |", flush=True)
     steps = arguments.parity_steps
     for name, case in cases.items() if steps else ():
@@ -184,10 +187,9 @@ def main():
         shutil.copy(data / "train.jsonl", only)
         steps = -(-sum(1 for _ in open(only / "train.jsonl")) // 32)
         case = Case(arguments, place, "epoch", model, only, 64, classes, 32, small, steps)
-        ours, theirs = [], []
-        for run in range(arguments.runs):
-            ours.append(case.ours())
-            theirs.append(case.theirs("--shuffle", "--save", place / f"peft-{run}"))
+        saved = iter(range(arguments.runs))
+        peft = lambda: case.theirs("--shuffle", "--save", place / f"peft-{next(saved)}")
+        ours, theirs = in_turn(arguments.runs, case.ours, peft)
         epoch = lambda runs: median([sum(run["seconds"]) for run in runs])
         whole = lambda runs: median([run["total"] for run in runs])
         print(f"epoch of {data.name}: {epoch(ours):.2f} s of {epoch(theirs):.2f}, ratio {epoch(ours) / epoch(theirs):.2f}")
