@@ -160,7 +160,7 @@ fn the_joint_evaluation_asks_all_heads_of_every_example() {
     let joint = &found["search"]["joint"];
 
     let base = BaseModel::open(&quickstart("base")).expect("the base model");
-    let device = DeviceChoice::Cpu.open().expect("the CPU");
+    let device = DeviceChoice::default().open().expect("the CPU");
     let merged = AdapterFile::open(&place.path("merged")).expect("an adapter");
     let merged = merged.load().expect("an adapter");
     let mut examples = Vec::new();

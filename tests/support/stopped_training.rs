@@ -27,12 +27,17 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Runs a training up to a step (or its end), and gives the losses it logged.
 pub fn train(configuration: &str, resume: bool, until: usize) -> Vec<f64> {
+    train_on(DeviceChoice::default(), configuration, resume, until)
+}
+
+/// The same on another device than the CPU.
+pub fn train_on(device: DeviceChoice, configuration: &str, resume: bool, until: usize) -> Vec<f64> {
     let config = TrainConfig::from_toml(configuration).expect("a configuration");
     let training = Training::prepare(config).expect("a training");
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let flag = AtomicBool::new(false);
     let options = RunOptions {
-        device: DeviceChoice::Cpu.open().expect("the CPU"),
+        device: device.open().expect("the device"),
         resume,
         force: false,
         stop: &flag,

@@ -3,7 +3,7 @@
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use rayon::prelude::*;
 
 use crate::simd::vectorised;
@@ -88,19 +88,30 @@ impl AdamWStep {
     }
 }
 
-/// Σ g² over all numbers, in f64.
+/// Σ g² over all numbers of all tensors, in f64.
 ///
-/// - tensor: `[count]`
-pub fn sum_of_squares(tensor: &Tensor<1>) -> f64 {
+/// - tensors: each `[count]`
+pub fn sum_of_squares<'a>(tensors: impl IntoIterator<Item = &'a Tensor<1>>) -> f64 {
+    let (here, elsewhere): (Vec<_>, Vec<_>) = tensors
+        .into_iter()
+        .partition(|tensor| has_kernels(&tensor.device()) && tensor.dtype() == DType::F32);
+    let here: f64 = here.into_iter().map(squares_of_one).sum();
+    let sums = elsewhere
+        .into_iter()
+        .map(|tensor| tensor.clone().square().sum());
+    let sums: Vec<Tensor<1>> = sums.collect();
+    match sums.is_empty() {
+        true => here,
+        // A GPU is waited for once, not once for each tensor.
+        false => here + f64::from(Tensor::cat(sums, 0).sum().into_scalar::<f32>()),
+    }
+}
+
+fn squares_of_one(tensor: &Tensor<1>) -> f64 {
     /// How many squares are added up in f32.
     const PART: usize = 1024;
-    if !has_kernels(&tensor.device()) {
-        return f64::from(tensor.clone().square().sum().into_scalar::<f32>());
-    }
     let data = tensor.to_data();
-    let Ok(numbers) = data.as_slice::<f32>() else {
-        return f64::from(tensor.clone().square().sum().into_scalar::<f32>());
-    };
+    let numbers = data.as_slice::<f32>().expect("a tensor of f32");
     let parts = numbers.chunks(PART).map(|part| {
         let mut sum = 0.0;
         squares(part, &mut sum);
@@ -233,6 +244,6 @@ mod tests {
         let expected: usize = (0..count).map(|i| (i % 7) * (i % 7)).sum();
         let tensor = Tensor::from_data(TensorData::new(values, [count]), &Device::flex());
         // Whole numbers this small are exact.
-        assert_eq!(sum_of_squares(&tensor), expected as f64);
+        assert_eq!(sum_of_squares([&tensor]), expected as f64);
     }
 }

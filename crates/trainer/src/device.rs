@@ -1,27 +1,56 @@
 //! The one place that chooses a device.
 
+use std::fmt;
 use std::str::FromStr;
 
 use burn::tensor::Device;
 
 use crate::TrainerError;
 
-/// What `--device` asks for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DeviceChoice {
+/// What computes. All but the first are cargo features.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
     /// Burn's flex backend with this project's kernels.
-    #[default]
     Cpu,
     Ndarray,
+    /// Any GPU, through the graphics interface that the machine offers and WGSL, or SPIR-V where the
+    /// build has it.
     Wgpu,
+    /// Any GPU that Vulkan reaches, through SPIR-V where it can.
     Vulkan,
     Cuda,
-    /// A GPU if this build has a backend for it, else the CPU.
-    Auto,
 }
 
-impl DeviceChoice {
-    /// Every choice but `auto`.
+/// A device of this machine.
+#[derive(Clone, Debug)]
+pub struct PresentDevice {
+    pub device: Device,
+    pub kind: DeviceKind,
+}
+
+/// In the order in which one would rather have them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DeviceKind {
+    DiscreteGpu,
+    IntegratedGpu,
+    VirtualGpu,
+    OtherGpu,
+    /// A processor, as a backend for processors uses it.
+    Cpu,
+    /// A processor that passes for a GPU.
+    SoftwareGpu,
+}
+
+/// What `--device` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// A real GPU if this build and this machine have one, else the CPU.
+    Auto,
+    /// The device of this number, or the best one there is.
+    Of(Backend, Option<usize>),
+}
+
+impl Backend {
     pub const ALL: [Self; 5] = [
         Self::Cpu,
         Self::Ndarray,
@@ -30,6 +59,7 @@ impl DeviceChoice {
         Self::Cuda,
     ];
 
+    /// As `--device` and the cargo feature say it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
@@ -37,14 +67,13 @@ impl DeviceChoice {
             Self::Wgpu => "wgpu",
             Self::Vulkan => "vulkan",
             Self::Cuda => "cuda",
-            Self::Auto => "auto",
         }
     }
 
     /// Whether this build has the backend.
     pub fn is_built(self) -> bool {
         match self {
-            Self::Cpu | Self::Auto => true,
+            Self::Cpu => true,
             Self::Ndarray => cfg!(feature = "ndarray"),
             Self::Wgpu => cfg!(feature = "wgpu"),
             Self::Vulkan => cfg!(feature = "vulkan"),
@@ -52,31 +81,142 @@ impl DeviceChoice {
         }
     }
 
+    /// The devices of this machine that the backend reaches, the best first; none if this build hasn't
+    /// the backend.
+    pub fn present(self) -> Vec<PresentDevice> {
+        let devices: Vec<Device> = match self {
+            Self::Cpu => vec![Device::flex()],
+            #[cfg(feature = "ndarray")]
+            #[allow(deprecated)]
+            Self::Ndarray => vec![Device::ndarray()],
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => all_of(burn::tensor::DeviceType::Wgpu),
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan => all_of(burn::tensor::DeviceType::Vulkan),
+            #[cfg(feature = "cuda")]
+            Self::Cuda => all_of(burn::tensor::DeviceType::Cuda),
+            #[allow(unreachable_patterns)]
+            _ => Vec::new(),
+        };
+        let mut devices: Vec<PresentDevice> = devices
+            .into_iter()
+            .map(|device| PresentDevice {
+                kind: kind_of(&device),
+                device,
+            })
+            .collect();
+        devices.sort_by_key(|device| device.kind);
+        devices
+    }
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn all_of(kind: burn::tensor::DeviceType) -> Vec<Device> {
+    Device::enumerate(kind).iter().cloned().collect()
+}
+
+fn kind_of(device: &Device) -> DeviceKind {
+    #[cfg(feature = "wgpu")]
+    {
+        use burn::backend::{CubeDevice, DispatchDevice, WgpuDeviceKind};
+        if let DispatchDevice::Cube(CubeDevice::Wgpu(device)) = device.as_dispatch() {
+            return match device.kind {
+                WgpuDeviceKind::DiscreteGpu(_) => DeviceKind::DiscreteGpu,
+                WgpuDeviceKind::IntegratedGpu(_) => DeviceKind::IntegratedGpu,
+                WgpuDeviceKind::VirtualGpu(_) => DeviceKind::VirtualGpu,
+                WgpuDeviceKind::Cpu => DeviceKind::SoftwareGpu,
+                _ => DeviceKind::OtherGpu,
+            };
+        }
+    }
+    #[cfg(feature = "cuda")]
+    {
+        use burn::backend::{CubeDevice, DispatchDevice};
+        if let DispatchDevice::Cube(CubeDevice::Cuda(_)) = device.as_dispatch() {
+            return DeviceKind::DiscreteGpu;
+        }
+    }
+    let _ = device;
+    DeviceKind::Cpu
+}
+
+impl PresentDevice {
+    /// As the device calls itself, where it does. Asking opens it.
+    pub fn name(&self) -> Option<String> {
+        #[cfg(any(feature = "wgpu", feature = "cuda"))]
+        if self.kind != DeviceKind::Cpu {
+            return self.device.identity().map(|identity| identity.name);
+        }
+        None
+    }
+}
+
+impl fmt::Display for DeviceKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::DiscreteGpu => "discrete GPU",
+            Self::IntegratedGpu => "integrated GPU",
+            Self::VirtualGpu => "virtual GPU",
+            Self::OtherGpu => "GPU",
+            Self::Cpu => "CPU",
+            Self::SoftwareGpu => "software, on the CPU",
+        })
+    }
+}
+
+impl DeviceChoice {
+    /// What `auto` is on this machine: a real GPU by the backend that suits it most, or the CPU. A GPU
+    /// in software is slower than the CPU that it runs on. Any other choice is itself.
+    pub fn settled(self) -> Self {
+        if self != Self::Auto {
+            return self;
+        }
+        [Backend::Cuda, Backend::Vulkan, Backend::Wgpu]
+            .into_iter()
+            .find(|backend| {
+                let best = backend.present().into_iter().next();
+                best.is_some_and(|best| best.kind < DeviceKind::Cpu)
+            })
+            .map_or_else(Self::default, |backend| Self::Of(backend, None))
+    }
+
     /// Opens the device.
     ///
     /// # Errors
-    /// If this build has no backend for it.
+    /// If this build has no backend for it, or this machine no such device.
     pub fn open(self) -> Result<Device, TrainerError> {
-        match self {
-            Self::Cpu => Ok(Device::flex()),
-            #[cfg(feature = "ndarray")]
-            #[allow(deprecated)]
-            Self::Ndarray => Ok(Device::ndarray()),
-            #[cfg(feature = "wgpu")]
-            Self::Wgpu => Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
-            #[cfg(feature = "vulkan")]
-            Self::Vulkan => Ok(Device::vulkan(burn::tensor::DeviceKind::DefaultDevice)),
-            #[cfg(feature = "cuda")]
-            Self::Cuda => Ok(Device::cuda(0)),
-            Self::Auto => [Self::Cuda, Self::Vulkan, Self::Wgpu, Self::Cpu]
-                .into_iter()
-                .find(|choice| choice.is_built())
-                .unwrap_or(Self::Cpu)
-                .open(),
-            #[allow(unreachable_patterns)]
-            other => Err(TrainerError::DeviceNotBuilt {
-                device: other.name(),
+        let Self::Of(backend, index) = self.settled() else {
+            return Ok(Device::flex());
+        };
+        let device = backend.name();
+        if !backend.is_built() {
+            return Err(TrainerError::DeviceNotBuilt { device });
+        }
+        let (present, index) = (backend.present(), index.unwrap_or(0));
+        match (present.len(), present.into_iter().nth(index)) {
+            (_, Some(found)) => Ok(found.device),
+            (0, None) => Err(TrainerError::NoDevice { device }),
+            (count, None) => Err(TrainerError::TooFewDevices {
+                device,
+                count,
+                index,
             }),
+        }
+    }
+}
+
+impl Default for DeviceChoice {
+    fn default() -> Self {
+        Self::Of(Backend::Cpu, None)
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => formatter.write_str("auto"),
+            Self::Of(backend, None) => formatter.write_str(backend.name()),
+            Self::Of(backend, Some(index)) => write!(formatter, "{}:{index}", backend.name()),
         }
     }
 }
@@ -84,13 +224,69 @@ impl DeviceChoice {
 impl FromStr for DeviceChoice {
     type Err = TrainerError;
 
-    fn from_str(name: &str) -> Result<Self, TrainerError> {
-        Self::ALL
+    /// A backend's name, with the number of a device as in `cuda:1` or without, or `auto`.
+    fn from_str(text: &str) -> Result<Self, TrainerError> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        let (name, index) = match text.split_once(':') {
+            Some((name, index)) => (name, Some(index)),
+            None => (text, None),
+        };
+        let unknown = || TrainerError::UnknownDevice {
+            found: text.to_owned(),
+        };
+        let backend = Backend::ALL
             .into_iter()
-            .chain([Self::Auto])
-            .find(|choice| choice.name() == name)
-            .ok_or_else(|| TrainerError::UnknownDevice {
-                found: name.to_owned(),
-            })
+            .find(|backend| backend.name() == name)
+            .ok_or_else(unknown)?;
+        let index = index.map(|index| index.parse().map_err(|_| unknown()));
+        Ok(Self::Of(backend, index.transpose()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_choice_is_written_as_it_is_read() {
+        for text in ["auto", "cpu", "ndarray", "wgpu", "vulkan:0", "cuda:12"] {
+            let choice: DeviceChoice = text.parse().expect("a choice");
+            assert_eq!(choice.to_string(), text);
+        }
+        for text in [
+            "", "gpu", "cuda:", "cuda:one", "cuda:-1", "auto:0", "cuda:1:2",
+        ] {
+            let error = text.parse::<DeviceChoice>().expect_err("no choice");
+            assert!(error.to_string().contains(&format!("`{text}`")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_device_is_refused_by_what_is_missing() {
+        let open = |text: &str| text.parse::<DeviceChoice>().expect("a choice").open();
+        let error = open("cpu:3").expect_err("one processor").to_string();
+        assert!(
+            error.contains("`cpu:3`") && error.contains("1 device"),
+            "{error}"
+        );
+        for backend in Backend::ALL
+            .into_iter()
+            .filter(|backend| !backend.is_built())
+        {
+            assert!(backend.present().is_empty());
+            let error = open(backend.name()).expect_err("not built").to_string();
+            assert!(
+                error.contains(&format!("--features {}", backend.name())),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn auto_takes_no_gpu_that_is_software() {
+        let device = DeviceChoice::Auto.open().expect("a device");
+        assert_ne!(kind_of(&device), DeviceKind::SoftwareGpu);
     }
 }

@@ -29,12 +29,27 @@ pub enum TrainerError {
         method: &'static str,
         reason: &'static str,
     },
-    #[error("device `{found}` is unknown; there are cpu, ndarray, wgpu, vulkan, cuda and auto")]
+    #[error(
+        "device `{found}` is unknown; there are cpu, ndarray, wgpu, vulkan, cuda and auto, and the second of several is `cuda:1`"
+    )]
     UnknownDevice { found: String },
     #[error(
         "this build has no `{device}` backend; build it with `cargo build --release --features {device}`"
     )]
     DeviceNotBuilt { device: &'static str },
+    #[error(
+        "`{device}` finds no device on this machine: is a driver for it installed? `eigenmix devices` lists what there is"
+    )]
+    NoDevice { device: &'static str },
+    #[error(
+        "there is no `{device}:{index}`: `{device}` finds {count} device{plural} here, counted from 0",
+        plural = if *count == 1 { "" } else { "s" }
+    )]
+    TooFewDevices {
+        device: &'static str,
+        index: usize,
+        count: usize,
+    },
     #[error(
         "no layer of the base model is named by adapter.target_modules ({targets}); it has layers such as `{example}`"
     )]

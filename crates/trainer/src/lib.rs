@@ -44,7 +44,7 @@ pub use burn::tensor::Device;
 pub use classifier::{Classifier, figures};
 pub use config::{BaseConfig, Keep, TaskConfig, TaskKind, TrainConfig, TrainingConfig};
 pub use data_location::DataLocation;
-pub use device::DeviceChoice;
+pub use device::{Backend, DeviceChoice, DeviceKind, PresentDevice};
 pub use error::TrainerError;
 pub use evaluation::Evaluation;
 pub use examples::{Continuation, Examples, LanguageData};

@@ -224,8 +224,7 @@ pub fn accumulate(sum: &mut NamedGradients, gradients: NamedGradients) {
 /// Scales the gradients by `factor`, and down to the norm `limit` if theirs is larger (0: never).
 /// Returns the norm before.
 pub fn clip(gradients: &mut NamedGradients, factor: f64, limit: f64) -> f64 {
-    let squares: f64 = gradients.values().map(sum_of_squares).sum();
-    let norm = squares.sqrt() * factor;
+    let norm = sum_of_squares(gradients.values()).sqrt() * factor;
     let scale = match limit > 0.0 && norm > limit {
         true => factor * limit / norm,
         false => factor,

@@ -128,7 +128,7 @@ mod tests {
     fn open_with(output: &Path, resume: bool, force: bool) -> Result<FileLock, TrainerError> {
         let stop = AtomicBool::new(false);
         let options = RunOptions {
-            device: DeviceChoice::Cpu.open().unwrap(),
+            device: DeviceChoice::default().open().unwrap(),
             resume,
             force,
             stop: &stop,

@@ -225,7 +225,7 @@ mod tests {
     }
 
     fn assert_same_logits(base: &BaseModel, heads: &[TaskHead], passes: usize) {
-        let device = DeviceChoice::Cpu.open().expect("the CPU");
+        let device = DeviceChoice::default().open().expect("the CPU");
         let adapter = source("bakery").load().expect("an adapter");
         let inputs = examples(base);
         let all = TaskHeads::new(base, heads).expect("heads");
@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn shared_tensors_change_no_logit() {
-        let device = DeviceChoice::Cpu.open().expect("the CPU");
+        let device = DeviceChoice::default().open().expect("the CPU");
         let shared = base();
         let path = quickstart("base");
         let alone = BaseModel::open(path.to_str().expect("UTF-8")).expect("the base model");

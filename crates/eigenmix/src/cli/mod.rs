@@ -1,6 +1,7 @@
 //! What can be typed: every command, argument and flag, with its help.
 
 mod completions;
+mod device;
 mod experiment;
 mod format;
 mod hub;
@@ -14,7 +15,6 @@ mod zero_shot;
 
 use std::num::NonZeroUsize;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use trainer::DeviceChoice;
 
@@ -59,9 +59,9 @@ pub(crate) struct Cli {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Common options")]
 pub(crate) struct Common {
-    /// Where models run: `cpu` is our own kernels, `auto` the first GPU found; needs a build with
-    /// that backend.
-    #[arg(long, global = true, default_value = "cpu", value_parser = device_parser())]
+    /// Where models run: `cpu` is our own kernels, `auto` a GPU if there is one; all others need a
+    /// build with that backend. `cuda:1` is the second of several.
+    #[arg(long, global = true, default_value_t, value_parser = device::parser())]
     pub(crate) device: DeviceChoice,
 
     /// How many CPU threads to use [default: all].
@@ -79,12 +79,6 @@ pub(crate) struct Common {
     /// Print exactly one JSON object on standard output.
     #[arg(long, global = true)]
     pub(crate) json: bool,
-}
-
-fn device_parser() -> impl TypedValueParser<Value = DeviceChoice> {
-    let choices = DeviceChoice::ALL.iter().chain([&DeviceChoice::Auto]);
-    PossibleValuesParser::new(choices.map(|choice| choice.name()))
-        .try_map(|name| name.parse::<DeviceChoice>())
 }
 
 #[derive(Debug, Subcommand)]

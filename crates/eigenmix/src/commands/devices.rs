@@ -1,48 +1,89 @@
-//! `eigenmix devices`: what this build can run models on.
+//! `eigenmix devices`: what this build and this machine can run models on.
 
 use std::fmt;
 
 use serde::Serialize;
-use trainer::DeviceChoice;
+use trainer::{Backend, DeviceChoice, PresentDevice};
 
 use crate::console::Console;
 use crate::table::Table;
 
 pub(crate) fn run(console: &Console) -> anyhow::Result<()> {
-    let devices = DeviceChoice::ALL
-        .iter()
-        .map(|choice| Device {
-            name: choice.name(),
-            built: choice.is_built(),
-            note: match choice {
-                DeviceChoice::Cpu => format!("{} threads", rayon::current_num_threads()),
-                other if other.is_built() => "in this build".to_owned(),
-                other => format!("build with --features {}", other.name()),
-            },
+    let devices = Backend::ALL
+        .into_iter()
+        .map(|backend| {
+            let present = backend.present().into_iter().enumerate();
+            Device {
+                name: backend.name(),
+                built: backend.is_built(),
+                present: present
+                    .map(|(index, device)| Present::new(backend, index, &device))
+                    .collect(),
+            }
         })
         .collect();
-    console.result(&Devices { devices })
+    console.result(&Devices {
+        devices,
+        auto: DeviceChoice::Auto.settled().to_string(),
+    })
 }
 
 #[derive(Serialize)]
 struct Devices {
     devices: Vec<Device>,
+    /// What `--device auto` takes.
+    auto: String,
 }
 
 #[derive(Serialize)]
 struct Device {
     name: &'static str,
     built: bool,
-    note: String,
+    present: Vec<Present>,
+}
+
+#[derive(Serialize)]
+struct Present {
+    /// As `--device` takes it.
+    device: String,
+    name: String,
+    kind: String,
+}
+
+impl Present {
+    fn new(backend: Backend, index: usize, device: &PresentDevice) -> Self {
+        let threads = || match rayon::current_num_threads() {
+            1 => "1 thread".to_owned(),
+            threads => format!("{threads} threads"),
+        };
+        Self {
+            device: match index {
+                0 => backend.name().to_owned(),
+                _ => DeviceChoice::Of(backend, Some(index)).to_string(),
+            },
+            name: device.name().unwrap_or_else(threads),
+            kind: device.kind.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for Devices {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::with_header(["device", "built", "note"]);
+        let mut table = Table::with_header(["device", "kind", "name"]);
         for device in &self.devices {
-            let built = if device.built { "yes" } else { "no" };
-            table.push([device.name, built, &device.note]);
+            for present in &device.present {
+                table.push([&present.device, &present.kind, &present.name]);
+            }
+            let missing = match device.built {
+                false => format!("build with --features {}", device.name),
+                true if device.present.is_empty() => {
+                    "none found; is a driver installed?".to_owned()
+                }
+                true => continue,
+            };
+            table.push([device.name, "–", &missing]);
         }
-        table.fmt(formatter)
+        writeln!(formatter, "{table}")?;
+        write!(formatter, "--device auto takes {}", self.auto)
     }
 }

@@ -8,7 +8,7 @@ use burn::tensor::{Device, bf16};
 use models::{
     Adaptation, Architecture, Checkpoint, LoadOptions, Loaded, Network, Precision, Task, Train,
 };
-use moslora::lora;
+use moslora::{Update, lora};
 use serde_json::{Value, json};
 
 /// LLaMA's sizes; what the families differ in comes on top.
@@ -95,6 +95,28 @@ pub fn adapted_in(
     precision: Precision,
     device: &Device,
 ) -> Loaded {
+    updated(config, task, stored, precision, device, &lora_update)
+}
+
+/// A LoRA update of a layer `[d_out, d_in]`, the `number`th of its model.
+pub fn lora_update(path: &str, number: usize, [d_out, d_in]: [usize; 2]) -> Update {
+    let mut update = lora(path, 5, [d_out, d_in], 2, 0.7, 0.0);
+    let value = |row: usize, col: usize| ((row * 3 + col + number) as f32).sin() * 0.3;
+    update.left.matrix = Matrix::from_fn(d_out, 2, value);
+    update
+}
+
+/// The same with updates of any kind.
+///
+/// - update: of a layer's path, which one it is, and its shape
+pub fn updated(
+    config: &Value,
+    task: Task,
+    stored: Dtype,
+    precision: Precision,
+    device: &Device,
+    update: &dyn Fn(&str, usize, [usize; 2]) -> Update,
+) -> Loaded {
     let directory = tempfile::tempdir().expect("a directory");
     let random = write_config(config, directory.path());
     let loaded = place(
@@ -146,9 +168,7 @@ pub fn adapted_in(
     });
     let mut adaptation = Adaptation::default();
     for (number, layer) in layers.enumerate() {
-        let mut update = lora(&layer.path, 5, [layer.d_out, layer.d_in], 2, 0.7, 0.0);
-        let value = |row: usize, col: usize| ((row * 3 + col + number) as f32).sin() * 0.3;
-        update.left.matrix = Matrix::from_fn(layer.d_out, 2, value);
+        let update = update(&layer.path, number, [layer.d_out, layer.d_in]);
         adaptation.updates.insert(layer.path.clone(), update);
     }
     let mut checkpoint = Checkpoint::open(directory.path()).expect("a checkpoint");

@@ -73,7 +73,7 @@ pub(super) fn run_cell(
 fn spawn(device: DeviceChoice, threads: usize) -> io::Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
     command
-        .args(["run-cell", "--quiet", "--device", device.name()])
+        .args(["run-cell", "--quiet", "--device", &device.to_string()])
         .args(["--threads", &threads.to_string()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

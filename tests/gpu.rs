@@ -1,0 +1,228 @@
+//! GPU backends compute what the CPU does. A build without one, or a machine without a device for it,
+//! skips with a word. A GPU in software is enough, but takes minutes to compile and tune its kernels:
+//! `CUBECL_AUTOTUNE_LEVEL=minimal cargo test --release --features wgpu --test gpu -- --nocapture`.
+
+// Not every model of the other suite is used here.
+#[allow(dead_code)]
+#[path = "../crates/models/tests/suite/small_models.rs"]
+mod small_models;
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use adapter::{Dtype, Matrix};
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Device, Gradients, Tensor};
+use models::{Batch, Loaded, Precision, Task, TokenBatch};
+use moslora::{Factor, Mixer, ParameterNames, Update};
+use serde_json::Value;
+use support::stopped_training::train_on;
+use support::{Workplace, quickstart};
+use trainer::{Backend, DeviceChoice};
+
+/// The choices of `--device` that reach a GPU here.
+fn gpus() -> Vec<DeviceChoice> {
+    let backends = [Backend::Wgpu, Backend::Vulkan, Backend::Cuda];
+    let built = backends.into_iter().filter(|backend| backend.is_built());
+    let choices: Vec<DeviceChoice> = built
+        .filter(|backend| !backend.present().is_empty())
+        .map(|backend| DeviceChoice::Of(backend, None))
+        .collect();
+    if choices.is_empty() {
+        println!("skipped: no GPU backend in this build, or no device for it on this machine");
+    }
+    choices
+}
+
+const METHODS: [&str; 4] = ["lora", "moslora", "eigenlorax", "eigenmix"];
+
+/// An update as the method trains it: its factors, its mixer, or coefficients between frozen factors.
+fn update(method: &str, path: &str, number: usize, shape: [usize; 2]) -> Update {
+    let mut update = small_models::lora_update(path, number, shape);
+    let coefficients = |phase: usize| {
+        let value = |row: usize, col: usize| ((row * 5 + col * 2 + phase) as f32).cos() * 0.4;
+        Factor::trained(Matrix::from_fn(2, 2, value))
+    };
+    update.mixer = match method {
+        "moslora" | "eigenmix" => Mixer::Full(coefficients(number)),
+        "eigenlorax" => Mixer::Factored {
+            left: coefficients(number),
+            right: coefficients(number + 1),
+        },
+        _ => Mixer::Identity,
+    };
+    if matches!(method, "eigenlorax" | "eigenmix") {
+        update.left.trained = false;
+        update.right.trained = false;
+    }
+    update
+}
+
+/// The gradients of everything that is trained, by name.
+struct Collect<'a> {
+    names: &'a ParameterNames,
+    gradients: &'a Gradients,
+    found: BTreeMap<String, Vec<f32>>,
+}
+
+impl ModuleVisitor for Collect<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let Some(name) = self.names.get(param.id) else {
+            return;
+        };
+        if let Some(gradient) = param.val().grad(self.gradients) {
+            let values = gradient.into_data().try_to_vec().expect("f32");
+            self.found.insert(name.to_owned(), values);
+        }
+    }
+}
+
+/// The mean square of the logits, and its gradients.
+fn loss_and_gradients(
+    config: &Value,
+    task: Task,
+    method: &str,
+    device: &Device,
+) -> (f32, BTreeMap<String, Vec<f32>>) {
+    let device = device.clone().autodiff();
+    let of_method =
+        |path: &str, number: usize, shape: [usize; 2]| update(method, path, number, shape);
+    let Loaded { model, names, .. } = small_models::updated(
+        config,
+        task,
+        Dtype::F32,
+        Precision::Auto,
+        &device,
+        &of_method,
+    );
+    let texts = [vec![3, 5, 8, 30, 2], vec![1, 2], vec![9, 9, 4, 6]];
+    let batch = Batch::Tokens(TokenBatch::continuing(&texts, &[0, 0, 0]));
+    let loss = model.logits(model.trunk(&batch, &device)).square().mean();
+    let mut collect = Collect {
+        names: &names,
+        gradients: &loss.backward(),
+        found: BTreeMap::new(),
+    };
+    model.visit(&mut collect);
+    (loss.into_scalar::<f32>(), collect.found)
+}
+
+#[test]
+fn losses_and_gradients_of_every_method_are_those_of_the_cpu() {
+    let classification = Task::Classification { labels: 3 };
+    let (_, llama) = small_models::decoders().swap_remove(0);
+    let bert = METHODS.map(|method| (small_models::encoder(), classification, method));
+    let cases = bert
+        .into_iter()
+        .chain([(llama, Task::LanguageModel, "eigenmix")]);
+    for choice in gpus() {
+        let gpu = choice.open().expect("the device");
+        for (config, task, method) in cases.clone() {
+            let what = format!("{method} on {choice}, {}", config["model_type"]);
+            let (expected, expected_gradients) =
+                loss_and_gradients(&config, task, method, &Device::flex());
+            let (loss, gradients) = loss_and_gradients(&config, task, method, &gpu);
+            println!("{what}: a loss of {loss}, on the CPU {expected}");
+            let difference = (loss - expected).abs();
+            assert!(difference < 1e-5 * expected, "{what}: {loss} {expected}");
+            assert!(
+                gradients.keys().eq(expected_gradients.keys()),
+                "{what}: {:?}",
+                gradients.keys()
+            );
+            for (name, expected) in &expected_gradients {
+                let largest = expected.iter().fold(0.0f32, |all, one| all.max(one.abs()));
+                for (found, expected) in gradients[name].iter().zip(expected) {
+                    // Sums of f32 in another order, and other approximations of eˣ and erf.
+                    let difference = (found - expected).abs();
+                    assert!(
+                        difference <= 1e-4 * largest,
+                        "{what}, {name}: off by {difference} of {largest}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// A training of a few steps, all of the same shape.
+fn configuration(output: &Path, data: &Path, method: &str) -> String {
+    let sources = ["bakery", "gym"].map(|name| quickstart(&format!("adapters/{name}")));
+    let sources = match method {
+        "eigenlorax" | "eigenmix" => format!("adapters = {sources:?}\ncomponents = 6"),
+        _ => String::new(),
+    };
+    format!(
+        r#"
+        seed = 5
+        output = "{output}"
+        [base]
+        model = "{base}"
+        [data]
+        path = "{data}"
+        max_length = 6
+        examples_per_class = 1
+        [adapter]
+        method = "{method}"
+        rank = 4
+        {sources}
+        [training]
+        epochs = 2
+        batch_size = 5
+        learning_rate = 2e-3
+        log_every = 1
+        evaluate_every = 0
+        "#,
+        output = output.display(),
+        base = quickstart("base"),
+        data = data.display(),
+    )
+}
+
+#[test]
+fn trainings_of_every_method_take_the_steps_of_the_cpu() {
+    let place = Workplace::new();
+    // Without other splits, nothing is evaluated.
+    let data = place.path("data");
+    fs::create_dir(&data).expect("a directory");
+    let rows = quickstart("tasks/ferry_port/train.jsonl");
+    fs::copy(rows, data.join("train.jsonl")).expect("a file");
+    for choice in gpus() {
+        for method in METHODS {
+            let [expected, found] = [DeviceChoice::default(), choice].map(|device| {
+                let output = place.path(&format!("{method}-{device}").replace(':', "-"));
+                let config = configuration(&output, &data, method);
+                train_on(device, &config, false, usize::MAX)
+            });
+            println!("{method} on {choice}: losses {found:?}, on the CPU {expected:?}");
+            assert!(expected.len() >= 4, "{expected:?}");
+            assert_eq!(expected.len(), found.len());
+            for (expected, found) in expected.iter().zip(&found) {
+                let difference = (expected - found).abs();
+                assert!(
+                    difference < 1e-4,
+                    "{method} on {choice}: {expected} {found}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn devices_are_listed_with_what_is_missing() {
+    let text = Workplace::new().run(&["devices"]).stdout;
+    assert!(text.lines().any(|line| line.starts_with("cpu ")), "{text}");
+    for backend in Backend::ALL {
+        let line = text.lines().find(|line| line.starts_with(backend.name()));
+        let line = line.expect("a line");
+        let missing = format!("--features {}", backend.name());
+        assert_eq!(line.contains(&missing), !backend.is_built(), "{line}");
+    }
+    let settled = DeviceChoice::Auto.settled();
+    assert!(
+        text.ends_with(&format!("--device auto takes {settled}\n")),
+        "{text}"
+    );
+}
