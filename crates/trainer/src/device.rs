@@ -149,6 +149,22 @@ impl PresentDevice {
         }
         None
     }
+
+    /// Whether the machine knows where the device is plugged in. What wgpu reaches through OpenGL alone
+    /// has no such place, and there a computation may never end. Asking opens the device.
+    fn is_a_card(&self) -> bool {
+        #[cfg(any(feature = "wgpu", feature = "cuda"))]
+        if let Some(card) = self
+            .device
+            .identity()
+            .and_then(|identity| identity.physical)
+        {
+            return card.pci_address.is_some()
+                || card.luid.is_some()
+                || card.registry_entry_id.is_some();
+        }
+        false
+    }
 }
 
 impl fmt::Display for DeviceKind {
@@ -175,7 +191,7 @@ impl DeviceChoice {
             .into_iter()
             .find(|backend| {
                 let best = backend.present().into_iter().next();
-                best.is_some_and(|best| best.kind < DeviceKind::Cpu)
+                best.is_some_and(|best| best.kind < DeviceKind::Cpu && best.is_a_card())
             })
             .map_or_else(Self::default, |backend| Self::Of(backend, None))
     }
