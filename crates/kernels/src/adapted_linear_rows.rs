@@ -62,15 +62,6 @@ pub(crate) struct Thin<'a> {
     column: usize,
 }
 
-/// A pointer that several threads write through, each its own rows.
-#[derive(Clone, Copy)]
-struct Rows(*mut f32);
-
-// SAFETY: whoever takes the pointer out writes rows that no other thread does.
-unsafe impl Send for Rows {}
-// SAFETY: as above.
-unsafe impl Sync for Rows {}
-
 impl Layers {
     /// - factors, frozen: as [`AdaptedLinear`](crate::adapted_linear::AdaptedLinear) is given them
     pub fn new(factors: &[FlexTensor], frozen: &[FlexTensor], plan: &LinearPlan) -> Self {
@@ -161,9 +152,11 @@ impl Layers {
             .collect();
         let part_rows = rows.div_ceil(BACKWARD_PARTS).max(BACKWARD_ROWS);
         let parts = rows.div_ceil(part_rows).max(1);
-        let d_input_rows = d_input
-            .as_mut()
-            .map(|d_input| Rows(d_input.storage_mut::<f32>().as_mut_ptr()));
+        let d_input_rows = d_input.as_mut().map(|d_input| Target {
+            values: d_input.storage_mut::<f32>().as_mut_ptr(),
+            row_stride: d_in,
+            accumulate: true,
+        });
         let gradient = numbers(gradient);
         let sums: Vec<Vec<f32>> = (0..parts)
             .into_par_iter()
@@ -178,8 +171,8 @@ impl Layers {
                 let d_input = d_input_rows.map(|rows| {
                     // SAFETY: the tensor has `rows` rows, and every part takes its own ones.
                     unsafe {
-                        let start = { rows }.0.add(start * d_in);
-                        std::slice::from_raw_parts_mut(start, gradient.len() / self.width * d_in)
+                        let first = rows.start_of(start, 0);
+                        std::slice::from_raw_parts_mut(first, gradient.len() / self.width * d_in)
                     }
                 });
                 thin_gradients(input, d_in, gradient, self.width, &thin, d_input, &mut sums);
