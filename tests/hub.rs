@@ -11,24 +11,12 @@ use std::process::Command;
 use std::sync::Arc;
 
 use adapter::{TensorFile, TensorOutput, write_tensor_file};
-use fake_hub::{Access, FakeHub, Fault, Files, Server, TOKEN};
+use fake_hub::{Access, FakeHub, Fault, Files, Server, TOKEN, files_in};
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use serde_json::{Value, json};
 use support::{Outcome, Workplace, quickstart, read_json};
-
-/// The files in a directory.
-fn files_in(directory: impl AsRef<Path>) -> Files {
-    let entries = fs::read_dir(directory).expect("a directory");
-    entries
-        .map(|entry| {
-            let entry = entry.expect("an entry");
-            let name = entry.file_name().into_string().expect("UTF-8");
-            (name, fs::read(entry.path()).expect("a file"))
-        })
-        .collect()
-}
 
 fn run(place: &Workplace, hub: &FakeHub, arguments: &[&str]) -> Outcome {
     place.run_with(arguments, &[("HF_ENDPOINT", &hub.endpoint)])

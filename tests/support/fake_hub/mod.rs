@@ -11,7 +11,9 @@ mod http;
 mod uploads;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -26,6 +28,18 @@ pub const TOKEN: &str = "hf_secret_of_the_tests";
 
 /// Files by name.
 pub type Files = BTreeMap<String, Vec<u8>>;
+
+/// The files in a directory.
+pub fn files_in(directory: impl AsRef<Path>) -> Files {
+    let entries = fs::read_dir(directory).expect("a directory");
+    entries
+        .map(|entry| {
+            let entry = entry.expect("an entry");
+            let name = entry.file_name().into_string().expect("UTF-8");
+            (name, fs::read(entry.path()).expect("a file"))
+        })
+        .collect()
+}
 
 /// A running Hub.
 pub struct FakeHub {
