@@ -5,14 +5,14 @@
 // As the command has it, so that neither measures the kernel clearing pages.
 #[path = "../crates/eigenmix/src/allocator.rs"]
 mod allocator;
-
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use adapter::{Adapter, AdapterFile, LoraModule, Matrix, PeftConfig, SaveOptions, TargetModules};
-use eigenlorax::decomposition::ThinSvd;
-use eigenlorax::{Components, ExtractOptions, extract};
+use eigenmix_adapter::{Adapter, AdapterFile, LoraModule, PeftConfig, SaveOptions, TargetModules};
+use eigenmix_eigenlorax::decomposition::ThinSvd;
+use eigenmix_eigenlorax::{Components, ExtractOptions, extract};
+use eigenmix_tensors::Matrix;
 use faer::Mat;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;

@@ -4,12 +4,11 @@
 // As the command has it, so that neither measures the kernel clearing pages.
 #[path = "../crates/eigenmix/src/allocator.rs"]
 mod allocator;
-
 use std::time::{Duration, Instant};
 
-use adapter::Matrix;
 use burn::tensor::{Device, Tensor, TensorData};
-use moslora::{AdaptedLinear, EigenloraxStart, MixerInit, ParameterNames, Update};
+use eigenmix_moslora::{AdaptedLinear, EigenloraxStart, MixerInit, ParameterNames, Update};
+use eigenmix_tensors::Matrix;
 
 const REPETITIONS: usize = 15;
 const RANK: usize = 8;
@@ -44,7 +43,7 @@ fn methods(shape: [usize; 2]) -> Vec<(&'static str, Option<Update>)> {
     let (left, right) = (basis(d_out, 0.1), basis(d_in, 0.2));
     let start = EigenloraxStart::Random;
     let (init, scaling, dropout) = (MixerInit::Kaiming, 0.5, 0.0);
-    let recycled = moslora::eigenlorax(
+    let recycled = eigenmix_moslora::eigenlorax(
         "layer",
         1,
         left.clone(),
@@ -54,18 +53,22 @@ fn methods(shape: [usize; 2]) -> Vec<(&'static str, Option<Update>)> {
         dropout,
         start,
     );
-    let mixed = moslora::moslora("layer", 1, shape, RANK, scaling, dropout, init);
+    let mixed = eigenmix_moslora::moslora("layer", 1, shape, RANK, scaling, dropout, init);
     vec![
         ("frozen", None),
         (
             "lora",
-            Some(moslora::lora("layer", 1, shape, RANK, scaling, dropout)),
+            Some(eigenmix_moslora::lora(
+                "layer", 1, shape, RANK, scaling, dropout,
+            )),
         ),
         ("moslora", Some(mixed)),
         ("eigenlorax", Some(recycled)),
         (
             "eigenmix",
-            Some(moslora::eigenmix(left, right, scaling, dropout, None)),
+            Some(eigenmix_moslora::eigenmix(
+                left, right, scaling, dropout, None,
+            )),
         ),
     ]
 }

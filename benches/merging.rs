@@ -4,13 +4,13 @@
 // As the command has it, so that neither measures the kernel clearing pages.
 #[path = "../crates/eigenmix/src/allocator.rs"]
 mod allocator;
-
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use adapter::{Adapter, LoraModule, Matrix, PeftConfig, Source, TargetModules};
-use eigenlorax::LoadedAdapter;
-use merging::{MergeOptions, Method, Scope, Space, merge};
+use eigenmix_adapter::{Adapter, LoraModule, PeftConfig, Source, TargetModules};
+use eigenmix_eigenlorax::LoadedAdapter;
+use eigenmix_merging::{MergeOptions, Method, Scope, Space, merge};
+use eigenmix_tensors::Matrix;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};

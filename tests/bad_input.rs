@@ -1,11 +1,11 @@
 //! What is wrong with an input is said in one line, with status 2, and nothing is left behind.
 
 mod support;
-
 use std::fs::{self, OpenOptions};
 use std::path::Path;
 
-use adapter::{Dtype, LoraModule, Matrix, TensorOutput, write_tensor_file};
+use eigenmix_adapter::LoraModule;
+use eigenmix_tensors::{Dtype, Matrix, TensorOutput, write_tensor_file};
 use serde_json::json;
 use support::{QUERY, WEIGHTS, Workplace, quickstart, random_adapter};
 

@@ -2,11 +2,11 @@
 //! (tests/golden/clip/make_golden.py), and as the head of trainings.
 
 mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use adapter::{AdapterFile, TensorFile, TensorOutput, write_tensor_file};
+use eigenmix_adapter::AdapterFile;
+use eigenmix_tensors::{TensorFile, TensorOutput, write_tensor_file};
 use serde_json::{Value, json};
 use support::image_tasks::{Attribute, TaskSize, write_image_task};
 use support::{Workplace, largest_difference, read_json};

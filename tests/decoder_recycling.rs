@@ -2,11 +2,11 @@
 //! with instructions, adapters learn what to do without them, and a new one is made of the old.
 
 mod support;
-
 use std::fs;
 use std::path::Path;
 
-use adapter::{AdapterFile, TensorFile};
+use eigenmix_adapter::AdapterFile;
+use eigenmix_tensors::TensorFile;
 use serde_json::Value;
 use support::letter_tasks::{
     Instruction, LetterTask, draw_letters, write_decoder, write_letter_tasks,

@@ -1,11 +1,11 @@
 //! Files of kohya, diffusers and mlx-lm through the binary.
 
 mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use adapter::{AdapterFile, Matrix, TensorFile};
+use eigenmix_adapter::AdapterFile;
+use eigenmix_tensors::{Matrix, TensorFile};
 use serde_json::{Value, json};
 use support::{Workplace, quickstart, random_adapter};
 

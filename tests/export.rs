@@ -1,11 +1,11 @@
 //! `export`: plain LoRA, lower ranks, and checkpoints that need no adapter.
 
 mod support;
-
 use std::fs;
 use std::path::Path;
 
-use adapter::{Adapter, AdapterFile, Dtype, Matrix, TensorFile, TensorOutput, write_tensor_file};
+use eigenmix_adapter::{Adapter, AdapterFile};
+use eigenmix_tensors::{Dtype, Matrix, TensorFile, TensorOutput, write_tensor_file};
 use serde_json::json;
 use support::{
     DOWN, QUERY, Random, Workplace, classifier_adapter, largest_difference, random_adapter,

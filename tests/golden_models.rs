@@ -2,8 +2,7 @@
 //! the whole command line: base model, and every adapter variant that PEFT saved for it.
 
 mod support;
-
-use adapter::TensorFile;
+use eigenmix_tensors::TensorFile;
 use support::{Workplace, largest_difference, shared};
 
 /// Relative to the largest logit; the references themselves are f32.

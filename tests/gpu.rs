@@ -7,20 +7,19 @@
 #[path = "../crates/models/tests/suite/small_models.rs"]
 mod small_models;
 mod support;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use adapter::{Dtype, Matrix};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor};
-use models::{Batch, Loaded, Precision, Task, TokenBatch};
-use moslora::{Factor, Mixer, ParameterNames, Update};
+use eigenmix_models::{Batch, Loaded, Precision, Task, TokenBatch};
+use eigenmix_moslora::{Factor, Mixer, ParameterNames, Update};
+use eigenmix_tensors::{Dtype, Matrix};
+use eigenmix_trainer::{Backend, DeviceChoice};
 use serde_json::Value;
 use support::stopped_training::train_on;
 use support::{Workplace, quickstart};
-use trainer::{Backend, DeviceChoice};
 
 /// The choices of `--device` that reach a GPU here.
 fn gpus() -> Vec<DeviceChoice> {

@@ -3,14 +3,13 @@
 #[path = "support/fake_hub/mod.rs"]
 mod fake_hub;
 mod support;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use adapter::{TensorFile, TensorOutput, write_tensor_file};
+use eigenmix_tensors::{TensorFile, TensorOutput, write_tensor_file};
 use fake_hub::{Access, FakeHub, Fault, Files, Server, TOKEN, files_in};
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::file::writer::SerializedFileWriter;

@@ -1,17 +1,16 @@
 //! The little pictures that image trainings are tested on, read as a training reads them.
 
 mod support;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use serde_json::json;
-use support::image_tasks::{Attribute, QUADRANTS, TaskSize, write_image_task};
-use trainer::data::{
+use eigenmix_data::{
     DataConfig, EncodedTargets, ImageDataset, ImagePreprocessor, LabelPolicy, Labelled, Split,
     TargetKind, Targets, read_image_split,
 };
+use serde_json::json;
+use support::image_tasks::{Attribute, QUADRANTS, TaskSize, write_image_task};
 
 const SIZE: TaskSize = TaskSize {
     side: 16,

@@ -1,7 +1,6 @@
 //! `inspect`: what it recognises, and that its figures are right.
 
 mod support;
-
 use std::fs;
 
 use serde_json::json;
@@ -37,7 +36,7 @@ fn a_module_without_effect_is_named() {
     let place = Workplace::new();
     let mut adapter = random_adapter(1, 3);
     let module = adapter.modules.get_mut(QUERY).expect("a module");
-    module.b = adapter::Matrix::zeros(37, 3);
+    module.b = eigenmix_tensors::Matrix::zeros(37, 3);
     place.save("a", &adapter);
     assert_eq!(
         place.run_json(&["inspect", "a"])["zero_effect"],

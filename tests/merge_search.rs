@@ -1,17 +1,17 @@
 //! `eigenmix merge --search` on the quick start's model: what it scores, finds and measures.
 
 mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use adapter::{AdapterFile, Matrix, SaveOptions};
+use eigenmix_adapter::{AdapterFile, SaveOptions};
+use eigenmix_data::{DataConfig, LabelPolicy, Split, read_split};
+use eigenmix_tensors::Matrix;
+use eigenmix_trainer::{BaseModel, Classifier, DeviceChoice, Inputs, TaskHead};
 use serde_json::{Value, json};
 use support::{WEIGHTS, Workplace, quickstart, read_json};
-use trainer::data::{DataConfig, LabelPolicy, Split, read_split};
-use trainer::{BaseModel, Classifier, DeviceChoice, Inputs, TaskHead};
 
 /// The gym and the theatre have the label `lost_item` in common.
 const TASKS: [&str; 3] = ["gym", "library", "theatre"];

@@ -1,11 +1,11 @@
 //! What `eigenmix merge --search` refuses, before anything is measured and without a trace.
 
 mod support;
-
 use std::fs;
 use std::path::Path;
 
-use adapter::{AdapterFile, SaveOptions, TensorFile, TensorOutput, write_tensor_file};
+use eigenmix_adapter::{AdapterFile, SaveOptions};
+use eigenmix_tensors::{TensorFile, TensorOutput, write_tensor_file};
 use serde_json::json;
 use support::{Workplace, quickstart};
 

@@ -1,10 +1,10 @@
 //! `eigenmix merge` through files: what is written is the merge that was asked for.
 
 mod support;
-
 use std::collections::BTreeMap;
 
-use adapter::{Adapter, AdapterFile, HeadTensor, LoraModule, Matrix, PeftConfig};
+use eigenmix_adapter::{Adapter, AdapterFile, HeadTensor, LoraModule, PeftConfig};
+use eigenmix_tensors::Matrix;
 use serde_json::Value;
 use support::{
     DOWN, QUERY, Random, Workplace, classifier_adapter, largest_difference, random_adapter, shared,

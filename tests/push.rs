@@ -3,12 +3,11 @@
 #[path = "support/fake_hub/mod.rs"]
 mod fake_hub;
 mod support;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
-use adapter::{AdapterFile, SaveOptions};
+use eigenmix_adapter::{AdapterFile, SaveOptions};
 use fake_hub::{FakeHub, Files, Request, TOKEN};
 use serde_json::Value;
 use support::{Outcome, WEIGHTS, Workplace, classifier_adapter, quickstart};

@@ -1,7 +1,6 @@
 //! Reports and pages: that they hold the figures, open offline and replace nothing unasked.
 
 mod support;
-
 use std::fs;
 
 use serde_json::Value;
@@ -138,7 +137,7 @@ fn the_spectrum_of_a_run_is_that_of_the_subspace_it_used() {
     fs::write(place.path("x.toml"), config).expect("a file");
     place.run_json(&["run", "x.toml", "--quiet"]);
     let basis = read_json(&place.path("x/eigenmix/seed-0/basis.json"));
-    let whole = eigenlorax::Subspace::load(&place.path("s")).expect("a subspace");
+    let whole = eigenmix_eigenlorax::Subspace::load(&place.path("s")).expect("a subspace");
     let (path, module) = whole.modules.iter().next().expect("a module");
     let found = &basis["modules"][path]["right"];
     let variance: Vec<f32> = found["variance"]

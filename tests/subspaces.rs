@@ -1,8 +1,8 @@
 //! `extract` and `project` through files.
 
 mod support;
-
-use adapter::{AdapterFile, Matrix, TensorFile};
+use eigenmix_adapter::AdapterFile;
+use eigenmix_tensors::{Matrix, TensorFile};
 use support::{
     DOWN, QUERY, WEIGHTS, Workplace, classifier_adapter, largest_difference, random_adapter, shared,
 };

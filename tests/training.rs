@@ -1,13 +1,11 @@
 //! Trainings on the quick start's own model and data: the whole path, resumption, bad input.
 
 mod support;
-
 use std::fs;
 use std::path::Path;
 
-use adapter::{
-    AdapterFile, Dtype, Matrix, SaveOptions, TensorFile, TensorOutput, write_tensor_file,
-};
+use eigenmix_adapter::{AdapterFile, SaveOptions};
+use eigenmix_tensors::{Dtype, Matrix, TensorFile, TensorOutput, write_tensor_file};
 use serde_json::Value;
 use support::stopped_training::train;
 use support::{Workplace, largest_difference, metrics, quickstart};

@@ -2,11 +2,10 @@
 //! one question about pictures, adapters answer others, and a new one is made of those.
 
 mod support;
-
 use std::fs;
 use std::path::Path;
 
-use adapter::AdapterFile;
+use eigenmix_adapter::AdapterFile;
 use serde_json::{Value, json};
 use support::Workplace;
 use support::image_tasks::{Attribute, TEXTURES, TaskSize, write_image_task};

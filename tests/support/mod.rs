@@ -7,15 +7,15 @@ pub mod image_tasks;
 pub mod letter_tasks;
 mod png;
 pub mod stopped_training;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use adapter::{
-    Adapter, HeadTensor, Labels, LoraModule, Matrix, PeftConfig, SaveOptions, TargetModules,
+use eigenmix_adapter::{
+    Adapter, HeadTensor, Labels, LoraModule, PeftConfig, SaveOptions, TargetModules,
 };
+use eigenmix_tensors::Matrix;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

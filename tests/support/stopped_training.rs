@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use trainer::{DeviceChoice, Observer, RunOptions, StepRecord, TrainConfig, Training};
+use eigenmix_trainer::{DeviceChoice, Observer, RunOptions, StepRecord, TrainConfig, Training};
 
 /// Stops the training after a step.
 struct StopAfter<'a> {

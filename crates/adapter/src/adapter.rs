@@ -4,14 +4,15 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use eigenmix_tensors::{
+    FileError, Matrix, TensorOutput, write_directory, write_file, write_tensor_file,
+};
+
 use crate::export::exported_config;
 use crate::key::{PREFIX, Part, bias_key};
 use crate::model_card::model_card;
 use crate::weights_file::WEIGHTS_NAME;
-use crate::{
-    AdapterError, Labels, LayerKind, LoraModule, Matrix, PeftConfig, Prompts, Provenance,
-    TensorOutput, write_directory, write_file, write_tensor_file,
-};
+use crate::{AdapterError, Labels, LayerKind, LoraModule, PeftConfig, Prompts, Provenance};
 
 /// A LoRA adapter: what it does to each module of its base model, and what it brings along.
 #[derive(Clone, Debug, PartialEq)]
@@ -160,12 +161,13 @@ impl Adapter {
         let whole = whole.map(|(name, tensor)| (name.clone(), tensor.values.as_slice()));
         for (tensor, values) in factors.chain(whole) {
             if let Some(position) = values.iter().position(|value| !value.is_finite()) {
-                return Err(AdapterError::NotFinite {
+                return Err(FileError::NotFinite {
                     path: directory.to_owned(),
                     tensor,
                     value: values[position],
                     position,
-                });
+                }
+                .into());
             }
         }
         Ok(())

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use eigenmix_tensors::FileError;
 use serde_json::{Map, Value, json};
 
 use crate::config_fields::{ConfigFields, as_names};
@@ -57,15 +58,15 @@ impl PeftConfig {
     }
 
     /// The JSON object in `adapter_config.json`, whatever it configures.
-    pub(crate) fn read_raw(path: &Path) -> Result<Map<String, Value>, AdapterError> {
+    pub(crate) fn read_raw(path: &Path) -> Result<Map<String, Value>, FileError> {
         let text = std::fs::read(path).map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => AdapterError::NotFound(path.to_owned()),
-            _ => AdapterError::io("read", path)(source),
+            std::io::ErrorKind::NotFound => FileError::NotFound(path.to_owned()),
+            _ => FileError::io("read", path)(source),
         })?;
         if text.starts_with(b"version https://git-lfs") {
-            return Err(AdapterError::LfsPointer(path.to_owned()));
+            return Err(FileError::LfsPointer(path.to_owned()));
         }
-        serde_json::from_slice(&text).map_err(|source| AdapterError::Json {
+        serde_json::from_slice(&text).map_err(|source| FileError::Json {
             path: path.to_owned(),
             source,
         })

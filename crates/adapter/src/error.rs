@@ -1,11 +1,11 @@
 //! Everything that can go wrong between an adapter on disk or on the Hub and its factors in memory.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use safetensors::Dtype;
+use eigenmix_hub::HubError;
+use eigenmix_tensors::FileError;
 
-use crate::{Dialect, HubError, PromptError};
+use crate::{Dialect, PromptError};
 
 /// Why an adapter, a checkpoint or a location could not be read or written.
 ///
@@ -13,30 +13,13 @@ use crate::{Dialect, HubError, PromptError};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdapterError {
-    #[error("cannot {action} `{path}`")]
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-
-    #[error(
-        "`{path}` is locked by {}: somebody is writing there just now; wait until that is done, or write elsewhere",
-        if .holder.is_empty() { "another process" } else { .holder }
-    )]
-    InUse { path: PathBuf, holder: String },
-
-    #[error("`{0}` does not exist")]
-    NotFound(PathBuf),
+    #[error(transparent)]
+    File(#[from] FileError),
 
     #[error(
         "`{0}` is neither a directory nor a .safetensors file; name the directory that holds the adapter"
     )]
     NotAnAdapter(PathBuf),
-
-    #[error("`{0}` is not a regular file")]
-    NotAFile(PathBuf),
 
     #[error(
         "`{0}` is an empty directory; an adapter is adapter_config.json and adapter_model.safetensors, or one .safetensors file of kohya or diffusers"
@@ -57,52 +40,6 @@ pub enum AdapterError {
         "`{0}` is a pickled PyTorch file, which can run code when it is opened, so Eigenmix never does. Convert it once in Python:\n    import torch, safetensors.torch\n    weights = torch.load(\"adapter_model.bin\", map_location=\"cpu\", weights_only=True)\n    weights = {{name: tensor.contiguous() for name, tensor in weights.items()}}\n    safetensors.torch.save_file(weights, \"adapter_model.safetensors\", metadata={{\"format\": \"pt\"}})\nor with PEFT: PeftModel.from_pretrained(base, \"DIR\").save_pretrained(\"DIR-safetensors\")"
     )]
     PickledWeights(PathBuf),
-
-    #[error(
-        "`{0}` is a Git LFS pointer, not the file it points to; run `git lfs pull` in its repository, or download the file itself"
-    )]
-    LfsPointer(PathBuf),
-
-    #[error(
-        "`{path}` is truncated: its header asks for {expected} bytes, the file has {found}; download or copy it again"
-    )]
-    Truncated {
-        path: PathBuf,
-        expected: u64,
-        found: u64,
-    },
-
-    #[error(
-        "`{path}` has {found} bytes, but its header accounts for {expected} of them; it is not a well-formed safetensors file"
-    )]
-    TrailingBytes {
-        path: PathBuf,
-        expected: u64,
-        found: u64,
-    },
-
-    #[error(
-        "`{path}` has a header of {found} bytes, more than the {limit} that safetensors allows; is it a safetensors file?"
-    )]
-    HeaderTooLarge {
-        path: PathBuf,
-        found: u64,
-        limit: u64,
-    },
-
-    #[error("`{path}` has a malformed safetensors header; is it a safetensors file?")]
-    MalformedHeader {
-        path: PathBuf,
-        #[source]
-        source: serde_json::Error,
-    },
-
-    #[error("`{path}` is not valid JSON of the expected form")]
-    Json {
-        path: PathBuf,
-        #[source]
-        source: serde_json::Error,
-    },
 
     #[error("`{path}`: `{key}` in the metadata is not a JSON object")]
     Metadata {
@@ -192,42 +129,6 @@ pub enum AdapterError {
         module: String,
     },
 
-    #[error("`{value}`, a number of tensor `{tensor}`, is too large for {dtype}; write it as f32")]
-    TooLarge {
-        tensor: String,
-        value: f32,
-        dtype: Dtype,
-    },
-
-    #[error("`{path}` has no tensor `{tensor}`")]
-    NoSuchTensor { path: PathBuf, tensor: String },
-
-    #[error("`{path}`: tensor `{tensor}` has dtype {found}, expected {expected}")]
-    TensorDtype {
-        path: PathBuf,
-        tensor: String,
-        expected: &'static str,
-        found: Dtype,
-    },
-
-    #[error(
-        "`{path}`: tensor `{tensor}` holds {value} at position {position}; its training diverged or the file is damaged"
-    )]
-    NotFinite {
-        path: PathBuf,
-        tensor: String,
-        value: f32,
-        position: usize,
-    },
-
-    #[error("`{path}`: tensor `{tensor}` has shape {found:?}, expected {expected}")]
-    TensorShape {
-        path: PathBuf,
-        tensor: String,
-        expected: String,
-        found: Vec<usize>,
-    },
-
     #[error(
         "`{path}`: module `{module}` has no {missing}; the file is incomplete, download or export it again"
     )]
@@ -283,25 +184,6 @@ pub enum AdapterError {
         source: PromptError,
     },
 
-    #[error("`{0}` exists already; choose another directory, or replace it with --force")]
-    AlreadyExists(PathBuf),
-
-    #[error("`{0}` cannot be an output: it has no name of its own; name a new directory or file")]
-    OutputName(PathBuf),
-
-    #[error("two tensors to be written to `{path}` are both named `{tensor}`")]
-    OutputTensorTwice { path: PathBuf, tensor: String },
-
-    #[error(
-        "tensor `{tensor}` to be written to `{path}` has shape {shape:?}, which does not fit its {found} bytes"
-    )]
-    OutputTensorSize {
-        path: PathBuf,
-        tensor: String,
-        shape: Vec<usize>,
-        found: usize,
-    },
-
     #[error(
         "`{path}` names a file, but an adapter of {dialect} is a directory; leave out .safetensors, or choose --format kohya or diffusers"
     )]
@@ -310,26 +192,6 @@ pub enum AdapterError {
     #[error("an adapter cannot be saved: {problem}")]
     NotExportable { problem: String },
 
-    #[error(
-        "`{argument}` is neither an existing path nor a Hub id of the form org/name or org/name@revision ({problem})"
-    )]
-    Location {
-        argument: String,
-        problem: &'static str,
-    },
-
     #[error(transparent)]
     Hub(#[from] HubError),
-}
-
-impl AdapterError {
-    /// An [`AdapterError::Io`] about `path`; `action` completes "cannot … `path`".
-    pub fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self::Io {
-            action,
-            path,
-            source,
-        }
-    }
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use eigenmix_tensors::TensorFile;
+
 use crate::dialect::Reading;
 use crate::index::{FileIndex, ModuleEntry};
 use crate::single_file::common_dtype;
@@ -13,7 +15,7 @@ use crate::vera::VeraProjections;
 use crate::weights_file::find_weights;
 use crate::{
     Adapter, AdapterError, Dialect, HeadTensor, Labels, LayerKind, LoraModule, PeftConfig, Prompts,
-    Source, Style, TensorFile, locate_adapter,
+    Source, Style, locate_adapter,
 };
 
 /// An adapter on disk: its configuration and the names and shapes of its tensors are checked, the

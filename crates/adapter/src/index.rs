@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use eigenmix_tensors::{FileError, Matrix, TensorFile};
+
 use crate::file::UnexpectedTensor;
 use crate::key::Part;
-use crate::{AdapterError, LayerKind, LoraModule, Matrix, TensorFile};
+use crate::{AdapterError, LayerKind, LoraModule};
 
 /// The most numbers in the kernel of a convolution whose factors have a third one between them:
 /// folding it makes A so many times as large as the file, and none that is trained has more.
@@ -126,7 +128,7 @@ impl ModuleEntry {
                 _ => continue,
             };
             if !fits {
-                return Err(wrong_shape(file, key, expected));
+                return Err(wrong_shape(file, key, expected).into());
             }
         }
         Ok(Self {
@@ -212,7 +214,7 @@ impl FactorSizes {
         let (a, b) = (file.shape(a_key)?, file.shape(b_key)?);
         for (key, shape) in [(a_key, a), (b_key, b)] {
             if shape.contains(&0) {
-                return Err(wrong_shape(file, key, "sizes above 0".to_owned()));
+                return Err(wrong_shape(file, key, "sizes above 0".to_owned()).into());
             }
         }
         if let Some(middle) = keys.get(&Part::Mid) {
@@ -226,7 +228,7 @@ impl FactorSizes {
             false => ["[rank, d_in]", "d_out", "rank"],
         };
         let &[first, second] = a else {
-            return Err(wrong_shape(file, a_key, names[0].to_owned()));
+            return Err(wrong_shape(file, a_key, names[0].to_owned()).into());
         };
         let (rank, d_in) = match orientation.is_transposed() {
             true => (second, first),
@@ -242,7 +244,7 @@ impl FactorSizes {
                 };
                 let factor = spelt(Part::A);
                 let problem = format!("{expected}, as {factor} has rank {rank}");
-                return Err(wrong_shape(file, b_key, problem));
+                return Err(wrong_shape(file, b_key, problem).into());
             }
         };
         Ok(Self {
@@ -260,15 +262,11 @@ impl FactorSizes {
     fn of_convolution(file: &TensorFile, a_key: &str, b_key: &str) -> Result<Self, AdapterError> {
         let a = file.shape(a_key)?;
         let &[rank, channels, ref kernel @ ..] = a else {
-            return Err(wrong_shape(
-                file,
-                a_key,
-                "[rank, channels, kernel…]".to_owned(),
-            ));
+            return Err(wrong_shape(file, a_key, "[rank, channels, kernel…]".to_owned()).into());
         };
         if kernel.len() > 3 {
             let expected = "[rank, channels, kernel…] with a kernel of up to 3 sizes";
-            return Err(wrong_shape(file, a_key, expected.to_owned()));
+            return Err(wrong_shape(file, a_key, expected.to_owned()).into());
         }
         let d_out = output_size(file, b_key, rank, kernel.len())?;
         Ok(Self {
@@ -291,7 +289,7 @@ impl FactorSizes {
     ) -> Result<Self, AdapterError> {
         let &[rank, inner, ref kernel @ ..] = file.shape(middle_key)? else {
             let expected = "[rank, rank, kernel…]".to_owned();
-            return Err(wrong_shape(file, middle_key, expected));
+            return Err(wrong_shape(file, middle_key, expected).into());
         };
         let window = kernel
             .iter()
@@ -302,7 +300,7 @@ impl FactorSizes {
             }
             _ => {
                 let expected = format!("[rank, rank, kernel…], 1 to {LARGEST_WINDOW} in a kernel");
-                return Err(wrong_shape(file, middle_key, expected));
+                return Err(wrong_shape(file, middle_key, expected).into());
             }
         };
         let channels = match file.shape(a_key)? {
@@ -313,7 +311,7 @@ impl FactorSizes {
             }
             _ => {
                 let expected = format!("[{inner}, channels, 1…], as lora_mid says");
-                return Err(wrong_shape(file, a_key, expected));
+                return Err(wrong_shape(file, a_key, expected).into());
             }
         };
         let d_out = output_size(file, b_key, rank, kernel.len())?;
@@ -342,7 +340,7 @@ fn output_size(
         _ => {
             let ones = ", 1".repeat(kernel);
             let expected = format!("[d_out, {rank}{ones}], as the other factor has rank {rank}");
-            Err(wrong_shape(file, key, expected))
+            Err(wrong_shape(file, key, expected).into())
         }
     }
 }
@@ -351,8 +349,8 @@ fn is_one(sizes: &[usize]) -> bool {
     sizes.iter().all(|&size| size == 1)
 }
 
-fn wrong_shape(file: &TensorFile, key: &str, expected: String) -> AdapterError {
-    AdapterError::TensorShape {
+fn wrong_shape(file: &TensorFile, key: &str, expected: String) -> FileError {
+    FileError::TensorShape {
         path: file.path().to_owned(),
         tensor: key.to_owned(),
         expected,

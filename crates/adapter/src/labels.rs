@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use eigenmix_tensors::{FileError, write_file};
 use serde_json::{Map, Value};
 
 use crate::AdapterError;
-use crate::output::write_file;
 
 /// The labels of a head in the order of its outputs; on disk `{"0": "first", "1": "second", …}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,9 +20,9 @@ impl Labels {
     /// # Errors
     /// If the file cannot be read, is not an object of strings, or its indices are not 0 to n − 1.
     pub fn read(path: &Path) -> Result<Self, AdapterError> {
-        let text = std::fs::read(path).map_err(AdapterError::io("read", path))?;
+        let text = std::fs::read(path).map_err(FileError::io("read", path))?;
         let entries: Map<String, Value> =
-            serde_json::from_slice(&text).map_err(|source| AdapterError::Json {
+            serde_json::from_slice(&text).map_err(|source| FileError::Json {
                 path: path.to_owned(),
                 source,
             })?;
@@ -66,7 +66,10 @@ impl Labels {
             .enumerate()
             .map(|(index, name)| (index.to_string(), Value::String(name.clone())))
             .collect();
-        write_file(path, format!("{:#}\n", Value::Object(entries)).as_bytes())
+        Ok(write_file(
+            path,
+            format!("{:#}\n", Value::Object(entries)).as_bytes(),
+        )?)
     }
 
     pub fn len(&self) -> usize {

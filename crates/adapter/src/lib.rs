@@ -9,14 +9,14 @@
 //! ```no_run
 //! use std::path::Path;
 //!
-//! # fn main() -> Result<(), adapter::AdapterError> {
-//! let file = adapter::AdapterFile::open(Path::new("adapters/banking"))?;
+//! # fn main() -> Result<(), eigenmix_adapter::AdapterError> {
+//! let file = eigenmix_adapter::AdapterFile::open(Path::new("adapters/banking"))?;
 //! file.require_clean()?;
 //! for path in file.module_paths() {
 //!     let (left, right) = file.module(path)?.folded();
 //!     println!("{path}: {:?} · {:?}", left.shape(), right.shape());
 //! }
-//! file.load()?.save(Path::new("copy"), &adapter::SaveOptions::default())?;
+//! file.load()?.save(Path::new("copy"), &eigenmix_adapter::SaveOptions::default())?;
 //! # Ok(())
 //! # }
 //! ```
@@ -31,17 +31,13 @@ mod dialect;
 mod error;
 mod export;
 mod file;
-mod file_lock;
-mod hub;
+mod hub_adapter;
 mod index;
 mod key;
 mod labels;
 mod layer_kind;
-mod location;
 mod lora;
-mod matrix;
 mod model_card;
-mod output;
 mod pattern;
 mod prompts;
 mod saving;
@@ -51,8 +47,6 @@ mod style;
 mod support;
 mod synthetic_config;
 mod target;
-mod tensor_file;
-mod tensor_output;
 mod vera;
 mod weights_file;
 
@@ -61,23 +55,12 @@ pub use config::{BiasKind, PeftConfig};
 pub use dialect::Dialect;
 pub use error::AdapterError;
 pub use file::{AdapterFile, FileReport, UnexpectedTensor};
-pub use file_lock::FileLock;
-pub use hub::{
-    Commit, Committed, FileWish, Hub, HubError, Repository, RequestError, Transfer,
-    TransferDirection, TransferObserver, TransferProgress, UploadContent, UploadFile,
-    locate_adapter, observe_transfers,
-};
+pub use hub_adapter::{fetch_adapter, locate_adapter};
 pub use labels::Labels;
 pub use layer_kind::LayerKind;
-pub use location::{HubId, Location};
 pub use lora::LoraModule;
-pub use matrix::Matrix;
 pub use model_card::{CardResult, ModelCard, Publication};
-pub use output::{write_directory, write_file, write_file_with};
 pub use prompts::{PromptError, Prompts};
-pub use safetensors::Dtype;
 pub use source::{Provenance, Source};
 pub use style::Style;
 pub use target::TargetModules;
-pub use tensor_file::TensorFile;
-pub use tensor_output::{TensorOutput, write_tensor_file, write_tensor_file_with};

@@ -1,6 +1,8 @@
 //! The low-rank update of one layer: `ΔW = s · B · W · A`.
 
-use crate::{LayerKind, Matrix};
+use eigenmix_tensors::Matrix;
+
+use crate::LayerKind;
 
 /// The LoRA factors of one module, as every dialect is read into.
 ///

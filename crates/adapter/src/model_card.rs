@@ -323,7 +323,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::{HeadTensor, Labels, LoraModule, Matrix, TargetModules};
+    use crate::{HeadTensor, Labels, LoraModule, TargetModules};
+    use eigenmix_tensors::Matrix;
 
     fn adapter(task: Option<&str>) -> Adapter {
         let targets = TargetModules::Names(vec!["query".to_owned()]);

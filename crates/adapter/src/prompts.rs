@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use eigenmix_tensors::{FileError, write_file};
+
 use crate::AdapterError;
-use crate::output::write_file;
 
 /// Texts with `{}` where a label goes, such as `a photo of a {}.`; on disk a list of strings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,8 +40,8 @@ impl Prompts {
     /// # Errors
     /// If the file cannot be read, is no list of strings, or as [`Prompts::new`].
     pub fn read(path: &Path) -> Result<Self, AdapterError> {
-        let text = std::fs::read(path).map_err(AdapterError::io("read", path))?;
-        let templates = serde_json::from_slice(&text).map_err(|source| AdapterError::Json {
+        let text = std::fs::read(path).map_err(FileError::io("read", path))?;
+        let templates = serde_json::from_slice(&text).map_err(|source| FileError::Json {
             path: path.to_owned(),
             source,
         })?;
@@ -56,7 +57,7 @@ impl Prompts {
     /// If the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<(), AdapterError> {
         let list = serde_json::Value::from(self.0.clone());
-        write_file(path, format!("{list:#}\n").as_bytes())
+        Ok(write_file(path, format!("{list:#}\n").as_bytes())?)
     }
 
     pub fn templates(&self) -> &[String] {

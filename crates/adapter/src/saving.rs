@@ -2,13 +2,11 @@
 
 use std::path::Path;
 
+use eigenmix_tensors::{FileError, write_directory, write_file};
 use serde_json::Value;
 
 use crate::dialect::MLX_WEIGHTS_NAME;
-use crate::{
-    Adapter, AdapterError, Dialect, PeftConfig, Provenance, SaveOptions, Style, write_directory,
-    write_file,
-};
+use crate::{Adapter, AdapterError, Dialect, PeftConfig, Provenance, SaveOptions, Style};
 
 impl Adapter {
     /// Writes the adapter as `style` says.
@@ -50,14 +48,14 @@ impl Adapter {
         let mut writing = Dialect::write(self, style)?;
         if is_file {
             if path.symlink_metadata().is_ok() && !options.force {
-                return Err(AdapterError::AlreadyExists(path.to_owned()));
+                return Err(FileError::AlreadyExists(path.to_owned()).into());
             }
             if let Some(provenance) = &options.provenance {
                 let text = provenance.to_json(path)?;
                 writing.metadata.insert("eigenmix".to_owned(), text);
             }
             if let Some(parent) = path.parent() {
-                std::fs::create_dir_all(parent).map_err(AdapterError::io("create", parent))?;
+                std::fs::create_dir_all(parent).map_err(FileError::io("create", parent))?;
             }
             return writing.write(path, style.dtype);
         }
@@ -115,8 +113,8 @@ impl Style {
 }
 
 impl Provenance {
-    pub(crate) fn to_json(&self, path: &Path) -> Result<String, AdapterError> {
-        serde_json::to_string_pretty(self).map_err(|source| AdapterError::Json {
+    pub(crate) fn to_json(&self, path: &Path) -> Result<String, FileError> {
+        serde_json::to_string_pretty(self).map_err(|source| FileError::Json {
             path: path.to_owned(),
             source,
         })

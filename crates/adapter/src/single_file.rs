@@ -5,14 +5,15 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use eigenmix_tensors::{FileError, write_tensor_file_with};
+use eigenmix_tensors::{Matrix, TensorOutput};
 use half::{bf16, f16};
 use safetensors::Dtype;
 use serde_json::{Map, Value};
 
 use crate::key::Part;
 use crate::style::{AlphaTensor, DtypeChoice, ModuleStyle};
-use crate::tensor_output::write_tensor_file_with;
-use crate::{AdapterError, Dialect, LayerKind, LoraModule, Matrix, TensorOutput};
+use crate::{AdapterError, Dialect, LayerKind, LoraModule};
 
 /// An adapter on its way to disk.
 pub(crate) struct Writing<'a> {
@@ -131,12 +132,13 @@ impl<'a> Writing<'a> {
         for factor in &self.factors {
             let broken = factor.values.iter().position(|value| !value.is_finite());
             if let Some(position) = broken {
-                return Err(AdapterError::NotFinite {
+                return Err(FileError::NotFinite {
                     path: path.to_owned(),
                     tensor: factor.name.clone(),
                     value: factor.values[position],
                     position,
-                });
+                }
+                .into());
             }
         }
         let dtype = match dtype {
@@ -159,7 +161,7 @@ impl<'a> Writing<'a> {
                 TensorOutput::bytes(name.as_str(), shape.clone(), *dtype, bytes)
             })
             .collect();
-        write_tensor_file_with(path, tensors, &self.metadata)
+        Ok(write_tensor_file_with(path, tensors, &self.metadata)?)
     }
 
     fn is_exact_in(&self, dtype: Dtype) -> bool {
@@ -187,11 +189,12 @@ fn encode(tensor: &str, values: &[f32], dtype: Dtype) -> Result<Vec<u8>, Adapter
         _ => false,
     };
     if let Some(&value) = values.iter().find(|&&value| is_too_large(value)) {
-        return Err(AdapterError::TooLarge {
+        return Err(FileError::TooLarge {
             tensor: tensor.to_owned(),
             value,
             dtype,
-        });
+        }
+        .into());
     }
     let values = values.iter();
     Ok(match dtype {
@@ -220,7 +223,7 @@ fn encode(tensor: &str, values: &[f32], dtype: Dtype) -> Result<Vec<u8>, Adapter
 
 /// The dtype that all factors in `keys` have, if it is one that can be written again.
 pub(crate) fn common_dtype<'a>(
-    file: &crate::TensorFile,
+    file: &eigenmix_tensors::TensorFile,
     mut keys: impl Iterator<Item = &'a BTreeMap<Part, String>>,
 ) -> Dtype {
     let dtype_of = |part: Part, keys: &BTreeMap<Part, String>| {

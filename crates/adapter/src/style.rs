@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use eigenmix_tensors::{FileError, TensorFile};
 use safetensors::Dtype;
 use serde_json::{Map, Value};
 
-use crate::{AdapterError, Dialect, TensorFile};
+use crate::{AdapterError, Dialect};
 
 /// What the metadata say about the bytes of the tensors, which is false of any others.
 const HASHES: [&str; 3] = [
@@ -271,12 +272,13 @@ impl AlphaTensor {
 pub(crate) fn read_alpha(file: &TensorFile, key: String) -> Result<AlphaTensor, AdapterError> {
     let (shape, dtype) = file.tensor(&key)?;
     if shape.iter().any(|&size| size != 1) {
-        return Err(AdapterError::TensorShape {
+        return Err(FileError::TensorShape {
             path: file.path().to_owned(),
             tensor: key,
             expected: "[], one number".to_owned(),
             found: shape,
-        });
+        }
+        .into());
     }
     let values: Vec<f32> = match dtype {
         Dtype::I64 | Dtype::I32 | Dtype::I16 | Dtype::U8 => {

@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use eigenmix_tensors::{FileError, Matrix, TensorFile};
 use serde_json::{Map, Value, json};
 
 use crate::index::{FileIndex, ModuleEntry};
 use crate::key::{PREFIX, Role, role_of};
-use crate::{AdapterError, LayerKind, LoraModule, Matrix, PeftConfig, TensorFile};
+use crate::{AdapterError, LayerKind, LoraModule, PeftConfig};
 
 /// PEFT's own default for `r` of VeRA.
 const DEFAULT_RANK: usize = 256;
@@ -217,12 +218,12 @@ fn shape<const DIMENSIONS: usize>(
     tensor: &str,
     fits: impl Fn([usize; DIMENSIONS]) -> bool,
     expected: &str,
-) -> Result<[usize; DIMENSIONS], AdapterError> {
+) -> Result<[usize; DIMENSIONS], FileError> {
     let found = file.shape(tensor)?;
     <[usize; DIMENSIONS]>::try_from(found)
         .ok()
         .filter(|&dims| !dims.contains(&0) && fits(dims))
-        .ok_or_else(|| AdapterError::TensorShape {
+        .ok_or_else(|| FileError::TensorShape {
             path: file.path().to_owned(),
             tensor: tensor.to_owned(),
             expected: expected.to_owned(),

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use eigenmix_tensors::FileError;
+
 use crate::AdapterError;
 use crate::dialect::MLX_WEIGHTS_NAME;
 
@@ -12,7 +14,7 @@ pub(crate) const PICKLED_NAME: &str = "adapter_model.bin";
 /// The adapter's directory and its file of tensors.
 pub(crate) fn find_weights(path: &Path) -> Result<(PathBuf, PathBuf), AdapterError> {
     if !path.exists() {
-        return Err(AdapterError::NotFound(path.to_owned()));
+        return Err(FileError::NotFound(path.to_owned()).into());
     }
     if path.is_file() {
         let extension = path.extension().and_then(|extension| extension.to_str());
@@ -39,7 +41,7 @@ pub(crate) fn find_weights(path: &Path) -> Result<(PathBuf, PathBuf), AdapterErr
     if pickled.exists() {
         return Err(AdapterError::PickledWeights(pickled));
     }
-    let entries = std::fs::read_dir(&directory).map_err(AdapterError::io("list", &directory))?;
+    let entries = std::fs::read_dir(&directory).map_err(FileError::io("list", &directory))?;
     let is_tensor_file = |path: &PathBuf| {
         path.is_file()
             && path
@@ -68,7 +70,7 @@ pub(crate) fn find_weights(path: &Path) -> Result<(PathBuf, PathBuf), AdapterErr
 
 /// The first few names in a directory.
 pub(crate) fn list(directory: &Path) -> Result<String, AdapterError> {
-    let entries = std::fs::read_dir(directory).map_err(AdapterError::io("list", directory))?;
+    let entries = std::fs::read_dir(directory).map_err(FileError::io("list", directory))?;
     let mut names: Vec<String> = entries
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())

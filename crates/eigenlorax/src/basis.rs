@@ -1,6 +1,6 @@
 //! One side of a module's subspace: orthonormal columns and how much variance each carries.
 
-use adapter::Matrix;
+use eigenmix_tensors::Matrix;
 use faer::Mat;
 
 use crate::decomposition::to_f64;

@@ -1,6 +1,7 @@
 //! An adapter on a subspace: its coefficients, and back to plain LoRA factors.
 
-use adapter::{LoraModule, Matrix};
+use eigenmix_adapter::LoraModule;
+use eigenmix_tensors::Matrix;
 use faer::Mat;
 
 use crate::basis::Basis;

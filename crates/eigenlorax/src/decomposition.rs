@@ -3,7 +3,7 @@
 //! One module of an adapter is one task for rayon, so a decomposition that spread over threads
 //! would only compete with its neighbours; and alone, it gives the same bits on any machine load.
 
-use adapter::Matrix;
+use eigenmix_tensors::Matrix;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::{evd, householder, matmul, qr::no_pivoting::factor, svd};
 use faer::{Accum, Conj, Mat, MatRef, Par};

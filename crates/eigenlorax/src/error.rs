@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use adapter::{AdapterError, LayerKind};
+use eigenmix_adapter::{AdapterError, LayerKind};
+use eigenmix_tensors::FileError;
 
 use crate::decomposition::DecompositionError;
 
@@ -134,6 +135,8 @@ pub enum EigenloraxError {
         source: std::io::Error,
     },
 
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error(transparent)]
     Adapter(#[from] AdapterError),
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use adapter::LoraModule;
+use eigenmix_adapter::LoraModule;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,7 @@
 //! A matrix held as the product of two thin factors, `ΔW = L · Rᵀ`, and what can be known about
 //! it without ever forming it.
 
-use adapter::LoraModule;
+use eigenmix_adapter::LoraModule;
 use faer::Mat;
 
 use crate::decomposition::{
@@ -141,7 +141,7 @@ impl LowRank {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use adapter::Matrix;
+    use eigenmix_tensors::Matrix;
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
     use rand_distr::{Distribution, StandardNormal};

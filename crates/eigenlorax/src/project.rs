@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use adapter::{Adapter, LoraModule};
+use eigenmix_adapter::{Adapter, LoraModule};
 use rayon::prelude::*;
 
 use crate::coefficients::Coefficients;

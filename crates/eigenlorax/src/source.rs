@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use adapter::{Adapter, AdapterError, AdapterFile, LayerKind, LoraModule, Source};
+use eigenmix_adapter::{Adapter, AdapterError, AdapterFile, LayerKind, LoraModule, Source};
 
 /// The dimensions of one adapted layer: A is `[rank, d_in]`, B is `[d_out, rank]`; and its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]

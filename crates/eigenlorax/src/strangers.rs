@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use adapter::AdapterError;
+use eigenmix_adapter::AdapterError;
 
 use crate::source::AdapterSource;
 

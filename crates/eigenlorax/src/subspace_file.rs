@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use adapter::{Matrix, Source, TensorFile, TensorOutput};
+use eigenmix_adapter::Source;
+use eigenmix_tensors::{Matrix, TensorFile, TensorOutput};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -74,8 +75,8 @@ impl Subspace {
     /// # Errors
     /// If the directory is there and `force` isn't set, or something can't be written.
     pub fn save(&self, directory: &Path, force: bool) -> Result<(), EigenloraxError> {
-        adapter::write_directory(directory, force, |directory| {
-            adapter::write_tensor_file(&directory.join(TENSORS), self.tensors())?;
+        eigenmix_tensors::write_directory(directory, force, |directory| {
+            eigenmix_tensors::write_tensor_file(&directory.join(TENSORS), self.tensors())?;
             let path = directory.join(DESCRIPTION);
             let mut json = serde_json::to_vec_pretty(&self.description()).map_err(|source| {
                 EigenloraxError::Description {
@@ -84,7 +85,7 @@ impl Subspace {
                 }
             })?;
             json.push(b'\n');
-            Ok(adapter::write_file(&path, &json)?)
+            Ok(eigenmix_tensors::write_file(&path, &json)?)
         })
     }
 

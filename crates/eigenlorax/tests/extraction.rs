@@ -1,14 +1,14 @@
 //! What an extraction must be, whatever the adapters.
 
 mod random_adapters;
-
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use adapter::{LoraModule, Matrix};
-use eigenlorax::{
+use eigenmix_adapter::LoraModule;
+use eigenmix_eigenlorax::{
     Basis, Components, ExtractOptions, Extraction, Factors, LoadedAdapter, ProjectOptions,
     Subspace, extract, project,
 };
+use eigenmix_tensors::Matrix;
 use random_adapters::*;
 
 fn sides(subspace: &Subspace) -> impl Iterator<Item = &Basis> {

@@ -1,11 +1,11 @@
 //! What an extraction refuses, and how it says so.
 
 mod random_adapters;
-
 use std::collections::BTreeMap;
 
-use adapter::{LayerKind, LoraModule, Matrix};
-use eigenlorax::{Components, EigenloraxError, ExtractOptions, LoadedAdapter, extract};
+use eigenmix_adapter::{LayerKind, LoraModule};
+use eigenmix_eigenlorax::{Components, EigenloraxError, ExtractOptions, LoadedAdapter, extract};
+use eigenmix_tensors::Matrix;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use random_adapters::*;

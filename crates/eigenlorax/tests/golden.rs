@@ -1,11 +1,11 @@
 //! The principal components that the EigenLoRAx authors' code finds, from `shared/golden`.
 
 mod random_adapters;
-
 use std::path::{Path, PathBuf};
 
-use adapter::{AdapterFile, TensorFile};
-use eigenlorax::{Basis, Components, ExtractOptions, Factors, extract};
+use eigenmix_adapter::AdapterFile;
+use eigenmix_eigenlorax::{Basis, Components, ExtractOptions, Factors, extract};
+use eigenmix_tensors::TensorFile;
 use random_adapters::{largest_difference, projector};
 
 /// `shared/golden/merging`, beside the repository on the machine where it was made.

@@ -1,14 +1,14 @@
 //! Adapters on a subspace: coefficients, mixers, projections.
 
 mod random_adapters;
-
 use std::collections::BTreeMap;
 
-use adapter::{HeadTensor, LoraModule, Matrix};
-use eigenlorax::{
+use eigenmix_adapter::{HeadTensor, LoraModule};
+use eigenmix_eigenlorax::{
     Coefficients, Components, EigenloraxError, ExtractOptions, LoadedAdapter, ModuleSubspace,
     ProjectOptions, Projection, Subspace, project,
 };
+use eigenmix_tensors::Matrix;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use random_adapters::*;

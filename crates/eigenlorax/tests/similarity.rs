@@ -1,10 +1,9 @@
 //! Similarities of adapters against their dense updates, and the identities they have.
 
 mod random_adapters;
-
 use std::collections::BTreeMap;
 
-use eigenlorax::{EigenloraxError, similarity};
+use eigenmix_eigenlorax::{EigenloraxError, similarity};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use random_adapters::{DOWN, QUERY, adapter, module, random_adapter, three_adapters};
@@ -50,8 +49,12 @@ fn another_factorisation_and_the_opposite_sign_span_the_same_subspaces() {
         // Columns of B and rows of A in another order: the same product.
         let rank = module.rank();
         let [b, a] = [&module.b, &module.a].map(Clone::clone);
-        module.b = adapter::Matrix::from_fn(b.rows(), rank, |row, col| b.get(row, rank - 1 - col));
-        module.a = adapter::Matrix::from_fn(rank, a.cols(), |row, col| a.get(rank - 1 - row, col));
+        module.b = eigenmix_tensors::Matrix::from_fn(b.rows(), rank, |row, col| {
+            b.get(row, rank - 1 - col)
+        });
+        module.a = eigenmix_tensors::Matrix::from_fn(rank, a.cols(), |row, col| {
+            a.get(rank - 1 - row, col)
+        });
     }
     let found = similarity(&[first, second]).expect("figures");
     assert!((found.cosine[0][1].expect("a figure") + 1.0).abs() < 1e-9);
@@ -89,7 +92,7 @@ fn what_a_pair_does_not_share_has_no_overlap_and_no_cosine() {
     assert_eq!(found.left_overlap[0][1], None);
     assert_eq!(found.cosine[0][2], None);
     assert_eq!(found.right_overlap[2][2], None);
-    let nobody: [eigenlorax::LoadedAdapter; 0] = [];
+    let nobody: [eigenmix_eigenlorax::LoadedAdapter; 0] = [];
     let error = similarity(&nobody).expect_err("an error");
     assert!(matches!(error, EigenloraxError::NothingToExtract { .. }));
 }

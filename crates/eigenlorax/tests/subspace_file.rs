@@ -1,12 +1,11 @@
 //! A subspace on disk.
 
 mod random_adapters;
-
 use std::fs;
 use std::path::Path;
 
-use adapter::{AdapterError, Matrix};
-use eigenlorax::{Components, EigenloraxError, ExtractOptions, Subspace};
+use eigenmix_eigenlorax::{Components, EigenloraxError, ExtractOptions, Subspace};
+use eigenmix_tensors::{FileError, Matrix};
 use random_adapters::*;
 
 fn subspace() -> Subspace {
@@ -52,7 +51,7 @@ fn an_existing_directory_is_replaced_only_when_forced() {
         .expect_err("it is there");
     assert!(matches!(
         error,
-        EigenloraxError::Adapter(AdapterError::AlreadyExists(_))
+        EigenloraxError::File(FileError::AlreadyExists(_))
     ));
     subspace().save(directory.path(), true).expect("replaced");
     Subspace::load(directory.path()).expect("loaded");

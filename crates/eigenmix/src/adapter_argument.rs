@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use adapter::{AdapterError, AdapterFile, Hub, Location, PeftConfig};
+use eigenmix_adapter::{AdapterError, AdapterFile, PeftConfig, fetch_adapter};
+use eigenmix_hub::{Hub, Location};
 use rayon::prelude::*;
 
 use crate::console::Console;
@@ -139,7 +140,7 @@ pub(crate) fn distinct_names(adapters: &[OpenedAdapter]) -> Result<Vec<String>, 
 pub(crate) fn locate(argument: &str) -> Result<PathBuf, AdapterError> {
     let path = match Location::parse_owned(argument)? {
         Location::Path(path) => path,
-        Location::Hub(id) => Hub::from_env()?.fetch_adapter(&id)?,
+        Location::Hub(id) => fetch_adapter(&Hub::from_env()?, &id)?,
     };
     let trained = path.join("adapter");
     let is_run =

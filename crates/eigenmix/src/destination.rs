@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use adapter::{AdapterError, Dialect, PeftConfig, Provenance, TensorFile};
+use eigenmix_adapter::{Dialect, PeftConfig, Provenance};
+use eigenmix_tensors::{FileError, TensorFile};
 
 use crate::failure::BadInput;
 
@@ -32,7 +33,7 @@ impl Destination {
     pub(crate) fn new(path: &Path, force: bool) -> anyhow::Result<Self> {
         if path.symlink_metadata().is_ok() {
             if !force {
-                return Err(AdapterError::AlreadyExists(path.to_owned()).into());
+                return Err(FileError::AlreadyExists(path.to_owned()).into());
             }
             if !is_replaceable(path) {
                 let problem = format!(

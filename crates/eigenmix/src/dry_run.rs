@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use eigenmix_trainer::{BaseModel, MemoryEstimate, TaskData, TrainConfig};
 use serde::Serialize;
-use trainer::{BaseModel, MemoryEstimate, TaskData, TrainConfig};
 
 use crate::byte_count::ByteCount;
 use crate::table::Table;

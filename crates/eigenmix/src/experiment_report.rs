@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use adapter::{AdapterError, write_file};
+use eigenmix_tensors::{FileError, write_file};
+use eigenmix_trainer::Outcome;
 use serde::{Deserialize, Serialize};
-use trainer::Outcome;
 
 use crate::commands::run::failure_path;
 use crate::experiment::Experiment;
@@ -57,7 +57,7 @@ impl ExperimentPlan {
     /// # Errors
     /// If it cannot be written.
     pub(crate) fn write(&self, directory: &Path) -> anyhow::Result<()> {
-        std::fs::create_dir_all(directory).map_err(AdapterError::io("create", directory))?;
+        std::fs::create_dir_all(directory).map_err(FileError::io("create", directory))?;
         let text = serde_json::to_vec_pretty(self)?;
         Ok(write_file(&directory.join(Self::FILE_NAME), &text)?)
     }

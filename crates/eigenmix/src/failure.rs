@@ -4,12 +4,14 @@ use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
-use adapter::{AdapterError, HubError};
-use eigenlorax::EigenloraxError;
-use merging::MergeError;
-use models::ModelError;
-use trainer::TrainerError;
-use trainer::data::DataError;
+use eigenmix_adapter::AdapterError;
+use eigenmix_data::DataError;
+use eigenmix_eigenlorax::EigenloraxError;
+use eigenmix_hub::HubError;
+use eigenmix_merging::MergeError;
+use eigenmix_models::ModelError;
+use eigenmix_tensors::FileError;
+use eigenmix_trainer::TrainerError;
 
 use crate::config_file::BadConfig;
 use crate::console::{OutputClosed, say_error};
@@ -60,12 +62,19 @@ fn is_bad_input(cause: &(dyn Error + 'static)) -> bool {
     if let Some(error) = cause.downcast_ref::<AdapterError>() {
         return adapter_is_bad_input(error);
     }
+    if let Some(error) = cause.downcast_ref::<FileError>() {
+        return file_is_bad_input(error);
+    }
     if let Some(error) = cause.downcast_ref::<HubError>() {
         return hub_is_bad_input(error);
+    }
+    if let Some(error) = cause.downcast_ref::<DataError>() {
+        return data_is_bad_input(error);
     }
     if let Some(error) = cause.downcast_ref::<EigenloraxError>() {
         return match error {
             EigenloraxError::Adapter(error) => adapter_is_bad_input(error),
+            EigenloraxError::File(error) => file_is_bad_input(error),
             EigenloraxError::Unreadable { source, .. } => source.kind() == io::ErrorKind::NotFound,
             EigenloraxError::Decomposition { .. } => false,
             _ => true,
@@ -74,6 +83,7 @@ fn is_bad_input(cause: &(dyn Error + 'static)) -> bool {
     if let Some(error) = cause.downcast_ref::<MergeError>() {
         return match error {
             MergeError::Adapter(error) => adapter_is_bad_input(error),
+            MergeError::File(error) => file_is_bad_input(error),
             MergeError::Decomposition { .. } => false,
             _ => true,
         };
@@ -84,14 +94,15 @@ fn is_bad_input(cause: &(dyn Error + 'static)) -> bool {
     cause.is::<BadInput>()
         || cause.is::<BadConfig>()
         || cause.is::<OverrideError>()
-        || cause.is::<DataError>()
         || cause.is::<ModelError>()
 }
 
 fn trainer_is_bad_input(error: &TrainerError) -> bool {
     match error {
-        TrainerError::Io { .. } | TrainerError::Checkpoint { .. } => false,
+        TrainerError::Checkpoint { .. } => false,
         TrainerError::Adapter(error) => adapter_is_bad_input(error),
+        TrainerError::File(error) => file_is_bad_input(error),
+        TrainerError::Data(error) => data_is_bad_input(error),
         _ => true,
     }
 }
@@ -100,7 +111,19 @@ fn trainer_is_bad_input(error: &TrainerError) -> bool {
 fn adapter_is_bad_input(error: &AdapterError) -> bool {
     match error {
         AdapterError::Hub(error) => hub_is_bad_input(error),
-        AdapterError::Io { .. } => false,
+        AdapterError::File(error) => file_is_bad_input(error),
+        _ => true,
+    }
+}
+
+/// What the disk refuses is nobody's input.
+fn file_is_bad_input(error: &FileError) -> bool {
+    !matches!(error, FileError::Io { .. })
+}
+
+fn data_is_bad_input(error: &DataError) -> bool {
+    match error {
+        DataError::Hub(error) => hub_is_bad_input(error),
         _ => true,
     }
 }
@@ -122,10 +145,10 @@ mod tests {
 
     #[test]
     fn bad_input_is_found_beneath_any_context() {
-        let failed: Result<(), _> = Err(AdapterError::NotFound("x".into()));
+        let failed: Result<(), _> = Err(FileError::NotFound("x".into()));
         let error = failed.context("while reading").expect_err("an error");
         assert_eq!(status(&error), 2);
-        let wrapped = EigenloraxError::Adapter(AdapterError::NotFound("x".into()));
+        let wrapped = EigenloraxError::Adapter(AdapterError::NotAnAdapter("x".into()));
         assert_eq!(status(&wrapped.into()), 2);
     }
 
@@ -141,7 +164,7 @@ mod tests {
     #[test]
     fn a_full_disk_is_not_the_inputs_fault() {
         let full = io::Error::from(io::ErrorKind::StorageFull);
-        let error = AdapterError::io("write", "x".as_ref())(full);
+        let error = FileError::io("write", "x".as_ref())(full);
         assert_eq!(status(&error.into()), 1);
     }
 }

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use trainer::data::{DataConfig, DataError, LabelMap, LabelPolicy, Split, read_image_split};
-use trainer::{DataLocation, TrainerError};
+use eigenmix_data::DataLocation;
+use eigenmix_data::{DataConfig, DataError, LabelMap, LabelPolicy, Split, read_image_split};
+use eigenmix_trainer::TrainerError;
 
 /// Those of the training split, or where there is none of `split`.
 ///

@@ -1,6 +1,6 @@
 //! How an adapter matched its base model, told before its results are.
 
-use models::LoadReport;
+use eigenmix_models::LoadReport;
 
 use crate::console::Console;
 

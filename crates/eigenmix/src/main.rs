@@ -32,7 +32,6 @@ mod table;
 mod training_display;
 mod transfer_display;
 mod truncation;
-
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -46,7 +45,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let console = Console::new(&cli.common);
     if !cli.common.quiet {
-        adapter::observe_transfers(Box::new(TransferDisplay::new()));
+        eigenmix_hub::observe_transfers(Box::new(TransferDisplay::new()));
     }
     match commands::run(cli, &console) {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,9 +3,9 @@
 //! A merge of several tasks has no head of its own, as heads belong to their task: `--head` takes
 //! that of another adapter, `--prompt` what texts say of the labels.
 
-use ::adapter::{AdapterFile, Prompts};
-use trainer::data::LabelMap;
-use trainer::{BaseModel, DeviceChoice, LoadedModel, TaskHead, ZeroShot};
+use eigenmix_adapter::{AdapterFile, Prompts};
+use eigenmix_data::LabelMap;
+use eigenmix_trainer::{BaseModel, DeviceChoice, LoadedModel, TaskHead, ZeroShot};
 
 use crate::adapter_argument::OpenedAdapter;
 use crate::cli::{ModelArguments, ZeroShotArguments};

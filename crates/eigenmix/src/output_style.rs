@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use adapter::{Dialect, Style};
+use eigenmix_adapter::{Dialect, Style};
 
 use crate::adapter_argument::OpenedAdapter;
 use crate::cli::FormatArguments;

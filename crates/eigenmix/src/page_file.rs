@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use adapter::{AdapterError, write_file};
-use figures::Page;
+use eigenmix_charts::Page;
+use eigenmix_tensors::{FileError, write_file};
 
 use crate::failure::BadInput;
 
@@ -26,7 +26,7 @@ impl PageFile {
             return Err(BadInput(problem).into());
         }
         if path.symlink_metadata().is_ok() && !force {
-            return Err(AdapterError::AlreadyExists(path.to_owned()).into());
+            return Err(FileError::AlreadyExists(path.to_owned()).into());
         }
         Ok(Self {
             path: path.to_owned(),

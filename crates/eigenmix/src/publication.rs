@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use adapter::{Adapter, CardResult, HubId, PeftConfig, Provenance, Publication};
+use eigenmix_adapter::{Adapter, CardResult, PeftConfig, Provenance, Publication};
+use eigenmix_hub::HubId;
 use serde_json::{Map, Value};
 
 use crate::failure::BadInput;
@@ -175,7 +176,7 @@ fn text_in<'a>(config: &'a toml::Table, table: &str, key: &str) -> Option<&'a st
 #[cfg(test)]
 mod tests {
     use super::*;
-    use adapter::Source;
+    use eigenmix_adapter::Source;
     use serde_json::json;
 
     fn config(base: Option<&str>) -> PeftConfig {

@@ -162,11 +162,11 @@ pub(crate) fn read_metrics(directory: &Path) -> anyhow::Result<Vec<Map<String, V
     Ok(lines)
 }
 
-fn read_if_there(path: &Path) -> Result<Option<String>, adapter::AdapterError> {
+fn read_if_there(path: &Path) -> Result<Option<String>, eigenmix_tensors::FileError> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(adapter::AdapterError::io("read", path)(error)),
+        Err(error) => Err(eigenmix_tensors::FileError::io("read", path)(error)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a training shows while it runs.
 
-use trainer::{EvaluationRecord, Observer, Plan, StepRecord};
+use eigenmix_trainer::{EvaluationRecord, Observer, Plan, StepRecord};
 
 use crate::console::Console;
 use crate::progress::Progress;

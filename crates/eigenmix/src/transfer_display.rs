@@ -4,7 +4,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use adapter::{Transfer, TransferDirection, TransferObserver, TransferProgress};
+use eigenmix_hub::{Transfer, TransferDirection, TransferObserver, TransferProgress};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::byte_count::ByteCount;

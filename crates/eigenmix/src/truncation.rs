@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use adapter::{Adapter, LoraModule, Matrix};
-use eigenlorax::decomposition::{DecompositionError, ThinSvd};
-use eigenlorax::{EigenloraxError, LowRank};
+use eigenmix_adapter::{Adapter, LoraModule};
+use eigenmix_eigenlorax::decomposition::{DecompositionError, ThinSvd};
+use eigenmix_eigenlorax::{EigenloraxError, LowRank};
+use eigenmix_tensors::Matrix;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -118,7 +119,7 @@ fn truncate_module(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use adapter::{PeftConfig, TargetModules};
+    use eigenmix_adapter::{PeftConfig, TargetModules};
 
     /// ΔW = 2·diag(3, 2, 1) in the corner of a [5, 4] matrix.
     fn adapter() -> Adapter {

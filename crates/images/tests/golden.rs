@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use images::{Filter, ImagePreprocessor, RgbImage, decode, resize};
+use eigenmix_images::{Filter, ImagePreprocessor, RgbImage, decode, resize};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 

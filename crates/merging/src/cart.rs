@@ -1,6 +1,6 @@
 //! CART: centred arithmetic with rank-reduced task vectors (arXiv 2412.12153).
 
-use eigenlorax::decomposition::{DecompositionError, ThinSvd, product};
+use eigenmix_eigenlorax::decomposition::{DecompositionError, ThinSvd, product};
 use faer::Mat;
 
 use crate::linear::mean;

@@ -1,6 +1,6 @@
 //! The updates of one module in coordinates that all of them share: `ΔW_t = U · N_t · Vᵀ`.
 
-use eigenlorax::decomposition::{DecompositionError, product};
+use eigenmix_eigenlorax::decomposition::{DecompositionError, product};
 use faer::MatRef;
 
 use crate::factors::{Factors, stacked_left, stacked_right};

@@ -1,6 +1,6 @@
 //! DARE: drop and rescale (arXiv 2311.03099).
 
-use adapter::Matrix;
+use eigenmix_tensors::Matrix;
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use adapter::Matrix;
+use eigenmix_tensors::Matrix;
 use rayon::prelude::*;
 
 use crate::entries::{Block, Entries, TaskEntries};

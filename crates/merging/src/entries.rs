@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use adapter::Matrix;
+use eigenmix_tensors::Matrix;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;

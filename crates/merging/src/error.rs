@@ -1,7 +1,8 @@
 //! Everything that can go wrong between adapters and their merge.
 
-use adapter::{AdapterError, LayerKind};
-use eigenlorax::decomposition::DecompositionError;
+use eigenmix_adapter::{AdapterError, LayerKind};
+use eigenmix_eigenlorax::decomposition::DecompositionError;
+use eigenmix_tensors::FileError;
 
 /// Why adapters could not be merged.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +122,8 @@ pub enum MergeError {
     )]
     NothingLeft { adapters: usize },
 
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error(transparent)]
     Adapter(#[from] AdapterError),
 }

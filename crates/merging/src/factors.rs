@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use adapter::{LoraModule, Matrix};
+use eigenmix_adapter::LoraModule;
+use eigenmix_tensors::Matrix;
 use faer::Mat;
 
 use crate::error::MergeError;

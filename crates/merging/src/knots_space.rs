@@ -1,6 +1,6 @@
 //! KnOTS: `τ_t = Σ · V_tᵀ` of `[ΔW_1 … ΔW_T] = U · Σ · [V_1ᵀ … V_Tᵀ]` (arXiv 2410.19735).
 
-use eigenlorax::decomposition::{DecompositionError, ThinQr, ThinSvd, product};
+use eigenmix_eigenlorax::decomposition::{DecompositionError, ThinQr, ThinSvd, product};
 use faer::Mat;
 use serde::{Deserialize, Serialize};
 

@@ -13,8 +13,8 @@
 //! ```no_run
 //! use std::path::Path;
 //!
-//! use adapter::AdapterFile;
-//! use merging::{MergeOptions, Method, Space, merge};
+//! use eigenmix_adapter::AdapterFile;
+//! use eigenmix_merging::{MergeOptions, Method, Space, merge};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let adapters = [

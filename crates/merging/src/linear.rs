@@ -1,6 +1,6 @@
 //! Sum and average.
 
-use eigenlorax::decomposition::DecompositionError;
+use eigenmix_eigenlorax::decomposition::DecompositionError;
 use faer::Mat;
 
 use crate::method::MatrixMethod;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use adapter::{Adapter, LoraModule};
-use eigenlorax::decomposition::DecompositionError;
+use eigenmix_adapter::{Adapter, LoraModule};
+use eigenmix_eigenlorax::decomposition::DecompositionError;
 use rayon::prelude::*;
 
 use crate::coordinates::Coordinates;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use adapter::{AdapterError, LoraModule, PeftConfig, TargetModules};
+use eigenmix_adapter::{AdapterError, LoraModule, PeftConfig, TargetModules};
 
 use crate::source::MergeSource;
 

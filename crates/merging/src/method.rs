@@ -1,6 +1,6 @@
 //! Methods: how representations become one.
 
-use eigenlorax::decomposition::DecompositionError;
+use eigenmix_eigenlorax::decomposition::DecompositionError;
 use faer::Mat;
 use serde::{Deserialize, Serialize};
 

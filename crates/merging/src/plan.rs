@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use adapter::LayerKind;
+use eigenmix_adapter::LayerKind;
 
 use crate::error::MergeError;
 use crate::source::MergeSource;
@@ -88,7 +88,7 @@ impl Plan {
 
 /// Refuses adapters of which nothing shows that they are for the same model.
 fn require_common_modules<S: MergeSource>(adapters: &[S]) -> Result<(), MergeError> {
-    let Some([first, second]) = eigenlorax::strangers(adapters)? else {
+    let Some([first, second]) = eigenmix_eigenlorax::strangers(adapters)? else {
         return Ok(());
     };
     let example = |adapter: &S| {

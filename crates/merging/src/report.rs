@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use adapter::Source;
+use eigenmix_adapter::Source;
 use serde::Serialize;
 
 use crate::error::MergeError;

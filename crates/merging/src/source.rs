@@ -1,7 +1,7 @@
 //! What a merge needs to know of an adapter besides its factors.
 
-use adapter::{Adapter, AdapterError, AdapterFile, PeftConfig};
-use eigenlorax::{AdapterSource, LoadedAdapter};
+use eigenmix_adapter::{Adapter, AdapterError, AdapterFile, PeftConfig};
+use eigenmix_eigenlorax::{AdapterSource, LoadedAdapter};
 
 /// An adapter that can be merged.
 pub trait MergeSource: AdapterSource {

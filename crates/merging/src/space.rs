@@ -1,7 +1,7 @@
 //! Spaces: what of an update a method gets to see, and the way back.
 
-use adapter::Matrix;
-use eigenlorax::decomposition::{DecompositionError, product, to_f32};
+use eigenmix_eigenlorax::decomposition::{DecompositionError, product, to_f32};
+use eigenmix_tensors::Matrix;
 use faer::{Mat, MatRef};
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,7 @@
 //! The singular value decomposition of a merged update, and its plain LoRA factors.
 
-use adapter::Matrix;
-use eigenlorax::decomposition::{DecompositionError, ThinSvd};
+use eigenmix_eigenlorax::decomposition::{DecompositionError, ThinSvd};
+use eigenmix_tensors::Matrix;
 use faer::{Mat, MatRef};
 
 use crate::isotropize::isotropize;

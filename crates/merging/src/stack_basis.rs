@@ -1,6 +1,8 @@
 //! The singular basis of columns that stand side by side, `X = U · C`, found without forming U.
 
-use eigenlorax::decomposition::{DecompositionError, SymmetricEigen, ThinQr, ThinSvd, product};
+use eigenmix_eigenlorax::decomposition::{
+    DecompositionError, SymmetricEigen, ThinQr, ThinSvd, product,
+};
 use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, Par};
 

@@ -1,6 +1,6 @@
 //! Task singular vectors: TSV-Merge (arXiv 2412.00081).
 
-use eigenlorax::decomposition::{DecompositionError, ThinSvd, product};
+use eigenmix_eigenlorax::decomposition::{DecompositionError, ThinSvd, product};
 use faer::{Mat, MatRef};
 
 use crate::method::MatrixMethod;

@@ -1,7 +1,10 @@
 //! From a merged representation back to the update of a module.
 
-use adapter::{LoraModule, Matrix};
-use eigenlorax::decomposition::{DecompositionError, ThinSvd, product, to_f64, transposed_to_f64};
+use eigenmix_adapter::LoraModule;
+use eigenmix_eigenlorax::decomposition::{
+    DecompositionError, ThinSvd, product, to_f64, transposed_to_f64,
+};
+use eigenmix_tensors::Matrix;
 use faer::Mat;
 
 use crate::coordinates::Coordinates;

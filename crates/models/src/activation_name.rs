@@ -1,6 +1,6 @@
 //! What configurations call an activation function.
 
-use kernels::Activation;
+use eigenmix_kernels::Activation;
 use serde::Deserialize;
 
 /// An activation function by its name in a `config.json`.

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use adapter::{Adapter, HeadTensor};
-use moslora::Update;
+use eigenmix_adapter::{Adapter, HeadTensor};
+use eigenmix_moslora::Update;
 
 use crate::{Description, ModelError};
 

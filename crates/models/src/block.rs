@@ -4,8 +4,8 @@
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::Tensor;
-use kernels::{Activation, AttentionShape};
-use moslora::AdaptedLinear;
+use eigenmix_kernels::{Activation, AttentionShape};
+use eigenmix_moslora::AdaptedLinear;
 
 use crate::builder::Builder;
 use crate::cache::LayerCache;
@@ -312,7 +312,7 @@ impl Attention {
             let query = layers.query.forward(read.select(input.clone()));
             let both = AdaptedLinear::forward_together(&[&layers.key, &layers.value], input, None);
             let angles = context.rotary.map(|angles| angles.of(read));
-            return kernels::cross_attention(
+            return eigenmix_kernels::cross_attention(
                 turned(query, angles.as_ref(), n_heads),
                 turned(both, context.rotary, n_key_heads),
                 &read.attention(context.shape),
@@ -325,7 +325,7 @@ impl Attention {
             AttentionInputs::Fused(layer) => layer.forward(input),
         };
         let projections = turned(projections, context.rotary, n_heads + n_key_heads);
-        let attended = kernels::self_attention(projections, context.shape);
+        let attended = eigenmix_kernels::self_attention(projections, context.shape);
         match context.read {
             Some(read) => read.select(attended),
             None => attended,
@@ -352,7 +352,7 @@ impl Attention {
         if let Some(cache) = cache {
             (key, value) = cache.extend(key, value, &context.shape.offsets);
         }
-        kernels::attention(query, key, value, context.shape)
+        eigenmix_kernels::attention(query, key, value, context.shape)
     }
 
     fn inputs(&self, input: Tensor<2>) -> [Tensor<2>; 3] {

@@ -1,9 +1,9 @@
 //! Builds a model's layers from a checkpoint, placing the adaptation as it goes.
 
-use adapter::Matrix;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
-use moslora::{AdaptedLinear, Factor, ParameterNames};
+use eigenmix_moslora::{AdaptedLinear, Factor, ParameterNames};
+use eigenmix_tensors::Matrix;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
@@ -338,7 +338,11 @@ impl Builder<'_> {
 
 /// DoRA as a rescaling of rows: W = m ⊙ (W₀ + ΔW) / ‖W₀ + ΔW‖ is a base weight and an update whose
 /// rows are both multiplied by m / ‖W₀ + ΔW‖ (arXiv 2402.09353, eq. 5). Exact for a frozen adapter.
-fn rescale_rows(mut weight: Vec<f32>, update: &mut moslora::Update, magnitude: &[f32]) -> Vec<f32> {
+fn rescale_rows(
+    mut weight: Vec<f32>,
+    update: &mut eigenmix_moslora::Update,
+    magnitude: &[f32],
+) -> Vec<f32> {
     let d_in = update.d_in();
     let dense = update.fold().update();
     let factors: Vec<f32> = weight

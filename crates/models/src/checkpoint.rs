@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use adapter::TensorFile;
 use burn::tensor::{Device, Tensor, TensorData};
+use eigenmix_tensors::TensorFile;
 use serde_json::Value;
 
 use crate::ModelError;

@@ -1,8 +1,8 @@
 //! The text tower of CLIP: tokens of a text in, one vector to compare with those of images out.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use kernels::{AttentionShape, Visibility};
-use moslora::{AdaptedLinear, ParameterNames};
+use eigenmix_kernels::{AttentionShape, Visibility};
+use eigenmix_moslora::{AdaptedLinear, ParameterNames};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -145,7 +145,7 @@ impl ClipTextConfig {
     /// As [`Adaptation::from_adapter`].
     pub fn adaptation(
         &self,
-        adapter: &adapter::Adapter,
+        adapter: &eigenmix_adapter::Adapter,
     ) -> Result<Option<(Adaptation, LoadReport)>, ModelError> {
         let part = divide(adapter, is_of_text_tower);
         match part.modules.is_empty() && part.heads.is_empty() && part.biases.is_empty() {
@@ -156,7 +156,7 @@ impl ClipTextConfig {
 }
 
 /// An adapter of a whole CLIP without what adapts its text tower.
-pub fn without_text_tower(adapter: &adapter::Adapter) -> adapter::Adapter {
+pub fn without_text_tower(adapter: &eigenmix_adapter::Adapter) -> eigenmix_adapter::Adapter {
     divide(adapter, |name| !is_of_text_tower(name))
 }
 
@@ -166,7 +166,10 @@ pub fn is_of_text_tower(name: &str) -> bool {
     [PREFIX, PROJECTION].contains(&first)
 }
 
-fn divide(adapter: &adapter::Adapter, keep: impl Fn(&str) -> bool) -> adapter::Adapter {
+fn divide(
+    adapter: &eigenmix_adapter::Adapter,
+    keep: impl Fn(&str) -> bool,
+) -> eigenmix_adapter::Adapter {
     let mut part = adapter.clone();
     part.modules.retain(|path, _| keep(path));
     part.heads.retain(|name, _| keep(name));
@@ -234,7 +237,7 @@ impl ClipText {
     ///
     /// - output: `[texts, projection_dim]`
     pub fn features(&self, batch: &TokenBatch, device: &Device) -> Tensor<2> {
-        let mut hidden = kernels::sum_of_rows(&[
+        let mut hidden = eigenmix_kernels::sum_of_rows(&[
             (self.words.table(), batch.ids()),
             (self.positions.table(), batch.columns()),
         ]);

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use adapter::{Adapter, AdapterFile, HeadTensor, TensorFile};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Gradients, activation};
-use moslora::{Factor, ParameterNames};
+use eigenmix_adapter::{Adapter, AdapterFile, HeadTensor};
+use eigenmix_moslora::{Factor, ParameterNames};
+use eigenmix_tensors::TensorFile;
 
 use super::*;
 use crate::{Architecture, Batch, ImageBatch, LoadOptions, Loaded, Network, TEXT_FEATURES, Task};

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Tensor};
-use kernels::{AttentionShape, Visibility};
+use eigenmix_kernels::{AttentionShape, Visibility};
 
 use crate::block::{Block, BlockContext};
 use crate::builder::{Builder, Embedding};
@@ -103,7 +103,7 @@ impl Decoder {
         if let Some(positions) = &self.positions {
             tables.push((positions.table(), batch.columns()));
         }
-        let mut hidden = kernels::sum_of_rows(&tables);
+        let mut hidden = eigenmix_kernels::sum_of_rows(&tables);
         if let Some(scale) = self.rules.embedding_scale {
             hidden = hidden * scale;
         }

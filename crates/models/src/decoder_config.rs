@@ -1,6 +1,6 @@
 //! The decoder families: their sizes and options from `config.json`, their differences as data.
 
-use kernels::{Activation, Visibility};
+use eigenmix_kernels::{Activation, Visibility};
 use serde::Deserialize;
 use serde_json::Value;
 

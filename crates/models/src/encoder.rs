@@ -3,8 +3,8 @@
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::Tensor;
-use kernels::{Activation, AttentionShape};
-use moslora::AdaptedLinear;
+use eigenmix_kernels::{Activation, AttentionShape};
+use eigenmix_moslora::AdaptedLinear;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -349,7 +349,7 @@ impl Encoder {
         if let Some(token_types) = &self.token_types {
             tables.push((token_types.table(), batch.type_ids()));
         }
-        let hidden = kernels::sum_of_rows(&tables);
+        let hidden = eigenmix_kernels::sum_of_rows(&tables);
         let hidden = self.dropout.forward(self.norm.forward(hidden));
         let [_, d_model] = hidden.dims();
         let shape = AttentionShape::bidirectional(batch.offsets().clone(), self.n_heads, d_model);
@@ -404,13 +404,13 @@ impl EncoderLayer {
         let attended = match read {
             None => {
                 let projections = together(&[&self.query, &self.key, &self.value], &hidden);
-                kernels::self_attention(projections, shape)
+                eigenmix_kernels::self_attention(projections, shape)
             }
             Some(read) => {
                 let keys_and_values = together(&[&self.key, &self.value], &hidden);
                 hidden = read.select(hidden);
                 let query = self.query.forward(hidden.clone());
-                kernels::cross_attention(query, keys_and_values, &read.attention(shape))
+                eigenmix_kernels::cross_attention(query, keys_and_values, &read.attention(shape))
             }
         };
         let hidden = add_output(&self.attention_output, attended, hidden, &self.dropout);

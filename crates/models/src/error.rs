@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use adapter::AdapterError;
+use eigenmix_tensors::FileError;
 
 /// Why a base model could not be described or loaded.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +43,7 @@ pub enum ModelError {
         task: &'static str,
     },
     #[error(transparent)]
-    File(#[from] AdapterError),
+    File(#[from] FileError),
     #[error(
         "the base model's checkpoint has no tensor `{name}`; is it another kind of checkpoint than its config.json says?"
     )]

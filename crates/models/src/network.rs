@@ -3,8 +3,8 @@
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
-use kernels::AttentionShape;
-use moslora::{AdaptedLinear, ParameterNames};
+use eigenmix_kernels::AttentionShape;
+use eigenmix_moslora::{AdaptedLinear, ParameterNames};
 
 use crate::builder::Builder;
 use crate::cache::Cache;
@@ -215,7 +215,9 @@ impl Network {
             None => Some(self.embedding_table()),
         };
         match weight {
-            Some(weight) => kernels::linear_cross_entropy(hidden, weight, targets, head.softcap),
+            Some(weight) => {
+                eigenmix_kernels::linear_cross_entropy(hidden, weight, targets, head.softcap)
+            }
             None => -log_probabilities(self.head(hidden), targets).mean(),
         }
     }
@@ -359,7 +361,7 @@ impl Network {
             Head::Tokens(head) => {
                 let logits = match &head.output {
                     Some(output) => output.forward(hidden),
-                    None => kernels::frozen_linear(hidden, self.embedding_table()),
+                    None => eigenmix_kernels::frozen_linear(hidden, self.embedding_table()),
                 };
                 match head.softcap {
                     Some(cap) => (logits / cap).tanh() * cap,

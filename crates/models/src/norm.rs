@@ -59,7 +59,7 @@ impl NormKind {
 impl LayerNorm {
     /// - input, output: `[rows, width]`
     pub fn forward(&self, input: Tensor<2>) -> Tensor<2> {
-        kernels::layer_norm(input, self.gamma.val(), self.beta.val(), self.epsilon)
+        eigenmix_kernels::layer_norm(input, self.gamma.val(), self.beta.val(), self.epsilon)
     }
 }
 
@@ -69,6 +69,6 @@ impl RmsNorm {
             0.0 => self.gamma.val(),
             offset => self.gamma.val() + offset,
         };
-        kernels::rms_norm(input, gamma, self.epsilon)
+        eigenmix_kernels::rms_norm(input, gamma, self.epsilon)
     }
 }

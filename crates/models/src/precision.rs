@@ -1,7 +1,7 @@
 //! In which type frozen weights are kept.
 
-use adapter::Dtype;
 use burn::tensor::{DType, Device, FloatDType};
+use eigenmix_tensors::Dtype;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +33,7 @@ impl Precision {
         let is_kept = match self {
             Self::Float32 => false,
             Self::Stored => true,
-            Self::Auto => !kernels::widens_halves(device) && device.supports_dtype(half),
+            Self::Auto => !eigenmix_kernels::widens_halves(device) && device.supports_dtype(half),
         };
         is_kept.then(|| half.into())
     }

@@ -1,7 +1,7 @@
 //! The rows that a head reads.
 
 use burn::tensor::{Int, Tensor, TensorData};
-use kernels::AttentionShape;
+use eigenmix_kernels::AttentionShape;
 
 /// One row of each sequence. Where a head reads no others, the last layer finds keys and values for all
 /// rows, and everything else for these only.

@@ -2,7 +2,7 @@
 
 use burn::nn::Dropout;
 use burn::tensor::Tensor;
-use moslora::AdaptedLinear;
+use eigenmix_moslora::AdaptedLinear;
 
 /// residual + dropout(layer(input)).
 ///

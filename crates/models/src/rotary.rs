@@ -128,7 +128,7 @@ impl RotaryAngles {
     ///
     /// - input, output: `[rows, n · d_head]`
     pub fn turn(&self, input: Tensor<2>, heads: usize) -> Tensor<2> {
-        kernels::rotary(input, self.cosines.clone(), self.sines.clone(), heads)
+        eigenmix_kernels::rotary(input, self.cosines.clone(), self.sines.clone(), heads)
     }
 
     /// The angles of some of the rows.

@@ -3,7 +3,7 @@
 use burn::module::{Module, Param};
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Tensor, TensorData};
-use kernels::AttentionShape;
+use eigenmix_kernels::AttentionShape;
 use serde::Deserialize;
 use serde_json::{Value, json};
 

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use moslora::AdaptedLinear;
+use eigenmix_moslora::AdaptedLinear;
 
 use crate::builder::Builder;
 use crate::{LinearLayer, ModelError};

@@ -3,7 +3,7 @@
 //! Every random draw depends on the seed and the module's path alone, so that the same experiment
 //! starts in the same place on every device and whatever else it trains.
 
-use adapter::Matrix;
+use eigenmix_tensors::Matrix;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};

@@ -1,10 +1,10 @@
 //! The adapted linear layer: `y = x · W₀ᵀ + b + s · ((x · V) · Mᵀ) · Uᵀ`.
 
-use adapter::Matrix;
 use burn::module::{Module, Param};
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Tensor, TensorData};
-use kernels::{AdaptedLayer, LowRankFactors};
+use eigenmix_kernels::{AdaptedLayer, LowRankFactors};
+use eigenmix_tensors::Matrix;
 
 use crate::{Factor, Mixer, ParameterNames, Update};
 
@@ -167,7 +167,7 @@ impl AdaptedLinear {
                 },
             })
             .collect();
-        let output = kernels::adapted_linear(input.clone(), &kernel_layers, residual);
+        let output = eigenmix_kernels::adapted_linear(input.clone(), &kernel_layers, residual);
         if !apart {
             return output;
         }

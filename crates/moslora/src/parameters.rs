@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use adapter::Matrix;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Tensor, TensorData};
+use eigenmix_tensors::Matrix;
 
 /// The value of one parameter on the host, row-major.
 #[derive(Clone, Debug, PartialEq)]

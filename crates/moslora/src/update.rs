@@ -1,6 +1,7 @@
 //! One module's update as numbers on the host: `ΔW = s · U · M · Vᵀ`, and which of them are trained.
 
-use adapter::{LoraModule, Matrix};
+use eigenmix_adapter::LoraModule;
+use eigenmix_tensors::Matrix;
 
 use crate::{ParameterError, ParameterValue, ParameterValues};
 

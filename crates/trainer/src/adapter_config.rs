@@ -1,6 +1,6 @@
 //! The `[adapter]` table of a training file.
 
-use moslora::MixerInit;
+use eigenmix_moslora::MixerInit;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use adapter::{FileWish, Hub, HubId, Location};
-use models::{Architecture, Checkpoint, shard_names};
+use eigenmix_data::TextTokenizer;
+use eigenmix_hub::{FileWish, Hub, HubId, Location};
+use eigenmix_models::{Architecture, Checkpoint, shard_names};
 
 use crate::TrainerError;
-use crate::data::TextTokenizer;
 
 /// A base model that is found and described, with its weights mapped but not read.
 pub struct BaseModel {

@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use adapter::{Source, write_file};
-use eigenlorax::ModuleSpectra;
+use eigenmix_adapter::Source;
+use eigenmix_eigenlorax::ModuleSpectra;
+use eigenmix_tensors::FileError;
+use eigenmix_tensors::write_file;
 use serde::{Deserialize, Serialize};
 
 use crate::TrainerError;
@@ -27,23 +29,23 @@ impl BasisRecord {
     ///
     /// # Errors
     /// If it is there and cannot be read.
-    pub fn read(directory: &Path) -> Result<Option<Self>, TrainerError> {
+    pub fn read(directory: &Path) -> Result<Option<Self>, FileError> {
         let path = directory.join(Self::FILE_NAME);
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(TrainerError::io("read", &path)(error)),
+            Err(error) => return Err(FileError::io("read", &path)(error)),
         };
         let record = serde_json::from_str(&text);
         record
             .map(Some)
-            .map_err(|error| TrainerError::io("read", &path)(error.into()))
+            .map_err(|error| FileError::io("read", &path)(error.into()))
     }
 
     pub(crate) fn write(&self, directory: &Path) -> Result<(), TrainerError> {
         let path = directory.join(Self::FILE_NAME);
         let text = serde_json::to_vec(self)
-            .map_err(|error| TrainerError::io("write", &path)(error.into()))?;
+            .map_err(|error| FileError::io("write", &path)(error.into()))?;
         Ok(write_file(&path, &text)?)
     }
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use adapter::{AdapterFile, Location};
-use eigenlorax::Subspace;
+use eigenmix_adapter::AdapterFile;
+use eigenmix_eigenlorax::Subspace;
+use eigenmix_hub::Location;
 
 use crate::{AdapterConfig, TrainerError};
 

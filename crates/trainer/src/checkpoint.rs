@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use adapter::{TensorFile, TensorOutput, write_directory, write_file, write_tensor_file};
-use moslora::{ParameterValue, ParameterValues};
+use eigenmix_moslora::{ParameterValue, ParameterValues};
+use eigenmix_tensors::FileError;
+use eigenmix_tensors::{TensorFile, TensorOutput, write_directory, write_file, write_tensor_file};
 use serde::{Deserialize, Serialize};
 
 use crate::TrainerError;
@@ -67,7 +68,7 @@ const PROGRESS: &str = "progress.json";
 /// If it cannot be written; the earlier checkpoints are untouched then.
 pub fn save(run: &Path, state: &CheckpointState) -> Result<PathBuf, TrainerError> {
     let directory = run.join(DIRECTORY);
-    std::fs::create_dir_all(&directory).map_err(TrainerError::io("create", &directory))?;
+    std::fs::create_dir_all(&directory).map_err(FileError::io("create", &directory))?;
     let path = directory.join(format!("step-{:08}", state.progress.step));
     write_directory(&path, true, |temporary| {
         write_values(&temporary.join(PARAMETERS), &state.parameters)?;
@@ -88,7 +89,7 @@ pub fn save(run: &Path, state: &CheckpointState) -> Result<PathBuf, TrainerError
     // The one before stays, in case this one turns out to be unreadable.
     earlier.pop();
     for other in earlier {
-        std::fs::remove_dir_all(&other).map_err(TrainerError::io("remove", &other))?;
+        std::fs::remove_dir_all(&other).map_err(FileError::io("remove", &other))?;
     }
     Ok(path)
 }
@@ -110,8 +111,8 @@ pub fn load_latest(run: &Path) -> Result<Option<CheckpointState>, TrainerError> 
 
 fn load(path: &Path) -> Result<CheckpointState, TrainerError> {
     let progress_path = path.join(PROGRESS);
-    let text = std::fs::read_to_string(&progress_path)
-        .map_err(TrainerError::io("read", &progress_path))?;
+    let text =
+        std::fs::read_to_string(&progress_path).map_err(FileError::io("read", &progress_path))?;
     let progress = serde_json::from_str(&text).map_err(|error| TrainerError::Checkpoint {
         path: path.to_owned(),
         problem: error.to_string(),
@@ -130,7 +131,7 @@ fn list(directory: &Path) -> Result<Vec<PathBuf>, TrainerError> {
     if !directory.is_dir() {
         return Ok(Vec::new());
     }
-    let entries = std::fs::read_dir(directory).map_err(TrainerError::io("read", directory))?;
+    let entries = std::fs::read_dir(directory).map_err(FileError::io("read", directory))?;
     let mut paths: Vec<PathBuf> = entries
         .filter_map(|entry| entry.ok())
         .filter(|entry| entry.file_name().to_string_lossy().starts_with("step-"))

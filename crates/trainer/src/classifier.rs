@@ -2,14 +2,14 @@
 
 use std::num::NonZeroUsize;
 
-use adapter::{Adapter, AdapterFile};
 use burn::tensor::Device;
-use models::{Batch, LoadReport, Network};
+use eigenmix_adapter::{Adapter, AdapterFile};
+use eigenmix_data::metrics::{Metric, Predictions, evaluate, predicted_classes};
+use eigenmix_data::{BatchPlan, EncodedTargets, LabelMap, Targets};
+use eigenmix_models::{Batch, LoadReport, Network};
 
-use crate::data::{BatchPlan, EncodedTargets, LabelMap, Targets};
 use crate::inputs::Inputs;
 use crate::loaded_model::{LoadedModel, host};
-use crate::metrics::{Metric, Predictions, evaluate, predicted_classes};
 use crate::task_head::TaskHead;
 use crate::{BaseModel, TrainerError};
 

@@ -2,13 +2,13 @@
 
 use std::num::NonZeroUsize;
 
-use adapter::Prompts;
-use models::Precision;
+use eigenmix_adapter::Prompts;
+use eigenmix_data::metrics::Metric;
+use eigenmix_data::{DataConfig, LengthGrouping, TargetKind};
+use eigenmix_models::Precision;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::data::{DataConfig, LengthGrouping, TargetKind};
-use crate::metrics::Metric;
 use crate::schedule::{PlateauConfig, Scheduler, Warmup};
 use crate::{AdapterConfig, TrainerError};
 

@@ -1,16 +1,18 @@
 //! Why a training, an evaluation or a prediction could not be done.
 
 use std::fmt::Display;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use adapter::{AdapterError, HubError, PromptError};
-use eigenlorax::EigenloraxError;
-use images::PreprocessorError;
-use models::ModelError;
-use moslora::ParameterError;
+use eigenmix_adapter::{AdapterError, PromptError};
+use eigenmix_data::DataError;
+use eigenmix_data::metrics::MetricError;
+use eigenmix_eigenlorax::EigenloraxError;
+use eigenmix_hub::HubError;
+use eigenmix_images::PreprocessorError;
+use eigenmix_models::ModelError;
+use eigenmix_moslora::ParameterError;
+use eigenmix_tensors::FileError;
 
-use crate::data::DataError;
-use crate::metrics::MetricError;
 use crate::schedule::ScheduleError;
 
 #[derive(Debug, thiserror::Error)]
@@ -121,17 +123,12 @@ pub enum TrainerError {
         "the adapter has no head, and neither has the base model a head with known labels; train one first"
     )]
     NoHead,
-    #[error("cannot {action} `{path}`", path = .path.display())]
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
     #[error(
         "Hub repository `{model}` has its weights as `{file}` only, a pickled file, which can run code when it is opened, so Eigenmix never does; ask its owner for model.safetensors, or convert it with transformers: AutoModel.from_pretrained(…).save_pretrained(DIR)"
     )]
     PickledBase { model: String, file: &'static str },
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error(transparent)]
     Adapter(#[from] AdapterError),
     #[error(transparent)]
@@ -174,15 +171,6 @@ impl TrainerError {
             key,
             expected,
             found: found.to_string(),
-        }
-    }
-
-    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self::Io {
-            action,
-            path,
-            source,
         }
     }
 }

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
 use burn::tensor::Device;
-use models::{Architecture, Batch, Network, Task, TokenBatch};
+use eigenmix_data::metrics::Metric;
+use eigenmix_data::{BatchPlan, ChoiceExample, EncodedTargets, Targets, TextTokenizer};
+use eigenmix_models::{Architecture, Batch, Network, Task, TokenBatch};
 
 use crate::classifier::{all_logits, figures};
 use crate::config::TaskKind;
-use crate::data::{BatchPlan, ChoiceExample, EncodedTargets, Targets, TextTokenizer};
 use crate::examples::{Continuation, Examples, LanguageData};
 use crate::generation::{GenerationOptions, Prompt, Sampling, generate};
 use crate::loaded_model::{LoadedModel, host};
 use crate::loss::host_loss;
-use crate::metrics::Metric;
 use crate::{BaseModel, TrainerError};
 
 /// How a model did on a split.

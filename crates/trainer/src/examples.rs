@@ -1,11 +1,11 @@
 //! The examples of any task, and the batches that are made of them.
 
-use models::{Batch, TokenBatch};
+use eigenmix_data::metrics::{Metric, MetricError};
+use eigenmix_data::{ChoiceExample, EncodedTargets, LanguageExample, Showing};
+use eigenmix_models::{Batch, TokenBatch};
 
 use crate::TrainerError;
-use crate::data::{ChoiceExample, EncodedTargets, LanguageExample, Showing};
 use crate::inputs::Inputs;
-use crate::metrics::{Metric, MetricError};
 use crate::objective::Objective;
 
 /// A split as the model takes it.

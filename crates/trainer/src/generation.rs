@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use burn::tensor::Device;
-use models::{Network, TokenBatch};
+use eigenmix_models::{Network, TokenBatch};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -181,7 +181,7 @@ pub fn generate(
 
 #[cfg(test)]
 mod tests {
-    use models::{Adaptation, Architecture, Batch, Checkpoint, LoadOptions, Task, Train};
+    use eigenmix_models::{Adaptation, Architecture, Batch, Checkpoint, LoadOptions, Task, Train};
 
     use super::*;
 

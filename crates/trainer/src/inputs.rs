@@ -1,9 +1,9 @@
 //! The examples of a classifier as it takes them.
 
-use models::{Batch, ImageBatch, TokenBatch};
+use eigenmix_data::{Encoding, ImageDataset, Showing};
+use eigenmix_models::{Batch, ImageBatch, TokenBatch};
 
 use crate::TrainerError;
-use crate::data::{Encoding, ImageDataset, Showing};
 
 /// Texts or images.
 pub enum Inputs {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::data::LabelMap;
+use eigenmix_data::LabelMap;
 
 /// The labels of all tasks, each name once: what a merged model is asked when it is not told which
 /// task an example belongs to (the joint evaluation of KnOTS, arXiv 2410.19735).
@@ -74,7 +74,7 @@ impl LabelUnion {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::hits_at;
+    use eigenmix_data::metrics::hits_at;
 
     fn labels(names: &[&str]) -> LabelMap {
         let names = names.iter().map(|&name| name.to_owned()).collect();

@@ -1,13 +1,13 @@
 //! A base model with an adapter on top, ready to run.
 
-use adapter::{Adapter, AdapterFile};
 use burn::tensor::{Device, Tensor};
-use models::{
+use eigenmix_adapter::{Adapter, AdapterFile};
+use eigenmix_data::LabelMap;
+use eigenmix_models::{
     Adaptation, Batch, Description, LoadOptions, LoadReport, Network, Task, Train,
     without_text_tower,
 };
 
-use crate::data::LabelMap;
 use crate::task_head::TaskHead;
 use crate::zero_shot::ZeroShot;
 use crate::{BaseModel, TrainerError};

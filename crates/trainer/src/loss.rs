@@ -1,6 +1,6 @@
 //! The losses of evaluations.
 
-use crate::data::EncodedTargets;
+use eigenmix_data::EncodedTargets;
 
 /// The mean loss over all examples, on the host and in f64: cross-entropy of classes, squared error
 /// of numbers.

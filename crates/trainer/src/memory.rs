@@ -1,6 +1,6 @@
 //! What a training will need, from its file and the base model's `config.json` alone.
 
-use models::{Architecture, Description, LinearLayer, Precision, Task};
+use eigenmix_models::{Architecture, Description, LinearLayer, Precision, Task};
 use serde::Serialize;
 use serde_json::Value;
 

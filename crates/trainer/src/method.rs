@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use adapter::{AdapterFile, LoraModule, Matrix, PeftConfig, Source, TargetModules};
-use eigenlorax::{
+use eigenmix_adapter::{AdapterFile, LoraModule, PeftConfig, Source, TargetModules};
+use eigenmix_eigenlorax::{
     Coefficients, Components, EigenloraxError, ExtractOptions, LoadedAdapter, ModuleSpectra,
     ModuleSubspace, Subspace, extract,
 };
-use models::{Architecture, Description, LinearLayer};
-use moslora::{EigenloraxStart, Update};
+use eigenmix_models::{Architecture, Description, LinearLayer};
+use eigenmix_moslora::{EigenloraxStart, Update};
+use eigenmix_tensors::Matrix;
 
 use crate::TrainerError;
 use crate::adapter_config::{AdapterConfig, Init, Method, Targets};
@@ -99,9 +100,9 @@ fn factors(config: &AdapterConfig, layer: &LinearLayer, seed: u64) -> Update {
     match config.method {
         Method::Moslora => {
             let init = config.mixer.unwrap_or_default();
-            moslora::moslora(path, seed, shape, rank, scaling, config.dropout, init)
+            eigenmix_moslora::moslora(path, seed, shape, rank, scaling, config.dropout, init)
         }
-        _ => moslora::lora(path, seed, shape, rank, scaling, config.dropout),
+        _ => eigenmix_moslora::lora(path, seed, shape, rank, scaling, config.dropout),
     }
 }
 
@@ -280,8 +281,8 @@ fn basis_update(
     let (rank, d_out) = (config.rank.unwrap_or(1), left.rows());
     let (p, q) = (left.cols(), right.cols());
     if config.method == Method::Eigenmix {
-        let scaling = moslora::eigenmix_scaling(config.scaling(), d_out, rank, p, q);
-        return Ok(moslora::eigenmix(
+        let scaling = eigenmix_moslora::eigenmix_scaling(config.scaling(), d_out, rank, p, q);
+        return Ok(eigenmix_moslora::eigenmix(
             left,
             right,
             scaling,
@@ -292,7 +293,7 @@ fn basis_update(
     let scaling = match config.init {
         // The authors' start has a size of its own, which a scaling would change.
         Init::Random => config.scaling(),
-        _ => moslora::eigenlorax_scaling(config.scaling(), d_out, p),
+        _ => eigenmix_moslora::eigenlorax_scaling(config.scaling(), d_out, p),
     };
     let start = match (&config.init, started) {
         (Init::Random, _) => EigenloraxStart::Random,
@@ -311,7 +312,7 @@ fn basis_update(
             }
         }
     };
-    Ok(moslora::eigenlorax(
+    Ok(eigenmix_moslora::eigenlorax(
         path,
         seed,
         left,

@@ -5,10 +5,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use eigenmix_data::Split;
+use eigenmix_tensors::FileError;
 use serde::Serialize;
 
 use crate::TrainerError;
-use crate::data::Split;
 use crate::tensorboard::EventFile;
 
 /// A logged step.
@@ -58,19 +59,16 @@ impl MetricsLog {
             .truncate(false)
             .write(true)
             .open(&path)
-            .map_err(TrainerError::io("open", &path))?;
-        let found = file
-            .metadata()
-            .map_err(TrainerError::io("read", &path))?
-            .len();
+            .map_err(FileError::io("open", &path))?;
+        let found = file.metadata().map_err(FileError::io("read", &path))?.len();
         if found < bytes {
             let problem = format!("it has {found} bytes, its checkpoint knows of {bytes}");
             return Err(TrainerError::Checkpoint { path, problem });
         }
         file.set_len(bytes)
-            .map_err(TrainerError::io("truncate", &path))?;
+            .map_err(FileError::io("truncate", &path))?;
         file.seek(SeekFrom::End(0))
-            .map_err(TrainerError::io("write", &path))?;
+            .map_err(FileError::io("write", &path))?;
         Ok(Self {
             path,
             file,
@@ -122,25 +120,22 @@ impl MetricsLog {
         let scalars: Vec<(String, f64)> = figures
             .map(|(name, value)| (format!("{}/{name}", split.name()), value))
             .collect();
-        events.scalars(step, &scalars)
+        Ok(events.scalars(step, &scalars)?)
     }
 
-    fn write(&mut self, record: &impl Serialize) -> Result<(), TrainerError> {
-        let mut line = serde_json::to_vec(record).map_err(|error| TrainerError::Io {
-            action: "write",
-            path: self.path.clone(),
-            source: error.into(),
-        })?;
+    fn write(&mut self, record: &impl Serialize) -> Result<(), FileError> {
+        let mut line = serde_json::to_vec(record)
+            .map_err(|error| FileError::io("write", &self.path)(error.into()))?;
         line.push(b'\n');
         self.file
             .write_all(&line)
-            .map_err(TrainerError::io("write", &self.path))
+            .map_err(FileError::io("write", &self.path))
     }
 
     /// How long the file is now.
-    pub fn bytes(&mut self) -> Result<u64, TrainerError> {
+    pub fn bytes(&mut self) -> Result<u64, FileError> {
         self.file
             .stream_position()
-            .map_err(TrainerError::io("read", &self.path))
+            .map_err(FileError::io("read", &self.path))
     }
 }

@@ -1,7 +1,7 @@
 //! What a batch is trained towards.
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
-use models::Network;
+use eigenmix_models::Network;
 
 /// The targets of a batch.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,8 +54,8 @@ fn squared_error(predicted: Tensor<2>, values: &[f32], device: &Device) -> Tenso
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::EncodedTargets;
     use crate::loss::host_loss;
+    use eigenmix_data::EncodedTargets;
 
     fn tensor(values: &[f32], shape: [usize; 2], device: &Device) -> Tensor<2> {
         Tensor::from_data(TensorData::new(values.to_vec(), shape), device)

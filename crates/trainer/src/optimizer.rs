@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor, TensorData};
-use kernels::{AdamWStep, Moved, sum_of_squares};
-use moslora::{ParameterNames, ParameterValue, ParameterValues};
+use eigenmix_kernels::{AdamWStep, Moved, sum_of_squares};
+use eigenmix_moslora::{ParameterNames, ParameterValue, ParameterValues};
 
 use crate::TrainerError;
 use crate::config::TrainingConfig;
@@ -111,9 +111,9 @@ impl AdamW {
             let Some(name) = key.strip_suffix("/first") else {
                 continue;
             };
-            let second = state
-                .get(&format!("{name}/second"))
-                .ok_or_else(|| moslora::ParameterError::Missing(format!("{name}/second")))?;
+            let second = state.get(&format!("{name}/second")).ok_or_else(|| {
+                eigenmix_moslora::ParameterError::Missing(format!("{name}/second"))
+            })?;
             let moments = Moments {
                 first: tensor(first),
                 second: tensor(second),

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use adapter::write_file;
 use burn::tensor::Device;
+use eigenmix_tensors::FileError;
+use eigenmix_tensors::write_file;
 
 use crate::metrics_log::{EvaluationRecord, StepRecord};
 use crate::{Method, TrainerError};
@@ -84,7 +85,7 @@ impl Outcome {
     pub fn write_to(&self, directory: &Path) -> Result<(), TrainerError> {
         let path = directory.join(OUTCOME);
         let text = serde_json::to_vec_pretty(self)
-            .map_err(|error| TrainerError::io("write", &path)(error.into()))?;
+            .map_err(|error| FileError::io("write", &path)(error.into()))?;
         Ok(write_file(&path, &text)?)
     }
 }

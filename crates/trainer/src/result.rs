@@ -3,18 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use adapter::{
+use eigenmix_adapter::{
     Adapter, HeadTensor, Labels, PeftConfig, Provenance, SaveOptions, Source, TargetModules,
-    write_directory, write_file,
 };
-use models::{Description, LinearLayer, Task};
-use moslora::{ParameterValue, ParameterValues, Update};
+use eigenmix_data::Targets;
+use eigenmix_models::{Description, LinearLayer, Task};
+use eigenmix_moslora::{ParameterValue, ParameterValues, Update};
+use eigenmix_tensors::FileError;
+use eigenmix_tensors::{write_directory, write_file};
 use serde_json::{Value, json};
 
 use crate::base_model::COMPANIONS;
 use crate::checkpoint::write_values;
 use crate::config::TrainConfig;
-use crate::data::Targets;
 use crate::{BaseModel, TrainerError};
 
 /// A trained adapter's ingredients.
@@ -61,7 +62,7 @@ impl Trained<'_> {
             false => path.join("adapter_model.safetensors"),
         };
         Ok(std::fs::metadata(&kept)
-            .map_err(TrainerError::io("read", &kept))?
+            .map_err(FileError::io("read", &kept))?
             .len())
     }
 
@@ -197,14 +198,14 @@ impl Trained<'_> {
                 let from = self.base.directory().join(name);
                 if from.is_file() {
                     std::fs::copy(&from, temporary.join(name))
-                        .map_err(TrainerError::io("copy", &from))?;
+                        .map_err(FileError::io("copy", &from))?;
                 }
             }
             Ok::<_, TrainerError>(())
         })?;
         let weights = path.join("model.safetensors");
         Ok(std::fs::metadata(&weights)
-            .map_err(TrainerError::io("read", &weights))?
+            .map_err(FileError::io("read", &weights))?
             .len())
     }
 }
@@ -218,7 +219,7 @@ fn labels(targets: Option<&Targets>) -> Option<Labels> {
 
 /// The short names that select exactly the adapted modules (`query`, `value`), or else their paths.
 fn target_names(
-    modules: &BTreeMap<String, adapter::LoraModule>,
+    modules: &BTreeMap<String, eigenmix_adapter::LoraModule>,
     layers: &[LinearLayer],
 ) -> Vec<String> {
     let last = |path: &str| path.rsplit('.').next().unwrap_or(path).to_owned();

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use adapter::{FileLock, write_file};
+use eigenmix_tensors::FileError;
+use eigenmix_tensors::{FileLock, write_file};
 
 use crate::TrainerError;
 use crate::checkpoint;
@@ -28,7 +29,7 @@ pub(crate) fn open(
     if options.resume && !output.exists() {
         return Err(TrainerError::NothingToResume { path: path() });
     }
-    fs::create_dir_all(output).map_err(TrainerError::io("create", output))?;
+    fs::create_dir_all(output).map_err(FileError::io("create", output))?;
     if !options.resume && !options.force && !is_blank(output)? {
         return Err(TrainerError::OutputExists { path: path() });
     }
@@ -45,7 +46,7 @@ pub(crate) fn open(
     }
     if options.resume && has_begun {
         let earlier = fs::read_to_string(&config_path);
-        let earlier = earlier.map_err(TrainerError::io("read", &config_path))?;
+        let earlier = earlier.map_err(FileError::io("read", &config_path))?;
         return match first_difference(&earlier, config) {
             Some(key) => Err(TrainerError::ResumedConfig { path: path(), key }),
             None => Ok(lock),
@@ -89,24 +90,24 @@ fn clear(output: &Path) -> Result<(), TrainerError> {
     Ok(())
 }
 
-fn remove(path: &Path) -> Result<(), TrainerError> {
+fn remove(path: &Path) -> Result<(), FileError> {
     let is_directory = path.symlink_metadata().is_ok_and(|found| found.is_dir());
     let removed = match is_directory {
         true => fs::remove_dir_all(path),
         false => fs::remove_file(path),
     };
-    removed.map_err(TrainerError::io("remove", path))
+    removed.map_err(FileError::io("remove", path))
 }
 
-fn names(directory: &Path) -> Result<Vec<String>, TrainerError> {
+fn names(directory: &Path) -> Result<Vec<String>, FileError> {
     if !directory.is_dir() {
         return Ok(Vec::new());
     }
-    let entries = fs::read_dir(directory).map_err(TrainerError::io("read", directory))?;
+    let entries = fs::read_dir(directory).map_err(FileError::io("read", directory))?;
     entries
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
         .collect::<Result<_, _>>()
-        .map_err(TrainerError::io("read", directory))
+        .map_err(FileError::io("read", directory))
 }
 
 /// The first line in which two resolved configurations differ.

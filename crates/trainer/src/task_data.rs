@@ -2,20 +2,19 @@
 
 use std::num::NonZeroUsize;
 
-use adapter::AdapterError;
-use images::ImagePreprocessor;
-use models::Architecture;
-
-use crate::config::TaskKind;
-use crate::data::{
+use eigenmix_data::DataLocation;
+use eigenmix_data::metrics::Metric;
+use eigenmix_data::{
     DataConfig, DataError, ImageDataset, ImageRow, LabelPolicy, LanguageContent, LanguageEncoder,
     LanguageRow, Row, Split, TargetKind, Targets, TextTokenizer, draw_examples, draw_language_rows,
     read_image_split, read_language_split, read_split,
 };
-use crate::data_location::{DataLocation, directory};
+use eigenmix_images::ImagePreprocessor;
+use eigenmix_models::Architecture;
+
+use crate::config::TaskKind;
 use crate::examples::{Continuation, Examples, LanguageData};
 use crate::inputs::{CHANNELS, Inputs};
-use crate::metrics::Metric;
 use crate::{BaseModel, TrainerError};
 
 /// Reads the splits of a dataset for one model and one kind of task.
@@ -229,13 +228,12 @@ impl<'a> TaskData<'a> {
         let found = DataLocation::at_hand(config).and_then(|location| location.split(split));
         let config = match found {
             Ok(config) => config,
-            Err(TrainerError::Adapter(AdapterError::Hub(_)))
-            | Err(TrainerError::Data(DataError::NotADirectory { .. })) => return Ok(None),
+            Err(DataError::Hub(_) | DataError::NotADirectory { .. }) => return Ok(None),
             // Of the Hub the cache may have other splits.
-            Err(TrainerError::Data(DataError::MissingSplit { .. })) => return Ok(None),
-            Err(error) => return Err(error),
+            Err(DataError::MissingSplit { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
         };
-        let (directory, config) = (directory(&config), config.as_ref());
+        let (directory, config) = (config.directory(), config.as_ref());
         let targets = match kind {
             TaskKind::CausalLm => return Ok(None),
             TaskKind::SequenceClassification => {
@@ -272,7 +270,7 @@ impl<'a> TaskData<'a> {
 
     fn text_rows(&self, split: Split) -> Result<Vec<Row>, TrainerError> {
         let config = self.location.split(split)?;
-        let rows = read_split(directory(&config), split, &config, LabelPolicy::Required);
+        let rows = read_split(config.directory(), split, &config, LabelPolicy::Required);
         Ok(rows?)
     }
 
@@ -295,7 +293,7 @@ impl<'a> TaskData<'a> {
     fn image_rows(&self, split: Split) -> Result<(Vec<ImageRow>, Vec<String>), TrainerError> {
         let config = self.location.split(split)?;
         let policy = LabelPolicy::Required;
-        let found = read_image_split(directory(&config), split, &config, policy)?;
+        let found = read_image_split(config.directory(), split, &config, policy)?;
         Ok((found.rows, found.notes))
     }
 
@@ -316,7 +314,7 @@ impl<'a> TaskData<'a> {
 
     fn language_rows(&self, split: Split) -> Result<(Vec<LanguageRow>, Vec<String>), TrainerError> {
         let config = self.location.split(split)?;
-        let found = read_language_split(directory(&config), split, &config)?;
+        let found = read_language_split(config.directory(), split, &config)?;
         let mut notes = Vec::new();
         if found.tools_ignored > 0 {
             notes.push(format!(

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use adapter::{AdapterFile, HeadTensor, Labels};
-use models::{Adaptation, Description, LoadReport, TEXT_FEATURES, Task};
+use eigenmix_adapter::{AdapterFile, HeadTensor, Labels};
+use eigenmix_models::{Adaptation, Description, LoadReport, TEXT_FEATURES, Task};
 
 use crate::{BaseModel, TrainerError};
 

@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
-use adapter::Adapter;
 use burn::tensor::Device;
+use eigenmix_adapter::Adapter;
 
 use crate::inputs::Inputs;
 use crate::task_head::TaskHead;
@@ -178,11 +178,11 @@ fn select(matrix: &[f32], width: usize, columns: Range<usize>) -> Vec<f32> {
 mod tests {
     use std::path::PathBuf;
 
-    use adapter::{AdapterFile, HeadTensor};
+    use eigenmix_adapter::{AdapterFile, HeadTensor};
 
     use super::*;
     use crate::DeviceChoice;
-    use crate::data::{DataConfig, LabelPolicy, Split, read_split};
+    use eigenmix_data::{DataConfig, LabelPolicy, Split, read_split};
 
     const BATCH: NonZeroUsize = NonZeroUsize::new(16).expect("not zero");
 

@@ -5,18 +5,19 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use adapter::Source;
-use eigenlorax::ModuleSpectra;
-use models::{Adaptation, Description, LoadOptions, Network, Task, Train};
-use moslora::Update;
+use eigenmix_adapter::Source;
+use eigenmix_data::metrics::Metric;
+use eigenmix_data::{Split, Targets, TextTokenizer};
+use eigenmix_eigenlorax::ModuleSpectra;
+use eigenmix_models::{Adaptation, Description, LoadOptions, Network, Task, Train};
+use eigenmix_moslora::Update;
+use eigenmix_tensors::FileError;
 
 use crate::basis_record::BasisRecord;
 use crate::checkpoint::{Progress, load_latest};
 use crate::config::{Keep, TrainConfig};
-use crate::data::{Split, Targets, TextTokenizer};
 use crate::examples::Examples;
 use crate::method::start;
-use crate::metrics::Metric;
 use crate::metrics_log::MetricsLog;
 use crate::optimizer::AdamW;
 use crate::outcome::{Observer, Outcome, Plan, RunOptions};
@@ -266,7 +267,7 @@ impl Training {
         if !path.is_file() {
             return Ok(false);
         }
-        let earlier = std::fs::read_to_string(&path).map_err(TrainerError::io("read", &path))?;
+        let earlier = std::fs::read_to_string(&path).map_err(FileError::io("read", &path))?;
         Ok(earlier == resolved(config)?)
     }
 
@@ -322,7 +323,7 @@ impl Training {
 }
 
 /// The configuration with every default filled in, as it is kept in the run.
-fn resolved(config: &TrainConfig) -> Result<String, TrainerError> {
+fn resolved(config: &TrainConfig) -> Result<String, FileError> {
     toml::to_string(config)
-        .map_err(|error| TrainerError::io("write", Path::new(CONFIG))(std::io::Error::other(error)))
+        .map_err(|error| FileError::io("write", Path::new(CONFIG))(std::io::Error::other(error)))
 }

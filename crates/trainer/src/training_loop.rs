@@ -7,13 +7,13 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use models::{Network, Recomputation};
-use moslora::{ParameterNames, ParameterValues};
+use eigenmix_data::{BatchPlan, Showing, Split};
+use eigenmix_models::{Network, Recomputation};
+use eigenmix_moslora::{ParameterNames, ParameterValues};
 
 use crate::TrainerError;
 use crate::checkpoint::{Best, CheckpointState, Progress, save};
 use crate::config::Keep;
-use crate::data::{BatchPlan, Showing, Split};
 use crate::evaluation::{EvaluationOptions, evaluate};
 use crate::examples::Part;
 use crate::metrics_log::{EvaluationRecord, MetricsLog, StepRecord};

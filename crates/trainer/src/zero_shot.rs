@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use adapter::{Adapter, HeadTensor, Labels, Prompts};
 use burn::tensor::Device;
-use models::{Adaptation, ClipText, ClipTextConfig, TEXT_FEATURES, TokenBatch};
+use eigenmix_adapter::{Adapter, HeadTensor, Labels, Prompts};
+use eigenmix_data::{Encoding, LabelMap};
+use eigenmix_models::{Adaptation, ClipText, ClipTextConfig, TEXT_FEATURES, TokenBatch};
 
-use crate::data::{Encoding, LabelMap};
 use crate::loaded_model::host;
 use crate::task_head::TaskHead;
 use crate::{BaseModel, TrainerError};

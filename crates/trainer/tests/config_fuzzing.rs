@@ -9,11 +9,11 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use eigenmix_trainer::TrainConfig;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use trainer::TrainConfig;
 
 const USUAL_CASES: u32 = 500;
 

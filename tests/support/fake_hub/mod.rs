@@ -4,8 +4,9 @@
 //! It lives as long as its value, knows one token, and can be told to misbehave.
 
 // Each test binary compiles this file, and none needs all of it.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
+mod access;
 mod answers;
 mod http;
 mod uploads;
@@ -21,6 +22,7 @@ use std::thread::JoinHandle;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
+pub use access::{hub, hub_with, id};
 pub use http::Request;
 
 /// The only token that opens private repositories and may write.

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use eigenmix_tensors::TensorFile;
 use serde_json::{Map, Value, json};
 
 use super::Reading;
@@ -16,7 +17,7 @@ use crate::index::{FileIndex, ModuleEntry, ModuleParts, Orientation};
 use crate::key::Part as TensorPart;
 use crate::single_file::{FoldedModule, Writing};
 use crate::style::{ModuleStyle, read_alpha};
-use crate::{Adapter, AdapterError, Dialect, LoraModule, PeftConfig, Style, TensorFile};
+use crate::{Adapter, AdapterError, Dialect, LoraModule, PeftConfig, Style};
 
 /// The key of the metadata under which diffusers keeps PEFT's configurations.
 const CONFIGS: &str = "lora_adapter_metadata";

@@ -3,13 +3,15 @@
 
 use std::collections::BTreeMap;
 
+use eigenmix_tensors::TensorFile;
+
 use super::Reading;
 use super::kohya_names::{name_of, path_of};
 use crate::index::{FileIndex, ModuleEntry, ModuleParts, Orientation};
 use crate::key::Part;
 use crate::single_file::{FoldedModule, Writing};
 use crate::style::{AlphaTensor, ModuleStyle, read_alpha};
-use crate::{Adapter, AdapterError, Dialect, PeftConfig, Style, TensorFile};
+use crate::{Adapter, AdapterError, Dialect, PeftConfig, Style};
 
 const PREFIXES: [&str; 3] = ["lora_unet_", "lora_te", "lycoris_"];
 

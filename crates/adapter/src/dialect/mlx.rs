@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use eigenmix_tensors::TensorFile;
 use serde_json::{Map, Value, json};
 
 use super::Reading;
@@ -14,7 +15,7 @@ use crate::index::{FileIndex, ModuleEntry, ModuleParts, Orientation};
 use crate::key::Part;
 use crate::single_file::{FoldedModule, Writing};
 use crate::style::ModuleStyle;
-use crate::{Adapter, AdapterError, Dialect, LayerKind, PeftConfig, Style, TensorFile};
+use crate::{Adapter, AdapterError, Dialect, LayerKind, PeftConfig, Style};
 
 pub(crate) const WEIGHTS_NAME: &str = "adapters.safetensors";
 

@@ -10,14 +10,15 @@ mod kohya;
 mod kohya_names;
 mod mlx;
 mod peft;
-
 use std::fmt;
 use std::path::Path;
+
+use eigenmix_tensors::TensorFile;
 
 use crate::index::FileIndex;
 use crate::single_file::Writing;
 use crate::vera::VeraProjections;
-use crate::{Adapter, AdapterError, PeftConfig, Style, TensorFile};
+use crate::{Adapter, AdapterError, PeftConfig, Style};
 
 pub(crate) use mlx::WEIGHTS_NAME as MLX_WEIGHTS_NAME;
 

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use eigenmix_tensors::TensorFile;
+
 use super::Reading;
 use crate::index::{FileIndex, ModuleEntry, ModuleParts, Orientation};
 use crate::key::{Part, Role, role_of};
 use crate::vera::{self, VeraProjections};
-use crate::{AdapterError, Dialect, PeftConfig, Style, TensorFile};
+use crate::{AdapterError, Dialect, PeftConfig, Style};
 
 /// Reads the names and shapes of `file` under the configuration in `directory`.
 ///

@@ -9,18 +9,17 @@ mod config_mutation;
 mod counting_allocator;
 mod mutation;
 mod specimen;
-
 use std::cell::Cell;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use adapter::{AdapterFile, TensorOutput, write_tensor_file};
-use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
-
 use config_mutation::{ConfigMutation, changed_config};
 use counting_allocator::{CountingAllocator, peak_of};
+use eigenmix_adapter::AdapterFile;
+use eigenmix_tensors::{TensorOutput, write_tensor_file};
 use mutation::{Mutation, changed_tensors};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 use specimen::{Specimen, specimens};
 
 #[global_allocator]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use adapter::{TensorOutput, write_tensor_file};
+use eigenmix_tensors::{TensorOutput, write_tensor_file};
 use serde_json::json;
 
 /// The files of an adapter.

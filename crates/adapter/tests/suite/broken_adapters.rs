@@ -1,6 +1,7 @@
 //! Every way in which a directory can fail to be an adapter has its own error.
 
-use adapter::{AdapterError, AdapterFile, TensorOutput, write_tensor_file};
+use eigenmix_adapter::{AdapterError, AdapterFile};
+use eigenmix_tensors::{FileError, TensorOutput, write_tensor_file};
 use serde_json::json;
 
 use crate::fixture::{Fixture, QUERY, QUERY_A, QUERY_B, query_and};
@@ -20,7 +21,7 @@ fn good() -> Fixture {
 fn a_path_that_does_not_exist_is_not_found() {
     assert!(matches!(
         open_error(&Fixture::new()),
-        AdapterError::NotFound(_)
+        AdapterError::File(FileError::NotFound(_))
     ));
 }
 
@@ -87,7 +88,10 @@ fn a_git_lfs_pointer_says_what_to_pull() {
     let fixture = good();
     fixture.file("adapter_model.safetensors", pointer);
     let error = open_error(&fixture);
-    assert!(matches!(error, AdapterError::LfsPointer(_)));
+    assert!(matches!(
+        error,
+        AdapterError::File(FileError::LfsPointer(_))
+    ));
     assert!(error.to_string().contains("git lfs pull"), "{error}");
 }
 
@@ -100,7 +104,7 @@ fn a_truncated_file_names_both_lengths() {
     let error = open_error(&fixture);
     let (expected, found) = (bytes.len() as u64, bytes.len() as u64 - 3);
     assert!(
-        matches!(error, AdapterError::Truncated { expected: e, found: f, .. } if e == expected && f == found),
+        matches!(error, AdapterError::File(FileError::Truncated { expected: e, found: f, .. }) if e == expected && f == found),
         "{error}"
     );
 }
@@ -110,7 +114,7 @@ fn a_configuration_that_is_no_json_names_the_file() {
     let fixture = good();
     fixture.file("adapter_config.json", "{\"peft_type\": ");
     let error = open_error(&fixture);
-    assert!(matches!(error, AdapterError::Json { .. }));
+    assert!(matches!(error, AdapterError::File(FileError::Json { .. })));
     assert!(error.to_string().contains("adapter_config.json"), "{error}");
 }
 
@@ -169,7 +173,7 @@ fn factors_that_do_not_fit_each_other_are_an_error() {
         fixture.tensors(&[(QUERY_A, &a), (QUERY_B, &b)]);
         let error = open_error(&fixture);
         assert!(
-            matches!(error, AdapterError::TensorShape { .. }),
+            matches!(error, AdapterError::File(FileError::TensorShape { .. })),
             "{a:?} {b:?}: {error}"
         );
     }
@@ -189,7 +193,7 @@ fn a_mixer_or_magnitude_of_another_size_is_an_error() {
         fixture.tensors(&query_and(&[(name, &shape)]));
         let error = open_error(&fixture);
         assert!(
-            matches!(&error, AdapterError::TensorShape { tensor, .. } if tensor == name),
+            matches!(&error, AdapterError::File(FileError::TensorShape { tensor, .. }) if tensor == name),
             "{error}"
         );
     }
@@ -262,7 +266,7 @@ fn a_nan_is_an_error_that_names_the_tensor() {
         .load()
         .unwrap_err();
     assert!(
-        matches!(&error, AdapterError::NotFinite { tensor, position: 4, .. } if tensor == QUERY_A),
+        matches!(&error, AdapterError::File(FileError::NotFinite { tensor, position: 4, .. }) if tensor == QUERY_A),
         "{error}"
     );
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use adapter::{AdapterError, AdapterFile, TensorOutput, write_tensor_file_with};
+use eigenmix_adapter::{AdapterError, AdapterFile};
+use eigenmix_tensors::{TensorOutput, write_tensor_file_with};
 use serde_json::json;
 use tempfile::TempDir;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use adapter::{AdapterError, BiasKind, PeftConfig, TargetModules};
+use eigenmix_adapter::{AdapterError, BiasKind, PeftConfig, TargetModules};
 use serde_json::{Value, json};
 
 fn parse(mut fields: Value) -> Result<PeftConfig, AdapterError> {

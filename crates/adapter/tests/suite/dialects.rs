@@ -3,10 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use adapter::{
-    Adapter, AdapterError, AdapterFile, Dialect, Dtype, LayerKind, Matrix, SaveOptions, Style,
-    TensorFile,
+use eigenmix_adapter::{
+    Adapter, AdapterError, AdapterFile, Dialect, LayerKind, SaveOptions, Style,
 };
+use eigenmix_tensors::{Dtype, FileError, Matrix, TensorFile};
 use tempfile::TempDir;
 
 /// An adapter, its updates in f32 as another program computed them, and its dialect.
@@ -254,7 +254,10 @@ fn the_dtype_of_the_file_is_kept_where_it_loses_nothing() {
     let error = adapter
         .save_as(&path, &asked, &SaveOptions::default())
         .unwrap_err();
-    assert!(matches!(error, AdapterError::TooLarge { .. }), "{error}");
+    assert!(
+        matches!(error, AdapterError::File(FileError::TooLarge { .. })),
+        "{error}"
+    );
 }
 
 #[test]
@@ -362,7 +365,10 @@ fn an_adapter_is_written_to_a_file_where_one_is_named() {
     let again = AdapterFile::open(&path).unwrap().load().unwrap();
     assert_same_updates(&again, &adapter);
     let error = adapter.save_as(&path, file.style(), &options).unwrap_err();
-    assert!(matches!(error, AdapterError::AlreadyExists(_)), "{error}");
+    assert!(
+        matches!(error, AdapterError::File(FileError::AlreadyExists(_))),
+        "{error}"
+    );
     options.force = true;
     adapter.save_as(&path, file.style(), &options).unwrap();
     let peft = Style::new(Dialect::Peft);

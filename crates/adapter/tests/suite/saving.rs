@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use adapter::{
-    Adapter, AdapterError, AdapterFile, Labels, Matrix, Provenance, SaveOptions, Source, TensorFile,
-};
+use eigenmix_adapter::AdapterError;
+use eigenmix_adapter::{Adapter, AdapterFile, Labels, Provenance, SaveOptions, Source};
+use eigenmix_tensors::{FileError, Matrix, TensorFile};
 use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, QUERY, counted, query_and};
@@ -283,7 +283,10 @@ fn an_adapter_can_be_saved_over_the_directory_it_was_read_from() {
     let refused = adapter
         .save(&fixture.path(), &SaveOptions::default())
         .unwrap_err();
-    assert!(matches!(refused, AdapterError::AlreadyExists(_)));
+    assert!(matches!(
+        refused,
+        AdapterError::File(FileError::AlreadyExists(_))
+    ));
     adapter
         .save(
             &fixture.path(),
@@ -329,7 +332,10 @@ fn numbers_that_are_not_finite_are_not_saved() {
     let error = adapter
         .save(&fixture.root().join("out"), &SaveOptions::default())
         .unwrap_err();
-    assert!(matches!(error, AdapterError::NotFinite { .. }), "{error}");
+    assert!(
+        matches!(error, AdapterError::File(FileError::NotFinite { .. })),
+        "{error}"
+    );
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use adapter::{AdapterFile, Matrix, SaveOptions, TensorFile};
+use eigenmix_adapter::{AdapterFile, SaveOptions};
+use eigenmix_tensors::{Matrix, TensorFile};
 use safetensors::SafeTensors;
 
 /// A path below `shared`, or `None` with a word about it.

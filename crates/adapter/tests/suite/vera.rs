@@ -1,6 +1,7 @@
 //! VeRA adapters, with and without the projections that their modules share.
 
-use adapter::{AdapterError, AdapterFile, Matrix};
+use eigenmix_adapter::{AdapterError, AdapterFile};
+use eigenmix_tensors::{FileError, Matrix};
 use serde_json::json;
 
 use crate::fixture::{Fixture, counted};
@@ -99,7 +100,9 @@ fn vectors_that_do_not_fit_are_refused() {
     let mut too_long = TENSORS;
     too_long[4].1 = &[6];
     let error = AdapterFile::open(&vera(json!({}), &too_long).path()).unwrap_err();
-    assert!(matches!(error, AdapterError::TensorShape { tensor, .. } if tensor == VALUE_B));
+    assert!(
+        matches!(error, AdapterError::File(FileError::TensorShape { tensor, .. }) if tensor == VALUE_B)
+    );
     let mut alone = TENSORS.to_vec();
     alone.remove(5);
     let error = AdapterFile::open(&vera(json!({}), &alone).path()).unwrap_err();

@@ -2,11 +2,11 @@
 
 // Each test binary compiles this file, and none needs all of it.
 #![allow(dead_code)]
-
 use std::collections::BTreeMap;
 
-use adapter::{Adapter, LoraModule, Matrix, PeftConfig, Source, TargetModules};
-use eigenlorax::{ExtractOptions, Extraction, LoadedAdapter, extract};
+use eigenmix_adapter::{Adapter, LoraModule, PeftConfig, Source, TargetModules};
+use eigenmix_eigenlorax::{ExtractOptions, Extraction, LoadedAdapter, extract};
+use eigenmix_tensors::Matrix;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Arg, Command, Error};
-use trainer::{Backend, DeviceChoice};
+use eigenmix_trainer::{Backend, DeviceChoice};
 
 /// Suggests the backends' names, and takes the number of a device behind one.
 pub(super) fn parser() -> impl TypedValueParser<Value = DeviceChoice> {

@@ -1,7 +1,8 @@
 //! In which dialect an adapter is written.
 
-use adapter::{Dialect, Dtype};
 use clap::{Args, ValueEnum};
+use eigenmix_adapter::Dialect;
+use eigenmix_tensors::Dtype;
 
 /// The form of an adapter that is written.
 #[derive(Clone, Copy, Debug, Default, Args)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use trainer::Method;
+use eigenmix_trainer::Method;
 
 /// Write a commented training file for what is at hand.
 ///

@@ -12,11 +12,10 @@ mod model;
 mod recycling;
 mod training;
 mod zero_shot;
-
 use std::num::NonZeroUsize;
 
 use clap::{Args, Parser, Subcommand};
-use trainer::DeviceChoice;
+use eigenmix_trainer::DeviceChoice;
 
 pub(crate) use completions::CompletionsArguments;
 pub(crate) use experiment::{FileKind, ReportArguments, RunArguments, SchemaArguments, Shard};

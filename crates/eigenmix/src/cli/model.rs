@@ -2,7 +2,7 @@
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use models::Precision;
+use eigenmix_models::Precision;
 
 /// A base model, and what goes on top of it.
 #[derive(Debug, Args)]

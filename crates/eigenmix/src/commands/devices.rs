@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use eigenmix_trainer::{Backend, DeviceChoice, PresentDevice};
 use serde::Serialize;
-use trainer::{Backend, DeviceChoice, PresentDevice};
 
 use crate::console::Console;
 use crate::table::Table;

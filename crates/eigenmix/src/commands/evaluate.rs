@@ -5,11 +5,11 @@ use std::fmt;
 use std::time::Instant;
 
 use anyhow::Context;
+use eigenmix_data::metrics::Metric;
+use eigenmix_data::{DataConfig, EncodedTargets, Split};
+use eigenmix_trainer::{BaseModel, DeviceChoice, Examples, TaskData};
 use serde::{Deserialize, Serialize};
 use toml::Table;
-use trainer::data::{DataConfig, EncodedTargets, Split};
-use trainer::metrics::Metric;
-use trainer::{BaseModel, DeviceChoice, Examples, TaskData};
 
 use crate::cli::EvaluateArguments;
 use crate::console::Console;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use adapter::{Adapter, Provenance, SaveOptions, Style};
+use eigenmix_adapter::{Adapter, Provenance, SaveOptions, Style};
 use serde::Serialize;
 use serde_json::json;
 

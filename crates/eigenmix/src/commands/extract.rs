@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Instant;
 
-use adapter::AdapterFile;
-use eigenlorax::{
+use eigenmix_adapter::AdapterFile;
+use eigenmix_eigenlorax::{
     AdapterReport, Components, ExtractOptions, ExtractReport, Extraction, Factors, ModuleReport,
     SideReport, Subspace,
 };
@@ -41,7 +41,7 @@ pub(crate) fn perform(
     let Extraction { subspace, report } = {
         let modules = files.iter().map(|file| file.module_paths().count()).max();
         let progress = console.progress("extracting", modules.unwrap_or(0), "modules");
-        eigenlorax::extract(&files, &options, &|_, _| progress.advance())?
+        eigenmix_eigenlorax::extract(&files, &options, &|_, _| progress.advance())?
     };
     subspace.save(destination.path(), destination.force())?;
 

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::path::Path;
 
-use adapter::{AdapterError, TensorFile, TensorOutput, write_tensor_file};
-use models::{Architecture, Batch, ImageBatch, Task, TokenBatch};
+use eigenmix_models::{Architecture, Batch, ImageBatch, Task, TokenBatch};
+use eigenmix_tensors::{FileError, TensorFile, TensorOutput, write_tensor_file};
+use eigenmix_trainer::DeviceChoice;
 use serde::Serialize;
-use trainer::DeviceChoice;
 
 use crate::cli::ForwardArguments;
 use crate::console::Console;
@@ -19,7 +19,7 @@ pub(crate) fn run(
     console: &Console,
 ) -> anyhow::Result<()> {
     if arguments.out.exists() && !arguments.force {
-        return Err(AdapterError::AlreadyExists(arguments.out.clone()).into());
+        return Err(FileError::AlreadyExists(arguments.out.clone()).into());
     }
     let request = ModelRequest::open(&arguments.model, &arguments.zero_shot, device)?;
     let base = &request.base;

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::path::Path;
 
-use adapter::{AdapterError, write_file};
 use anyhow::Context;
+use eigenmix_tensors::{FileError, write_file};
+use eigenmix_trainer::{Method, TrainConfig};
 use serde::Serialize;
-use trainer::{Method, TrainConfig};
 
 use crate::cli::InitArguments;
 use crate::console::Console;
@@ -15,7 +15,7 @@ use crate::starter::{FoundAdapter, FoundBase, FoundData, StarterFile, Surroundin
 
 pub(crate) fn run(arguments: &InitArguments, console: &Console) -> anyhow::Result<()> {
     if arguments.out.symlink_metadata().is_ok() && !arguments.force {
-        return Err(AdapterError::AlreadyExists(arguments.out.clone()).into());
+        return Err(FileError::AlreadyExists(arguments.out.clone()).into());
     }
     let named = [&arguments.base, &arguments.data];
     let is_open = named.iter().all(|name| name.is_none()) && arguments.adapters.is_empty();

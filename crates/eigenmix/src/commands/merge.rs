@@ -3,11 +3,14 @@
 use std::fmt;
 use std::time::Instant;
 
-use adapter::{AdapterFile, Provenance, SaveOptions, write_file};
-use merging::{KnotsRows, Merge, MergeError, MergeOptions, MergeReport, Method, Scope, Space};
+use eigenmix_adapter::{AdapterFile, Provenance, SaveOptions};
+use eigenmix_merging::{
+    KnotsRows, Merge, MergeError, MergeOptions, MergeReport, Method, Scope, Space,
+};
+use eigenmix_tensors::write_file;
+use eigenmix_trainer::DeviceChoice;
 use serde::Serialize;
 use serde_json::{Value, json};
-use trainer::DeviceChoice;
 
 use super::merge_search;
 use crate::adapter_argument::OpenedAdapter;
@@ -99,7 +102,7 @@ fn merge(
     let files: Vec<&AdapterFile> = adapters.iter().map(|adapter| &adapter.file).collect();
     let modules = files.iter().map(|file| file.module_paths().count()).max();
     let progress = console.progress("merging", modules.unwrap_or(0), "modules");
-    merging::merge(&files, options, &|_, _| progress.advance())
+    eigenmix_merging::merge(&files, options, &|_, _| progress.advance())
 }
 
 /// The options of the merge, and the search that chose them.

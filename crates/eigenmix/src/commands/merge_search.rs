@@ -1,9 +1,9 @@
 //! `eigenmix merge --search`: the flags of a search as what is searched.
 
-use ::adapter::Prompts;
-use merging::{Coordinate, MergeOptions, SearchGrid};
-use trainer::DeviceChoice;
-use trainer::data::DataConfig;
+use eigenmix_adapter::Prompts;
+use eigenmix_data::DataConfig;
+use eigenmix_merging::{Coordinate, MergeOptions, SearchGrid};
+use eigenmix_trainer::DeviceChoice;
 
 use crate::cli::{MergeArguments, SearchArguments};
 use crate::failure::BadInput;

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use adapter::{Provenance, SaveOptions, write_directory};
-use eigenlorax::{LoadedAdapter, ProjectOptions, Projection, Subspace};
+use eigenmix_adapter::{Provenance, SaveOptions};
+use eigenmix_eigenlorax::{LoadedAdapter, ProjectOptions, Projection, Subspace};
+use eigenmix_tensors::write_directory;
 use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::json;
@@ -110,7 +111,7 @@ impl Task<'_> {
         let options = ProjectOptions {
             allow_base_mismatch: self.arguments.allow_base_mismatch,
         };
-        let projection = eigenlorax::project(&loaded, self.subspace, &options)?;
+        let projection = eigenmix_eigenlorax::project(&loaded, self.subspace, &options)?;
         if let Some(module) = projection.skipped.first() {
             self.console.warn(format_args!(
                 "adapter `{}`: the subspace does not have {} of its {} modules, such as `{module}`; they count as lost",

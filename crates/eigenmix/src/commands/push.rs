@@ -4,11 +4,10 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
-use adapter::{
-    AdapterError, Commit, Committed, Hub, HubId, ModelCard, PeftConfig, Provenance, SaveOptions,
-    UploadContent, UploadFile,
-};
 use anyhow::Context;
+use eigenmix_adapter::{AdapterError, ModelCard, PeftConfig, Provenance, SaveOptions};
+use eigenmix_hub::{Commit, Committed, Hub, HubId, UploadContent, UploadFile};
+use eigenmix_tensors::FileError;
 use serde::Serialize;
 
 use crate::adapter_argument::OpenedAdapter;
@@ -98,24 +97,24 @@ fn destination(argument: &str) -> anyhow::Result<HubId> {
 }
 
 /// How the adapter in `directory` was made, if it says so.
-fn provenance(directory: &Path) -> Result<Option<Provenance>, AdapterError> {
+fn provenance(directory: &Path) -> Result<Option<Provenance>, FileError> {
     let path = directory.join(Provenance::FILE_NAME);
     let text = match fs::read(&path) {
         Ok(text) => text,
         Err(_) if !path.exists() => return Ok(None),
-        Err(error) => return Err(AdapterError::io("read", &path)(error)),
+        Err(error) => return Err(FileError::io("read", &path)(error)),
     };
     let read = serde_json::from_slice(&text);
     read.map(Some)
-        .map_err(|source| AdapterError::Json { path, source })
+        .map_err(|source| FileError::Json { path, source })
 }
 
 /// The files of an exported adapter, with another card.
 fn files_in(directory: &Path, card: &str) -> anyhow::Result<Vec<UploadFile>> {
     let mut files = Vec::new();
-    let entries = fs::read_dir(directory).map_err(AdapterError::io("read", directory))?;
+    let entries = fs::read_dir(directory).map_err(FileError::io("read", directory))?;
     for entry in entries {
-        let entry = entry.map_err(AdapterError::io("read", directory))?;
+        let entry = entry.map_err(FileError::io("read", directory))?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let content = match name.as_str() {
             CARD => UploadContent::Bytes(card.as_bytes().to_vec()),
@@ -158,7 +157,7 @@ fn refuse_paths(files: &[UploadFile]) -> anyhow::Result<()> {
         }
         let text = match &file.content {
             UploadContent::Bytes(bytes) => bytes.clone(),
-            UploadContent::Path(path) => fs::read(path).map_err(AdapterError::io("read", path))?,
+            UploadContent::Path(path) => fs::read(path).map_err(FileError::io("read", path))?,
         };
         let text = String::from_utf8_lossy(&text);
         if let Some(found) = private.iter().find(|path| text.contains(path.as_str())) {
@@ -202,7 +201,7 @@ impl PushResult {
                 let bytes = file.content.size();
                 Ok(PushedFile {
                     name: file.name.clone(),
-                    bytes: bytes.map_err(AdapterError::io("read", file.name.as_ref()))?,
+                    bytes: bytes.map_err(FileError::io("read", file.name.as_ref()))?,
                 })
             })
             .collect();

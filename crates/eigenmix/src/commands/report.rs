@@ -28,7 +28,7 @@ pub(crate) fn run(arguments: &ReportArguments, console: &Console) -> anyhow::Res
     }
     let out = arguments.out.as_ref().unwrap_or(first);
     let collected = collect(&plan, directories);
-    std::fs::create_dir_all(out).map_err(adapter::AdapterError::io("create", out))?;
+    std::fs::create_dir_all(out).map_err(eigenmix_tensors::FileError::io("create", out))?;
     report::write(out, &collected)?;
     console.result(&collected)
 }

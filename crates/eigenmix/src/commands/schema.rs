@@ -1,6 +1,6 @@
 //! `eigenmix schema`: what configuration files may hold, for editors.
 
-use trainer::TrainConfig;
+use eigenmix_trainer::TrainConfig;
 
 use crate::cli::{FileKind, SchemaArguments};
 use crate::config_file::Schema;

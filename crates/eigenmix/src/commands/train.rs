@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use eigenmix_trainer::{DeviceChoice, Outcome, RunOptions, Training};
 use serde::Serialize;
-use trainer::{DeviceChoice, Outcome, RunOptions, Training};
 
 use crate::byte_count::ByteCount;
 use crate::cli::TrainArguments;

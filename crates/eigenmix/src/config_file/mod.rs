@@ -6,20 +6,19 @@ mod lines;
 mod problem;
 mod repair;
 mod schema;
-
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
+use eigenmix_trainer::TrainConfig;
 use toml::{Table, Value};
-use trainer::TrainConfig;
 
 pub(crate) use key_path::KeyPath;
+use lines::Lines;
 pub(crate) use problem::{BadConfig, Problem};
 pub(crate) use schema::Schema;
 
 use crate::failure::BadInput;
 use crate::overrides::Override;
-use lines::Lines;
 
 /// A configuration that was read, with what was set on the command line.
 pub(crate) struct ConfigFile {

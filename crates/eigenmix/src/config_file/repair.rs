@@ -5,9 +5,9 @@
 
 use std::collections::BTreeSet;
 
+use eigenmix_trainer::TrainConfig;
 use serde::Deserialize;
 use toml::{Table, Value};
-use trainer::TrainConfig;
 
 use super::{KeyPath, Problem, Schema};
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use eigenmix_data::closest_name;
 use schemars::JsonSchema;
 use serde_json::{Map, Value as Json};
 use toml::Value;
-use trainer::data::closest_name;
 
 use super::{KeyPath, Problem};
 
@@ -292,7 +292,7 @@ fn shown(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trainer::TrainConfig;
+    use eigenmix_trainer::TrainConfig;
 
     fn problems(text: &str) -> Vec<String> {
         let table: toml::Table = text.parse().unwrap();

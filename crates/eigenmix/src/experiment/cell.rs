@@ -3,10 +3,10 @@
 use std::fmt;
 use std::path::Path;
 
+use eigenmix_data::DataConfig;
+use eigenmix_trainer::{BaseConfig, TaskConfig, TrainConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use trainer::data::DataConfig;
-use trainer::{BaseConfig, TaskConfig, TrainConfig};
 
 /// What an arm does with one seed.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -10,7 +10,6 @@ mod reference;
 mod schema;
 mod stage;
 mod variation;
-
 use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -134,7 +133,7 @@ mod tests {
         experiment.cells().map(|cell| cell.name.as_str()).collect()
     }
 
-    fn training(cell: &Cell) -> &trainer::TrainConfig {
+    fn training(cell: &Cell) -> &eigenmix_trainer::TrainConfig {
         let Work::Train(config) = &cell.work else {
             panic!("a training")
         };

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use adapter::Location;
+use eigenmix_hub::Location;
 use toml::Value;
 
 use crate::config_file::{KeyPath, Problem};

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use eigenmix_data::closest_name;
 use toml::{Table, Value};
-use trainer::data::closest_name;
 
 use crate::config_file::{KeyPath, Problem};
 

@@ -1,8 +1,8 @@
 //! What an experiment file may hold, as a JSON schema made of those of its parts.
 
+use eigenmix_trainer::TrainConfig;
 use schemars::JsonSchema;
 use serde_json::{Map, Value, json};
-use trainer::TrainConfig;
 
 use crate::cli::{ExtractArguments, MergeArguments};
 use crate::config_file::Schema;

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use adapter::{AdapterError, Labels, Provenance, TensorFile, write_file};
+use eigenmix_adapter::{AdapterError, Labels, Provenance};
+use eigenmix_tensors::{FileError, TensorFile, write_file};
 use serde_json::{Map, Value, json};
 
 use crate::failure::BadInput;
@@ -37,7 +38,7 @@ impl BaseCheckpoint {
     /// If its configuration or a file of its weights is missing or damaged.
     pub(crate) fn open(directory: &Path) -> anyhow::Result<Self> {
         if !directory.is_dir() {
-            return Err(AdapterError::NotFound(directory.to_owned()).into());
+            return Err(FileError::NotFound(directory.to_owned()).into());
         }
         let config = read_object(&directory.join(CONFIG))?;
         let index = directory.join(INDEX);
@@ -95,10 +96,10 @@ impl BaseCheckpoint {
     ///
     /// # Errors
     /// If none has.
-    pub(super) fn file_of(&self, tensor: &str) -> Result<&TensorFile, AdapterError> {
+    pub(super) fn file_of(&self, tensor: &str) -> Result<&TensorFile, FileError> {
         match self.shard_of.get(tensor) {
             Some(&shard) => Ok(&self.shards[shard]),
-            None => Err(AdapterError::NoSuchTensor {
+            None => Err(FileError::NoSuchTensor {
                 path: self.directory.clone(),
                 tensor: tensor.to_owned(),
             }),
@@ -114,12 +115,11 @@ impl BaseCheckpoint {
     /// Copies what a user of the model needs beside the weights and `config.json`.
     pub(super) fn copy_companions(&self, target: &Path) -> Result<(), AdapterError> {
         let entries =
-            fs::read_dir(&self.directory).map_err(AdapterError::io("list", &self.directory))?;
+            fs::read_dir(&self.directory).map_err(FileError::io("list", &self.directory))?;
         for entry in entries.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             if entry.path().is_file() && is_companion(&name) {
-                let bytes =
-                    fs::read(entry.path()).map_err(AdapterError::io("read", &entry.path()))?;
+                let bytes = fs::read(entry.path()).map_err(FileError::io("read", &entry.path()))?;
                 write_file(&target.join(name), &bytes)?;
             }
         }
@@ -185,10 +185,10 @@ fn shard_names(index: &Path) -> anyhow::Result<Vec<String>> {
 
 fn read_object(path: &Path) -> anyhow::Result<Map<String, Value>> {
     let text = fs::read(path).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => AdapterError::NotFound(path.to_owned()),
-        _ => AdapterError::io("read", path)(source),
+        std::io::ErrorKind::NotFound => FileError::NotFound(path.to_owned()),
+        _ => FileError::io("read", path)(source),
     })?;
-    let parsed = serde_json::from_slice(&text).map_err(|source| AdapterError::Json {
+    let parsed = serde_json::from_slice(&text).map_err(|source| FileError::Json {
         path: path.to_owned(),
         source,
     });

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use adapter::{Adapter, HeadTensor, LoraModule};
+use eigenmix_adapter::{Adapter, HeadTensor, LoraModule};
 use safetensors::Dtype;
 
 use super::base_checkpoint::BaseCheckpoint;

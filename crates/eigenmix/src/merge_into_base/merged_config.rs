@@ -1,6 +1,6 @@
 //! The `config.json` of a merged model: that of the base model, with the adapter's labels.
 
-use adapter::{Adapter, Labels};
+use eigenmix_adapter::{Adapter, Labels};
 use serde_json::{Map, Value, json};
 
 /// Where heads for sequences keep the weight `[labels, width]` of their outputs.
@@ -73,7 +73,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use adapter::{HeadTensor, PeftConfig, TargetModules};
+    use eigenmix_adapter::{HeadTensor, PeftConfig, TargetModules};
 
     fn adapter(labels: Option<Labels>) -> Adapter {
         let targets = TargetModules::Names(vec!["query".to_owned()]);

@@ -1,6 +1,7 @@
 //! W₀ + ΔW in the orientation and the dtype of the base model.
 
-use adapter::{LayerKind, LoraModule, Matrix, TensorOutput};
+use eigenmix_adapter::{LayerKind, LoraModule};
+use eigenmix_tensors::{Matrix, TensorOutput};
 use half::{bf16, f16};
 use safetensors::Dtype;
 

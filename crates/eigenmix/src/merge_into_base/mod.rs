@@ -5,14 +5,11 @@ mod merge_plan;
 mod merged_config;
 mod merged_weight;
 mod module_names;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use adapter::{
-    Adapter, Labels, Provenance, TensorFile, TensorOutput, write_directory, write_file,
-    write_tensor_file,
-};
+use eigenmix_adapter::{Adapter, Labels, Provenance};
+use eigenmix_tensors::{TensorFile, TensorOutput, write_directory, write_file, write_tensor_file};
 use rayon::prelude::*;
 use serde::Serialize;
 

@@ -2,13 +2,13 @@
 
 use std::num::NonZeroUsize;
 
-use adapter::Adapter;
 use anyhow::Context;
-use serde::Serialize;
-use trainer::metrics::hits_at;
-use trainer::{
+use eigenmix_adapter::Adapter;
+use eigenmix_data::metrics::hits_at;
+use eigenmix_trainer::{
     BaseModel, Classifier, Device, LabelUnion, TaskClassifiers, TaskHeads, TrainerError,
 };
+use serde::Serialize;
 
 use super::task::{Examples, Task};
 use crate::adapter_argument::OpenedAdapter;

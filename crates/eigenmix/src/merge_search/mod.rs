@@ -5,13 +5,12 @@ mod page;
 mod report;
 mod task;
 mod task_data;
-
 use std::num::NonZeroUsize;
 
-use adapter::{Adapter, AdapterFile, Prompts};
-use merging::{Merge, MergeError, MergeOptions, Method, SearchGrid, Setting};
-use trainer::data::DataConfig;
-use trainer::{BaseModel, Device, DeviceChoice};
+use eigenmix_adapter::{Adapter, AdapterFile, Prompts};
+use eigenmix_data::DataConfig;
+use eigenmix_merging::{Merge, MergeError, MergeOptions, Method, SearchGrid, Setting};
+use eigenmix_trainer::{BaseModel, Device, DeviceChoice};
 
 use self::evaluation::{Evaluation, normalised_mean};
 use self::report::{Measured, Parameters};
@@ -87,7 +86,7 @@ pub(crate) fn search(
     };
     let unscaled = |method: Method| -> Result<Unscaled, MergeError> {
         let options = with(Setting { method, scale: 1.0 });
-        let adapter = merging::merge(&files, &options, &|_, _| {})?.adapter;
+        let adapter = eigenmix_merging::merge(&files, &options, &|_, _| {})?.adapter;
         Ok(Unscaled { method, adapter })
     };
     // What cannot be merged is refused before anything is measured.
@@ -96,7 +95,7 @@ pub(crate) fn search(
     let mut trials = Vec::new();
     let outcome = {
         let progress = console.progress("searching", grid.settings() * grid.rounds, "settings");
-        merging::search(options.method, files.len(), grid, |setting| {
+        eigenmix_merging::search(options.method, files.len(), grid, |setting| {
             let kept = last.take().filter(|last| last.method == setting.method);
             let mut merged = match kept {
                 Some(merged) => merged,
@@ -114,7 +113,7 @@ pub(crate) fn search(
     };
     drop(last);
     let options = with(outcome.best.setting);
-    let merge = merging::merge(&files, &options, &|_, _| {})?;
+    let merge = eigenmix_merging::merge(&files, &options, &|_, _| {})?;
     let base_test = evaluation.base_alone(console)?;
     let (test, joint) = evaluation.test(&merge.adapter, console)?;
     let measured = Measured {

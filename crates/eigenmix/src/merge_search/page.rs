@@ -1,7 +1,9 @@
 //! `report.html` beside a merge that was searched: its tasks, and how the search went.
 
-use figures::{Axis, Bar, BarGroup, Bars, Figure, LineChart, Page, PageTable, Point, Series};
-use merging::Coordinate;
+use eigenmix_charts::{
+    Axis, Bar, BarGroup, Bars, Figure, LineChart, Page, PageTable, Point, Series,
+};
+use eigenmix_merging::Coordinate;
 
 use super::report::{Parameters, SearchReport, TaskReport, TrialReport};
 

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 
-use figures::Page;
-use merging::{SearchGrid, SearchOutcome, Setting};
+use eigenmix_charts::Page;
+use eigenmix_merging::{SearchGrid, SearchOutcome, Setting};
 use serde::Serialize;
 
 use super::SearchRequest;
@@ -212,7 +212,7 @@ pub(crate) struct Parameters<'a>(pub(crate) &'a Setting);
 
 impl fmt::Display for Parameters<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let coordinates = merging::Coordinate::of(self.0.method).iter();
+        let coordinates = eigenmix_merging::Coordinate::of(self.0.method).iter();
         let words: Vec<String> = coordinates
             .filter_map(|&coordinate| {
                 let value = self.0.get(coordinate)?;

@@ -2,12 +2,12 @@
 
 use std::num::NonZeroUsize;
 
-use ::adapter::Prompts;
 use anyhow::Context;
-use models::{Architecture, is_of_text_tower};
-use trainer::data::{DataConfig, EncodedTargets, LabelMap, Split, Targets};
-use trainer::metrics::{ClassificationMetrics, predicted_classes};
-use trainer::{BaseModel, Device, Inputs, TaskData, TaskHead, TaskKind, ZeroShot};
+use eigenmix_adapter::Prompts;
+use eigenmix_data::metrics::{ClassificationMetrics, predicted_classes};
+use eigenmix_data::{DataConfig, EncodedTargets, LabelMap, Split, Targets};
+use eigenmix_models::{Architecture, is_of_text_tower};
+use eigenmix_trainer::{BaseModel, Device, Inputs, TaskData, TaskHead, TaskKind, ZeroShot};
 
 use crate::adapter_argument::OpenedAdapter;
 use crate::console::Console;
@@ -141,7 +141,7 @@ impl Examples {
             reading.console.note(note);
         }
         match found.examples {
-            trainer::Examples::Labelled {
+            eigenmix_trainer::Examples::Labelled {
                 inputs,
                 targets: EncodedTargets::Classes(expected),
             } => Ok(Self { inputs, expected }),

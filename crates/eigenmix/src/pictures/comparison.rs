@@ -1,8 +1,8 @@
 //! Adapters compared pair by pair.
 
-use adapter::Source;
-use eigenlorax::{Pairs, Similarity, similarity};
-use figures::{Figure, HeatMap};
+use eigenmix_adapter::Source;
+use eigenmix_charts::{Figure, HeatMap};
+use eigenmix_eigenlorax::{Pairs, Similarity, similarity};
 use serde::{Deserialize, Serialize};
 
 use crate::adapter_argument::{OpenedAdapter, distinct_names};

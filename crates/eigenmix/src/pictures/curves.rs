@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use figures::{Axis, Figure, LineChart, Point, Series};
+use eigenmix_charts::{Axis, Figure, LineChart, Point, Series};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 

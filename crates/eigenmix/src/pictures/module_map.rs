@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use figures::{Figure, HeatMap};
+use eigenmix_charts::{Figure, HeatMap};
 
 use crate::layer_table::{LayerPath, short_label};
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use eigenlorax::{ModuleSpectra, Spectrum};
-use figures::{Axis, Figure, LineChart, Point, Series};
+use eigenmix_charts::{Axis, Figure, LineChart, Point, Series};
+use eigenmix_eigenlorax::{ModuleSpectra, Spectrum};
 use serde::{Deserialize, Serialize};
 
 use super::module_map::module_maps;

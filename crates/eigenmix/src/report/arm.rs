@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use adapter::Source;
+use eigenmix_adapter::Source;
+use eigenmix_trainer::{BasisRecord, Outcome};
 use serde::{Deserialize, Serialize};
-use trainer::{BasisRecord, Outcome};
 
 use super::Spread;
 use crate::pictures::{Curves, SpectrumSummary};

@@ -1,6 +1,6 @@
 //! The recycled adapters of an experiment, compared set by set.
 
-use adapter::Source;
+use eigenmix_adapter::Source;
 use serde::Serialize;
 
 use super::Report;

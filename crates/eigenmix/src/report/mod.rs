@@ -5,10 +5,9 @@ mod compared;
 mod page;
 mod spread;
 mod table;
-
 use std::path::Path;
 
-use adapter::write_file;
+use eigenmix_tensors::write_file;
 use serde::{Deserialize, Serialize};
 
 use self::compared::Compared;
@@ -53,8 +52,8 @@ pub(crate) fn write(directory: &Path, report: &Report) -> anyhow::Result<()> {
 mod tests {
     use std::collections::BTreeMap;
 
+    use eigenmix_trainer::Outcome;
     use serde_json::Value;
-    use trainer::Outcome;
 
     use super::*;
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use figures::{Axis, Bar, BarGroup, Bars, Better, Figure, Page, PageTable, Scatter, ScatterPoint};
+use eigenmix_charts::{
+    Axis, Bar, BarGroup, Bars, Better, Figure, Page, PageTable, Scatter, ScatterPoint,
+};
 
 use super::{ArmReport, Compared, Report};
 use crate::pictures::Curves;

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use adapter::{AdapterFile, PeftConfig};
-use models::Description;
+use eigenmix_adapter::{AdapterFile, PeftConfig};
+use eigenmix_models::Description;
 
 use crate::adapter_argument::OpenedAdapter;
 

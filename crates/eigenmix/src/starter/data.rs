@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Context;
-use trainer::data::{
+use eigenmix_data::DataLocation;
+use eigenmix_data::{
     DataConfig, LabelPolicy, RawLabel, Row, Split, column_names, read_image_split,
     read_language_split, read_split,
 };
-use trainer::{DataLocation, TaskKind};
+use eigenmix_trainer::TaskKind;
 
 use super::FoundBase;
 
@@ -201,7 +202,7 @@ impl FoundData {
             TaskKind::ImageClassification => {
                 let found = read_image_split(directory, split, config, LabelPolicy::Required)?;
                 if split == Split::Train {
-                    let labels = trainer::data::LabelMap::from_train(&found.rows)?;
+                    let labels = eigenmix_data::LabelMap::from_train(&found.rows)?;
                     self.labels = Labels::Classes(labels.names().len());
                 }
                 Ok(found.rows.len())

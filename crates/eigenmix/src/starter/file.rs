@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use trainer::{Method, TaskKind};
+use eigenmix_trainer::{Method, TaskKind};
 
 use super::data::Labels;
 use super::{FoundAdapter, FoundBase, FoundData};
@@ -320,7 +320,7 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trainer::TrainConfig;
+    use eigenmix_trainer::TrainConfig;
 
     #[test]
     fn a_template_without_anything_found_is_a_training_file() {

@@ -1,7 +1,7 @@
 //! What a base model is for, as its description says.
 
-use models::{Architecture, Description, Task};
-use trainer::{BaseModel, TaskKind};
+use eigenmix_models::{Architecture, Description, Task};
+use eigenmix_trainer::{BaseModel, TaskKind};
 
 /// A base model that was looked at.
 pub(crate) struct FoundBase {

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use adapter::PeftConfig;
-use trainer::data::{DataConfig, Split, column_names};
+use eigenmix_adapter::PeftConfig;
+use eigenmix_data::{DataConfig, Split, column_names};
 
 /// How many directories deep the search goes, and how many it looks into.
 const DEPTH: usize = 3;

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use adapter::{AdapterFile, Matrix, TensorFile};
-use merging::{KnotsRows, MergeOptions, Method, Scope, Space, merge};
+use eigenmix_adapter::AdapterFile;
+use eigenmix_merging::{KnotsRows, MergeOptions, Method, Scope, Space, merge};
+use eigenmix_tensors::{Matrix, TensorFile};
 
 use crate::random_adapters::relative_difference;
 

@@ -7,11 +7,11 @@
 //!   adapters of rank 2, 4 and 3. In their KnOTS space all singular values are 1 besides, so that
 //!   even which three triplets of the second adapter are the strongest is a matter of rounding.
 
-use adapter::Matrix;
-use eigenlorax::LowRank;
-use eigenlorax::decomposition::{ThinSvd, product, to_f64};
+use eigenmix_eigenlorax::LowRank;
+use eigenmix_eigenlorax::decomposition::{ThinSvd, product, to_f64};
+use eigenmix_merging::{MergeOptions, Method, Space, merge};
+use eigenmix_tensors::Matrix;
 use faer::Mat;
-use merging::{MergeOptions, Method, Space, merge};
 
 use crate::golden::{Golden, Pair};
 use crate::random_adapters::relative_difference;

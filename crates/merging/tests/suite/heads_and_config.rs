@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use adapter::{AdapterFile, HeadTensor, Labels, TargetModules};
-use eigenlorax::LoadedAdapter;
-use merging::{MergeOptions, Method, Space};
+use eigenmix_adapter::{AdapterFile, HeadTensor, Labels, TargetModules};
+use eigenmix_eigenlorax::LoadedAdapter;
+use eigenmix_merging::{MergeOptions, Method, Space};
 
 use crate::random_adapters::{DOWN, QUERY, merged, random_adapter, three_adapters};
 

@@ -1,9 +1,9 @@
 //! What must hold whatever the adapters: on mixed ranks, with scalings that are not 1.
 
-use adapter::Matrix;
-use eigenlorax::LoadedAdapter;
-use eigenlorax::decomposition::{ThinSvd, to_f64};
-use merging::{KnotsRows, MergeOptions, Method, Scope, Space};
+use eigenmix_eigenlorax::LoadedAdapter;
+use eigenmix_eigenlorax::decomposition::{ThinSvd, to_f64};
+use eigenmix_merging::{KnotsRows, MergeOptions, Method, Scope, Space};
+use eigenmix_tensors::Matrix;
 
 use crate::random_adapters::{
     DOWN, QUERY, adapter, merged, random_adapter, relative_difference, three_adapters, update,
@@ -66,7 +66,12 @@ fn weighted_sum(adapters: &[LoadedAdapter], weights: &[f32], path: &str) -> Matr
     })
 }
 
-fn assert_equal_updates(left: &merging::Merge, right: &merging::Merge, tolerance: f32, what: &str) {
+fn assert_equal_updates(
+    left: &eigenmix_merging::Merge,
+    right: &eigenmix_merging::Merge,
+    tolerance: f32,
+    what: &str,
+) {
     for (path, report) in &right.report.modules {
         let (left, right) = (
             update(&left.adapter, path, report.shape),
@@ -227,7 +232,7 @@ fn isotropizing_makes_all_singular_values_equal_and_keeps_their_sum() {
         };
         let (plain, isotropic) = (merged(&adapters, &options), merged(&adapters, &isotropic));
         for path in [QUERY, DOWN] {
-            let singular_values = |merge: &merging::Merge| {
+            let singular_values = |merge: &eigenmix_merging::Merge| {
                 let update = to_f64(&merge.adapter.modules[path].update());
                 ThinSvd::new(update.as_ref()).expect("finite values").s
             };

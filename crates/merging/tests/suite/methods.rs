@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use adapter::{LoraModule, Matrix};
-use eigenlorax::LoadedAdapter;
-use eigenlorax::decomposition::{ThinSvd, to_f64};
-use merging::{MergeOptions, Method, Scope, Space, merge};
-
+use eigenmix_adapter::LoraModule;
+use eigenmix_eigenlorax::LoadedAdapter;
+use eigenmix_eigenlorax::decomposition::{ThinSvd, to_f64};
+use eigenmix_merging::{MergeOptions, Method, Scope, Space, merge};
+use eigenmix_tensors::Matrix;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 

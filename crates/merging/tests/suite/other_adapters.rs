@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use adapter::{AdapterFile, LoraModule, Matrix, TensorOutput, write_tensor_file};
-use eigenlorax::LoadedAdapter;
-use merging::{MergeOptions, Method, Space, merge};
+use eigenmix_adapter::{AdapterFile, LoraModule};
+use eigenmix_eigenlorax::LoadedAdapter;
+use eigenmix_merging::{MergeOptions, Method, Space, merge};
+use eigenmix_tensors::{Matrix, TensorOutput, write_tensor_file};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};

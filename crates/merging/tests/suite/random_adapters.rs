@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use adapter::{Adapter, LoraModule, Matrix, PeftConfig, Source, TargetModules};
-use eigenlorax::LoadedAdapter;
-use merging::{Merge, MergeError, MergeOptions, merge};
+use eigenmix_adapter::{Adapter, LoraModule, PeftConfig, Source, TargetModules};
+use eigenmix_eigenlorax::LoadedAdapter;
+use eigenmix_merging::{Merge, MergeError, MergeOptions, merge};
+use eigenmix_tensors::Matrix;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};

@@ -1,7 +1,8 @@
 //! What is refused, before anything is computed.
 
-use adapter::{LayerKind, Matrix};
-use merging::{MergeError, MergeOptions, Method, Space};
+use eigenmix_adapter::LayerKind;
+use eigenmix_merging::{MergeError, MergeOptions, Method, Space};
+use eigenmix_tensors::Matrix;
 
 use crate::random_adapters::{DOWN, QUERY, merged, random_adapter, refusal, three_adapters};
 

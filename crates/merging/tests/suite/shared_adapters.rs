@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use adapter::{AdapterFile, Matrix};
-use merging::{MergeOptions, Method, Space, merge};
+use eigenmix_adapter::AdapterFile;
+use eigenmix_merging::{MergeOptions, Method, Space, merge};
+use eigenmix_tensors::Matrix;
 
 use crate::random_adapters::relative_difference;
 

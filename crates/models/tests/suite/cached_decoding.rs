@@ -1,7 +1,7 @@
 //! With the cache, every token goes through a decoder once; the logits are those of the whole text.
 
 use burn::tensor::{Device, Tensor};
-use models::{Batch, Task, TokenBatch};
+use eigenmix_models::{Batch, Task, TokenBatch};
 
 use crate::small_models::{adapted, decoders};
 

@@ -1,8 +1,8 @@
 //! Weights that stay in half precision give what their widened selves give.
 
-use adapter::Dtype;
 use burn::tensor::{DType, Device, Tensor};
-use models::{Batch, Precision, Task, TokenBatch};
+use eigenmix_models::{Batch, Precision, Task, TokenBatch};
+use eigenmix_tensors::Dtype;
 
 use crate::small_models::{adapted_in, decoders, encoder};
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor};
-use models::{Batch, ImageBatch, Loaded, Recomputation, Task, TokenBatch};
-use moslora::ParameterNames;
+use eigenmix_models::{Batch, ImageBatch, Loaded, Recomputation, Task, TokenBatch};
+use eigenmix_moslora::ParameterNames;
 
 use crate::small_models::{adapted, decoders, encoder, from_scratch, vision};
 

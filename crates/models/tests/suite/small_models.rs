@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-use adapter::{Dtype, Matrix, TensorOutput, write_tensor_file};
 use burn::tensor::{Device, bf16};
-use models::{
+use eigenmix_models::{
     Adaptation, Architecture, Checkpoint, LoadOptions, Loaded, Network, Precision, Task, Train,
 };
-use moslora::{Update, lora};
+use eigenmix_moslora::{Update, lora};
+use eigenmix_tensors::{Dtype, Matrix, TensorOutput, write_tensor_file};
 use serde_json::{Value, json};
 
 /// LLaMA's sizes; what the families differ in comes on top.

@@ -5,6 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use eigenmix_tensors::FileError;
+
 use super::event::{What, encoded};
 use super::record::framed;
 use crate::TrainerError;
@@ -35,7 +37,7 @@ impl EventFile {
             .create_new(true)
             .append(true)
             .open(&path)
-            .map_err(TrainerError::io("create", &path))?;
+            .map_err(FileError::io("create", &path))?;
         let mut events = Self { path, file };
         events.write(0, &What::FileVersion)?;
         // Readers take only the second start for a restart, so the first file has one as well.
@@ -47,15 +49,15 @@ impl EventFile {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn scalars(&mut self, step: usize, scalars: &[(String, f64)]) -> Result<(), TrainerError> {
+    pub fn scalars(&mut self, step: usize, scalars: &[(String, f64)]) -> Result<(), FileError> {
         self.write(step, &What::Scalars(scalars))
     }
 
-    fn write(&mut self, step: usize, what: &What) -> Result<(), TrainerError> {
+    fn write(&mut self, step: usize, what: &What) -> Result<(), FileError> {
         let record = framed(&encoded(now(), step, what));
         self.file
             .write_all(&record)
-            .map_err(TrainerError::io("write", &self.path))
+            .map_err(FileError::io("write", &self.path))
     }
 }
 
@@ -67,7 +69,7 @@ fn now() -> f64 {
 
 /// The seconds in the name of the newest event file in `run`.
 fn latest(run: &Path) -> Result<Option<u64>, TrainerError> {
-    let entries = std::fs::read_dir(run).map_err(TrainerError::io("read", run))?;
+    let entries = std::fs::read_dir(run).map_err(FileError::io("read", run))?;
     let seconds = entries.filter_map(|entry| {
         let name = entry.ok()?.file_name();
         let rest = name.to_str()?.strip_prefix(PREFIX)?;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use ::adapter::{AdapterFile, Dialect, HeadTensor, LayerKind, LoraModule};
-use eigenlorax::LowRank;
+use eigenmix_adapter::{AdapterFile, Dialect, HeadTensor, LayerKind, LoraModule};
+use eigenmix_eigenlorax::LowRank;
 use rayon::prelude::*;
 use serde::Serialize;
 

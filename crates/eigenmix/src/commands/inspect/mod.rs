@@ -8,12 +8,12 @@ mod several;
 mod shapes;
 mod subspace;
 mod tensors;
-
 use std::path::Path;
 
-use ::adapter::{AdapterError, AdapterFile, Dialect, PeftConfig, TensorFile};
-use eigenlorax::Subspace;
-use figures::Page;
+use eigenmix_adapter::{AdapterError, AdapterFile, Dialect, PeftConfig};
+use eigenmix_charts::Page;
+use eigenmix_eigenlorax::Subspace;
+use eigenmix_tensors::TensorFile;
 
 use crate::adapter_argument::locate;
 use crate::cli::InspectArguments;

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use adapter::AdapterFile;
-use eigenlorax::{LoadedAdapter, ProjectOptions, Subspace, project};
-use figures::{Axis, Bar, BarGroup, Bars, Page, PageTable};
+use eigenmix_adapter::AdapterFile;
+use eigenmix_charts::{Axis, Bar, BarGroup, Bars, Page, PageTable};
+use eigenmix_eigenlorax::{LoadedAdapter, ProjectOptions, Subspace, project};
+use eigenmix_trainer::BasisRecord;
 use rayon::prelude::*;
-use trainer::BasisRecord;
 
 use super::adapter::AdapterSummary;
 use super::several::SeveralAdapters;
@@ -141,7 +141,7 @@ fn describe(page: &mut Page, words: &str) {
     page.list(lines.map(str::trim));
 }
 
-fn norms(caption: &str, summary: &AdapterSummary) -> Vec<figures::Figure> {
+fn norms(caption: &str, summary: &AdapterSummary) -> Vec<eigenmix_charts::Figure> {
     module_maps(caption, "‖ΔW‖", &summary.norms(), None)
 }
 
@@ -149,7 +149,7 @@ fn bars_of(
     caption: &str,
     axis: &str,
     bars: impl Iterator<Item = (String, f64)>,
-) -> figures::Figure {
+) -> eigenmix_charts::Figure {
     let groups = bars.map(|(name, value)| BarGroup {
         name,
         bars: vec![Some(Bar::new(value))],

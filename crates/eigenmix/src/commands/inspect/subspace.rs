@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use ::adapter::Source;
-use eigenlorax::{Basis, ExtractOptions, ModuleSubspace, Subspace};
+use eigenmix_adapter::Source;
+use eigenmix_eigenlorax::{Basis, ExtractOptions, ModuleSubspace, Subspace};
 use serde::Serialize;
 
 use super::listing::Listed;

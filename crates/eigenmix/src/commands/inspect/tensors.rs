@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use ::adapter::{AdapterError, TensorFile};
+use eigenmix_adapter::AdapterError;
+use eigenmix_tensors::TensorFile;
 use serde::Serialize;
 
 use crate::byte_count::ByteCount;

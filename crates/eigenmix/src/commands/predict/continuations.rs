@@ -1,10 +1,10 @@
 //! What a language model writes after every line.
 
-use serde::Serialize;
-use trainer::data::{
+use eigenmix_data::{
     ChatTemplate, DataConfig, IncrementalDecoder, LanguageEncoder, Message, TextTokenizer,
 };
-use trainer::{BaseModel, GenerationOptions, LoadedModel, Prompt, Sampling, generate};
+use eigenmix_trainer::{BaseModel, GenerationOptions, LoadedModel, Prompt, Sampling, generate};
+use serde::Serialize;
 
 use super::lines;
 use crate::cli::PredictArguments;

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use models::{Batch, TokenBatch};
+use eigenmix_data::{ImageDataset, ImageRow, ImageSource, Place};
+use eigenmix_models::{Batch, TokenBatch};
+use eigenmix_trainer::{BaseModel, Classifier, Inputs, TaskData};
 use serde::Serialize;
-use trainer::data::{ImageDataset, ImageRow, ImageSource, Place};
-use trainer::{BaseModel, Classifier, Inputs, TaskData};
 
 use super::lines;
 use crate::cli::PredictArguments;

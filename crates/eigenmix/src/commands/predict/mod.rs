@@ -2,12 +2,11 @@
 
 mod continuations;
 mod labels;
-
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, stdin};
 use std::path::Path;
 
-use trainer::{Classifier, DeviceChoice, TaskKind};
+use eigenmix_trainer::{Classifier, DeviceChoice, TaskKind};
 
 use crate::cli::PredictArguments;
 use crate::console::Console;

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use adapter::AdapterError;
+use eigenmix_tensors::FileError;
+use eigenmix_trainer::{Outcome, TrainConfig, Training};
 use serde::{Deserialize, Serialize};
-use trainer::{Outcome, TrainConfig, Training};
 
 use super::evaluation;
 use crate::experiment::{Cell, Work};
@@ -35,7 +35,7 @@ impl CellState {
             Work::Evaluate(config) => match evaluation::is_same(config, directory)? {
                 true if Outcome::read(directory).is_some() => Ok(Self::Finished),
                 true => Ok(Self::Replaced),
-                false => Err(AdapterError::AlreadyExists(directory.to_owned()).into()),
+                false => Err(FileError::AlreadyExists(directory.to_owned()).into()),
             },
         }
     }
@@ -45,7 +45,7 @@ impl CellState {
             return Ok(Self::Fresh);
         }
         if !Training::is_same(config, directory)? {
-            return Err(AdapterError::AlreadyExists(directory.to_owned()).into());
+            return Err(FileError::AlreadyExists(directory.to_owned()).into());
         }
         Ok(match Outcome::read(directory) {
             Some(_) => Self::Finished,

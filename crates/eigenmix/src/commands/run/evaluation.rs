@@ -4,9 +4,9 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Instant;
 
-use adapter::{AdapterError, write_directory, write_file};
-use trainer::data::Split;
-use trainer::{DeviceChoice, Outcome, TaskData};
+use eigenmix_data::Split;
+use eigenmix_tensors::{FileError, write_directory, write_file};
+use eigenmix_trainer::{DeviceChoice, Outcome, TaskData};
 
 use crate::adapter_argument::OpenedAdapter;
 use crate::cli::{ModelArguments, ZeroShotArguments};
@@ -27,7 +27,7 @@ pub(super) fn is_same(config: &EvaluationConfig, directory: &Path) -> anyhow::Re
     if !path.is_file() {
         return Ok(false);
     }
-    let earlier = std::fs::read_to_string(&path).map_err(AdapterError::io("read", &path))?;
+    let earlier = std::fs::read_to_string(&path).map_err(FileError::io("read", &path))?;
     Ok(earlier == toml::to_string(config)?)
 }
 

@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use eigenmix_trainer::{EvaluationRecord, Observer, Outcome, Plan, StepRecord};
 use serde::{Deserialize, Serialize};
-use trainer::{EvaluationRecord, Observer, Outcome, Plan, StepRecord};
 
 /// A line.
 #[derive(Debug, Serialize, Deserialize)]

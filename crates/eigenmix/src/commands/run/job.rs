@@ -4,9 +4,9 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-use adapter::FileLock;
 use anyhow::Context;
-use trainer::{DeviceChoice, Observer, Outcome, RunOptions, Training};
+use eigenmix_tensors::FileLock;
+use eigenmix_trainer::{DeviceChoice, Observer, Outcome, RunOptions, Training};
 
 use super::cell_state::CellState;
 use super::evaluation;

@@ -8,9 +8,11 @@ mod processes;
 mod schedule;
 mod stages;
 
-use trainer::DeviceChoice;
+use eigenmix_trainer::DeviceChoice;
 
+use job::Job;
 pub(crate) use job::run_cell_of_another as run_cell;
+use schedule::Schedule;
 pub(crate) use schedule::failure_path;
 
 use crate::cli::RunArguments;
@@ -20,8 +22,6 @@ use crate::experiment::{Experiment, Places};
 use crate::experiment_report::{ExperimentPlan, collect};
 use crate::interruption::{self, Interrupted};
 use crate::report;
-use job::Job;
-use schedule::Schedule;
 
 pub(crate) fn run(
     arguments: &RunArguments,

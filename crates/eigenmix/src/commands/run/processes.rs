@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use trainer::{DeviceChoice, Observer, Outcome};
+use eigenmix_trainer::{DeviceChoice, Observer, Outcome};
 
 use super::cell_state::CellState;
 use super::events::Event;
@@ -49,9 +49,9 @@ pub(super) fn run_cell(
             match serde_json::from_str(&line) {
                 Ok(Event::Started(plan)) => observer.started(&plan),
                 Ok(Event::Advanced(step)) => observer.advanced(step),
-                Ok(Event::Logged { loss }) => observer.logged(&trainer::StepRecord {
+                Ok(Event::Logged { loss }) => observer.logged(&eigenmix_trainer::StepRecord {
                     loss,
-                    ..trainer::StepRecord::default()
+                    ..eigenmix_trainer::StepRecord::default()
                 }),
                 Ok(Event::Note(note)) => observer.note(&note),
                 Ok(Event::Ended(found)) => outcome = Some(*found),

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use adapter::{AdapterError, write_file};
-use trainer::{DeviceChoice, Outcome};
+use eigenmix_tensors::{FileError, write_file};
+use eigenmix_trainer::{DeviceChoice, Outcome};
 
 use super::cell_state::CellState;
 use super::job::{Job, run_cell};
@@ -137,13 +137,13 @@ impl Schedule<'_> {
         match failure {
             Some(failure) => {
                 if let Some(parent) = path.parent() {
-                    std::fs::create_dir_all(parent).map_err(AdapterError::io("create", parent))?;
+                    std::fs::create_dir_all(parent).map_err(FileError::io("create", parent))?;
                 }
                 Ok(write_file(&path, &serde_json::to_vec_pretty(failure)?)?)
             }
             None => match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    Err(AdapterError::io("remove", &path)(error).into())
+                    Err(FileError::io("remove", &path)(error).into())
                 }
                 _ => Ok(()),
             },

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use adapter::{AdapterError, FileLock, write_file};
 use anyhow::Context;
+use eigenmix_tensors::{FileError, FileLock, write_file};
 use serde_json::Value;
 
 use super::job::Job;
@@ -60,7 +60,7 @@ fn make_one(stage: &Stage, force: bool, schedule: &Schedule, label: &str) -> any
                 schedule.console.note(format_args!("{label}: made before"));
                 Ok(())
             }
-            false => Err(AdapterError::AlreadyExists(directory).into()),
+            false => Err(FileError::AlreadyExists(directory).into()),
         };
     }
     let console = schedule.console;
@@ -106,6 +106,6 @@ fn read(stamp: &Path) -> Option<Value> {
 
 fn lock_path(output: &Path, kind: StageKind, name: &str) -> anyhow::Result<PathBuf> {
     let directory = output.join(kind.name());
-    std::fs::create_dir_all(&directory).map_err(AdapterError::io("create", &directory))?;
+    std::fs::create_dir_all(&directory).map_err(FileError::io("create", &directory))?;
     Ok(directory.join(format!(".{name}.lock")))
 }

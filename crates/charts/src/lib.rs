@@ -1,0 +1,45 @@
+//! Charts as inline SVG, and HTML pages of them that open offline: no script, font or picture from
+//! anywhere, colours by CSS custom properties, so that one file is read in light and in dark.
+//!
+//! Colour never tells anything alone: series have markers and dashes of their own, cells their value.
+//! Every text is escaped, cut to the room it has, and whole in a `<title>`. What isn't finite is left
+//! out of a picture; a chart of nothing says that it is empty.
+//!
+//! ```
+//! use eigenmix_charts::{Axis, LineChart, Page, Point, Series};
+//!
+//! let loss = Series::new("lora", vec![Point::new(1.0, 2.3), Point::new(10.0, 0.7)]);
+//! let chart = LineChart {
+//!     x: Axis::linear("step"),
+//!     y: Axis::linear("training loss"),
+//!     series: vec![loss],
+//! };
+//! let mut page = Page::new("A run");
+//! page.figures([chart.figure("Learning curve")]);
+//! assert!(page.render().contains("<svg"));
+//! ```
+
+mod axis;
+mod bars;
+mod colour_scale;
+mod element;
+mod figure;
+mod frame;
+mod heat_map;
+mod legend;
+mod line_chart;
+mod mark;
+mod number;
+mod page;
+mod scale;
+mod scatter;
+mod text;
+
+pub use axis::Axis;
+pub use bars::{Bar, BarGroup, Bars};
+pub use figure::Figure;
+pub use heat_map::HeatMap;
+pub use line_chart::{LineChart, Point, Series};
+pub use number::short;
+pub use page::{Page, PageTable};
+pub use scatter::{Better, Scatter, ScatterPoint};

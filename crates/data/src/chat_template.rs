@@ -1,0 +1,128 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use minijinja::value::{Enumerator, Object};
+use minijinja::{Environment, Value};
+
+use crate::chat_template_source::ChatTemplateSource;
+use crate::error::DataError;
+use crate::jinja_environment::{chat_environment, without_generation_tags};
+use crate::language_error::LanguageError;
+use crate::message::Message;
+use crate::tokenizer_config::{TokenName, TokenizerConfig};
+
+const NAME: &str = "chat_template";
+
+/// The template that writes a conversation as the text its model was trained on.
+///
+/// Rendered as transformers' `apply_chat_template` does it, without tools and documents; the date that
+/// a template may ask for is that of loading it, in UTC, so that one run sees one date.
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    path: PathBuf,
+    /// `bos_token` and its like, by name; those that the tokenizer lacks are undefined.
+    special_tokens: Vec<(&'static str, String)>,
+}
+
+impl ChatTemplate {
+    /// Loads the template in `file`, else the model directory's own (`chat_template.jinja`,
+    /// `tokenizer_config.json` or `chat_template.json`).
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read or is not a Jinja template.
+    pub fn load(model_dir: &Path, file: Option<&Path>) -> Result<Self, DataError> {
+        let config = TokenizerConfig::read(model_dir)?;
+        let source = ChatTemplateSource::find(model_dir, file, &config)?;
+        let special_tokens = [
+            ("bos_token", &config.bos_token),
+            ("eos_token", &config.eos_token),
+            ("pad_token", &config.pad_token),
+            ("unk_token", &config.unk_token),
+        ];
+        let special_tokens = special_tokens
+            .into_iter()
+            .filter_map(|(name, token)| {
+                let token = token.as_ref().map(TokenName::as_str)?;
+                Some((name, token.to_owned()))
+            })
+            .collect();
+        Ok(Self::new(source, special_tokens, SystemTime::now())?)
+    }
+
+    fn new(
+        source: ChatTemplateSource,
+        special_tokens: Vec<(&'static str, String)>,
+        now: SystemTime,
+    ) -> Result<Self, LanguageError> {
+        let ChatTemplateSource { template, path } = source;
+        let parsed = chat_environment(now).and_then(|mut environment| {
+            environment.add_template_owned(NAME, without_generation_tags(&template))?;
+            Ok(environment)
+        });
+        match parsed {
+            Ok(environment) => Ok(Self {
+                environment,
+                path,
+                special_tokens,
+            }),
+            Err(source) => Err(LanguageError::MalformedChatTemplate { path, source }),
+        }
+    }
+
+    /// The file that the template is from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The text of a conversation, special tokens included.
+    ///
+    /// - add_generation_prompt: end with what comes before the assistant's next words
+    ///
+    /// # Errors
+    /// When the template refuses the conversation, or fails on it.
+    pub fn render(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+    ) -> Result<String, LanguageError> {
+        let messages: Value = messages.iter().cloned().map(Value::from_object).collect();
+        let variables = [
+            ("messages", messages),
+            ("add_generation_prompt", add_generation_prompt.into()),
+            ("tools", ().into()),
+            ("documents", ().into()),
+        ];
+        let special_tokens = self.special_tokens.iter();
+        let special_tokens = special_tokens.map(|(name, token)| (*name, token.as_str().into()));
+        let variables: BTreeMap<&str, Value> =
+            variables.into_iter().chain(special_tokens).collect();
+        self.environment
+            .get_template(NAME)
+            .and_then(|template| template.render(variables))
+            .map_err(|source| LanguageError::Rendering {
+                path: self.path.clone(),
+                source,
+            })
+    }
+}
+
+/// What a template sees of a message: a map, in the order of its file.
+impl Object for Message {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        match key.as_str()? {
+            "role" => Some(self.role.as_str().into()),
+            "content" => Some(self.content.as_str().into()),
+            _ => None,
+        }
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Str(&["role", "content"])
+    }
+}
+
+#[cfg(test)]
+#[path = "chat_template_tests.rs"]
+mod tests;

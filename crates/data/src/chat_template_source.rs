@@ -1,0 +1,136 @@
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::error::{DataError, quoted};
+use crate::language_error::LanguageError;
+use crate::tokenizer_config::{ChatTemplates, TokenizerConfig, read_if_present};
+
+/// The text of a chat template and the file it is from.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ChatTemplateSource {
+    pub template: String,
+    pub path: PathBuf,
+}
+
+impl ChatTemplateSource {
+    /// The template in `file`, else the model directory's own: `chat_template.jinja`, the
+    /// `chat_template` of `tokenizer_config.json`, or `chat_template.json`, the first that is there.
+    ///
+    /// # Errors
+    /// When there is none, or a file cannot be read or understood.
+    pub(crate) fn find(
+        model_dir: &Path,
+        file: Option<&Path>,
+        config: &TokenizerConfig,
+    ) -> Result<Self, DataError> {
+        #[derive(Deserialize)]
+        struct TemplateFile {
+            chat_template: ChatTemplates,
+        }
+
+        if let Some(path) = file {
+            let template = fs::read_to_string(path).map_err(|source| DataError::Io {
+                path: path.to_owned(),
+                source,
+            })?;
+            let path = path.to_owned();
+            return Ok(Self { template, path });
+        }
+        let path = model_dir.join("chat_template.jinja");
+        match fs::read_to_string(&path) {
+            Ok(template) => return Ok(Self { template, path }),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(source) => return Err(DataError::Io { path, source }),
+        }
+        if let Some(templates) = &config.chat_template {
+            return Self::default_of(templates.clone(), model_dir.join("tokenizer_config.json"));
+        }
+        let path = model_dir.join("chat_template.json");
+        match read_if_present::<TemplateFile>(&path)? {
+            Some(file) => Self::default_of(file.chat_template, path),
+            None => Err(LanguageError::NoChatTemplate {
+                dir: model_dir.to_owned(),
+            }
+            .into()),
+        }
+    }
+
+    fn default_of(templates: ChatTemplates, path: PathBuf) -> Result<Self, DataError> {
+        let template = match templates {
+            ChatTemplates::One(template) => template,
+            ChatTemplates::Named(templates) => {
+                let names: Vec<String> = templates.iter().map(|named| named.name.clone()).collect();
+                let mut templates = templates.into_iter();
+                match templates.find(|named| named.name == "default") {
+                    Some(named) => named.template,
+                    None => {
+                        let found = quoted(&names);
+                        return Err(LanguageError::NoDefaultTemplate { path, found }.into());
+                    }
+                }
+            }
+        };
+        Ok(Self { template, path })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(files: &[(&str, &str)], file: Option<&str>) -> Result<String, String> {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            fs::write(dir.path().join(name), content).unwrap();
+        }
+        let config = TokenizerConfig::read(dir.path()).unwrap();
+        let file = file.map(|name| dir.path().join(name));
+        ChatTemplateSource::find(dir.path(), file.as_deref(), &config)
+            .map(|source| source.template)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_template_is_found_in_each_of_its_places_in_order() {
+        let own = ("own.jinja", "own");
+        let jinja = ("chat_template.jinja", "jinja");
+        let config = ("tokenizer_config.json", r#"{"chat_template": "config"}"#);
+        let json = ("chat_template.json", r#"{"chat_template": "json"}"#);
+        let all = [own, jinja, config, json];
+        assert_eq!(find(&all, Some("own.jinja")).unwrap(), "own");
+        assert_eq!(find(&all[1..], None).unwrap(), "jinja");
+        assert_eq!(find(&all[2..], None).unwrap(), "config");
+        assert_eq!(find(&all[3..], None).unwrap(), "json");
+    }
+
+    #[test]
+    fn of_several_templates_the_default_one_is_meant() {
+        let several = r#"{"chat_template": [{"name": "tool_use", "template": "t"},
+                                             {"name": "default", "template": "d"}]}"#;
+        assert_eq!(
+            find(&[("tokenizer_config.json", several)], None).unwrap(),
+            "d"
+        );
+        let others = several.replace("default", "rag");
+        let error = find(&[("tokenizer_config.json", &others)], None).unwrap_err();
+        assert!(
+            error.contains("named `tool_use`, `rag`, expected one named `default`"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_directory_without_a_template_says_what_to_do() {
+        let error = find(&[], None).unwrap_err();
+        assert!(error.contains("has no chat template"), "{error}");
+        assert!(
+            error.contains("set `data.chat_template` to a template file"),
+            "{error}"
+        );
+        let error = find(&[], Some("absent.jinja")).unwrap_err();
+        assert!(error.contains("absent.jinja"), "{error}");
+    }
+}

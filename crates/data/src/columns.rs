@@ -1,0 +1,112 @@
+//! Which columns a split has.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use ::parquet::file::reader::{FileReader, SerializedFileReader};
+use serde_json::{Map, Value};
+
+use crate::config::DataConfig;
+use crate::error::DataError;
+use crate::row::Place;
+use crate::split::{Format, Split};
+use crate::split_files::find_split;
+
+/// The names of the columns in the first file of a split, in their order; of JSON lines those of the
+/// first row.
+///
+/// # Errors
+/// As [`read_split`](super::read_split), as far as the first row.
+pub fn column_names(
+    dir: &Path,
+    split: Split,
+    config: &DataConfig,
+) -> Result<Vec<String>, DataError> {
+    let files = find_split(dir, split, config)?;
+    let Some(path) = files.first() else {
+        return Ok(Vec::new());
+    };
+    let unreadable = |source| DataError::Io {
+        path: path.clone(),
+        source,
+    };
+    let file = File::open(path).map_err(unreadable)?;
+    let place = |line| Place {
+        file: path.as_path().into(),
+        line,
+    };
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    match extension.and_then(Format::from_extension) {
+        Some(Format::JsonLines) => {
+            for (index, line) in BufReader::new(file).lines().enumerate() {
+                let line = line.map_err(unreadable)?;
+                if line.trim().is_empty() {
+                    continue;
+                }
+                let row: Map<String, Value> =
+                    serde_json::from_str(&line).map_err(|source| DataError::MalformedJsonLine {
+                        place: place(index + 1),
+                        source,
+                    })?;
+                return Ok(row.keys().cloned().collect());
+            }
+            Ok(Vec::new())
+        }
+        Some(Format::Csv) => {
+            let mut reader = ::csv::Reader::from_reader(file);
+            let header = reader.headers();
+            let header = header.map_err(|source| DataError::MalformedCsv {
+                place: place(1),
+                source,
+            })?;
+            Ok(header.iter().map(str::to_owned).collect())
+        }
+        Some(Format::Parquet) => {
+            let reader = SerializedFileReader::new(file);
+            let reader = reader.map_err(|source| DataError::MalformedParquet {
+                path: path.clone(),
+                source,
+            })?;
+            let schema = reader.metadata().file_metadata().schema();
+            let fields = schema.get_fields().iter();
+            Ok(fields.map(|field| field.name().to_owned()).collect())
+        }
+        None => Err(DataError::UnknownFormat { path: path.clone() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn names_come_in_the_order_of_the_file() {
+        for (name, content) in [
+            ("train.csv", "zebra,apple\n1,2\n"),
+            (
+                "train.jsonl",
+                "\n{\"zebra\": 1, \"apple\": 2}\n{\"other\": 3}\n",
+            ),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join(name), content).unwrap();
+            let config = DataConfig::new("unused");
+            let names = column_names(dir.path(), Split::Train, &config).unwrap();
+            assert_eq!(names, ["zebra", "apple"], "{name}");
+            let error = column_names(dir.path(), Split::Test, &config).unwrap_err();
+            assert!(matches!(error, DataError::MissingSplit { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_first_row_that_is_no_object_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("train.jsonl"), "[1]\n").unwrap();
+        let config = DataConfig::new("unused");
+        let error = column_names(dir.path(), Split::Train, &config).unwrap_err();
+        assert!(error.to_string().contains("train.jsonl:1"), "{error}");
+    }
+}

@@ -1,0 +1,99 @@
+//! Where data are: a directory here, or a dataset on the Hub, of which only the files of the splits
+//! that are read are fetched.
+
+use std::borrow::Cow;
+use std::fs;
+use std::path::PathBuf;
+
+use eigenmix_hub::{FileWish, Hub, HubError, Location, Repository};
+
+use crate::{DataConfig, DataError, DatasetCard, FileSelection, FileTree, Split};
+
+/// The data that a configuration names.
+pub struct DataLocation<'a> {
+    config: &'a DataConfig,
+    /// None of a directory.
+    dataset: Option<Dataset>,
+}
+
+/// A dataset on the Hub at one commit.
+struct Dataset {
+    id: PathBuf,
+    repository: Repository,
+    card: DatasetCard,
+}
+
+impl<'a> DataLocation<'a> {
+    /// Finds the data, asking the Hub if `data.path` is no path here.
+    ///
+    /// # Errors
+    /// If `data.path` is neither, or the Hub cannot be asked.
+    pub fn open(config: &'a DataConfig) -> Result<Self, DataError> {
+        Self::open_with(config, Hub::from_env)
+    }
+
+    /// The same without a download: of the Hub only what its cache has.
+    ///
+    /// # Errors
+    /// As [`DataLocation::open`].
+    pub fn at_hand(config: &'a DataConfig) -> Result<Self, DataError> {
+        Self::open_with(config, || Ok(Hub::from_env()?.offline(true)))
+    }
+
+    fn open_with(
+        config: &'a DataConfig,
+        hub: impl FnOnce() -> Result<Hub, HubError>,
+    ) -> Result<Self, DataError> {
+        let id = match Location::parse_owned(&config.path) {
+            Ok(Location::Path(_)) => {
+                return Ok(Self {
+                    config,
+                    dataset: None,
+                });
+            }
+            Ok(Location::Hub(id)) => id,
+            Err(HubError::PathNotFound(path)) => return Err(DataError::NotADirectory { path }),
+            Err(HubError::Location { argument, .. }) => {
+                let path = argument.into();
+                return Err(DataError::NotADirectory { path });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let repository = hub()?.datasets(true).open(&id)?;
+        let name = DatasetCard::FILE_NAME;
+        let directory = repository.fetch(&[FileWish::optional(name)])?;
+        let card = fs::read_to_string(directory.join(name)).unwrap_or_default();
+        Ok(Self {
+            config,
+            dataset: Some(Dataset {
+                id: PathBuf::from(id.to_string()),
+                repository,
+                card: DatasetCard::parse(&card),
+            }),
+        })
+    }
+
+    /// The configuration under which a split is read from a directory, its files fetched if need be.
+    ///
+    /// # Errors
+    /// If the dataset does not have the split, or it cannot be fetched.
+    pub fn split(&self, split: Split) -> Result<Cow<'a, DataConfig>, DataError> {
+        let Some(dataset) = &self.dataset else {
+            return Ok(Cow::Borrowed(self.config));
+        };
+        let tree = FileTree::Repository {
+            id: &dataset.id,
+            names: dataset.repository.files(),
+        };
+        let names = tree.split(split, self.config, &dataset.card)?;
+        let wishes: Vec<FileWish> = names.iter().map(FileWish::required).collect();
+        let directory = dataset.repository.fetch(&wishes)?;
+        let path = directory.into_os_string().into_string();
+        let path = path.map_err(|path| DataError::NotADirectory { path: path.into() })?;
+        Ok(Cow::Owned(DataConfig {
+            path,
+            files: FileSelection::exactly(split, names),
+            ..self.config.clone()
+        }))
+    }
+}

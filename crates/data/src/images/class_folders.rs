@@ -1,0 +1,81 @@
+use std::path::Path;
+
+use super::image_row::{ImageRow, ImageSource};
+use crate::error::{DataError, quoted};
+use crate::row::{LabelPolicy, Place, RawLabel};
+use crate::split::list_dir;
+
+/// How the names of pictures end.
+const ENDINGS: [&str; 8] = ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp"];
+
+/// Reads `CLASS/picture.jpg` under a directory, in the order of the names.
+///
+/// Pictures in no class are rows without a label where that is allowed. Whatever else is left out goes
+/// into `notes`; names that begin with a dot do not count.
+///
+/// # Errors
+/// When a directory cannot be read.
+pub(super) fn read_class_folders(
+    dir: &Path,
+    labels: LabelPolicy,
+    notes: &mut Vec<String>,
+) -> Result<Vec<ImageRow>, DataError> {
+    let mut rows = Vec::new();
+    let mut left_out = Vec::new();
+    for name in visible(dir)? {
+        let Some(class) = name.strip_suffix('/') else {
+            if labels == LabelPolicy::Optional && is_picture(&name) {
+                rows.push(row(dir, &name, None));
+            } else {
+                left_out.push(name);
+            }
+            continue;
+        };
+        let folder = dir.join(class);
+        let before = rows.len();
+        for file in visible(&folder)? {
+            if is_picture(&file) {
+                rows.push(row(&folder, &file, Some(class)));
+            } else {
+                left_out.push(format!("{name}{file}"));
+            }
+        }
+        if rows.len() == before {
+            notes.push(format!("`{}` has no pictures", folder.display()));
+        }
+    }
+    if !left_out.is_empty() {
+        notes.push(format!(
+            "`{}`: {} left out, expected CLASS/NAME with one of {}: {}",
+            dir.display(),
+            left_out.len(),
+            ENDINGS.map(|ending| format!(".{ending}")).join(", "),
+            quoted(&left_out),
+        ));
+    }
+    Ok(rows)
+}
+
+fn visible(dir: &Path) -> Result<impl Iterator<Item = String>, DataError> {
+    let names = list_dir(dir)?;
+    Ok(names.into_iter().filter(|name| !name.starts_with('.')))
+}
+
+fn is_picture(name: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, ending)| {
+        let ending = ending.to_lowercase();
+        ENDINGS.contains(&ending.as_str())
+    })
+}
+
+fn row(folder: &Path, name: &str, class: Option<&str>) -> ImageRow {
+    let path = folder.join(name);
+    ImageRow {
+        place: Place {
+            file: path.as_path().into(),
+            line: 0,
+        },
+        source: ImageSource::File(path),
+        label: class.map(|class| RawLabel::Text(class.to_owned())),
+    }
+}

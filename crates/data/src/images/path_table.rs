@@ -1,0 +1,39 @@
+use std::path::Path;
+
+use super::image_row::{ImageRow, ImageSource};
+use crate::config::DataConfig;
+use crate::dataset::read_file;
+use crate::error::DataError;
+use crate::row::LabelPolicy;
+
+/// Reads a table whose column `data.image` has paths, relative to the table.
+///
+/// # Errors
+/// When the table cannot be read, or a row is not as `config` says.
+pub(super) fn read_path_table(
+    path: &Path,
+    config: &DataConfig,
+    labels: LabelPolicy,
+) -> Result<Vec<ImageRow>, DataError> {
+    // A path is read as any other text.
+    let as_texts = DataConfig {
+        text: config.image.clone(),
+        text_pair: None,
+        ..config.clone()
+    };
+    let rows = read_file(path, &as_texts, labels).map_err(DataError::about_pictures)?;
+    Ok(rows
+        .into_iter()
+        .map(|row| ImageRow {
+            source: file_beside(path, &row.text),
+            label: row.label,
+            place: row.place,
+        })
+        .collect())
+}
+
+/// The file that `table` calls `name`.
+pub(super) fn file_beside(table: &Path, name: &str) -> ImageSource {
+    let dir = table.parent().unwrap_or(Path::new(""));
+    ImageSource::File(dir.join(name))
+}

@@ -1,0 +1,56 @@
+use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::image_row::ImageRow;
+use crate::error::DataError;
+use crate::labelled::Labelled;
+
+/// What becomes of pictures that cannot be read or decoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unreadable {
+    /// The first that is met ends the run.
+    #[default]
+    Error,
+    /// All are decoded once before the run, and those that cannot be are left out.
+    Skip,
+}
+
+/// The rows whose pictures decode, and a note about the others if there are any.
+///
+/// # Errors
+/// When not one picture decodes: that of the first.
+pub(super) fn leave_out_unreadable(
+    rows: Vec<ImageRow>,
+) -> Result<(Vec<ImageRow>, Option<String>), DataError> {
+    const NAMED: usize = 5;
+    let found = rows.len();
+    // Pixels are dropped at once; only what went wrong stays.
+    let problems: Vec<Option<DataError>> = rows.par_iter().map(|row| row.decode().err()).collect();
+    let mut kept = Vec::with_capacity(found);
+    let mut left_out = Vec::new();
+    let mut first = None;
+    for (row, problem) in rows.into_iter().zip(problems) {
+        match problem {
+            None => kept.push(row),
+            Some(problem) => {
+                left_out.push(row.place().to_string());
+                first.get_or_insert(problem);
+            }
+        }
+    }
+    let Some(first) = first else {
+        return Ok((kept, None));
+    };
+    if kept.is_empty() {
+        return Err(first);
+    }
+    let mut named = left_out[..left_out.len().min(NAMED)].join(", ");
+    if left_out.len() > NAMED {
+        named = format!("{named} and {} more", left_out.len() - NAMED);
+    }
+    let count = left_out.len();
+    let note = format!("{count} of {found} pictures cannot be read and are left out: {named}");
+    Ok((kept, Some(note)))
+}

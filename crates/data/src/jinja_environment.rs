@@ -1,0 +1,191 @@
+use std::io;
+use std::time::SystemTime;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, ValueKind};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
+use serde::Serialize;
+use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
+
+use crate::strftime::strftime;
+
+/// Jinja as transformers sets it up for chat templates: blocks take the line break after them and the
+/// blanks before them along, Python's methods on strings and maps, loop controls, and the functions
+/// `raise_exception` and `strftime_now`.
+///
+/// - now: what `strftime_now` writes, in UTC
+///
+/// # Errors
+/// Never: the syntax is Jinja's usual one.
+pub(crate) fn chat_environment(now: SystemTime) -> Result<Environment<'static>, Error> {
+    let mut environment = Environment::new();
+    let mut syntax = SyntaxConfig::builder();
+    environment.set_syntax(syntax.trim_blocks(true).lstrip_blocks(true).build()?);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.set_formatter(|out, state, value| {
+        // Python's spelling of what Jinja prints without a filter.
+        match (value.kind(), value.is_true()) {
+            (ValueKind::None, _) => out.write_str("None").map_err(Error::from),
+            (ValueKind::Bool, true) => out.write_str("True").map_err(Error::from),
+            (ValueKind::Bool, false) => out.write_str("False").map_err(Error::from),
+            _ => minijinja::escape_formatter(out, state, value),
+        }
+    });
+    environment.add_filter("tojson", to_json);
+    environment.add_function("raise_exception", |message: String| {
+        Err::<Value, Error>(Error::new(ErrorKind::InvalidOperation, message))
+    });
+    environment.add_function("strftime_now", move |format: String| {
+        strftime(now, &format).map_err(|directive| {
+            let message = format!("strftime_now does not know `{directive}`");
+            Error::new(ErrorKind::InvalidOperation, message)
+        })
+    });
+    Ok(environment)
+}
+
+/// Replaces the tags `generation` and `endgeneration`, with which transformers marks the assistant's
+/// words, by a condition that always holds: the tag is Python's own, what is between it is printed.
+pub(crate) fn without_generation_tags(template: &str) -> String {
+    let mut rest = template;
+    let mut replaced = String::with_capacity(template.len());
+    while let Some(start) = rest.find("{%") {
+        let Some(length) = rest[start..].find("%}") else {
+            break;
+        };
+        let tag = &rest[start..start + length];
+        let name = tag[2..].trim_matches(|char: char| "+-".contains(char) || char.is_whitespace());
+        let tag = match name {
+            "generation" => tag.replace("generation", "if true"),
+            "endgeneration" => tag.replace("endgeneration", "endif"),
+            _ => tag.to_owned(),
+        };
+        replaced.push_str(&rest[..start]);
+        replaced.push_str(&tag);
+        rest = &rest[start + length..];
+    }
+    replaced + rest
+}
+
+/// `json.dumps(value, ensure_ascii=False)`: unlike Jinja's own filter, nothing is escaped for HTML.
+fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
+    let indent: Option<usize> = options.get("indent")?;
+    // What transformers' filter takes besides; only its defaults are supported.
+    let ensures_ascii: Option<bool> = options.get("ensure_ascii")?;
+    options.assert_all_used()?;
+    if ensures_ascii == Some(true) {
+        let message = "tojson: ensure_ascii=True is not supported";
+        return Err(Error::new(ErrorKind::InvalidOperation, message));
+    }
+    let mut written = Vec::new();
+    let result = match indent {
+        Some(width) => {
+            let blanks = vec![b' '; width];
+            let formatter = PrettyFormatter::with_indent(&blanks);
+            value.serialize(&mut Serializer::with_formatter(&mut written, formatter))
+        }
+        None => value.serialize(&mut Serializer::with_formatter(&mut written, PythonJson)),
+    };
+    let failed = |message: String| Error::new(ErrorKind::BadSerialization, message);
+    result.map_err(|error| failed(error.to_string()))?;
+    String::from_utf8(written).map_err(|error| failed(error.to_string()))
+}
+
+/// A blank after each comma and colon.
+struct PythonJson;
+
+impl PythonJson {
+    fn separate<W: io::Write + ?Sized>(writer: &mut W, is_first: bool) -> io::Result<()> {
+        match is_first {
+            true => Ok(()),
+            false => writer.write_all(b", "),
+        }
+    }
+}
+
+impl Formatter for PythonJson {
+    fn begin_array_value<W: io::Write + ?Sized>(
+        &mut self,
+        writer: &mut W,
+        is_first: bool,
+    ) -> io::Result<()> {
+        Self::separate(writer, is_first)
+    }
+
+    fn begin_object_key<W: io::Write + ?Sized>(
+        &mut self,
+        writer: &mut W,
+        is_first: bool,
+    ) -> io::Result<()> {
+        Self::separate(writer, is_first)
+    }
+
+    fn begin_object_value<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b": ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    fn render(template: &str) -> Result<String, String> {
+        let moment = UNIX_EPOCH + Duration::from_secs(1_721_952_000);
+        let template = without_generation_tags(template);
+        let environment = chat_environment(moment).unwrap();
+        environment
+            .render_str(&template, ())
+            .map_err(|error| error.to_string())
+    }
+
+    /// Expected: the same expressions in transformers 4.57.3's own environment for chat templates.
+    #[test]
+    fn values_are_printed_as_python_prints_them() {
+        for (template, expected) in [
+            (
+                "{{ none }} {{ true }} {{ false }} {{ nothing }}",
+                "None True False ",
+            ),
+            (
+                r#"{{ [1, 2.5, "é<&>", none, true] | tojson }}"#,
+                r#"[1, 2.5, "é<&>", null, true]"#,
+            ),
+            (
+                r#"{{ {"a": [], "b": {"c": "d\n'"}} | tojson }}"#,
+                r#"{"a": [], "b": {"c": "d\n'"}}"#,
+            ),
+            (
+                r#"{{ {"a": [1]} | tojson(indent=2) }}"#,
+                "{\n  \"a\": [\n    1\n  ]\n}",
+            ),
+            ("{{ 'a-b'.split('-')[1].upper() + ' c '.strip() }}", "Bc"),
+            ("{{ strftime_now('%d %b %Y') }}", "26 Jul 2024"),
+            (
+                "{% for i in [1, 2, 3] %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}",
+                "1",
+            ),
+        ] {
+            assert_eq!(render(template).as_deref(), Ok(expected), "{template}");
+        }
+    }
+
+    #[test]
+    fn generation_tags_print_what_they_mark() {
+        let template =
+            "a {%- generation -%} b {%- endgeneration %}\nc {% generation %}d{% endgeneration %}";
+        let expected = render("a {%- if true -%} b {%- endif %}\nc {% if true %}d{% endif %}");
+        assert_eq!(render(template), expected);
+        assert_eq!(expected.as_deref(), Ok("abc d"));
+    }
+
+    #[test]
+    fn an_exception_raised_keeps_its_words() {
+        let error = render("{{ raise_exception('roles must alternate') }}").unwrap_err();
+        assert!(error.contains("roles must alternate"), "{error}");
+        let error = render("{{ strftime_now('%Q') }}").unwrap_err();
+        assert!(error.contains("does not know `%Q`"), "{error}");
+    }
+}

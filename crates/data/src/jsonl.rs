@@ -1,0 +1,280 @@
+use std::io::BufRead;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::config::DataConfig;
+use crate::error::DataError;
+use crate::row::{LabelPolicy, Place, RawLabel, Row};
+
+/// Reads JSON lines: one object a line, blank lines skipped.
+///
+/// `file` names the source in errors; it need not exist (`<stdin>`).
+///
+/// # Errors
+/// When reading fails, a line is not a JSON object, or a column is missing or of another type.
+pub fn read_jsonl(
+    reader: impl BufRead,
+    file: &Arc<Path>,
+    config: &DataConfig,
+    labels: LabelPolicy,
+) -> Result<Vec<Row>, DataError> {
+    let mut rows = Vec::new();
+    for_each_object(reader, file, |columns, place| {
+        rows.push(row(&columns, place, config, labels)?);
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
+/// Hands over the object of each line that is not blank, with its place.
+///
+/// # Errors
+/// When reading fails, a line is not a JSON object, or `take` fails.
+pub(crate) fn for_each_object(
+    mut reader: impl BufRead,
+    file: &Arc<Path>,
+    mut take: impl FnMut(Map<String, Value>, Place) -> Result<(), DataError>,
+) -> Result<(), DataError> {
+    const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+    let mut buffer = Vec::new();
+    for line in 1.. {
+        buffer.clear();
+        let bytes_read = reader
+            .read_until(b'\n', &mut buffer)
+            .map_err(|source| DataError::Io {
+                path: file.to_path_buf(),
+                source,
+            })?;
+        if bytes_read == 0 {
+            break;
+        }
+        let mut content = buffer.as_slice();
+        if line == 1 {
+            content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(content);
+        }
+        if content.trim_ascii().is_empty() {
+            continue;
+        }
+        let place = Place {
+            file: Arc::clone(file),
+            line,
+        };
+        match serde_json::from_slice(content) {
+            Ok(Value::Object(columns)) => take(columns, place)?,
+            Ok(other) => {
+                let found = kind(&other);
+                return Err(DataError::NotAnObject { place, found });
+            }
+            Err(source) => return Err(DataError::MalformedJsonLine { place, source }),
+        }
+    }
+    Ok(())
+}
+
+fn row(
+    columns: &Map<String, Value>,
+    place: Place,
+    config: &DataConfig,
+    labels: LabelPolicy,
+) -> Result<Row, DataError> {
+    let text = string(columns, "data.text", &config.text, &place)?;
+    let text_pair = config
+        .text_pair
+        .as_ref()
+        .map(|column| string(columns, "data.text_pair", column, &place))
+        .transpose()?;
+    let label = label(columns, &config.label, labels, &place)?;
+    Ok(Row {
+        text,
+        text_pair,
+        label,
+        place,
+    })
+}
+
+/// The string that a column holds.
+pub(crate) fn string(
+    columns: &Map<String, Value>,
+    setting: &str,
+    column: &str,
+    place: &Place,
+) -> Result<String, DataError> {
+    match required(columns, setting, column, place)? {
+        Value::String(text) => Ok(text.clone()),
+        other => Err(DataError::BadValue {
+            place: place.clone(),
+            column: column.to_owned(),
+            expected: "a string",
+            found: kind(other).to_owned(),
+        }),
+    }
+}
+
+/// What a column holds, whatever its type.
+pub(crate) fn required<'a>(
+    columns: &'a Map<String, Value>,
+    setting: &str,
+    column: &str,
+    place: &Place,
+) -> Result<&'a Value, DataError> {
+    columns
+        .get(column)
+        .ok_or_else(|| missing(columns, setting, column, place))
+}
+
+fn label(
+    columns: &Map<String, Value>,
+    column: &str,
+    labels: LabelPolicy,
+    place: &Place,
+) -> Result<Option<RawLabel>, DataError> {
+    let bad_value = |found: String| DataError::BadValue {
+        place: place.clone(),
+        column: column.to_owned(),
+        expected: "a string, a number or a boolean",
+        found,
+    };
+    match columns.get(column) {
+        Some(Value::String(text)) => Ok(Some(RawLabel::Text(text.clone()))),
+        Some(Value::Bool(flag)) => Ok(Some(RawLabel::Integer(i64::from(*flag)))),
+        Some(Value::Number(number)) => match (number.as_i64(), number.as_f64()) {
+            (Some(integer), _) => Ok(Some(RawLabel::Integer(integer))),
+            (None, Some(number)) => Ok(Some(RawLabel::Number(number))),
+            (None, None) => Err(bad_value(number.to_string())),
+        },
+        Some(other @ (Value::Array(_) | Value::Object(_))) => {
+            Err(bad_value(kind(other).to_owned()))
+        }
+        Some(Value::Null) | None if labels == LabelPolicy::Optional => Ok(None),
+        Some(Value::Null) => Err(DataError::MissingLabel {
+            place: place.clone(),
+        }),
+        None => Err(missing(columns, "data.label", column, place)),
+    }
+}
+
+fn missing(columns: &Map<String, Value>, setting: &str, column: &str, place: &Place) -> DataError {
+    let found = columns.keys().map(String::as_str);
+    DataError::missing_column(place.clone(), setting, column, found)
+}
+
+/// The JSON type of a value, with its article.
+pub(crate) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(content: &[u8], labels: LabelPolicy) -> Result<Vec<Row>, DataError> {
+        let file: Arc<Path> = Path::new("train.jsonl").into();
+        read_jsonl(content, &file, &DataConfig::new("unused"), labels)
+    }
+
+    fn error(content: &str) -> String {
+        read(content.as_bytes(), LabelPolicy::Required)
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn labels_keep_the_type_they_have_in_the_file() {
+        let content = "\u{feff}{\"text\": \"a\", \"label\": \"x\"}\r\n\
+                       \n\
+                       {\"label\": 4, \"text\": \"b\", \"idx\": 9}\n\
+                       {\"text\": \"c\", \"label\": 2.5}\n\
+                       {\"text\": \"d\", \"label\": true}";
+        let rows = read(content.as_bytes(), LabelPolicy::Required).unwrap();
+        let labels: Vec<RawLabel> = rows.iter().map(|row| row.label.clone().unwrap()).collect();
+        assert_eq!(
+            labels,
+            [
+                RawLabel::Text("x".to_owned()),
+                RawLabel::Integer(4),
+                RawLabel::Number(2.5),
+                RawLabel::Integer(1),
+            ]
+        );
+        let lines: Vec<usize> = rows.iter().map(|row| row.place.line).collect();
+        assert_eq!(lines, [1, 3, 4, 5], "blank lines count");
+    }
+
+    #[test]
+    fn a_pair_is_read_from_the_columns_named() {
+        let config = DataConfig {
+            text: "premise".to_owned(),
+            text_pair: Some("hypothesis".to_owned()),
+            ..DataConfig::new("unused")
+        };
+        let content = r#"{"premise": "it rains", "hypothesis": "it is wet", "label": 0}"#;
+        let file: Arc<Path> = Path::new("train.jsonl").into();
+        let rows = read_jsonl(content.as_bytes(), &file, &config, LabelPolicy::Required).unwrap();
+        assert_eq!(rows[0].text, "it rains");
+        assert_eq!(rows[0].text_pair.as_deref(), Some("it is wet"));
+    }
+
+    #[test]
+    fn malformed_json_names_its_line() {
+        let message = error("{\"text\": \"a\", \"label\": 1}\n{\"text\": \"b\",\n");
+        assert!(
+            message.starts_with("train.jsonl:2: not valid JSON"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf_8_name_their_line() {
+        let error = read(b"{\"text\": \"caf\xe9\"}", LabelPolicy::Optional).unwrap_err();
+        assert!(error.to_string().starts_with("train.jsonl:1: "), "{error}");
+    }
+
+    #[test]
+    fn a_line_that_is_no_object_is_refused() {
+        let message = error("[{\"text\": \"a\", \"label\": 1}]");
+        assert!(
+            message.contains("expected a JSON object, found an array"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_missing_column_names_file_line_wanted_and_found() {
+        let message = error("{\"text\": \"a\", \"label\": 1}\n{\"Text\": \"b\", \"label\": 1}");
+        assert_eq!(
+            message,
+            "train.jsonl:2: there is no column `text`; found `Text`, `label`; did you mean \
+             `Text`? Set `data.text`"
+        );
+    }
+
+    #[test]
+    fn a_text_that_is_no_string_is_refused() {
+        let message = error("{\"text\": 3, \"label\": 1}");
+        assert!(
+            message.contains("column `text`: expected a string, found a number"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn labels_may_be_absent_only_when_allowed() {
+        let content = "{\"text\": \"a\", \"label\": null}\n{\"text\": \"b\"}";
+        let rows = read(content.as_bytes(), LabelPolicy::Optional).unwrap();
+        assert_eq!(rows.len(), 2);
+        assert!(rows.iter().all(|row| row.label.is_none()));
+
+        assert!(error(content).contains("train.jsonl:1: the row has no label"));
+        assert!(error("{\"text\": \"b\"}").contains("there is no column `label`"));
+        assert!(error("{\"text\": \"b\", \"label\": [1]}").contains("found an array"));
+    }
+}

@@ -1,0 +1,20 @@
+use crate::row::{Place, RawLabel, Row};
+
+/// A row of any kind of data, as far as its label is concerned.
+pub trait Labelled {
+    /// `None` only where [`LabelPolicy::Optional`](super::LabelPolicy) allowed it.
+    fn label(&self) -> Option<&RawLabel>;
+
+    /// Where errors say the row is.
+    fn place(&self) -> &Place;
+}
+
+impl Labelled for Row {
+    fn label(&self) -> Option<&RawLabel> {
+        self.label.as_ref()
+    }
+
+    fn place(&self) -> &Place {
+        &self.place
+    }
+}

@@ -1,0 +1,180 @@
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::config::DataConfig;
+use crate::error::{DataError, quoted};
+use crate::language_columns::Layout;
+use crate::language_error::LanguageError;
+use crate::language_row::{LanguageRow, RowReader};
+use crate::row::Place;
+use crate::split::{Format, Split};
+use crate::split_files::find_split;
+use crate::{csv, jsonl, parquet_records};
+
+/// The columns in which datasets describe tools that a model may call.
+const TOOLS: [&str; 2] = ["tools", "functions"];
+
+/// The rows of a split for a language model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LanguageRows {
+    pub rows: Vec<LanguageRow>,
+    /// How many rows came with tools, which are left out: no chat template is told of them.
+    pub tools_ignored: usize,
+}
+
+/// Reads the rows of a split, as [`read_split`](super::read_split) but for a language model.
+///
+/// The columns of the first row decide the form of all.
+///
+/// # Errors
+/// When the split is missing, ambiguous, incomplete or empty, or a row is not as `config` says.
+pub fn read_language_split(
+    dir: &Path,
+    split: Split,
+    config: &DataConfig,
+) -> Result<LanguageRows, DataError> {
+    let files = find_split(dir, split, config)?;
+    let mut reader = LanguageReader::new(config);
+    for file in &files {
+        reader.read(file)?;
+    }
+    if reader.read.rows.is_empty() {
+        let names: Vec<_> = files.iter().map(|file| file.to_string_lossy()).collect();
+        return Err(DataError::EmptySplit {
+            split,
+            files: quoted(&names),
+        });
+    }
+    Ok(reader.read)
+}
+
+/// Reads the rows of one file, whose extension says its format; none is not an error here.
+///
+/// # Errors
+/// When the file cannot be read, its extension is unknown, or a row is not as `config` says.
+pub fn read_language_file(path: &Path, config: &DataConfig) -> Result<LanguageRows, DataError> {
+    let mut reader = LanguageReader::new(config);
+    reader.read(path)?;
+    Ok(reader.read)
+}
+
+/// Reads files one after the other, all in the layout of the first.
+struct LanguageReader<'a> {
+    config: &'a DataConfig,
+    row_reader: Option<RowReader>,
+    read: LanguageRows,
+}
+
+impl<'a> LanguageReader<'a> {
+    fn new(config: &'a DataConfig) -> Self {
+        Self {
+            config,
+            row_reader: None,
+            read: LanguageRows::default(),
+        }
+    }
+
+    fn read(&mut self, path: &Path) -> Result<(), DataError> {
+        let format = path
+            .extension()
+            .and_then(|extension| Format::from_extension(extension.to_str()?))
+            .ok_or_else(|| DataError::UnknownFormat {
+                path: path.to_owned(),
+            })?;
+        let file = File::open(path).map_err(|source| DataError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        let path: Arc<Path> = path.into();
+        match format {
+            Format::JsonLines => {
+                jsonl::for_each_object(BufReader::new(file), &path, |columns, place| {
+                    self.take(columns, place)
+                })
+            }
+            Format::Csv => self.read_csv(file, &path),
+            Format::Parquet => self.read_parquet(file, &path),
+        }
+    }
+
+    fn read_csv(&mut self, file: File, path: &Arc<Path>) -> Result<(), DataError> {
+        let reader = &mut *self;
+        let begin = |header: &::csv::StringRecord| {
+            let names: Vec<String> = header.iter().map(str::to_owned).collect();
+            Ok(names)
+        };
+        csv::for_each_record(file, path, begin, |names, record, place| {
+            let found: Vec<&str> = names.iter().map(String::as_str).collect();
+            let layout = reader.row_reader(&found, &place)?.layout();
+            if let Some(column) = layout.list_column() {
+                return Err(LanguageError::ListInCsv {
+                    place,
+                    column: column.to_owned(),
+                    format: layout.format(),
+                }
+                .into());
+            }
+            let cells = names.iter().cloned().zip(record.iter().map(Value::from));
+            reader.take(cells.collect(), place)
+        })
+    }
+
+    fn read_parquet(&mut self, file: File, path: &Arc<Path>) -> Result<(), DataError> {
+        let config = self.config;
+        let mut has_tools = false;
+        let mut layout = self
+            .row_reader
+            .as_ref()
+            .map(|reader| reader.layout().clone());
+        let before = self.read.rows.len();
+        let begin = |names: &[&str]| {
+            has_tools = names.iter().any(|name| TOOLS.contains(name));
+            let place = Place {
+                file: Arc::clone(path),
+                line: 1,
+            };
+            let layout = match layout.take() {
+                Some(layout) => layout,
+                None => Layout::resolve(names, config, &place)?,
+            };
+            Ok(move |column: &str| layout.reads(column))
+        };
+        parquet_records::for_each_record(file, path, begin, |columns, place| {
+            self.take(columns, place)
+        })?;
+        if has_tools {
+            self.read.tools_ignored += self.read.rows.len() - before;
+        }
+        Ok(())
+    }
+
+    fn row_reader(&mut self, found: &[&str], place: &Place) -> Result<&RowReader, DataError> {
+        let reader = match self.row_reader.take() {
+            Some(reader) => reader,
+            None => RowReader::new(Layout::resolve(found, self.config, place)?, self.config)?,
+        };
+        Ok(self.row_reader.insert(reader))
+    }
+
+    fn take(&mut self, columns: Map<String, Value>, place: Place) -> Result<(), DataError> {
+        let found: Vec<&str> = columns.keys().map(String::as_str).collect();
+        let row = self.row_reader(&found, &place)?.row(&columns, place)?;
+        self.read.rows.push(row);
+        let has_tools = TOOLS.iter().any(|name| match columns.get(*name) {
+            None | Some(Value::Null) => false,
+            Some(Value::Array(tools)) => !tools.is_empty(),
+            Some(Value::String(tools)) => !tools.is_empty(),
+            Some(_) => true,
+        });
+        self.read.tools_ignored += usize::from(has_tools);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "language_dataset_tests.rs"]
+mod tests;

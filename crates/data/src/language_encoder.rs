@@ -1,0 +1,320 @@
+use std::ops::Range;
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use crate::chat_template::ChatTemplate;
+use crate::choice_example::joint;
+use crate::config::DataConfig;
+use crate::error::DataError;
+use crate::language_error::LanguageError;
+use crate::language_example::LanguageExample;
+use crate::language_row::{LanguageContent, LanguageRow};
+use crate::loss_mask::{TrainOn, in_spans};
+use crate::message::Message;
+use crate::tokenization::{Frame, TextTokenizer};
+
+/// Puts rows into tokens for a language model, with a mask of what is learnt.
+///
+/// | row | text | targets by default |
+/// |---|---|---|
+/// | conversation | the chat template's, which carries its own special tokens | the assistant's turns, each with what the template ends it with |
+/// | prompt and completion | one after the other, as the tokenizer frames a text, and the end token | completion and end token |
+/// | multiple choice | the question and the right choice, as prompt and completion | the choice and the end token |
+/// | text | as the tokenizer frames it, and the end token | all |
+///
+/// A text is tokenised as a whole; a token that straddles the beginning of a completion counts with it.
+/// What is longer than `max_length` is cut at its end, except for plain texts: they are split into
+/// consecutive examples, each of which begins with the last token of the one before.
+pub struct LanguageEncoder<'a> {
+    pub(crate) tokenizer: &'a TextTokenizer,
+    pub(crate) frame: Frame,
+    template: Option<ChatTemplate>,
+    train_on: TrainOn,
+    pub(crate) max_length: usize,
+}
+
+/// Rows in tokens, as far as they have something to learn.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LanguageExamples {
+    /// In the order of the rows; a long text is several, and so is a conversation of which each turn is
+    /// to be one.
+    pub examples: Vec<LanguageExample>,
+    /// How many examples had no target within `max_length` and were left out.
+    pub dropped: usize,
+    /// How many examples were cut at `max_length`.
+    pub truncated: usize,
+}
+
+impl<'a> LanguageEncoder<'a> {
+    /// An encoder for these rows: it loads a chat template if one of them is a conversation.
+    ///
+    /// # Errors
+    /// When `data.max_length` is below 2, or there is no usable template where one is needed.
+    pub fn for_rows(
+        tokenizer: &'a TextTokenizer,
+        model_dir: &Path,
+        config: &DataConfig,
+        rows: &[LanguageRow],
+    ) -> Result<Self, DataError> {
+        let template = match rows.iter().any(LanguageRow::is_conversation) {
+            true => Some(ChatTemplate::load(
+                model_dir,
+                config.chat_template.as_deref(),
+            )?),
+            false => None,
+        };
+        Self::new(tokenizer, template, config)
+    }
+
+    /// - template: for conversations; without it they are refused
+    ///
+    /// # Errors
+    /// When `data.max_length` is below 2.
+    pub fn new(
+        tokenizer: &'a TextTokenizer,
+        template: Option<ChatTemplate>,
+        config: &DataConfig,
+    ) -> Result<Self, DataError> {
+        if config.max_length < 2 {
+            let found = config.max_length;
+            return Err(LanguageError::MaxLengthTooShort { found }.into());
+        }
+        Ok(Self {
+            tokenizer,
+            frame: tokenizer.frame()?,
+            template,
+            train_on: config.train_on,
+            max_length: config.max_length,
+        })
+    }
+
+    /// Examples of every row, in their order.
+    ///
+    /// # Errors
+    /// As [`LanguageEncoder::encode`], and when no row has a target.
+    pub fn encode_all(&self, rows: &[LanguageRow]) -> Result<LanguageExamples, DataError> {
+        let encoded: Vec<Vec<Option<LanguageExample>>> = rows
+            .par_iter()
+            .map(|row| self.encode_or_drop(row))
+            .collect::<Result<_, _>>()?;
+        let dropped = encoded
+            .iter()
+            .flatten()
+            .filter(|example| example.is_none())
+            .count();
+        let examples: Vec<LanguageExample> = encoded.into_iter().flatten().flatten().collect();
+        if examples.is_empty() {
+            return Err(LanguageError::NothingTrained {
+                rows: rows.len(),
+                max_length: self.max_length,
+            }
+            .into());
+        }
+        let truncated = examples.iter().filter(|example| example.truncated).count();
+        Ok(LanguageExamples {
+            examples,
+            dropped,
+            truncated,
+        })
+    }
+
+    /// The examples of a row: one, of a long text or of the turns of a conversation several, and none
+    /// where `max_length` leaves no target.
+    ///
+    /// # Errors
+    /// When the tokenizer fails, or the chat template is missing or does not take the conversation.
+    pub fn encode(&self, row: &LanguageRow) -> Result<Vec<LanguageExample>, DataError> {
+        let encoded = self.encode_or_drop(row)?;
+        Ok(encoded.into_iter().flatten().collect())
+    }
+
+    /// The examples of a row, `None` for one without a target.
+    fn encode_or_drop(&self, row: &LanguageRow) -> Result<Vec<Option<LanguageExample>>, DataError> {
+        match &row.content {
+            LanguageContent::Text(text) => self.text(text),
+            LanguageContent::PromptCompletion { prompt, completion } => {
+                Ok(vec![self.completion(prompt, completion)?])
+            }
+            LanguageContent::MultipleChoice(question) => {
+                let choice = &question.choices[question.answer];
+                let (prompt, continuation) = joint(&question.prompt, choice);
+                Ok(vec![self.completion(prompt, &continuation)?])
+            }
+            LanguageContent::Conversation {
+                messages,
+                completion_start,
+            } => self
+                .conversation(messages, *completion_start)
+                .map_err(|error| in_row(row, error)),
+        }
+    }
+
+    /// What a model is given to continue: a row without its completion, its right choice or its last
+    /// message, if that is the assistant's.
+    ///
+    /// # Errors
+    /// As [`LanguageEncoder::encode`].
+    pub fn prompt(&self, row: &LanguageRow) -> Result<Vec<u32>, DataError> {
+        match &row.content {
+            LanguageContent::Text(text) => self.text_prompt(text),
+            LanguageContent::PromptCompletion { prompt, .. } => self.text_prompt(prompt),
+            LanguageContent::MultipleChoice(question) => self.text_prompt(&question.prompt),
+            LanguageContent::Conversation { messages, .. } => {
+                let asked = match messages.split_last() {
+                    Some((last, before)) if last.is_of_assistant() => before,
+                    _ => messages,
+                };
+                self.chat_prompt(asked).map_err(|error| in_row(row, error))
+            }
+        }
+    }
+
+    /// The tokens of a text that the model is to continue.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn text_prompt(&self, text: &str) -> Result<Vec<u32>, DataError> {
+        let content = self.tokenizer.encode_spans(text)?.ids;
+        Ok([self.frame.before.as_slice(), &content].concat())
+    }
+
+    /// The tokens of a conversation up to where the assistant's next words begin.
+    ///
+    /// # Errors
+    /// When the tokenizer fails, or the chat template is missing or does not take the conversation.
+    pub fn chat_prompt(&self, messages: &[Message]) -> Result<Vec<u32>, DataError> {
+        let text = self.chat_template()?.render(messages, true)?;
+        Ok(self.tokenizer.encode_spans(&text)?.ids)
+    }
+
+    fn chat_template(&self) -> Result<&ChatTemplate, LanguageError> {
+        self.template
+            .as_ref()
+            .ok_or(LanguageError::NoTemplateLoaded)
+    }
+
+    fn text(&self, text: &str) -> Result<Vec<Option<LanguageExample>>, DataError> {
+        let spans = self.tokenizer.encode_spans(text)?;
+        if spans.ids.is_empty() {
+            return Ok(vec![None]);
+        }
+        let framed = self.framed(spans.ids, vec![true; spans.offsets.len()]);
+        let chunks = LanguageExample::chunks(&framed.0, self.max_length);
+        Ok(chunks.into_iter().map(Some).collect())
+    }
+
+    fn completion(
+        &self,
+        prompt: &str,
+        completion: &str,
+    ) -> Result<Option<LanguageExample>, DataError> {
+        let text = [prompt, completion].concat();
+        let spans = self.tokenizer.encode_spans(&text)?;
+        let learnt = match self.train_on {
+            TrainOn::Completion | TrainOn::EachTurn => prompt.len()..text.len(),
+            TrainOn::All => 0..text.len(),
+        };
+        let trained = in_spans(&spans.offsets, &[learnt]);
+        let (ids, trained) = self.framed(spans.ids, trained);
+        Ok(LanguageExample::cut(&ids, &trained, self.max_length))
+    }
+
+    /// The tokens of a text with the special tokens around it and, always, the end token if the model
+    /// has one.
+    fn framed(&self, content: Vec<u32>, trained: Vec<bool>) -> (Vec<u32>, Vec<bool>) {
+        let Frame { before, after } = &self.frame;
+        let is_all = self.train_on == TrainOn::All;
+        let ids = [before.as_slice(), &content, after].concat();
+        let of_after = after.iter().map(|id| is_all || self.is_end(*id));
+        let of_before = before.iter().map(|_| is_all);
+        let trained = of_before.chain(trained).chain(of_after).collect();
+        self.ended(ids, trained)
+    }
+
+    fn ended(&self, mut ids: Vec<u32>, mut trained: Vec<bool>) -> (Vec<u32>, Vec<bool>) {
+        if let Some(end) = self.tokenizer.eos_id()
+            && ids.last() != Some(&end)
+        {
+            ids.push(end);
+            trained.push(true);
+        }
+        (ids, trained)
+    }
+
+    fn is_end(&self, id: u32) -> bool {
+        self.tokenizer.eos_id() == Some(id)
+    }
+
+    fn conversation(
+        &self,
+        messages: &[Message],
+        completion_start: usize,
+    ) -> Result<Vec<Option<LanguageExample>>, DataError> {
+        let of_assistant = |index: &usize| messages[*index].is_of_assistant();
+        let turns: Vec<usize> = (completion_start..messages.len())
+            .filter(of_assistant)
+            .collect();
+        if self.train_on == TrainOn::EachTurn && !turns.is_empty() {
+            return turns
+                .into_iter()
+                .map(|turn| self.rendered(&messages[..=turn], &[turn]))
+                .collect();
+        }
+        Ok(vec![self.rendered(messages, &turns)?])
+    }
+
+    /// The example that a whole conversation is, of which some turns are learnt.
+    ///
+    /// A turn is what the conversation up to it has beyond the one before it with its generation
+    /// prompt; both must be beginnings of the whole.
+    ///
+    /// - turns: the indices of the assistant's messages
+    fn rendered(
+        &self,
+        messages: &[Message],
+        turns: &[usize],
+    ) -> Result<Option<LanguageExample>, DataError> {
+        let template = self.chat_template()?;
+        let whole = template.render(messages, false)?;
+        let beginning = |messages: &[Message], turn: usize, is_before: bool| {
+            let text = template.render(messages, is_before)?;
+            match whole.starts_with(&text) {
+                true => Ok(text.len()),
+                false => Err(LanguageError::RewrittenHistory {
+                    path: template.path().to_owned(),
+                    until: if is_before { "before it" } else { "up to it" },
+                    number: turn + 1,
+                }),
+            }
+        };
+        let mut learnt: Vec<Range<usize>> = Vec::new();
+        if self.train_on == TrainOn::All {
+            learnt.push(0..whole.len());
+        } else {
+            for &turn in turns {
+                let start = beginning(&messages[..turn], turn, true)?;
+                learnt.push(start..beginning(&messages[..=turn], turn, false)?);
+            }
+        }
+        let spans = self.tokenizer.encode_spans(&whole)?;
+        let trained = in_spans(&spans.offsets, &learnt);
+        Ok(LanguageExample::cut(&spans.ids, &trained, self.max_length))
+    }
+}
+
+/// Says which row the chat template could not take.
+fn in_row(row: &LanguageRow, error: DataError) -> DataError {
+    match error {
+        DataError::Language(source) => LanguageError::Conversation {
+            place: row.place.clone(),
+            source: Box::new(source),
+        }
+        .into(),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+#[path = "language_encoder_tests.rs"]
+mod tests;

@@ -1,0 +1,187 @@
+use serde_json::{Map, Value};
+
+use crate::config::DataConfig;
+use crate::error::DataError;
+use crate::jsonl::{kind, required, string};
+use crate::language_columns::Layout;
+use crate::language_error::LanguageError;
+use crate::message::{Message, parse_messages};
+use crate::multiple_choice::Question;
+use crate::prompt_template::PromptTemplate;
+use crate::row::Place;
+
+/// One example for a language model as its file has it, with its prompt template filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LanguageRow {
+    pub content: LanguageContent,
+    pub place: Place,
+}
+
+/// What an example consists of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LanguageContent {
+    /// Needs a chat template.
+    Conversation {
+        messages: Vec<Message>,
+        /// The first message that may be trained on: 0, or where the completion of a row with a
+        /// prompt of its own begins.
+        completion_start: usize,
+    },
+    PromptCompletion {
+        prompt: String,
+        completion: String,
+    },
+    MultipleChoice(Question),
+    Text(String),
+}
+
+impl LanguageRow {
+    /// Whether it takes a chat template to put the row into tokens.
+    pub fn is_conversation(&self) -> bool {
+        matches!(self.content, LanguageContent::Conversation { .. })
+    }
+}
+
+/// Reads rows of one layout from their columns.
+pub(crate) struct RowReader {
+    layout: Layout,
+    prompt_template: Option<PromptTemplate>,
+}
+
+impl RowReader {
+    /// # Errors
+    /// When `data.prompt_template` is malformed, or the layout has no prompt to put into it.
+    pub(crate) fn new(layout: Layout, config: &DataConfig) -> Result<Self, LanguageError> {
+        let prompt_template = match (&layout, &config.prompt_template) {
+            (Layout::Messages { .. } | Layout::Text { .. }, Some(_)) => {
+                return Err(LanguageError::NoPromptToFill {
+                    format: layout.format(),
+                });
+            }
+            (_, Some(template)) => Some(PromptTemplate::new(template)?),
+            (Layout::Alpaca { .. }, None) => Some(PromptTemplate::alpaca()?),
+            (_, None) => None,
+        };
+        Ok(Self {
+            layout,
+            prompt_template,
+        })
+    }
+
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// # Errors
+    /// When a column is missing or is not what the layout says.
+    pub(crate) fn row(
+        &self,
+        columns: &Map<String, Value>,
+        place: Place,
+    ) -> Result<LanguageRow, DataError> {
+        let content = match &self.layout {
+            Layout::Messages { messages } => {
+                let value = required(columns, "data.columns.messages", messages, &place)?;
+                LanguageContent::Conversation {
+                    messages: parse_messages(value, messages, &place)?,
+                    completion_start: 0,
+                }
+            }
+            Layout::PromptCompletion { prompt, completion } => {
+                self.prompt_completion(columns, prompt, completion, &place)?
+            }
+            Layout::MultipleChoice {
+                question,
+                choices,
+                answer,
+            } => {
+                let mut question = Question::parse(columns, [question, choices, answer], &place)?;
+                if let Some(template) = &self.prompt_template {
+                    question.prompt =
+                        template.question(&question.prompt, &question.choices, &place)?;
+                }
+                LanguageContent::MultipleChoice(question)
+            }
+            Layout::Alpaca {
+                instruction,
+                input,
+                output,
+            } => self.alpaca(columns, [instruction, input, output], &place)?,
+            Layout::Text { text } => {
+                LanguageContent::Text(string(columns, "data.text", text, &place)?)
+            }
+        };
+        Ok(LanguageRow { content, place })
+    }
+
+    /// Both columns strings, or both lists of messages.
+    fn prompt_completion(
+        &self,
+        columns: &Map<String, Value>,
+        prompt: &str,
+        completion: &str,
+        place: &Place,
+    ) -> Result<LanguageContent, DataError> {
+        let prompt_value = required(columns, "data.columns.prompt", prompt, place)?;
+        let completion_value = required(columns, "data.columns.completion", completion, place)?;
+        let refused = |column: &str, expected: &'static str, found: &Value| DataError::BadValue {
+            place: place.clone(),
+            column: column.to_owned(),
+            expected,
+            found: kind(found).to_owned(),
+        };
+        match (prompt_value, completion_value) {
+            (Value::String(prompt), Value::String(completion)) => {
+                let prompt = match &self.prompt_template {
+                    Some(template) => template.prompt(prompt, place)?,
+                    None => prompt.clone(),
+                };
+                Ok(LanguageContent::PromptCompletion {
+                    prompt,
+                    completion: completion.clone(),
+                })
+            }
+            (Value::Array(_), Value::Array(_)) => {
+                if self.prompt_template.is_some() {
+                    let expected = "a string to put into `data.prompt_template`";
+                    return Err(refused(prompt, expected, prompt_value));
+                }
+                let mut messages = parse_messages(prompt_value, prompt, place)?;
+                let completion_start = messages.len();
+                messages.extend(parse_messages(completion_value, completion, place)?);
+                Ok(LanguageContent::Conversation {
+                    messages,
+                    completion_start,
+                })
+            }
+            (Value::String(_), other) => {
+                let expected = "a string, as the prompt is one";
+                Err(refused(completion, expected, other))
+            }
+            (Value::Array(_), other) => {
+                let expected = "a list of messages, as the prompt is one";
+                Err(refused(completion, expected, other))
+            }
+            (other, _) => Err(refused(prompt, "a string or a list of messages", other)),
+        }
+    }
+
+    fn alpaca(
+        &self,
+        columns: &Map<String, Value>,
+        [instruction, input, output]: [&str; 3],
+        place: &Place,
+    ) -> Result<LanguageContent, DataError> {
+        let instruction = string(columns, "data.columns.instruction", instruction, place)?;
+        let input = match columns.get(input) {
+            None | Some(Value::Null) => String::new(),
+            Some(_) => string(columns, "data.columns.input", input, place)?,
+        };
+        let completion = string(columns, "data.columns.output", output, place)?;
+        let prompt = match &self.prompt_template {
+            Some(template) => template.instruction(&instruction, &input, place)?,
+            None => PromptTemplate::alpaca()?.instruction(&instruction, &input, place)?,
+        };
+        Ok(LanguageContent::PromptCompletion { prompt, completion })
+    }
+}

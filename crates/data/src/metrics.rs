@@ -1,0 +1,276 @@
+//! How good predictions are. Every figure is the one that scikit-learn or scipy gives.
+
+mod classification;
+mod regression;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use classification::{ClassificationMetrics, hits_at, predicted_classes};
+pub use regression::RegressionMetrics;
+
+/// A figure by its name in configurations and in `metrics.jsonl`.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Metric {
+    /// The part of the predictions that is right.
+    Accuracy,
+    /// F1 of class 1 of two.
+    F1,
+    /// The mean of the F1 of every class that occurs, each counting the same.
+    MacroF1,
+    /// Matthews' correlation coefficient, of any number of classes.
+    Matthews,
+    /// Pearson's correlation coefficient.
+    Pearson,
+    /// Spearman's rank correlation coefficient.
+    Spearman,
+    /// The mean squared error.
+    Mse,
+    /// e to the mean cross-entropy of the predicted tokens.
+    Perplexity,
+    /// The part of the prompts that a language model continues with exactly the expected text.
+    ExactMatch,
+}
+
+/// What was predicted and what is true, example by example.
+#[derive(Clone, Copy, Debug)]
+pub enum Predictions<'a> {
+    Classes {
+        /// [examples]
+        predicted: &'a [usize],
+        /// [examples]
+        expected: &'a [usize],
+        /// How many outputs the classifier has.
+        classes: usize,
+    },
+    Values {
+        /// [examples]
+        predicted: &'a [f64],
+        /// [examples]
+        expected: &'a [f64],
+    },
+}
+
+/// Why a figure cannot be computed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum MetricError {
+    #[error("{predicted} predictions cannot be compared with {expected} targets")]
+    UnequalLengths { predicted: usize, expected: usize },
+
+    #[error("there are no predictions to evaluate")]
+    NoPredictions,
+
+    #[error("class {found} does not exist: the classifier has {classes} outputs, from 0")]
+    UnknownClass { found: usize, classes: usize },
+
+    #[error("metric `{metric}` is for {wanted}, and this is {found}; choose one of {possible}")]
+    WrongTask {
+        metric: Metric,
+        wanted: &'static str,
+        found: &'static str,
+        possible: &'static str,
+    },
+
+    #[error("metric `f1` is for 2 classes, found {classes}; choose `macro-f1`")]
+    NotBinary { classes: usize },
+}
+
+impl Metric {
+    /// The name in configurations and in `metrics.jsonl`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accuracy => "accuracy",
+            Self::F1 => "f1",
+            Self::MacroF1 => "macro-f1",
+            Self::Matthews => "matthews",
+            Self::Pearson => "pearson",
+            Self::Spearman => "spearman",
+            Self::Mse => "mse",
+            Self::Perplexity => "perplexity",
+            Self::ExactMatch => "exact-match",
+        }
+    }
+
+    /// What it is for.
+    fn wanted(self) -> &'static str {
+        match self {
+            Self::Accuracy | Self::F1 | Self::MacroF1 | Self::Matthews => "classes",
+            Self::Pearson | Self::Spearman | Self::Mse => "numbers",
+            Self::Perplexity | Self::ExactMatch => "language models",
+        }
+    }
+
+    /// Whether a larger figure is a better one.
+    pub fn higher_is_better(self) -> bool {
+        !matches!(self, Self::Mse | Self::Perplexity)
+    }
+}
+
+impl fmt::Display for Metric {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// The figures asked for, by name.
+///
+/// # Errors
+/// When there is nothing to compare, lengths differ, or a metric does not fit the predictions.
+pub fn evaluate(
+    metrics: &[Metric],
+    predictions: Predictions<'_>,
+) -> Result<BTreeMap<String, f64>, MetricError> {
+    let figures: Vec<f64> = match predictions {
+        Predictions::Classes {
+            predicted,
+            expected,
+            classes,
+        } => {
+            let counts = ClassificationMetrics::new(predicted, expected, classes)?;
+            let figures = metrics.iter().map(|metric| of_classes(*metric, &counts));
+            figures.collect::<Result<_, _>>()?
+        }
+        Predictions::Values {
+            predicted,
+            expected,
+        } => {
+            let pairs = RegressionMetrics::new(predicted, expected)?;
+            let figures = metrics.iter().map(|metric| of_values(*metric, &pairs));
+            figures.collect::<Result<_, _>>()?
+        }
+    };
+    let names = metrics.iter().map(|metric| metric.name().to_owned());
+    Ok(names.zip(figures).collect())
+}
+
+fn of_classes(metric: Metric, counts: &ClassificationMetrics) -> Result<f64, MetricError> {
+    match metric {
+        Metric::Accuracy => Ok(counts.accuracy()),
+        Metric::F1 if counts.classes() != 2 => Err(MetricError::NotBinary {
+            classes: counts.classes(),
+        }),
+        Metric::F1 => Ok(counts.f1(1)),
+        Metric::MacroF1 => Ok(counts.macro_f1()),
+        Metric::Matthews => Ok(counts.matthews()),
+        metric => Err(MetricError::WrongTask {
+            metric,
+            wanted: metric.wanted(),
+            found: "a classification",
+            possible: "`accuracy`, `f1`, `macro-f1`, `matthews`",
+        }),
+    }
+}
+
+fn of_values(metric: Metric, pairs: &RegressionMetrics<'_>) -> Result<f64, MetricError> {
+    match metric {
+        Metric::Pearson => Ok(pairs.pearson()),
+        Metric::Spearman => Ok(pairs.spearman()),
+        Metric::Mse => Ok(pairs.mse()),
+        metric => Err(MetricError::WrongTask {
+            metric,
+            wanted: metric.wanted(),
+            found: "a regression",
+            possible: "`pearson`, `spearman`, `mse`",
+        }),
+    }
+}
+
+/// The number of pairs, once it is known to be one and the same and not zero.
+fn paired_length(predicted: usize, expected: usize) -> Result<usize, MetricError> {
+    if predicted != expected {
+        return Err(MetricError::UnequalLengths {
+            predicted,
+            expected,
+        });
+    }
+    if predicted == 0 {
+        return Err(MetricError::NoPredictions);
+    }
+    Ok(predicted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Metric; 9] = [
+        Metric::Accuracy,
+        Metric::F1,
+        Metric::MacroF1,
+        Metric::Matthews,
+        Metric::Pearson,
+        Metric::Spearman,
+        Metric::Mse,
+        Metric::Perplexity,
+        Metric::ExactMatch,
+    ];
+
+    fn two_classes() -> Predictions<'static> {
+        Predictions::Classes {
+            predicted: &[1, 0, 1, 1],
+            expected: &[1, 0, 0, 1],
+            classes: 2,
+        }
+    }
+
+    #[test]
+    fn a_metric_is_written_by_its_name() {
+        for metric in ALL {
+            let written = serde_json::to_value(metric).unwrap();
+            assert_eq!(written, metric.name());
+            assert_eq!(serde_json::from_value::<Metric>(written).unwrap(), metric);
+        }
+    }
+
+    #[test]
+    fn only_errors_are_better_when_smaller() {
+        let smaller: Vec<Metric> = ALL
+            .into_iter()
+            .filter(|metric| !metric.higher_is_better())
+            .collect();
+        assert_eq!(smaller, [Metric::Mse, Metric::Perplexity]);
+    }
+
+    #[test]
+    fn the_figures_asked_for_come_by_name() {
+        let figures = evaluate(&[Metric::F1, Metric::Accuracy], two_classes()).unwrap();
+        let expected = [("accuracy".to_owned(), 0.75), ("f1".to_owned(), 0.8)];
+        assert_eq!(figures, BTreeMap::from(expected));
+
+        let values = Predictions::Values {
+            predicted: &[1.0, 3.0],
+            expected: &[2.0, 5.0],
+        };
+        let figures = evaluate(&[Metric::Mse, Metric::Spearman], values).unwrap();
+        let expected = [("mse".to_owned(), 2.5), ("spearman".to_owned(), 1.0)];
+        assert_eq!(figures, BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn a_metric_of_another_task_is_refused_with_the_possible_ones() {
+        let error = evaluate(&[Metric::Pearson], two_classes()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "metric `pearson` is for numbers, and this is a classification; choose one of \
+             `accuracy`, `f1`, `macro-f1`, `matthews`"
+        );
+        let values = Predictions::Values {
+            predicted: &[1.0],
+            expected: &[2.0],
+        };
+        assert!(evaluate(&[Metric::Accuracy], values).is_err());
+        let three = Predictions::Classes {
+            predicted: &[2],
+            expected: &[1],
+            classes: 3,
+        };
+        let error = evaluate(&[Metric::F1], three).unwrap_err();
+        assert_eq!(error, MetricError::NotBinary { classes: 3 });
+    }
+}

@@ -1,0 +1,101 @@
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// One example as its file has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    pub text: String,
+    pub text_pair: Option<String>,
+    /// `None` only where [`LabelPolicy::Optional`] allowed it.
+    pub label: Option<RawLabel>,
+    pub place: Place,
+}
+
+/// Where a row was read, shown as `train.jsonl:17`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub file: Arc<Path>,
+    /// From 1: the line in a text file, the row in a parquet file; 0 stands for the whole file.
+    pub line: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => self.file.display().fmt(formatter),
+            line => write!(formatter, "{}:{line}", self.file.display()),
+        }
+    }
+}
+
+/// A label as its file has it, before a [`LabelMap`](super::LabelMap) or a regression gives it meaning.
+///
+/// CSV has no types: its labels are all `Text`, and numerals are understood where they are used.
+/// `true` and `false` are the integers 1 and 0.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RawLabel {
+    Text(String),
+    Integer(i64),
+    Number(f64),
+}
+
+impl RawLabel {
+    /// The name of the class this label stands for; a number with a fraction names none.
+    ///
+    /// `1.0` is class `1`: tables with a gap in an integer column are often saved as floats.
+    pub(crate) fn class_name(&self) -> Option<String> {
+        // Above 2^53 two integers share one float, so the float no longer tells which was meant.
+        const LARGEST_EXACT: f64 = (1_u64 << 53) as f64;
+        match self {
+            Self::Text(text) => Some(text.clone()),
+            Self::Integer(integer) => Some(integer.to_string()),
+            Self::Number(number) if number.fract() == 0.0 && number.abs() <= LARGEST_EXACT => {
+                Some((*number as i64).to_string())
+            }
+            Self::Number(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for RawLabel {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => formatter.write_str(text),
+            Self::Integer(integer) => integer.fmt(formatter),
+            Self::Number(number) => number.fmt(formatter),
+        }
+    }
+}
+
+/// Whether rows may come without a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LabelPolicy {
+    /// Training and evaluation: a row without a label is an error.
+    Required,
+    /// Prediction: labels are read where they are.
+    Optional,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_reads_as_file_and_line() {
+        let place = Place {
+            file: Path::new("data/train.jsonl").into(),
+            line: 17,
+        };
+        assert_eq!(place.to_string(), "data/train.jsonl:17");
+    }
+
+    #[test]
+    fn only_whole_numbers_name_a_class() {
+        assert_eq!(RawLabel::Number(3.0).class_name().as_deref(), Some("3"));
+        assert_eq!(RawLabel::Integer(-1).class_name().as_deref(), Some("-1"));
+        assert_eq!(RawLabel::Number(2.5).class_name(), None);
+        assert_eq!(RawLabel::Number(f64::NAN).class_name(), None);
+        assert_eq!(RawLabel::Number(1e300).class_name(), None);
+    }
+}

@@ -1,0 +1,307 @@
+use std::ops::Range;
+use std::path::Path;
+
+use rayon::prelude::*;
+use tokenizers::processors::PostProcessorWrapper;
+use tokenizers::utils::truncation::{
+    TruncationDirection, TruncationParams, TruncationStrategy, truncate_encodings,
+};
+use tokenizers::{PostProcessor, Tokenizer};
+
+use crate::bert_vocabulary;
+use crate::clip_vocabulary;
+use crate::error::{DataError, quoted};
+use crate::gpt2_vocabulary;
+use crate::row::Row;
+use crate::special_tokens::SpecialTokens;
+use crate::split::list_dir;
+use crate::tokenizer_config::TokenizerConfig;
+
+/// The tokens of one example, special tokens included, without padding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoding {
+    /// [tokens]
+    pub ids: Vec<u32>,
+    /// [tokens]: which of a pair of texts a token belongs to, 0 or 1.
+    pub type_ids: Vec<u32>,
+    /// Whether the example was longer than `max_length` and has been cut.
+    pub truncated: bool,
+}
+
+/// The tokens of a text and where they stand in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TokenSpans {
+    /// [tokens]
+    pub ids: Vec<u32>,
+    /// [tokens]: the bytes that a token stands for; the tokens of a character that takes several all
+    /// have all its bytes.
+    pub offsets: Vec<Range<usize>>,
+}
+
+/// The special tokens around every text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Frame {
+    pub before: Vec<u32>,
+    pub after: Vec<u32>,
+}
+
+/// A model's tokenizer, with truncation by `max_length` and padding left to the batch.
+pub struct TextTokenizer {
+    /// Without truncation, padding and post-processor: they are applied in [`TextTokenizer::encode`].
+    tokenizer: Tokenizer,
+    post_processor: Option<PostProcessorWrapper>,
+    truncation_direction: TruncationDirection,
+    special_tokens: SpecialTokens,
+}
+
+/// What tokenizer.json is made from in models that use SentencePiece.
+const SENTENCEPIECE_FILES: [&str; 3] =
+    ["tokenizer.model", "spiece.model", "sentencepiece.bpe.model"];
+
+impl TextTokenizer {
+    /// Loads the tokenizer of a model directory: `tokenizer.json`, the `vocab.txt` of a BERT, or the
+    /// `vocab.json` and `merges.txt` of a GPT-2 or a CLIP.
+    ///
+    /// Truncation and padding that `tokenizer.json` prescribes are switched off.
+    ///
+    /// # Errors
+    /// When none of them is there, or a file cannot be read or understood.
+    pub fn from_dir(model_dir: &Path) -> Result<Self, DataError> {
+        let config = TokenizerConfig::read(model_dir)?;
+        let json = model_dir.join("tokenizer.json");
+        let vocabulary = model_dir.join("vocab.txt");
+        let is_there = |name: &str| model_dir.join(name).is_file();
+        let mut tokenizer = if json.is_file() {
+            Tokenizer::from_file(&json)
+                .map_err(|source| DataError::MalformedTokenizer { path: json, source })?
+        } else if vocabulary.is_file() && bert_vocabulary::is_bert(&config) {
+            bert_vocabulary::build(&vocabulary, &config)?
+        } else if is_there("vocab.json")
+            && is_there("merges.txt")
+            && gpt2_vocabulary::is_gpt2(model_dir, &config)?
+        {
+            gpt2_vocabulary::build(model_dir, &config)?
+        } else if is_there("vocab.json")
+            && is_there("merges.txt")
+            && clip_vocabulary::is_clip(model_dir, &config)?
+        {
+            clip_vocabulary::build(model_dir, &config)?
+        } else if let Some(found) = SENTENCEPIECE_FILES.iter().find(|name| is_there(name)) {
+            return Err(DataError::SentencePieceOnly {
+                dir: model_dir.to_owned(),
+                found: (*found).to_owned(),
+            });
+        } else {
+            return Err(DataError::MissingTokenizer {
+                dir: model_dir.to_owned(),
+                found: quoted(&list_dir(model_dir)?),
+            });
+        };
+
+        let special_tokens = SpecialTokens::read(model_dir, &config, &tokenizer)?;
+        let truncation_direction = match config.truncation_side.as_deref() {
+            Some("left") => TruncationDirection::Left,
+            Some(_) => TruncationDirection::Right,
+            None => tokenizer
+                .get_truncation()
+                .map_or(TruncationDirection::Right, |truncation| {
+                    truncation.direction
+                }),
+        };
+        let post_processor = tokenizer.get_post_processor().cloned();
+        tokenizer.with_post_processor(None::<PostProcessorWrapper>);
+        tokenizer.with_padding(None);
+        tokenizer
+            .with_truncation(None)
+            .map_err(|source| DataError::MalformedTokenizer {
+                path: model_dir.to_owned(),
+                source,
+            })?;
+        Ok(Self {
+            tokenizer,
+            post_processor,
+            truncation_direction,
+            special_tokens,
+        })
+    }
+
+    /// The id that fills a batch, where the model's files name one.
+    pub fn pad_id(&self) -> Option<u32> {
+        self.special_tokens.padding
+    }
+
+    /// The id that begins a text, where the model's files name one.
+    pub fn bos_id(&self) -> Option<u32> {
+        self.special_tokens.begin
+    }
+
+    /// The id that training puts at the end of a text, where the model's files name one.
+    pub fn eos_id(&self) -> Option<u32> {
+        self.special_tokens.end
+    }
+
+    /// All ids that end a generated text, ascending.
+    pub fn stop_ids(&self) -> &[u32] {
+        &self.special_tokens.stops
+    }
+
+    /// One more than the largest id of a token, added ones included: ids may have gaps, and a base
+    /// model needs an embedding up to the last.
+    pub fn vocabulary_size(&self) -> usize {
+        let ids = self.tokenizer.get_vocab(true).into_values();
+        ids.max().map_or(0, |last| last as usize + 1)
+    }
+
+    /// Tokens of a text, or of a pair, with the model's special tokens.
+    ///
+    /// Of a pair that is too long, tokens go from the longer text first, as transformers'
+    /// `longest_first` does.
+    ///
+    /// # Errors
+    /// When `max_length` leaves no room for a token of the text, or the tokenizer fails.
+    pub fn encode(
+        &self,
+        text: &str,
+        pair: Option<&str>,
+        max_length: usize,
+    ) -> Result<Encoding, DataError> {
+        let special_tokens = self
+            .post_processor
+            .as_ref()
+            .map_or(0, |processor| processor.added_tokens(pair.is_some()));
+        if max_length <= special_tokens {
+            return Err(DataError::MaxLengthTooShort {
+                max_length,
+                special_tokens,
+            });
+        }
+        self.encode_within(text, pair, max_length - special_tokens)
+            .map_err(|source| DataError::Tokenization {
+                text: text.chars().take(40).collect(),
+                source,
+            })
+    }
+
+    /// The text that tokens stand for.
+    ///
+    /// A character that the tokens hold only in part comes out as U+FFFD; see
+    /// [`IncrementalDecoder`](super::IncrementalDecoder) for tokens that come one after the other.
+    ///
+    /// - skip_special: leave out tokens such as `<|im_end|>`
+    ///
+    /// # Errors
+    /// When the tokenizer's decoder fails.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, DataError> {
+        self.tokenizer
+            .decode(ids, skip_special)
+            .map_err(|source| DataError::Decoding {
+                count: ids.len(),
+                source,
+            })
+    }
+
+    /// The tokens of a text without the special tokens around it.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub(crate) fn encode_spans(&self, text: &str) -> Result<TokenSpans, DataError> {
+        // Not `encode_fast`, which leaves offsets out.
+        let encoding =
+            self.tokenizer
+                .encode(text, false)
+                .map_err(|source| DataError::Tokenization {
+                    text: text.chars().take(40).collect(),
+                    source,
+                })?;
+        Ok(TokenSpans {
+            ids: encoding.get_ids().to_vec(),
+            offsets: encoding
+                .get_offsets()
+                .iter()
+                .map(|(start, end)| *start..*end)
+                .collect(),
+        })
+    }
+
+    /// The special tokens that the tokenizer puts before and after a text.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub(crate) fn frame(&self) -> Result<Frame, DataError> {
+        const PROBE: &str = "a";
+        let Some(processor) = &self.post_processor else {
+            return Ok(Frame::default());
+        };
+        let failed = |source| DataError::Tokenization {
+            text: PROBE.to_owned(),
+            source,
+        };
+        let probe = self.tokenizer.encode_fast(PROBE, false).map_err(failed)?;
+        let content = probe.len();
+        let framed = processor.process(probe, None, true).map_err(failed)?;
+        let is_special = framed.get_special_tokens_mask().iter();
+        let before = is_special.take_while(|special| **special == 1).count();
+        let ids = framed.get_ids();
+        let after = ids.len().min(before + content);
+        Ok(Frame {
+            before: ids[..before].to_vec(),
+            after: ids[after..].to_vec(),
+        })
+    }
+
+    /// Encodes with at most `room` tokens beside the special ones.
+    fn encode_within(
+        &self,
+        text: &str,
+        pair: Option<&str>,
+        room: usize,
+    ) -> tokenizers::Result<Encoding> {
+        let first = self.tokenizer.encode_fast(text, false)?;
+        let second = pair
+            .map(|pair| self.tokenizer.encode_fast(pair, false))
+            .transpose()?;
+        let content = first.len() + second.as_ref().map_or(0, tokenizers::Encoding::len);
+        let truncation = TruncationParams {
+            max_length: room,
+            strategy: TruncationStrategy::LongestFirst,
+            direction: self.truncation_direction,
+            stride: 0,
+        };
+        let (first, second) = truncate_encodings(first, second, &truncation)?;
+        let whole = match (&self.post_processor, second) {
+            (Some(processor), second) => processor.process(first, second, true)?,
+            (None, None) => first,
+            (None, Some(mut second)) => {
+                second.set_type_ids(vec![1; second.len()]);
+                tokenizers::Encoding::merge([first, second], false)
+            }
+        };
+        Ok(Encoding {
+            ids: whole.get_ids().to_vec(),
+            type_ids: whole.get_type_ids().to_vec(),
+            truncated: content > room,
+        })
+    }
+
+    /// Tokens of every row, in their order.
+    ///
+    /// # Errors
+    /// As [`TextTokenizer::encode`], and when a row has no token at all.
+    pub fn encode_all(&self, rows: &[Row], max_length: usize) -> Result<Vec<Encoding>, DataError> {
+        rows.par_iter()
+            .map(|row| {
+                let encoding = self.encode(&row.text, row.text_pair.as_deref(), max_length)?;
+                if encoding.ids.is_empty() {
+                    return Err(DataError::NoTokens {
+                        place: row.place.clone(),
+                    });
+                }
+                Ok(encoding)
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+#[path = "tokenization_tests.rs"]
+mod tests;

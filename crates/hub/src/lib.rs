@@ -1,0 +1,45 @@
+//! The Hugging Face Hub: files from it, through the cache that all its tools share, and adapters to
+//! it.
+//!
+//! Ids, addresses and the layout of the cache are `hf-hub`'s. Transfers are our own, on the `ureq` that
+//! it brings along: version 0.5 neither resumes across processes nor verifies what it downloads, and
+//! cannot upload; version 1 brings an asynchronous runtime and the Xet protocol, several minutes of
+//! building for a handful of requests.
+
+//!
+//! ```no_run
+//! use eigenmix_hub::{FileWish, Hub, HubId};
+//!
+//! # fn main() -> Result<(), eigenmix_hub::HubError> {
+//! let id = HubId::parse("org/adapter@main")?;
+//! let wishes = [FileWish::required("adapter_config.json"), FileWish::optional("README.md")];
+//! let directory = Hub::from_env()?.fetch(&id, &wishes)?;
+//! println!("{}", directory.join("adapter_config.json").display());
+//! # Ok(())
+//! # }
+//! ```
+
+mod backoff;
+mod cache;
+mod checksum;
+mod client;
+mod content;
+mod download;
+mod error;
+mod file_name;
+mod hub;
+mod large_file;
+mod location;
+mod observer;
+mod repository;
+mod upload;
+
+pub use content::{UploadContent, UploadFile};
+pub use error::{HubError, RequestError};
+pub use hub::{FileWish, Hub};
+pub use location::{HubId, Location};
+pub use observer::{
+    Transfer, TransferDirection, TransferObserver, TransferProgress, observe_transfers,
+};
+pub use repository::Repository;
+pub use upload::{Commit, Committed};

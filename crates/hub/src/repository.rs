@@ -1,0 +1,183 @@
+//! A repository at one commit, as the Hub or its cache knows it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hf_hub::Repo;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+
+use crate::HubId;
+use crate::cache::{CachedRepository, is_plain};
+use crate::download::Download;
+use crate::error::{HubError, RequestError};
+use crate::file_name::check_file_name;
+use crate::{FileWish, Hub};
+
+/// What may stand in an address as it is, besides letters and digits.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
+
+/// A repository at the commit that its revision meant when it was opened: all files that are fetched
+/// are of that commit.
+///
+/// Without a connection it is what the cache has of the newest commit that it knows.
+pub struct Repository {
+    hub: Hub,
+    id: HubId,
+    repository: Repo,
+    cache: CachedRepository,
+    commit: String,
+    files: Vec<String>,
+    origin: Origin,
+}
+
+/// Where the list of files comes from.
+enum Origin {
+    Hub,
+    /// From the cache, since nothing else may be used.
+    Offline,
+    /// From the cache, since asking the Hub failed like this.
+    Unreachable(Arc<RequestError>),
+}
+
+/// What the Hub tells of a repository at a revision, as far as it is of use here.
+#[derive(Deserialize)]
+struct Description {
+    sha: String,
+    #[serde(default)]
+    siblings: Vec<Sibling>,
+}
+
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
+}
+
+impl Repository {
+    pub(crate) fn open(hub: &Hub, id: &HubId) -> Result<Self, HubError> {
+        let revision = id.revision().unwrap_or(crate::hub::DEFAULT_REVISION);
+        let (name, revision) = (id.repository().to_owned(), revision.to_owned());
+        let repository = Repo::with_revision(name, hub.kind, revision);
+        let cache = CachedRepository::new(&hub.cache, &repository);
+        let address = format!("api/{}", repository.api_url());
+        let asked = match hub.offline {
+            true => None,
+            false => Some(hub.client.get_json::<Description>(&address)),
+        };
+        let (commit, files, origin) = match asked {
+            Some(Ok(found)) => {
+                if !is_plain(&found.sha) {
+                    return Err(HubError::Answer {
+                        id: id.to_string(),
+                        problem: format!("its commit is {:?}", found.sha),
+                    });
+                }
+                let files = found.siblings.into_iter().map(|file| file.rfilename);
+                (found.sha, files.collect(), Origin::Hub)
+            }
+            failed => {
+                let Some(commit) = cache.commit() else {
+                    return Err(match failed {
+                        Some(Err(error)) => hub.failed(id, error),
+                        _ => hub.not_in_cache(id, "all of it".to_owned()),
+                    });
+                };
+                let files = cache.files(&commit);
+                match failed {
+                    Some(Err(error)) => (commit, files, Origin::Unreachable(Arc::new(error))),
+                    _ => (commit, files, Origin::Offline),
+                }
+            }
+        };
+        Ok(Self {
+            hub: hub.clone(),
+            id: id.clone(),
+            repository,
+            cache,
+            commit,
+            files,
+            origin,
+        })
+    }
+
+    /// The names of its files; from the cache only those that are there.
+    pub fn files(&self) -> &[String] {
+        &self.files
+    }
+
+    /// The commit that all files are of.
+    pub fn commit(&self) -> &str {
+        &self.commit
+    }
+
+    /// Makes sure that the wished files are in the cache and returns the directory of the snapshot, in
+    /// which they have the names that they have in the repository.
+    ///
+    /// # Errors
+    /// If the repository does not have a required file, a name would lead out of the snapshot, or a
+    /// file cannot be fetched.
+    pub fn fetch(&self, wishes: &[FileWish]) -> Result<PathBuf, HubError> {
+        for wish in wishes {
+            check_file_name(&self.id, &wish.name)?;
+        }
+        let has = |wish: &&FileWish| self.files.contains(&wish.name);
+        let missing: Vec<&str> = wishes
+            .iter()
+            .filter(|wish| wish.required && !has(wish))
+            .map(|wish| wish.name.as_str())
+            .collect();
+        if let Some(first) = missing.first() {
+            return Err(match &self.origin {
+                Origin::Offline => self.hub.not_in_cache(&self.id, missing.join(", ")),
+                Origin::Unreachable(error) => HubError::Incomplete {
+                    id: self.id.to_string(),
+                    endpoint: self.hub.client.endpoint().to_owned(),
+                    cache: self.hub.cache.path().clone(),
+                    missing: missing.join(", "),
+                    source: Arc::clone(error),
+                },
+                Origin::Hub => HubError::FileMissing {
+                    id: self.id.to_string(),
+                    name: (*first).to_owned(),
+                    available: self.files.join(", "),
+                },
+            });
+        }
+        let snapshot = self.cache.snapshot(&self.commit);
+        if !matches!(self.origin, Origin::Hub) {
+            return Ok(snapshot);
+        }
+        let id = self.id.to_string();
+        for wish in wishes.iter().filter(has) {
+            if snapshot.join(&wish.name).exists() {
+                continue;
+            }
+            let name = wish.name.split('/').map(escaped).collect::<Vec<_>>();
+            let download = Download {
+                client: &self.hub.client,
+                cache: &self.cache,
+                id: &id,
+                commit: &self.commit,
+                name: &wish.name,
+                path: format!(
+                    "{}/resolve/{}/{}",
+                    self.repository.url(),
+                    self.commit,
+                    name.join("/")
+                ),
+            };
+            download.run()?;
+        }
+        self.cache.remember(&self.commit)?;
+        Ok(snapshot)
+    }
+}
+
+/// A part of an address.
+pub(crate) fn escaped(part: &str) -> String {
+    utf8_percent_encode(part, ESCAPED).to_string()
+}

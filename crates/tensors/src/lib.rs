@@ -1,0 +1,37 @@
+//! Host tensors: dense matrices, safetensors files in and out, and outputs that are whole or not
+//! there at all.
+//!
+//! Nothing that comes from a file is trusted: headers, offsets, shapes and dtypes are checked before
+//! they are used. Nothing that goes to a file is half there: it is written beside its target and
+//! renamed.
+//!
+//! ```
+//! use eigenmix_tensors::{Matrix, TensorFile, TensorOutput, write_tensor_file};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("factors.safetensors");
+//! let factor = Matrix::new(2, 3, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+//! write_tensor_file(&path, vec![TensorOutput::f32("a", factor.shape(), factor.values())])?;
+//!
+//! let file = TensorFile::open(&path)?;
+//! assert_eq!(file.shape("a")?, [2, 3]);
+//! assert_eq!(file.read_finite_f32("a")?, factor.values());
+//! # Ok(())
+//! # }
+//! ```
+
+mod error;
+mod file_lock;
+mod matrix;
+mod output;
+mod tensor_file;
+mod tensor_output;
+
+pub use error::FileError;
+pub use file_lock::FileLock;
+pub use matrix::Matrix;
+pub use output::{write_directory, write_file, write_file_with};
+pub use safetensors::Dtype;
+pub use tensor_file::TensorFile;
+pub use tensor_output::{TensorOutput, write_tensor_file, write_tensor_file_with};

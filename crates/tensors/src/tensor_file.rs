@@ -1,0 +1,347 @@
+//! A safetensors file that somebody else wrote: mapped into memory, checked, read tensor by tensor.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use half::{bf16, f16};
+use memmap2::Mmap;
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
+use sha2::{Digest, Sha256};
+
+use crate::FileError;
+
+/// The bytes in front of the header: its length as a little-endian u64.
+const LENGTH_BYTES: u64 = 8;
+
+/// The longest header that the safetensors format allows.
+const HEADER_LIMIT: u64 = 100_000_000;
+
+const LFS_POINTER: &[u8] = b"version https://git-lfs";
+
+/// An open safetensors file of which only the header has been read.
+pub struct TensorFile {
+    path: PathBuf,
+    bytes: Mmap,
+    data_start: usize,
+    tensors: BTreeMap<String, TensorInfo>,
+    metadata: BTreeMap<String, String>,
+}
+
+impl TensorFile {
+    /// Opens and maps a safetensors file and checks its header against its length.
+    ///
+    /// # Errors
+    /// If there is no such file, it is a Git LFS pointer, it is shorter or longer than its header
+    /// says, or the header is malformed. No tensor is read.
+    pub fn open(path: &Path) -> Result<Self, FileError> {
+        let file = File::open(path).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => FileError::NotFound(path.to_owned()),
+            _ => FileError::io("open", path)(source),
+        })?;
+        let found = file.metadata().map_err(FileError::io("read", path))?;
+        if !found.is_file() {
+            return Err(FileError::NotAFile(path.to_owned()));
+        }
+        let found = found.len();
+        let truncated = |expected| FileError::Truncated {
+            path: path.to_owned(),
+            expected,
+            found,
+        };
+        if found < LENGTH_BYTES {
+            return Err(truncated(LENGTH_BYTES));
+        }
+        // SAFETY: the map is read-only and private to this value. If another process shrinks the file
+        // meanwhile, reading fails with a signal; every program that maps files accepts that, and our
+        // own output never shrinks a file but replaces it.
+        let bytes = unsafe { Mmap::map(&file) }.map_err(FileError::io("map", path))?;
+        if bytes.starts_with(LFS_POINTER) {
+            return Err(FileError::LfsPointer(path.to_owned()));
+        }
+
+        let (length, rest) = bytes
+            .split_first_chunk()
+            .ok_or_else(|| truncated(LENGTH_BYTES))?;
+        let header_bytes = u64::from_le_bytes(*length);
+        if header_bytes > HEADER_LIMIT {
+            return Err(FileError::HeaderTooLarge {
+                path: path.to_owned(),
+                found: header_bytes,
+                limit: HEADER_LIMIT,
+            });
+        }
+        // Fits: the limit is far below the range of every usize that maps files.
+        let header = rest
+            .get(..header_bytes as usize)
+            .ok_or_else(|| truncated(LENGTH_BYTES + header_bytes))?;
+        // Checks dtypes, and that shapes fill offsets and offsets follow each other from 0. What it
+        // does not do without overflowing is the comparison with the length of the file.
+        let metadata: Metadata =
+            serde_json::from_slice(header).map_err(|source| FileError::MalformedHeader {
+                path: path.to_owned(),
+                source,
+            })?;
+        let expected = (metadata.data_len() as u64).saturating_add(LENGTH_BYTES + header_bytes);
+        if expected > found {
+            return Err(truncated(expected));
+        }
+        if expected < found {
+            return Err(FileError::TrailingBytes {
+                path: path.to_owned(),
+                expected,
+                found,
+            });
+        }
+
+        let notes = metadata.metadata().iter().flatten();
+        let notes = notes
+            .map(|(key, text)| (key.clone(), text.clone()))
+            .collect();
+        let data_start = (LENGTH_BYTES + header_bytes) as usize;
+        let tensors = metadata
+            .tensors()
+            .into_iter()
+            .map(|(name, info)| (name, info.clone()))
+            .collect();
+        Ok(Self {
+            path: path.to_owned(),
+            bytes,
+            data_start,
+            tensors,
+            metadata: notes,
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the header says besides the tensors (`__metadata__`).
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// The names of all tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    pub fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// The shape of a tensor.
+    ///
+    /// # Errors
+    /// If there is none of that name.
+    pub fn shape(&self, name: &str) -> Result<&[usize], FileError> {
+        Ok(&self.info(name)?.shape)
+    }
+
+    /// The shape and dtype of a tensor.
+    ///
+    /// # Errors
+    /// If there is none of that name.
+    pub fn tensor(&self, name: &str) -> Result<(Vec<usize>, Dtype), FileError> {
+        let info = self.info(name)?;
+        Ok((info.shape.clone(), info.dtype))
+    }
+
+    /// The bytes of a tensor as they lie in the file: row-major, little-endian, of any alignment.
+    ///
+    /// # Errors
+    /// If there is none of that name.
+    pub fn view(&self, name: &str) -> Result<&[u8], FileError> {
+        let (start, end) = self.info(name)?.data_offsets;
+        Ok(&self.bytes[self.data_start + start..self.data_start + end])
+    }
+
+    /// The values of a tensor of f32, f16, bf16 or f64 as f32, row-major.
+    ///
+    /// # Errors
+    /// If there is none of that name, or it holds anything but floating-point numbers.
+    pub fn read_f32(&self, name: &str) -> Result<Vec<f32>, FileError> {
+        let bytes = self.view(name)?;
+        Ok(match self.info(name)?.dtype {
+            Dtype::F32 => values(bytes, f32::from_le_bytes),
+            Dtype::F16 => values(bytes, |pair| f16::from_le_bytes(pair).to_f32()),
+            Dtype::BF16 => values(bytes, |pair| bf16::from_le_bytes(pair).to_f32()),
+            Dtype::F64 => values(bytes, |eight| f64::from_le_bytes(eight) as f32),
+            found => return Err(self.dtype_error(name, "f32, f16, bf16 or f64", found)),
+        })
+    }
+
+    /// Like [`TensorFile::read_f32`], for tensors in which a NaN or an infinity is a defect.
+    ///
+    /// # Errors
+    /// Also if a value is not finite (as f32), naming the tensor and the position.
+    pub fn read_finite_f32(&self, name: &str) -> Result<Vec<f32>, FileError> {
+        let values = self.read_f32(name)?;
+        match values.iter().position(|value| !value.is_finite()) {
+            None => Ok(values),
+            Some(position) => Err(FileError::NotFinite {
+                path: self.path.clone(),
+                tensor: name.to_owned(),
+                value: values[position],
+                position,
+            }),
+        }
+    }
+
+    /// The values of a tensor of integers or booleans as i64, row-major.
+    ///
+    /// # Errors
+    /// If there is none of that name, or it holds anything but signed integers, unsigned integers of
+    /// up to 32 bits, or booleans.
+    pub fn read_i64(&self, name: &str) -> Result<Vec<i64>, FileError> {
+        let bytes = self.view(name)?;
+        Ok(match self.info(name)?.dtype {
+            Dtype::I64 => values(bytes, i64::from_le_bytes),
+            Dtype::I32 => values(bytes, |four| i64::from(i32::from_le_bytes(four))),
+            Dtype::U32 => values(bytes, |four| i64::from(u32::from_le_bytes(four))),
+            Dtype::I16 => values(bytes, |pair| i64::from(i16::from_le_bytes(pair))),
+            Dtype::U16 => values(bytes, |pair| i64::from(u16::from_le_bytes(pair))),
+            Dtype::I8 => values(bytes, |one| i64::from(i8::from_le_bytes(one))),
+            Dtype::U8 | Dtype::BOOL => values(bytes, |[one]| i64::from(one)),
+            found => return Err(self.dtype_error(name, "an integer type", found)),
+        })
+    }
+
+    /// The SHA-256 of the whole file, in hexadecimal.
+    pub fn sha256(&self) -> String {
+        Sha256::digest(&self.bytes)
+            .iter()
+            .fold(String::new(), |mut digits, byte| {
+                let _ = write!(digits, "{byte:02x}");
+                digits
+            })
+    }
+
+    fn info(&self, name: &str) -> Result<&TensorInfo, FileError> {
+        self.tensors
+            .get(name)
+            .ok_or_else(|| FileError::NoSuchTensor {
+                path: self.path.clone(),
+                tensor: name.to_owned(),
+            })
+    }
+
+    fn dtype_error(&self, name: &str, expected: &'static str, found: Dtype) -> FileError {
+        FileError::TensorDtype {
+            path: self.path.clone(),
+            tensor: name.to_owned(),
+            expected,
+            found,
+        }
+    }
+}
+
+impl std::fmt::Debug for TensorFile {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("TensorFile")
+            .field("path", &self.path)
+            .field("tensors", &self.tensors.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The header has been checked, so `bytes` is a whole number of elements.
+fn values<const WIDTH: usize, T>(bytes: &[u8], decode: impl Fn([u8; WIDTH]) -> T) -> Vec<T> {
+    let (elements, _) = bytes.as_chunks::<WIDTH>();
+    elements.iter().map(|&element| decode(element)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file with the given header text and data.
+    fn open(header: &str, data: &[u8]) -> Result<TensorFile, FileError> {
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend_from_slice(header.as_bytes());
+        bytes.extend_from_slice(data);
+        open_bytes(&bytes)
+    }
+
+    fn open_bytes(bytes: &[u8]) -> Result<TensorFile, FileError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file.safetensors");
+        std::fs::write(&path, bytes).unwrap();
+        TensorFile::open(&path)
+    }
+
+    #[test]
+    fn every_float_type_is_widened_to_the_same_values() {
+        let expected = [1.5f32, -0.25, 3.0];
+        let types: [(&str, Vec<u8>); 4] = [
+            (
+                "F32",
+                expected.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            ),
+            (
+                "F16",
+                expected
+                    .iter()
+                    .flat_map(|&x| f16::from_f32(x).to_le_bytes())
+                    .collect(),
+            ),
+            (
+                "BF16",
+                expected
+                    .iter()
+                    .flat_map(|&x| bf16::from_f32(x).to_le_bytes())
+                    .collect(),
+            ),
+            (
+                "F64",
+                expected
+                    .iter()
+                    .flat_map(|&x| f64::from(x).to_le_bytes())
+                    .collect(),
+            ),
+        ];
+        for (dtype, data) in types {
+            let header = format!(
+                r#"{{"t":{{"dtype":"{dtype}","shape":[3],"data_offsets":[0,{}]}}}}"#,
+                data.len()
+            );
+            assert_eq!(
+                open(&header, &data).unwrap().read_f32("t").unwrap(),
+                expected,
+                "{dtype}"
+            );
+        }
+    }
+
+    #[test]
+    fn integers_and_booleans_are_widened() {
+        let header = r#"{"i":{"dtype":"I32","shape":[2],"data_offsets":[0,8]},
+                         "b":{"dtype":"BOOL","shape":[2],"data_offsets":[8,10]}}"#;
+        let file = open(header, &[255, 255, 255, 255, 7, 0, 0, 0, 1, 0]).unwrap();
+        assert_eq!(file.read_i64("i").unwrap(), [-1, 7]);
+        assert_eq!(file.read_i64("b").unwrap(), [1, 0]);
+        let error = file.read_f32("i").unwrap_err().to_string();
+        assert!(error.contains("`i`") && error.contains("I32"), "{error}");
+    }
+
+    #[test]
+    fn a_number_that_is_too_large_for_f32_is_not_finite() {
+        let header = r#"{"t":{"dtype":"F64","shape":[2],"data_offsets":[0,16]}}"#;
+        let data: Vec<u8> = [1.0f64, 1e300]
+            .iter()
+            .flat_map(|x| x.to_le_bytes())
+            .collect();
+        let error = open(header, &data)
+            .unwrap()
+            .read_finite_f32("t")
+            .unwrap_err();
+        assert!(
+            matches!(error, FileError::NotFinite { position: 1, .. }),
+            "{error}"
+        );
+    }
+}
