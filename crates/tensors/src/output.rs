@@ -233,7 +233,7 @@ mod tests {
         write_directory(&target, false, fill_with("old")).unwrap();
         let failing = |staging: &Path| {
             fs::write(staging.join("content"), "half").unwrap();
-            Err(FileError::from(crate::HubError::NoCacheDirectory))
+            Err(FileError::NotFound("what is read".into()))
         };
         write_directory(&target, true, failing).unwrap_err();
         assert_eq!(fs::read_to_string(target.join("content")).unwrap(), "old");
