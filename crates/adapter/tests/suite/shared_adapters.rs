@@ -16,13 +16,12 @@ fn shared(path: &str) -> Option<PathBuf> {
     None
 }
 
-/// Every adapter directory below `shared`.
+/// Every adapter of a language or vision model in `shared` that is whole: the cases that lie beside
+/// them are broken on purpose.
 fn every_adapter() -> Vec<PathBuf> {
-    let Some(root) = shared(".") else {
-        return Vec::new();
-    };
+    let rooms = ["adapters", "golden/models", "golden/merging", "wild"];
+    let mut waiting: Vec<PathBuf> = rooms.into_iter().filter_map(shared).collect();
     let mut found = Vec::new();
-    let mut waiting = vec![root];
     while let Some(directory) = waiting.pop() {
         if directory.join("adapter_config.json").exists() {
             found.push(directory);
