@@ -26,6 +26,7 @@ mean nothing. The values of two runs on one machine are the same to the bit.
 
 import argparse
 import contextlib
+import copy
 import json
 import os
 from pathlib import Path
@@ -115,8 +116,11 @@ def variants(family):
     some, every, heads = TARGETS[family]
     common = dict(lora_dropout=0.0, fan_in_fan_out=family == "gpt2")
     first = some[0]
+    # PEFT adds the names that heads have in any model to those that are given.
+    kind = FAMILIES[family][3]
+    task = "SEQ_CLS" if "SequenceClass" in kind else "CAUSAL_LM" if "LM" in kind else None
     options = {
-        "plain": dict(r=5, lora_alpha=15, target_modules=some, modules_to_save=heads),
+        "plain": dict(r=5, lora_alpha=15, target_modules=some, modules_to_save=heads, task_type=task),
         "rslora": dict(r=4, lora_alpha=6, target_modules=every, use_rslora=True),
         "patterns": dict(r=6, lora_alpha=9, target_modules=some, modules_to_save=heads,
                          rank_pattern={first: 2}, alpha_pattern={first: 7}),
@@ -124,7 +128,8 @@ def variants(family):
         "first-layer": dict(r=3, lora_alpha=6, target_modules=some, layers_to_transform=[0]),
         "moslora": dict(r=4, lora_alpha=7, target_modules=every),
     }
-    return {name: LoraConfig(**common, **chosen) for name, chosen in options.items()}
+    # Of copies: PEFT changes the lists that it is given.
+    return {name: LoraConfig(**common, **copy.deepcopy(chosen)) for name, chosen in options.items()}
 
 
 def new_model(family):
