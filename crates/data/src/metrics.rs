@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::JsonSchema;
+use serde::de::IntoDeserializer;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -110,6 +111,14 @@ impl Metric {
     pub fn higher_is_better(self) -> bool {
         !matches!(self, Self::Mse | Self::Perplexity)
     }
+}
+
+/// Whether a smaller figure is a better one, of a figure by its name in `metrics.jsonl`: a metric or
+/// the loss.
+pub fn lower_is_better(name: &str) -> bool {
+    let metric: Result<Metric, serde::de::value::Error> =
+        Metric::deserialize(name.into_deserializer());
+    name == "loss" || metric.is_ok_and(|metric| !metric.higher_is_better())
 }
 
 impl fmt::Display for Metric {

@@ -4,10 +4,13 @@ use std::fmt::Display;
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
+use eigenmix_experiment::{self as experiment, Listener};
+use eigenmix_trainer::Observer;
 use serde::Serialize;
 
 use crate::cli::Common;
 use crate::progress::{Progress, suspend};
+use crate::training_display::TrainingDisplay;
 
 /// The two streams, as `--json`, `--quiet` and `--verbose` want them used.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +98,33 @@ impl Console {
     /// A progress display on standard error for `total` steps, such as `modules`.
     pub(crate) fn progress(&self, action: &str, total: usize, unit: &'static str) -> Progress {
         Progress::new(action, total, unit, self.quiet)
+    }
+}
+
+impl Listener for Console {
+    fn note(&self, note: &dyn Display) {
+        Console::note(self, note);
+    }
+
+    fn detail(&self, detail: &dyn Display) {
+        Console::detail(self, detail);
+    }
+
+    fn warn(&self, warning: &dyn Display) {
+        Console::warn(self, warning);
+    }
+
+    fn progress(
+        &self,
+        action: &str,
+        total: usize,
+        unit: &'static str,
+    ) -> Box<dyn experiment::Progress> {
+        Box::new(Console::progress(self, action, total, unit))
+    }
+
+    fn training<'a>(&'a self, action: &str) -> Box<dyn Observer + 'a> {
+        Box::new(TrainingDisplay::new(self, action))
     }
 }
 

@@ -4,11 +4,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 
-/// A command was stopped before its end, and what it did so far is saved.
-#[derive(Debug, thiserror::Error)]
-#[error("interrupted")]
-pub(crate) struct Interrupted;
-
 static STOP: AtomicBool = AtomicBool::new(false);
 
 /// The flag that Ctrl-C sets from now on.

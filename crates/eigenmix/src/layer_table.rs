@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::table::Table;
+use eigenmix_experiment::{LayerPath, Table, short_label};
 
 /// The most columns that a line of a terminal has room for.
 const WIDEST: usize = 12;
@@ -17,31 +17,6 @@ const WIDEST: usize = 12;
 pub(crate) struct LayerTable<'a> {
     figures: &'a BTreeMap<String, f64>,
     show: fn(f64) -> String,
-}
-
-/// A path around its first number: `bert.encoder.layer`, 3, `attention.self.query`.
-pub(crate) struct LayerPath<'a> {
-    pub(crate) stack: &'a str,
-    pub(crate) layer: usize,
-    pub(crate) kind: &'a str,
-}
-
-impl<'a> LayerPath<'a> {
-    pub(crate) fn parse(path: &'a str) -> Option<Self> {
-        let mut start = 0;
-        for component in path.split('.') {
-            let end = start + component.len();
-            if let Ok(layer) = component.parse() {
-                return Some(Self {
-                    stack: path[..start].trim_end_matches('.'),
-                    layer,
-                    kind: path[end..].trim_start_matches('.'),
-                });
-            }
-            start = end + 1;
-        }
-        None
-    }
 }
 
 impl<'a> LayerTable<'a> {
@@ -102,23 +77,6 @@ impl fmt::Display for LayerTable<'_> {
             .collect();
         formatter.write_str(&tables.join("\n"))
     }
-}
-
-/// The fewest last components of `kind` that no other kind ends in.
-pub(crate) fn short_label<'a>(kind: &'a str, kinds: &BTreeSet<&str>) -> &'a str {
-    let starts = kind.rmatch_indices('.').map(|(dot, _)| dot + 1);
-    let is_unique = |label: &str| {
-        !kinds.iter().any(|other| {
-            *other != kind
-                && other
-                    .strip_suffix(label)
-                    .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        })
-    };
-    starts
-        .map(|start| &kind[start..])
-        .find(|label| is_unique(label))
-        .unwrap_or(kind)
 }
 
 #[cfg(test)]

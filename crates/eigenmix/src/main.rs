@@ -1,37 +1,16 @@
 //! Eigenmix recycles LoRA adapters: the command line.
 
-mod adapter_argument;
 mod allocator;
-mod byte_count;
 mod cli;
 mod commands;
-mod config_file;
 mod console;
-mod destination;
-mod dry_run;
-mod experiment;
-mod experiment_report;
 mod failure;
-mod image_labels;
 mod interruption;
 mod layer_table;
-mod load_report;
-mod merge_into_base;
-mod merge_search;
-mod model_request;
-mod output_style;
-mod overrides;
 mod page_file;
-mod pictures;
 mod progress;
-mod publication;
-mod report;
-mod run_directory;
-mod starter;
-mod table;
 mod training_display;
 mod transfer_display;
-mod truncation;
 use std::process::ExitCode;
 
 use clap::Parser;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use eigenmix_charts::Page;
 use eigenmix_tensors::{FileError, write_file};
 
-use crate::failure::BadInput;
+use eigenmix_experiment::BadInput;
 
 /// A file that may be written: it is not there yet, or `--force` allows to replace it.
 #[derive(Clone, Debug)]

@@ -99,6 +99,16 @@ impl Progress {
     }
 }
 
+impl eigenmix_experiment::Progress for Progress {
+    fn advance(&self) {
+        Progress::advance(self);
+    }
+
+    fn set(&self, position: usize, message: &str) {
+        Progress::set(self, position, message);
+    }
+}
+
 impl Drop for Progress {
     /// Takes the bar away: what matters of it is in the result.
     fn drop(&mut self) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use eigenmix_hub::{Transfer, TransferDirection, TransferObserver, TransferProgress};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::byte_count::ByteCount;
+use eigenmix_experiment::ByteCount;
 
 /// How often a line is written where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);

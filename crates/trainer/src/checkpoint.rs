@@ -9,6 +9,7 @@ use eigenmix_tensors::{TensorFile, TensorOutput, write_directory, write_file, wr
 use serde::{Deserialize, Serialize};
 
 use crate::TrainerError;
+use crate::run::Run;
 use crate::schedule::PlateauState;
 
 /// Where a training stands between two steps.
@@ -42,6 +43,7 @@ pub struct Progress {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Best {
     pub step: usize,
+    #[serde(with = "crate::figure::one")]
     pub figure: f64,
 }
 
@@ -54,9 +56,6 @@ pub struct CheckpointState {
     pub best: Option<ParameterValues>,
 }
 
-/// Where the checkpoints of a run are.
-pub(crate) const DIRECTORY: &str = "checkpoints";
-
 const PARAMETERS: &str = "parameters.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const BEST: &str = "best.safetensors";
@@ -67,7 +66,7 @@ const PROGRESS: &str = "progress.json";
 /// # Errors
 /// If it cannot be written; the earlier checkpoints are untouched then.
 pub fn save(run: &Path, state: &CheckpointState) -> Result<PathBuf, TrainerError> {
-    let directory = run.join(DIRECTORY);
+    let directory = run.join(Run::CHECKPOINTS);
     std::fs::create_dir_all(&directory).map_err(FileError::io("create", &directory))?;
     let path = directory.join(format!("step-{:08}", state.progress.step));
     write_directory(&path, true, |temporary| {
@@ -100,7 +99,7 @@ pub fn save(run: &Path, state: &CheckpointState) -> Result<PathBuf, TrainerError
 /// If there are some and none of them can be read.
 pub fn load_latest(run: &Path) -> Result<Option<CheckpointState>, TrainerError> {
     let mut problem = None;
-    for path in list(&run.join(DIRECTORY))?.into_iter().rev() {
+    for path in list(&run.join(Run::CHECKPOINTS))?.into_iter().rev() {
         match load(&path) {
             Ok(state) => return Ok(Some(state)),
             Err(error) => problem = Some(error),

@@ -10,6 +10,7 @@ use eigenmix_tensors::FileError;
 use serde::Serialize;
 
 use crate::TrainerError;
+use crate::run::Run;
 use crate::tensorboard::EventFile;
 
 /// A logged step.
@@ -33,8 +34,10 @@ pub struct EvaluationRecord {
     pub epoch: f64,
     pub split: Split,
     /// The mean loss over the split.
+    #[serde(serialize_with = "crate::figure::one::serialize")]
     pub loss: f64,
-    #[serde(flatten)]
+    /// By name; one that is not a number is written as `"NaN"`.
+    #[serde(flatten, serialize_with = "crate::figure::named::serialize")]
     pub metrics: BTreeMap<String, f64>,
     pub examples_per_second: f64,
 }
@@ -47,13 +50,13 @@ pub(crate) struct MetricsLog {
 }
 
 impl MetricsLog {
-    /// Opens the log of `run`, cut to its first `bytes` bytes: what came after the checkpoint that
+    /// Opens the log of the run in `directory`, cut to its first `bytes` bytes: what came after the checkpoint that
     /// a training resumes from is written again.
     ///
     /// # Errors
     /// If it cannot be opened, or is shorter than that.
-    pub fn open(run: &Path, bytes: u64) -> Result<Self, TrainerError> {
-        let path = run.join("metrics.jsonl");
+    pub fn open(directory: &Path, bytes: u64) -> Result<Self, TrainerError> {
+        let path = directory.join(Run::METRICS);
         let mut file = OpenOptions::new()
             .create(true)
             .truncate(false)

@@ -9,6 +9,7 @@ use eigenmix_tensors::FileError;
 use eigenmix_tensors::write_file;
 
 use crate::metrics_log::{EvaluationRecord, StepRecord};
+use crate::run::Run;
 use crate::{Method, TrainerError};
 
 /// What happens during a training, for whoever shows it.
@@ -62,35 +63,25 @@ pub struct Outcome {
     pub peak_memory: Option<u64>,
     /// The last logged training loss.
     pub loss: Option<f64>,
+    /// Figures by name; one that is not a number is written as `"NaN"`.
+    #[serde(with = "crate::figure::optional")]
     pub validation: Option<BTreeMap<String, f64>>,
+    #[serde(with = "crate::figure::optional")]
     pub test: Option<BTreeMap<String, f64>>,
 }
 
 impl Outcome {
-    /// The outcome of the run in `directory`, if it is finished.
-    pub fn read(directory: &Path) -> Option<Self> {
-        let text = std::fs::read_to_string(directory.join(OUTCOME)).ok()?;
-        let outcome: Self = serde_json::from_str(&text).ok()?;
-        // It may have been moved since, or been written from elsewhere.
-        Some(Self {
-            output: directory.to_owned(),
-            ..outcome
-        })
-    }
-
     /// Leaves it in the directory of a run, which makes the run a finished one.
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn write_to(&self, directory: &Path) -> Result<(), TrainerError> {
-        let path = directory.join(OUTCOME);
+        let path = directory.join(Run::OUTCOME);
         let text = serde_json::to_vec_pretty(self)
             .map_err(|error| FileError::io("write", &path)(error.into()))?;
         Ok(write_file(&path, &text)?)
     }
 }
-
-const OUTCOME: &str = "outcome.json";
 
 /// How a training is run, apart from what its file says.
 pub struct RunOptions<'a> {

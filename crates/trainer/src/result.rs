@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::base_model::COMPANIONS;
 use crate::checkpoint::write_values;
 use crate::config::TrainConfig;
+use crate::run::Run;
 use crate::{BaseModel, TrainerError};
 
 /// A trained adapter's ingredients.
@@ -39,7 +40,7 @@ impl Trained<'_> {
     /// If something cannot be written.
     pub fn save(&self, run: &Path) -> Result<u64, TrainerError> {
         let adapter = self.adapter()?;
-        let path = run.join("adapter");
+        let path = run.join(Run::ADAPTER);
         let provenance = Provenance {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             method: format!("train/{}", self.config.adapter.method.name()),
@@ -55,7 +56,7 @@ impl Trained<'_> {
         )?;
         let kept = match self.config.adapter.method.has_basis() {
             true => {
-                let path = run.join("coefficients.safetensors");
+                let path = run.join(Run::COEFFICIENTS);
                 write_values(&path, self.values)?;
                 path
             }
@@ -174,7 +175,7 @@ impl Trained<'_> {
     /// # Errors
     /// If something cannot be written.
     pub fn save_model(&self, run: &Path) -> Result<u64, TrainerError> {
-        let path = run.join("model");
+        let path = run.join(Run::MODEL);
         let mut values = self.stored_values();
         values.extend(self.kept_values()?);
         write_directory(&path, true, |temporary| {

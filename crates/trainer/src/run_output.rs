@@ -7,10 +7,9 @@ use eigenmix_tensors::FileError;
 use eigenmix_tensors::{FileLock, write_file};
 
 use crate::TrainerError;
-use crate::checkpoint;
 use crate::outcome::RunOptions;
+use crate::run::Run;
 
-pub(crate) const CONFIG: &str = "config.toml";
 const LOCK: &str = "run.lock";
 
 /// Makes the directory `output` of a run with this configuration, or checks that it is the run that
@@ -35,8 +34,8 @@ pub(crate) fn open(
     }
     let lock = FileLock::acquire(&output.join(LOCK))?;
     remove_unfinished(output)?;
-    remove_unfinished(&output.join(checkpoint::DIRECTORY))?;
-    let config_path = output.join(CONFIG);
+    remove_unfinished(&output.join(Run::CHECKPOINTS))?;
+    let config_path = output.join(Run::CONFIG);
     let has_begun = config_path.is_file();
     if !has_begun && !is_blank(output)? {
         return Err(match options.resume {
@@ -83,7 +82,7 @@ fn remove_unfinished(directory: &Path) -> Result<(), TrainerError> {
 /// is still known as a run.
 fn clear(output: &Path) -> Result<(), TrainerError> {
     let mut names = names(output)?;
-    names.sort_by_key(|name| name == CONFIG);
+    names.sort_by_key(|name| name == Run::CONFIG);
     for name in names.iter().filter(|name| *name != LOCK) {
         remove(&output.join(name))?;
     }
@@ -160,7 +159,7 @@ mod tests {
             fs::write(output.join(LOCK), "process 1").unwrap();
             fs::write(output.join(".config.toml.x.partial"), "see").unwrap();
             open_with(output, resume, force).unwrap();
-            assert_eq!(names(output).unwrap(), [CONFIG]);
+            assert_eq!(names(output).unwrap(), [Run::CONFIG]);
         }
     }
 

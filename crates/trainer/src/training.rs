@@ -23,7 +23,8 @@ use crate::optimizer::AdamW;
 use crate::outcome::{Observer, Outcome, Plan, RunOptions};
 use crate::peak_memory;
 use crate::result::Trained;
-use crate::run_output::{self, CONFIG};
+use crate::run::Run;
+use crate::run_output;
 use crate::task_data::TaskData;
 use crate::training_loop::{Loop, Speed};
 use crate::zero_shot::ZeroShot;
@@ -263,7 +264,7 @@ impl Training {
     /// # Errors
     /// If its `config.toml` cannot be read.
     pub fn is_same(config: &TrainConfig, directory: &Path) -> Result<bool, TrainerError> {
-        let path = directory.join(CONFIG);
+        let path = directory.join(Run::CONFIG);
         if !path.is_file() {
             return Ok(false);
         }
@@ -324,6 +325,7 @@ impl Training {
 
 /// The configuration with every default filled in, as it is kept in the run.
 fn resolved(config: &TrainConfig) -> Result<String, FileError> {
-    toml::to_string(config)
-        .map_err(|error| FileError::io("write", Path::new(CONFIG))(std::io::Error::other(error)))
+    toml::to_string(config).map_err(|error| {
+        FileError::io("write", Path::new(Run::CONFIG))(std::io::Error::other(error))
+    })
 }

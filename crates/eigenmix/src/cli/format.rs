@@ -2,6 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use eigenmix_adapter::Dialect;
+use eigenmix_experiment::OutputFormat;
 use eigenmix_tensors::Dtype;
 
 /// The form of an adapter that is written.
@@ -32,6 +33,15 @@ pub(crate) enum DtypeChoice {
     F32,
     F16,
     Bf16,
+}
+
+impl From<FormatArguments> for OutputFormat {
+    fn from(arguments: FormatArguments) -> Self {
+        Self {
+            dialect: arguments.format.map(Into::into),
+            dtype: arguments.dtype.map(Into::into),
+        }
+    }
 }
 
 impl From<FormatChoice> for Dialect {

@@ -3,12 +3,10 @@
 use std::num::NonZeroUsize;
 
 use clap::Args;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use eigenmix_experiment::SearchRequest;
 
 /// What is searched, on what, and how long.
-#[derive(Clone, Debug, Args, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Args)]
 #[command(next_help_heading = "Search")]
 pub(crate) struct SearchArguments {
     /// Search λ and the parameters of the method, coordinate by coordinate, for the best mean over
@@ -16,8 +14,6 @@ pub(crate) struct SearchArguments {
     /// the best merge on the test splits, each task with its own head, and with all heads at once.
     /// A parameter that is given by its flag is not searched.
     #[arg(long, requires_all = ["base", "data"])]
-    // In a file, the table is there or not.
-    #[serde(skip, default = "yes")]
     pub(crate) search: bool,
 
     /// The base model.
@@ -33,7 +29,6 @@ pub(crate) struct SearchArguments {
     /// CLIP: classify images by what texts say of each label, {} being where the label goes; may be
     /// repeated [default: the prompts that each adapter was trained with].
     #[arg(long = "prompt", value_name = "TEXT", requires = "search")]
-    #[serde(default)]
     pub(crate) prompts: Vec<String>,
 
     /// The λ to try [default: 0.1 to 1.0 by 0.1, and on up to 9.9 while --patience lasts].
@@ -45,7 +40,6 @@ pub(crate) struct SearchArguments {
         requires = "search",
         conflicts_with = "scale"
     )]
-    #[serde(default)]
     pub(crate) scales: Option<Vec<f64>>,
 
     /// ties, dare-ties: the densities to try [default: 0.1 to 1.0 by 0.1].
@@ -56,7 +50,6 @@ pub(crate) struct SearchArguments {
         requires = "search",
         conflicts_with = "density"
     )]
-    #[serde(default)]
     pub(crate) densities: Option<Vec<f64>>,
 
     /// dare, dare-ties: the probabilities to try [default: 0.1 to 0.9 by 0.1, and 0.99].
@@ -67,7 +60,6 @@ pub(crate) struct SearchArguments {
         requires = "search",
         conflicts_with = "drop"
     )]
-    #[serde(default)]
     pub(crate) drops: Option<Vec<f64>>,
 
     /// cart: the rank fractions to try [default: 0.04, 0.08, 0.16, 0.32].
@@ -78,7 +70,6 @@ pub(crate) struct SearchArguments {
         requires = "search",
         conflicts_with = "rank_fraction"
     )]
-    #[serde(default)]
     pub(crate) rank_fractions: Option<Vec<f64>>,
 
     /// Beyond 1.0, stop when so many λ in a row were no better than the best before them.
@@ -89,17 +80,14 @@ pub(crate) struct SearchArguments {
         requires = "search",
         conflicts_with = "scales"
     )]
-    #[serde(default = "default_two")]
     pub(crate) patience: NonZeroUsize,
 
     /// Go through the coordinates so often, or until nothing changes.
     #[arg(long, value_name = "N", default_value = "1", requires = "search")]
-    #[serde(default = "default_one")]
     pub(crate) rounds: NonZeroUsize,
 
     /// Search on so many validation rows of each task, drawn by the seed [default: all].
     #[arg(long, value_name = "N", requires = "search")]
-    #[serde(default)]
     pub(crate) search_rows: Option<NonZeroUsize>,
 
     /// The column of the (first) text.
@@ -109,12 +97,10 @@ pub(crate) struct SearchArguments {
         default_value = "text",
         requires = "search"
     )]
-    #[serde(default = "default_text")]
     pub(crate) text: String,
 
     /// The column of the second text, for tasks on pairs.
     #[arg(long, value_name = "COLUMN", requires = "search")]
-    #[serde(default)]
     pub(crate) text_pair: Option<String>,
 
     /// The column of the label.
@@ -124,66 +110,33 @@ pub(crate) struct SearchArguments {
         default_value = "label",
         requires = "search"
     )]
-    #[serde(default = "default_label")]
     pub(crate) label: String,
 
     /// How many examples to run at once.
     #[arg(long, value_name = "N", default_value = "32", requires = "search")]
-    #[serde(default = "default_batch_size")]
     pub(crate) batch_size: NonZeroUsize,
 }
 
-impl Default for SearchArguments {
-    /// No search.
-    fn default() -> Self {
-        Self {
-            search: false,
-            base: None,
-            data: Vec::new(),
-            prompts: Vec::new(),
-            scales: None,
-            densities: None,
-            drops: None,
-            rank_fractions: None,
-            patience: default_two(),
-            rounds: default_one(),
-            search_rows: None,
-            text: default_text(),
-            text_pair: None,
-            label: default_label(),
-            batch_size: default_batch_size(),
-        }
-    }
-}
-
 impl SearchArguments {
-    pub(super) fn is_off(&self) -> bool {
-        !self.search
+    /// The search that was asked for, if one was.
+    pub(super) fn request(&self) -> Option<SearchRequest> {
+        // Whoever asks for a search has to name a base model.
+        let base = self.base.clone().filter(|_| self.search)?;
+        Some(SearchRequest {
+            base,
+            data: self.data.clone(),
+            prompts: self.prompts.clone(),
+            scales: self.scales.clone(),
+            densities: self.densities.clone(),
+            drops: self.drops.clone(),
+            rank_fractions: self.rank_fractions.clone(),
+            patience: self.patience,
+            rounds: self.rounds,
+            search_rows: self.search_rows,
+            text: self.text.clone(),
+            text_pair: self.text_pair.clone(),
+            label: self.label.clone(),
+            batch_size: self.batch_size,
+        })
     }
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn default_one() -> NonZeroUsize {
-    NonZeroUsize::MIN
-}
-
-fn default_two() -> NonZeroUsize {
-    const TWO: NonZeroUsize = NonZeroUsize::new(2).expect("not zero");
-    TWO
-}
-
-fn default_batch_size() -> NonZeroUsize {
-    const SIZE: NonZeroUsize = NonZeroUsize::new(32).expect("not zero");
-    SIZE
-}
-
-fn default_text() -> String {
-    "text".to_owned()
-}
-
-fn default_label() -> String {
-    "label".to_owned()
 }

@@ -18,12 +18,12 @@ use clap::{Args, Parser, Subcommand};
 use eigenmix_trainer::DeviceChoice;
 
 pub(crate) use completions::CompletionsArguments;
-pub(crate) use experiment::{FileKind, ReportArguments, RunArguments, SchemaArguments, Shard};
+pub(crate) use experiment::{FileKind, ReportArguments, RunArguments, SchemaArguments};
 pub(crate) use format::FormatArguments;
 pub(crate) use hub::PushArguments;
 pub(crate) use init::InitArguments;
 pub(crate) use merge_search::SearchArguments;
-pub(crate) use merging::{MergeArguments, MethodChoice, ScopeChoice, SpaceChoice};
+pub(crate) use merging::MergeArguments;
 pub(crate) use model::ModelArguments;
 pub(crate) use recycling::{ExportArguments, ExtractArguments, InspectArguments, ProjectArguments};
 pub(crate) use training::{EvaluateArguments, ForwardArguments, PredictArguments, TrainArguments};

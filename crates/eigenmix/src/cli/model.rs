@@ -2,7 +2,11 @@
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use eigenmix_experiment::ModelRequest;
 use eigenmix_models::Precision;
+use eigenmix_trainer::DeviceChoice;
+
+use super::ZeroShotArguments;
 
 /// A base model, and what goes on top of it.
 #[derive(Debug, Args)]
@@ -36,4 +40,24 @@ fn precision_parser() -> impl TypedValueParser<Value = Precision> {
         "stored" => Precision::Stored,
         _ => Precision::Auto,
     })
+}
+
+impl ModelArguments {
+    /// The model that was asked for.
+    pub(crate) fn request(
+        &self,
+        zero_shot: &ZeroShotArguments,
+        device: DeviceChoice,
+    ) -> ModelRequest {
+        ModelRequest {
+            base: self.base.clone(),
+            weights: self.weights,
+            adapter: self.adapter.clone(),
+            head: self.head.clone(),
+            allow_partial: self.allow_partial,
+            prompts: zero_shot.prompts.clone(),
+            labels: zero_shot.labels.clone(),
+            device,
+        }
+    }
 }

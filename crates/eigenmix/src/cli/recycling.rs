@@ -4,8 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use eigenmix_experiment::ExtractRequest;
 
 use super::FormatArguments;
 
@@ -13,8 +12,7 @@ use super::FormatArguments;
 ///
 /// Per module, the principal components of both factors over all adapters (EigenLoRAx). Without
 /// --components and --variance all directions are kept, so the adapters can be reconstructed.
-#[derive(Clone, Debug, Args, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   eigenmix extract adapters/* --out subspaces/clinc
@@ -27,54 +25,62 @@ pub(crate) struct ExtractArguments {
 
     /// Where to write the subspace: a new directory.
     #[arg(long, short, value_name = "DIR")]
-    #[serde(skip)]
     pub(crate) out: PathBuf,
 
     /// How many components a side of a module keeps.
     #[arg(long, short = 'k', value_name = "K", conflicts_with = "variance")]
-    #[serde(default)]
     pub(crate) components: Option<NonZeroUsize>,
 
     /// Keep the fewest components that carry this share of the variance, such as 0.95.
     #[arg(long, value_name = "SHARE")]
-    #[serde(default)]
     pub(crate) variance: Option<f64>,
 
     /// Stack the factors as the files have them, instead of balanced; the subspace then depends on
     /// how each adapter happened to split ΔW.
     #[arg(long)]
-    #[serde(default)]
     pub(crate) raw_factors: bool,
 
     /// Subtract the mean first and keep it as a component of its own.
     #[arg(long)]
-    #[serde(default)]
     pub(crate) center: bool,
 
     /// Add N random columns to each side, orthonormal to the others.
     #[arg(long, value_name = "N", default_value_t = 0)]
-    #[serde(default)]
     pub(crate) augment: usize,
 
     /// The seed of the random columns.
     #[arg(long, value_name = "S", default_value_t = 0)]
-    #[serde(default)]
     pub(crate) seed: u64,
 
     /// Go on although the adapters name different base models.
     #[arg(long)]
-    #[serde(default)]
     pub(crate) allow_base_mismatch: bool,
 
     /// Go on although an adapter has tensors that are not used.
     #[arg(long)]
-    #[serde(default)]
     pub(crate) allow_partial: bool,
 
     /// Replace DIR if it is there.
     #[arg(long, short)]
-    #[serde(skip)]
     pub(crate) force: bool,
+}
+
+impl From<&ExtractArguments> for ExtractRequest {
+    fn from(arguments: &ExtractArguments) -> Self {
+        Self {
+            adapters: arguments.adapters.clone(),
+            out: arguments.out.clone(),
+            components: arguments.components,
+            variance: arguments.variance,
+            raw_factors: arguments.raw_factors,
+            center: arguments.center,
+            augment: arguments.augment,
+            seed: arguments.seed,
+            allow_base_mismatch: arguments.allow_base_mismatch,
+            allow_partial: arguments.allow_partial,
+            force: arguments.force,
+        }
+    }
 }
 
 /// Measure how much of an adapter a subspace can express.

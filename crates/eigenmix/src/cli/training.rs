@@ -4,9 +4,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
+use eigenmix_experiment::Override;
 
 use super::{ModelArguments, ZeroShotArguments};
-use crate::overrides::Override;
 
 /// Train an adapter as a TOML file describes it.
 ///

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
+use eigenmix_experiment::Table;
 use eigenmix_trainer::{Backend, DeviceChoice, PresentDevice};
 use serde::Serialize;
 
 use crate::console::Console;
-use crate::table::Table;
 
 pub(crate) fn run(console: &Console) -> anyhow::Result<()> {
     let devices = Backend::ALL

@@ -2,20 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Instant;
 
-use anyhow::Context;
 use eigenmix_data::metrics::Metric;
-use eigenmix_data::{DataConfig, EncodedTargets, Split};
-use eigenmix_trainer::{BaseModel, DeviceChoice, Examples, TaskData};
+use eigenmix_data::{DataConfig, Split};
+use eigenmix_experiment::{
+    BadInput, EvaluationRequest, ExperimentError, Measured, Splits, evaluate,
+};
+use eigenmix_trainer::{BaseModel, DeviceChoice, named_figures, one_figure};
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
 use crate::cli::EvaluateArguments;
 use crate::console::Console;
-use crate::failure::BadInput;
-use crate::image_labels::image_labels;
-use crate::model_request::ModelRequest;
 
 /// How long texts may be by default, where the model would take far longer ones.
 const MAX_LENGTH: usize = 1024;
@@ -26,47 +24,26 @@ pub(crate) fn run(
     console: &Console,
 ) -> anyhow::Result<()> {
     let split: Split = arguments.split.parse()?;
-    let request = ModelRequest::open(&arguments.model, &arguments.zero_shot, device)?;
-    let base = &request.base;
-    let config = data_config(arguments, base)?;
-    let model = request.load(&|| Ok(image_labels(&config, split)?), console)?;
-    let asked = metrics(&arguments.metrics)?;
-    let kind = model.task_kind(base);
-    let data = TaskData::new(base, kind, &config, &asked)?;
-    let found = data.split(split, model.targets()?.as_ref())?;
-    found.notes.iter().for_each(|note| console.note(note));
-    let examples = found.examples;
-    let metrics = match asked.is_empty() {
-        true => usual_metrics(&examples),
-        false => asked,
+    let model = arguments.model.request(&arguments.zero_shot, device);
+    let metrics = metrics(&arguments.metrics)?;
+    let request = EvaluationRequest {
+        model: &model,
+        data: &|base| data_config(arguments, base),
+        splits: Splits::One(split),
+        metrics: &metrics,
+        batch_size: arguments.batch_size,
     };
-    let started = Instant::now();
-    let progress = console.progress("evaluating", examples.len(), "examples");
-    let advance = |count| (0..count).for_each(|_| progress.advance());
-    let batch_size = arguments.batch_size;
-    let evaluation = model.evaluate(&examples, &metrics, batch_size, data.tokenizer(), &advance)?;
-    drop(progress);
-    if evaluation.figures.values().any(|figure| figure.is_nan()) {
-        let problem = "the model's outputs are not numbers; are the adapter's weights damaged?";
-        return Err(BadInput(problem.to_owned()).into());
+    for measured in evaluate(&request, console)? {
+        console.result(&EvaluateResult::new(arguments, measured))?;
     }
-    console.result(&EvaluateResult {
-        model: arguments
-            .model
-            .adapter
-            .as_deref()
-            .unwrap_or(&arguments.model.base),
-        data: &arguments.data,
-        split,
-        examples: examples.len(),
-        loss: evaluation.loss,
-        metrics: evaluation.figures,
-        seconds: started.elapsed().as_secs_f64(),
-    })
+    Ok(())
 }
 
 /// The `[data]` table that the flags and `--set` stand for.
-fn data_config(arguments: &EvaluateArguments, base: &BaseModel) -> anyhow::Result<DataConfig> {
+fn data_config(
+    arguments: &EvaluateArguments,
+    base: &BaseModel,
+) -> Result<DataConfig, ExperimentError> {
     let limit = base.architecture.max_length();
     let max_length = limit.map_or(MAX_LENGTH, |limit| limit.min(MAX_LENGTH));
     let mut table = Table::new();
@@ -81,9 +58,10 @@ fn data_config(arguments: &EvaluateArguments, base: &BaseModel) -> anyhow::Resul
     for change in &arguments.overrides {
         change.apply(&mut table)?;
     }
-    DataConfig::deserialize(table)
-        .map_err(|error| BadInput(error.message().to_owned()))
-        .context("--set of the [data] table")
+    DataConfig::deserialize(table).map_err(|error| {
+        let problem = error.message();
+        BadInput(format!("--set of the [data] table: {problem}")).into()
+    })
 }
 
 fn metrics(names: &[String]) -> Result<Vec<Metric>, BadInput> {
@@ -96,19 +74,6 @@ fn metrics(names: &[String]) -> Result<Vec<Metric>, BadInput> {
         .collect()
 }
 
-/// What is measured unless somebody asks for something else.
-fn usual_metrics(examples: &Examples) -> Vec<Metric> {
-    match examples {
-        Examples::Labelled { targets, .. } => match targets {
-            EncodedTargets::Classes(_) => {
-                vec![Metric::Accuracy, Metric::MacroF1, Metric::Matthews]
-            }
-            EncodedTargets::Values(_) => vec![Metric::Pearson, Metric::Spearman, Metric::Mse],
-        },
-        Examples::Language(_) => examples.default_metrics(),
-    }
-}
-
 #[derive(Serialize)]
 struct EvaluateResult<'a> {
     /// The adapter, or without one the base model.
@@ -117,9 +82,26 @@ struct EvaluateResult<'a> {
     data: &'a str,
     split: Split,
     examples: usize,
+    #[serde(serialize_with = "one_figure::serialize")]
     loss: f64,
+    #[serde(serialize_with = "named_figures::serialize")]
     metrics: BTreeMap<String, f64>,
     seconds: f64,
+}
+
+impl<'a> EvaluateResult<'a> {
+    fn new(arguments: &'a EvaluateArguments, measured: Measured) -> Self {
+        let model = &arguments.model;
+        Self {
+            model: model.adapter.as_deref().unwrap_or(&model.base),
+            data: &arguments.data,
+            split: measured.split,
+            examples: measured.examples,
+            loss: measured.loss,
+            metrics: measured.figures,
+            seconds: measured.seconds,
+        }
+    }
 }
 
 impl fmt::Display for EvaluateResult<'_> {

@@ -3,16 +3,16 @@
 use std::fmt;
 
 use eigenmix_adapter::{Adapter, Provenance, SaveOptions, Style};
+use eigenmix_experiment::Destination;
+use eigenmix_experiment::OpenedAdapter;
+use eigenmix_experiment::merge_into_base::{BaseCheckpoint, MergeReport, merge_into_base};
+use eigenmix_experiment::{Truncation, truncate};
+use eigenmix_experiment::{style_of_copy, style_of_result};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::adapter_argument::OpenedAdapter;
 use crate::cli::ExportArguments;
 use crate::console::Console;
-use crate::destination::Destination;
-use crate::merge_into_base::{BaseCheckpoint, MergeReport, merge_into_base};
-use crate::output_style::{style_of_copy, style_of_result};
-use crate::truncation::{Truncation, truncate};
 
 pub(crate) fn run(arguments: &ExportArguments, console: &Console) -> anyhow::Result<()> {
     let destination = Destination::new(&arguments.out, arguments.force)?;
@@ -21,8 +21,8 @@ pub(crate) fn run(arguments: &ExportArguments, console: &Console) -> anyhow::Res
     destination.keep_apart_from(&source.path)?;
 
     let style = match arguments.rank {
-        None => style_of_copy(&source, arguments.format, &arguments.out)?,
-        Some(_) => style_of_result(&[&source], arguments.format, Some(&arguments.out))?,
+        None => style_of_copy(&source, arguments.format.into(), &arguments.out)?,
+        Some(_) => style_of_result(&[&source], arguments.format.into(), Some(&arguments.out))?,
     };
     if arguments.merge_into_base.is_some() {
         source.file.require_one_model()?;

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
+use eigenmix_experiment::BadInput;
+use eigenmix_experiment::no_labels;
 use eigenmix_models::{Architecture, Batch, ImageBatch, Task, TokenBatch};
 use eigenmix_tensors::{FileError, TensorFile, TensorOutput, write_tensor_file};
 use eigenmix_trainer::DeviceChoice;
@@ -10,8 +12,6 @@ use serde::Serialize;
 
 use crate::cli::ForwardArguments;
 use crate::console::Console;
-use crate::failure::BadInput;
-use crate::model_request::{ModelRequest, no_labels};
 
 pub(crate) fn run(
     arguments: &ForwardArguments,
@@ -21,9 +21,10 @@ pub(crate) fn run(
     if arguments.out.exists() && !arguments.force {
         return Err(FileError::AlreadyExists(arguments.out.clone()).into());
     }
-    let request = ModelRequest::open(&arguments.model, &arguments.zero_shot, device)?;
-    let base = &request.base;
-    let model = request.load(&no_labels, console)?;
+    let request = arguments.model.request(&arguments.zero_shot, device);
+    let opened = request.open()?;
+    let base = &opened.base;
+    let model = opened.load(&no_labels, console)?;
     let input = read_input(&arguments.inputs, &base.architecture)?;
     let logits = model.logits(&input.batch);
     let (shape, logits) = input.unpack(model.task, logits);

@@ -4,14 +4,16 @@ use std::fmt;
 use std::path::Path;
 
 use anyhow::Context;
+use eigenmix_experiment::BadInput;
+use eigenmix_experiment::starter::{
+    FoundAdapter, FoundBase, FoundData, StarterFile, Surroundings, adapters_in,
+};
 use eigenmix_tensors::{FileError, write_file};
 use eigenmix_trainer::{Method, TrainConfig};
 use serde::Serialize;
 
 use crate::cli::InitArguments;
 use crate::console::Console;
-use crate::failure::BadInput;
-use crate::starter::{FoundAdapter, FoundBase, FoundData, StarterFile, Surroundings, adapters_in};
 
 pub(crate) fn run(arguments: &InitArguments, console: &Console) -> anyhow::Result<()> {
     if arguments.out.symlink_metadata().is_ok() && !arguments.force {

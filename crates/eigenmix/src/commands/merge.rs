@@ -1,310 +1,41 @@
 //! `eigenmix merge`: several adapters in, one out.
 
 use std::fmt;
-use std::time::Instant;
 
-use eigenmix_adapter::{AdapterFile, Provenance, SaveOptions};
-use eigenmix_merging::{
-    KnotsRows, Merge, MergeError, MergeOptions, MergeReport, Method, Scope, Space,
-};
-use eigenmix_tensors::write_file;
+use eigenmix_experiment::{MergeRequest, Merged};
 use eigenmix_trainer::DeviceChoice;
 use serde::Serialize;
-use serde_json::{Value, json};
 
-use super::merge_search;
-use crate::adapter_argument::OpenedAdapter;
-use crate::cli::{MergeArguments, MethodChoice, ScopeChoice, SpaceChoice};
+use crate::cli::MergeArguments;
 use crate::console::Console;
-use crate::destination::Destination;
-use crate::failure::BadInput;
-use crate::merge_search::{SearchReport, search};
-use crate::output_style::style_of_result;
-use crate::table::Table;
 
 pub(crate) fn run(
     arguments: &MergeArguments,
     device: DeviceChoice,
     console: &Console,
 ) -> anyhow::Result<()> {
-    console.result(&perform(arguments, device, console)?)
-}
-
-/// Merges, and gives what there is to tell of it.
-///
-/// # Errors
-/// If the adapters do not go together, or the output cannot be written.
-pub(crate) fn perform(
-    arguments: &MergeArguments,
-    device: DeviceChoice,
-    console: &Console,
-) -> anyhow::Result<impl Serialize + fmt::Display + use<>> {
-    let options = options(arguments)?;
-    let request = merge_search::request(arguments, &options, device)?;
-    let destination = Destination::new(&arguments.out, arguments.force)?;
-    let adapters = OpenedAdapter::open_all(&arguments.adapters, arguments.allow_partial, console)?;
-    for adapter in &adapters {
-        destination.keep_apart_from(&adapter.path)?;
-    }
-    let sources: Vec<&OpenedAdapter> = adapters.iter().collect();
-    let style = style_of_result(&sources, arguments.format, Some(&arguments.out))?;
-    let started = Instant::now();
-    let (options, Merge { adapter, report }, search) = match request {
-        Some(request) => {
-            let found = search(&adapters, &options, request, console)?;
-            (found.options, found.merge, Some(found.report))
-        }
-        None => {
-            let merge = merge(&adapters, &options, console)?;
-            (options, merge, None)
-        }
-    };
-    let provenance = Provenance {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        method: format!("merge/{}", options.method.name()),
-        sources: report
-            .adapters
-            .iter()
-            .map(|adapter| adapter.source.clone())
-            .collect(),
-        options: recorded(&options, search.as_ref()),
-    };
-    let save = SaveOptions {
-        force: destination.force(),
-        provenance: Some(provenance),
-    };
-    adapter.save_as(destination.path(), &style, &save)?;
-    // A single file has no room for a page.
-    if let Some(search) = &search
-        && destination.path().is_dir()
-    {
-        let title = format!("Merge {}", arguments.out.display());
-        let path = destination.path().join("report.html");
-        write_file(&path, search.page(&title).render().as_bytes())?;
-    }
-    tell_what_is_special(&report, console);
-    Ok(MergeResult {
-        out: arguments.out.display().to_string(),
-        options,
-        parameters: adapter.parameter_count(),
-        report,
-        seconds: started.elapsed().as_secs_f64(),
-        search,
+    let request = MergeRequest::from(arguments);
+    console.result(&MergeResult {
+        merged: eigenmix_experiment::merge(&request, device, console)?,
         explain: arguments.explain || console.is_verbose(),
     })
 }
 
-fn merge(
-    adapters: &[OpenedAdapter],
-    options: &MergeOptions,
-    console: &Console,
-) -> Result<Merge, MergeError> {
-    let files: Vec<&AdapterFile> = adapters.iter().map(|adapter| &adapter.file).collect();
-    let modules = files.iter().map(|file| file.module_paths().count()).max();
-    let progress = console.progress("merging", modules.unwrap_or(0), "modules");
-    eigenmix_merging::merge(&files, options, &|_, _| progress.advance())
-}
-
-/// The options of the merge, and the search that chose them.
-fn recorded(options: &MergeOptions, search: Option<&SearchReport>) -> Value {
-    let mut recorded = json!(options);
-    if let (Some(fields), Some(search)) = (recorded.as_object_mut(), search) {
-        fields.insert("search".to_owned(), json!(search));
-    }
-    recorded
-}
-
-/// The options that the flags stand for.
-///
-/// # Errors
-/// If a flag does not belong to the method.
-pub(crate) fn options(arguments: &MergeArguments) -> Result<MergeOptions, BadInput> {
-    let method = arguments.method;
-    let is_ties = matches!(method, MethodChoice::Ties | MethodChoice::DareTies);
-    let is_dare = matches!(method, MethodChoice::Dare | MethodChoice::DareTies);
-    let is_cart = method == MethodChoice::Cart;
-    for (flag, is_given, belongs, owner) in [
-        (
-            "--density",
-            arguments.density.is_some(),
-            is_ties,
-            "ties and dare-ties",
-        ),
-        (
-            "--scope",
-            arguments.scope.is_some(),
-            is_ties,
-            "ties and dare-ties",
-        ),
-        (
-            "--drop",
-            arguments.drop.is_some(),
-            is_dare,
-            "dare and dare-ties",
-        ),
-        (
-            "--rank-fraction",
-            arguments.rank_fraction.is_some(),
-            is_cart,
-            "cart",
-        ),
-        (
-            "--coefficient",
-            arguments.coefficient.is_some(),
-            is_cart,
-            "cart",
-        ),
-    ] {
-        if is_given && !belongs {
-            return Err(BadInput(format!("{flag} is for {owner} only")));
-        }
-    }
-    if arguments.unscaled_rows && arguments.space != SpaceChoice::Knots {
-        return Err(BadInput(
-            "--unscaled-rows is for the knots space only".to_owned(),
-        ));
-    }
-    let density = arguments.density.unwrap_or(0.2);
-    let drop = arguments.drop.unwrap_or(0.5);
-    let method = match method {
-        MethodChoice::Average => Method::Average,
-        MethodChoice::Sum => Method::Sum,
-        MethodChoice::Ties => Method::Ties { density },
-        MethodChoice::Dare => Method::Dare { drop },
-        MethodChoice::DareTies => Method::DareTies { drop, density },
-        MethodChoice::Tsv => Method::Tsv,
-        MethodChoice::Cart => Method::Cart {
-            rank_fraction: arguments.rank_fraction.unwrap_or(0.16),
-            coefficient: arguments.coefficient.unwrap_or(1.0),
-        },
-    };
-    let space = match arguments.space {
-        SpaceChoice::Full => Space::Full,
-        SpaceChoice::Knots => Space::Knots,
-        SpaceChoice::Core => Space::Core,
-    };
-    let defaults = MergeOptions::new(space, method);
-    Ok(MergeOptions {
-        isotropize: arguments.isotropize,
-        scale: arguments.scale.unwrap_or(1.0),
-        weights: arguments.weights.clone(),
-        scope: match arguments.scope {
-            Some(ScopeChoice::Layer) => Scope::Layer,
-            Some(ScopeChoice::Model) => Scope::Model,
-            None => defaults.scope,
-        },
-        knots_rows: match arguments.unscaled_rows {
-            true => KnotsRows::Unscaled,
-            false => KnotsRows::ScaledBySigma,
-        },
-        rank: arguments.rank.map(Into::into),
-        seed: arguments.seed,
-        allow_base_mismatch: arguments.allow_base_mismatch,
-        ..defaults
-    })
-}
-
-fn tell_what_is_special(report: &MergeReport, console: &Console) {
-    let partial: Vec<&str> = report.partial().map(|(path, _)| path).collect();
-    if let Some(path) = partial.first() {
-        console.warn(format_args!(
-            "{} modules are not in every adapter and were merged from those that have them, such as `{path}`",
-            partial.len()
-        ));
-    }
-    let left_out: Vec<&str> = report.left_out().collect();
-    if let Some(path) = left_out.first() {
-        console.warn(format_args!(
-            "{} modules are left out because their merged update is zero, such as `{path}`",
-            left_out.len()
-        ));
-    }
-    let with_heads: Vec<_> = report
-        .adapters
-        .iter()
-        .filter(|adapter| !adapter.whole_tensors.is_empty())
-        .collect();
-    match (report.heads_of, with_heads.as_slice()) {
-        (Some(index), _) => console.note(format_args!(
-            "the heads are those of `{}`, the only adapter that has any",
-            report.adapters[index].source.location
-        )),
-        (None, []) => {}
-        (None, several) => console.note(format_args!(
-            "{} adapters have heads of their own ({}); heads belong to their task and are not merged; evaluate, predict and forward take one with --head ADAPTER",
-            several.len(),
-            several[0].whole_tensors.join(", ")
-        )),
-    }
-}
-
 #[derive(Serialize)]
 struct MergeResult {
-    out: String,
-    options: MergeOptions,
-    /// Numbers of the merged adapter.
-    parameters: usize,
     #[serde(flatten)]
-    report: MergeReport,
-    /// Of merging, or of the whole search.
-    seconds: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    search: Option<SearchReport>,
+    merged: Merged,
+    /// Whether what was done for each module is told.
     #[serde(skip)]
     explain: bool,
 }
 
 impl fmt::Display for MergeResult {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ranks = self.report.modules.values().map(|module| module.rank);
-        let (low, high) = (
-            ranks.clone().filter(|rank| *rank > 0).min().unwrap_or(0),
-            ranks.max().unwrap_or(0),
-        );
-        let rank = match low == high {
-            true => low.to_string(),
-            false => format!("{low} to {high}"),
-        };
-        write!(
-            formatter,
-            "`{}`: {} adapters merged with {}\n  modules  {}\n  rank     {rank}\n  energy   {:.4} % kept",
-            self.out,
-            self.report.adapters.len(),
-            self.options.method.name(),
-            self.report.modules.len(),
-            100.0 * self.report.energy_kept
-        )?;
-        if let Some(search) = &self.search {
-            write!(formatter, "\n{search}")?;
+        self.merged.fmt(formatter)?;
+        match self.explain {
+            true => write!(formatter, "\n\n{}", self.merged.modules()),
+            false => Ok(()),
         }
-        if !self.explain {
-            return Ok(());
-        }
-        let mut table = Table::with_header([
-            "module",
-            "adapters",
-            "Σr",
-            "rank",
-            "energy",
-            "‖ΔW_t‖",
-            "‖ΔW‖",
-        ]);
-        for (path, module) in &self.report.modules {
-            let norms: Vec<String> = module
-                .input_norms
-                .iter()
-                .map(|norm| format!("{norm:.3}"))
-                .collect();
-            table.push([
-                path.clone(),
-                module.adapters.len().to_string(),
-                module.columns.to_string(),
-                module.rank.to_string(),
-                format!("{:.4}", module.energy_kept),
-                norms.join(" "),
-                format!("{:.3}", module.norm),
-            ]);
-        }
-        write!(formatter, "\n\n{table}")
     }
 }

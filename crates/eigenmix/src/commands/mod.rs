@@ -4,19 +4,18 @@ mod completions;
 mod devices;
 mod evaluate;
 mod export;
-pub(crate) mod extract;
+mod extract;
 mod forward;
 mod init;
 mod inspect;
-pub(crate) mod merge;
-mod merge_search;
+mod merge;
 mod predict;
 mod project;
 mod push;
 mod report;
-pub(crate) mod run;
+mod run;
 mod schema;
-pub(crate) mod train;
+mod train;
 
 use crate::cli::{Cli, Command, Common};
 use crate::console::Console;
@@ -44,7 +43,7 @@ pub(crate) fn run(cli: Cli, console: &Console) -> anyhow::Result<()> {
         Command::Run(arguments) => run::run(&arguments, device, console),
         Command::Report(arguments) => report::run(&arguments, console),
         Command::Schema(arguments) => schema::run(&arguments, console),
-        Command::RunCell => run::run_cell(device, console),
+        Command::RunCell => run::run_cell(device),
         Command::Completions(arguments) => completions::run(&arguments, console),
         Command::Devices => devices::run(console),
     }

@@ -6,19 +6,19 @@ use std::path::{Path, PathBuf};
 
 use eigenmix_adapter::{Provenance, SaveOptions};
 use eigenmix_eigenlorax::{LoadedAdapter, ProjectOptions, Projection, Subspace};
+use eigenmix_experiment::BadInput;
+use eigenmix_experiment::Destination;
+use eigenmix_experiment::Table;
+use eigenmix_experiment::style_of_result;
+use eigenmix_experiment::{OpenedAdapter, distinct_names};
 use eigenmix_tensors::write_directory;
 use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::adapter_argument::{OpenedAdapter, distinct_names};
 use crate::cli::ProjectArguments;
 use crate::console::Console;
-use crate::destination::Destination;
-use crate::failure::BadInput;
 use crate::layer_table::LayerTable;
-use crate::output_style::style_of_result;
-use crate::table::Table;
 
 pub(crate) fn run(arguments: &ProjectArguments, console: &Console) -> anyhow::Result<()> {
     let destination = arguments
@@ -41,7 +41,7 @@ pub(crate) fn run(arguments: &ProjectArguments, console: &Console) -> anyhow::Re
             return Err(BadInput(problem.to_owned()).into());
         }
         for adapter in &adapters {
-            style_of_result(&[adapter], arguments.format, Some(out))?;
+            style_of_result(&[adapter], arguments.format.into(), Some(out))?;
         }
     }
     let task = Task {
@@ -135,7 +135,7 @@ impl Task<'_> {
                 force: self.arguments.force,
                 provenance: Some(provenance),
             };
-            let style = style_of_result(&[adapter], self.arguments.format, Some(place))?;
+            let style = style_of_result(&[adapter], self.arguments.format.into(), Some(place))?;
             projection.adapter.save_as(place, &style, &options)?;
         }
         Ok(projection)

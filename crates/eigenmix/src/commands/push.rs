@@ -6,19 +6,18 @@ use std::path::Path;
 
 use anyhow::Context;
 use eigenmix_adapter::{AdapterError, ModelCard, PeftConfig, Provenance, SaveOptions};
+use eigenmix_experiment::BadInput;
+use eigenmix_experiment::ByteCount;
+use eigenmix_experiment::OpenedAdapter;
+use eigenmix_experiment::{PublicBase, publication, without_paths};
 use eigenmix_hub::{Commit, Committed, Hub, HubId, UploadContent, UploadFile};
 use eigenmix_tensors::FileError;
+use eigenmix_trainer::{Run, RunHistory};
 use serde::Serialize;
 
-use crate::adapter_argument::OpenedAdapter;
-use crate::byte_count::ByteCount;
 use crate::cli::PushArguments;
 use crate::console::Console;
-use crate::failure::BadInput;
-use crate::publication::{PublicBase, publication, without_paths};
-use crate::run_directory::RunDirectory;
 
-const COEFFICIENTS: &str = "coefficients.safetensors";
 const CARD: &str = "README.md";
 
 pub(crate) fn run(arguments: &PushArguments, console: &Console) -> anyhow::Result<()> {
@@ -27,8 +26,8 @@ pub(crate) fn run(arguments: &PushArguments, console: &Console) -> anyhow::Resul
     source.require_whole(arguments.allow_partial, console)?;
     let base = PublicBase::new(arguments.base_model.as_deref(), source.file.config())?;
     let run_path = Path::new(&arguments.source);
-    let run = match RunDirectory::is_at(run_path) {
-        true => Some(RunDirectory::read(run_path)?),
+    let run = match Run::is_at(run_path) {
+        true => Some(RunHistory::read(&Run::at(run_path))?),
         false => None,
     };
 
@@ -127,15 +126,16 @@ fn files_in(directory: &Path, card: &str) -> anyhow::Result<Vec<UploadFile>> {
 }
 
 fn coefficients(run: &Path) -> Result<UploadFile, BadInput> {
-    let path = run.join(COEFFICIENTS);
+    let path = Run::at(run).coefficients();
     match path.is_file() {
         true => Ok(UploadFile {
-            name: COEFFICIENTS.to_owned(),
+            name: Run::COEFFICIENTS.to_owned(),
             content: UploadContent::Path(path),
         }),
         false => Err(BadInput(format!(
-            "--coefficients: `{}` has no {COEFFICIENTS}; only runs of eigenlorax and eigenmix have one",
-            run.display()
+            "--coefficients: `{}` has no {}; only runs of eigenlorax and eigenmix have one",
+            run.display(),
+            Run::COEFFICIENTS
         ))),
     }
 }

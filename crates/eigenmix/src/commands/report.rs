@@ -1,10 +1,10 @@
 //! `eigenmix report`: the comparison of an experiment's arms, from what is finished of it.
 
+use eigenmix_experiment::BadInput;
+use eigenmix_experiment::ExperimentPlan;
+
 use crate::cli::ReportArguments;
 use crate::console::Console;
-use crate::experiment_report::{ExperimentPlan, collect};
-use crate::failure::BadInput;
-use crate::report;
 
 pub(crate) fn run(arguments: &ReportArguments, console: &Console) -> anyhow::Result<()> {
     let directories = &arguments.directories;
@@ -22,13 +22,13 @@ pub(crate) fn run(arguments: &ReportArguments, console: &Console) -> anyhow::Res
             return Err(BadInput(problem).into());
         }
     }
-    let (cells, finished) = plan.progress(directories);
+    let (cells, finished) = plan.progress(directories)?;
     if finished < cells {
         console.note(format_args!("{finished} of {cells} cells are finished"));
     }
     let out = arguments.out.as_ref().unwrap_or(first);
-    let collected = collect(&plan, directories);
+    let collected = plan.collect(directories)?;
     std::fs::create_dir_all(out).map_err(eigenmix_tensors::FileError::io("create", out))?;
-    report::write(out, &collected)?;
+    collected.write(out)?;
     console.result(&collected)
 }

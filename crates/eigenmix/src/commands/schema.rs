@@ -1,16 +1,15 @@
 //! `eigenmix schema`: what configuration files may hold, for editors.
 
+use eigenmix_experiment::Schema;
 use eigenmix_trainer::TrainConfig;
 
 use crate::cli::{FileKind, SchemaArguments};
-use crate::config_file::Schema;
 use crate::console::Console;
-use crate::experiment;
 
 pub(crate) fn run(arguments: &SchemaArguments, console: &Console) -> anyhow::Result<()> {
     let schema = match arguments.kind {
         FileKind::Training => Schema::of::<TrainConfig>(),
-        FileKind::Experiment => experiment::schema(),
+        FileKind::Experiment => eigenmix_experiment::schema(),
     };
     console.line(&serde_json::to_string_pretty(&schema.root)?)
 }

@@ -2,14 +2,14 @@
 
 use std::fmt;
 
+use eigenmix_experiment::ByteCount;
+use eigenmix_experiment::ConfigFile;
+use eigenmix_experiment::{DryRun, ExperimentError};
 use eigenmix_trainer::{DeviceChoice, Outcome, RunOptions, Training};
 use serde::Serialize;
 
-use crate::byte_count::ByteCount;
 use crate::cli::TrainArguments;
-use crate::config_file::ConfigFile;
 use crate::console::Console;
-use crate::dry_run::DryRun;
 use crate::interruption;
 use crate::training_display::TrainingDisplay;
 
@@ -42,7 +42,7 @@ pub(crate) fn run(
     let interrupted = outcome.interrupted;
     console.result(&TrainResult { outcome })?;
     match interrupted {
-        true => Err(interruption::Interrupted.into()),
+        true => Err(ExperimentError::Interrupted.into()),
         false => Ok(()),
     }
 }

@@ -5,12 +5,12 @@ use std::fmt;
 
 use eigenmix_adapter::{AdapterFile, Dialect, HeadTensor, LayerKind, LoraModule};
 use eigenmix_eigenlorax::LowRank;
+use eigenmix_experiment::ByteCount;
 use rayon::prelude::*;
 use serde::Serialize;
 
 use super::listing::{Listed, first_few};
 use super::shapes::{ShapeCount, count_shapes};
-use crate::byte_count::ByteCount;
 use crate::layer_table::LayerTable;
 
 #[derive(Serialize)]

@@ -13,14 +13,14 @@ use std::path::Path;
 use eigenmix_adapter::{AdapterError, AdapterFile, Dialect, PeftConfig};
 use eigenmix_charts::Page;
 use eigenmix_eigenlorax::Subspace;
+use eigenmix_experiment::BadInput;
+use eigenmix_experiment::locate;
 use eigenmix_tensors::TensorFile;
+use eigenmix_trainer::{Run, RunHistory};
 
-use crate::adapter_argument::locate;
 use crate::cli::InspectArguments;
 use crate::console::Console;
-use crate::failure::BadInput;
 use crate::page_file::PageFile;
-use crate::run_directory::RunDirectory;
 
 pub(crate) fn run(arguments: &InspectArguments, console: &Console) -> anyhow::Result<()> {
     let page = arguments.html.as_deref();
@@ -56,8 +56,8 @@ pub(crate) fn run(arguments: &InspectArguments, console: &Console) -> anyhow::Re
         return console.result(&subspace::SubspaceSummary::new(given, &subspace));
     }
     // A run's adapter is no more than a part of it.
-    if given.is_dir() && !given.join(PeftConfig::FILE_NAME).exists() && RunDirectory::is_at(given) {
-        let summary = run::RunSummary(RunDirectory::read(given)?);
+    if given.is_dir() && !given.join(PeftConfig::FILE_NAME).exists() && Run::is_at(given) {
+        let summary = run::RunSummary(RunHistory::read(&Run::at(given))?);
         write(&|| pages::run(&summary.0, &summary.to_string()))?;
         return console.result(&summary);
     }

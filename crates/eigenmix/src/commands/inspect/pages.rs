@@ -6,14 +6,13 @@ use std::path::Path;
 use eigenmix_adapter::AdapterFile;
 use eigenmix_charts::{Axis, Bar, BarGroup, Bars, Page, PageTable};
 use eigenmix_eigenlorax::{LoadedAdapter, ProjectOptions, Subspace, project};
-use eigenmix_trainer::BasisRecord;
+use eigenmix_experiment::pictures::{Comparison, Curves, SpectrumSummary, module_maps};
+use eigenmix_experiment::{ExperimentError, OpenedAdapter, distinct_names, message};
+use eigenmix_trainer::{Run, RunHistory, figures_in};
 use rayon::prelude::*;
 
 use super::adapter::AdapterSummary;
 use super::several::SeveralAdapters;
-use crate::adapter_argument::{OpenedAdapter, distinct_names};
-use crate::pictures::{Comparison, Curves, SpectrumSummary, module_maps};
-use crate::run_directory::{RunDirectory, figures as last_figures};
 
 /// The modules of more adapters than this are not shown one adapter after the other.
 const SHOWN: usize = 12;
@@ -73,18 +72,18 @@ pub(super) fn subspace(path: &Path, subspace: &Subspace) -> Page {
             page.list(comparison.note(subspace.sources.len()).as_deref());
             page.figures(comparison.figures());
         }
-        Err(error) => page.paragraph(&format!("They are not compared: {error:#}.")),
+        Err(error) => page.paragraph(&format!("They are not compared: {}.", message(&error))),
     }
     page.heading("How well it reconstructs them");
     match reconstruction(&mut page, subspace) {
         Ok(()) => {}
-        Err(error) => page.paragraph(&format!("Not measured: {error:#}.")),
+        Err(error) => page.paragraph(&format!("Not measured: {}.", message(error.as_ref()))),
     }
     page
 }
 
 /// A run: how it went, the subspace it trained in and what it changes.
-pub(super) fn run(run: &RunDirectory, words: &str) -> anyhow::Result<Page> {
+pub(super) fn run(run: &RunHistory, words: &str) -> anyhow::Result<Page> {
     let mut page = Page::new(format!("Run {}", run.path.display()));
     // The first line names the run, as the title does.
     describe(
@@ -98,11 +97,11 @@ pub(super) fn run(run: &RunDirectory, words: &str) -> anyhow::Result<Page> {
         page.heading("Learning curves");
         page.figures(pictures);
     }
-    if let Some(record) = BasisRecord::read(&run.path)? {
+    if let Some(record) = Run::at(&run.path).basis()? {
         page.heading("The subspace it trained in");
         page.figures(SpectrumSummary::of(&record.modules).figures());
     }
-    let adapter = run.path.join("adapter");
+    let adapter = Run::at(&run.path).adapter();
     if adapter.is_dir() {
         page.heading("What it trained");
         let summary = AdapterSummary::read(&AdapterFile::open(&adapter)?)?;
@@ -114,9 +113,9 @@ pub(super) fn run(run: &RunDirectory, words: &str) -> anyhow::Result<Page> {
 const OVERLAP: &str = "The cosine is that of the updates ΔW over all modules. The overlap of two subspaces is the share of the smaller one that lies in the larger one: 1 if one contains the other, 0 if they are orthogonal. Adapters whose A was drawn from one seed overlap on the right by accident.";
 
 /// The figures of every split that was evaluated.
-fn evaluations(run: &RunDirectory) -> PageTable {
+fn evaluations(run: &RunHistory) -> PageTable {
     let rows = run.evaluations.iter().flat_map(|(split, evaluations)| {
-        let last = last_figures(&evaluations.last).into_iter();
+        let last = figures_in(&evaluations.last).into_iter();
         last.map(move |(name, value)| {
             let best = evaluations.best.get(&name);
             let step = best.and_then(|best| best.step);
@@ -165,10 +164,10 @@ fn bars_of(
 /// ‖ΔW − ΔŴ‖ / ‖ΔW‖ of the sources, one by one and by module.
 fn reconstruction(page: &mut Page, subspace: &Subspace) -> anyhow::Result<()> {
     let sources = subspace.sources.par_iter().take(Comparison::MOST);
-    let opened: Vec<anyhow::Result<OpenedAdapter>> = sources
+    let opened: Vec<Result<OpenedAdapter, ExperimentError>> = sources
         .map(|source| OpenedAdapter::open(&source.location))
         .collect();
-    let opened = opened.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+    let opened = opened.into_iter().collect::<Result<Vec<_>, _>>()?;
     let names = distinct_names(&opened)?;
     let options = ProjectOptions {
         allow_base_mismatch: true,

@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use toml::Table as Configuration;
 
-use crate::run_directory::{RunDirectory, figures};
-use crate::table::Table;
+use eigenmix_experiment::Table;
+use eigenmix_trainer::{RunHistory, figures_in};
 
 /// The keys of the configuration that tell the most.
 const TOLD: [(&str, &str); 7] = [
@@ -20,7 +20,7 @@ const TOLD: [(&str, &str); 7] = [
     ("training", "epochs"),
 ];
 
-pub(super) struct RunSummary(pub(super) RunDirectory);
+pub(super) struct RunSummary(pub(super) RunHistory);
 
 impl Serialize for RunSummary {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -29,7 +29,7 @@ impl Serialize for RunSummary {
             kind: &'static str,
             location: String,
             #[serde(flatten)]
-            run: &'a RunDirectory,
+            run: &'a RunHistory,
         }
         Kind {
             kind: "run",
@@ -68,7 +68,7 @@ impl fmt::Display for RunSummary {
         }
         let mut table = Table::with_header(["evaluation", "last", "best", "at step"]);
         for (split, evaluations) in &run.evaluations {
-            for (name, value) in figures(&evaluations.last) {
+            for (name, value) in figures_in(&evaluations.last) {
                 let best = evaluations.best.get(&name);
                 let step = best.and_then(|best| best.step);
                 table.push([

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
+use eigenmix_experiment::Table;
+use eigenmix_experiment::pictures::Comparison;
+use eigenmix_experiment::{ExperimentError, OpenedAdapter};
 use rayon::prelude::*;
 use serde::Serialize;
 
 use super::adapter::AdapterSummary;
-use crate::adapter_argument::OpenedAdapter;
-use crate::pictures::Comparison;
-use crate::table::Table;
 
 #[derive(Serialize)]
 pub(super) struct SeveralAdapters {
@@ -24,8 +24,8 @@ impl SeveralAdapters {
     /// If one is no adapter, or they are for different base models.
     pub(super) fn read(paths: &[String]) -> anyhow::Result<Self> {
         let opened = paths.par_iter().map(|path| OpenedAdapter::open(path));
-        let opened: Vec<anyhow::Result<OpenedAdapter>> = opened.collect();
-        let opened = opened.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+        let opened: Vec<Result<OpenedAdapter, ExperimentError>> = opened.collect();
+        let opened = opened.into_iter().collect::<Result<Vec<_>, _>>()?;
         let summaries = opened.iter();
         Ok(Self {
             kind: "adapters",

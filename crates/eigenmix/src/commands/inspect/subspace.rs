@@ -6,11 +6,11 @@ use std::path::Path;
 
 use eigenmix_adapter::Source;
 use eigenmix_eigenlorax::{Basis, ExtractOptions, ModuleSubspace, Subspace};
+use eigenmix_experiment::ByteCount;
 use serde::Serialize;
 
 use super::listing::Listed;
 use super::shapes::{ShapeCount, count_shapes};
-use crate::byte_count::ByteCount;
 use crate::layer_table::LayerTable;
 
 #[derive(Serialize)]

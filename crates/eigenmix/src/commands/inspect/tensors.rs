@@ -7,8 +7,8 @@ use eigenmix_adapter::AdapterError;
 use eigenmix_tensors::TensorFile;
 use serde::Serialize;
 
-use crate::byte_count::ByteCount;
-use crate::table::Table;
+use eigenmix_experiment::ByteCount;
+use eigenmix_experiment::Table;
 
 #[derive(Serialize)]
 pub(super) struct TensorListing {

@@ -3,13 +3,13 @@
 use eigenmix_data::{
     ChatTemplate, DataConfig, IncrementalDecoder, LanguageEncoder, Message, TextTokenizer,
 };
+use eigenmix_experiment::BadInput;
 use eigenmix_trainer::{BaseModel, GenerationOptions, LoadedModel, Prompt, Sampling, generate};
 use serde::Serialize;
 
 use super::lines;
 use crate::cli::PredictArguments;
 use crate::console::Console;
-use crate::failure::BadInput;
 
 pub(super) fn run(
     model: &LoadedModel,

@@ -6,21 +6,22 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, stdin};
 use std::path::Path;
 
+use eigenmix_experiment::BadInput;
+use eigenmix_experiment::no_labels;
 use eigenmix_trainer::{Classifier, DeviceChoice, TaskKind};
 
 use crate::cli::PredictArguments;
 use crate::console::Console;
-use crate::failure::BadInput;
-use crate::model_request::{ModelRequest, no_labels};
 
 pub(crate) fn run(
     arguments: &PredictArguments,
     device: DeviceChoice,
     console: &Console,
 ) -> anyhow::Result<()> {
-    let request = ModelRequest::open(&arguments.model, &arguments.zero_shot, device)?;
-    let base = &request.base;
-    let model = request.load(&no_labels, console)?;
+    let request = arguments.model.request(&arguments.zero_shot, device);
+    let opened = request.open()?;
+    let base = &opened.base;
+    let model = opened.load(&no_labels, console)?;
     match model.task_kind(base) {
         TaskKind::CausalLm => continuations::run(&model, base, arguments, console),
         TaskKind::SequenceClassification => {

@@ -1,0 +1,133 @@
+//! An output directory, checked before the work and replaced only if it is one of ours.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use eigenmix_adapter::{Dialect, PeftConfig, Provenance};
+use eigenmix_tensors::{FileError, TensorFile};
+
+use crate::BadInput;
+use crate::ExperimentError;
+
+/// One of these is in every directory that Eigenmix or PEFT writes.
+const MARKS: [&str; 5] = [
+    PeftConfig::FILE_NAME,
+    Provenance::FILE_NAME,
+    "subspace.json",
+    "config.toml",
+    "report.json",
+];
+
+/// A directory that may be written: it is not there yet, or `--force` allows to replace it.
+#[derive(Debug)]
+pub struct Destination {
+    path: PathBuf,
+    force: bool,
+}
+
+impl Destination {
+    /// Checks `path` before any work is spent on what will be written there.
+    ///
+    /// # Errors
+    /// If it exists and `force` is not set; or with `force`, if it is or holds anything but an adapter, a
+    /// subspace, a run or a directory of such: a slip of the hand must not cost a home directory.
+    pub fn new(path: &Path, force: bool) -> Result<Self, ExperimentError> {
+        if path.symlink_metadata().is_ok() {
+            if !force {
+                return Err(FileError::AlreadyExists(path.to_owned()).into());
+            }
+            if !is_replaceable(path) {
+                let problem = format!(
+                    "`{}` is not a directory that eigenmix wrote (it has none of {}), so --force does not replace it; choose another directory, or remove it yourself",
+                    path.display(),
+                    MARKS.join(", ")
+                );
+                return Err(BadInput(problem).into());
+            }
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            force,
+        })
+    }
+
+    /// Refuses to replace a directory that is read or lies around what is read.
+    ///
+    /// # Errors
+    /// If `input` is this directory or in it.
+    pub fn keep_apart_from(&self, input: &Path) -> Result<(), ExperimentError> {
+        let (Ok(output), Ok(input)) = (self.path.canonicalize(), input.canonicalize()) else {
+            return Ok(());
+        };
+        if !input.starts_with(&output) {
+            return Ok(());
+        }
+        let problem = format!(
+            "`{}` would be replaced, but the input `{}` is in it; choose another directory",
+            output.display(),
+            input.display()
+        );
+        Err(BadInput(problem).into())
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn force(&self) -> bool {
+        self.force
+    }
+}
+
+fn is_replaceable(path: &Path) -> bool {
+    if path.is_file() {
+        return TensorFile::open(path).is_ok_and(|file| Dialect::of(&file).is_one_file());
+    }
+    if MARKS.iter().any(|mark| path.join(mark).is_file()) {
+        return true;
+    }
+    let Ok(entries) = fs::read_dir(path) else {
+        return false;
+    };
+    // Empty, or what `project` makes of several adapters.
+    entries.flatten().all(|entry| {
+        let inner = entry.path();
+        inner.is_dir() && MARKS.iter().any(|mark| inner.join(mark).is_file())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strangers_directory_is_not_replaced_even_with_force() {
+        let root = tempfile::tempdir().expect("a directory");
+        fs::write(root.path().join("thesis.tex"), "x").expect("a file");
+        assert!(Destination::new(root.path(), true).is_err());
+    }
+
+    #[test]
+    fn our_own_and_empty_directories_are_replaced_with_force_only() {
+        let root = tempfile::tempdir().expect("a directory");
+        assert!(Destination::new(root.path(), true).is_ok());
+        let inner = root.path().join("banking");
+        fs::create_dir(&inner).expect("a directory");
+        fs::write(inner.join(PeftConfig::FILE_NAME), "{}").expect("a file");
+        assert!(Destination::new(root.path(), true).is_ok());
+        assert!(Destination::new(&inner, true).is_ok());
+        assert!(Destination::new(&inner, false).is_err());
+    }
+
+    #[test]
+    fn an_input_inside_the_destination_is_refused() {
+        let root = tempfile::tempdir().expect("a directory");
+        let inner = root.path().join("adapter");
+        fs::create_dir(&inner).expect("a directory");
+        fs::write(root.path().join("config.toml"), "").expect("a file");
+        let destination = Destination::new(root.path(), true).expect("a run");
+        assert!(destination.keep_apart_from(&inner).is_err());
+        let beside = tempfile::tempdir().expect("a directory");
+        assert!(destination.keep_apart_from(beside.path()).is_ok());
+    }
+}

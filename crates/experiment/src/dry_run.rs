@@ -1,0 +1,83 @@
+//! `eigenmix train --dry-run`: what a training would train, and how much memory it would take.
+
+use std::fmt;
+
+use eigenmix_trainer::{BaseModel, MemoryEstimate, TaskData, TrainConfig};
+use serde::Serialize;
+
+use crate::ExperimentError;
+use crate::byte_count::ByteCount;
+use crate::table::Table;
+
+/// What a training would train and need.
+#[derive(Serialize)]
+pub struct DryRun {
+    model: String,
+    method: &'static str,
+    /// How many outputs a classifier's head was taken to have; unknown where the data are not at hand.
+    labels: Option<usize>,
+    #[serde(flatten)]
+    memory: MemoryEstimate,
+    total: u64,
+}
+
+impl DryRun {
+    /// Reads the base model's `config.json`, and the training data for their labels if they are there.
+    pub fn new(config: TrainConfig) -> Result<Self, ExperimentError> {
+        config.validate()?;
+        let base = BaseModel::open_config(&config.base.model)?;
+        let labels = TaskData::count_labels(&config.data, config.task.kind, config.task.target)?;
+        let memory = MemoryEstimate::new(&config, &base, labels.unwrap_or(UNKNOWN_LABELS))?;
+        Ok(Self {
+            model: config.base.model,
+            method: config.adapter.method.name(),
+            labels,
+            total: memory.total(),
+            memory,
+        })
+    }
+}
+
+/// The size of a head whose labels nobody knows yet.
+const UNKNOWN_LABELS: usize = 2;
+
+impl fmt::Display for DryRun {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let memory = &self.memory;
+        writeln!(
+            formatter,
+            "`{}` with {}: nothing was trained",
+            self.model, self.method
+        )?;
+        let labels = match (self.labels, memory.head_parameters) {
+            (None, 1..) => " (two labels assumed, as the data are not at hand)",
+            _ => "",
+        };
+        let mut table = Table::with_header(["", "numbers", "memory"]);
+        let mut row = |name: &str, numbers: Option<u64>, bytes: Option<u64>| {
+            table.push([
+                name.to_owned(),
+                numbers.map_or_else(String::new, |numbers| numbers.to_string()),
+                bytes.map_or_else(String::new, |bytes| ByteCount(bytes).to_string()),
+            ]);
+        };
+        row(
+            "frozen",
+            Some(memory.frozen_parameters),
+            Some(memory.weights),
+        );
+        row("trained, adapter", Some(memory.adapter_parameters), None);
+        row("trained, head", Some(memory.head_parameters), None);
+        row("with gradients and AdamW", None, Some(memory.optimizer));
+        if memory.basis > 0 {
+            row("basis", None, Some(memory.basis));
+        }
+        row("activations", None, Some(memory.activations));
+        row("in all", None, Some(self.total));
+        write!(
+            formatter,
+            "{table}\n{} modules are adapted; {} rows a batch, at full length{labels}",
+            memory.adapted_modules, memory.rows
+        )
+    }
+}

@@ -1,0 +1,148 @@
+//! A model measured on a dataset: what `eigenmix evaluate` prints and the arms of an experiment that
+//! evaluate compare.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::time::Instant;
+
+use eigenmix_data::metrics::Metric;
+use eigenmix_data::{DataConfig, EncodedTargets, Split, TextTokenizer};
+use eigenmix_trainer::{BaseModel, Examples, LoadedModel, SplitData, TaskData};
+
+use crate::image_labels::image_labels;
+use crate::listener::Listener;
+use crate::model_request::ModelRequest;
+use crate::{BadInput, ExperimentError};
+
+/// How a model did on one split.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measured {
+    pub split: Split,
+    /// How many examples there were.
+    pub examples: usize,
+    /// The mean loss: over the examples, or over the predicted tokens of a language model.
+    pub loss: f64,
+    /// By name. One that cannot be computed, such as the correlation with a constant, is NaN.
+    pub figures: BTreeMap<String, f64>,
+    /// How long it took, loading excluded.
+    pub seconds: f64,
+}
+
+/// What is measured, on what.
+pub struct EvaluationRequest<'a> {
+    pub model: &'a ModelRequest,
+    /// The data, made for the base model, which may limit how long texts are.
+    pub data: &'a dyn Fn(&BaseModel) -> Result<DataConfig, ExperimentError>,
+    pub splits: Splits<'a>,
+    /// What is measured; what is usual for the task if there are none.
+    pub metrics: &'a [Metric],
+    /// How many examples to run at once.
+    pub batch_size: NonZeroUsize,
+}
+
+/// On which parts of the data a model is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Splits<'a> {
+    /// On this one, which has to be there.
+    One(Split),
+    /// On those of these that are there.
+    Present(&'a [Split]),
+}
+
+impl Splits<'_> {
+    fn all(&self) -> &[Split] {
+        match self {
+            Self::One(split) => std::slice::from_ref(split),
+            Self::Present(splits) => splits,
+        }
+    }
+}
+
+/// Measures a model, split by split.
+///
+/// # Errors
+/// If model, adapter, head and data do not go together, a split that has to be there is not, or the
+/// outputs of the model are not numbers.
+pub fn evaluate(
+    request: &EvaluationRequest,
+    listener: &dyn Listener,
+) -> Result<Vec<Measured>, ExperimentError> {
+    let opened = request.model.open()?;
+    let base = &opened.base;
+    let config = (request.data)(base)?;
+    let splits = request.splits.all();
+    let first = splits.first().copied().unwrap_or(Split::Test);
+    let model = opened.load(&|| Ok(image_labels(&config, first)?), listener)?;
+    let kind = model.task_kind(base);
+    let data = TaskData::new(base, kind, &config, request.metrics)?;
+    let targets = model.targets()?;
+    let mut measured = Vec::new();
+    for &split in splits {
+        let found = match request.splits {
+            Splits::One(_) => Some(data.split(split, targets.as_ref())?),
+            Splits::Present(_) => data.optional_split(split, targets.as_ref())?,
+        };
+        if let Some(found) = found {
+            let tokenizer = data.tokenizer();
+            measured.push(measure(request, &model, tokenizer, split, found, listener)?);
+        }
+    }
+    Ok(measured)
+}
+
+fn measure(
+    request: &EvaluationRequest,
+    model: &LoadedModel,
+    tokenizer: Option<&TextTokenizer>,
+    split: Split,
+    found: SplitData,
+    listener: &dyn Listener,
+) -> Result<Measured, ExperimentError> {
+    found.notes.iter().for_each(|note| listener.note(note));
+    let examples = found.examples;
+    let metrics = match request.metrics.is_empty() {
+        true => usual_metrics(&examples),
+        false => request.metrics.to_vec(),
+    };
+    let started = Instant::now();
+    let progress = listener.progress("evaluating", examples.len(), "examples");
+    let advance = |count| (0..count).for_each(|_| progress.advance());
+    let evaluation =
+        model.evaluate(&examples, &metrics, request.batch_size, tokenizer, &advance)?;
+    drop(progress);
+    if evaluation.loss.is_nan() {
+        let problem = "the model's outputs are not numbers; are the adapter's weights damaged?";
+        return Err(BadInput(problem.to_owned()).into());
+    }
+    for name in not_numbers(&evaluation.figures) {
+        listener.warn(&format_args!(
+            "{name} on the {split} split is not a number, as where all predictions are alike"
+        ));
+    }
+    Ok(Measured {
+        split,
+        examples: examples.len(),
+        loss: evaluation.loss,
+        figures: evaluation.figures,
+        seconds: started.elapsed().as_secs_f64(),
+    })
+}
+
+/// The names of the figures that are not numbers.
+pub(crate) fn not_numbers(figures: &BTreeMap<String, f64>) -> impl Iterator<Item = &str> {
+    let unknown = figures.iter().filter(|(_, figure)| figure.is_nan());
+    unknown.map(|(name, _)| name.as_str())
+}
+
+/// What is measured unless somebody asks for something else.
+fn usual_metrics(examples: &Examples) -> Vec<Metric> {
+    match examples {
+        Examples::Labelled { targets, .. } => match targets {
+            EncodedTargets::Classes(_) => {
+                vec![Metric::Accuracy, Metric::MacroF1, Metric::Matthews]
+            }
+            EncodedTargets::Values(_) => vec![Metric::Pearson, Metric::Spearman, Metric::Mse],
+        },
+        Examples::Language(_) => examples.default_metrics(),
+    }
+}

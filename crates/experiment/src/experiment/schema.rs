@@ -1,0 +1,217 @@
+//! What an experiment file may hold, as a JSON schema made of those of its parts.
+
+use eigenmix_trainer::TrainConfig;
+use schemars::JsonSchema;
+use serde_json::{Map, Value, json};
+
+use crate::config_file::Schema;
+use crate::extract::ExtractRequest;
+use crate::merge::MergeRequest;
+
+/// The tables of a training file.
+pub(super) const TABLES: [&str; 5] = ["base", "data", "task", "adapter", "training"];
+
+/// The schema of experiment files.
+pub fn schema() -> Schema {
+    let mut definitions = Map::new();
+    let training = part::<TrainConfig>(&mut definitions);
+    let extract = part::<ExtractRequest>(&mut definitions);
+    let merge = part::<MergeRequest>(&mut definitions);
+    // What an arm leaves out, the defaults have, and the other way round.
+    for table in TABLES {
+        let name = training["properties"][table]["$ref"]
+            .as_str()
+            .unwrap_or_default();
+        let name = name.rsplit('/').next().unwrap_or_default();
+        if let Some(Value::Object(definition)) = definitions.get_mut(name) {
+            definition.remove("required");
+        }
+    }
+    let seed = described(
+        training["properties"]["seed"].clone(),
+        "Decides every random draw.",
+    );
+    let seeds = json!({
+        "description": "Every arm is trained once with each of these.",
+        "type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}
+    });
+    let vary = described(
+        lists_of(&training, &definitions),
+        "Lists of values: every arm is trained with every combination of them.",
+    );
+    let mut tables = Map::new();
+    for table in TABLES {
+        tables.insert(table.to_owned(), training["properties"][table].clone());
+    }
+    let named = |description: &str| json!({"type": "string", "description": description});
+    let source = table_of(
+        [
+            ("name", named("What `train:NAME` stands for.")),
+            ("seed", seed.clone()),
+        ],
+        &tables,
+    );
+    let arm = table_of(
+        [
+            (
+                "name",
+                named("The name in the report, and of the directory."),
+            ),
+            ("seed", seed.clone()),
+            ("seeds", seeds.clone()),
+            ("vary", vary.clone()),
+            (
+                "evaluate",
+                named("Nothing is trained: this adapter is evaluated, such as merge:NAME."),
+            ),
+            (
+                "head",
+                named("With `evaluate`: the adapter whose head is used."),
+            ),
+        ],
+        &tables,
+    );
+    let list = |items: Value, description: &str| json!({"type": "array", "minItems": 1, "items": items, "description": description});
+    let root = table_of(
+        [
+            (
+                "output",
+                named("The directory that runs and report are written to."),
+            ),
+            ("seed", seed),
+            ("seeds", seeds),
+            ("vary", vary),
+            (
+                "train",
+                list(source, "Adapters to train first, for the other stages."),
+            ),
+            (
+                "extract",
+                list(
+                    with_name(extract, "What `extract:NAME` stands for."),
+                    "Subspaces to extract first.",
+                ),
+            ),
+            (
+                "merge",
+                list(
+                    with_name(merge, "What `merge:NAME` stands for."),
+                    "Adapters to merge first.",
+                ),
+            ),
+            ("arm", list(arm, "A variant, compared with the others.")),
+        ],
+        &tables,
+    );
+    let Value::Object(mut root) = root else {
+        return Schema { root };
+    };
+    root.insert(
+        "$schema".into(),
+        json!("https://json-schema.org/draft/2020-12/schema"),
+    );
+    root.insert("title".into(), json!("An experiment of Eigenmix"));
+    root.insert("$defs".into(), Value::Object(definitions));
+    Schema {
+        root: Value::Object(root),
+    }
+}
+
+/// The schema of `T`, its definitions put to the others.
+fn part<T: JsonSchema>(definitions: &mut Map<String, Value>) -> Value {
+    let mut root = Schema::of::<T>().root;
+    if let Some(Value::Object(own)) = root.as_object_mut().and_then(|root| root.remove("$defs")) {
+        definitions.extend(own);
+    }
+    root
+}
+
+fn table_of<const N: usize>(own: [(&str, Value); N], tables: &Map<String, Value>) -> Value {
+    let own = own.into_iter().map(|(key, value)| (key.to_owned(), value));
+    let properties: Map<String, Value> = own.chain(tables.clone()).collect();
+    json!({"type": "object", "additionalProperties": false, "properties": properties})
+}
+
+fn described(mut schema: Value, description: &str) -> Value {
+    schema["description"] = json!(description);
+    schema
+}
+
+fn with_name(mut stage: Value, description: &str) -> Value {
+    stage["properties"]["name"] = json!({"type": "string", "description": description});
+    if let Some(required) = stage["required"].as_array_mut() {
+        required.insert(0, json!("name"));
+    }
+    stage
+}
+
+/// The tables of a training, each key of them a list of what it may be.
+fn lists_of(training: &Value, definitions: &Map<String, Value>) -> Value {
+    let tables = TABLES.iter().map(|table| {
+        let lists = lists(&training["properties"][table], definitions);
+        ((*table).to_owned(), lists)
+    });
+    let tables: Map<String, Value> = tables.collect();
+    json!({"type": "object", "additionalProperties": false, "properties": tables})
+}
+
+fn lists(node: &Value, definitions: &Map<String, Value>) -> Value {
+    let name = node["$ref"]
+        .as_str()
+        .and_then(|name| name.rsplit('/').next());
+    let target = name.and_then(|name| definitions.get(name)).unwrap_or(node);
+    let Some(properties) = target["properties"].as_object() else {
+        return json!({"type": "array", "minItems": 1, "items": node});
+    };
+    let each = properties
+        .iter()
+        .map(|(key, node)| (key.clone(), lists(node, definitions)));
+    let properties: Map<String, Value> = each.collect();
+    json!({"type": "object", "additionalProperties": false, "properties": properties})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(text: &str) -> Vec<String> {
+        let table: toml::Table = text.parse().unwrap();
+        let found = schema().check(&toml::Value::Table(table));
+        found.into_iter().map(|problem| problem.message).collect()
+    }
+
+    #[test]
+    fn arms_and_stages_and_lists_are_known_and_nothing_else_is() {
+        let good = "output = 'o'\nseeds = [1]\nvary.adapter.rank = [1, 2]\n\
+            vary.data.examples_per_class = ['all', 5]\nadapter.rank = 3\n\
+            [[extract]]\nname = 'x'\nadapters = ['a']\ncomponents = 4\n\
+            [[merge]]\nname = 'y'\nadapters = ['a', 'b']\nspace = 'core'\nmethod = 'dare-ties'\n\
+            [[arm]]\nname = 'z'\nadapter.subspace = 'extract:x'\n";
+        assert!(problems(good).is_empty(), "{:?}", problems(good));
+        for (text, expected) in [
+            (
+                "vary.adapter.rnk = [1]",
+                "`vary.adapter.rnk` is unknown; did you mean `rank`?",
+            ),
+            (
+                "vary.adapter.rank = ['x']",
+                "`vary.adapter.rank[0]` must be a whole number, found \"x\"",
+            ),
+            (
+                "arm = [{ adapter.rank = 'x' }]",
+                "`arm[0].adapter.rank` must be a whole number, found \"x\"",
+            ),
+            (
+                "[[merge]]\nname = 'y'\nadapters = ['a']\nspace = 'cor'\nmethod = 'sum'",
+                "`merge[0].space` cannot be \"cor\"; did you mean `core`?",
+            ),
+            (
+                "[[extract]]\nadapters = ['a']",
+                "`extract[0].name` is missing",
+            ),
+            ("sedes = [1]", "`sedes` is unknown; did you mean `seeds`?"),
+        ] {
+            assert_eq!(problems(text), [expected]);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Adapters in, the subspace that they share out.
+
+mod extracted;
+mod request;
+
+use std::time::Instant;
+
+use eigenmix_adapter::AdapterFile;
+use eigenmix_eigenlorax::{ExtractReport, Extraction, ModuleReport};
+
+pub use self::extracted::Extracted;
+pub use self::request::ExtractRequest;
+use crate::ExperimentError;
+use crate::destination::Destination;
+use crate::listener::Listener;
+use crate::opened_adapter::OpenedAdapter;
+
+/// Extracts the subspace, writes it to `request.out` and tells what there is to know of it.
+///
+/// # Errors
+/// If the adapters do not go together, or the output cannot be written.
+pub fn extract(
+    request: &ExtractRequest,
+    listener: &dyn Listener,
+) -> Result<Extracted, ExperimentError> {
+    let start = Instant::now();
+    let destination = Destination::new(&request.out, request.force)?;
+    let adapters = OpenedAdapter::open_all(&request.adapters, request.allow_partial, listener)?;
+    for adapter in &adapters {
+        destination.keep_apart_from(&adapter.path)?;
+    }
+    let files: Vec<&AdapterFile> = adapters.iter().map(|adapter| &adapter.file).collect();
+    let Extraction { subspace, report } = {
+        let modules = files.iter().map(|file| file.module_paths().count()).max();
+        let progress = listener.progress("extracting", modules.unwrap_or(0), "modules");
+        eigenmix_eigenlorax::extract(&files, &request.options(), &|_, _| progress.advance())?
+    };
+    subspace.save(destination.path(), destination.force())?;
+    tell_what_is_special(&report, listener);
+    let source_bytes = adapters.iter().map(OpenedAdapter::bytes).sum();
+    let mut extracted = Extracted::new(&request.out, &subspace, report, source_bytes);
+    extracted.seconds = start.elapsed().as_secs_f64();
+    Ok(extracted)
+}
+
+/// What made it into the subspace differently from what one may expect.
+fn tell_what_is_special(report: &ExtractReport, listener: &dyn Listener) {
+    for adapter in &report.adapters {
+        let location = &adapter.source.location;
+        match adapter.without_effect.len() {
+            0 => {}
+            all if all == adapter.modules => {
+                listener.warn(&format_args!(
+                    "adapter `{location}` changes nothing: its update is zero in every module"
+                ));
+            }
+            some => listener.warn(&format_args!(
+                "adapter `{location}` does not change {some} of its {} modules, such as `{}`",
+                adapter.modules, adapter.without_effect[0]
+            )),
+        }
+        if let Some(module) = adapter.biased.first() {
+            listener.warn(&format_args!(
+                "adapter `{location}` has biases of B in {} modules, such as `{module}`, which a subspace does not describe",
+                adapter.biased.len()
+            ));
+        }
+        if !adapter.whole_tensors.is_empty() {
+            listener.detail(&format_args!(
+                "adapter `{location}`: its own {} belong to its task and are not decomposed",
+                adapter.whole_tensors.join(", ")
+            ));
+        }
+    }
+    if let Some(module) = report.left_out.first() {
+        listener.warn(&format_args!(
+            "{} modules are left out because no adapter changes them, such as `{module}`",
+            report.left_out.len()
+        ));
+    }
+    let available = |module: &ModuleReport| module.left.available.min(module.right.available);
+    let short: Vec<(&str, &ModuleReport)> = report.short().collect();
+    if let Some((path, module)) = short.iter().min_by_key(|(_, module)| available(module)) {
+        let available = available(module);
+        let asked = module.left.asked.unwrap_or(available);
+        listener.warn(&format_args!(
+            "{asked} components were asked for, but the adapters have fewer directions in {} of {} modules, only {available} in `{path}`; --augment {} fills up with random ones",
+            short.len(),
+            report.modules.len(),
+            asked.saturating_sub(available)
+        ));
+    }
+}

@@ -1,0 +1,35 @@
+//! How an adapter matched its base model, told before its results are.
+
+use eigenmix_models::LoadReport;
+
+use crate::listener::Listener;
+
+/// Tells what matched, and warns of whatever makes the adapter do less than it says.
+pub(crate) fn tell(report: &LoadReport, listener: &dyn Listener) {
+    listener.detail(&format_args!(
+        "adapter: {} modules matched, {} missing, {} unexpected, {} without effect, {} tensors of the head",
+        report.matched.len(),
+        report.missing.len(),
+        report.unexpected.len(),
+        report.no_effect.len(),
+        report.heads.len()
+    ));
+    for (paths, what) in [
+        (&report.missing, "targets modules that its file lacks"),
+        (
+            &report.unexpected,
+            "has tensors that match nothing in the base model",
+        ),
+        (
+            &report.no_effect,
+            "has modules without effect, their update is zero",
+        ),
+    ] {
+        if let Some(first) = paths.first() {
+            let count = paths.len();
+            listener.warn(&format_args!(
+                "the adapter {what}: {count}, such as `{first}`"
+            ));
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Several adapters in, one out.
+
+mod merged;
+mod request;
+
+use std::time::Instant;
+
+use eigenmix_adapter::{AdapterFile, Provenance, SaveOptions};
+use eigenmix_merging::{Merge, MergeError, MergeOptions, MergeReport};
+use eigenmix_tensors::write_file;
+use eigenmix_trainer::DeviceChoice;
+use serde_json::{Value, json};
+
+pub use self::merged::Merged;
+pub use self::request::{MergeRequest, MethodChoice, ScopeChoice, SpaceChoice};
+use crate::ExperimentError;
+use crate::destination::Destination;
+use crate::listener::Listener;
+use crate::merge_search::{SearchPlan, SearchReport, search};
+use crate::opened_adapter::OpenedAdapter;
+use crate::output_style::style_of_result;
+
+/// Merges, writes the result to `request.out` and tells what there is to know of it.
+///
+/// - device: where a search runs the base model
+///
+/// # Errors
+/// If the adapters do not go together, or the output cannot be written.
+pub fn merge(
+    request: &MergeRequest,
+    device: DeviceChoice,
+    listener: &dyn Listener,
+) -> Result<Merged, ExperimentError> {
+    let options = request.options()?;
+    let plan = SearchPlan::of(request, &options, device)?;
+    let destination = Destination::new(&request.out, request.force)?;
+    let adapters = OpenedAdapter::open_all(&request.adapters, request.allow_partial, listener)?;
+    for adapter in &adapters {
+        destination.keep_apart_from(&adapter.path)?;
+    }
+    let sources: Vec<&OpenedAdapter> = adapters.iter().collect();
+    let style = style_of_result(&sources, request.format, Some(&request.out))?;
+    let started = Instant::now();
+    let (options, Merge { adapter, report }, search) = match plan {
+        Some(plan) => {
+            let found = search(&adapters, &options, plan, listener)?;
+            (found.options, found.merge, Some(found.report))
+        }
+        None => {
+            let merge = merge_all(&adapters, &options, listener)?;
+            (options, merge, None)
+        }
+    };
+    let provenance = Provenance {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        method: format!("merge/{}", options.method.name()),
+        sources: report
+            .adapters
+            .iter()
+            .map(|adapter| adapter.source.clone())
+            .collect(),
+        options: recorded(&options, search.as_ref()),
+    };
+    let save = SaveOptions {
+        force: destination.force(),
+        provenance: Some(provenance),
+    };
+    adapter.save_as(destination.path(), &style, &save)?;
+    // A single file has no room for a page.
+    if let Some(search) = &search
+        && destination.path().is_dir()
+    {
+        let title = format!("Merge {}", request.out.display());
+        let path = destination.path().join("report.html");
+        write_file(&path, search.page(&title).render().as_bytes())?;
+    }
+    tell_what_is_special(&report, listener);
+    Ok(Merged {
+        out: request.out.display().to_string(),
+        options,
+        parameters: adapter.parameter_count(),
+        report,
+        seconds: started.elapsed().as_secs_f64(),
+        search,
+    })
+}
+
+fn merge_all(
+    adapters: &[OpenedAdapter],
+    options: &MergeOptions,
+    listener: &dyn Listener,
+) -> Result<Merge, MergeError> {
+    let files: Vec<&AdapterFile> = adapters.iter().map(|adapter| &adapter.file).collect();
+    let modules = files.iter().map(|file| file.module_paths().count()).max();
+    let progress = listener.progress("merging", modules.unwrap_or(0), "modules");
+    eigenmix_merging::merge(&files, options, &|_, _| progress.advance())
+}
+
+/// The options of the merge, and the search that chose them.
+fn recorded(options: &MergeOptions, search: Option<&SearchReport>) -> Value {
+    let mut recorded = json!(options);
+    if let (Some(fields), Some(search)) = (recorded.as_object_mut(), search) {
+        fields.insert("search".to_owned(), json!(search));
+    }
+    recorded
+}
+
+fn tell_what_is_special(report: &MergeReport, listener: &dyn Listener) {
+    let partial: Vec<&str> = report.partial().map(|(path, _)| path).collect();
+    if let Some(path) = partial.first() {
+        listener.warn(&format_args!(
+            "{} modules are not in every adapter and were merged from those that have them, such as `{path}`",
+            partial.len()
+        ));
+    }
+    let left_out: Vec<&str> = report.left_out().collect();
+    if let Some(path) = left_out.first() {
+        listener.warn(&format_args!(
+            "{} modules are left out because their merged update is zero, such as `{path}`",
+            left_out.len()
+        ));
+    }
+    let with_heads: Vec<_> = report
+        .adapters
+        .iter()
+        .filter(|adapter| !adapter.whole_tensors.is_empty())
+        .collect();
+    match (report.heads_of, with_heads.as_slice()) {
+        (Some(index), _) => listener.note(&format_args!(
+            "the heads are those of `{}`, the only adapter that has any",
+            report.adapters[index].source.location
+        )),
+        (None, []) => {}
+        (None, several) => listener.note(&format_args!(
+            "{} adapters have heads of their own ({}); heads belong to their task and are not merged; evaluate, predict and forward take one with --head ADAPTER",
+            several.len(),
+            several[0].whole_tensors.join(", ")
+        )),
+    }
+}

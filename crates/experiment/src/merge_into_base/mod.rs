@@ -1,0 +1,164 @@
+//! An adapter merged into the weights of its base model: a checkpoint that needs no adapter.
+
+mod base_checkpoint;
+mod merge_plan;
+mod merged_config;
+mod merged_weight;
+mod module_names;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use eigenmix_adapter::{Adapter, Labels, Provenance};
+use eigenmix_tensors::{TensorFile, TensorOutput, write_directory, write_file, write_tensor_file};
+use rayon::prelude::*;
+use serde::Serialize;
+
+pub use base_checkpoint::BaseCheckpoint;
+use merge_plan::{Edit, MergePlan};
+use merged_config::merged_config;
+use merged_weight::{EncodedTensor, merged_weight};
+
+use crate::ExperimentError;
+use crate::destination::Destination;
+
+/// What a merge did.
+#[derive(Debug, Serialize)]
+pub struct MergeReport {
+    pub base: String,
+    /// How many weights are now W₀ + ΔW.
+    pub merged: usize,
+    /// Tensors of the base model that the adapter brought in their trained state.
+    pub replaced: Vec<String>,
+    /// Tensors that the base model did not have.
+    pub added: Vec<String>,
+    /// How many tensors are as they were, bit for bit.
+    pub copied: usize,
+    /// What the names of the base model's tensors got in front, so that they go with the heads.
+    pub prefix: Option<String>,
+}
+
+/// Writes `base` with `adapter` merged into it: every adapted weight is W₀ + ΔW in the dtype that it
+/// had (with a DoRA magnitude m, `m ⊙ (W₀ + ΔW) / ‖W₀ + ΔW‖`), the adapter's heads and biases are in
+/// place, and everything else is as it was.
+///
+/// # Errors
+/// Before anything is written, if the base model lacks an adapted module or has it in another shape.
+pub fn merge_into_base(
+    adapter: &Adapter,
+    base: &BaseCheckpoint,
+    provenance: &Provenance,
+    destination: &Destination,
+) -> Result<MergeReport, ExperimentError> {
+    let plan = MergePlan::new(adapter, base)?;
+    let config = merged_config(base.config(), adapter);
+    write_directory(destination.path(), destination.force(), |staging| {
+        base.copy_companions(staging)?;
+        write_file(&staging.join("config.json"), config.as_bytes())?;
+        if let Some(labels) = &adapter.labels {
+            labels.write(&staging.join(Labels::FILE_NAME))?;
+        }
+        let provenance = serde_json::to_string_pretty(provenance)?;
+        let path = staging.join(Provenance::FILE_NAME);
+        write_file(&path, format!("{provenance}\n").as_bytes())?;
+        write_shards(&plan, base, staging)
+    })?;
+    Ok(report(&plan, base))
+}
+
+/// Writes the files that the base model has, one after the other, so that the changed tensors of
+/// only one are in memory.
+fn write_shards(
+    plan: &MergePlan<'_>,
+    base: &BaseCheckpoint,
+    staging: &Path,
+) -> Result<(), ExperimentError> {
+    let mut file_of = BTreeMap::new();
+    let mut total_bytes = 0;
+    let last = base.shards().len() - 1;
+    for (index, shard) in base.shards().iter().enumerate() {
+        let mut changed = changed_tensors(plan, shard)?;
+        if index == last {
+            changed.extend(added_tensors(plan)?);
+        }
+        let mut tensors: Vec<TensorOutput<'_>> =
+            changed.iter().map(EncodedTensor::output).collect();
+        total_bytes += changed
+            .iter()
+            .map(|tensor| tensor.bytes.len())
+            .sum::<usize>();
+        let mut names: Vec<String> = changed.iter().map(|tensor| tensor.name.clone()).collect();
+        for name in shard.names().filter(|name| !plan.edits.contains_key(*name)) {
+            let (shape, dtype) = shard.tensor(name)?;
+            let bytes = shard.view(name)?;
+            total_bytes += bytes.len();
+            names.push(plan.name_in_result(name));
+            tensors.push(TensorOutput::bytes(
+                plan.name_in_result(name),
+                shape,
+                dtype,
+                bytes,
+            ));
+        }
+        let file_name = BaseCheckpoint::file_name(shard);
+        write_tensor_file(&staging.join(&file_name), tensors)?;
+        file_of.extend(names.into_iter().map(|name| (name, file_name.clone())));
+    }
+    base.write_index(staging, &file_of, total_bytes)
+}
+
+/// The tensors of one file that are not as they were.
+fn changed_tensors(
+    plan: &MergePlan<'_>,
+    shard: &TensorFile,
+) -> Result<Vec<EncodedTensor>, ExperimentError> {
+    let names: Vec<&str> = shard.names().collect();
+    names
+        .into_par_iter()
+        .filter_map(|name| Some((name, plan.edits.get(name)?)))
+        .map(|(name, edit)| {
+            let (stored_shape, dtype) = shard.tensor(name)?;
+            let (shape, values) = match edit {
+                Edit::Update(module) => {
+                    let stored = shard.read_finite_f32(name)?;
+                    (
+                        stored_shape,
+                        merged_weight(stored, module, plan.orientation),
+                    )
+                }
+                Edit::Values(tensor) => (tensor.shape.clone(), tensor.values.clone()),
+            };
+            EncodedTensor::new(plan.name_in_result(name), shape, dtype, &values)
+        })
+        .collect()
+}
+
+fn added_tensors(plan: &MergePlan<'_>) -> Result<Vec<EncodedTensor>, ExperimentError> {
+    plan.added
+        .iter()
+        .map(|(name, tensor)| {
+            EncodedTensor::new(
+                name.clone(),
+                tensor.shape.clone(),
+                plan.dtype,
+                &tensor.values,
+            )
+        })
+        .collect()
+}
+
+fn report(plan: &MergePlan<'_>, base: &BaseCheckpoint) -> MergeReport {
+    let replaced: Vec<String> = plan
+        .edits
+        .iter()
+        .filter(|(_, edit)| matches!(edit, Edit::Values(_)))
+        .map(|(name, _)| plan.name_in_result(name))
+        .collect();
+    MergeReport {
+        base: base.directory().display().to_string(),
+        merged: plan.edits.len() - replaced.len(),
+        replaced,
+        added: plan.added.keys().cloned().collect(),
+        copied: base.tensor_names().len() - plan.edits.len(),
+        prefix: plan.prefix.clone(),
+    }
+}

@@ -1,0 +1,122 @@
+//! What a search tries, and on what: its request with every value filled in.
+
+use std::num::NonZeroUsize;
+
+use eigenmix_adapter::Prompts;
+use eigenmix_data::DataConfig;
+use eigenmix_merging::{Coordinate, MergeOptions, SearchGrid};
+use eigenmix_trainer::DeviceChoice;
+
+use super::SearchRequest;
+use crate::BadInput;
+use crate::merge::MergeRequest;
+
+/// What to search, and on what.
+pub(crate) struct SearchPlan<'a> {
+    pub grid: SearchGrid,
+    /// The base model.
+    pub base: &'a str,
+    /// `[NAME=]DIR`, as they were given.
+    pub data: &'a [String],
+    /// The columns of the data.
+    pub columns: DataConfig,
+    /// What texts say of the labels of images, instead of what the adapters bring.
+    pub prompts: Option<Prompts>,
+    pub search_rows: Option<NonZeroUsize>,
+    pub batch_size: NonZeroUsize,
+    pub allow_partial: bool,
+    pub device: DeviceChoice,
+}
+
+impl<'a> SearchPlan<'a> {
+    /// The search that was asked for, if one was.
+    ///
+    /// # Errors
+    /// If values are given for a parameter that the method doesn't have.
+    pub(crate) fn of(
+        request: &'a MergeRequest,
+        options: &MergeOptions,
+        device: DeviceChoice,
+    ) -> Result<Option<Self>, BadInput> {
+        let Some(search) = &request.search else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            grid: grid(request, search, options)?,
+            base: &search.base,
+            data: &search.data,
+            columns: columns(search),
+            prompts: prompts(search)?,
+            search_rows: search.search_rows,
+            batch_size: search.batch_size,
+            allow_partial: request.allow_partial,
+            device,
+        }))
+    }
+}
+
+/// The default grid with the values that were given: a list by its flag, or one by the method's.
+fn grid(
+    merge: &MergeRequest,
+    search: &SearchRequest,
+    options: &MergeOptions,
+) -> Result<SearchGrid, BadInput> {
+    let mut grid = SearchGrid::new(options.method);
+    grid.patience = Some(search.patience.get());
+    grid.rounds = search.rounds.get();
+    let one = |value: Option<f64>| value.map(|value| vec![value]);
+    let lists = [
+        (
+            Coordinate::Scale,
+            "--scales",
+            &search.scales,
+            one(merge.scale),
+        ),
+        (
+            Coordinate::Density,
+            "--densities",
+            &search.densities,
+            one(merge.density),
+        ),
+        (Coordinate::Drop, "--drops", &search.drops, one(merge.drop)),
+        (
+            Coordinate::RankFraction,
+            "--rank-fractions",
+            &search.rank_fractions,
+            one(merge.rank_fraction),
+        ),
+    ];
+    for (coordinate, flag, list, fixed) in lists {
+        let Some(mut values) = list.clone().or(fixed) else {
+            continue;
+        };
+        if !Coordinate::of(options.method).contains(&coordinate) {
+            let method = options.method.name();
+            let problem = format!("{flag}: method {method} has no {}", coordinate.name());
+            return Err(BadInput(problem));
+        }
+        values.sort_by(f64::total_cmp);
+        values.dedup();
+        grid = grid.with(coordinate, values);
+    }
+    Ok(grid)
+}
+
+/// What `--prompt` says, if anything.
+fn prompts(search: &SearchRequest) -> Result<Option<Prompts>, BadInput> {
+    match search.prompts.is_empty() {
+        true => Ok(None),
+        false => Prompts::new(search.prompts.clone())
+            .map(Some)
+            .map_err(|error| BadInput(format!("--prompt: {error}"))),
+    }
+}
+
+fn columns(search: &SearchRequest) -> DataConfig {
+    DataConfig {
+        text: search.text.clone(),
+        text_pair: search.text_pair.clone(),
+        label: search.label.clone(),
+        ..DataConfig::new("")
+    }
+}

@@ -1,0 +1,168 @@
+//! The task of an adapter: its head, its labels, its examples.
+
+use std::num::NonZeroUsize;
+
+use eigenmix_adapter::Prompts;
+use eigenmix_data::metrics::{ClassificationMetrics, predicted_classes};
+use eigenmix_data::{DataConfig, EncodedTargets, LabelMap, Split, Targets};
+use eigenmix_models::{Architecture, is_of_text_tower};
+use eigenmix_trainer::{BaseModel, Device, Inputs, TaskData, TaskHead, TaskKind, ZeroShot};
+
+use crate::BadInput;
+use crate::ExperimentError;
+use crate::error::Within;
+use crate::image_labels::image_labels;
+use crate::listener::Listener;
+use crate::opened_adapter::OpenedAdapter;
+
+/// What a merged model is measured on, for one of its adapters.
+pub struct Task {
+    pub name: String,
+    /// The directory of its data.
+    pub data: String,
+    pub head: TaskHead,
+    pub labels: LabelMap,
+    pub validation: Examples,
+    pub test: Examples,
+}
+
+/// A split, its texts tokenized once.
+pub struct Examples {
+    pub inputs: Inputs,
+    /// The output of the task's head that is right, for each.
+    pub expected: Vec<usize>,
+}
+
+/// How the data are read.
+pub struct Reading<'a> {
+    pub base: &'a BaseModel,
+    pub device: &'a Device,
+    /// The columns.
+    pub columns: &'a DataConfig,
+    /// What texts say of the labels, instead of what the adapters bring.
+    pub prompts: Option<&'a Prompts>,
+    pub listener: &'a dyn Listener,
+    /// How many validation rows are drawn.
+    pub search_rows: Option<NonZeroUsize>,
+    pub seed: u64,
+}
+
+impl Task {
+    /// The task of `adapter`, its examples in `data`.
+    ///
+    /// # Errors
+    /// If the adapter has no classification head with known labels, a split is missing, or a row
+    /// has a label that the head doesn't know.
+    pub fn read(
+        name: String,
+        data: String,
+        adapter: &OpenedAdapter,
+        reading: &Reading,
+    ) -> Result<Self, ExperimentError> {
+        let location = adapter.file.location();
+        let of_adapter = || format!("adapter `{location}` cannot be scored");
+        let limit = reading.base.architecture.max_length();
+        let config = DataConfig {
+            path: data.clone(),
+            max_length: limit.unwrap_or(reading.columns.max_length),
+            ..reading.columns.clone()
+        };
+        let head = head(adapter, &config, reading).within(of_adapter)?;
+        let Some(names) = &head.labels else {
+            return Err(unlabelled(&head, reading.base)).within(of_adapter);
+        };
+        let labels = LabelMap::from_names(names.0.clone()).within(of_adapter)?;
+        let of_task = || format!("the data of `{name}`");
+        let kind = match &reading.base.architecture {
+            Architecture::Vision(_) => TaskKind::ImageClassification,
+            Architecture::Encoder(_) | Architecture::Decoder(_) => TaskKind::SequenceClassification,
+        };
+        let task_data = TaskData::new(reading.base, kind, &config, &[]).within(of_task)?;
+        let targets = Targets::Classes(labels.clone());
+        let read = |split, most| {
+            Examples::read(&task_data, split, &targets, most, reading).within(of_task)
+        };
+        let validation = read(Split::Validation, reading.search_rows)?;
+        let test = read(Split::Test, None)?;
+        Ok(Self {
+            name,
+            data,
+            head,
+            labels,
+            validation,
+            test,
+        })
+    }
+}
+
+/// What the task's outputs come from: the adapter's own head, or what texts say of its labels.
+fn head(
+    adapter: &OpenedAdapter,
+    config: &DataConfig,
+    reading: &Reading,
+) -> Result<TaskHead, ExperimentError> {
+    let file = &adapter.file;
+    let Some(prompts) = reading.prompts.or(file.prompts()) else {
+        return Ok(TaskHead::of(reading.base, file)?);
+    };
+    if let Some(module) = file.module_paths().find(|path| is_of_text_tower(path)) {
+        return Err(BadInput(format!(
+            "it adapts the text tower (`{module}`), so every merge would have text features of its own; a search compares merges under the same head"
+        ))
+        .into());
+    }
+    let labels = match file.labels() {
+        Some(names) => LabelMap::from_names(names.0.clone())?,
+        None => image_labels(config, Split::Validation)?,
+    };
+    let zero_shot = ZeroShot::new(reading.base, prompts, &labels)?;
+    Ok(zero_shot.head(reading.base, None, reading.device)?)
+}
+
+fn unlabelled(head: &TaskHead, base: &BaseModel) -> BadInput {
+    BadInput(match head.outputs(base) {
+        Some(1) => "its head has one output without a label, which is a regression; a search compares accuracies and needs classification heads".to_owned(),
+        outputs => format!(
+            "nobody says what the {} outputs of its head stand for; write a labels.json beside it",
+            outputs.unwrap_or(0)
+        ),
+    })
+}
+
+impl Examples {
+    fn read(
+        data: &TaskData,
+        split: Split,
+        targets: &Targets,
+        most: Option<NonZeroUsize>,
+        reading: &Reading,
+    ) -> Result<Self, ExperimentError> {
+        let found = data.sample(split, targets, most, reading.seed)?;
+        for note in &found.notes {
+            reading.listener.note(note);
+        }
+        match found.examples {
+            eigenmix_trainer::Examples::Labelled {
+                inputs,
+                targets: EncodedTargets::Classes(expected),
+            } => Ok(Self { inputs, expected }),
+            _ => Err(BadInput(format!("the {split} split of the data has no classes")).into()),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.expected.len()
+    }
+
+    /// The part of the examples whose largest logit is the right one.
+    ///
+    /// - logits: `[examples, outputs]`
+    ///
+    /// # Errors
+    /// If there are no examples.
+    pub fn accuracy(&self, logits: &[f32], outputs: usize) -> Result<f64, ExperimentError> {
+        let predicted = predicted_classes(logits, outputs);
+        let counts = ClassificationMetrics::new(&predicted, &self.expected, outputs)?;
+        Ok(counts.accuracy())
+    }
+}

@@ -1,0 +1,163 @@
+//! `--data [NAME=]DIR`: which adapter's task a directory holds.
+
+use std::path::Path;
+
+use crate::BadInput;
+
+/// The directory of every adapter, in their order.
+///
+/// - names: what the adapters are called; several may be called the same
+/// - arguments: `NAME=DIR` or `PLACE=DIR` for each adapter, or a plain `DIR` for each in their order
+///
+/// # Errors
+/// If an adapter has no data or has it twice, a name is unknown or belongs to several, or plain
+/// directories are mixed with named ones.
+pub fn assign(names: &[String], arguments: &[String]) -> Result<Vec<String>, BadInput> {
+    let targets = arguments
+        .iter()
+        .map(|argument| Target::parse(argument, names))
+        .collect::<Result<Vec<_>, _>>()?;
+    let plain = targets.iter().filter(|target| target.adapter.is_none());
+    let plain = plain.count();
+    if 0 < plain && plain < targets.len() {
+        let problem = "some --data have a NAME= and some have not; give it to all of them, or to none and keep the order of the adapters";
+        return Err(BadInput(problem.to_owned()));
+    }
+    if plain > names.len() {
+        return Err(BadInput(format!(
+            "{plain} --data were given for {} adapters; give one for each",
+            names.len()
+        )));
+    }
+    let mut directories: Vec<Option<&str>> = vec![None; names.len()];
+    for (place, target) in targets.iter().enumerate() {
+        let adapter = target.adapter.unwrap_or(place);
+        if let Some(first) = directories[adapter].replace(target.directory) {
+            return Err(BadInput(format!(
+                "adapter `{}` has two --data, `{first}` and `{}`; give one",
+                names[adapter], target.directory
+            )));
+        }
+    }
+    let complete = names.iter().zip(directories).enumerate();
+    complete
+        .map(|(place, (name, directory))| {
+            directory.map(str::to_owned).ok_or_else(|| {
+                BadInput(format!(
+                    "there is no --data for adapter `{name}`; give --data {name}=DIR (or --data {}=DIR)",
+                    place + 1
+                ))
+            })
+        })
+        .collect()
+}
+
+/// One argument, understood.
+struct Target<'a> {
+    /// `None` of a plain directory.
+    adapter: Option<usize>,
+    directory: &'a str,
+}
+
+impl<'a> Target<'a> {
+    fn parse(argument: &'a str, names: &[String]) -> Result<Self, BadInput> {
+        let plain = Self {
+            adapter: None,
+            directory: argument,
+        };
+        let Some((name, directory)) = argument.split_once('=') else {
+            return Ok(plain);
+        };
+        let mut called = (0..names.len()).filter(|&adapter| names[adapter] == name);
+        let adapter = match (called.next(), called.next()) {
+            (Some(only), None) => Some(only),
+            (Some(_), Some(_)) => {
+                return Err(BadInput(format!(
+                    "--data {argument}: several adapters are called `{name}`; name them by their place, 1 to {}, as in --data 1=DIR",
+                    names.len()
+                )));
+            }
+            (None, _) => place(name, names.len()),
+        };
+        if adapter.is_some() {
+            return Ok(Self { adapter, directory });
+        }
+        // A directory may have the sign in its own name.
+        if Path::new(argument).is_dir() {
+            return Ok(plain);
+        }
+        Err(BadInput(format!(
+            "--data {argument}: no adapter is called `{name}`; there are {}",
+            names
+                .iter()
+                .map(|name| format!("`{name}`"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        )))
+    }
+}
+
+/// The index that a place, counted from 1, stands for.
+fn place(name: &str, adapters: usize) -> Option<usize> {
+    let index = name.parse::<usize>().ok()?.checked_sub(1)?;
+    (index < adapters).then_some(index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assigned(names: &[&str], arguments: &[&str]) -> Result<Vec<String>, String> {
+        let own =
+            |words: &[&str]| -> Vec<String> { words.iter().map(|&word| word.to_owned()).collect() };
+        assign(&own(names), &own(arguments)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn names_places_and_order_say_the_same() {
+        let names = ["gym", "library", "theatre"];
+        let expected = Ok(["g", "l", "t"].map(str::to_owned).to_vec());
+        assert_eq!(
+            assigned(&names, &["library=l", "theatre=t", "gym=g"]),
+            expected
+        );
+        assert_eq!(assigned(&names, &["3=t", "library=l", "1=g"]), expected);
+        assert_eq!(assigned(&names, &["g", "l", "t"]), expected);
+    }
+
+    #[test]
+    fn a_name_goes_before_a_place() {
+        let expected = Ok(["x", "y"].map(str::to_owned).to_vec());
+        assert_eq!(assigned(&["2", "1"], &["2=x", "1=y"]), expected);
+    }
+
+    #[test]
+    fn adapters_of_one_name_are_told_apart_by_their_places() {
+        let names = ["emotion", "emotion"];
+        let problem = assigned(&names, &["emotion=d", "emotion=e"]).expect_err("an error");
+        assert!(problem.contains("1 to 2"), "{problem}");
+        let expected = Ok(["d", "e"].map(str::to_owned).to_vec());
+        assert_eq!(assigned(&names, &["2=e", "1=d"]), expected);
+    }
+
+    #[test]
+    fn what_is_missing_doubled_unknown_or_mixed_is_named() {
+        let names = ["gym", "library"];
+        for (arguments, expected) in [
+            (&["gym=g"][..], "no --data for adapter `library`"),
+            (&["g"], "no --data for adapter `library`"),
+            (&["gym=g", "1=h", "library=l"], "`g` and `h`"),
+            (
+                &["gym=g", "bakery=b"],
+                "`bakery`; there are `gym`, `library`",
+            ),
+            (&["gym=g", "3=b"], "`3`"),
+            (&["gym=g", "0=b"], "`0`"),
+            (&["gym=g", "l"], "NAME="),
+            (&["g", "l", "t"], "3 --data were given for 2 adapters"),
+        ] {
+            let problem = assigned(&names, arguments).expect_err("an error");
+            assert!(problem.contains(expected), "{arguments:?}: {problem}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! An adapter by its name: a directory, a run's directory, or a Hub id.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use eigenmix_adapter::{AdapterError, AdapterFile, PeftConfig, fetch_adapter};
+use eigenmix_hub::{Hub, Location};
+use rayon::prelude::*;
+
+use crate::BadInput;
+use crate::ExperimentError;
+use crate::listener::Listener;
+
+/// An opened adapter and where it lies.
+#[derive(Debug)]
+pub struct OpenedAdapter {
+    pub file: AdapterFile,
+    /// Its directory (or its .safetensors file), in the Hub's cache if it came from there.
+    pub path: PathBuf,
+}
+
+impl OpenedAdapter {
+    /// Opens the adapter that `argument` means, downloading it if need be.
+    ///
+    /// # Errors
+    /// If there is none, or it is damaged.
+    pub fn open(argument: &str) -> Result<Self, ExperimentError> {
+        let path = locate(argument)?;
+        let file = AdapterFile::open(&path)?.with_location(argument);
+        Ok(Self { file, path })
+    }
+
+    /// Opens all of `arguments`, in their order, and refuses those of which a part would be left
+    /// out; with `allow_partial` that is only told.
+    ///
+    /// # Errors
+    /// As [`OpenedAdapter::open`], for the first argument that fails.
+    pub fn open_all(
+        arguments: &[String],
+        allow_partial: bool,
+        listener: &dyn Listener,
+    ) -> Result<Vec<Self>, ExperimentError> {
+        let opened: Vec<Result<Self, ExperimentError>> = arguments
+            .par_iter()
+            .map(|argument| Self::open(argument))
+            .collect();
+        let opened: Vec<Self> = opened.into_iter().collect::<Result<_, ExperimentError>>()?;
+        for adapter in &opened {
+            adapter.require_whole(allow_partial, listener)?;
+        }
+        Ok(opened)
+    }
+
+    /// Refuses an adapter of which a part would be left out; with `allow_partial` that is only told.
+    ///
+    /// # Errors
+    /// If there is such a part.
+    pub fn require_whole(
+        &self,
+        allow_partial: bool,
+        listener: &dyn Listener,
+    ) -> Result<(), ExperimentError> {
+        match self.file.require_clean() {
+            Ok(()) => Ok(()),
+            Err(error) if allow_partial => {
+                listener.warn(&error);
+                Ok(())
+            }
+            Err(error) => {
+                let problem = format!("{error}; --allow-partial goes on without them");
+                Err(BadInput(problem).into())
+            }
+        }
+    }
+
+    /// The bytes of its tensors on disk.
+    pub fn bytes(&self) -> u64 {
+        let size = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+        if self.path.is_file() {
+            return size(&self.path);
+        }
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        entries
+            .map(|entry| entry.path())
+            .filter(|path| {
+                path.extension()
+                    .is_some_and(|extension| extension == "safetensors")
+            })
+            .map(|path| size(&path))
+            .sum()
+    }
+
+    /// The last `components` parts of where it came from, without the revision of a Hub id.
+    pub fn name(&self, components: usize) -> String {
+        let location = self.file.location();
+        let location = match location.split_once('@') {
+            Some((id, _)) if !Path::new(location).exists() => id,
+            _ => location,
+        };
+        let location = location.strip_suffix(".safetensors").unwrap_or(location);
+        let parts: Vec<&str> = location
+            .split('/')
+            .filter(|part| !["", ".", ".."].contains(part))
+            .collect();
+        if parts.is_empty() {
+            // The directory we are in.
+            return "adapter".to_owned();
+        }
+        parts[parts.len().saturating_sub(components)..].join("-")
+    }
+}
+
+/// Short names for tables and for directories: the last part of where each adapter came from, or as
+/// many parts as it takes to tell them apart.
+///
+/// # Errors
+/// If two are of the same place.
+pub fn distinct_names(adapters: &[OpenedAdapter]) -> Result<Vec<String>, BadInput> {
+    let parts = |adapter: &OpenedAdapter| adapter.file.location().split('/').count();
+    let longest = adapters.iter().map(parts).max().unwrap_or(0);
+    for components in 1..=longest {
+        let names: Vec<String> = adapters
+            .iter()
+            .map(|adapter| adapter.name(components))
+            .collect();
+        let distinct: BTreeSet<&String> = names.iter().collect();
+        if distinct.len() == names.len() {
+            return Ok(names);
+        }
+    }
+    let mut seen = BTreeSet::new();
+    let twice = adapters
+        .iter()
+        .find(|adapter| !seen.insert(adapter.name(longest)))
+        .map_or("", |adapter| adapter.file.location());
+    Err(BadInput(format!("adapter `{twice}` is given twice")))
+}
+
+/// The path of the adapter that `argument` means: of a run, the one it trained.
+pub fn locate(argument: &str) -> Result<PathBuf, AdapterError> {
+    let path = match Location::parse_owned(argument)? {
+        Location::Path(path) => path,
+        Location::Hub(id) => fetch_adapter(&Hub::from_env()?, &id)?,
+    };
+    let trained = path.join("adapter");
+    let is_run =
+        !path.join(PeftConfig::FILE_NAME).exists() && trained.join(PeftConfig::FILE_NAME).exists();
+    Ok(if is_run { trained } else { path })
+}

@@ -1,0 +1,12 @@
+//! The pictures of reports and of `inspect --html`: what is shown of adapters, subspaces and runs,
+//! as data and as figures.
+
+mod comparison;
+mod curves;
+mod module_map;
+mod spectrum;
+
+pub use comparison::Comparison;
+pub use curves::Curves;
+pub use module_map::module_maps;
+pub use spectrum::SpectrumSummary;

@@ -1,0 +1,95 @@
+//! What a cell in a process of its own tells the one that started it: a line of JSON each.
+
+use std::fmt::Display;
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use eigenmix_trainer::{Observer, Outcome, Plan, StepRecord};
+use serde::{Deserialize, Serialize};
+
+use crate::listener::Listener;
+
+/// A line.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Event {
+    Started(Plan),
+    Advanced(usize),
+    Logged {
+        loss: f64,
+    },
+    Note(String),
+    Warning(String),
+    Ended(Box<Outcome>),
+    /// Nothing comes after it.
+    Failed {
+        problem: String,
+        is_bad_input: bool,
+    },
+}
+
+/// Writes what happens as lines.
+pub(super) struct EventWriter<'a, W> {
+    output: Mutex<W>,
+    /// Set when nobody listens any more: whoever started this process is gone, and the cell is to be
+    /// left as Ctrl-C leaves it.
+    stop: &'a AtomicBool,
+}
+
+impl<'a, W: Write> EventWriter<'a, W> {
+    pub(super) fn new(output: W, stop: &'a AtomicBool) -> Self {
+        Self {
+            output: Mutex::new(output),
+            stop,
+        }
+    }
+
+    pub(super) fn tell(&self, event: &Event) {
+        let told = serde_json::to_string(event)
+            .map_err(std::io::Error::from)
+            .and_then(|line| {
+                let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+                writeln!(output, "{line}")?;
+                output.flush()
+            });
+        if told.is_err() {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<W: Write + Send> Listener for EventWriter<'_, W> {
+    fn note(&self, note: &dyn Display) {
+        self.tell(&Event::Note(note.to_string()));
+    }
+
+    fn warn(&self, warning: &dyn Display) {
+        self.tell(&Event::Warning(warning.to_string()));
+    }
+
+    fn training<'a>(&'a self, _action: &str) -> Box<dyn Observer + 'a> {
+        Box::new(ToldTraining(self))
+    }
+}
+
+/// A training whose course is written.
+struct ToldTraining<'a, 'w, W>(&'a EventWriter<'w, W>);
+
+impl<W: Write> Observer for ToldTraining<'_, '_, W> {
+    fn started(&mut self, plan: &Plan) {
+        self.0.tell(&Event::Started(plan.clone()));
+    }
+
+    fn advanced(&mut self, step: usize) {
+        self.0.tell(&Event::Advanced(step));
+    }
+
+    fn logged(&mut self, record: &StepRecord) {
+        self.0.tell(&Event::Logged { loss: record.loss });
+    }
+
+    fn note(&mut self, note: &str) {
+        self.0.tell(&Event::Note(note.to_owned()));
+    }
+}

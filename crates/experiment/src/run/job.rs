@@ -1,0 +1,81 @@
+//! A cell and what is left of it to do.
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use eigenmix_tensors::FileLock;
+use eigenmix_trainer::{DeviceChoice, Outcome, RunOptions, Training};
+
+use super::cell_state::CellState;
+use super::evaluated_cell;
+use crate::ExperimentError;
+use crate::experiment::{Cell, Work};
+use crate::listener::Listener;
+
+/// A cell of an experiment that is to be finished.
+#[derive(Debug)]
+pub(super) struct Job<'a> {
+    pub(super) cell: &'a Cell,
+    force: bool,
+    /// How far it was when the run began.
+    pub(super) state: CellState,
+    /// What others wait for that need its result too.
+    pub(super) lock: Option<PathBuf>,
+}
+
+impl<'a> Job<'a> {
+    /// # Errors
+    /// If the cell was run with another configuration.
+    pub(super) fn new(cell: &'a Cell, force: bool) -> Result<Self, ExperimentError> {
+        Ok(Self {
+            cell,
+            force,
+            state: CellState::of(cell, force)?,
+            lock: None,
+        })
+    }
+
+    /// What another process finished in the meantime need not be done again.
+    ///
+    /// # Errors
+    /// If the lock cannot be had, or the cell was run with another configuration.
+    pub(super) fn begin(&mut self) -> Result<Option<FileLock>, ExperimentError> {
+        let Some(path) = &self.lock else {
+            return Ok(None);
+        };
+        let lock = FileLock::wait(path)?;
+        self.state = CellState::of(self.cell, self.force)?;
+        Ok(Some(lock))
+    }
+}
+
+/// Does in this process what is left of a cell.
+///
+/// - label: what the cell is called where its course is shown
+///
+/// # Errors
+/// Whatever its training or evaluation fails with.
+pub(super) fn run_cell(
+    cell: &Cell,
+    state: CellState,
+    device: DeviceChoice,
+    stop: &AtomicBool,
+    label: &str,
+    listener: &dyn Listener,
+) -> Result<Outcome, ExperimentError> {
+    match &cell.work {
+        Work::Train(config) => {
+            let options = RunOptions {
+                device: device.open()?,
+                resume: state == CellState::Started,
+                force: state == CellState::Replaced,
+                stop,
+            };
+            let training = Training::prepare((**config).clone())?;
+            Ok(training.run(&options, listener.training(label).as_mut())?)
+        }
+        Work::Evaluate(config) => {
+            evaluated_cell::evaluate(config, state == CellState::Replaced, device, listener)
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! An experiment done: its stages, every arm with every seed, and one comparison.
+
+mod cell_state;
+mod evaluated_cell;
+mod events;
+mod job;
+mod processes;
+mod schedule;
+mod stages;
+mod worker;
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::process::Command;
+use std::sync::atomic::AtomicBool;
+
+use eigenmix_trainer::DeviceChoice;
+
+use self::job::Job;
+use self::schedule::Schedule;
+pub use self::worker::run_cell_of_another;
+use crate::ExperimentError;
+use crate::experiment::Experiment;
+use crate::listener::Listener;
+use crate::report::{ExperimentPlan, Report};
+
+/// How the cells of an experiment are run.
+#[derive(Clone, Copy)]
+pub enum Jobs<'a> {
+    /// One after the other, in this process.
+    Here,
+    /// At most so many at once, each in a process of its own with its part of the threads.
+    Processes {
+        most: NonZeroUsize,
+        /// The program for a cell on a device with so many threads; it is to call
+        /// [`run_cell_of_another`] with its standard streams.
+        worker: &'a (dyn Fn(DeviceChoice, usize) -> io::Result<Command> + Sync),
+    },
+}
+
+/// How an experiment is run, apart from what its file says.
+#[derive(Clone, Copy)]
+pub struct RunRequest<'a> {
+    pub device: DeviceChoice,
+    pub jobs: Jobs<'a>,
+    /// Start every stage and every cell anew, whatever is finished or begun.
+    pub force: bool,
+    /// Set from outside to stop after the present step.
+    pub stop: &'a AtomicBool,
+}
+
+/// How a run of an experiment ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finished {
+    pub report: Report,
+    /// How many cells failed, of how many that were to be run.
+    pub failed: usize,
+    pub of: usize,
+}
+
+/// Makes the stages, finishes every cell, and writes the report. What is finished is not done again,
+/// and what was interrupted goes on; a cell that fails is reported, and the others are run all the
+/// same.
+///
+/// - plan: the whole experiment, of which `experiment` may be a shard
+///
+/// # Errors
+/// If a stage fails, something was made before with another configuration, a file cannot be written,
+/// or [`ExperimentError::Interrupted`] once `stop` is set.
+pub fn run(
+    experiment: &Experiment,
+    plan: &ExperimentPlan,
+    request: &RunRequest,
+    listener: &dyn Listener,
+) -> Result<Finished, ExperimentError> {
+    // Nothing is begun that an earlier run with another configuration stands in the way of.
+    let jobs = experiment
+        .cells()
+        .map(|cell| Job::new(cell, request.force))
+        .collect::<Result<Vec<Job>, ExperimentError>>()?;
+    let of = jobs.len();
+    plan.write(&experiment.output)?;
+    let schedule = Schedule {
+        device: request.device,
+        jobs: request.jobs,
+        output: &experiment.output,
+        stop: request.stop,
+        listener,
+    };
+    stages::make(&experiment.stages, request.force, &schedule)?;
+    let summary = schedule.run(jobs)?;
+    if summary.interrupted {
+        listener.note(&"stopped; the same command continues from here");
+        return Err(ExperimentError::Interrupted);
+    }
+    let report = plan.collect(std::slice::from_ref(&experiment.output))?;
+    report.write(&experiment.output)?;
+    Ok(Finished {
+        report,
+        failed: summary.failed,
+        of,
+    })
+}

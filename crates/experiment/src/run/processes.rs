@@ -1,0 +1,136 @@
+//! Cells in processes of their own: one that runs out of memory or is killed takes no other along.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use eigenmix_trainer::{Outcome, StepRecord};
+
+use super::cell_state::CellState;
+use super::events::Event;
+use crate::ExperimentError;
+use crate::experiment::Cell;
+use crate::listener::Listener;
+
+/// How often a running cell is asked whether it is to stop.
+const WATCH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Does what is left of a cell in the process that `worker` starts, and passes on what it tells.
+///
+/// # Errors
+/// What the process failed with, as it tells it; or how it ended, if it ends without a word.
+pub(super) fn run_cell(
+    cell: &Cell,
+    state: CellState,
+    worker: Command,
+    stop: &AtomicBool,
+    label: &str,
+    listener: &dyn Listener,
+) -> Result<Outcome, ExperimentError> {
+    let start = ExperimentError::process("start a process for a cell");
+    let mut child = spawn(worker).map_err(start)?;
+    let task = serde_json::to_vec(&(cell, state))?;
+    let (Some(mut input), Some(output), Some(errors)) =
+        (child.stdin.take(), child.stdout.take(), child.stderr.take())
+    else {
+        let problem = io::Error::other("it has no standard streams");
+        return Err(ExperimentError::process("talk to the process of a cell")(
+            problem,
+        ));
+    };
+    let is_over = AtomicBool::new(false);
+    let (told, words) = std::thread::scope(|scope| {
+        let process = child.id();
+        let is_over = &is_over;
+        scope.spawn(move || pass_on_stop(process, stop, is_over));
+        let words = scope.spawn(move || io::read_to_string(errors).unwrap_or_default());
+        // If it is gone already, its status tells more than the broken pipe.
+        let _ = input.write_all(&task);
+        drop(input);
+        let told = follow(output, label, listener);
+        is_over.store(true, Ordering::Relaxed);
+        (told, words.join().unwrap_or_default())
+    });
+    let status = child
+        .wait()
+        .map_err(ExperimentError::process("wait for the process of a cell"))?;
+    match told {
+        Some(Ok(outcome)) if status.success() => Ok(outcome),
+        Some(Err(error)) => Err(error),
+        _ => Err(ExperimentError::Crashed {
+            status: status.to_string(),
+            words,
+        }),
+    }
+}
+
+/// Passes on what a process tells until it closes its output; how its cell ended, if it says so.
+fn follow(
+    output: impl Read,
+    label: &str,
+    listener: &dyn Listener,
+) -> Option<Result<Outcome, ExperimentError>> {
+    let mut observer = listener.training(label);
+    let mut ended = None;
+    for line in BufReader::new(output).lines().map_while(Result::ok) {
+        match serde_json::from_str(&line) {
+            Ok(Event::Started(plan)) => observer.started(&plan),
+            Ok(Event::Advanced(step)) => observer.advanced(step),
+            Ok(Event::Logged { loss }) => observer.logged(&StepRecord {
+                loss,
+                ..StepRecord::default()
+            }),
+            Ok(Event::Note(note)) => observer.note(&note),
+            Ok(Event::Warning(warning)) => listener.warn(&format_args!("{label}: {warning}")),
+            Ok(Event::Ended(outcome)) => ended = Some(Ok(*outcome)),
+            Ok(Event::Failed {
+                problem,
+                is_bad_input,
+            }) => {
+                ended = Some(Err(ExperimentError::Cell {
+                    problem,
+                    is_bad_input,
+                }));
+            }
+            Err(_) => {}
+        }
+    }
+    ended
+}
+
+fn spawn(mut worker: Command) -> io::Result<Child> {
+    worker
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    // Ctrl-C reaches a whole group, and a second one would end the process without saving: it is
+    // passed on once instead.
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut worker, 0);
+    worker.spawn()
+}
+
+/// Interrupts the process once `stop` is set.
+fn pass_on_stop(process: u32, stop: &AtomicBool, is_over: &AtomicBool) {
+    while !is_over.load(Ordering::Relaxed) {
+        if stop.load(Ordering::Relaxed) {
+            interrupt(process);
+            return;
+        }
+        std::thread::sleep(WATCH_INTERVAL);
+    }
+}
+
+#[cfg(unix)]
+fn interrupt(process: u32) {
+    if let Ok(process) = libc::pid_t::try_from(process) {
+        // SAFETY: kill(2) touches no memory of ours, and the child has not been waited for, so that
+        // its number is still its own.
+        unsafe { libc::kill(process, libc::SIGINT) };
+    }
+}
+
+/// There, Ctrl-C reaches every process of the listener.
+#[cfg(not(unix))]
+fn interrupt(_process: u32) {}

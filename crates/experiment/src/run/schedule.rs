@@ -1,0 +1,176 @@
+//! Cells one after the other, or several at once.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use eigenmix_tensors::{FileError, write_file};
+use eigenmix_trainer::{DeviceChoice, Outcome};
+
+use super::Jobs;
+use super::cell_state::CellState;
+use super::job::{Job, run_cell};
+use super::processes;
+use crate::listener::Listener;
+use crate::report::Failure;
+use crate::{ExperimentError, message};
+
+/// How the cells of an experiment are run.
+pub(super) struct Schedule<'a> {
+    pub(super) device: DeviceChoice,
+    pub(super) jobs: Jobs<'a>,
+    /// The directory of the experiment.
+    pub(super) output: &'a Path,
+    pub(super) stop: &'a AtomicBool,
+    pub(super) listener: &'a dyn Listener,
+}
+
+/// How a schedule ended.
+#[derive(Debug, Default)]
+pub(super) struct Summary {
+    pub(super) failed: usize,
+    /// Whether it was stopped before its end.
+    pub(super) interrupted: bool,
+}
+
+impl Schedule<'_> {
+    /// Finishes every job; one that fails is told and recorded, and leaves the others alone.
+    ///
+    /// # Errors
+    /// If a failure cannot be recorded.
+    pub(super) fn run(&self, jobs: Vec<Job>) -> Result<Summary, ExperimentError> {
+        let count = jobs.len();
+        let progress = (count > 1).then(|| self.listener.progress("experiment", count, "cells"));
+        let queue = Mutex::new((1.., VecDeque::from(jobs)));
+        let summary = Mutex::new(Ok(Summary::default()));
+        let work = || {
+            while let Some((number, job)) = next(&queue) {
+                let label = match count {
+                    1 => job.cell.name.clone(),
+                    _ => format!("[{number}/{count}] {}", job.cell.name),
+                };
+                let ended = match self.stop.load(Ordering::Relaxed) {
+                    true => Err(Stopped::Interrupted),
+                    false => self.finish(job, &label),
+                };
+                progress.iter().for_each(|progress| progress.advance());
+                let mut summary = lock(&summary);
+                let Ok(so_far) = summary.as_mut() else { return };
+                match ended {
+                    Ok(true) => {}
+                    Ok(false) => so_far.failed += 1,
+                    Err(Stopped::Interrupted) => so_far.interrupted = true,
+                    Err(Stopped::Failed(error)) => *summary = Err(*error),
+                }
+            }
+        };
+        match self.jobs {
+            Jobs::Here => work(),
+            Jobs::Processes { most, .. } => std::thread::scope(|scope| {
+                (0..most.get().min(count)).for_each(|_| drop(scope.spawn(work)));
+            }),
+        }
+        summary.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the job came to its end.
+    fn finish(&self, mut job: Job, label: &str) -> Result<bool, Stopped> {
+        let started = Instant::now();
+        let result = job.begin().and_then(|lock| {
+            if job.state == CellState::Finished {
+                return Ok(None);
+            }
+            let outcome = self.run_job(&job, label);
+            drop(lock);
+            outcome.map(Some)
+        });
+        match result {
+            Ok(None) => self
+                .listener
+                .note(&format_args!("{label}: finished before")),
+            Ok(Some(outcome)) if outcome.interrupted => return Err(Stopped::Interrupted),
+            Ok(Some(outcome)) => {
+                let figure = figure(&outcome);
+                let seconds = started.elapsed().as_secs_f64();
+                self.listener
+                    .note(&format_args!("{label}: {figure}{seconds:.1} s"));
+            }
+            Err(error) => {
+                let problem = message(&error);
+                self.listener
+                    .warn(&format_args!("{label} failed: {problem}"));
+                let failure = Failure {
+                    seed: job.cell.seed,
+                    problem,
+                };
+                self.record(&job, Some(&failure)).map_err(|error| Stopped::Failed(Box::new(error)))?;
+                return Ok(false);
+            }
+        }
+        self.record(&job, None).map_err(|error| Stopped::Failed(Box::new(error)))?;
+        Ok(true)
+    }
+
+    fn run_job(&self, job: &Job, label: &str) -> Result<Outcome, ExperimentError> {
+        let Self {
+            device,
+            stop,
+            listener,
+            ..
+        } = *self;
+        match self.jobs {
+            Jobs::Here => run_cell(job.cell, job.state, device, stop, label, listener),
+            Jobs::Processes { most, worker } => {
+                let threads = (rayon::current_num_threads() / most).max(1);
+                let worker = worker(device, threads)
+                    .map_err(ExperimentError::process("find a program for a cell"))?;
+                processes::run_cell(job.cell, job.state, worker, stop, label, listener)
+            }
+        }
+    }
+
+    /// Leaves a failure where the report looks for it, or takes an earlier one away.
+    fn record(&self, job: &Job, failure: Option<&Failure>) -> Result<(), ExperimentError> {
+        let path = Failure::path(self.output, &job.cell.name);
+        match failure {
+            Some(failure) => {
+                if let Some(parent) = path.parent() {
+                    std::fs::create_dir_all(parent).map_err(FileError::io("create", parent))?;
+                }
+                Ok(write_file(&path, &serde_json::to_vec_pretty(failure)?)?)
+            }
+            None => match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    Err(FileError::io("remove", &path)(error).into())
+                }
+                _ => Ok(()),
+            },
+        }
+    }
+}
+
+enum Stopped {
+    Interrupted,
+    Failed(Box<ExperimentError>),
+}
+
+type Queue<'j> = (std::ops::RangeFrom<usize>, VecDeque<Job<'j>>);
+
+fn next<'j>(queue: &Mutex<Queue<'j>>) -> Option<(usize, Job<'j>)> {
+    let (numbers, jobs) = &mut *lock(queue);
+    let job = jobs.pop_front()?;
+    Some((numbers.next()?, job))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The first figure of merit, for the line that a finished cell gets.
+fn figure(outcome: &Outcome) -> String {
+    let figures = outcome.test.as_ref().or(outcome.validation.as_ref());
+    let first = figures.and_then(|figures| figures.iter().next());
+    first.map_or_else(String::new, |(name, value)| format!("{name} {value:.4}, "))
+}

@@ -1,0 +1,118 @@
+//! What arms refer to, made once: a process that finds another one making it waits for that.
+
+use std::path::{Path, PathBuf};
+
+use eigenmix_tensors::{FileError, FileLock, write_file};
+use serde_json::Value;
+
+use super::job::Job;
+use super::schedule::Schedule;
+use crate::ExperimentError;
+use crate::error::Within;
+use crate::experiment::{Stage, StageKind};
+use crate::extract::{ExtractRequest, extract};
+use crate::listener::Listener;
+use crate::merge::{MergeRequest, merge};
+
+/// Makes every stage that is not there yet, sources first.
+///
+/// # Errors
+/// If one fails: what refers to it could not be run.
+pub(super) fn make(
+    stages: &[Stage],
+    force: bool,
+    schedule: &Schedule,
+) -> Result<(), ExperimentError> {
+    let mut jobs = Vec::new();
+    for stage in stages {
+        if let Stage::Train { cell, name } = stage {
+            let mut job = Job::new(cell, force)?;
+            job.lock = Some(lock_path(schedule.output, StageKind::Train, name)?);
+            jobs.push(job);
+        }
+    }
+    if !jobs.is_empty() {
+        let summary = schedule.run(jobs)?;
+        if summary.interrupted {
+            schedule
+                .listener
+                .note(&"stopped; the same command continues from here");
+            return Err(ExperimentError::Interrupted);
+        }
+        if summary.failed > 0 {
+            return Err(ExperimentError::StageFailed);
+        }
+    }
+    for stage in stages
+        .iter()
+        .filter(|stage| stage.kind() != StageKind::Train)
+    {
+        let label = format!("{}:{}", stage.kind().name(), stage.name());
+        make_one(stage, force, schedule, &label).within(|| label.clone())?;
+    }
+    Ok(())
+}
+
+fn make_one(
+    stage: &Stage,
+    force: bool,
+    schedule: &Schedule,
+    label: &str,
+) -> Result<(), ExperimentError> {
+    let _lock = FileLock::wait(&lock_path(schedule.output, stage.kind(), stage.name())?)?;
+    let directory = schedule.output.join(stage.kind().name()).join(stage.name());
+    let stamp = directory.with_file_name(format!("{}.json", stage.name()));
+    let wanted = serde_json::to_value(stage)?;
+    if directory.exists() && !force {
+        return match read(&stamp).is_some_and(|found| found == wanted) {
+            true => {
+                schedule
+                    .listener
+                    .note(&format_args!("{label}: made before"));
+                Ok(())
+            }
+            false => Err(FileError::AlreadyExists(directory).into()),
+        };
+    }
+    let listener = schedule.listener;
+    match stage {
+        Stage::Train { .. } => {}
+        Stage::Extract { request, .. } => {
+            let request = ExtractRequest {
+                force,
+                ..request.clone()
+            };
+            tell(listener, label, &extract(&request, listener)?);
+        }
+        Stage::Merge { request, .. } => {
+            let request = MergeRequest {
+                force,
+                ..(**request).clone()
+            };
+            let merged = merge(&request, schedule.device, listener)?;
+            tell(listener, label, &merged);
+            listener.detail(&format_args!("\n{}", merged.modules()));
+        }
+    }
+    Ok(write_file(&stamp, &serde_json::to_vec_pretty(&wanted)?)?)
+}
+
+/// The first line of it, and the rest for the curious.
+fn tell(listener: &dyn Listener, label: &str, result: &impl std::fmt::Display) {
+    let words = result.to_string();
+    let (first, rest) = words.split_once('\n').unwrap_or((&words, ""));
+    listener.note(&format_args!("{label}: {first}"));
+    if !rest.is_empty() {
+        listener.detail(&rest);
+    }
+}
+
+fn read(stamp: &Path) -> Option<Value> {
+    serde_json::from_slice(&std::fs::read(stamp).ok()?).ok()
+}
+
+fn lock_path(output: &Path, kind: StageKind, name: &str) -> Result<PathBuf, ExperimentError> {
+    let directory = output.join(kind.name());
+    std::fs::create_dir_all(&directory).map_err(FileError::io("create", &directory))?;
+    Ok(directory.join(format!(".{name}.lock")))
+}

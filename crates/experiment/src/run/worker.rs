@@ -1,0 +1,48 @@
+//! The other end of [`super::processes`]: a process that runs one cell for the one that started it.
+
+use std::io::{Read, Write};
+use std::sync::atomic::AtomicBool;
+
+use eigenmix_trainer::DeviceChoice;
+
+use super::cell_state::CellState;
+use super::events::{Event, EventWriter};
+use super::job::run_cell;
+use crate::experiment::Cell;
+use crate::{ExperimentError, is_bad_input, message};
+
+/// Runs the cell that `input` describes and writes what happens to `output`, a line of JSON each: what
+/// a process does that [`crate::Jobs::Processes`] starts, with its standard streams.
+///
+/// # Errors
+/// Whatever the cell fails with, after it was written as well; or if `input` describes no cell.
+pub fn run_cell_of_another(
+    mut input: impl Read,
+    output: impl Write + Send,
+    device: DeviceChoice,
+    stop: &AtomicBool,
+) -> Result<(), ExperimentError> {
+    let mut text = String::new();
+    input
+        .read_to_string(&mut text)
+        .map_err(ExperimentError::process("read standard input"))?;
+    let (cell, state): (Cell, CellState) =
+        serde_json::from_str(&text).map_err(|error| ExperimentError::Cell {
+            problem: format!("standard input describes no cell: {error}"),
+            is_bad_input: false,
+        })?;
+    let writer = EventWriter::new(output, stop);
+    match run_cell(&cell, state, device, stop, &cell.name, &writer) {
+        Ok(outcome) => {
+            writer.tell(&Event::Ended(Box::new(outcome)));
+            Ok(())
+        }
+        Err(error) => {
+            writer.tell(&Event::Failed {
+                problem: message(&error),
+                is_bad_input: is_bad_input(&error),
+            });
+            Err(error)
+        }
+    }
+}

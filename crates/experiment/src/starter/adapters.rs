@@ -1,0 +1,84 @@
+//! Adapters at hand, and whether they fit the base model.
+
+use std::fs;
+use std::path::Path;
+
+use eigenmix_adapter::{AdapterFile, PeftConfig};
+use eigenmix_models::Description;
+
+use crate::opened_adapter::OpenedAdapter;
+
+/// An adapter that was looked at.
+pub struct FoundAdapter {
+    /// As it is to be named in a configuration.
+    pub name: String,
+    pub base_model: Option<String>,
+    pub rank: usize,
+    pub modules: usize,
+    /// Why it cannot be recycled.
+    pub problem: Option<String>,
+}
+
+impl FoundAdapter {
+    /// Looks at an adapter; one that cannot be read has that as its problem.
+    ///
+    /// - base: what it is to fit; anything fits an unknown base model
+    pub fn look(name: &str, base: Option<&Description>) -> Self {
+        match OpenedAdapter::open(name) {
+            Ok(opened) => Self {
+                name: name.to_owned(),
+                base_model: opened.file.config().base_model().map(str::to_owned),
+                rank: opened.file.config().rank(),
+                modules: opened.file.module_paths().count(),
+                problem: problem(&opened.file, base),
+            },
+            Err(error) => Self {
+                name: name.to_owned(),
+                base_model: None,
+                rank: 0,
+                modules: 0,
+                problem: Some(error.to_string()),
+            },
+        }
+    }
+}
+
+fn problem(file: &AdapterFile, base: Option<&Description>) -> Option<String> {
+    if let Err(error) = file.require_clean() {
+        return Some(error.to_string());
+    }
+    let base = base?;
+    for module in file.module_paths() {
+        let Some(layer) = base.layer(module) else {
+            return Some(format!("the base model has no layer `{module}`"));
+        };
+        let (_, d_in, d_out) = file.shape(module).ok()?;
+        if (d_in, d_out) != (layer.d_in, layer.d_out) {
+            return Some(format!(
+                "`{module}` is {d_out} × {d_in} there and {} × {} in the base model",
+                layer.d_out, layer.d_in
+            ));
+        }
+    }
+    None
+}
+
+/// The adapters that an argument means: itself, or those in a directory of adapters or runs.
+pub fn adapters_in(argument: &str) -> Vec<String> {
+    let path = Path::new(argument);
+    let is_adapter = |path: &Path| {
+        let names = [PeftConfig::FILE_NAME, "adapter/adapter_config.json"];
+        names.iter().any(|name| path.join(name).is_file())
+    };
+    if !path.is_dir() || is_adapter(path) {
+        return vec![argument.to_owned()];
+    }
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let mut found: Vec<String> = entries
+        .map(|entry| entry.path())
+        .filter(|path| is_adapter(path))
+        .map(|path| path.to_string_lossy().into_owned())
+        .collect();
+    found.sort();
+    found
+}

@@ -1,0 +1,281 @@
+//! What data hold: splits, columns, labels, lengths.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use eigenmix_data::DataLocation;
+use eigenmix_data::{
+    DataConfig, LabelPolicy, RawLabel, Row, Split, column_names, read_image_split,
+    read_language_split, read_split,
+};
+use eigenmix_trainer::TaskKind;
+
+use super::FoundBase;
+use crate::error::Within;
+
+use crate::ExperimentError;
+
+/// Pairs of columns that many datasets have, and then single ones.
+const PAIRS: [[&str; 2]; 4] = [
+    ["premise", "hypothesis"],
+    ["sentence1", "sentence2"],
+    ["question1", "question2"],
+    ["text", "text_pair"],
+];
+const TEXTS: [&str; 9] = [
+    "text",
+    "sentence",
+    "query",
+    "utterance",
+    "content",
+    "review",
+    "question",
+    "title",
+    "input",
+];
+const LABELS: [&str; 9] = [
+    "label",
+    "labels",
+    "intent",
+    "category",
+    "class",
+    "target",
+    "score",
+    "sentiment",
+    "stars",
+];
+const IMAGES: [&str; 5] = ["image", "img", "photo", "picture", "path"];
+
+/// How many rows tell the usual length.
+const SAMPLE: usize = 2_000;
+
+/// Data that were looked at.
+pub struct FoundData {
+    pub path: String,
+    pub kind: TaskKind,
+    /// Why that kind.
+    pub reason: String,
+    /// The `[data]` table that reads them.
+    pub config: DataConfig,
+    /// Rows of each split that is there.
+    pub splits: Vec<(Split, usize)>,
+    pub columns: Vec<String>,
+    pub labels: Labels,
+    /// The tokens of texts, where the base model's tokenizer could count them.
+    pub lengths: Option<Lengths>,
+}
+
+/// What stands in the column of the labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Labels {
+    Classes(usize),
+    Numbers,
+    None,
+}
+
+/// How long texts are, in tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lengths {
+    /// As long are 99 of 100 at most.
+    pub usual: usize,
+    pub longest: usize,
+}
+
+impl FoundData {
+    /// Looks at the data at `path`.
+    ///
+    /// # Errors
+    /// If they have no training split, or it cannot be read.
+    pub fn look(path: &str, base: Option<&FoundBase>) -> Result<Self, ExperimentError> {
+        let plain = DataConfig::new(path);
+        let location = DataLocation::open(&plain)?;
+        let resolved = location.split(Split::Train)?;
+        let is_vision = base.is_some_and(FoundBase::is_vision);
+        let columns = column_names(Path::new(&resolved.path), Split::Train, &resolved);
+        let columns = match columns {
+            Err(_) if is_vision => Vec::new(),
+            columns => columns?,
+        };
+        let mut found = Self {
+            path: path.to_owned(),
+            kind: TaskKind::SequenceClassification,
+            reason: String::new(),
+            config: plain.clone(),
+            splits: Vec::new(),
+            columns,
+            labels: Labels::None,
+            lengths: None,
+        };
+        if is_vision {
+            found.choose_images();
+        } else if !found.choose_texts(base) {
+            found.kind = TaskKind::CausalLm;
+            found.reason = "the columns are those of language models".to_owned();
+        }
+        found.read(&location, base).within(|| format!("`{path}`"))?;
+        Ok(found)
+    }
+
+    fn has(&self, column: &str) -> bool {
+        self.columns.iter().any(|name| name == column)
+    }
+
+    fn first(&self, names: &[&'static str]) -> Option<&'static str> {
+        names.iter().copied().find(|name| self.has(name))
+    }
+
+    fn choose_images(&mut self) {
+        self.kind = TaskKind::ImageClassification;
+        self.reason = "the base model takes pictures".to_owned();
+        if let Some(image) = self.first(&IMAGES) {
+            self.config.image = image.to_owned();
+        }
+        if let Some(label) = self.first(&LABELS) {
+            self.config.label = label.to_owned();
+        }
+    }
+
+    /// Whether there are texts with labels.
+    fn choose_texts(&mut self, base: Option<&FoundBase>) -> bool {
+        let Some(label) = self.first(&LABELS) else {
+            return false;
+        };
+        let pair = PAIRS
+            .iter()
+            .find(|pair| pair.iter().all(|name| self.has(name)));
+        let text = match pair {
+            Some([first, second]) => {
+                self.config.text_pair = Some((*second).to_owned());
+                first
+            }
+            None => match self.first(&TEXTS) {
+                Some(text) => text,
+                None => return false,
+            },
+        };
+        self.config.text = text.to_owned();
+        self.config.label = label.to_owned();
+        self.reason = match base.is_some_and(FoundBase::is_decoder) {
+            true => {
+                "every row has a text and a label, which a decoder can learn to classify".into()
+            }
+            false => "every row has a text and a label".into(),
+        };
+        true
+    }
+
+    /// Reads what is there of each split.
+    fn read(
+        &mut self,
+        location: &DataLocation<'_>,
+        base: Option<&FoundBase>,
+    ) -> Result<(), ExperimentError> {
+        for split in [Split::Train, Split::Validation, Split::Test] {
+            let resolved = match location.split(split) {
+                Ok(resolved) => resolved,
+                Err(error) if split == Split::Train => return Err(error.into()),
+                Err(_) => continue,
+            };
+            let config = DataConfig {
+                path: resolved.path.clone(),
+                files: resolved.files.clone(),
+                ..self.config.clone()
+            };
+            match self.count(split, &config, base) {
+                Ok(rows) => self.splits.push((split, rows)),
+                Err(error) if split == Split::Train => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn count(
+        &mut self,
+        split: Split,
+        config: &DataConfig,
+        base: Option<&FoundBase>,
+    ) -> Result<usize, ExperimentError> {
+        let directory = Path::new(&config.path);
+        match self.kind {
+            TaskKind::CausalLm => Ok(read_language_split(directory, split, config)?.rows.len()),
+            TaskKind::ImageClassification => {
+                let found = read_image_split(directory, split, config, LabelPolicy::Required)?;
+                if split == Split::Train {
+                    let labels = eigenmix_data::LabelMap::from_train(&found.rows)?;
+                    self.labels = Labels::Classes(labels.names().len());
+                }
+                Ok(found.rows.len())
+            }
+            TaskKind::SequenceClassification => {
+                let rows = read_split(directory, split, config, LabelPolicy::Required)?;
+                if split == Split::Train {
+                    self.labels = labels_of(&rows);
+                    self.lengths = lengths_of(&rows, base);
+                }
+                Ok(rows.len())
+            }
+        }
+    }
+
+    /// One line about them.
+    pub fn summary(&self) -> String {
+        let splits: Vec<String> = self
+            .splits
+            .iter()
+            .map(|(split, rows)| format!("{rows} {split}"))
+            .collect();
+        let labels = match self.labels {
+            Labels::Classes(count) => format!(", {count} classes"),
+            Labels::Numbers => ", labels are numbers".to_owned(),
+            Labels::None => String::new(),
+        };
+        let columns = match self.columns.is_empty() {
+            true => "pictures in a folder for each class".to_owned(),
+            false => format!("columns {}", self.columns.join(", ")),
+        };
+        format!(
+            "{}: {} rows; {columns}{labels}",
+            self.path,
+            splits.join(", ")
+        )
+    }
+}
+
+/// Names are classes; so are whole numbers, unless almost every row has its own.
+fn labels_of(rows: &[Row]) -> Labels {
+    let mut names = BTreeSet::new();
+    let mut fractions = 0;
+    let mut numbers = 0;
+    for label in rows.iter().filter_map(|row| row.label.as_ref()) {
+        let text = label.to_string();
+        if let Ok(number) = text.parse::<f64>() {
+            numbers += 1;
+            fractions += usize::from(number.fract() != 0.0);
+        }
+        if matches!(label, RawLabel::Number(number) if number.fract() != 0.0) {
+            fractions += 1;
+        }
+        names.insert(text);
+    }
+    match numbers == rows.len() && fractions > 0 {
+        true => Labels::Numbers,
+        false => Labels::Classes(names.len()),
+    }
+}
+
+fn lengths_of(rows: &[Row], base: Option<&FoundBase>) -> Option<Lengths> {
+    let base = base?;
+    let (tokenizer, limit) = (base.model.tokenizer().ok()?, base.model.max_length().ok()?);
+    let sample = &rows[..rows.len().min(SAMPLE)];
+    let encodings = tokenizer.encode_all(sample, limit).ok()?;
+    let mut lengths: Vec<usize> = encodings
+        .iter()
+        .map(|encoding| encoding.ids.len())
+        .collect();
+    lengths.sort_unstable();
+    Some(Lengths {
+        usual: *lengths.get((lengths.len() * 99).div_ceil(100).saturating_sub(1))?,
+        longest: *lengths.last()?,
+    })
+}

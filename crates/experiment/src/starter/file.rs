@@ -1,0 +1,343 @@
+//! The training file that is suggested: TOML with a comment for every guess.
+
+use std::fmt::{self, Write as _};
+
+use eigenmix_trainer::{Method, TaskKind};
+
+use super::data::Labels;
+use super::{FoundAdapter, FoundBase, FoundData};
+
+/// What the file is made of.
+pub struct StarterFile<'a> {
+    pub path: &'a str,
+    pub base: Option<&'a FoundBase>,
+    /// The name of the base model where it could not be looked at.
+    pub base_name: Option<&'a str>,
+    pub data: Option<&'a FoundData>,
+    /// Those that fit.
+    pub adapters: Vec<&'a FoundAdapter>,
+    pub method: Method,
+}
+
+impl StarterFile<'_> {
+    /// Whether nothing in it is left to fill in.
+    pub fn is_complete(&self) -> bool {
+        self.data.is_some() && (self.base.is_some() || self.base_name.is_some())
+    }
+
+    fn task(&self) -> TaskKind {
+        let of_data = self.data.map(|data| data.kind);
+        let of_base = || self.base.map(FoundBase::usual_task);
+        of_data.or_else(of_base).unwrap_or_default()
+    }
+
+    fn rows(&self) -> Option<usize> {
+        self.data?.splits.first().map(|(_, rows)| *rows)
+    }
+
+    /// The last part of the data's name.
+    fn name(&self) -> &str {
+        let path = self.data.map_or("training", |data| data.path.as_str());
+        let path = path.split('@').next().unwrap_or(path);
+        let mut parts = path.split('/');
+        parts
+            .rfind(|part| !["", ".", ".."].contains(part))
+            .unwrap_or("training")
+    }
+
+    fn write_base(&self, text: &mut String) -> fmt::Result {
+        writeln!(text, "\n[base]")?;
+        match (self.base, self.base_name) {
+            (Some(base), _) => {
+                writeln!(text, "# {}.", base.summary())?;
+                writeln!(text, "model = {}", quoted(base.name()))
+            }
+            (None, Some(name)) => {
+                writeln!(text, "# Not looked at yet.")?;
+                writeln!(text, "model = {}", quoted(name))
+            }
+            (None, None) => {
+                writeln!(
+                    text,
+                    "# Fill in: a directory with config.json and model.safetensors, or a Hub id."
+                )?;
+                writeln!(text, "model = \"org/base-model\"")
+            }
+        }
+    }
+
+    fn write_data(&self, text: &mut String) -> fmt::Result {
+        writeln!(text, "\n[data]")?;
+        let Some(data) = self.data else {
+            writeln!(
+                text,
+                "# Fill in: a directory with train, validation and test as .jsonl, .csv or .parquet, or a"
+            )?;
+            writeln!(text, "# dataset on the Hub.")?;
+            writeln!(text, "path = \"data\"")?;
+            writeln!(text, "# The columns.")?;
+            writeln!(text, "text = \"text\"\nlabel = \"label\"")?;
+            return writeln!(text, "max_length = 128");
+        };
+        writeln!(text, "# {}.", data.summary())?;
+        writeln!(text, "path = {}", quoted(&data.path))?;
+        match data.kind {
+            TaskKind::SequenceClassification => {
+                writeln!(text, "# Guessed from the names of the columns.")?;
+                writeln!(text, "text = {}", quoted(&data.config.text))?;
+                if let Some(pair) = &data.config.text_pair {
+                    writeln!(text, "text_pair = {}", quoted(pair))?;
+                }
+                writeln!(text, "label = {}", quoted(&data.config.label))?;
+            }
+            TaskKind::ImageClassification if !data.columns.is_empty() => {
+                writeln!(text, "# Guessed from the names of the columns.")?;
+                writeln!(text, "image = {}", quoted(&data.config.image))?;
+                writeln!(text, "label = {}", quoted(&data.config.label))?;
+            }
+            _ => {}
+        }
+        self.write_max_length(data, text)
+    }
+
+    fn write_max_length(&self, data: &FoundData, text: &mut String) -> fmt::Result {
+        let limit = self.base.and_then(|base| base.model.max_length().ok());
+        let limit = limit.unwrap_or(usize::MAX);
+        match (data.kind, data.lengths) {
+            (TaskKind::ImageClassification, _) => Ok(()),
+            (_, Some(lengths)) => {
+                let room = lengths.usual.next_multiple_of(8).max(8).min(limit);
+                writeln!(
+                    text,
+                    "# Guessed: 99 of 100 training texts have at most {} tokens, the longest has {}.",
+                    lengths.usual, lengths.longest
+                )?;
+                writeln!(text, "max_length = {room}")
+            }
+            (TaskKind::CausalLm, None) => {
+                writeln!(
+                    text,
+                    "# Guessed: what fits the memory of most machines; the model may take more."
+                )?;
+                writeln!(text, "max_length = {}", limit.min(512))
+            }
+            (TaskKind::SequenceClassification, None) => {
+                writeln!(text, "# Guessed: nobody counted the tokens.")?;
+                writeln!(text, "max_length = {}", limit.min(128))
+            }
+        }
+    }
+
+    fn write_task(&self, text: &mut String) -> fmt::Result {
+        writeln!(text, "\n[task]")?;
+        match (self.data, self.base) {
+            (Some(data), _) => writeln!(text, "# Guessed: {}.", data.reason)?,
+            (None, Some(_)) => writeln!(text, "# Guessed: what the base model is usually for.")?,
+            (None, None) => writeln!(
+                text,
+                "# \"sequence-classification\", \"image-classification\" or \"causal-lm\"."
+            )?,
+        }
+        writeln!(text, "kind = {}", quoted(self.task().name()))?;
+        if self.data.is_some_and(|data| data.labels == Labels::Numbers) {
+            writeln!(text, "# Guessed: the labels are numbers with fractions.")?;
+            writeln!(text, "target = \"number\"")?;
+        }
+        Ok(())
+    }
+
+    fn write_adapter(&self, text: &mut String) -> fmt::Result {
+        writeln!(text, "\n[adapter]")?;
+        let method = self.method;
+        match (method.has_basis(), self.adapters.len()) {
+            (true, count) => writeln!(
+                text,
+                "# Guessed: {count} adapters fit the base model, so their subspace is recycled."
+            )?,
+            (false, 0) => writeln!(
+                text,
+                "# No adapters to recycle fit; with some, try \"eigenmix\"."
+            )?,
+            (false, count) => writeln!(
+                text,
+                "# {count} adapters fit the base model; \"eigenmix\" would recycle them."
+            )?,
+        }
+        writeln!(text, "method = {}", quoted(method.name()))?;
+        if method == Method::Full {
+            return Ok(());
+        }
+        if method.has_basis() {
+            let names: Vec<String> = self
+                .adapters
+                .iter()
+                .map(|adapter| format!("    {},\n", quoted(&adapter.name)))
+                .collect();
+            writeln!(text, "adapters = [\n{}]", names.concat())?;
+            self.write_base_mismatch(text)?;
+            writeln!(
+                text,
+                "# All directions of the adapters are kept; fewer are smaller and faster."
+            )?;
+            writeln!(text, "# components = 16")?;
+            writeln!(
+                text,
+                "# Guessed: the average of the adapters is nearer to a related task than nothing."
+            )?;
+            writeln!(text, "init = \"merge\"")?;
+        }
+        let recycled = self.adapters.iter().map(|adapter| adapter.rank).max();
+        match recycled.filter(|_| method.has_basis()) {
+            Some(rank) => {
+                writeln!(text, "# Guessed: the rank of the adapters.")?;
+                writeln!(text, "rank = {}", rank.max(1))?;
+            }
+            None => {
+                writeln!(
+                    text,
+                    "# Guessed: enough for most tasks; twice as much costs twice as many numbers."
+                )?;
+                writeln!(text, "rank = {}", if self.is_decoder() { 16 } else { 8 })?;
+            }
+        }
+        if let Some(base) = self.base.filter(|_| !method.has_basis()) {
+            writeln!(
+                text,
+                "# PEFT's default in this architecture; \"all-linear\" adapts every linear layer."
+            )?;
+            let targets = base.default_targets().iter();
+            let targets: Vec<String> = targets.map(|target| quoted(target)).collect();
+            writeln!(text, "target_modules = [{}]", targets.join(", "))?;
+        }
+        Ok(())
+    }
+
+    /// Shapes were compared; names may still differ.
+    fn write_base_mismatch(&self, text: &mut String) -> fmt::Result {
+        let own = self.base.map(|base| base.model.name_and_revision().0);
+        let other = self
+            .adapters
+            .iter()
+            .filter_map(|adapter| adapter.base_model.as_deref());
+        let other: Vec<&str> = other.filter(|name| Some(*name) != own).collect();
+        let Some(first) = other.first() else {
+            return Ok(());
+        };
+        writeln!(
+            text,
+            "# Guessed: their shapes fit, but they name the base model {}; is it the same one?",
+            quoted(first)
+        )?;
+        writeln!(text, "allow_base_mismatch = true")
+    }
+
+    fn is_decoder(&self) -> bool {
+        self.base.is_some_and(FoundBase::is_decoder)
+    }
+
+    fn write_training(&self, text: &mut String) -> fmt::Result {
+        writeln!(text, "\n[training]")?;
+        let (epochs, reason) = match self.rows() {
+            None => (8, "how many rows there are is not known".to_owned()),
+            Some(rows @ 0..1_000) => (20, format!("{rows} rows are few, and take many epochs")),
+            Some(rows @ 1_000..10_000) => (8, format!("{rows} rows take some epochs")),
+            Some(rows) => (3, format!("{rows} rows are many, and take few epochs")),
+        };
+        writeln!(text, "# Guessed: {reason}.")?;
+        writeln!(text, "epochs = {epochs}")?;
+        writeln!(
+            text,
+            "# Guessed: halve it, and double gradient_accumulation, if memory runs out."
+        )?;
+        writeln!(
+            text,
+            "batch_size = {}",
+            if self.is_decoder() { 8 } else { 32 }
+        )?;
+        let (rate, reason) = match (self.method, self.is_decoder()) {
+            (Method::Full, _) => ("5e-5", "every weight is trained"),
+            (method, _) if method.has_basis() => ("4e-3", "coefficients on a basis are few"),
+            (_, true) => ("2e-4", "usual for LoRA on decoders"),
+            (_, false) => ("2e-3", "usual for LoRA on small encoders"),
+        };
+        writeln!(
+            text,
+            "# Guessed: {reason}. The first thing to try others of."
+        )?;
+        writeln!(text, "learning_rate = {rate}")?;
+        writeln!(
+            text,
+            "weight_decay = 0.01\nscheduler = \"linear\"\nwarmup_ratio = 0.06"
+        )?;
+        let has_validation = self.data.is_some_and(|data| data.splits.len() > 1);
+        if has_validation {
+            writeln!(
+                text,
+                "# \"best\" keeps the state that was best on the validation split."
+            )?;
+            writeln!(text, "keep = \"last\"")?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, text: &mut String) -> fmt::Result {
+        writeln!(
+            text,
+            "# Written by `eigenmix init`; what is guessed says so.\n#"
+        )?;
+        writeln!(
+            text,
+            "#     eigenmix train {} --dry-run      what would be trained, and its memory",
+            self.path
+        )?;
+        writeln!(text, "#     eigenmix train {}", self.path)?;
+        writeln!(
+            text,
+            "seed = 0\noutput = {}",
+            quoted(&format!("runs/{}", self.name()))
+        )?;
+        self.write_base(text)?;
+        self.write_data(text)?;
+        self.write_task(text)?;
+        self.write_adapter(text)?;
+        self.write_training(text)
+    }
+}
+
+impl fmt::Display for StarterFile<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = String::new();
+        self.write(&mut text)?;
+        formatter.write_str(&text)
+    }
+}
+
+/// A string in TOML.
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use eigenmix_trainer::TrainConfig;
+
+    #[test]
+    fn a_template_without_anything_found_is_a_training_file() {
+        for method in [Method::Lora, Method::Moslora, Method::Full] {
+            let file = StarterFile {
+                path: "train.toml",
+                base: None,
+                base_name: None,
+                data: None,
+                adapters: Vec::new(),
+                method,
+            };
+            assert!(!file.is_complete());
+            let text = file.to_string();
+            let config = TrainConfig::from_toml(&text).expect("a training file");
+            assert_eq!(config.adapter.method, method);
+            assert_eq!(text.matches("# Fill in").count(), 2, "{text}");
+        }
+    }
+}

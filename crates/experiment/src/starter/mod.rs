@@ -1,0 +1,13 @@
+//! `eigenmix init`: what is at hand, and the training file that it suggests.
+
+mod adapters;
+mod data;
+mod file;
+mod found_base;
+mod search;
+
+pub use adapters::{FoundAdapter, adapters_in};
+pub use data::FoundData;
+pub use file::StarterFile;
+pub use found_base::FoundBase;
+pub use search::Surroundings;
