@@ -1,4 +1,4 @@
-//! From files to batches: rows of a split, their targets, their tokens or pictures, and the order they
+//! From files to batches: rows of a split, their targets, their tokens or images, and the order they
 //! are shown in.
 //!
 //! Everything here stays on the host; nothing depends on a device or on Burn.
@@ -38,6 +38,8 @@ mod message;
 pub mod metrics;
 mod multiple_choice;
 mod parquet;
+mod parquet_column;
+mod parquet_file;
 mod parquet_records;
 mod prompt_template;
 mod row;
@@ -52,7 +54,8 @@ mod tokenization;
 mod tokenizer_config;
 
 pub use self::images::{
-    ImageDataset, ImageRow, ImageSource, ImageSplit, Showing, Unreadable, read_image_split,
+    EpochAugmentation, ImageDataset, ImageRow, ImageSource, ImageSplit, Unreadable,
+    read_image_split,
 };
 pub use batch_plan::{BatchPlan, LengthGrouping};
 pub use chat_template::ChatTemplate;
