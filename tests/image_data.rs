@@ -1,4 +1,4 @@
-//! The little pictures that image trainings are tested on, read as a training reads them.
+//! The little images that image trainings are tested on, read as a training reads them.
 
 mod support;
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ const SIZE: TaskSize = TaskSize {
     per_class: [5, 2, 3],
 };
 
-/// Pictures as they are: values 0 … 255 of 16 × 16 pixels.
+/// Images as they are: values 0 … 255 of 16 × 16 pixels.
 fn dataset(dir: &Path, split: Split) -> ImageDataset {
     let config = DataConfig::new("unused");
     let found = read_image_split(dir, split, &config, LabelPolicy::Required).expect("a split");
@@ -49,7 +49,7 @@ fn saturation(pixel: &[f32; 3]) -> f32 {
 }
 
 #[test]
-fn every_split_has_as_many_pictures_of_each_class_as_asked() {
+fn every_split_has_as_many_images_of_each_class_as_asked() {
     let dir = tempfile::tempdir().expect("a directory");
     let asked = [Attribute::Shape, Attribute::Color];
     write_image_task(dir.path(), &asked, SIZE, 3);
@@ -65,7 +65,7 @@ fn every_split_has_as_many_pictures_of_each_class_as_asked() {
 }
 
 #[test]
-fn the_seed_decides_every_byte_and_no_two_pictures_are_the_same() {
+fn the_seed_decides_every_byte_and_no_two_images_are_the_same() {
     let read = |seed| {
         let dir = tempfile::tempdir().expect("a directory");
         write_image_task(dir.path(), &[Attribute::Texture], SIZE, seed);
@@ -73,24 +73,24 @@ fn the_seed_decides_every_byte_and_no_two_pictures_are_the_same() {
         let rows = splits.map(|split| {
             let dataset = dataset(dir.path(), split);
             let all: Vec<usize> = (0..dataset.rows().len()).collect();
-            dataset.load_batch(&all, None).expect("pictures")
+            dataset.load_batch(&all, None).expect("images")
         });
         rows.concat()
     };
-    let pictures = read(8);
-    assert_eq!(pictures, read(8));
-    assert_ne!(pictures, read(9));
+    let images = read(8);
+    assert_eq!(images, read(8));
+    assert_ne!(images, read(9));
     let size = 3 * SIZE.side * SIZE.side;
-    let distinct: std::collections::BTreeSet<Vec<u8>> = pictures
+    let distinct: std::collections::BTreeSet<Vec<u8>> = images
         .chunks_exact(size)
-        .map(|picture| picture.iter().map(|value| *value as u8).collect())
+        .map(|image| image.iter().map(|value| *value as u8).collect())
         .collect();
     assert_eq!(distinct.len(), 4 * (5 + 2 + 3));
 }
 
 /// The ground is grey up to its noise, so the strong colours are those of the shape.
 #[test]
-fn labels_say_what_the_pictures_show() {
+fn labels_say_what_the_images_show() {
     let dir = tempfile::tempdir().expect("a directory");
     write_image_task(
         dir.path(),
@@ -100,7 +100,7 @@ fn labels_say_what_the_pictures_show() {
     );
     let dataset = dataset(dir.path(), Split::Train);
     for (index, class) in classes(&dataset).iter().enumerate() {
-        let pixels = pixels(&dataset.load(index).expect("a picture"));
+        let pixels = pixels(&dataset.load(index).expect("an image"));
         let (color, quadrant) = class.split_once('_').expect("two values");
         let mut mean = [0.0; 3];
         let (mut x, mut y, mut count) = (0.0, 0.0, 0.0);
@@ -130,7 +130,7 @@ fn labels_say_what_the_pictures_show() {
 }
 
 #[test]
-fn a_half_written_picture_is_named() {
+fn a_half_written_image_is_named() {
     let dir = tempfile::tempdir().expect("a directory");
     write_image_task(dir.path(), &[Attribute::Shape], SIZE, 1);
     let path = dir.path().join("train/disc/0002.png");
@@ -140,7 +140,7 @@ fn a_half_written_picture_is_named() {
     let all: Vec<usize> = (0..dataset.rows().len()).collect();
     let error = dataset
         .load_batch(&all, None)
-        .expect_err("half a picture")
+        .expect_err("half an image")
         .to_string();
     assert!(error.contains("disc/0002.png: cannot decode"), "{error}");
     let targets = Targets::from_train(TargetKind::Classification, dataset.rows()).expect("classes");

@@ -1,5 +1,5 @@
 //! A little ViT from random weights to a recycled adapter, through the binary: it learns to see from
-//! one question about pictures, adapters answer others, and a new one is made of those.
+//! one question about images, adapters answer others, and a new one is made of those.
 
 mod support;
 use std::fs;
@@ -13,7 +13,7 @@ use support::image_tasks::{Attribute, TEXTURES, TaskSize, write_image_task};
 const SIDE: usize = 16;
 const SEED: u64 = 0;
 
-/// Writes what a ViT is before it has weights: sizes and how pictures are prepared.
+/// Writes what a ViT is before it has weights: sizes and how images are prepared.
 fn write_vit(dir: &Path) {
     let config = json!({
         "architectures": ["ViTForImageClassification"],
@@ -72,7 +72,7 @@ fn tables(base: &str, adapter: &str, training: &str) -> String {
 
 const LORA: &str = "method = \"lora\"\nrank = 8\ntarget_modules = \"all-linear\"";
 
-/// Writes `tasks/NAME` with that many pictures of each class in every split.
+/// Writes `tasks/NAME` with that many images of each class in every split.
 fn write_task(place: &Workplace, name: &str, asked: &[Attribute], counts: [usize; 3], seed: u64) {
     let size = TaskSize {
         side: SIDE,
@@ -129,7 +129,7 @@ fn train_sources(place: &Workplace) -> Vec<String> {
     sources
 }
 
-/// Learns colour and texture together, which no adapter was asked for, from 8 pictures of each of the
+/// Learns colour and texture together, which no adapter was asked for, from 8 images of each of the
 /// 16 classes, with every method; returns the report's arms.
 fn train_unseen(place: &Workplace, sources: &[String]) -> Vec<Value> {
     let asked = [Attribute::Color, Attribute::Texture];
@@ -167,7 +167,7 @@ fn evaluate(place: &Workplace, adapter: &str, head: &str, task: &str) -> f64 {
     number(&place.run_json(&arguments)["metrics"]["accuracy"])
 }
 
-/// The share of yellow pictures that `predict` calls yellow, as the names of its labels begin.
+/// The share of yellow images that `predict` calls yellow, as the names of its labels begin.
 fn predicted_yellow(place: &Workplace, adapter: &str) -> f64 {
     let paths: Vec<String> = TEXTURES
         .iter()
@@ -175,9 +175,9 @@ fn predicted_yellow(place: &Workplace, adapter: &str) -> f64 {
             (0..5).map(move |number| format!("tasks/unseen/test/yellow_{texture}/{number:04}.png"))
         })
         .collect();
-    fs::write(place.path("pictures"), paths.join("\n")).expect("a file");
+    fs::write(place.path("images"), paths.join("\n")).expect("a file");
     let mut arguments = vec!["predict", "--base", "base/model", "--adapter", adapter];
-    arguments.extend(["--input", "pictures"]);
+    arguments.extend(["--input", "images"]);
     let found = place.run_json(&arguments);
     let found = found["predictions"].as_array().expect("predictions");
     assert_eq!(found.len(), paths.len());

@@ -1,4 +1,4 @@
-//! Tasks on little pictures: one distribution of scenes, and several questions about it.
+//! Tasks on little images: one distribution of scenes, and several questions about it.
 //!
 //! A scene is a coloured shape in one quadrant of a textured grey ground, with noise on all of it. Every
 //! task shows scenes in which all attributes vary independently and asks for some of them, so what one
@@ -39,9 +39,9 @@ impl Attribute {
 /// How much of a task there is.
 #[derive(Clone, Copy, Debug)]
 pub struct TaskSize {
-    /// Width and height of a picture in pixels; 16 at least.
+    /// Width and height of an image in pixels; 16 at least.
     pub side: usize,
-    /// Pictures of each class in the training, the validation and the test split.
+    /// Images of each class in the training, the validation and the test split.
     pub per_class: [usize; 3],
 }
 
@@ -67,9 +67,9 @@ pub fn write_image_task(dir: &Path, asked: &[Attribute], size: TaskSize, seed: u
                 .collect();
             let folder = dir.join(split).join(names.join("_"));
             fs::create_dir_all(&folder).expect("a directory");
-            for picture in 0..count {
+            for image in 0..count {
                 // Multiplied with odd numbers and scrambled by the generator, so that no two meet.
-                let stream = [question, split_number as u64, class as u64, picture as u64]
+                let stream = [question, split_number as u64, class as u64, image as u64]
                     .into_iter()
                     .fold(seed, |mixed, number| {
                         (mixed ^ number)
@@ -81,7 +81,7 @@ pub fn write_image_task(dir: &Path, asked: &[Attribute], size: TaskSize, seed: u
                     scene.set(attribute, value);
                 }
                 let pixels = scene.paint(size.side, &mut Random(!stream));
-                let path = folder.join(format!("{picture:04}.png"));
+                let path = folder.join(format!("{image:04}.png"));
                 fs::write(path, rgb_png(size.side, size.side, &pixels)).expect("a file");
             }
         }

@@ -5,7 +5,7 @@ pub fn rgb_png(width: usize, height: usize, pixels: &[u8]) -> Vec<u8> {
     assert_eq!(pixels.len(), 3 * width * height);
     let mut header = Vec::new();
     for side in [width, height] {
-        let side = u32::try_from(side).expect("a small picture");
+        let side = u32::try_from(side).expect("a small image");
         header.extend(side.to_be_bytes());
     }
     // 8 bits, RGB, and the only compression, filtering and no interlacing.
@@ -23,7 +23,7 @@ pub fn rgb_png(width: usize, height: usize, pixels: &[u8]) -> Vec<u8> {
 }
 
 fn chunk(file: &mut Vec<u8>, kind: &[u8; 4], content: &[u8]) {
-    let length = u32::try_from(content.len()).expect("a small picture");
+    let length = u32::try_from(content.len()).expect("a small image");
     file.extend(length.to_be_bytes());
     let checked = [kind, content].concat();
     file.extend(&checked);

@@ -1,4 +1,4 @@
-//! Horizontal bars in groups, with their deviations: figures of named things side by side.
+//! Horizontal bars in groups, with their deviations: values of named things side by side.
 
 use crate::axis::Axis;
 use crate::element::Element;
@@ -29,7 +29,7 @@ pub struct Bars {
 #[derive(Clone, Debug)]
 pub struct BarGroup {
     pub name: String,
-    /// One for each series; `None` where there is no figure.
+    /// One for each series; `None` where there is no value.
     pub bars: Vec<Option<Bar>>,
 }
 
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_figures_are_told_and_not_drawn() {
+    fn missing_values_are_named_and_not_drawn() {
         let nan = Some(Bar::new(f64::NAN));
         let group = |name: &str, bars| BarGroup {
             name: name.into(),

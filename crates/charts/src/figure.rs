@@ -1,4 +1,4 @@
-//! A finished picture with its caption.
+//! A finished chart with its caption.
 
 use crate::element::Element;
 use crate::text::escape;
@@ -6,7 +6,7 @@ use crate::text::escape;
 /// How wide a chart is that has no reason to be wider, in px: a column of a page, or a telephone.
 pub(crate) const WIDTH: f64 = 440.0;
 
-/// A picture and what it shows.
+/// A chart and what it shows.
 #[derive(Clone, Debug)]
 pub struct Figure {
     caption: String,
@@ -32,7 +32,7 @@ impl Figure {
         }
     }
 
-    /// A picture of nothing, which says so.
+    /// A chart of nothing, which says so.
     pub(crate) fn empty(caption: &str) -> Self {
         let words = Element::text("label middle", [WIDTH / 2.0, 40.0], "nothing to show");
         Self::new(caption, [WIDTH, 70.0], words)
@@ -41,7 +41,7 @@ impl Figure {
     pub(crate) fn render(&self) -> String {
         let class = if self.is_wide { " class=\"wide\"" } else { "" };
         format!(
-            "<figure{class}><figcaption>{}</figcaption><div class=\"picture\">{}</div></figure>\n",
+            "<figure{class}><figcaption>{}</figcaption><div class=\"chart\">{}</div></figure>\n",
             escape(&self.caption),
             self.svg
         )

@@ -64,7 +64,7 @@ impl Frame {
             let bottom = TOP + HEIGHT;
             drawing.push(Element::line("grid", [across, TOP], [across, bottom]));
             let half = width(&label, SIZE) / 2.0;
-            // The outermost labels stay inside the picture.
+            // The outermost labels stay inside the chart.
             let centre = across.min(WIDTH - half).max(half);
             drawing.push(Element::text(
                 "label middle",

@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn no_rows_ragged_rows_and_impossible_values_have_a_picture() {
+    fn no_rows_ragged_rows_and_impossible_values_still_give_a_chart() {
         let mut empty = map(vec![]);
         assert!(empty.figure("x").render().contains("no value"));
         empty.rows.clear();

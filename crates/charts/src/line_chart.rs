@@ -8,7 +8,7 @@ use crate::legend::{Entry, Sign, stroke};
 use crate::mark::Mark;
 use crate::number::short;
 
-/// More points than this in a line are thinned: the picture has fewer pixels.
+/// More points than this in a line are thinned: the chart has fewer pixels.
 const POINTS: usize = 400;
 
 /// About how many points of a line get a marker.

@@ -1,4 +1,4 @@
-//! An HTML page of words, tables and figures that needs no other file.
+//! An HTML page of text, tables and figures that needs no other file.
 
 use crate::figure::Figure;
 use crate::text::escape;
@@ -12,7 +12,7 @@ pub struct Page {
     body: String,
 }
 
-/// A table with a header; the first column holds names, the others figures.
+/// A table with a header; the first column holds names, the others values.
 #[derive(Clone, Debug, Default)]
 pub struct PageTable {
     pub header: Vec<String>,

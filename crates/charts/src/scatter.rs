@@ -80,7 +80,7 @@ impl Scatter {
         frame.finish(caption, &entries)
     }
 
-    /// The border of what the front dominates: from the edge of the picture to the smallest point,
+    /// The border of what the front dominates: from the edge of the chart to the smallest point,
     /// level until the next point is better, and level to the other edge.
     fn staircase(&self, frame: &Frame, front: &[&ScatterPoint]) -> Vec<[f64; 2]> {
         let mut path: Vec<[f64; 2]> = Vec::new();

@@ -1,3 +1,6 @@
+//! The order of examples and their batches in an epoch, drawn from the seed so that a run can
+//! resume.
+
 use std::num::NonZeroUsize;
 
 use rand::SeedableRng;

@@ -1,3 +1,5 @@
+//! BERT's tokenizer from a `vocab.txt`, for checkpoints that have no `tokenizer.json`.
+
 use std::fs;
 use std::path::Path;
 

@@ -1,8 +1,11 @@
+//! Conversations → text, by the template that a model brings along.
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use chrono::{DateTime, Utc};
 use minijinja::value::{Enumerator, Object};
 use minijinja::{Environment, Value};
 
@@ -33,6 +36,15 @@ impl ChatTemplate {
     /// # Errors
     /// When there is none, or it cannot be read or is not a Jinja template.
     pub fn load(model_dir: &Path, file: Option<&Path>) -> Result<Self, DataError> {
+        Self::load_at(model_dir, file, SystemTime::now().into())
+    }
+
+    /// As [`load`](Self::load), with the time that the template is told.
+    fn load_at(
+        model_dir: &Path,
+        file: Option<&Path>,
+        now: DateTime<Utc>,
+    ) -> Result<Self, DataError> {
         let config = TokenizerConfig::read(model_dir)?;
         let source = ChatTemplateSource::find(model_dir, file, &config)?;
         let special_tokens = [
@@ -48,13 +60,13 @@ impl ChatTemplate {
                 Some((name, token.to_owned()))
             })
             .collect();
-        Ok(Self::new(source, special_tokens, SystemTime::now())?)
+        Ok(Self::new(source, special_tokens, now)?)
     }
 
     fn new(
         source: ChatTemplateSource,
         special_tokens: Vec<(&'static str, String)>,
-        now: SystemTime,
+        now: DateTime<Utc>,
     ) -> Result<Self, LanguageError> {
         let ChatTemplateSource { template, path } = source;
         let parsed = chat_environment(now).and_then(|mut environment| {

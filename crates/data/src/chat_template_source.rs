@@ -1,3 +1,5 @@
+//! Which of a model's files has its chat template.
+
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

@@ -1,3 +1,6 @@
+//! A multiple-choice question in tokens: one sequence for each choice, so that their likelihoods
+//! compare.
+
 use rayon::prelude::*;
 
 use crate::error::DataError;

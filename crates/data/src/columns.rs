@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use serde_json::{Map, Value};
 
 use crate::config::DataConfig;
 use crate::error::DataError;
+use crate::parquet_file::ParquetFile;
 use crate::row::Place;
 use crate::split::{Format, Split};
 use crate::split_files::find_split;
@@ -63,14 +63,9 @@ pub fn column_names(
             Ok(header.iter().map(str::to_owned).collect())
         }
         Some(Format::Parquet) => {
-            let reader = SerializedFileReader::new(file);
-            let reader = reader.map_err(|source| DataError::MalformedParquet {
-                path: path.clone(),
-                source,
-            })?;
-            let schema = reader.metadata().file_metadata().schema();
-            let fields = schema.get_fields().iter();
-            Ok(fields.map(|field| field.name().to_owned()).collect())
+            let file = ParquetFile::new(file, &path.as_path().into())?;
+            let names = file.column_names().into_iter();
+            Ok(names.map(str::to_owned).collect())
         }
         None => Err(DataError::UnknownFormat { path: path.clone() }),
     }

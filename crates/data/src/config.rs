@@ -1,3 +1,5 @@
+//! The `[data]` table of a training file.
+
 use std::path::{Path, PathBuf};
 
 use eigenmix_images::{Augment, Augmentation, CropScale};
@@ -33,16 +35,16 @@ pub struct DataConfig {
     /// The column of the second text, for tasks on pairs of sentences.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text_pair: Option<String>,
-    /// The column of the picture: its path, or the encoded picture itself.
+    /// The column of the image: its path, or the encoded image itself.
     #[serde(default = "default_image", skip_serializing_if = "is_default_image")]
     pub image: String,
-    /// What becomes of pictures that cannot be read.
+    /// What becomes of images that cannot be read.
     #[serde(default, skip_serializing_if = "is_default")]
     pub unreadable: Unreadable,
-    /// How training pictures are varied.
+    /// How training images are varied.
     #[serde(default, skip_serializing_if = "is_default")]
     pub augment: Augment,
-    /// The part of a picture's area that `augment = "crop-flip"` keeps: least and most.
+    /// The part of an image's area that `augment = "crop-flip"` keeps: least and most.
     #[serde(default, skip_serializing_if = "is_default")]
     pub crop_scale: CropScale,
     /// The column of the label.
@@ -152,7 +154,7 @@ impl DataConfig {
         }
     }
 
-    /// What changes training pictures.
+    /// What changes training images.
     pub fn augmentation(&self) -> Augmentation {
         Augmentation {
             kind: self.augment,
@@ -236,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_set_about_pictures_is_not_written() {
+    fn what_nobody_set_about_images_is_not_written() {
         let written = toml::to_string(&DataConfig::new("datasets/travel")).unwrap();
         for key in ["image", "unreadable", "augment", "crop_scale"] {
             assert!(!written.contains(key), "{written}");
@@ -244,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_are_configured_by_words() {
+    fn images_are_configured_by_words() {
         let content = "path = \"d\"\nunreadable = \"skip\"\naugment = \"crop-flip\"\n\
                        crop_scale = [0.3, 0.9]";
         let config: DataConfig = toml::from_str(content).unwrap();

@@ -1,3 +1,5 @@
+//! Rows from comma-separated values with a header.
+
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;

@@ -1,3 +1,5 @@
+//! The rows of a split or of a file, by the format that the file's name says.
+
 use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;

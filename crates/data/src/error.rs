@@ -1,3 +1,5 @@
+//! What can be wrong with data, each error with the row it is about and what to do.
+
 use std::io;
 use std::path::PathBuf;
 
@@ -242,9 +244,9 @@ pub enum DataError {
     Language(#[from] LanguageError),
 
     #[error(
-        "{place}: cannot read the picture `{path}`; paths are relative to the file that names them"
+        "{place}: cannot read the image `{path}`; paths are relative to the file that names them"
     )]
-    MissingPicture {
+    MissingImage {
         place: Place,
         path: PathBuf,
         #[source]
@@ -252,10 +254,10 @@ pub enum DataError {
     },
 
     #[error(
-        "{place}: cannot decode the picture; replace or remove it, or leave out what cannot be read \
+        "{place}: cannot decode the image; replace or remove it, or leave out what cannot be read \
          with `data.unreadable = \"skip\"`"
     )]
-    BadPicture {
+    BadImage {
         place: Place,
         #[source]
         source: eigenmix_images::ImageError,
@@ -301,8 +303,8 @@ impl DataError {
 }
 
 impl DataError {
-    /// The same about `data.image`, for readers that take the column of a picture's path for a text.
-    pub(crate) fn about_pictures(mut self) -> Self {
+    /// The same about `data.image`, for readers that take the column of an image's path for a text.
+    pub(crate) fn about_images(mut self) -> Self {
         if let Self::MissingColumn { advice, .. } = &mut self {
             *advice = advice.replace("`data.text`", "`data.image`");
         }

@@ -1,3 +1,5 @@
+//! Draws of a few training rows a class, nested so that learning curves compare like with like.
+
 use std::collections::BTreeMap;
 
 use rand::SeedableRng;

@@ -1,3 +1,5 @@
+//! GPT-2's tokenizer from its two vocabulary files, for checkpoints that have no `tokenizer.json`.
+
 use std::path::Path;
 
 use serde::Deserialize;

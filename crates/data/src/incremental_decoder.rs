@@ -1,3 +1,5 @@
+//! Tokens → text while a model is still generating, without ever printing half a character.
+
 use crate::error::DataError;
 use crate::tokenization::TextTokenizer;
 

@@ -1,3 +1,5 @@
+//! Pieces of text come as early as they can, and together are the whole text.
+
 use super::*;
 use crate::small_tokenizer;
 

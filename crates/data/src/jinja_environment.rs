@@ -1,6 +1,8 @@
-use std::io;
-use std::time::SystemTime;
+//! Jinja as chat templates expect it: what transformers adds to it and sets otherwise than Jinja.
 
+use std::io;
+
+use chrono::{DateTime, Utc};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
@@ -13,11 +15,11 @@ use crate::strftime::strftime;
 /// blanks before them along, Python's methods on strings and maps, loop controls, and the functions
 /// `raise_exception` and `strftime_now`.
 ///
-/// - now: what `strftime_now` writes, in UTC
+/// - now: the time that `strftime_now` writes
 ///
 /// # Errors
 /// Never: the syntax is Jinja's usual one.
-pub(crate) fn chat_environment(now: SystemTime) -> Result<Environment<'static>, Error> {
+pub(crate) fn chat_environment(now: DateTime<Utc>) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
     let mut syntax = SyntaxConfig::builder();
     environment.set_syntax(syntax.trim_blocks(true).lstrip_blocks(true).build()?);
@@ -128,12 +130,10 @@ impl Formatter for PythonJson {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
-
     use super::*;
 
     fn render(template: &str) -> Result<String, String> {
-        let moment = UNIX_EPOCH + Duration::from_secs(1_721_952_000);
+        let moment = DateTime::from_timestamp(1_721_952_000, 0).unwrap();
         let template = without_generation_tags(template);
         let environment = chat_environment(moment).unwrap();
         environment

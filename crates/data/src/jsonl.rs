@@ -1,3 +1,5 @@
+//! Rows from JSON lines, the format in which every reader of data is first tried.
+
 use std::io::BufRead;
 use std::path::Path;
 use std::sync::Arc;

@@ -1,3 +1,6 @@
+//! What rows of texts, images and conversations have in common: a label and a place to name in
+//! errors.
+
 use crate::row::{Place, RawLabel, Row};
 
 /// A row of any kind of data, as far as its label is concerned.

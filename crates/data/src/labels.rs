@@ -1,3 +1,5 @@
+//! Which output of a classifier stands for which label, agreed on by data, model and adapter.
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;

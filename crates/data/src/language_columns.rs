@@ -1,3 +1,5 @@
+//! Which columns hold prompts, answers and conversations: recognized by name, or named by the user.
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

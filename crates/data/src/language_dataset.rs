@@ -1,3 +1,6 @@
+//! The rows of a split for a language model, in any of the forms and file formats that they come
+//! in.
+
 use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
@@ -10,6 +13,7 @@ use crate::error::{DataError, quoted};
 use crate::language_columns::Layout;
 use crate::language_error::LanguageError;
 use crate::language_row::{LanguageRow, RowReader};
+use crate::parquet_file::ParquetFile;
 use crate::row::Place;
 use crate::split::{Format, Split};
 use crate::split_files::find_split;
@@ -124,29 +128,22 @@ impl<'a> LanguageReader<'a> {
     }
 
     fn read_parquet(&mut self, file: File, path: &Arc<Path>) -> Result<(), DataError> {
-        let config = self.config;
-        let mut has_tools = false;
-        let mut layout = self
-            .row_reader
-            .as_ref()
-            .map(|reader| reader.layout().clone());
-        let before = self.read.rows.len();
-        let begin = |names: &[&str]| {
-            has_tools = names.iter().any(|name| TOOLS.contains(name));
-            let place = Place {
-                file: Arc::clone(path),
-                line: 1,
-            };
-            let layout = match layout.take() {
-                Some(layout) => layout,
-                None => Layout::resolve(names, config, &place)?,
-            };
-            Ok(move |column: &str| layout.reads(column))
+        let file = ParquetFile::new(file, path)?;
+        let names = file.column_names();
+        let place = Place {
+            file: Arc::clone(path),
+            line: 1,
         };
-        parquet_records::for_each_record(file, path, begin, |columns, place| {
+        let layout = match &self.row_reader {
+            Some(reader) => reader.layout().clone(),
+            None => Layout::resolve(&names, self.config, &place)?,
+        };
+        let before = self.read.rows.len();
+        let is_wanted = |column: &str| layout.reads(column);
+        parquet_records::for_each_record(&file, is_wanted, |columns, place| {
             self.take(columns, place)
         })?;
-        if has_tools {
+        if names.iter().any(|name| TOOLS.contains(name)) {
             self.read.tools_ignored += self.read.rows.len() - before;
         }
         Ok(())

@@ -1,3 +1,5 @@
+//! Every form of rows in every file format, and the errors about rows that have none.
+
 use std::fs;
 
 use ::parquet::column::writer::ColumnWriter;

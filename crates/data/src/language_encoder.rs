@@ -1,3 +1,5 @@
+//! Rows → tokens and loss masks for a language model.
+
 use std::ops::Range;
 use std::path::Path;
 

@@ -1,3 +1,5 @@
+//! What can be wrong with data for language models, beside what can be wrong with every table.
+
 use std::path::PathBuf;
 
 use thiserror::Error;

@@ -1,3 +1,5 @@
+//! The tokens of one example for a language model, with a mask of those that are learnt.
+
 use std::ops::Range;
 
 /// The tokens of one example and which of them are learnt.

@@ -1,3 +1,5 @@
+//! The forms that rows for a language model come in.
+
 use std::fmt;
 
 use schemars::JsonSchema;

@@ -1,3 +1,6 @@
+//! One row for a language model: its columns checked, its prompt template filled in, not yet
+//! tokens.
+
 use serde_json::{Map, Value};
 
 use crate::config::DataConfig;

@@ -1,7 +1,36 @@
-//! From files to batches: rows of a split, their targets, their tokens or pictures, and the order they
-//! are shown in.
+//! From files to batches: the rows of a split, what a model is to predict from them, their tokens or
+//! images, and the order in which training sees them.
 //!
-//! Everything here stays on the host; nothing depends on a device or on Burn.
+//! Rows come from JSON lines, CSV, parquet or folders of images, as texts with labels ([`read_split`]),
+//! as conversations, prompts and questions ([`read_language_split`]) or as images ([`read_image_split`]).
+//! Templates and tokenizers do what transformers does, metrics what scikit-learn and scipy do; tests
+//! compare both. Everything stays on the host: nothing here depends on a device or on Burn.
+//!
+//! ```
+//! use std::num::NonZeroUsize;
+//! use std::path::Path;
+//!
+//! use eigenmix_data::{BatchPlan, DataConfig, LabelMap, LabelPolicy, read_jsonl};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let lines = r#"{"text": "a fine film", "label": "good"}
+//! {"text": "two hours too long", "label": "bad"}
+//! {"text": "fine", "label": "good"}"#;
+//! let file = Path::new("train.jsonl").into();
+//! let rows = read_jsonl(lines.as_bytes(), &file, &DataConfig::new("."), LabelPolicy::Required)?;
+//!
+//! let labels = LabelMap::from_train(&rows)?;
+//! assert_eq!(labels.names(), ["bad", "good"]);
+//! assert_eq!(labels.encode(&rows[0])?, 1);
+//!
+//! // A tokenizer would say how long each row is; here it is its words.
+//! let lengths: Vec<usize> = rows.iter().map(|row| row.text.split(' ').count()).collect();
+//! let two = NonZeroUsize::new(2).expect("2 is not zero");
+//! let plan = BatchPlan::evaluation(&lengths, two);
+//! assert_eq!(plan.batches(), [vec![2, 0], vec![1]]);
+//! # Ok(())
+//! # }
+//! ```
 
 mod batch_plan;
 mod bert_vocabulary;
@@ -38,6 +67,8 @@ mod message;
 pub mod metrics;
 mod multiple_choice;
 mod parquet;
+mod parquet_column;
+mod parquet_file;
 mod parquet_records;
 mod prompt_template;
 mod row;
@@ -52,7 +83,8 @@ mod tokenization;
 mod tokenizer_config;
 
 pub use self::images::{
-    ImageDataset, ImageRow, ImageSource, ImageSplit, Showing, Unreadable, read_image_split,
+    EpochAugmentation, ImageDataset, ImageRow, ImageSource, ImageSplit, Unreadable,
+    read_image_split,
 };
 pub use batch_plan::{BatchPlan, LengthGrouping};
 pub use chat_template::ChatTemplate;

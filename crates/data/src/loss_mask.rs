@@ -1,3 +1,5 @@
+//! Which tokens the loss counts: a model learns the answers and not the questions.
+
 use std::ops::Range;
 
 use schemars::JsonSchema;

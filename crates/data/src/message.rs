@@ -1,3 +1,5 @@
+//! A turn of a conversation, read from either of the two shapes that datasets have it in.
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 

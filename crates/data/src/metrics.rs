@@ -1,7 +1,8 @@
-//! How good predictions are. Every figure is the one that scikit-learn or scipy gives.
+//! How good predictions are. Every metric has the value that scikit-learn or scipy gives it.
 
 mod classification;
 mod regression;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -13,7 +14,7 @@ use thiserror::Error;
 pub use classification::{ClassificationMetrics, hits_at, predicted_classes};
 pub use regression::RegressionMetrics;
 
-/// A figure by its name in configurations and in `metrics.jsonl`.
+/// A metric by its name in configurations and in `metrics.jsonl`.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
@@ -58,7 +59,7 @@ pub enum Predictions<'a> {
     },
 }
 
-/// Why a figure cannot be computed.
+/// Why a metric cannot be computed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum MetricError {
     #[error("{predicted} predictions cannot be compared with {expected} targets")]
@@ -107,7 +108,7 @@ impl Metric {
         }
     }
 
-    /// Whether a larger figure is a better one.
+    /// Whether a larger value is a better one.
     pub fn higher_is_better(self) -> bool {
         !matches!(self, Self::Mse | Self::Perplexity)
     }
@@ -127,7 +128,7 @@ impl fmt::Display for Metric {
     }
 }
 
-/// The figures asked for, by name.
+/// The metrics asked for, by name.
 ///
 /// # Errors
 /// When there is nothing to compare, lengths differ, or a metric does not fit the predictions.
@@ -135,27 +136,27 @@ pub fn evaluate(
     metrics: &[Metric],
     predictions: Predictions<'_>,
 ) -> Result<BTreeMap<String, f64>, MetricError> {
-    let figures: Vec<f64> = match predictions {
+    let values: Vec<f64> = match predictions {
         Predictions::Classes {
             predicted,
             expected,
             classes,
         } => {
             let counts = ClassificationMetrics::new(predicted, expected, classes)?;
-            let figures = metrics.iter().map(|metric| of_classes(*metric, &counts));
-            figures.collect::<Result<_, _>>()?
+            let values = metrics.iter().map(|metric| of_classes(*metric, &counts));
+            values.collect::<Result<_, _>>()?
         }
         Predictions::Values {
             predicted,
             expected,
         } => {
             let pairs = RegressionMetrics::new(predicted, expected)?;
-            let figures = metrics.iter().map(|metric| of_values(*metric, &pairs));
-            figures.collect::<Result<_, _>>()?
+            let values = metrics.iter().map(|metric| of_values(*metric, &pairs));
+            values.collect::<Result<_, _>>()?
         }
     };
     let names = metrics.iter().map(|metric| metric.name().to_owned());
-    Ok(names.zip(figures).collect())
+    Ok(names.zip(values).collect())
 }
 
 fn of_classes(metric: Metric, counts: &ClassificationMetrics) -> Result<f64, MetricError> {
@@ -247,18 +248,18 @@ mod tests {
     }
 
     #[test]
-    fn the_figures_asked_for_come_by_name() {
-        let figures = evaluate(&[Metric::F1, Metric::Accuracy], two_classes()).unwrap();
+    fn the_metrics_asked_for_come_by_name() {
+        let found = evaluate(&[Metric::F1, Metric::Accuracy], two_classes()).unwrap();
         let expected = [("accuracy".to_owned(), 0.75), ("f1".to_owned(), 0.8)];
-        assert_eq!(figures, BTreeMap::from(expected));
+        assert_eq!(found, BTreeMap::from(expected));
 
         let values = Predictions::Values {
             predicted: &[1.0, 3.0],
             expected: &[2.0, 5.0],
         };
-        let figures = evaluate(&[Metric::Mse, Metric::Spearman], values).unwrap();
+        let found = evaluate(&[Metric::Mse, Metric::Spearman], values).unwrap();
         let expected = [("mse".to_owned(), 2.5), ("spearman".to_owned(), 1.0)];
-        assert_eq!(figures, BTreeMap::from(expected));
+        assert_eq!(found, BTreeMap::from(expected));
     }
 
     #[test]

@@ -1,3 +1,5 @@
+//! A question with choices, read from the several shapes in which benchmarks publish theirs.
+
 use serde_json::{Map, Value};
 
 use crate::error::{DataError, quoted};

@@ -1,19 +1,19 @@
+//! Rows of texts from a parquet file.
+
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use ::parquet::basic::{ConvertedType, LogicalType, Repetition, Type as PhysicalType};
-use ::parquet::errors::ParquetError;
-use ::parquet::file::reader::{FileReader, SerializedFileReader};
-use ::parquet::record::reader::RowIter;
-use ::parquet::record::{Field, Row as Record};
-use ::parquet::schema::types::{Type, TypePtr};
+use ::parquet::record::Row as Record;
+use ::parquet::schema::types::TypePtr;
 
 use crate::config::DataConfig;
 use crate::error::DataError;
-use crate::row::{LabelPolicy, Place, RawLabel, Row};
+use crate::parquet_column::{field, is_label, is_text, label, utf8};
+use crate::parquet_file::ParquetFile;
+use crate::row::{LabelPolicy, Place, Row};
 
-/// Reads the columns wanted of a parquet file, row group after row group.
+/// Reads the columns wanted of a parquet file.
 ///
 /// # Errors
 /// When the file is not parquet or is compressed otherwise than with snappy, or a column is missing,
@@ -24,138 +24,42 @@ pub(crate) fn read_parquet(
     config: &DataConfig,
     labels: LabelPolicy,
 ) -> Result<Vec<Row>, DataError> {
-    let malformed = |source: ParquetError| DataError::MalformedParquet {
-        path: path.to_path_buf(),
-        source,
-    };
-    let reader = SerializedFileReader::new(file).map_err(malformed)?;
-    let schema = reader.metadata().file_metadata().schema();
-    let wanted = wanted_columns(schema, path, config, labels)?;
-    let projection = Type::group_type_builder(schema.name())
-        .with_fields(wanted)
-        .build()
-        .map_err(malformed)?;
-
+    let file = ParquetFile::new(file, path)?;
+    let wanted = wanted_columns(&file, config, labels)?;
     let mut rows = Vec::new();
-    for group in 0..reader.num_row_groups() {
-        let group = reader.get_row_group(group).map_err(malformed)?;
-        let records =
-            RowIter::from_row_group(Some(projection.clone()), &*group).map_err(malformed)?;
-        for record in records {
-            let place = Place {
-                file: Arc::clone(path),
-                line: rows.len() + 1,
-            };
-            let record = record.map_err(malformed)?;
-            rows.push(row(&record, place, config, labels)?);
-        }
-    }
+    file.for_each_row(wanted, |record, place| {
+        rows.push(row(record, place, config, labels)?);
+        Ok(())
+    })?;
     Ok(rows)
 }
 
-/// The fields of the schema to read, in the schema's order.
-///
-/// Types are checked before reading because the record reader panics on those it does not convert.
+/// The columns to read, in the file's order, with their types checked.
 fn wanted_columns(
-    schema: &Type,
-    path: &Arc<Path>,
+    file: &ParquetFile,
     config: &DataConfig,
     labels: LabelPolicy,
 ) -> Result<Vec<TypePtr>, DataError> {
-    let fields = schema.get_fields();
-    let find = |column: &str| fields.iter().find(|field| field.name() == column);
-    let required = |setting: &str, column: &str| {
-        find(column).ok_or_else(|| {
-            let place = Place {
-                file: Arc::clone(path),
-                line: 1,
-            };
-            let found = fields.iter().map(|field| field.name());
-            DataError::missing_column(place, setting, column, found)
-        })
-    };
-    let refuse = |field: &Type, expected: &'static str| DataError::ColumnType {
-        path: path.to_path_buf(),
-        column: field.name().to_owned(),
-        expected,
-        found: describe(field),
-    };
-
-    let mut texts = vec![required("data.text", &config.text)?];
+    let mut texts = vec![file.required_column("data.text", &config.text)?];
     if let Some(column) = &config.text_pair {
-        texts.push(required("data.text_pair", column)?);
+        texts.push(file.required_column("data.text_pair", column)?);
     }
     let label = match labels {
-        LabelPolicy::Required => Some(required("data.label", &config.label)?),
-        LabelPolicy::Optional => find(&config.label),
+        LabelPolicy::Required => Some(file.required_column("data.label", &config.label)?),
+        LabelPolicy::Optional => file.column(&config.label),
     };
-    if let Some(field) = texts.iter().find(|field| !is_text(field)) {
-        return Err(refuse(field, "strings"));
+    if let Some(column) = texts.iter().find(|column| !is_text(column)) {
+        return Err(file.column_type_error(column, column, "strings"));
     }
-    if let Some(field) = label.filter(|field| !is_label(field)) {
-        return Err(refuse(field, "strings, integers, floats or booleans"));
+    if let Some(column) = label.filter(|column| !is_label(column)) {
+        let expected = "strings, integers, floats or booleans";
+        return Err(file.column_type_error(column, column, expected));
     }
-    Ok(fields
-        .iter()
-        .filter(|field| texts.contains(field) || label == Some(*field))
+    let columns = file.columns().iter();
+    Ok(columns
+        .filter(|column| texts.contains(column) || label == Some(*column))
         .cloned()
         .collect())
-}
-
-/// The physical and converted type of a plain column; `None` for lists, maps and structures.
-pub(crate) fn plain_type(field: &Type) -> Option<(PhysicalType, ConvertedType)> {
-    let info = field.get_basic_info();
-    let plain = field.is_primitive() && info.repetition() != Repetition::REPEATED;
-    plain.then(|| (field.get_physical_type(), info.converted_type()))
-}
-
-pub(crate) fn is_text(field: &Type) -> bool {
-    matches!(
-        plain_type(field),
-        Some((
-            PhysicalType::BYTE_ARRAY,
-            ConvertedType::UTF8 | ConvertedType::ENUM | ConvertedType::JSON | ConvertedType::NONE
-        ))
-    )
-}
-
-pub(crate) fn is_label(field: &Type) -> bool {
-    let has_other_meaning = !matches!(
-        field.get_basic_info().logical_type_ref(),
-        None | Some(LogicalType::Integer { .. })
-    );
-    let is_number = !has_other_meaning
-        && matches!(
-            plain_type(field),
-            Some((
-                PhysicalType::BOOLEAN
-                    | PhysicalType::INT32
-                    | PhysicalType::INT64
-                    | PhysicalType::FLOAT
-                    | PhysicalType::DOUBLE,
-                ConvertedType::NONE
-                    | ConvertedType::INT_8
-                    | ConvertedType::INT_16
-                    | ConvertedType::INT_32
-                    | ConvertedType::INT_64
-                    | ConvertedType::UINT_8
-                    | ConvertedType::UINT_16
-                    | ConvertedType::UINT_32
-                    | ConvertedType::UINT_64
-            ))
-        );
-    is_number || is_text(field)
-}
-
-pub(crate) fn describe(field: &Type) -> String {
-    match plain_type(field) {
-        Some((physical, converted)) => match field.get_basic_info().logical_type_ref() {
-            Some(logical) => format!("{physical} as {logical:?}"),
-            None if converted == ConvertedType::NONE => physical.to_string(),
-            None => format!("{physical} as {converted}"),
-        },
-        None => "a list, a map or a structure".to_owned(),
-    }
 }
 
 fn row(
@@ -186,57 +90,6 @@ fn text(record: &Record, column: &str, place: &Place) -> Result<String, DataErro
     utf8(field(record, column), column, place)
 }
 
-pub(crate) fn label(
-    record: &Record,
-    column: &str,
-    place: &Place,
-) -> Result<Option<RawLabel>, DataError> {
-    let label = match field(record, column) {
-        Field::Null => return Ok(None),
-        Field::Bool(flag) => RawLabel::Integer(i64::from(*flag)),
-        Field::Byte(integer) => RawLabel::Integer(i64::from(*integer)),
-        Field::Short(integer) => RawLabel::Integer(i64::from(*integer)),
-        Field::Int(integer) => RawLabel::Integer(i64::from(*integer)),
-        Field::Long(integer) => RawLabel::Integer(*integer),
-        Field::UByte(integer) => RawLabel::Integer(i64::from(*integer)),
-        Field::UShort(integer) => RawLabel::Integer(i64::from(*integer)),
-        Field::UInt(integer) => RawLabel::Integer(i64::from(*integer)),
-        Field::ULong(integer) => match i64::try_from(*integer) {
-            Ok(integer) => RawLabel::Integer(integer),
-            Err(_) => RawLabel::Number(*integer as f64),
-        },
-        Field::Float(number) => RawLabel::Number(f64::from(*number)),
-        Field::Double(number) => RawLabel::Number(*number),
-        text => RawLabel::Text(utf8(text, column, place)?),
-    };
-    Ok(Some(label))
-}
-
-/// The field of a column; one that was not read is null.
-pub(crate) fn field<'a>(record: &'a Record, column: &str) -> &'a Field {
-    record
-        .get_column_iter()
-        .find(|(name, _)| *name == column)
-        .map_or(&Field::Null, |(_, field)| field)
-}
-
-fn utf8(field: &Field, column: &str, place: &Place) -> Result<String, DataError> {
-    let bad_value = |found: &str| DataError::BadValue {
-        place: place.clone(),
-        column: column.to_owned(),
-        expected: "a string",
-        found: found.to_owned(),
-    };
-    match field {
-        Field::Str(text) => Ok(text.clone()),
-        Field::Bytes(bytes) => std::str::from_utf8(bytes.data())
-            .map(str::to_owned)
-            .map_err(|_| bad_value("bytes that are not UTF-8")),
-        Field::Null => Err(bad_value("null")),
-        other => Err(bad_value(&other.to_string())),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use ::parquet::basic::Compression;
@@ -247,6 +100,7 @@ mod tests {
     use ::parquet::schema::parser::parse_message_type;
 
     use super::*;
+    use crate::row::RawLabel;
 
     const SCHEMA: &str = "message schema {
         optional binary text (UTF8);

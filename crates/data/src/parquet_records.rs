@@ -1,84 +1,41 @@
-use std::fs::File;
-use std::path::Path;
-use std::sync::Arc;
+//! Rows of a parquet file as JSON objects, for readers that take lists and structures too.
 
 use ::parquet::basic::Repetition;
-use ::parquet::errors::ParquetError;
-use ::parquet::file::reader::{FileReader, SerializedFileReader};
-use ::parquet::record::reader::RowIter;
 use ::parquet::record::{Field, Row as Record};
 use ::parquet::schema::types::Type;
 use serde_json::{Map, Number, Value};
 
 use crate::error::DataError;
-use crate::parquet::{describe, is_label};
+use crate::parquet_column::is_label;
+use crate::parquet_file::ParquetFile;
 use crate::row::Place;
 
 /// Hands over the columns wanted of each row of a parquet file as JSON: structures as objects, lists as
 /// arrays.
 ///
-/// - begin: gets the names of the file's columns and says which of them are wanted
-///
 /// # Errors
-/// When the file is not parquet or is compressed otherwise than with snappy, a column wanted holds
-/// something other than text, numbers, booleans and lists and structures of them, or `begin` or
-/// `take` fails.
-pub(crate) fn for_each_record<Wanted: Fn(&str) -> bool>(
-    file: File,
-    path: &Arc<Path>,
-    begin: impl FnOnce(&[&str]) -> Result<Wanted, DataError>,
+/// When the file is damaged or is compressed otherwise than with snappy, a column wanted holds
+/// something other than text, numbers, booleans and lists and structures of them, or `take` fails.
+pub(crate) fn for_each_record(
+    file: &ParquetFile,
+    is_wanted: impl Fn(&str) -> bool,
     mut take: impl FnMut(Map<String, Value>, Place) -> Result<(), DataError>,
 ) -> Result<(), DataError> {
-    let malformed = |source: ParquetError| DataError::MalformedParquet {
-        path: path.to_path_buf(),
-        source,
-    };
-    let reader = SerializedFileReader::new(file).map_err(malformed)?;
-    let schema = reader.metadata().file_metadata().schema();
-    let names: Vec<&str> = schema
-        .get_fields()
-        .iter()
-        .map(|field| field.name())
-        .collect();
-    let is_wanted = begin(&names)?;
-    let fields = schema.get_fields().iter();
-    let wanted: Vec<_> = fields
-        .filter(|field| is_wanted(field.name()))
+    let columns = file.columns().iter();
+    let wanted: Vec<_> = columns
+        .filter(|column| is_wanted(column.name()))
         .cloned()
         .collect();
-    // Checked before reading because the record reader panics on types that it does not convert.
-    for field in &wanted {
-        if let Some(unreadable) = unreadable_part(field) {
-            return Err(DataError::ColumnType {
-                path: path.to_path_buf(),
-                column: field.name().to_owned(),
-                expected: "text, numbers, booleans, or lists and structures of them",
-                found: describe(unreadable),
-            });
+    for column in &wanted {
+        if let Some(part) = unreadable_part(column) {
+            let expected = "text, numbers, booleans, or lists and structures of them";
+            return Err(file.column_type_error(column, part, expected));
         }
     }
-    let projection = Type::group_type_builder(schema.name())
-        .with_fields(wanted)
-        .build()
-        .map_err(malformed)?;
-
-    let mut line = 0;
-    for group in 0..reader.num_row_groups() {
-        let group = reader.get_row_group(group).map_err(malformed)?;
-        let records =
-            RowIter::from_row_group(Some(projection.clone()), &*group).map_err(malformed)?;
-        for record in records {
-            line += 1;
-            let place = Place {
-                file: Arc::clone(path),
-                line,
-            };
-            let record = record.map_err(malformed)?;
-            let columns = object(&record, &place)?;
-            take(columns, place)?;
-        }
-    }
-    Ok(())
+    file.for_each_row(wanted, |record, place| {
+        let columns = object(record, &place)?;
+        take(columns, place)
+    })
 }
 
 /// The first part of a column that is no text, number or boolean, if there is one.

@@ -1,3 +1,5 @@
+//! A row's columns → a prompt, for datasets of instructions rather than conversations.
+
 use std::collections::BTreeMap;
 
 use minijinja::syntax::SyntaxConfig;

@@ -1,3 +1,5 @@
+//! A row of a table with a text and a label, and the place that errors name it by.
+
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;

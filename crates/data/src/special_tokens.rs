@@ -1,3 +1,6 @@
+//! Which tokens begin, end and fill up a sequence: four files of a model may say so, and not all
+//! do.
+
 use std::path::Path;
 
 use serde_json::{Map, Value};

@@ -1,3 +1,5 @@
+//! The three parts of a dataset and the files that may hold one of them.
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;

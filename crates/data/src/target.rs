@@ -1,3 +1,5 @@
+//! Labels → the classes or numbers that a model learns to predict.
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

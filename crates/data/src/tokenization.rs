@@ -1,3 +1,5 @@
+//! A model's tokenizer, from whichever of its files there are, and what it makes of texts.
+
 use std::ops::Range;
 use std::path::Path;
 

@@ -1,3 +1,5 @@
+//! What a model's files say about its tokenizer beside the tokenizer itself.
+
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;

@@ -1,11 +1,12 @@
 //! What an etag says of a file's content.
 
-use std::fmt::Write as _;
+use std::fmt::LowerHex;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
 use sha1::Sha1;
+use sha2::digest::Output;
 use sha2::{Digest, Sha256};
 
 /// The sum that a file must have.
@@ -45,12 +46,15 @@ impl<'a> Checksum<'a> {
 }
 
 /// The digest of what `state` has seen and then a whole file, in hexadecimal.
-fn digest_file(path: &Path, mut state: impl Digest) -> io::Result<String> {
+fn digest_file<D: Digest>(path: &Path, mut state: D) -> io::Result<String>
+where
+    Output<D>: LowerHex,
+{
     let mut file = File::open(path)?;
     let mut buffer = vec![0; 1 << 20];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(hexadecimal(&state.finalize())),
+            0 => return Ok(format!("{:x}", state.finalize())),
             count => state.update(&buffer[..count]),
         }
     }
@@ -59,14 +63,6 @@ fn digest_file(path: &Path, mut state: impl Digest) -> io::Result<String> {
 /// The SHA-256 of a file in hexadecimal.
 pub(crate) fn sha256_of_file(path: &Path) -> io::Result<String> {
     digest_file(path, Sha256::new())
-}
-
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 
-use crate::checksum::{hexadecimal, sha256_of_file};
+use crate::checksum::sha256_of_file;
 
 /// A file for a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl UploadContent {
 
     pub(crate) fn sha256(&self) -> io::Result<String> {
         match self {
-            Self::Bytes(bytes) => Ok(hexadecimal(&Sha256::digest(bytes))),
+            Self::Bytes(bytes) => Ok(format!("{:x}", Sha256::digest(bytes))),
             Self::Path(path) => sha256_of_file(path),
         }
     }

@@ -1,3 +1,5 @@
+//! Random crops and flips that training draws for every image of every epoch.
+
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use schemars::JsonSchema;
@@ -5,22 +7,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::rgb_image::RgbImage;
 
-/// How training pictures are varied.
+/// How training images are varied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Augment {
     #[default]
     None,
-    /// Left and right are swapped in every other picture.
+    /// Left and right are swapped in every other image.
     Flip,
     /// A random part in place of the whole, then as `Flip`.
     CropFlip,
 }
 
-/// The least and the largest part of a picture's area that a random crop keeps.
+/// The least and the largest part of an image's area that a random crop keeps.
 ///
 /// From one half by default: torchvision's 0.08 is made for training from nothing on a million
-/// pictures, and cuts the subject out of the few that an adapter is trained on.
+/// images, and cuts the subject out of the few that an adapter is trained on.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "[f64; 2]", into = "[f64; 2]")]
 pub struct CropScale {
@@ -57,20 +59,20 @@ impl From<CropScale> for [f64; 2] {
     }
 }
 
-/// What happens to the pictures of a training run.
+/// What happens to the images of a training run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Augmentation {
     pub kind: Augment,
     pub crop_scale: CropScale,
 }
 
-/// Names one showing of one picture; the same name always draws the same, so a resumed run sees what
+/// Names one image in one epoch; the same name always draws the same, so a resumed run sees what
 /// it would have seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Draw {
     pub seed: u64,
     pub epoch: u64,
-    /// Of the picture among the training rows.
+    /// Of the image among the training rows.
     pub index: u64,
 }
 
@@ -142,7 +144,7 @@ mod tests {
     }
 
     /// Recorded once: another machine, or another release of rand, must draw the same, or a resumed
-    /// run would see other pictures.
+    /// run would see other images.
     #[test]
     fn the_draws_are_the_same_everywhere() {
         let augmentation = Augmentation {
@@ -215,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn half_of_the_pictures_are_flipped_and_none_without_augmentation() {
+    fn half_of_the_images_are_flipped_and_none_without_augmentation() {
         let flips = |kind| {
             let augmentation = Augmentation {
                 kind,

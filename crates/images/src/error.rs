@@ -1,13 +1,15 @@
+//! Why bytes are not an image, and why a model's preprocessor cannot be followed.
+
 use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
 
-/// Why bytes are no picture.
+/// Why bytes are not an image.
 #[derive(Debug, Error)]
 pub enum ImageError {
     #[error(
-        "expected JPEG, PNG, WebP, GIF or BMP, found {found}; convert the picture to one of them"
+        "expected JPEG, PNG, WebP, GIF or BMP, found {found}; convert the image to one of them"
     )]
     UnknownFormat {
         /// The first bytes, or that there are none.
@@ -32,7 +34,7 @@ pub enum ImageError {
     },
 
     #[error(
-        "the picture would have {width} × {height} pixels, expected at least 1 and at most {most} \
+        "the image would have {width} × {height} pixels, expected at least 1 and at most {most} \
          in all; is it what it should be?"
     )]
     Size {
@@ -42,11 +44,11 @@ pub enum ImageError {
     },
 }
 
-/// Why the pictures for a model cannot be prepared.
+/// Why the images for a model cannot be prepared.
 #[derive(Debug, Error)]
 pub enum PreprocessorError {
     #[error(
-        "`{dir}` has no preprocessor_config.json, which says how pictures are resized and \
+        "`{dir}` has no preprocessor_config.json, which says how images are resized and \
          normalised; copy it from the model's page on the Hub"
     )]
     Missing { dir: PathBuf },
@@ -69,7 +71,7 @@ pub enum PreprocessorError {
     Invalid { path: PathBuf, problem: String },
 
     #[error(
-        "`{dir}`: preprocessor_config.json makes pictures of {}, but by config.json the model takes \
+        "`{dir}`: preprocessor_config.json makes images of {}, but by config.json the model takes \
          {}; is one of the files from another model?",
         pixels(*.found),
         pixels(*.expected)

@@ -1,8 +1,32 @@
-//! Encoded pictures → RGB → what a vision model takes, to the bit as Pillow and transformers do it.
+//! Encoded images → RGB → what a vision model takes, to the bit as Pillow and transformers do it.
 //!
-//! A model was trained on what one image library made of its pictures; another filter, another
-//! rounding or another conversion to RGB shifts every activation a little. So this crate repeats the
-//! library that transformers uses, and its tests compare the bytes.
+//! A model was trained on what one image library made of its images; another filter, another rounding
+//! or another conversion to RGB shifts every activation a little. So this crate repeats the library
+//! that transformers uses, and its tests compare the bytes.
+//!
+//! ```
+//! use std::path::Path;
+//!
+//! use eigenmix_images::{ImagePreprocessor, RgbImage};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // What `preprocessor_config.json` of a model would say.
+//! let config = serde_json::json!({
+//!     "image_processor_type": "ViTImageProcessor",
+//!     "size": {"height": 2, "width": 2},
+//!     "image_mean": [0.5, 0.5, 0.5],
+//!     "image_std": [0.5, 0.5, 0.5],
+//! });
+//! let preprocessor = ImagePreprocessor::from_config(&config, Path::new("a model"))?;
+//!
+//! // `decode` would make it of the bytes of a JPEG, PNG, WebP, GIF or BMP file.
+//! let red = RgbImage::new(4, 3, [255, 0, 0].repeat(4 * 3));
+//! let values = preprocessor.preprocess(&red)?;
+//! // [3, height, width]: red is 1, green and blue are −1.
+//! assert_eq!(values, [1.0, 1.0, 1.0, 1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0]);
+//! # Ok(())
+//! # }
+//! ```
 
 mod augmentation;
 mod decoding;

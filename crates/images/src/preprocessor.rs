@@ -1,3 +1,5 @@
+//! An image → what a vision model takes: resized, cropped, rescaled and normalized.
+
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -10,7 +12,7 @@ use crate::preprocessor_config::PreprocessorConfig;
 use crate::resample::{Filter, resize};
 use crate::rgb_image::{RgbImage, checked_area};
 
-/// Makes what a vision model takes of a picture, as its processor in transformers does.
+/// Makes what a vision model takes of an image, as its processor in transformers does.
 ///
 /// Equal, to the last bit, to the processors written with Pillow and NumPy (`use_fast=False`); the
 /// ones written with torchvision resize with another rounding and differ from these by a few units
@@ -63,7 +65,7 @@ impl ImagePreprocessor {
     ///
     /// # Errors
     /// When the file is missing, malformed or asks for what is not supported, or when it makes
-    /// pictures of another size than `config.json`, where there is one, says the model takes.
+    /// images of another size than `config.json`, where there is one, says the model takes.
     pub fn from_dir(dir: &Path) -> Result<Self, PreprocessorError> {
         let path = dir.join(Self::FILE_NAME);
         let config = match read_json(&path) {
@@ -113,12 +115,12 @@ impl ImagePreprocessor {
             })
     }
 
-    /// Of every picture that comes out: `[height, width]`.
+    /// Of every image that comes out: `[height, width]`.
     pub fn size(&self) -> [usize; 2] {
         self.size
     }
 
-    /// How many numbers a picture becomes: 3 · height · width.
+    /// How many values an image becomes: 3 · height · width.
     pub fn values_per_image(&self) -> usize {
         3 * self.size[0] * self.size[1]
     }
@@ -128,12 +130,12 @@ impl ImagePreprocessor {
     /// - output: `[3, height, width]`
     ///
     /// # Errors
-    /// When the picture is so much longer than wide that the resized one would be absurdly large.
+    /// When the image is so much longer than wide that the resized one would be absurdly large.
     pub fn preprocess(&self, image: &RgbImage) -> Result<Vec<f32>, ImageError> {
         self.fit(image).map(|fitted| self.normalize(&fitted))
     }
 
-    /// The same for training, with the changes that `augmentation` draws for this picture.
+    /// The same for training, with the changes that `augmentation` draws for this image.
     ///
     /// A random part is resized to the model's size at once, in place of resizing and centre crop.
     ///
@@ -193,7 +195,7 @@ impl ImagePreprocessor {
 }
 
 impl ResizeTarget {
-    /// The size that a picture gets: `[height, width]`.
+    /// The size that an image gets: `[height, width]`.
     fn of(self, image: &RgbImage) -> [usize; 2] {
         let (width, height) = (image.width(), image.height());
         match self {

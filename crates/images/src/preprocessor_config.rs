@@ -1,3 +1,5 @@
+//! What `preprocessor_config.json` says, with the defaults of the processor class that it names.
+
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -106,7 +108,7 @@ impl PreprocessorConfig {
                 ResizeTarget::Exact(size) => size,
                 ResizeTarget::ShortestEdge(_) => {
                     return Err(
-                        "`size` gives the shortest edge only and there is no crop, so pictures would \
+                        "`size` gives the shortest edge only and there is no crop, so images would \
                          differ in size; set `do_center_crop` and `crop_size`, or height and width"
                             .to_owned(),
                     );
@@ -114,7 +116,7 @@ impl PreprocessorConfig {
             },
             (None, None) => {
                 return Err(
-                    "neither `do_resize` nor `do_center_crop` is on, so pictures would differ in size"
+                    "neither `do_resize` nor `do_center_crop` is on, so images would differ in size"
                         .to_owned(),
                 );
             }

@@ -1,3 +1,5 @@
+//! Sizes, refusals and augmentations; the values themselves are compared in `tests/golden.rs`.
+
 use serde_json::json;
 
 use super::*;
@@ -48,7 +50,7 @@ fn another_size_than_the_models_is_refused() {
         assert_eq!(found.is_ok(), fits, "{found:?}");
         if let Err(error) = found {
             assert!(
-                error.contains("pictures of height 32 and width 32"),
+                error.contains("images of height 32 and width 32"),
                 "{error}"
             );
         }
@@ -134,7 +136,7 @@ fn what_cannot_be_done_is_said() {
         ("rescale_factor", json!(0), "`rescale_factor` is 0"),
         ("do_pad", json!(true), "`do_pad` is set"),
         ("crop_pct", json!(0.875), "`crop_pct` is set"),
-        ("do_resize", json!(false), "pictures would differ in size"),
+        ("do_resize", json!(false), "images would differ in size"),
     ] {
         let error = vit(key, value);
         assert!(error.contains(expected), "{error}");
@@ -146,7 +148,7 @@ fn what_cannot_be_done_is_said() {
 }
 
 #[test]
-fn a_picture_like_a_thread_is_refused_and_not_blown_up() {
+fn an_image_like_a_thread_is_refused_and_not_blown_up() {
     let clip = json!({"image_processor_type": "CLIPImageProcessor"});
     let preprocessor = ImagePreprocessor::from_config(&clip, Path::new("unused")).unwrap();
     let thread = RgbImage::new(1, 9000, vec![0; 27_000]);

@@ -1,3 +1,6 @@
+//! Resizing with Pillow's filters, fixed-point arithmetic and order of passes: other libraries
+//! round otherwise.
+
 use crate::rgb_image::RgbImage;
 
 /// Bits after the point of a weight: a byte times a weight, summed, stays within 32 bits.
@@ -6,7 +9,7 @@ const PRECISION_BITS: u32 = 32 - 8 - 2;
 /// Pillow writes these two as 32-bit constants.
 const HAMMING: [f64; 2] = [0.54_f32 as f64, 0.46_f32 as f64];
 
-/// How a resized picture gets its values, numbered as Pillow numbers them.
+/// How a resized image gets its values, numbered as Pillow numbers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filter {
     Nearest,
@@ -85,11 +88,11 @@ fn sinc(x: f64) -> f64 {
 ///
 /// All filters but `Nearest` are convolutions whose kernel widens with the reduction, so that nothing
 /// aliases: first along lines, then along columns, each rounded to 8 bits. Pillow 13.0 began to
-/// take the columns first in some pictures, which moves values by a few units; this is the order of
-/// Pillow up to 12.3, which made the pictures that published models were trained on.
+/// take the columns first in some images, which moves values by a few units; this is the order of
+/// Pillow up to 12.3, which made the images that published models were trained on.
 ///
 /// # Panics
-/// When the picture or the size wanted is empty.
+/// When the image or the size wanted is empty.
 pub fn resize(image: &RgbImage, width: usize, height: usize, filter: Filter) -> RgbImage {
     let found = [image.width(), image.height(), width, height];
     assert!(!found.contains(&0), "no pixels: {found:?}");

@@ -1,9 +1,11 @@
+//! Decoded images: 8-bit RGB, cropped and mirrored without a change of values.
+
 use crate::error::ImageError;
 
-/// As many pixels as Pillow opens before it calls a picture a decompression bomb.
+/// As many pixels as Pillow opens before it calls an image a decompression bomb.
 const MOST_PIXELS: usize = 178_956_970;
 
-/// A picture in 8-bit RGB.
+/// An image in 8-bit RGB.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RgbImage {
     width: usize,
@@ -52,8 +54,8 @@ impl RgbImage {
         Self::new(width, height, pixels)
     }
 
-    /// The middle, with black around it where the picture is smaller, as transformers'
-    /// `center_crop` places it: where the margin is odd, a larger picture loses one more at the end,
+    /// The middle, with black around it where the image is smaller, as transformers'
+    /// `center_crop` places it: where the margin is odd, a larger image loses one more at the end,
     /// a smaller one gets one more at the beginning.
     pub(crate) fn center_crop(&self, width: usize, height: usize) -> Self {
         let (from_x, to_x, columns) = centered(self.width, width);
@@ -85,7 +87,7 @@ fn centered(found: usize, wanted: usize) -> (usize, usize, usize) {
     }
 }
 
-/// The number of pixels of a picture that is neither empty nor absurdly large.
+/// The number of pixels of an image that is neither empty nor absurdly large.
 pub(crate) fn checked_area(width: usize, height: usize) -> Result<usize, ImageError> {
     width
         .checked_mul(height)

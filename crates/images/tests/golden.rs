@@ -16,8 +16,8 @@ fn cases<T: DeserializeOwned>(content: &str) -> Vec<T> {
     golden.cases
 }
 
-/// The script's `picture`.
-fn picture([width, height]: [usize; 2]) -> RgbImage {
+/// The script's `pattern`.
+fn pattern([width, height]: [usize; 2]) -> RgbImage {
     let value = |x: usize, y: usize, channel: usize| {
         let value = 3 * x * x + 5 * y * y + 7 * x * y + 71 * channel + 13 * ((x ^ y) & 15);
         (value % 256) as u8
@@ -54,7 +54,7 @@ fn every_filter_gives_the_bytes_that_pillow_gives() {
     for case in cases {
         let filter = Filter::from_number(case.filter).unwrap();
         let resized = resize(
-            &picture(case.source),
+            &pattern(case.source),
             case.target[0],
             case.target[1],
             filter,
@@ -88,7 +88,7 @@ fn every_number_is_the_one_that_transformers_gives() {
         let preprocessor =
             ImagePreprocessor::from_config(&case.config, Path::new("golden")).unwrap();
         assert_eq!(preprocessor.size(), case.size, "{what}");
-        let values = preprocessor.preprocess(&picture(case.source)).unwrap();
+        let values = preprocessor.preprocess(&pattern(case.source)).unwrap();
         assert_eq!(values[..4], case.first, "{what}");
         assert_eq!(values[values.len() - 4..], case.last, "{what}");
         let bytes = values.iter().flat_map(|value| value.to_le_bytes());
@@ -143,8 +143,8 @@ fn files_without_loss_decode_to_the_bytes_that_pillow_gives() {
 }
 
 /// JPEG leaves the rounding of the inverse transform and the way coarse chroma is spread to the
-/// decoder. The pictures cover the whole range of values, so that a wrong conversion of colours, or a
-/// turned picture, is off by far more than these bounds.
+/// decoder. The images cover the whole range of values, so that a wrong conversion of colours, or a
+/// turned image, is off by far more than these bounds.
 #[test]
 fn files_with_loss_decode_to_nearly_the_bytes_that_pillow_gives() {
     let mut seen = 0;
@@ -173,7 +173,7 @@ fn files_with_loss_decode_to_nearly_the_bytes_that_pillow_gives() {
 }
 
 #[test]
-fn every_cut_of_every_file_is_an_error_or_a_picture_and_never_a_panic() {
+fn every_cut_of_every_file_is_an_error_or_an_image_and_never_a_panic() {
     for case in Decoding::all() {
         let file = case.file();
         for length in 0..file.len() {
@@ -183,7 +183,7 @@ fn every_cut_of_every_file_is_an_error_or_a_picture_and_never_a_panic() {
 }
 
 #[test]
-fn the_first_half_of_a_file_is_no_picture() {
+fn the_first_half_of_a_file_is_no_image() {
     for case in Decoding::all() {
         let file = case.file();
         assert!(decode(&file[..file.len() / 2]).is_err(), "{}", case.name);
@@ -202,9 +202,9 @@ fn damaged_bytes_never_panic() {
     }
 }
 
-/// PNG has checksums; one changed bit in the picture's data or palette must not become other pixels.
+/// PNG has checksums; one changed bit in the image's data or palette must not become other pixels.
 #[test]
-fn a_damaged_png_never_becomes_another_picture() {
+fn a_damaged_png_never_becomes_another_image() {
     for case in Decoding::all() {
         if !case.name.ends_with(".png") {
             continue;

@@ -1,7 +1,6 @@
 //! A safetensors file that somebody else wrote: mapped into memory, checked, read tensor by tensor.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -212,12 +211,7 @@ impl TensorFile {
 
     /// The SHA-256 of the whole file, in hexadecimal.
     pub fn sha256(&self) -> String {
-        Sha256::digest(&self.bytes)
-            .iter()
-            .fold(String::new(), |mut digits, byte| {
-                let _ = write!(digits, "{byte:02x}");
-                digits
-            })
+        format!("{:x}", Sha256::digest(&self.bytes))
     }
 
     fn info(&self, name: &str) -> Result<&TensorInfo, FileError> {

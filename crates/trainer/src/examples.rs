@@ -1,7 +1,7 @@
 //! The examples of any task, and the batches that are made of them.
 
 use eigenmix_data::metrics::{Metric, MetricError};
-use eigenmix_data::{ChoiceExample, EncodedTargets, LanguageExample, Showing};
+use eigenmix_data::{ChoiceExample, EncodedTargets, EpochAugmentation, LanguageExample};
 use eigenmix_models::{Batch, TokenBatch};
 
 use crate::TrainerError;
@@ -90,18 +90,18 @@ impl Examples {
 
     /// Examples as one batch with its objective.
     ///
-    /// - showing: how training varies images; `None` for evaluations
+    /// - augmented: how training varies images; `None` for evaluations
     ///
     /// # Errors
     /// If an image can't be read.
     pub(crate) fn part(
         &self,
         examples: &[usize],
-        showing: Option<Showing>,
+        augmented: Option<EpochAugmentation>,
     ) -> Result<Part, TrainerError> {
         match self {
             Self::Labelled { inputs, targets } => Ok(Part {
-                batch: inputs.batch(examples, showing)?,
+                batch: inputs.batch(examples, augmented)?,
                 objective: match targets {
                     EncodedTargets::Classes(classes) => Objective::Classes(
                         examples

@@ -1,6 +1,6 @@
 //! The examples of a classifier as it takes them.
 
-use eigenmix_data::{Encoding, ImageDataset, Showing};
+use eigenmix_data::{Encoding, EpochAugmentation, ImageDataset};
 use eigenmix_models::{Batch, ImageBatch, TokenBatch};
 
 use crate::TrainerError;
@@ -42,14 +42,14 @@ impl Inputs {
 
     /// Examples as one batch.
     ///
-    /// - showing: how training varies images; `None` for evaluations
+    /// - augmented: how training varies images; `None` for evaluations
     ///
     /// # Errors
     /// If an image can't be read.
     pub fn batch(
         &self,
         examples: &[usize],
-        showing: Option<Showing>,
+        augmented: Option<EpochAugmentation>,
     ) -> Result<Batch, TrainerError> {
         match self {
             Self::Texts(encodings) => {
@@ -60,7 +60,7 @@ impl Inputs {
                 Ok(Batch::Tokens(TokenBatch::from_sequences(sequences)))
             }
             Self::Images(images) => {
-                let pixels = images.load_batch(examples, showing)?;
+                let pixels = images.load_batch(examples, augmented)?;
                 let [height, _] = images.preprocessor().size();
                 let shape = [examples.len(), CHANNELS, height];
                 Ok(Batch::Images(ImageBatch::new(pixels, shape)))

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use eigenmix_data::{BatchPlan, Showing, Split};
+use eigenmix_data::{BatchPlan, EpochAugmentation, Split};
 use eigenmix_models::{Network, Recomputation};
 use eigenmix_moslora::{ParameterNames, ParameterValues};
 
@@ -118,14 +118,14 @@ impl Loop<'_> {
     ) -> Result<(), TrainerError> {
         let started = Instant::now();
         let config = &self.training.config;
-        let showing = Showing {
+        let augmented = EpochAugmentation {
             augmentation: config.data.augmentation(),
             seed: config.seed,
             epoch: self.progress.epoch,
         };
         let parts = group
             .iter()
-            .map(|indices| self.training.train.part(indices, Some(showing)))
+            .map(|indices| self.training.train.part(indices, Some(augmented)))
             .collect::<Result<Vec<Part>, TrainerError>>()?;
         let targets: usize = parts.iter().map(|part| part.objective.targets()).sum();
         let mut gradients = NamedGradients::new();

@@ -1,3 +1,5 @@
+//! Images whose label is the name of their folder, the layout that torchvision made usual.
+
 use std::path::Path;
 
 use super::image_row::{ImageRow, ImageSource};
@@ -5,12 +7,12 @@ use crate::error::{DataError, quoted};
 use crate::row::{LabelPolicy, Place, RawLabel};
 use crate::split::list_dir;
 
-/// How the names of pictures end.
+/// How the names of images end.
 const ENDINGS: [&str; 8] = ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp"];
 
-/// Reads `CLASS/picture.jpg` under a directory, in the order of the names.
+/// Reads `CLASS/image.jpg` under a directory, in the order of the names.
 ///
-/// Pictures in no class are rows without a label where that is allowed. Whatever else is left out goes
+/// Images in no class are rows without a label where that is allowed. Whatever else is left out goes
 /// into `notes`; names that begin with a dot do not count.
 ///
 /// # Errors
@@ -24,7 +26,7 @@ pub(super) fn read_class_folders(
     let mut left_out = Vec::new();
     for name in visible(dir)? {
         let Some(class) = name.strip_suffix('/') else {
-            if labels == LabelPolicy::Optional && is_picture(&name) {
+            if labels == LabelPolicy::Optional && is_image(&name) {
                 rows.push(row(dir, &name, None));
             } else {
                 left_out.push(name);
@@ -34,14 +36,14 @@ pub(super) fn read_class_folders(
         let folder = dir.join(class);
         let before = rows.len();
         for file in visible(&folder)? {
-            if is_picture(&file) {
+            if is_image(&file) {
                 rows.push(row(&folder, &file, Some(class)));
             } else {
                 left_out.push(format!("{name}{file}"));
             }
         }
         if rows.len() == before {
-            notes.push(format!("`{}` has no pictures", folder.display()));
+            notes.push(format!("`{}` has no images", folder.display()));
         }
     }
     if !left_out.is_empty() {
@@ -61,7 +63,7 @@ fn visible(dir: &Path) -> Result<impl Iterator<Item = String>, DataError> {
     Ok(names.into_iter().filter(|name| !name.starts_with('.')))
 }
 
-fn is_picture(name: &str) -> bool {
+fn is_image(name: &str) -> bool {
     name.rsplit_once('.').is_some_and(|(_, ending)| {
         let ending = ending.to_lowercase();
         ENDINGS.contains(&ending.as_str())

@@ -1,3 +1,6 @@
+//! The names of classes in the metadata of a Hub dataset's parquet files, whose rows have numbers
+//! only.
+
 use std::path::Path;
 
 use ::parquet::file::metadata::FileMetaData;

@@ -1,10 +1,12 @@
+//! Images as batches for a model, decoded and augmented when a batch is made.
+
 use eigenmix_images::{Augmentation, Draw, ImagePreprocessor};
 use rayon::prelude::*;
 
 use super::image_row::ImageRow;
 use crate::error::DataError;
 
-/// Pictures that are decoded when they are wanted: in memory are their places and, from parquet
+/// Images that are decoded when they are wanted: in memory are their places and, from parquet
 /// files, their encoded bytes.
 #[derive(Clone, Debug)]
 pub struct ImageDataset {
@@ -12,9 +14,9 @@ pub struct ImageDataset {
     preprocessor: ImagePreprocessor,
 }
 
-/// Which showing of the training pictures a batch belongs to, and what changes them.
+/// How the training images are augmented in an epoch.
 #[derive(Clone, Copy, Debug)]
-pub struct Showing {
+pub struct EpochAugmentation {
     pub augmentation: Augmentation,
     pub seed: u64,
     pub epoch: usize,
@@ -33,10 +35,10 @@ impl ImageDataset {
         &self.preprocessor
     }
 
-    /// A picture as the model takes it: `[3, height, width]`.
+    /// An image as the model takes it: `[3, height, width]`.
     ///
     /// # Errors
-    /// When the picture cannot be read or decoded; the error names the row.
+    /// When the image cannot be read or decoded; the error names the row.
     ///
     /// # Panics
     /// When there is no such row.
@@ -45,33 +47,37 @@ impl ImageDataset {
         let image = row.decode()?;
         self.preprocessor
             .preprocess(&image)
-            .map_err(|source| row.bad_picture(source))
+            .map_err(|source| row.bad_image(source))
     }
 
-    /// A picture as training shows it in an epoch: `[3, height, width]`. The same arguments give the
-    /// same numbers, so a resumed run sees what it would have seen.
+    /// An image augmented as in an epoch of training: `[3, height, width]`. The same arguments give
+    /// the same values, so a resumed run sees what it would have seen.
     ///
     /// # Errors
     /// As [`ImageDataset::load`].
     ///
     /// # Panics
     /// When there is no such row.
-    pub fn load_augmented(&self, index: usize, showing: Showing) -> Result<Vec<f32>, DataError> {
+    pub fn load_augmented(
+        &self,
+        index: usize,
+        augmented: EpochAugmentation,
+    ) -> Result<Vec<f32>, DataError> {
         let row = &self.rows[index];
         let image = row.decode()?;
         let draw = Draw {
-            seed: showing.seed,
-            epoch: showing.epoch as u64,
+            seed: augmented.seed,
+            epoch: augmented.epoch as u64,
             index: index as u64,
         };
         self.preprocessor
-            .preprocess_augmented(&image, &showing.augmentation, draw)
-            .map_err(|source| row.bad_picture(source))
+            .preprocess_augmented(&image, &augmented.augmentation, draw)
+            .map_err(|source| row.bad_image(source))
     }
 
-    /// Pictures side by side, decoded in parallel: `[batch, 3, height, width]`.
+    /// Images side by side, decoded in parallel: `[batch, 3, height, width]`.
     ///
-    /// - showing: `None` for evaluations, which change nothing
+    /// - augmented: how training varies the images; `None` for evaluations, which do not
     ///
     /// # Errors
     /// As [`ImageDataset::load`].
@@ -81,7 +87,7 @@ impl ImageDataset {
     pub fn load_batch(
         &self,
         examples: &[usize],
-        showing: Option<Showing>,
+        augmented: Option<EpochAugmentation>,
     ) -> Result<Vec<f32>, DataError> {
         let size = self.preprocessor.values_per_image();
         let mut batch = vec![0.0; examples.len() * size];
@@ -89,8 +95,8 @@ impl ImageDataset {
             .par_chunks_exact_mut(size)
             .zip(examples)
             .try_for_each(|(values, &index)| {
-                let image = match showing {
-                    Some(showing) => self.load_augmented(index, showing),
+                let image = match augmented {
+                    Some(augmented) => self.load_augmented(index, augmented),
                     None => self.load(index),
                 }?;
                 values.copy_from_slice(&image);

@@ -1,15 +1,17 @@
+//! Batches hold the values of the images asked for, and augmentation draws the same again.
+
 use std::path::Path;
 
 use eigenmix_images::Augment;
 
 use super::*;
 use crate::images::ImageSource;
-use crate::images::test_pictures::bmp;
+use crate::images::test_images::bmp;
 use crate::{DataConfig, EncodedTargets, Place, RawLabel, TargetKind, Targets, draw_examples};
 
-fn row(line: usize, label: &str, picture: &[u8]) -> ImageRow {
+fn row(line: usize, label: &str, image: &[u8]) -> ImageRow {
     ImageRow {
-        source: ImageSource::Bytes(picture.into()),
+        source: ImageSource::Bytes(image.into()),
         label: Some(RawLabel::Text(label.to_owned())),
         place: Place {
             file: Path::new("train.parquet").into(),
@@ -18,7 +20,7 @@ fn row(line: usize, label: &str, picture: &[u8]) -> ImageRow {
     }
 }
 
-/// Pictures of `[5 · index, 100, 7]` for a model that takes 4 × 6 pixels as they are.
+/// Images of `[5 · index, 100, 7]` for a model that takes 4 × 6 pixels as they are.
 fn dataset(count: u8) -> ImageDataset {
     let config = serde_json::json!({
         "image_processor_type": "ViTImageProcessor", "size": {"height": 4, "width": 6},
@@ -31,8 +33,8 @@ fn dataset(count: u8) -> ImageDataset {
     ImageDataset::new(rows, preprocessor)
 }
 
-fn showing(kind: Augment, epoch: usize) -> Showing {
-    Showing {
+fn augmented(kind: Augment, epoch: usize) -> EpochAugmentation {
+    EpochAugmentation {
         augmentation: Augmentation {
             kind,
             ..Augmentation::default()
@@ -43,7 +45,7 @@ fn showing(kind: Augment, epoch: usize) -> Showing {
 }
 
 #[test]
-fn a_batch_is_its_pictures_in_the_order_asked_for() {
+fn a_batch_is_its_images_in_the_order_asked_for() {
     let dataset = dataset(8);
     let batch = dataset.load_batch(&[6, 0, 3], None).unwrap();
     let expected: Vec<f32> = [30.0, 0.0, 15.0]
@@ -58,24 +60,24 @@ fn a_batch_is_its_pictures_in_the_order_asked_for() {
 #[test]
 fn an_epoch_shows_the_same_again_and_another_epoch_something_else() {
     let mut dataset = dataset(1);
-    // A picture whose every pixel differs: lines of other colours below each other, turned.
-    let mut picture = bmp(9, 5, [0, 0, 0]);
-    for (index, byte) in picture[54..].iter_mut().enumerate() {
+    // An image whose every pixel differs: lines of other colours below each other, turned.
+    let mut image = bmp(9, 5, [0, 0, 0]);
+    for (index, byte) in image[54..].iter_mut().enumerate() {
         *byte = (index * 7 % 251) as u8;
     }
-    dataset.rows[0] = row(1, "x", &picture);
-    let shown = |epoch| {
-        let showing = showing(Augment::CropFlip, epoch);
-        dataset.load_augmented(0, showing).unwrap()
+    dataset.rows[0] = row(1, "x", &image);
+    let values = |epoch| {
+        let augmented = augmented(Augment::CropFlip, epoch);
+        dataset.load_augmented(0, augmented).unwrap()
     };
-    assert_eq!(shown(2), shown(2));
-    assert_ne!(shown(2), shown(3));
-    let unchanged = dataset.load_augmented(0, showing(Augment::None, 2));
+    assert_eq!(values(2), values(2));
+    assert_ne!(values(2), values(3));
+    let unchanged = dataset.load_augmented(0, augmented(Augment::None, 2));
     assert_eq!(unchanged.unwrap(), dataset.load(0).unwrap());
 }
 
 #[test]
-fn a_batch_with_a_broken_picture_names_its_row() {
+fn a_batch_with_a_broken_image_names_its_row() {
     let mut dataset = dataset(5);
     dataset.rows[3] = row(4, "x", b"<html>");
     let error = dataset.load_batch(&[0, 3], None).unwrap_err().to_string();

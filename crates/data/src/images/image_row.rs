@@ -1,3 +1,5 @@
+//! An image with its label before it is decoded: rows stay small until a batch needs their pixels.
+
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,17 +10,17 @@ use crate::error::DataError;
 use crate::labelled::Labelled;
 use crate::row::{Place, RawLabel};
 
-/// One picture as its data has it, not yet decoded.
+/// One image as its data has it, not yet decoded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImageRow {
     pub source: ImageSource,
     /// `None` only where [`LabelPolicy::Optional`](crate::LabelPolicy) allowed it.
     pub label: Option<RawLabel>,
-    /// The row that names the picture, or the picture's own file.
+    /// The row that names the image, or the image's own file.
     pub place: Place,
 }
 
-/// Where the encoded picture is.
+/// Where the encoded image is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ImageSource {
     File(PathBuf),
@@ -28,13 +30,13 @@ pub enum ImageSource {
 
 impl ImageRow {
     /// # Errors
-    /// When the file cannot be read or what is in it is no picture.
+    /// When the file cannot be read or what is in it is not an image.
     pub fn decode(&self) -> Result<RgbImage, DataError> {
         let content;
         let bytes = match &self.source {
             ImageSource::Bytes(bytes) => bytes.as_ref(),
             ImageSource::File(path) => {
-                content = fs::read(path).map_err(|source| DataError::MissingPicture {
+                content = fs::read(path).map_err(|source| DataError::MissingImage {
                     place: self.place.clone(),
                     path: path.clone(),
                     source,
@@ -42,11 +44,11 @@ impl ImageRow {
                 content.as_slice()
             }
         };
-        eigenmix_images::decode(bytes).map_err(|source| self.bad_picture(source))
+        eigenmix_images::decode(bytes).map_err(|source| self.bad_image(source))
     }
 
-    pub(super) fn bad_picture(&self, source: eigenmix_images::ImageError) -> DataError {
-        DataError::BadPicture {
+    pub(super) fn bad_image(&self, source: eigenmix_images::ImageError) -> DataError {
+        DataError::BadImage {
             place: self.place.clone(),
             source,
         }

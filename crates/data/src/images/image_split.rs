@@ -1,3 +1,6 @@
+//! The images of a split, wherever they are: in folders, in tables of paths or inside parquet
+//! files.
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -14,19 +17,19 @@ use crate::row::LabelPolicy;
 use crate::split::Split;
 use crate::split_files::find_split;
 
-/// The pictures of a split, and what should be known about how they were found.
+/// The images of a split, and what should be known about how they were found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImageSplit {
     pub rows: Vec<ImageRow>,
     pub notes: Vec<String>,
 }
 
-/// Finds the pictures of a split; none is decoded unless unreadable ones are to be left out.
+/// Finds the images of a split; none is decoded unless unreadable ones are to be left out.
 ///
 /// `dir` holds `train`, `validation` (or `valid`, `val`, `dev`) and `test` as
-/// - folders with a folder a class: `train/CLASS/picture.jpg`,
+/// - folders with a folder a class: `train/CLASS/image.jpg`,
 /// - `.jsonl` or `.csv` with the columns `data.image`, a path relative to the table, and `data.label`,
-/// - `.parquet` as the Hub stores pictures, whole or in shards.
+/// - `.parquet` as the Hub stores images, whole or in shards.
 ///
 /// # Errors
 /// When the split is missing, ambiguous or empty, a row is not as `config` says, or a file that a
@@ -116,7 +119,7 @@ fn check_presence(row: &ImageRow) -> Result<(), DataError> {
     };
     match fs::metadata(path) {
         Ok(_) => Ok(()),
-        Err(source) => Err(DataError::MissingPicture {
+        Err(source) => Err(DataError::MissingImage {
             place: row.place.clone(),
             path: path.clone(),
             source,

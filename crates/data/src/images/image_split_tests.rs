@@ -1,5 +1,7 @@
+//! Splits in folders and tables, and the errors and notes about what does not belong there.
+
 use super::*;
-use crate::images::test_pictures::bmp;
+use crate::images::test_images::bmp;
 use crate::row::RawLabel;
 
 /// A directory with these files, the folders between made as needed.
@@ -42,13 +44,13 @@ fn labelled(rows: &[(&str, &str)]) -> Vec<(String, Option<String>)> {
 
 #[test]
 fn folders_are_classes_in_the_order_of_their_names() {
-    let picture = bmp(3, 2, [1, 2, 3]);
+    let image = bmp(3, 2, [1, 2, 3]);
     let dir = dir(&[
-        ("train/dog/b.BMP", &picture),
-        ("train/dog/a.bmp", &picture),
-        ("train/cat/z.bmp", &picture),
-        ("train/.cache/x.bmp", &picture),
-        ("val/cat/v.bmp", &picture),
+        ("train/dog/b.BMP", &image),
+        ("train/dog/a.bmp", &image),
+        ("train/cat/z.bmp", &image),
+        ("train/.cache/x.bmp", &image),
+        ("val/cat/v.bmp", &image),
     ]);
     let split = read(&dir, &config()).unwrap();
     let expected = labelled(&[("z.bmp", "cat"), ("a.bmp", "dog"), ("b.BMP", "dog")]);
@@ -68,17 +70,17 @@ fn folders_are_classes_in_the_order_of_their_names() {
 
 #[test]
 fn what_is_left_out_of_folders_is_said() {
-    let picture = bmp(3, 2, [1, 2, 3]);
+    let image = bmp(3, 2, [1, 2, 3]);
     let dir = dir(&[
-        ("train/cat/a.bmp", &picture),
+        ("train/cat/a.bmp", &image),
         ("train/cat/notes.txt", b"x"),
-        ("train/loose.bmp", &picture),
+        ("train/loose.bmp", &image),
         ("train/bird/readme", b"x"),
     ]);
     let split = read(&dir, &config()).unwrap();
     assert_eq!(found(&split), labelled(&[("a.bmp", "cat")]));
     let notes = split.notes.join("\n");
-    assert!(notes.contains("bird` has no pictures"), "{notes}");
+    assert!(notes.contains("bird` has no images"), "{notes}");
     assert!(
         notes.contains("3 left out")
             && notes.contains("`bird/readme`, `cat/notes.txt`, `loose.bmp`"),
@@ -93,10 +95,10 @@ fn what_is_left_out_of_folders_is_said() {
 
 #[test]
 fn tables_name_files_beside_them() {
-    let picture = bmp(3, 2, [1, 2, 3]);
-    let jsonl = br#"{"photo": "pictures/a.bmp", "label": 3}
-{"photo": "pictures/b.bmp", "label": 1}"#;
-    let csv = b"label,photo\n3,pictures/a.bmp\n1,pictures/b.bmp\n";
+    let image = bmp(3, 2, [1, 2, 3]);
+    let jsonl = br#"{"photo": "images/a.bmp", "label": 3}
+{"photo": "images/b.bmp", "label": 1}"#;
+    let csv = b"label,photo\n3,images/a.bmp\n1,images/b.bmp\n";
     let config = DataConfig {
         image: "photo".to_owned(),
         ..config()
@@ -104,8 +106,8 @@ fn tables_name_files_beside_them() {
     for (name, table) in [("train.jsonl", &jsonl[..]), ("train.csv", &csv[..])] {
         let dir = dir(&[
             (name, table),
-            ("pictures/a.bmp", &picture),
-            ("pictures/b.bmp", &picture),
+            ("images/a.bmp", &image),
+            ("images/b.bmp", &image),
         ]);
         let split = read(&dir, &config).unwrap();
         assert_eq!(found(&split), labelled(&[("a.bmp", "3"), ("b.bmp", "1")]));
@@ -117,11 +119,11 @@ fn tables_name_files_beside_them() {
 
 #[test]
 fn a_table_goes_before_a_folder_and_says_so() {
-    let picture = bmp(3, 2, [1, 2, 3]);
+    let image = bmp(3, 2, [1, 2, 3]);
     let dir = dir(&[
         ("train.csv", b"image,label\ntrain/a.bmp,x\n"),
-        ("train/a.bmp", &picture),
-        ("train/b.bmp", &picture),
+        ("train/a.bmp", &image),
+        ("train/b.bmp", &image),
     ]);
     let split = read(&dir, &config()).unwrap();
     assert_eq!(found(&split), labelled(&[("a.bmp", "x")]));
@@ -129,7 +131,7 @@ fn a_table_goes_before_a_folder_and_says_so() {
 }
 
 #[test]
-fn a_missing_column_is_that_of_the_picture() {
+fn a_missing_column_is_that_of_the_image() {
     let dir = dir(&[("train.csv", b"images,label\na.bmp,x\n")]);
     let error = read(&dir, &config()).unwrap_err();
     let expected = "there is no column `image`; found `images`, `label`; did you mean `images`? \
@@ -142,7 +144,7 @@ fn a_path_to_nothing_names_row_and_path() {
     let dir = dir(&[("train.csv", b"image,label\nnowhere/a.bmp,x\n")]);
     let error = read(&dir, &config()).unwrap_err();
     assert!(
-        error.contains("train.csv:2: cannot read the picture"),
+        error.contains("train.csv:2: cannot read the image"),
         "{error}"
     );
     assert!(error.contains("nowhere/a.bmp"), "{error}");
@@ -173,7 +175,7 @@ fn two_folders_for_one_split_are_ambiguous() {
 }
 
 #[test]
-fn a_folder_without_pictures_is_an_empty_split() {
+fn a_folder_without_images_is_an_empty_split() {
     let dir = dir(&[("train/cat/a.txt", b"")]);
     let error = read(&dir, &config()).unwrap_err();
     assert!(error.contains("the train split has no rows"), "{error}");
@@ -181,10 +183,10 @@ fn a_folder_without_pictures_is_an_empty_split() {
 
 #[test]
 fn what_does_not_decode_is_an_error_when_loaded_or_left_out_when_asked() {
-    let picture = bmp(3, 2, [1, 2, 3]);
-    let mut files: Vec<(String, &[u8])> = vec![("train/cat/good.bmp".to_owned(), &picture)];
+    let image = bmp(3, 2, [1, 2, 3]);
+    let mut files: Vec<(String, &[u8])> = vec![("train/cat/good.bmp".to_owned(), &image)];
     for broken in 0..7 {
-        files.push((format!("train/dog/{broken}.bmp"), &picture[..60]));
+        files.push((format!("train/dog/{broken}.bmp"), &image[..60]));
     }
     let files: Vec<(&str, &[u8])> = files
         .iter()
@@ -195,10 +197,7 @@ fn what_does_not_decode_is_an_error_when_loaded_or_left_out_when_asked() {
     let split = read(&dir, &config()).unwrap();
     assert_eq!(split.rows.len(), 8);
     let error = split.rows[1].decode().unwrap_err().to_string();
-    assert!(
-        error.contains("0.bmp: cannot decode the picture"),
-        "{error}"
-    );
+    assert!(error.contains("0.bmp: cannot decode the image"), "{error}");
     assert!(error.contains("data.unreadable"), "{error}");
 
     let skip = DataConfig {
@@ -208,7 +207,7 @@ fn what_does_not_decode_is_an_error_when_loaded_or_left_out_when_asked() {
     let split = read(&dir, &skip).unwrap();
     assert_eq!(found(&split), labelled(&[("good.bmp", "cat")]));
     let note = &split.notes[0];
-    assert!(note.contains("7 of 8 pictures cannot be read"), "{note}");
+    assert!(note.contains("7 of 8 images cannot be read"), "{note}");
     assert!(
         note.contains("4.bmp and 2 more") && !note.contains("5.bmp"),
         "{note}"

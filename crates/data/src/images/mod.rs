@@ -1,4 +1,4 @@
-//! Pictures with labels: in folders, in tables of paths, or inside parquet files.
+//! Images with labels: in folders, in tables of paths, or inside parquet files.
 
 mod class_folders;
 mod class_names;
@@ -8,10 +8,10 @@ mod image_split;
 mod parquet_images;
 mod path_table;
 #[cfg(test)]
-mod test_pictures;
+mod test_images;
 mod unreadable;
 
-pub use image_dataset::{ImageDataset, Showing};
+pub use image_dataset::{EpochAugmentation, ImageDataset};
 pub use image_row::{ImageRow, ImageSource};
 pub use image_split::{ImageSplit, read_image_split};
 pub use unreadable::Unreadable;

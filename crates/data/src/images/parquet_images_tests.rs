@@ -1,3 +1,5 @@
+//! Files as the Hub's converter writes them, and columns that are not images.
+
 use ::parquet::basic::Compression;
 use ::parquet::column::writer::ColumnWriter;
 use ::parquet::data_type::ByteArray;
@@ -7,7 +9,7 @@ use ::parquet::file::writer::SerializedFileWriter;
 use ::parquet::schema::parser::parse_message_type;
 
 use super::*;
-use crate::images::test_pictures::bmp;
+use crate::images::test_images::bmp;
 use crate::row::RawLabel;
 
 /// As the Hub's converter writes it.
@@ -88,9 +90,9 @@ fn hub_file(path: &Path, metadata: Option<&str>, labels: &[Option<i64>]) {
     let mut bytes: Vec<Option<Vec<u8>>> = (0..count)
         .map(|index| Some(bmp(2, 3, [index as u8, 9, 9])))
         .collect();
-    // The last picture lies beside the file.
+    // The last image lies beside the file.
     bytes[count - 1] = None;
-    let names = (0..count).map(|index| Some(format!("picture-{index}.bmp").into_bytes()));
+    let names = (0..count).map(|index| Some(format!("image-{index}.bmp").into_bytes()));
     write(path, HUB, metadata, &[bytes, names.collect()], 2, labels);
 }
 
@@ -105,7 +107,7 @@ fn words(rows: &[ImageRow]) -> Vec<Option<String>> {
 }
 
 #[test]
-fn pictures_of_the_hub_are_read_with_the_names_of_their_classes() {
+fn images_of_the_hub_are_read_with_the_names_of_their_classes() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("train.parquet");
     hub_file(&path, Some(FEATURES), &[Some(2), Some(0), Some(1), Some(2)]);
@@ -116,7 +118,7 @@ fn pictures_of_the_hub_are_read_with_the_names_of_their_classes() {
         let pixels = [index as u8, 9, 9].repeat(6);
         assert_eq!(row.decode().unwrap().pixels(), pixels);
     }
-    let beside = dir.path().join("picture-3.bmp");
+    let beside = dir.path().join("image-3.bmp");
     assert_eq!(rows[3].source, ImageSource::File(beside));
     assert!(rows[3].place.to_string().ends_with("train.parquet:4"));
 }
@@ -155,13 +157,13 @@ fn a_label_kept_secret_is_none_and_one_past_the_names_is_refused() {
 }
 
 #[test]
-fn plain_bytes_are_pictures_and_strings_are_paths() {
+fn plain_bytes_are_images_and_strings_are_paths() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("train.parquet");
     let schema = "message schema { optional binary image; optional int64 label; }";
-    let picture = bmp(2, 3, [4, 5, 6]);
+    let image = bmp(2, 3, [4, 5, 6]);
     let labels = [Some(7)];
-    write(&path, schema, None, &[vec![Some(picture)]], 1, &labels);
+    write(&path, schema, None, &[vec![Some(image)]], 1, &labels);
     let rows = read(&path, LabelPolicy::Required).unwrap();
     assert_eq!(rows[0].decode().unwrap().pixels(), [4, 5, 6].repeat(6));
 
@@ -177,7 +179,7 @@ fn plain_bytes_are_pictures_and_strings_are_paths() {
 }
 
 #[test]
-fn columns_of_other_types_and_rows_without_a_picture_are_refused() {
+fn columns_of_other_types_and_rows_without_an_image_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("train.parquet");
     hub_file(&path, None, &[Some(2), Some(0)]);
@@ -193,7 +195,7 @@ fn columns_of_other_types_and_rows_without_a_picture_are_refused() {
     };
     let error = refusal(config("label", "label"));
     assert!(
-        error.contains("column `label` holds INT64, expected pictures"),
+        error.contains("column `label` holds INT64, expected images"),
         "{error}"
     );
     let error = refusal(config("image", "image"));
@@ -208,7 +210,7 @@ fn columns_of_other_types_and_rows_without_a_picture_are_refused() {
     write(&path, schema, None, &[vec![None]], 1, &[Some(7)]);
     let error = refusal(config("image", "label"));
     assert!(
-        error.contains("train.parquet:1: column `image`: expected a picture, found null"),
+        error.contains("train.parquet:1: column `image`: expected an image, found null"),
         "{error}"
     );
 }

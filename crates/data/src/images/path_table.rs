@@ -1,3 +1,5 @@
+//! Tables that name image files: any format of rows, with a path in place of a text.
+
 use std::path::Path;
 
 use super::image_row::{ImageRow, ImageSource};
@@ -21,7 +23,7 @@ pub(super) fn read_path_table(
         text_pair: None,
         ..config.clone()
     };
-    let rows = read_file(path, &as_texts, labels).map_err(DataError::about_pictures)?;
+    let rows = read_file(path, &as_texts, labels).map_err(DataError::about_images)?;
     Ok(rows
         .into_iter()
         .map(|row| ImageRow {

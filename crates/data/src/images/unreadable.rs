@@ -1,3 +1,5 @@
+//! What a run does about files that do not decode: a scraped dataset always has some.
+
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,7 +8,7 @@ use super::image_row::ImageRow;
 use crate::error::DataError;
 use crate::labelled::Labelled;
 
-/// What becomes of pictures that cannot be read or decoded.
+/// What becomes of images that cannot be read or decoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unreadable {
@@ -17,10 +19,10 @@ pub enum Unreadable {
     Skip,
 }
 
-/// The rows whose pictures decode, and a note about the others if there are any.
+/// The rows whose images decode, and a note about the others if there are any.
 ///
 /// # Errors
-/// When not one picture decodes: that of the first.
+/// When not one image decodes: that of the first.
 pub(super) fn leave_out_unreadable(
     rows: Vec<ImageRow>,
 ) -> Result<(Vec<ImageRow>, Option<String>), DataError> {
@@ -51,6 +53,6 @@ pub(super) fn leave_out_unreadable(
         named = format!("{named} and {} more", left_out.len() - NAMED);
     }
     let count = left_out.len();
-    let note = format!("{count} of {found} pictures cannot be read and are left out: {named}");
+    let note = format!("{count} of {found} images cannot be read and are left out: {named}");
     Ok((kept, Some(note)))
 }

@@ -1,6 +1,8 @@
+//! Metrics of predicted classes, all from one count of hits and misses by class.
+
 use super::{MetricError, paired_length};
 
-/// How often each class was predicted for each class: all that the figures of a classification need.
+/// How often each class was predicted for each class: all that its metrics need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClassificationMetrics {
     examples: usize,
@@ -166,7 +168,7 @@ pub fn hits_at(
 
 #[cfg(test)]
 mod tests {
-    //! Expected figures: scikit-learn 1.9.1 on the same lists,
+    //! Expected values: scikit-learn 1.9.1 on the same lists,
     //! `accuracy_score(y, p)`, `f1_score(y, p)`, `f1_score(y, p, average="macro")`,
     //! `matthews_corrcoef(y, p)`, `top_k_accuracy_score(y, logits, k=k, labels=range(4))`.
 

@@ -1,3 +1,5 @@
+//! Metrics of predicted numbers: correlations and the mean squared error.
+
 use super::{MetricError, paired_length};
 
 /// Predicted numbers beside the true ones.
@@ -91,7 +93,7 @@ fn ranks(values: &[f64]) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
-    //! Expected figures: scipy 1.17.1 `pearsonr`, `spearmanr`, `rankdata` and scikit-learn 1.9.1
+    //! Expected values: scipy 1.17.1 `pearsonr`, `spearmanr`, `rankdata` and scikit-learn 1.9.1
     //! `mean_squared_error` on the same lists.
 
     use super::*;
@@ -109,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_agree_with_scipy_and_scikit_learn() {
+    fn metrics_agree_with_scipy_and_scikit_learn() {
         let pairs = RegressionMetrics::new(&PREDICTED, &EXPECTED).unwrap();
         assert_close(pairs.pearson(), 0.9555364609736626);
         assert_close(pairs.spearman(), 0.9181818181818182);

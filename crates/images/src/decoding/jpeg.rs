@@ -1,3 +1,6 @@
+//! JPEG through zune-jpeg, and a check that the file is whole: the decoder fills what is missing
+//! with grey.
+
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;

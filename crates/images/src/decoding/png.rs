@@ -1,3 +1,5 @@
+//! PNG through zune-png, with checksums verified and 16-bit samples narrowed as Pillow does it.
+
 use zune_png::PngDecoder;
 use zune_png::zune_core::bytestream::ZCursor;
 use zune_png::zune_core::options::DecoderOptions;
@@ -67,7 +69,7 @@ fn upper_byte(value: u16) -> u8 {
 }
 
 /// Greys of 16 bits are not scaled but cut off: Pillow's convert("RGB") does so, and a model that was
-/// trained through it has seen such pictures almost white.
+/// trained through it has seen such images almost white.
 fn cut_off(value: u16) -> u8 {
     u8::try_from(value).unwrap_or(u8::MAX)
 }

@@ -1,3 +1,5 @@
+//! WebP through image-webp.
+
 use std::io::Cursor;
 
 use image_webp::{DecodingError, WebPDecoder};

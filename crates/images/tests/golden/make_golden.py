@@ -5,7 +5,7 @@
 Pillow 13.0 changed the order of the two passes of a resize, which moves values by a few units; the
 models that people have published saw what Pillow up to 12.3 makes.
 
-Pictures are a formula of x, y and the channel, so only hashes and a few values are kept. What was
+Images are a formula of x, y and the channel, so only hashes and a few values are kept. What was
 used is written into each file. JPEG and WebP with loss are kept with all their pixels, because a
 decoder may round the inverse transforms in its own way; everything else must be equal.
 """
@@ -31,7 +31,7 @@ VERSIONS = {
 }
 
 
-def picture(width, height):
+def pattern(width, height):
     y, x, c = np.meshgrid(np.arange(height), np.arange(width), np.arange(3), indexing="ij")
     value = 3 * x * x + 5 * y * y + 7 * x * y + 71 * c + 13 * ((x ^ y) & 15)
     return (value % 256).astype(np.uint8)
@@ -68,7 +68,7 @@ def resampling():
         ((211, 199), (224, 223)),
     ]
     for source, target in sizes:
-        image = Image.fromarray(picture(*source))
+        image = Image.fromarray(pattern(*source))
         for number in range(6):
             resized = np.asarray(image.resize(target, resample=number))
             yield {
@@ -98,7 +98,7 @@ def preprocessing():
     ]
     for kind, config in configs:
         for source in [(64, 48), (37, 91), (30, 30)]:
-            found = kind(**config)(Image.fromarray(picture(*source)), return_tensors="np")
+            found = kind(**config)(Image.fromarray(pattern(*source)), return_tensors="np")
             values = found["pixel_values"][0]
             assert values.shape[0] == 3
             values = values.astype(np.float32)
@@ -163,7 +163,7 @@ def run_length_bitmap(depth):
 
 def partial_gif(transparent):
     """A GIF whose only frame covers part of the canvas."""
-    small = Image.fromarray(picture(6, 4)).quantize(16)
+    small = Image.fromarray(pattern(6, 4)).quantize(16)
     data = bytearray(saved(small, format="GIF", **({"transparency": 3} if transparent else {})))
     data[6:10] = struct.pack("<HH", 10, 7)
     at = data.index(b",", 13 + 3 * 2 ** ((data[10] & 7) + 1))
@@ -172,12 +172,12 @@ def partial_gif(transparent):
 
 
 def decoding():
-    noisy = Image.fromarray(picture(13, 9))
-    grey = Image.fromarray(picture(13, 9)[:, :, 0].copy())
-    alpha = Image.fromarray(np.dstack([picture(13, 9), picture(13, 9)[:, :, 1]]))
-    deep = Image.fromarray((picture(13, 9)[:, :, 0].astype(np.uint16) * 5))
+    noisy = Image.fromarray(pattern(13, 9))
+    grey = Image.fromarray(pattern(13, 9)[:, :, 0].copy())
+    alpha = Image.fromarray(np.dstack([pattern(13, 9), pattern(13, 9)[:, :, 1]]))
+    deep = Image.fromarray((pattern(13, 9)[:, :, 0].astype(np.uint16) * 5))
     photo = Image.fromarray(smooth(37, 29))
-    other = Image.fromarray(picture(13, 9)[::-1].copy())
+    other = Image.fromarray(pattern(13, 9)[::-1].copy())
     exact = {
         "rgb.png": saved(noisy, format="PNG"),
         "grey.png": saved(grey, format="PNG"),
@@ -242,7 +242,7 @@ def decoding():
 
 
 def exif():
-    """Orientation 6: a viewer turns the picture by 90 degrees; convert("RGB") does not."""
+    """Orientation 6: a viewer turns the image by 90 degrees; convert("RGB") does not."""
     tags = Image.Exif()
     tags[0x0112] = 6
     return tags

@@ -1,4 +1,4 @@
-//! Pictures for tests: one colour, as uncompressed BMP.
+//! Images for tests: one colour, as uncompressed BMP.
 
 /// A file of `width` × `height` pixels of one colour.
 pub(super) fn bmp(width: u32, height: u32, [red, green, blue]: [u8; 3]) -> Vec<u8> {

@@ -1,0 +1,123 @@
+//! An open parquet file: its columns, and its rows one after the other. The readers of texts, of images
+//! and of records share it and differ in which columns they want and what they make of a row.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use ::parquet::errors::ParquetError;
+use ::parquet::file::metadata::FileMetaData;
+use ::parquet::file::reader::{FileReader, SerializedFileReader};
+use ::parquet::record::Row as Record;
+use ::parquet::record::reader::RowIter;
+use ::parquet::schema::types::{Type, TypePtr};
+
+use crate::error::DataError;
+use crate::parquet_column::describe;
+use crate::row::Place;
+
+/// A parquet file of which only the metadata has been read.
+pub(crate) struct ParquetFile {
+    path: Arc<Path>,
+    reader: SerializedFileReader<File>,
+}
+
+impl ParquetFile {
+    /// - path: what errors call the file
+    ///
+    /// # Errors
+    /// When the file is not parquet.
+    pub(crate) fn new(file: File, path: &Arc<Path>) -> Result<Self, DataError> {
+        let reader = SerializedFileReader::new(file).map_err(|source| malformed(path, source))?;
+        let path = Arc::clone(path);
+        Ok(Self { path, reader })
+    }
+
+    pub(crate) fn metadata(&self) -> &FileMetaData {
+        self.reader.metadata().file_metadata()
+    }
+
+    /// All columns, in the file's order.
+    pub(crate) fn columns(&self) -> &[TypePtr] {
+        self.metadata().schema().get_fields()
+    }
+
+    pub(crate) fn column_names(&self) -> Vec<&str> {
+        self.columns().iter().map(|column| column.name()).collect()
+    }
+
+    pub(crate) fn column(&self, name: &str) -> Option<&TypePtr> {
+        self.columns().iter().find(|column| column.name() == name)
+    }
+
+    /// The column `name`, which `setting` asks for.
+    ///
+    /// # Errors
+    /// When there is none: the columns that there are.
+    pub(crate) fn required_column(&self, setting: &str, name: &str) -> Result<&TypePtr, DataError> {
+        self.column(name).ok_or_else(|| {
+            let place = Place {
+                file: Arc::clone(&self.path),
+                line: 1,
+            };
+            DataError::missing_column(place, setting, name, self.column_names())
+        })
+    }
+
+    /// That `part` of `column` holds something other than `expected`.
+    pub(crate) fn column_type_error(
+        &self,
+        column: &Type,
+        part: &Type,
+        expected: &'static str,
+    ) -> DataError {
+        DataError::ColumnType {
+            path: self.path.to_path_buf(),
+            column: column.name().to_owned(),
+            expected,
+            found: describe(part),
+        }
+    }
+
+    /// Hands over each row with only the columns `wanted`, row group after row group.
+    ///
+    /// The caller has checked the types of the columns: the record reader panics on those that it does
+    /// not convert.
+    ///
+    /// # Errors
+    /// When the file is damaged or is compressed otherwise than with snappy, or `take` fails.
+    pub(crate) fn for_each_row(
+        &self,
+        wanted: Vec<TypePtr>,
+        mut take: impl FnMut(&Record, Place) -> Result<(), DataError>,
+    ) -> Result<(), DataError> {
+        let malformed = |source| malformed(&self.path, source);
+        let projection = Type::group_type_builder(self.metadata().schema().name())
+            .with_fields(wanted)
+            .build()
+            .map_err(malformed)?;
+        let mut line = 0;
+        // Not the iterator over the whole file: it panics where a row group cannot be opened.
+        for group in 0..self.reader.num_row_groups() {
+            let group = self.reader.get_row_group(group).map_err(malformed)?;
+            let records =
+                RowIter::from_row_group(Some(projection.clone()), &*group).map_err(malformed)?;
+            for record in records {
+                line += 1;
+                let place = Place {
+                    file: Arc::clone(&self.path),
+                    line,
+                };
+                take(&record.map_err(malformed)?, place)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn malformed(path: &Path, source: ParquetError) -> DataError {
+    DataError::MalformedParquet {
+        path: path.to_path_buf(),
+        source,
+    }
+}
