@@ -105,23 +105,4 @@ mod tests {
         let error = read_file(Path::new("rows.xlsx"), &config, LabelPolicy::Optional).unwrap_err();
         assert!(matches!(error, DataError::UnknownFormat { .. }), "{error}");
     }
-
-    #[test]
-    fn clinc150_is_read_whole() {
-        let dir =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/datasets/clinc150/travel");
-        if !dir.is_dir() {
-            println!("skipped: {} is absent", dir.display());
-            return;
-        }
-        let config = DataConfig::new("unused");
-        for (split, expected) in [
-            (Split::Train, 1500),
-            (Split::Validation, 300),
-            (Split::Test, 450),
-        ] {
-            let rows = read_split(&dir, split, &config, LabelPolicy::Required).unwrap();
-            assert_eq!(rows.len(), expected);
-        }
-    }
 }

@@ -1,115 +1,85 @@
-//! Reference ids: transformers 5.23.0, tokenizers 0.23.3, on models/minilm:
-//! ```python
-//! t = AutoTokenizer.from_pretrained("shared/models/minilm")
-//! t(text)["input_ids"]
-//! t(text, pair, max_length=n, truncation="longest_first")   # input_ids, token_type_ids
-//! ```
+//! Reference ids: those of transformers, see `tests/golden/README.md` at the root.
 
 use std::fs;
 use std::path::PathBuf;
 
+use serde::Deserialize;
+
 use super::*;
 use crate::Place;
 
-const QUESTION: &str = "where is the nearest charging station for my electric car";
-const ANSWER: &str = "there is one on the corner of fifth and main, open until ten";
-const QUESTION_IDS: [u32; 10] = [2073, 2003, 1996, 7205, 13003, 2276, 2005, 2026, 3751, 2482];
-const ANSWER_IDS: [u32; 14] = [
-    2045, 2003, 2028, 2006, 1996, 3420, 1997, 3587, 1998, 2364, 1010, 2330, 2127, 2702,
-];
-
-/// Texts with accents, digits, punctuation, Chinese, an unknown character and special tokens.
-const SINGLE: [(&str, &[u32]); 5] = [
-    (
-        "Transfer $42.50 to my café account, please!",
-        &[
-            101, 4651, 1002, 4413, 1012, 2753, 2000, 2026, 7668, 4070, 1010, 3531, 999, 102,
-        ],
-    ),
-    (
-        "El Niño brought 3,000 mm of rain; 東京 stayed dry 🙂.",
-        &[
-            101, 3449, 20801, 2716, 1017, 1010, 2199, 3461, 1997, 4542, 1025, 1879, 1755, 4370,
-            4318, 100, 1012, 102,
-        ],
-    ),
-    (
-        "unbelievably antidisestablishmentarianism",
-        &[
-            101, 4895, 8671, 2666, 3567, 6321, 3424, 10521, 4355, 7875, 13602, 3672, 12199, 2964,
-            102,
-        ],
-    ),
-    ("", &[101, 102]),
-    ("the [MASK] token", &[101, 1996, 103, 19204, 102]),
-];
-
-/// MiniLM's directory, or `None` with a word about it where the shared material is absent.
-fn minilm() -> Option<PathBuf> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/models/minilm");
-    if dir.is_dir() {
-        return Some(dir);
-    }
-    println!("skipped: {} is absent", dir.display());
-    None
+#[derive(Deserialize)]
+struct Reference {
+    cases: Vec<ReferenceCase>,
 }
 
-/// `[CLS]` first `[SEP]` second `[SEP]` and the texts they belong to.
-fn framed(first: &[u32], second: &[u32]) -> (Vec<u32>, Vec<u32>) {
-    let ids = [&[101], first, &[102], second, &[102]].concat();
-    let type_ids = [vec![0; first.len() + 2], vec![1; second.len() + 1]].concat();
-    (ids, type_ids)
+/// A text or a pair of texts, cut to a length by `truncation="longest_first"`.
+#[derive(Deserialize)]
+struct ReferenceCase {
+    text: String,
+    pair: Option<String>,
+    max_length: usize,
+    ids: Vec<u32>,
+    type_ids: Vec<u32>,
 }
 
-fn assert_same_ids_as_transformers(tokenizer: &TextTokenizer) {
-    for (text, expected) in SINGLE {
-        let encoding = tokenizer.encode(text, None, 128).unwrap();
-        assert_eq!(encoding.ids, expected, "{text}");
-        assert_eq!(encoding.type_ids, vec![0; expected.len()], "{text}");
-        assert!(!encoding.truncated);
-    }
+/// A WordPiece tokenizer and what transformers makes of 17 texts and pairs with it.
+fn golden() -> PathBuf {
+    PathBuf::from(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../tests/golden/tokenizer"
+    ))
+}
+
+/// Compares the cases that `is_wanted`, and returns how many those are.
+fn assert_same_ids_as_transformers(
+    tokenizer: &TextTokenizer,
+    is_wanted: impl Fn(&ReferenceCase) -> bool,
+) -> usize {
+    let text = fs::read(golden().join("reference.json")).unwrap();
+    let reference: Reference = serde_json::from_slice(&text).unwrap();
+    let cases = reference.cases.iter().filter(|case| is_wanted(case));
+    cases
+        .map(|case| {
+            let context = format!("{:?}, {:?} to {}", case.text, case.pair, case.max_length);
+            let encoding = tokenizer
+                .encode(&case.text, case.pair.as_deref(), case.max_length)
+                .unwrap();
+            assert_eq!(encoding.ids, case.ids, "{context}");
+            assert_eq!(encoding.type_ids, case.type_ids, "{context}");
+            // Every text that fits into 128 tokens is shorter than that.
+            assert_eq!(encoding.truncated, case.max_length < 128, "{context}");
+        })
+        .count()
 }
 
 #[test]
-fn minilm_gives_the_ids_that_transformers_gives() {
-    let Some(dir) = minilm() else { return };
-    let tokenizer = TextTokenizer::from_dir(&dir).unwrap();
-    assert_same_ids_as_transformers(&tokenizer);
+fn texts_have_the_ids_that_transformers_gives() {
+    let tokenizer = TextTokenizer::from_dir(&golden()).unwrap();
+    let is_whole_text = |case: &ReferenceCase| case.pair.is_none() && case.max_length == 128;
+    let count = assert_same_ids_as_transformers(&tokenizer, is_whole_text);
+    assert_eq!(count, 9);
     assert_eq!(tokenizer.pad_id(), Some(0));
-    assert_eq!(tokenizer.vocabulary_size(), 30522);
+    assert_eq!(tokenizer.vocabulary_size(), 167);
 }
 
 #[test]
-fn minilm_cuts_pairs_as_transformers_does() {
-    let Some(dir) = minilm() else { return };
-    let tokenizer = TextTokenizer::from_dir(&dir).unwrap();
-    for (max_length, first, second) in [(128, 10, 14), (16, 6, 7), (9, 3, 3)] {
-        let encoding = tokenizer
-            .encode(QUESTION, Some(ANSWER), max_length)
-            .unwrap();
-        let (ids, type_ids) = framed(&QUESTION_IDS[..first], &ANSWER_IDS[..second]);
-        assert_eq!(encoding.ids, ids, "max_length {max_length}");
-        assert_eq!(encoding.type_ids, type_ids, "max_length {max_length}");
-        assert_eq!(encoding.truncated, max_length < 128);
-    }
-    let encoding = tokenizer.encode("short one", Some(ANSWER), 12).unwrap();
-    assert_eq!(encoding.ids, framed(&[2460, 2028], &ANSWER_IDS[..7]).0);
-    let encoding = tokenizer.encode(QUESTION, None, 6).unwrap();
-    assert_eq!(encoding.ids, [101, 2073, 2003, 1996, 7205, 102]);
+fn pairs_and_what_is_too_long_are_cut_as_transformers_does() {
+    let tokenizer = TextTokenizer::from_dir(&golden()).unwrap();
+    let is_pair_or_cut = |case: &ReferenceCase| case.pair.is_some() || case.max_length < 128;
+    let count = assert_same_ids_as_transformers(&tokenizer, is_pair_or_cut);
+    assert_eq!(count, 8);
 }
 
 #[test]
 fn a_vocabulary_alone_gives_the_same_ids_as_tokenizer_json() {
-    let Some(dir) = minilm() else { return };
-    let whole = Tokenizer::from_file(dir.join("tokenizer.json")).unwrap();
-    let tokens: Vec<String> = (0..30522)
-        .map(|id| whole.id_to_token(id).unwrap())
-        .collect();
     let alone = tempfile::tempdir().unwrap();
-    fs::write(alone.path().join("vocab.txt"), tokens.join("\n")).unwrap();
-    let config = dir.join("tokenizer_config.json");
-    fs::copy(config, alone.path().join("tokenizer_config.json")).unwrap();
-    assert_same_ids_as_transformers(&TextTokenizer::from_dir(alone.path()).unwrap());
+    for name in ["vocab.txt", "tokenizer_config.json"] {
+        fs::copy(golden().join(name), alone.path().join(name)).unwrap();
+    }
+    let tokenizer = TextTokenizer::from_dir(alone.path()).unwrap();
+    assert_eq!(assert_same_ids_as_transformers(&tokenizer, |_| true), 17);
+    assert_eq!(tokenizer.vocabulary_size(), 167);
 }
 
 /// A directory with a vocabulary of `[PAD]` 0 … `[MASK]` 4 and five words, and files beside it.

@@ -34,16 +34,32 @@ mod tests {
         assert_eq!(high_water_mark("VmHWM:\tmuch kB\n"), None);
     }
 
+    /// In a process of its own: the other tests of this one take and return memory meanwhile.
     #[cfg(target_os = "linux")]
     #[test]
     fn memory_that_was_touched_counts() {
+        const ALONE: &str = "EIGENMIX_TEST_OF_PEAK_MEMORY_IS_ALONE";
         const BYTES: usize = 64 << 20;
+        if std::env::var_os(ALONE).is_none() {
+            let name = "peak_memory::tests::memory_that_was_touched_counts";
+            let alone = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", name, "--nocapture"])
+                .env(ALONE, "1")
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&alone.stdout);
+            assert!(alone.status.success(), "{alone:?}");
+            assert!(said.contains("1 passed"), "{said}");
+            return;
+        }
         reset();
         let before = read().unwrap();
         let touched = std::hint::black_box(vec![1u8; BYTES]);
         let after = read().unwrap();
         assert_eq!(touched[BYTES / 2], 1);
-        // Other tests of this process take and return memory meanwhile, but hardly half of this.
-        assert!(after >= before + BYTES as u64 / 2, "{before}, {after}");
+        // The kernel counts the pages of each core by the dozen.
+        let counted = after - before;
+        assert!(counted >= BYTES as u64 * 3 / 4, "{before}, {after}");
+        assert!(counted <= BYTES as u64 * 5 / 4, "{before}, {after}");
     }
 }

@@ -9,5 +9,5 @@ mod dialects;
 mod fake_hub;
 mod fixture;
 mod saving;
-mod shared_adapters;
 mod vera;
+mod written_adapters;

@@ -1,11 +1,10 @@
-//! The 13 golden merges that nobody can compute again, and why: they contain directions of singular
-//! value zero, which the rounding of the authors' decomposition chose.
+//! Merges of which nobody can compute all again, and why: they contain directions of singular value
+//! zero, which the rounding of a decomposition chooses.
 //!
-//! - `-iso` of a merged matrix that lacks directions: `same/core/ties-20`, `same/core/ties-50`,
-//!   `mixed/core/ties-20`, `mixed/full/sum`, `mixed/knots/sum`, `…/ties-20` and `…/ties-50`.
-//! - `tsv` and `tsv-iso` of `mixed` in every space: a share of 4 (or 3 in Core Space) triplets of
-//!   adapters of rank 2, 4 and 3. In their KnOTS space all singular values are 1 besides, so that
-//!   even which three triplets of the second adapter are the strongest is a matter of rounding.
+//! - `-iso` of a merged matrix that lacks directions: their other directions are compared.
+//! - `tsv` and `tsv-iso` where the share of an adapter is more triplets than its rank. In the KnOTS
+//!   space all singular values are 1 besides, so that even which triplets of an adapter are the
+//!   strongest is a matter of rounding. They are not stored.
 
 use eigenmix_eigenlorax::LowRank;
 use eigenmix_eigenlorax::decomposition::{ThinSvd, product, to_f64};
@@ -13,52 +12,29 @@ use eigenmix_merging::{MergeOptions, Method, Space, merge};
 use eigenmix_tensors::Matrix;
 use faer::Mat;
 
-use crate::golden::{Golden, Pair};
+use crate::golden;
+use crate::golden_merges::GoldenMerges;
 use crate::random_adapters::relative_difference;
+use crate::vanishing_directions::assert_equal_but_for_vanishing_directions;
 
-/// On the directions of our merge, theirs is the same but for the mean, which is over more of them.
-fn assert_equal_but_for_vanishing_directions(name: &str, pair: &Pair, isotropized: usize) {
-    let theirs = to_f64(&pair.theirs);
-    let ours = ThinSvd::new(to_f64(&pair.ours).as_ref()).expect("finite values");
-    let u = ours.u.as_ref().subcols(0, pair.rank);
-    let v = ours.v.as_ref().subcols(0, pair.rank);
-
-    // The same sum of singular values, shared among the directions that there are, or among all.
-    let mean = ours.s[0] * pair.rank as f64 / isotropized as f64;
-    let on_our_directions = product(product(u.transpose(), theirs.as_ref()).as_ref(), v);
-    let expected = faer::Scale(mean) * Mat::<f64>::identity(pair.rank, pair.rank);
-    let agreement = (on_our_directions - expected).norm_max() / mean;
-    assert!(agreement < 1e-4, "{name}: {agreement}");
-
-    // What they have besides has no part in our directions on either side: any rotation of it is
-    // a singular value decomposition just as good.
-    let known = faer::Scale(mean) * product(u, v.transpose());
-    let rest = theirs - known;
-    let overlap = product(u.transpose(), rest.as_ref()).norm_max();
-    let overlap = overlap.max(product(rest.as_ref(), v).norm_max());
-    assert!(overlap < 1e-4 * mean, "{name}: {overlap}");
-    let rest = ThinSvd::new(rest.as_ref()).expect("finite values").s;
-    for &value in &rest[..isotropized - pair.rank] {
-        assert!((value - mean).abs() < 1e-4 * mean, "{name}: {value}");
-    }
-}
+/// In relation to the mean singular value.
+const TOLERANCE: f64 = 1e-5;
 
 #[test]
 fn isotropized_merges_agree_but_for_the_directions_that_vanish() {
-    let Some(golden) = Golden::open() else { return };
-    let mut count = 0;
-    for case in golden.cases() {
+    let golden = GoldenMerges::open(&golden::directory(), "undetermined.safetensors");
+    let cases = golden.cases();
+    assert_eq!(cases.len(), 11);
+    let mut compared = 0;
+    for case in cases {
         let pairs = golden.pairs(&case);
-        if case.options.method == Method::Tsv || !case.is_undetermined(&pairs) {
-            continue;
-        }
-        count += 1;
+        assert!(case.raises_vanishing_directions(&pairs), "{}", case.name);
         for pair in &pairs {
-            let isotropized = case.isotropized(pair.ours.shape());
-            assert_equal_but_for_vanishing_directions(&case.name, pair, isotropized);
+            assert_equal_but_for_vanishing_directions(&case.name, pair, TOLERANCE);
         }
+        compared += pairs.len();
     }
-    assert_eq!(count, 7);
+    assert_eq!(compared, 31, "modules");
 }
 
 /// TSV as its authors wrote it, on dense matrices: whatever triplets the SVD gives are taken.
@@ -89,7 +65,7 @@ fn largest_relative_difference(left: &Mat<f64>, right: &Mat<f64>) -> f64 {
 
 #[test]
 fn tsv_of_unequal_ranks_changes_at_random_in_the_authors_recipe_and_not_in_ours() {
-    let Some(golden) = Golden::open() else { return };
+    let golden = GoldenMerges::open(&golden::directory(), "merged.safetensors");
     let options = MergeOptions::new(Space::Full, Method::Tsv);
     for (group, is_determined) in [("same", true), ("mixed", false)] {
         let adapters = golden.adapters(group);

@@ -1,6 +1,7 @@
-//! Merges of adapters from `shared/golden`, and of random ones.
+//! Merges of golden and of trained adapters, and of random ones.
 
 mod golden;
+mod golden_merges;
 mod golden_undetermined;
 mod heads_and_config;
 mod identities;
@@ -8,4 +9,6 @@ mod methods;
 mod other_adapters;
 mod random_adapters;
 mod refusals;
-mod shared_adapters;
+mod relative_difference;
+mod trained_adapters;
+mod vanishing_directions;

@@ -10,6 +10,8 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
+pub use crate::relative_difference::relative_difference;
+
 pub const QUERY: &str = "layers.0.attention.query";
 pub const DOWN: &str = "layers.0.mlp.down";
 
@@ -68,14 +70,4 @@ pub fn update(adapter: &Adapter, path: &str, shape: [usize; 2]) -> Matrix {
         Some(module) => module.update(),
         None => Matrix::zeros(shape[0], shape[1]),
     }
-}
-
-/// The largest difference of two matrices, in relation to the largest entry of the second.
-pub fn relative_difference(left: &Matrix, right: &Matrix) -> f32 {
-    assert_eq!(left.shape(), right.shape());
-    let largest =
-        |values: &mut dyn Iterator<Item = f32>| values.fold(0.0, |a: f32, b| a.max(b.abs()));
-    let pairs = left.values().iter().zip(right.values());
-    largest(&mut pairs.map(|(left, right)| left - right))
-        / largest(&mut right.values().iter().copied())
 }

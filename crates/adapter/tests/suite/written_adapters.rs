@@ -1,29 +1,22 @@
-//! Adapters that PEFT and strangers wrote, read from `../shared` where it is present.
+//! Adapters that PEFT wrote (`tests/golden`), and those of the quick start.
 
 use std::path::{Path, PathBuf};
 
-use eigenmix_adapter::{AdapterFile, SaveOptions};
+use eigenmix_adapter::{AdapterFile, PeftConfig, SaveOptions};
 use eigenmix_tensors::{Matrix, TensorFile};
 use safetensors::SafeTensors;
+use serde_json::Value;
 
-/// A path below `shared`, or `None` with a word about it.
-fn shared(path: &str) -> Option<PathBuf> {
-    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")).join(path);
-    if path.exists() {
-        return Some(path);
-    }
-    println!("skipped: {} is absent", path.display());
-    None
+/// A path from the root of the repository.
+fn in_repository(path: &str) -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(path)
 }
 
-/// Every adapter of a language or vision model in `shared` that is whole: the cases that lie beside
-/// them are broken on purpose.
-fn every_adapter() -> Vec<PathBuf> {
-    let rooms = ["adapters", "golden/models", "golden/merging", "wild"];
-    let mut waiting: Vec<PathBuf> = rooms.into_iter().filter_map(shared).collect();
+fn adapters_below(folder: &str) -> Vec<PathBuf> {
+    let mut waiting = vec![in_repository(folder)];
     let mut found = Vec::new();
     while let Some(directory) = waiting.pop() {
-        if directory.join("adapter_config.json").exists() {
+        if directory.join(PeftConfig::FILE_NAME).exists() {
             found.push(directory);
             continue;
         }
@@ -54,9 +47,21 @@ fn reference(directory: &Path, name: &str) -> Matrix {
 }
 
 #[test]
-fn every_real_adapter_is_read_whole_and_survives_saving() {
+fn every_adapter_is_read_whole_and_survives_saving() {
     let scratch = tempfile::tempdir().unwrap();
-    for (index, directory) in every_adapter().into_iter().enumerate() {
+    let folders = [
+        // Six variants of 13 families.
+        ("tests/golden/models", 78),
+        // Three groups of three.
+        ("tests/golden/merging", 9),
+        ("datasets/quickstart/adapters", 6),
+    ];
+    let directories = folders.map(|(folder, count)| {
+        let found = adapters_below(folder);
+        assert_eq!(found.len(), count, "{folder}");
+        found
+    });
+    for (index, directory) in directories.concat().into_iter().enumerate() {
         let name = directory.display();
         let file = AdapterFile::open(&directory).unwrap_or_else(|error| panic!("{name}: {error}"));
         file.require_clean().unwrap();
@@ -94,13 +99,7 @@ fn every_real_adapter_is_read_whole_and_survives_saving() {
 
 #[test]
 fn the_scaling_of_every_golden_variant_is_the_one_that_peft_applies() {
-    let Some(models) = shared("golden/models") else {
-        return;
-    };
-    for directory in every_adapter()
-        .into_iter()
-        .filter(|path| path.starts_with(&models))
-    {
+    for directory in adapters_below("tests/golden/models") {
         let file = AdapterFile::open(&directory).unwrap();
         let variant = directory.file_name().unwrap().to_str().unwrap();
         for path in file.module_paths() {
@@ -108,11 +107,12 @@ fn the_scaling_of_every_golden_variant_is_the_one_that_peft_applies() {
                 .iter()
                 .any(|name| path.ends_with(&format!(".{name}")));
             let expected = match variant {
-                "adapter-plain" | "adapter-dora" | "adapter-moslora" => 2.0,
-                "adapter-rslora" => 4.0,
-                "adapter-first-layer" => 1.0,
-                "adapter-patterns" if is_patterned => 2.5,
+                "adapter-plain" | "adapter-rslora" => 3.0,
+                "adapter-patterns" if is_patterned => 3.5,
                 "adapter-patterns" => 1.5,
+                "adapter-dora" => 2.5,
+                "adapter-first-layer" => 2.0,
+                "adapter-moslora" => 1.75,
                 other => panic!("unknown variant {other}"),
             };
             assert_eq!(
@@ -126,113 +126,86 @@ fn the_scaling_of_every_golden_variant_is_the_one_that_peft_applies() {
 
 #[test]
 fn an_adapter_of_the_first_layer_targets_that_layer_alone() {
-    let Some(directory) = shared("golden/models/llama/adapter-first-layer") else {
-        return;
-    };
+    let directory = in_repository("tests/golden/models/llama/adapter-first-layer");
     let file = AdapterFile::open(&directory).unwrap();
-    assert!(
-        file.module_paths()
-            .all(|path| path.contains(".layers.0.") || path.starts_with("layers.0."))
+    let paths: Vec<&str> = file.module_paths().collect();
+    assert_eq!(
+        paths,
+        [
+            "model.layers.0.self_attn.q_proj",
+            "model.layers.0.self_attn.v_proj"
+        ]
     );
-    assert!(
-        file.config()
-            .targets("model.layers.0.self_attn.q_proj", false)
-    );
-    assert!(
-        !file
-            .config()
-            .targets("model.layers.1.self_attn.q_proj", false)
-    );
+    let config = file.config();
+    assert!(config.targets("model.layers.0.self_attn.q_proj", false));
+    assert!(!config.targets("model.layers.1.self_attn.q_proj", false));
 }
 
 #[test]
 fn fan_in_fan_out_turns_the_base_weight_but_not_the_factors() {
-    let Some(model) = shared("golden/models/gpt2") else {
-        return;
-    };
+    let model = in_repository("tests/golden/models/gpt2");
     let base = TensorFile::open(&model.join("base/model.safetensors")).unwrap();
     let file = AdapterFile::open(&model.join("adapter-rslora")).unwrap();
     assert!(file.config().fan_in_fan_out());
     for path in file.module_paths() {
-        let name = base
-            .names()
-            .find(|name| name.ends_with(&format!("{path}.weight")));
-        let name = name.or_else(|| {
-            let short = path.strip_prefix("transformer.")?;
-            base.names().find(|name| *name == format!("{short}.weight"))
-        });
-        let shape = base
-            .shape(name.unwrap_or_else(|| panic!("no weight of {path}")))
-            .unwrap();
+        let shape = base.shape(&format!("{path}.weight")).unwrap();
         let (_, d_in, d_out) = file.shape(path).unwrap();
         assert_eq!(shape, [d_in, d_out], "{path}");
     }
 }
 
 #[test]
-fn heads_that_strangers_saved_are_found_declared_or_not() {
-    let Some(directory) = shared("wild/gpt2-sentiment") else {
-        return;
-    };
-    let file = AdapterFile::open(&directory).unwrap();
-    assert!(file.config().modules_to_save().is_empty());
-    assert_eq!(file.head_names().collect::<Vec<_>>(), ["score.weight"]);
-    assert_eq!(file.heads().unwrap()["score.weight"].shape, [6, 768]);
-    assert_eq!(
-        file.shape("transformer.h.0.attn.c_attn").unwrap(),
-        (8, 768, 2304)
-    );
+fn heads_are_found_declared_or_not() {
+    let original = in_repository("tests/golden/models/distilbert/adapter-plain");
+    let copy = tempfile::tempdir().unwrap();
+    let weights = "adapter_model.safetensors";
+    std::fs::copy(original.join(weights), copy.path().join(weights)).unwrap();
+    let text = std::fs::read(original.join(PeftConfig::FILE_NAME)).unwrap();
+    let mut config: Value = serde_json::from_slice(&text).unwrap();
+    config["modules_to_save"] = Value::Null;
+    std::fs::write(copy.path().join(PeftConfig::FILE_NAME), config.to_string()).unwrap();
 
-    let Some(directory) = shared("wild/distilbert-emotion") else {
-        return;
-    };
-    let file = AdapterFile::open(&directory).unwrap();
-    let names: Vec<&str> = file.head_names().collect();
-    assert_eq!(
-        names,
-        [
-            "classifier.bias",
-            "classifier.weight",
-            "pre_classifier.bias",
-            "pre_classifier.weight"
-        ]
-    );
+    let declared = [
+        "classifier.bias",
+        "classifier.weight",
+        "pre_classifier.bias",
+        "pre_classifier.weight",
+    ];
+    // Of a sequence classifier PEFT saves these two, whether it is asked to or not.
+    let undeclared = &declared[..2];
+    for (directory, names) in [
+        (original.as_path(), &declared[..]),
+        (copy.path(), undeclared),
+    ] {
+        let file = AdapterFile::open(directory).unwrap();
+        assert_eq!(file.head_names().collect::<Vec<_>>(), names);
+        assert_eq!(file.heads().unwrap()["classifier.weight"].shape, [7, 35]);
+        let paths: Vec<&str> = file.module_paths().collect();
+        assert_eq!(paths.len(), 4, "{paths:?}");
+        for path in paths {
+            assert_eq!(file.shape(path).unwrap(), (5, 35, 35), "{path}");
+        }
+    }
     assert!(
-        file.module_paths()
-            .all(|path| file.module(path).unwrap().scaling == 2.0)
+        AdapterFile::open(&original)
+            .unwrap()
+            .require_clean()
+            .is_ok()
     );
+    let left = AdapterFile::open(copy.path()).unwrap().require_clean();
+    let message = left.unwrap_err().to_string();
+    assert!(message.contains("pre_classifier"), "{message}");
 }
 
 #[test]
 fn labels_come_along_with_the_head_they_belong_to() {
-    let Some(directory) = shared("adapters/minilm/banking") else {
-        return;
-    };
+    let directory = in_repository("datasets/quickstart/adapters/bakery");
     let adapter = AdapterFile::open(&directory).unwrap().load().unwrap();
     let labels = adapter.labels.unwrap();
     assert_eq!(
-        (labels.name(0), labels.name(14)),
-        (Some("freeze_account"), Some("report_fraud"))
+        (labels.name(0), labels.name(7)),
+        (Some("ask_ingredients"), Some("return_goods"))
     );
-    assert_eq!(
-        adapter.heads["classifier.weight"].shape,
-        [labels.len(), 384]
-    );
-}
-
-#[test]
-fn every_value_of_a_large_checkpoint_is_read() {
-    let Some(path) = shared("models/minilm/model.safetensors") else {
-        return;
-    };
-    let start = std::time::Instant::now();
-    let file = TensorFile::open(&path).unwrap();
-    let mut values = 0;
-    for name in file.names() {
-        if let Ok(tensor) = file.read_f32(name) {
-            values += tensor.len();
-        }
-    }
-    println!("{values} values in {:?}", start.elapsed());
-    assert!(values > 22_000_000);
+    assert_eq!(labels.len(), 10);
+    assert_eq!(adapter.heads["classifier.weight"].shape, [10, 64]);
 }
