@@ -1,11 +1,10 @@
 //! `--head ADAPTER`: the head of one adapter over the updates of another.
 
-mod support;
 use std::fs;
 use std::path::Path;
 
+use crate::support::{Workplace, classifier_adapter, quickstart, read_json};
 use eigenmix_tensors::{Dtype, TensorFile, TensorOutput, write_tensor_file};
-use support::{Workplace, classifier_adapter, quickstart, read_json};
 
 /// The adapters of the gym and of the library.
 fn adapters() -> [String; 2] {

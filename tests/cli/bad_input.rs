@@ -1,13 +1,12 @@
 //! What is wrong with an input is said in one line, with status 2, and nothing is left behind.
 
-mod support;
 use std::fs::{self, OpenOptions};
 use std::path::Path;
 
+use crate::support::{QUERY, WEIGHTS, Workplace, quickstart, random_adapter};
 use eigenmix_adapter::LoraModule;
 use eigenmix_tensors::{Dtype, Matrix, TensorOutput, write_tensor_file};
 use serde_json::json;
-use support::{QUERY, WEIGHTS, Workplace, quickstart, random_adapter};
 
 /// A workplace with a good adapter `a` and one to be spoilt, `b`.
 fn two_adapters() -> Workplace {
@@ -193,7 +192,7 @@ fn tokens_that_the_model_has_no_place_for_are_named_before_it_runs() {
     let place = Workplace::new();
     let base = quickstart("base");
     let gym = quickstart("adapters/gym");
-    let config = support::read_json(&Path::new(&base).join("config.json"));
+    let config = crate::support::read_json(&Path::new(&base).join("config.json"));
     let number = |key: &str| config[key].as_u64().expect("a size") as usize;
     let positions = number("max_position_embeddings");
     let write = |name: &str, length: usize, segment: i64| {

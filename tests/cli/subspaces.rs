@@ -1,13 +1,12 @@
 //! `extract` and `project` through files.
 
-mod support;
 use std::path::Path;
 
-use eigenmix_adapter::AdapterFile;
-use eigenmix_tensors::{Matrix, TensorFile};
-use support::{
+use crate::support::{
     DOWN, QUERY, WEIGHTS, Workplace, classifier_adapter, largest_difference, random_adapter,
 };
+use eigenmix_adapter::AdapterFile;
+use eigenmix_tensors::{Matrix, TensorFile};
 
 /// Three adapters of ranks 2, 4 and 3: nine directions of QUERY, twelve of DOWN.
 fn three_adapters() -> Workplace {

@@ -1,13 +1,11 @@
 //! Every shipped configuration: it is understood, and a published setting trains as many numbers as its
 //! paper says.
 
-mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::support::Workplace;
 use serde_json::{Value, json};
-use support::Workplace;
 
 fn configs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs")

@@ -1,10 +1,9 @@
 //! `inspect`: what it recognises, and that its figures are right.
 
-mod support;
 use std::fs;
 
+use crate::support::{DOWN, QUERY, WEIGHTS, Workplace, classifier_adapter, random_adapter};
 use serde_json::json;
-use support::{DOWN, QUERY, WEIGHTS, Workplace, classifier_adapter, random_adapter};
 
 #[test]
 fn an_adapter_is_described_with_scaling_and_norms() {

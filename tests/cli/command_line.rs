@@ -1,10 +1,8 @@
 //! Exit statuses, the two streams, and what is never overwritten.
 
-mod support;
-
 use std::fs;
 
-use support::{Workplace, quickstart, random_adapter};
+use crate::support::{Workplace, quickstart, random_adapter};
 
 #[test]
 fn wrong_usage_ends_with_status_2_and_help_with_0() {

@@ -1,10 +1,9 @@
 //! Reports and pages: that they hold the figures, open offline and replace nothing unasked.
 
-mod support;
 use std::fs;
 
+use crate::support::{Workplace, quickstart, random_adapter, read_json};
 use serde_json::Value;
-use support::{Workplace, quickstart, random_adapter, read_json};
 
 /// An experiment of two arms and two seeds: few steps on few examples.
 fn experiment() -> String {
@@ -214,7 +213,7 @@ fn a_page_replaces_nothing_without_force() {
     assert!(error.contains("mine.html"), "{error}");
     let error = place.run_refused(&["inspect", "a", "--html", "a"]);
     assert!(error.contains("directory"), "{error}");
-    let weights = format!("a/{}", support::WEIGHTS);
+    let weights = format!("a/{}", crate::support::WEIGHTS);
     let error = place.run_refused(&["inspect", &weights, "--html", "new.html"]);
     assert!(error.contains("--html"), "{error}");
     place.run_json(&["inspect", "a", "--html", "mine.html", "--force"]);

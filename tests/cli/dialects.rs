@@ -1,13 +1,12 @@
 //! Files of kohya, diffusers and mlx-lm through the binary.
 
-mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::support::{Workplace, quickstart, random_adapter};
 use eigenmix_adapter::AdapterFile;
 use eigenmix_tensors::{Matrix, TensorFile};
 use serde_json::{Value, json};
-use support::{Workplace, quickstart, random_adapter};
 
 /// A small adapter that another program wrote; crates/adapter/tests/golden/dialects says which.
 fn golden(name: &str) -> PathBuf {
@@ -144,7 +143,7 @@ fn mlx_becomes_peft_and_the_other_way_round() {
         assert_close(&update(&place.path("peft"), module), &expected);
         assert_close(&update(&place.path("again"), module), &expected);
     }
-    let config = support::read_json(&place.path("again/adapter_config.json"));
+    let config = crate::support::read_json(&place.path("again/adapter_config.json"));
     assert_eq!(config["model"], "org/tiny-llama");
     assert_eq!(config["lora_parameters"]["scale"], 1.0);
 }

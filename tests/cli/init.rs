@@ -1,11 +1,9 @@
 //! `eigenmix init`: what it finds, what it writes, and that it trains.
 
-mod support;
-
 use std::fs;
 use std::path::Path;
 
-use support::{Workplace, quickstart, random_adapter};
+use crate::support::{Workplace, quickstart, random_adapter};
 
 fn written(place: &Workplace, name: &str) -> String {
     fs::read_to_string(place.path(name)).expect("a file")

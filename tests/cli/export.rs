@@ -1,16 +1,15 @@
 //! `export`: plain LoRA, lower ranks, and checkpoints that need no adapter.
 
-mod support;
 use std::fs;
 use std::path::Path;
 
-use eigenmix_adapter::{Adapter, AdapterFile};
-use eigenmix_tensors::{Dtype, Matrix, TensorFile, TensorOutput, write_tensor_file};
-use serde_json::json;
-use support::{
+use crate::support::{
     DOWN, QUERY, Random, Workplace, classifier_adapter, largest_difference, random_adapter,
     read_json, shape_of,
 };
+use eigenmix_adapter::{Adapter, AdapterFile};
+use eigenmix_tensors::{Dtype, Matrix, TensorFile, TensorOutput, write_tensor_file};
+use serde_json::json;
 
 /// The update of a module as the file says it.
 fn update(place: &Workplace, adapter: &str, module: &str) -> Matrix {
