@@ -1,5 +1,7 @@
 //! Bytes and numbers of Pillow and transformers, made by golden/make_golden.py, which says how.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::path::Path;
 
 use eigenmix_images::{Filter, ImagePreprocessor, RgbImage, decode, resize};

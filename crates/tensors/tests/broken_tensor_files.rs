@@ -1,5 +1,7 @@
 //! Files that are not what their name or their header says.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::fmt::Write as _;
 
 use eigenmix_tensors::{FileError, TensorFile};

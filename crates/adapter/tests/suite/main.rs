@@ -1,5 +1,7 @@
 //! What adapter directories, real ones and broken ones, and a small Hub of our own come to.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod adapters_on_the_hub;
 mod broken_adapters;
 mod broken_dialects;
