@@ -2,10 +2,8 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
-use eigenmix_moslora::{AdaptedLinear, Factor, ParameterNames};
+use eigenmix_moslora::{AdaptedLinear, Factor, ParameterNames, random_stream};
 use eigenmix_tensors::Matrix;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 
 use crate::norm::{LayerNorm, Norm, NormKind, RmsNorm};
@@ -297,9 +295,8 @@ impl Builder<'_> {
             }
             Fallback::Constant(value) => vec![value; count],
             Fallback::Normal => {
-                let mut random = ChaCha8Rng::seed_from_u64(self.seed);
                 // Each tensor has its own stream, so that one more layer changes no other.
-                random.set_stream(self.initialised.len() as u64);
+                let random = random_stream(self.seed, &[name]);
                 Normal::new(0.0, INITIAL_DEVIATION)
                     .expect("a positive deviation")
                     .sample_iter(random)
