@@ -27,6 +27,7 @@ mod row_product;
 mod simd;
 mod tensor_list;
 mod transposition;
+mod unit;
 mod vector;
 
 pub use activation::Activation;
