@@ -31,7 +31,7 @@ mod unit;
 mod vector;
 
 pub use activation::Activation;
-pub use adamw::{AdamWStep, Moved, sum_of_squares};
+pub use adamw::{AdamWStep, AdamWState, sum_of_squares};
 pub use adapted_linear::{AdaptedLayer, LowRankFactors, adapted_linear};
 pub use attention::{attention, cross_attention, self_attention};
 pub use attention_shape::{AttentionShape, Visibility};
