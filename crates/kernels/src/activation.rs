@@ -1,15 +1,14 @@
 //! Activation functions.
 
-use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Tensor, activation};
 use rayon::prelude::*;
 
-use crate::buffer::unwritten_like;
+use crate::backward::Differentiable;
+use crate::buffer::{values_of, written_in_parts};
 use crate::simd::{exp, sigmoid, tanh, vectorised};
 use crate::{CHUNK, has_kernels};
 
@@ -29,7 +28,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// The function of every number of `input`.
+    /// The function of every value of `input`.
     pub fn forward<const D: usize>(self, input: Tensor<D>) -> Tensor<D> {
         if !has_kernels(&input.device()) {
             return self.composed(input);
@@ -65,13 +64,13 @@ pub(crate) trait ActivationBackward: Backend {
 impl ActivationForward for Flex {
     fn fused_activation(input: FlexTensor, function: Activation) -> FlexTensor {
         let input = input.to_contiguous();
-        let mut output = unwritten_like(&input);
-        output
-            .storage_mut::<f32>()
-            .par_chunks_mut(CHUNK)
-            .zip(input.storage::<f32>().par_chunks(CHUNK))
-            .for_each(|(output, input)| values(input, function, output));
-        output
+        let parts = values_of(&input).par_chunks(CHUNK);
+        written_in_parts(
+            input.layout().shape().clone(),
+            CHUNK,
+            parts,
+            |output, input| values(input, function, output),
+        )
     }
 }
 
@@ -82,17 +81,18 @@ impl ActivationBackward for Flex {
         function: Activation,
     ) -> FlexTensor {
         let (input, gradient) = (input.to_contiguous(), gradient.to_contiguous());
-        let mut output = unwritten_like(&input);
-        output
-            .storage_mut::<f32>()
-            .par_chunks_mut(CHUNK)
-            .zip(input.storage::<f32>().par_chunks(CHUNK))
-            .zip(gradient.storage::<f32>().par_chunks(CHUNK))
-            .for_each(|((output, input), gradient)| {
+        let parts = values_of(&input)
+            .par_chunks(CHUNK)
+            .zip_eq(values_of(&gradient).par_chunks(CHUNK));
+        written_in_parts(
+            input.layout().shape().clone(),
+            CHUNK,
+            parts,
+            |output, (input, gradient)| {
                 slopes(input, function, output);
                 multiply(gradient, output);
-            });
-        output
+            },
+        )
     }
 }
 
@@ -100,38 +100,17 @@ impl<B: ActivationForward + ActivationBackward, C: CheckpointStrategy> Activatio
     for Autodiff<B, C>
 {
     fn fused_activation(input: FloatTensor<Self>, function: Activation) -> FloatTensor<Self> {
-        #[derive(Debug)]
-        struct Elementwise;
-
-        impl<B: ActivationBackward> Backward<B, 1> for Elementwise {
-            type State = (FloatTensor<B>, Activation);
-
-            fn backward(
-                self,
-                ops: Ops<Self::State, 1>,
-                gradients: &mut Gradients,
-                _: &mut Checkpointer,
-            ) {
-                let gradient = gradients.consume::<B>(&ops.node);
-                let (input, function) = ops.state;
-                if let [Some(parent)] = ops.parents {
-                    let gradient = B::fused_activation_backward(input, gradient, function);
-                    gradients.register::<B>(parent.id, gradient);
-                }
-            }
-        }
-
-        let node = input.node();
-        let input = input.into_primitive();
-        match Elementwise.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(preparation) => {
+        Self::differentiable(
+            [input],
+            |[input], _| {
                 let output = B::fused_activation(input.clone(), function);
-                preparation.finish((input, function), output)
-            }
-            OpsKind::UnTracked(preparation) => {
-                preparation.finish(B::fused_activation(input, function))
-            }
-        }
+                (output, (input, function))
+            },
+            |(input, function), gradient, _| {
+                let gradient = B::fused_activation_backward(input, gradient, function);
+                vec![Some(gradient)]
+            },
+        )
     }
 }
 
@@ -286,7 +265,7 @@ mod tests {
                 (output.inner(), input.grad(&gradients).unwrap())
             };
             let ((output, gradient), (value, slope)) = (run(true), run(false));
-            // f32 rounding of numbers up to five.
+            // f32 rounding of values up to five.
             assert!(largest(output - value) < 2e-6, "{function:?}");
             assert!(largest(gradient - slope) < 3e-6, "{function:?}");
         }

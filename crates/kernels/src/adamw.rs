@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use crate::simd::vectorised;
 use crate::{CHUNK, has_kernels};
 
-/// The numbers of a step, bias corrections included.
+/// The settings of a step, bias corrections included.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamWStep {
     /// β₁ and β₂.
@@ -27,7 +27,7 @@ pub struct AdamWStep {
 
 /// A parameter and its moments, flattened: `[count]` each.
 #[derive(Clone, Debug)]
-pub struct Moved {
+pub struct AdamWState {
     pub parameter: Tensor<1>,
     pub first: Tensor<1>,
     pub second: Tensor<1>,
@@ -44,7 +44,7 @@ impl AdamWStep {
     ///
     /// # Panics
     /// If the lengths differ.
-    pub fn apply(&self, state: Moved, gradient: Tensor<1>) -> Moved {
+    pub fn apply(&self, state: AdamWState, gradient: Tensor<1>) -> AdamWState {
         let lengths = [&state.first, &state.second, &gradient].map(|tensor| tensor.dims());
         assert_eq!(
             lengths,
@@ -61,21 +61,21 @@ impl AdamWStep {
             gradient.into_dispatch(),
             *self,
         );
-        Moved {
+        AdamWState {
             parameter: Tensor::from_dispatch(parameter),
             first: Tensor::from_dispatch(first),
             second: Tensor::from_dispatch(second),
         }
     }
 
-    fn composed(&self, state: Moved, gradient: Tensor<1>) -> Moved {
+    fn composed(&self, state: AdamWState, gradient: Tensor<1>) -> AdamWState {
         let first = state.first * self.beta_1 + gradient.clone() * (1.0 - self.beta_1);
         let second = state.second * self.beta_2 + gradient.square() * (1.0 - self.beta_2);
         let [first_scale, second_scale] = self.corrections();
         let direction =
             first.clone() * first_scale / ((second.clone() * second_scale).sqrt() + self.epsilon);
         let parameter = state.parameter * (1.0 - self.rate * self.weight_decay);
-        Moved {
+        AdamWState {
             parameter: parameter - direction * self.rate,
             first,
             second,
@@ -88,7 +88,7 @@ impl AdamWStep {
     }
 }
 
-/// Σ g² over all numbers of all tensors, in f64.
+/// Σ g² over all values of all tensors, in f64.
 ///
 /// - tensors: each `[count]`
 pub fn sum_of_squares<'a>(tensors: impl IntoIterator<Item = &'a Tensor<1>>) -> f64 {
@@ -146,11 +146,9 @@ impl AdamW for Flex {
         gradient: FlexTensor,
         step: AdamWStep,
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
-        // A tensor that is contiguous and nobody else's stays where it is.
-        let owned = |tensor: FlexTensor| match tensor.is_contiguous() {
-            true => tensor,
-            false => tensor.to_contiguous(),
-        };
+        // A tensor that is all of its buffer, and nobody else's, stays where it is. A part of a larger
+        // one is copied: its storage is the whole.
+        let owned = |tensor: FlexTensor| tensor.to_contiguous();
         let (mut parameter, mut first, mut second) =
             (owned(parameter), owned(first), owned(second));
         let gradient = gradient.to_contiguous();
@@ -215,7 +213,7 @@ mod tests {
     fn a_step_is_the_composed_one_and_leaves_what_others_hold() {
         // More than a chunk.
         let count = 20_000;
-        let state = Moved {
+        let state = AdamWState {
             parameter: numbers(count, 0.0),
             first: numbers(count, 1.0) * 0.1,
             second: numbers(count, 2.0).square() * 0.1,
@@ -229,12 +227,35 @@ mod tests {
             (found.second, expected.second),
         ];
         for (found, expected) in pairs {
-            // A few roundings of numbers of size one; a step moves them by 0.01.
+            // A few roundings of values of size one; a step moves them by 0.01.
             let difference = (found - expected).abs().max().into_scalar::<f32>();
             assert!(difference < 1e-6, "{difference}");
         }
         let difference = (before.parameter - numbers(count, 0.0)).abs().max();
         assert_eq!(difference.into_scalar::<f32>(), 0.0);
+    }
+
+    #[test]
+    fn a_step_of_parts_of_larger_tensors_moves_these_parts() {
+        let (count, whole) = (700, 2000);
+        let part = |phase: f32, start: usize| numbers(whole, phase).slice(start..start + count);
+        let state = AdamWState {
+            parameter: part(0.0, 300),
+            first: (numbers(whole, 1.0) * 0.1).slice(0..count),
+            second: numbers(whole, 2.0).square().slice(900..900 + count),
+        };
+        let found = STEP.apply(state.clone(), part(3.0, 450));
+        let expected = STEP.composed(state, part(3.0, 450));
+        let pairs = [
+            (found.parameter, expected.parameter),
+            (found.first, expected.first),
+            (found.second, expected.second),
+        ];
+        for (found, expected) in pairs {
+            let difference = (found - expected).abs().max().into_scalar::<f32>();
+            // As above.
+            assert!(difference < 1e-6, "{difference}");
+        }
     }
 
     #[test]

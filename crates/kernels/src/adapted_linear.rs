@@ -2,24 +2,23 @@
 
 use std::sync::Arc;
 
-use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
 
 use crate::adapted_linear_rows as rows;
-use crate::frozen_linear::frozen_linear;
-use crate::has_kernels;
+use crate::backward::Differentiable;
+use crate::stored_weight::{StoredWeight, WeightList};
 use crate::tensor_list::TensorList;
+use crate::{Weight, has_kernels};
 
 /// A frozen linear layer: x · Wᵀ + b + s · (x · R) · Lᵀ.
 #[derive(Clone, Debug)]
 pub struct AdaptedLayer {
-    /// W `[d_out, d_in]`, in any float type.
-    pub weight: Tensor<2>,
+    /// W `[d_out, d_in]`.
+    pub weight: Weight,
     /// b `[d_out]`.
     pub bias: Option<Tensor<1>>,
     pub update: Option<LowRankFactors>,
@@ -71,23 +70,25 @@ pub fn adapted_linear(
             })
             .collect(),
     };
-    let mut frozen = Vec::new();
+    let weights = layers.iter().map(|layer| layer.weight.stored()).collect();
+    let mut biases = Vec::new();
     let mut tracked: Vec<_> = residual.map(Tensor::into_dispatch).into_iter().collect();
     for layer in layers.iter().cloned() {
-        frozen.push(layer.weight.into_dispatch());
-        frozen.extend(layer.bias.map(Tensor::into_dispatch));
+        biases.extend(layer.bias.map(Tensor::into_dispatch));
         if let Some(LowRankFactors { left, right, .. }) = layer.update {
             tracked.extend([left, right].map(Tensor::into_dispatch));
         }
     }
     let input = input.into_dispatch();
-    let (tracked, frozen) = (TensorList::new(tracked), TensorList::new(frozen));
-    Tensor::from_dispatch(Dispatch::fused_adapted_linear(input, tracked, frozen, plan))
+    let (tracked, biases) = (TensorList::new(tracked), TensorList::new(biases));
+    let output =
+        Dispatch::fused_adapted_linear(input, tracked, WeightList::new(weights), biases, plan);
+    Tensor::from_dispatch(output)
 }
 
 fn composed(input: Tensor<2>, layers: &[AdaptedLayer], residual: Option<Tensor<2>>) -> Tensor<2> {
     let outputs = layers.iter().map(|layer| {
-        let mut output = frozen_linear(input.clone(), layer.weight.clone());
+        let mut output = layer.weight.composed_product(input.clone());
         if let Some(bias) = &layer.bias {
             output = output + bias.clone().unsqueeze::<2>();
         }
@@ -152,11 +153,13 @@ pub(crate) struct LinearGradients<B: Backend> {
 #[backend_extension(Autodiff, Flex)]
 pub(crate) trait AdaptedLinear: Backend {
     /// - tracked: the residual if there is one, and left and right of each update
-    /// - frozen: weight and, if there is one, bias of each layer
+    /// - weights: each layer's
+    /// - biases: of the layers that have one
     fn fused_adapted_linear(
         input: FloatTensor<Self>,
         #[extension_type] tracked: TensorList<Self>,
-        #[extension_type] frozen: TensorList<Self>,
+        #[extension_type] weights: WeightList<Self>,
+        #[extension_type] biases: TensorList<Self>,
         plan: LinearPlan,
     ) -> FloatTensor<Self>;
 }
@@ -170,7 +173,7 @@ pub(crate) trait AdaptedLinearBackward: Backend {
         gradient: FloatTensor<Self>,
         input: Option<FloatTensor<Self>>,
         factors: Vec<FloatTensor<Self>>,
-        frozen: Vec<FloatTensor<Self>>,
+        weights: Vec<StoredWeight<Self>>,
         plan: &LinearPlan,
         wanted: &Wanted,
     ) -> LinearGradients<Self>;
@@ -180,15 +183,16 @@ impl AdaptedLinear for Flex {
     fn fused_adapted_linear(
         input: FlexTensor,
         tracked: TensorList<Self>,
-        frozen: TensorList<Self>,
+        weights: WeightList<Self>,
+        biases: TensorList<Self>,
         plan: LinearPlan,
     ) -> FlexTensor {
-        let (mut tracked, frozen) = (tracked.into_vec(), frozen.into_vec());
+        let mut tracked = tracked.into_vec();
         let factors = tracked.split_off(plan.before_factors());
         let residual = tracked.first().map(FlexTensor::to_contiguous);
         let input = input.to_contiguous();
-        let layers = rows::Layers::new(&factors, &frozen, &plan);
-        layers.forward(&input, residual.as_ref())
+        let layers = rows::Layers::new(&factors, weights.into_vec(), &plan);
+        layers.forward(&input, &biases.into_vec(), residual.as_ref())
     }
 }
 
@@ -197,13 +201,13 @@ impl AdaptedLinearBackward for Flex {
         gradient: FlexTensor,
         input: Option<FlexTensor>,
         factors: Vec<FlexTensor>,
-        frozen: Vec<FlexTensor>,
+        weights: Vec<StoredWeight<Self>>,
         plan: &LinearPlan,
         wanted: &Wanted,
     ) -> LinearGradients<Self> {
         let gradient = gradient.to_contiguous();
         let input = input.map(|input| input.to_contiguous());
-        rows::Layers::new(&factors, &frozen, plan).backward(&gradient, input.as_ref(), wanted)
+        rows::Layers::new(&factors, weights, plan).backward(&gradient, input.as_ref(), wanted)
     }
 }
 
@@ -213,107 +217,66 @@ impl<B: AdaptedLinear + AdaptedLinearBackward, C: CheckpointStrategy> AdaptedLin
     fn fused_adapted_linear(
         input: FloatTensor<Self>,
         tracked: TensorList<Self>,
-        frozen: TensorList<Self>,
+        weights: WeightList<Self>,
+        biases: TensorList<Self>,
         plan: LinearPlan,
     ) -> FloatTensor<Self> {
-        let (tracked, frozen) = (tracked.into_vec(), frozen.into_vec());
-        let frozen: Vec<_> = frozen.into_iter().map(|one| one.into_primitive()).collect();
-        let nodes = std::iter::once(&input).chain(&tracked);
-        let nodes: Vec<NodeGuard> = nodes.map(|tensor| tensor.node()).collect();
-        let input = input.into_primitive();
-        let tracked: Vec<_> = tracked
-            .into_iter()
-            .map(|one| one.into_primitive())
-            .collect();
-        // An input, perhaps a residual, and the factors of up to three layers.
-        match nodes.len() {
-            1 => record::<B, C, 1>(nodes, input, tracked, frozen, plan),
-            2 => record::<B, C, 2>(nodes, input, tracked, frozen, plan),
-            3 => record::<B, C, 3>(nodes, input, tracked, frozen, plan),
-            4 => record::<B, C, 4>(nodes, input, tracked, frozen, plan),
-            5 => record::<B, C, 5>(nodes, input, tracked, frozen, plan),
-            6 => record::<B, C, 6>(nodes, input, tracked, frozen, plan),
-            7 => record::<B, C, 7>(nodes, input, tracked, frozen, plan),
-            8 => record::<B, C, 8>(nodes, input, tracked, frozen, plan),
-            count => unreachable!("{count} tensors of at most three layers"),
-        }
+        let weights = weights.into_vec().into_iter();
+        let weights: Vec<_> = weights.map(StoredWeight::into_inner).collect();
+        let biases = biases.into_vec().into_iter();
+        let biases = TensorList::new(biases.map(|bias| bias.into_primitive()).collect());
+        let parents = std::iter::once(input).chain(tracked.into_vec());
+        Self::differentiable_list(
+            parents.collect(),
+            |mut parents, _| {
+                let input = parents.remove(0);
+                let factors = parents[plan.before_factors()..].to_vec();
+                let kept = Kept {
+                    // Without an update, nothing is trained.
+                    input: (!factors.is_empty()).then(|| input.clone()),
+                    factors,
+                    weights: weights.clone(),
+                    plan: plan.clone(),
+                };
+                let (tracked, weights) = (TensorList::new(parents), WeightList::new(weights));
+                let output = B::fused_adapted_linear(input, tracked, weights, biases, plan);
+                (output, kept)
+            },
+            gradients,
+        )
     }
 }
 
 /// What the backward pass needs.
 #[derive(Clone, Debug)]
-struct Saved<T> {
-    input: Option<T>,
-    factors: Vec<T>,
-    frozen: Vec<T>,
+struct Kept<B: Backend> {
+    input: Option<FloatTensor<B>>,
+    factors: Vec<FloatTensor<B>>,
+    weights: Vec<StoredWeight<B>>,
     plan: LinearPlan,
 }
 
-#[derive(Debug)]
-struct Linear;
-
-impl<B: AdaptedLinearBackward, const N: usize> Backward<B, N> for Linear {
-    type State = Saved<FloatTensor<B>>;
-
-    fn backward(self, ops: Ops<Self::State, N>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let gradient = gradients.consume::<B>(&ops.node);
-        let saved = ops.state;
-        let first_factor = 1 + saved.plan.before_factors();
-        let wanted = Wanted {
-            input: ops.parents[0].is_some(),
-            factors: ops.parents[first_factor..]
-                .iter()
-                .map(Option::is_some)
-                .collect(),
-        };
-        let found = B::fused_adapted_linear_backward(
-            gradient.clone(),
-            saved.input,
-            saved.factors,
-            saved.frozen,
-            &saved.plan,
-            &wanted,
-        );
-        let residual = saved.plan.has_residual.then_some(Some(gradient));
-        let found = [found.input]
-            .into_iter()
-            .chain(residual)
-            .chain(found.factors);
-        for (parent, gradient) in ops.parents.into_iter().zip(found) {
-            if let (Some(parent), Some(gradient)) = (parent, gradient) {
-                gradients.register::<B>(parent.id, gradient);
-            }
-        }
-    }
-}
-
-fn record<B: AdaptedLinear + AdaptedLinearBackward, C: CheckpointStrategy, const N: usize>(
-    nodes: Vec<NodeGuard>,
-    input: FloatTensor<B>,
-    tracked: Vec<FloatTensor<B>>,
-    frozen: Vec<FloatTensor<B>>,
-    plan: LinearPlan,
-) -> FloatTensor<Autodiff<B, C>> {
-    let nodes: [NodeGuard; N] = nodes.try_into().expect("N nodes");
-    let run = |input, tracked, frozen, plan| {
-        let (tracked, frozen) = (TensorList::new(tracked), TensorList::new(frozen));
-        B::fused_adapted_linear(input, tracked, frozen, plan)
+/// Those of the input, of the residual if there is one, and of the factors.
+fn gradients<B: AdaptedLinearBackward>(
+    kept: Kept<B>,
+    gradient: FloatTensor<B>,
+    wanted: &[bool],
+) -> Vec<Option<FloatTensor<B>>> {
+    let wanted = Wanted {
+        input: wanted[0],
+        factors: wanted[1 + kept.plan.before_factors()..].to_vec(),
     };
-    match Linear.prepare::<C>(nodes).compute_bound().stateful() {
-        OpsKind::Tracked(preparation) => {
-            let factors = tracked[plan.before_factors()..].to_vec();
-            let saved = Saved {
-                // Without an update, nothing is trained.
-                input: (!factors.is_empty()).then(|| input.clone()),
-                factors,
-                frozen: frozen.clone(),
-                plan: plan.clone(),
-            };
-            let output = run(input, tracked, frozen, plan);
-            preparation.finish(saved, output)
-        }
-        OpsKind::UnTracked(preparation) => preparation.finish(run(input, tracked, frozen, plan)),
-    }
+    let found = B::fused_adapted_linear_backward(
+        gradient.clone(),
+        kept.input,
+        kept.factors,
+        kept.weights,
+        &kept.plan,
+        &wanted,
+    );
+    let residual = kept.plan.has_residual.then_some(Some(gradient));
+    let input = [found.input].into_iter();
+    input.chain(residual).chain(found.factors).collect()
 }
 
 #[cfg(test)]

@@ -3,15 +3,13 @@
 
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
-use burn::tensor::{DType, Shape};
 use rayon::prelude::*;
 
 use crate::adapted_linear::{LinearGradients, LinearPlan, Wanted};
-use crate::buffer::{numbers, unwritten, unwritten_numbers};
-use crate::few_rows::{FEW_ROWS, few_rows_product};
-use crate::frozen_linear::widened;
-use crate::product::{Matrix, Start, product};
+use crate::buffer::{Unwritten, tensor, values_of};
+use crate::product::{Matrix, Start};
 use crate::row_product::{Sizes, Target, View, row_product};
+use crate::stored_weight::StoredWeight;
 use crate::vector::{Vector, for_vectors};
 
 /// Rows of a forward pass that one thread finishes at a time.
@@ -30,9 +28,9 @@ pub(crate) struct Layers {
 }
 
 struct Layer {
-    /// `[d_out, d_in]`, as it is stored.
-    weight: FlexTensor,
-    bias: Option<FlexTensor>,
+    /// `[d_out, d_in]`
+    weight: StoredWeight<Flex>,
+    has_bias: bool,
     update: Option<Update>,
     d_out: usize,
     /// The first of its columns in the output.
@@ -48,7 +46,7 @@ struct Update {
     scaling: f32,
 }
 
-/// An update's numbers and what of it is transposed.
+/// An update's factors and what of them is transposed.
 pub(crate) struct Thin<'a> {
     /// `[d_out, rank]` and `[rank, d_out]`.
     left: &'a [f32],
@@ -63,21 +61,23 @@ pub(crate) struct Thin<'a> {
 }
 
 impl Layers {
-    /// - factors, frozen: as [`AdaptedLinear`](crate::adapted_linear::AdaptedLinear) is given them
-    pub fn new(factors: &[FlexTensor], frozen: &[FlexTensor], plan: &LinearPlan) -> Self {
-        let (mut factors, mut frozen) = (factors.iter(), frozen.iter().cloned());
+    /// - factors: left and right of each update
+    /// - weights: each layer's
+    pub fn new(
+        factors: &[FlexTensor],
+        weights: Vec<StoredWeight<Flex>>,
+        plan: &LinearPlan,
+    ) -> Self {
+        let mut factors = factors.iter();
         let mut width = 0;
         let mut contiguous = || factors.next().expect("a factor").to_contiguous();
-        let layers = plan.layers.iter().map(|plan| {
-            let weight = frozen.next().expect("a weight");
+        let layers = plan.layers.iter().zip(weights).map(|(plan, weight)| {
             let column = width;
-            let d_out = weight.layout().shape()[0];
+            let [d_out, _] = weight.dims();
             width += d_out;
             Layer {
                 weight,
-                bias: plan
-                    .has_bias
-                    .then(|| frozen.next().expect("a bias").to_contiguous()),
+                has_bias: plan.has_bias,
                 update: plan.scaling.map(|scaling| {
                     let (left, right) = (contiguous(), contiguous());
                     let rank = left.layout().shape()[1];
@@ -97,25 +97,46 @@ impl Layers {
     }
 
     /// - input: `[rows, d_in]`, contiguous
+    /// - biases: of the layers that have one, `[d_out]`
     /// - residual: `[rows, Σ d_out]`, contiguous
-    pub fn forward(&self, input: &FlexTensor, residual: Option<&FlexTensor>) -> FlexTensor {
+    pub fn forward(
+        &self,
+        input: &FlexTensor,
+        biases: &[FlexTensor],
+        residual: Option<&FlexTensor>,
+    ) -> FlexTensor {
         let (rows, d_in) = (input.layout().shape()[0], input.layout().shape()[1]);
         let width = self.width;
-        let mut output = unwritten(Shape::from([rows, width]));
-        let values = output.storage_mut::<f32>();
-        let residual = residual.map(numbers);
+        let residual = residual.map(values_of);
+        assert!(residual.is_none_or(|residual| residual.len() == rows * width));
+        let mut biases = biases.iter().map(FlexTensor::to_contiguous);
+        let mut output = Unwritten::new(rows * width);
         for layer in &self.layers {
-            layer.base_product(input, residual, values, width);
+            let bias = layer.has_bias.then(|| biases.next().expect("a bias"));
+            let start = Start {
+                bias: bias.as_ref().map(values_of),
+                residual: residual
+                    .filter(|_| rows > 0)
+                    .map(|residual| &residual[layer.column..]),
+            };
+            let target = Target {
+                values: output.as_mut_ptr().wrapping_add(layer.column),
+                row_stride: width,
+                accumulate: false,
+            };
+            // SAFETY: the output has that many rows; this layer's columns end within them.
+            unsafe { layer.weight.product(input, target, start) };
         }
+        // SAFETY: the layers' columns are all of them.
+        let mut output = unsafe { output.into_vec() };
         let thin = self.thin();
-        if thin.is_empty() {
-            return output;
+        if !thin.is_empty() {
+            output
+                .par_chunks_mut(FORWARD_ROWS * width)
+                .zip(values_of(input).par_chunks(FORWARD_ROWS * d_in))
+                .for_each(|(output, input)| add_updates(input, d_in, &thin, output, width));
         }
-        values
-            .par_chunks_mut(FORWARD_ROWS * width)
-            .zip(numbers(input).par_chunks(FORWARD_ROWS * d_in))
-            .for_each(|(output, input)| add_updates(input, d_in, &thin, output, width));
-        output
+        tensor(output, [rows, width])
     }
 
     /// - gradient: `[rows, Σ d_out]`, contiguous
@@ -127,23 +148,20 @@ impl Layers {
         wanted: &Wanted,
     ) -> LinearGradients<Flex> {
         let rows = gradient.layout().shape()[0];
-        let d_in = self.layers[0].weight.layout().shape()[1];
-        let mut d_input = wanted.input.then(|| unwritten(Shape::from([rows, d_in])));
-        if let Some(d_input) = &mut d_input {
-            let values = d_input.storage_mut::<f32>();
-            for (index, layer) in self.layers.iter().enumerate() {
-                layer.base_gradient(numbers(gradient), self.width, values, index > 0);
-            }
-        }
+        let [_, d_in] = self.layers[0].weight.dims();
+        let gradient = values_of(gradient);
+        let mut d_input = wanted
+            .input
+            .then(|| self.base_gradient(gradient, rows, d_in));
         let thin = self.thin();
         if thin.is_empty() {
             return LinearGradients {
-                input: d_input,
+                input: d_input.map(|values| tensor(values, [rows, d_in])),
                 factors: Vec::new(),
             };
         }
         let input = match wanted.factors.contains(&true) {
-            true => Some(numbers(input.expect("the input of trained factors"))),
+            true => Some(values_of(input.expect("the input of trained factors"))),
             false => None,
         };
         let sizes: Vec<usize> = thin
@@ -153,11 +171,10 @@ impl Layers {
         let part_rows = rows.div_ceil(BACKWARD_PARTS).max(BACKWARD_ROWS);
         let parts = rows.div_ceil(part_rows).max(1);
         let d_input_rows = d_input.as_mut().map(|d_input| Target {
-            values: d_input.storage_mut::<f32>().as_mut_ptr(),
+            values: d_input.as_mut_ptr(),
             row_stride: d_in,
             accumulate: true,
         });
-        let gradient = numbers(gradient);
         let sums: Vec<Vec<f32>> = (0..parts)
             .into_par_iter()
             .map(|part| {
@@ -165,7 +182,7 @@ impl Layers {
                 let gradient = &gradient[start * self.width..end * self.width];
                 let input = input.map(|input| &input[start * d_in..end * d_in]);
                 let mut sums = match input {
-                    Some(_) => unwritten_numbers(sizes.iter().sum()),
+                    Some(_) => vec![0.0; sizes.iter().sum()],
                     None => Vec::new(),
                 };
                 let d_input = d_input_rows.map(|rows| {
@@ -187,31 +204,51 @@ impl Layers {
                 let count = size * one.rank;
                 let is_wanted = wanted.next() == Some(&true);
                 factors.push(is_wanted.then(|| {
-                    let mut total = unwritten(Shape::from([size, one.rank]));
-                    let values = total.storage_mut::<f32>();
-                    values.copy_from_slice(&sums[0][first..first + count]);
+                    let mut total = sums[0][first..first + count].to_vec();
                     for part in &sums[1..] {
                         let part = &part[first..first + count];
-                        values
+                        total
                             .iter_mut()
                             .zip(part)
                             .for_each(|(sum, term)| *sum += term);
                     }
-                    total
+                    tensor(total, [size, one.rank])
                 }));
                 first += count;
             }
         }
         LinearGradients {
-            input: d_input,
+            input: d_input.map(|values| tensor(values, [rows, d_in])),
             factors,
         }
+    }
+
+    /// Σ dy · W over the layers, each with its own columns of dy.
+    ///
+    /// - gradient: `[rows, Σ d_out]`
+    /// - output: `[rows, d_in]`
+    fn base_gradient(&self, gradient: &[f32], rows: usize, d_in: usize) -> Vec<f32> {
+        let mut d_input = Unwritten::new(rows * d_in);
+        let layers = if rows == 0 { &[][..] } else { &self.layers };
+        for (index, layer) in layers.iter().enumerate() {
+            let columns = &gradient[layer.column..];
+            let gradient = Matrix::rows(columns, rows, layer.d_out, self.width);
+            let target = Target {
+                values: d_input.as_mut_ptr(),
+                row_stride: d_in,
+                accumulate: index > 0,
+            };
+            // SAFETY: the target is of that many rows.
+            unsafe { layer.weight.widened().input_gradient(gradient, target) };
+        }
+        // SAFETY: the first layer wrote all of them, and without rows there is none.
+        unsafe { d_input.into_vec() }
     }
 
     fn thin(&self) -> Vec<Thin<'_>> {
         let updates = self.layers.iter().filter_map(|layer| {
             let update = layer.update.as_ref()?;
-            let (left, right) = (numbers(&update.left), numbers(&update.right));
+            let (left, right) = (values_of(&update.left), values_of(&update.right));
             Some(Thin {
                 left,
                 left_transposed: transposed(left, update.rank),
@@ -224,66 +261,6 @@ impl Layers {
             })
         });
         updates.collect()
-    }
-}
-
-impl Layer {
-    /// x · Wᵀ + b, and the residual's columns of this layer, into its columns of the output.
-    fn base_product(
-        &self,
-        input: &FlexTensor,
-        residual: Option<&[f32]>,
-        output: &mut [f32],
-        width: usize,
-    ) {
-        let rows = input.layout().shape()[0];
-        if rows == 0 {
-            return;
-        }
-        let start = Start {
-            bias: self.bias.as_ref().map(numbers),
-            residual: residual.map(|residual| &residual[self.column..]),
-        };
-        assert!(output.len() >= rows * width, "an output of {rows} rows");
-        if rows <= FEW_ROWS && self.weight.dtype() != DType::F32 && self.weight.is_contiguous() {
-            let found = few_rows_product(input, &self.weight);
-            let outputs = output.chunks_exact_mut(width);
-            let found = numbers(&found).chunks_exact(self.d_out);
-            for (row, (output, found)) in outputs.zip(found).enumerate() {
-                let output = &mut output[self.column..][..self.d_out];
-                output.copy_from_slice(found);
-                start.from(row, 0, width).add_to(output);
-            }
-            return;
-        }
-        let target = Target {
-            values: output[self.column..].as_mut_ptr(),
-            row_stride: width,
-            accumulate: false,
-        };
-        let weight = widened(&self.weight);
-        let weight = Matrix::of(&weight).transposed();
-        // SAFETY: the output is borrowed and has `rows` rows; this layer's columns end within them.
-        unsafe { product(Matrix::of(input), weight, target, start) };
-    }
-
-    /// dx (+)= dy · W, with this layer's columns of dy.
-    fn base_gradient(&self, gradient: &[f32], width: usize, d_input: &mut [f32], accumulate: bool) {
-        let weight = widened(&self.weight);
-        let d_in = weight.layout().shape()[1];
-        let rows = gradient.len() / width;
-        if rows == 0 {
-            return;
-        }
-        assert_eq!(d_input.len(), rows * d_in, "gradient of {rows} rows");
-        let gradient = Matrix::rows(&gradient[self.column..], rows, self.d_out, width);
-        let target = Target {
-            values: d_input.as_mut_ptr(),
-            row_stride: d_in,
-            accumulate,
-        };
-        // SAFETY: the target is borrowed, and was just measured.
-        unsafe { product(gradient, Matrix::of(&weight), target, Start::default()) };
     }
 }
 
@@ -301,7 +278,7 @@ fn transposed(values: &[f32], cols: usize) -> Vec<f32> {
 
 /// rows · factor · scaling: `[rows, rank]`.
 ///
-/// - rows: `[rows, inner]`, with `stride` numbers from one to the next
+/// - rows: `[rows, inner]`, with `stride` values from one to the next
 /// - factor: `[inner, rank]`
 #[inline(always)]
 fn thin_rows<V: Vector>(
@@ -312,7 +289,7 @@ fn thin_rows<V: Vector>(
     rank: usize,
     scaling: f32,
 ) -> Vec<f32> {
-    let mut thin = unwritten_numbers(count * rank);
+    let mut thin = Unwritten::new(count * rank);
     let left = View {
         values: rows,
         row_stride: stride,
@@ -328,9 +305,12 @@ fn thin_rows<V: Vector>(
         row_stride: rank,
         accumulate: false,
     };
-    // SAFETY: the target was just made, of `count` rows.
-    unsafe { row_product::<V>(sizes, left, factor, rank, target) };
-    thin.iter_mut().for_each(|number| *number *= scaling);
+    // SAFETY: the target was just made, of `count` rows, and the product writes all of them.
+    let mut thin = unsafe {
+        row_product::<V>(sizes, left, factor, rank, target);
+        thin.into_vec()
+    };
+    thin.iter_mut().for_each(|value| *value *= scaling);
     thin
 }
 

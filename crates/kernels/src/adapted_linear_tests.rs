@@ -1,6 +1,7 @@
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
 use super::{AdaptedLayer, LowRankFactors, adapted_linear, composed};
+use crate::{FrozenWeight, Weight};
 
 fn numbers(rows: usize, cols: usize, phase: f32, device: &Device) -> Tensor<2> {
     let values: Vec<f32> = (0..rows * cols)
@@ -55,7 +56,7 @@ fn layers(cases: &[Case], device: &Device) -> (Vec<AdaptedLayer>, Vec<Tensor<2>>
         });
         let bias = numbers(1, case.d_out, phase + 0.9, device).reshape([case.d_out]);
         AdaptedLayer {
-            weight: weight.cast(case.stored),
+            weight: Weight::Frozen(FrozenWeight::from(weight.cast(case.stored))),
             bias: case.bias.then_some(bias),
             update,
         }

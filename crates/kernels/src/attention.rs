@@ -3,20 +3,19 @@
 
 use std::ops::Range;
 
-use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{Shape, Tensor};
+use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use crate::attention_rows::{
     Group, GroupGradients, HeadRows, HeadTarget, Heads, QUERY_BLOCK, backward, forward,
 };
 use crate::attention_shape::AttentionShape;
-use crate::buffer::{numbers, unwritten, unwritten_like};
+use crate::backward::Differentiable;
+use crate::buffer::{Unwritten, values_of};
 use crate::has_kernels;
 use crate::padded_attention::composed;
 use crate::tensor_list::TensorList;
@@ -193,13 +192,13 @@ impl AttentionPlan {
             .collect()
     }
 
-    /// The numbers of a task.
+    /// The rows of a task.
     fn group<'a>(&self, task: &Task, inputs: &'a [FlexTensor]) -> Group<'a> {
         let group = self.shape.n_heads / self.shape.n_key_heads;
         let [query, key, value] = self.places.map(|(tensor, column)| {
             let input = &inputs[tensor];
             let rows = HeadRows {
-                values: numbers(input),
+                values: values_of(input),
                 stride: input.layout().shape()[1],
             };
             (rows, column)
@@ -227,9 +226,9 @@ impl AttentionForward for Flex {
         let heads = Heads::new(&plan.shape, plan.d_head);
         let rows = inputs[plan.places[0].0].layout().shape()[0];
         let width = heads.n_heads * heads.d_head;
-        let mut output = unwritten(Shape::from([rows, width]));
+        let mut output = Unwritten::new(rows * width);
         let target = HeadTarget {
-            values: output.storage_mut::<f32>().as_mut_ptr(),
+            values: output.as_mut_ptr(),
             stride: width,
         };
         let tasks = plan.tasks();
@@ -250,7 +249,8 @@ impl AttentionForward for Flex {
             let output = target.from(task.rows.start, column);
             forward(&plan.group(task, &inputs), &heads, chosen, output);
         });
-        output
+        // SAFETY: the pieces together have every head of every row.
+        unsafe { output.into_tensor([rows, width]) }
     }
 }
 
@@ -263,17 +263,21 @@ impl AttentionBackward for Flex {
         let inputs: Vec<_> = inputs.iter().map(FlexTensor::to_contiguous).collect();
         let gradient = gradient.to_contiguous();
         let heads = Heads::new(&plan.shape, plan.d_head);
-        // Queries, keys and values fill their tensors, so all numbers are written.
-        let mut gradients: Vec<FlexTensor> = inputs.iter().map(unwritten_like).collect();
+        let shapes = inputs.iter().map(|input| input.layout().shape());
+        let mut gradients: Vec<Unwritten> = shapes
+            .clone()
+            .map(|shape| Unwritten::new(shape.num_elements()))
+            .collect();
         let targets: Vec<HeadTarget> = gradients
             .iter_mut()
-            .map(|gradient| HeadTarget {
-                stride: gradient.layout().shape()[1],
-                values: gradient.storage_mut::<f32>().as_mut_ptr(),
+            .zip(shapes.clone())
+            .map(|(gradient, shape)| HeadTarget {
+                stride: shape[1],
+                values: gradient.as_mut_ptr(),
             })
             .collect();
         let gradient = HeadRows {
-            values: numbers(&gradient),
+            values: values_of(&gradient),
             stride: heads.n_heads * heads.d_head,
         };
         plan.tasks().into_par_iter().for_each(|task| {
@@ -292,7 +296,11 @@ impl AttentionBackward for Flex {
             let gradient = gradient.from(row, head * heads.group());
             backward(&plan.group(&task, &inputs), gradient, &heads, found);
         });
-        AttentionGradients(gradients)
+        let gradients = gradients.into_iter().zip(shapes).map(|(gradient, shape)| {
+            // SAFETY: queries, keys and values fill their tensors, and every task wrote its own.
+            unsafe { gradient.into_tensor(shape.clone()) }
+        });
+        AttentionGradients(gradients.collect())
     }
 }
 
@@ -304,52 +312,21 @@ impl<B: AttentionForward + AttentionBackward, C: CheckpointStrategy> AttentionFo
         others: TensorList<Self>,
         plan: AttentionPlan,
     ) -> FloatTensor<Self> {
-        let inputs: Vec<_> = std::iter::once(first).chain(others.into_vec()).collect();
-        let nodes: Vec<NodeGuard> = inputs.iter().map(|tensor| tensor.node()).collect();
-        let inputs: Vec<_> = inputs.into_iter().map(|one| one.into_primitive()).collect();
-        match inputs.len() {
-            1 => record::<B, C, 1>(nodes, inputs, plan),
-            2 => record::<B, C, 2>(nodes, inputs, plan),
-            3 => record::<B, C, 3>(nodes, inputs, plan),
-            count => unreachable!("queries, keys and values in {count} tensors"),
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Attention;
-
-impl<B: AttentionBackward, const N: usize> Backward<B, N> for Attention {
-    type State = (Vec<FloatTensor<B>>, AttentionPlan);
-
-    fn backward(self, ops: Ops<Self::State, N>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let gradient = gradients.consume::<B>(&ops.node);
-        let (inputs, plan) = ops.state;
-        let AttentionGradients(found) = B::fused_attention_backward(inputs, gradient, &plan);
-        for (parent, gradient) in ops.parents.into_iter().zip(found) {
-            if let Some(parent) = parent {
-                gradients.register::<B>(parent.id, gradient);
-            }
-        }
-    }
-}
-
-fn record<B: AttentionForward + AttentionBackward, C: CheckpointStrategy, const N: usize>(
-    nodes: Vec<NodeGuard>,
-    inputs: Vec<FloatTensor<B>>,
-    plan: AttentionPlan,
-) -> FloatTensor<Autodiff<B, C>> {
-    let nodes: [NodeGuard; N] = nodes.try_into().expect("N nodes");
-    let attend = |mut inputs: Vec<FloatTensor<B>>, plan| {
-        let others = TensorList::new(inputs.split_off(1));
-        B::fused_attention(inputs.remove(0), others, plan)
-    };
-    match Attention.prepare::<C>(nodes).compute_bound().stateful() {
-        OpsKind::Tracked(preparation) => {
-            let output = attend(inputs.clone(), plan.clone());
-            preparation.finish((inputs, plan), output)
-        }
-        OpsKind::UnTracked(preparation) => preparation.finish(attend(inputs, plan)),
+        let inputs = std::iter::once(first).chain(others.into_vec());
+        Self::differentiable_list(
+            inputs.collect(),
+            |inputs, _| {
+                let mut tensors = inputs.clone();
+                let others = TensorList::new(tensors.split_off(1));
+                let output = B::fused_attention(tensors.remove(0), others, plan.clone());
+                (output, (inputs, plan))
+            },
+            |(inputs, plan), gradient, _| {
+                let AttentionGradients(found) =
+                    B::fused_attention_backward(inputs, gradient, &plan);
+                found.into_iter().map(Some).collect()
+            },
+        )
     }
 }
 

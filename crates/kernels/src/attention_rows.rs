@@ -3,7 +3,6 @@
 
 use std::ops::Range;
 
-use crate::buffer::unwritten_numbers;
 use crate::row_product::{Sizes, Target, View, row_product};
 use crate::simd::{dot, exp, tanh, total};
 use crate::transposition::transpose;
@@ -23,7 +22,7 @@ pub(crate) struct Heads {
     softcap: Option<f32>,
 }
 
-/// Rows of one head: the first number of row i is `values[i * stride]`.
+/// Rows of one head: the first value of row i is `values[i * stride]`.
 #[derive(Clone, Copy)]
 pub(crate) struct HeadRows<'a> {
     pub values: &'a [f32],
@@ -43,7 +42,7 @@ unsafe impl Send for HeadTarget {}
 unsafe impl Sync for HeadTarget {}
 
 /// Keys and values of one head of one sequence, and the queries of the heads that share it, of which
-/// the first starts `query` and each next one `d_head` numbers further on.
+/// the first starts `query` and each next one `d_head` values further on.
 pub(crate) struct Group<'a> {
     pub query: HeadRows<'a>,
     pub key: HeadRows<'a>,
@@ -89,7 +88,7 @@ impl Heads {
 }
 
 impl<'a> HeadRows<'a> {
-    /// From row `row` and number `column` of it on.
+    /// From row `row` and value `column` of it on.
     #[inline(always)]
     pub fn from(self, row: usize, column: usize) -> Self {
         Self {
@@ -109,7 +108,7 @@ impl<'a> HeadRows<'a> {
 }
 
 impl HeadTarget {
-    /// From row `row` and number `column` of it on.
+    /// From row `row` and value `column` of it on.
     #[inline(always)]
     pub fn from(self, row: usize, column: usize) -> Self {
         Self {
@@ -131,7 +130,7 @@ impl HeadTarget {
 /// A head's rows transposed: `[length, d_head]` → `[d_head, length]`.
 #[inline(always)]
 fn transposed<V: Vector>(rows: HeadRows, length: usize, d_head: usize) -> Vec<f32> {
-    let mut transposed = unwritten_numbers(length * d_head);
+    let mut transposed = vec![0.0; length * d_head];
     transpose::<V>(
         rows.values,
         rows.stride,
@@ -203,7 +202,7 @@ fn probabilities<V: Vector>(
     }
 }
 
-/// The largest number of a row, in sixteen running ones, so that the loop vectorises.
+/// The largest value of a row, in sixteen running ones, so that the loop vectorises.
 #[inline(always)]
 fn largest(row: &[f32]) -> f32 {
     const LANES: usize = 16;
@@ -257,8 +256,8 @@ for_vectors! {
     fn forward<V>(group: &Group<'_>, heads: &Heads, chosen: Range<usize>, output: HeadTarget) {
         let (queries, keys, d_head) = (group.queries, group.keys, heads.d_head);
         let key_transposed = transposed::<V>(group.key, keys, d_head);
-        let mut scores = unwritten_numbers(QUERY_BLOCK.min(chosen.len()) * keys);
-        let mut slopes = unwritten_numbers(slope_count(heads, scores.len()));
+        let mut scores = vec![0.0; QUERY_BLOCK.min(chosen.len()) * keys];
+        let mut slopes = vec![0.0; slope_count(heads, scores.len())];
         for head in 0..heads.group() {
             let column = head * d_head;
             for (start, block) in blocks(chosen.clone(), queries, keys, heads) {
@@ -291,9 +290,9 @@ for_vectors! {
         let (queries, keys, d_head) = (group.queries, group.keys, heads.d_head);
         let key_transposed = transposed::<V>(group.key, keys, d_head);
         let value_transposed = transposed::<V>(group.value, keys, d_head);
-        let mut probability = unwritten_numbers(QUERY_BLOCK.min(queries) * keys);
-        let mut d_score = unwritten_numbers(probability.len());
-        let mut slopes = unwritten_numbers(slope_count(heads, probability.len()));
+        let mut probability = vec![0.0; QUERY_BLOCK.min(queries) * keys];
+        let mut d_score = vec![0.0; probability.len()];
+        let mut slopes = vec![0.0; slope_count(heads, probability.len())];
         // The first block writes the rows of the keys that it sees; the others are added to.
         let seen_first = blocks(0..queries, queries, keys, heads)
             .next()
@@ -301,10 +300,7 @@ for_vectors! {
         for row in (0..seen_first.start).chain(seen_first.end..keys) {
             for target in [found.key, found.value] {
                 // SAFETY: the caller gave this head's gradients to this call alone.
-                let row = unsafe {
-                    std::slice::from_raw_parts_mut(target.from(row, 0).values, d_head)
-                };
-                row.fill(0.0);
+                unsafe { target.from(row, 0).values.write_bytes(0, d_head) };
             }
         }
         for head in 0..heads.group() {

@@ -1,34 +1,140 @@
 //! Memory of tensors on the CPU.
+//!
+//! Flex clears the memory of a new tensor and then copies it to where it is aligned, on one thread:
+//! three passes over values that nobody reads. Kernels write their outputs into memory that is not
+//! cleared. Until a value is written there is none: no reference to an `f32` may point at its place.
+
+use std::mem::MaybeUninit;
 
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{Shape, TensorData};
+use rayon::prelude::*;
 
-/// A tensor of f32 that is still to be written: a kernel's output, of which it writes every number
-/// before anyone reads one.
+/// Memory of f32 that is still to be written, through pointers.
+pub(crate) struct Unwritten(Box<[MaybeUninit<f32>]>);
+
+impl Unwritten {
+    pub fn new(count: usize) -> Self {
+        Self(Box::new_uninit_slice(count))
+    }
+
+    /// To the first value.
+    pub fn as_mut_ptr(&mut self) -> *mut f32 {
+        self.0.as_mut_ptr().cast()
+    }
+
+    /// The first `count` values.
+    ///
+    /// # Safety
+    /// They have to be written.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub unsafe fn first(&mut self, count: usize) -> &mut [f32] {
+        // SAFETY: the caller's.
+        unsafe { assume_written(&mut self.0[..count]) }
+    }
+
+    /// # Safety
+    /// All values have to be written.
+    pub unsafe fn into_vec(self) -> Vec<f32> {
+        // SAFETY: the caller's.
+        unsafe { self.0.assume_init() }.into_vec()
+    }
+
+    /// # Safety
+    /// All values have to be written.
+    ///
+    /// # Panics
+    /// If the shape has another number of values.
+    pub unsafe fn into_tensor(self, shape: impl Into<Shape>) -> FlexTensor {
+        // SAFETY: the caller's.
+        tensor(unsafe { self.into_vec() }, shape)
+    }
+}
+
+/// A tensor that `write` fills, `part_length` values at a time on all threads, each part with what
+/// `sources` has for it. A part is zero before it is written: whoever writes it clears it first, in
+/// the cache that it is written in.
 ///
-/// Flex clears the memory of a new tensor and then copies it to where it is aligned, on one thread:
-/// three passes over numbers that nobody reads.
-pub(crate) fn unwritten(shape: Shape) -> FlexTensor {
-    let numbers = unwritten_numbers(shape.num_elements());
-    FlexTensor::from_data(TensorData::new(numbers, shape))
+/// # Panics
+/// If there are more or fewer sources than parts.
+pub(crate) fn written_in_parts<S: IndexedParallelIterator>(
+    shape: impl Into<Shape>,
+    part_length: usize,
+    sources: S,
+    write: impl Fn(&mut [f32], S::Item) + Sync,
+) -> FlexTensor {
+    let shape = shape.into();
+    let mut memory = Unwritten::new(shape.num_elements());
+    memory
+        .0
+        .par_chunks_mut(part_length)
+        .zip_eq(sources)
+        .for_each(|(part, source)| write(cleared(part), source));
+    // SAFETY: the parts cover the memory, and each of them was cleared.
+    unsafe { memory.into_tensor(shape) }
 }
 
-/// Numbers that are still to be written.
-pub(crate) fn unwritten_numbers(count: usize) -> Vec<f32> {
-    let numbers = Box::<[f32]>::new_uninit_slice(count);
-    // SAFETY: every pattern of bits is an f32, the memory is only handed to kernels of this crate, and
-    // these write every number before they read it.
-    unsafe { numbers.assume_init() }.into_vec()
+fn cleared(part: &mut [MaybeUninit<f32>]) -> &mut [f32] {
+    part.fill(MaybeUninit::new(0.0));
+    // SAFETY: zeros were just written.
+    unsafe { assume_written(part) }
 }
 
-/// A tensor to be written, of the shape of `tensor`.
-pub(crate) fn unwritten_like(tensor: &FlexTensor) -> FlexTensor {
-    unwritten(tensor.layout().shape().clone())
+/// # Safety
+/// All values have to be written.
+unsafe fn assume_written(values: &mut [MaybeUninit<f32>]) -> &mut [f32] {
+    // SAFETY: the caller's; both slices are of the same length and layout.
+    unsafe { &mut *(std::ptr::from_mut(values) as *mut [f32]) }
 }
 
-/// A contiguous tensor's numbers, which may lie inside a larger storage.
-pub(crate) fn numbers(tensor: &FlexTensor) -> &[f32] {
+/// # Panics
+/// If the shape has another number of values.
+pub(crate) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, shape))
+}
+
+/// A contiguous tensor's values, which may lie inside a larger storage.
+pub(crate) fn values_of(tensor: &FlexTensor) -> &[f32] {
     let start = tensor.layout().start_offset();
     let count = tensor.layout().shape().num_elements();
     &tensor.storage::<f32>()[start..start + count]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_is_zero_before_it_is_written_and_gets_its_own_source() {
+        // The last part is shorter.
+        let sources = [1.0f32, 2.0, 3.0];
+        let tensor = written_in_parts([2, 5], 4, sources.par_iter(), |part, &source| {
+            part.iter_mut().for_each(|value| *value += source);
+        });
+        let expected = [1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 3.0, 3.0];
+        assert_eq!(values_of(&tensor), expected);
+    }
+
+    #[test]
+    #[should_panic(expected = "length")]
+    fn a_part_without_a_source_is_refused() {
+        written_in_parts([10], 4, [1.0f32, 2.0].par_iter(), |_, _| ());
+    }
+
+    #[test]
+    fn what_was_written_through_the_pointer_is_found() {
+        let mut memory = Unwritten::new(3);
+        let pointer = memory.as_mut_ptr();
+        for index in 0..3 {
+            // SAFETY: three values have room.
+            unsafe { pointer.add(index).write(index as f32) };
+        }
+        // SAFETY: all three were just written.
+        unsafe {
+            assert_eq!(memory.first(2), [0.0, 1.0]);
+            assert_eq!(memory.into_vec(), [0.0, 1.0, 2.0]);
+        }
+    }
 }

@@ -7,14 +7,14 @@ use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
 use crate::CHUNK;
-use crate::buffer::unwritten;
+use crate::buffer::{values_of, written_in_parts};
 use crate::simd::{dot, vectorised};
 
 /// Up to how many rows a product is worth computing this way; from there on, rearranging the weight
 /// for the caches pays.
 pub(crate) const FEW_ROWS: usize = 8;
 
-/// Up to how many numbers one thread reads a weight in less time than several take to begin.
+/// Up to how many values one thread reads a weight in less time than several take to begin.
 const SERIAL: usize = 1024 * 1024;
 
 /// x · Wᵀ, where every thread reads its own rows of W, once and as they are stored.
@@ -26,60 +26,45 @@ const SERIAL: usize = 1024 * 1024;
 pub(crate) fn few_rows_product(input: &FlexTensor, weight: &FlexTensor) -> FlexTensor {
     let (rows, d_in) = (input.layout().shape()[0], input.layout().shape()[1]);
     let d_out = weight.layout().shape()[0];
-    let input = input.storage::<f32>();
-    // A row for each output, so that threads write next to each other.
-    let mut turned = unwritten(Shape::from([d_out, rows]));
-    let products = turned.storage_mut::<f32>();
-    match weight.dtype() {
+    let input = values_of(input);
+    let turned = match weight.dtype() {
         DType::BF16 => {
             let weight = part(weight, weight.storage::<bf16>());
-            widened_products(input, weight, d_in, rows, widen_bf16, products);
+            widened_products(input, weight, [rows, d_out, d_in], widen_bf16)
         }
         _ => {
             let weight = part(weight, weight.storage::<f16>());
-            widened_products(input, weight, d_in, rows, widen_f16, products);
+            widened_products(input, weight, [rows, d_out, d_in], widen_f16)
         }
-    }
+    };
     if rows == 1 {
         return turned.reshape(Shape::from([1, d_out]));
     }
     turned.transpose(0, 1).to_contiguous()
 }
 
-/// The numbers of a contiguous tensor, which may begin inside its storage.
+/// The values of a contiguous tensor, which may begin inside its storage.
 fn part<'a, E>(tensor: &FlexTensor, storage: &'a [E]) -> &'a [E] {
     let start = tensor.layout().start_offset();
     let count = tensor.layout().shape().num_elements();
     &storage[start..start + count]
 }
 
-/// Rows of the weight for a thread at a time, with where their products go.
-fn chunks<'a, E: Sync>(
-    weight: &'a [E],
-    d_in: usize,
-    rows: usize,
-    products: &'a mut [f32],
-) -> impl IndexedParallelIterator<Item = (&'a [E], &'a mut [f32])> {
-    let is_small = weight.len() <= SERIAL;
-    let outputs = match is_small {
-        true => products.len() / rows,
-        false => (4 * CHUNK / d_in).max(1),
-    };
-    weight
-        .par_chunks(outputs * d_in)
-        .zip(products.par_chunks_mut(outputs * rows))
-}
-
-/// Widens one row of the weight at a time, which stays in the first cache.
+/// W · xᵀ `[d_out, rows]`: a row for each output, so that threads write next to each other. Each widens
+/// one row of the weight at a time, which stays in the first cache.
 fn widened_products<E: Sync>(
     input: &[f32],
     weight: &[E],
-    d_in: usize,
-    rows: usize,
+    [rows, d_out, d_in]: [usize; 3],
     widen: impl Fn(&[E], &mut [f32]) + Sync,
-    products: &mut [f32],
-) {
-    chunks(weight, d_in, rows, products).for_each(|(weight, products)| {
+) -> FlexTensor {
+    let is_small = weight.len() <= SERIAL;
+    let outputs = match is_small {
+        true => d_out,
+        false => (4 * CHUNK / d_in).max(1),
+    };
+    let parts = weight.par_chunks(outputs * d_in);
+    written_in_parts([d_out, rows], outputs * rows, parts, |products, weight| {
         let mut row = vec![0.0; d_in];
         let outputs = weight
             .chunks_exact(d_in)
@@ -88,7 +73,7 @@ fn widened_products<E: Sync>(
             widen(stored, &mut row);
             dot_products(input, &row, d_in, products);
         }
-    });
+    })
 }
 
 vectorised! {
@@ -104,7 +89,7 @@ vectorised! {
     }
 }
 
-/// As many numbers as `wide` has.
+/// As many values as `wide` has.
 pub(crate) fn widen_f16(stored: &[f16], wide: &mut [f32]) {
     stored.convert_to_f32_slice(wide);
 }
@@ -121,7 +106,7 @@ vectorised! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frozen_linear;
+    use crate::{FrozenWeight, Weight};
     use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
     fn numbers(rows: usize, cols: usize, phase: f32, device: &Device) -> Tensor<2> {
@@ -142,22 +127,12 @@ mod tests {
             for stored in [FloatDType::BF16, FloatDType::F16] {
                 let stored = weight.clone().cast(stored);
                 let wide = stored.clone().cast(FloatDType::F32);
-                let found = frozen_linear(input.clone(), stored);
+                let found = Weight::Frozen(FrozenWeight::from(stored)).product(input.clone());
                 let expected = input.clone().matmul(wide.transpose());
                 // 131 products of size one, in another order.
                 let difference = (found - expected).abs().max().into_scalar::<f32>();
                 assert!(difference < 1e-3, "{difference}");
             }
         }
-    }
-
-    #[test]
-    fn a_weight_within_a_larger_tensor_is_found() {
-        let device = Device::flex();
-        let (whole, input) = (numbers(40, 21, 0.7, &device), numbers(2, 21, 0.1, &device));
-        let weight = whole.cast(FloatDType::BF16).slice([13..31, 0..21]);
-        let found = frozen_linear(input.clone(), weight.clone());
-        let difference = found - input.matmul(weight.cast(FloatDType::F32).transpose());
-        assert!(difference.abs().max().into_scalar::<f32>() < 1e-4);
     }
 }

@@ -1,16 +1,15 @@
 //! The gate of a gated linear unit.
 
-use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{Shape, Tensor};
+use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use crate::activation::{multiply, slopes, values};
-use crate::buffer::{numbers, unwritten, unwritten_like};
+use crate::backward::Differentiable;
+use crate::buffer::{values_of, written_in_parts};
 use crate::{Activation, CHUNK, has_kernels};
 
 impl Activation {
@@ -53,7 +52,7 @@ pub(crate) trait GateBackward: Backend {
     ) -> FloatTensor<Self>;
 }
 
-/// How many rows of so many numbers a thread works on at a time.
+/// How many rows of so many values a thread works on at a time.
 fn rows_at_a_time(width: usize) -> usize {
     (CHUNK / width.max(1)).max(1)
 }
@@ -63,20 +62,15 @@ impl Gate for Flex {
         let both = both.to_contiguous();
         let [rows, all] = [both.layout().shape()[0], both.layout().shape()[1]];
         let width = all / 2;
-        let mut output = unwritten(Shape::from([rows, width]));
         let chunk = rows_at_a_time(all);
-        output
-            .storage_mut::<f32>()
-            .par_chunks_mut(chunk * width)
-            .zip(numbers(&both).par_chunks(chunk * all))
-            .for_each(|(output, both)| {
-                for (output, both) in output.chunks_exact_mut(width).zip(both.chunks_exact(all)) {
-                    let (gate, up) = both.split_at(width);
-                    values(gate, function, output);
-                    multiply(up, output);
-                }
-            });
-        output
+        let parts = values_of(&both).par_chunks(chunk * all);
+        written_in_parts([rows, width], chunk * width, parts, |output, both| {
+            for (output, both) in output.chunks_exact_mut(width).zip(both.chunks_exact(all)) {
+                let (gate, up) = both.split_at(width);
+                values(gate, function, output);
+                multiply(up, output);
+            }
+        })
     }
 }
 
@@ -89,14 +83,15 @@ impl GateBackward for Flex {
         let (both, gradient) = (both.to_contiguous(), gradient.to_contiguous());
         let all = both.layout().shape()[1];
         let width = all / 2;
-        let mut output = unwritten_like(&both);
         let chunk = rows_at_a_time(all);
-        output
-            .storage_mut::<f32>()
-            .par_chunks_mut(chunk * all)
-            .zip(numbers(&both).par_chunks(chunk * all))
-            .zip(numbers(&gradient).par_chunks(chunk * width))
-            .for_each(|((output, both), gradient)| {
+        let parts = values_of(&both)
+            .par_chunks(chunk * all)
+            .zip_eq(values_of(&gradient).par_chunks(chunk * width));
+        written_in_parts(
+            both.layout().shape().clone(),
+            chunk * all,
+            parts,
+            |output, (both, gradient)| {
                 let rows = both.chunks_exact(all).zip(gradient.chunks_exact(width));
                 for (output, (both, gradient)) in output.chunks_exact_mut(all).zip(rows) {
                     let (gate, up) = both.split_at(width);
@@ -107,43 +102,23 @@ impl GateBackward for Flex {
                     values(gate, function, d_up);
                     multiply(gradient, d_up);
                 }
-            });
-        output
+            },
+        )
     }
 }
 
 impl<B: Gate + GateBackward, C: CheckpointStrategy> Gate for Autodiff<B, C> {
     fn fused_gate(both: FloatTensor<Self>, function: Activation) -> FloatTensor<Self> {
-        #[derive(Debug)]
-        struct GateNode;
-
-        impl<B: GateBackward> Backward<B, 1> for GateNode {
-            type State = (FloatTensor<B>, Activation);
-
-            fn backward(
-                self,
-                ops: Ops<Self::State, 1>,
-                gradients: &mut Gradients,
-                _: &mut Checkpointer,
-            ) {
-                let gradient = gradients.consume::<B>(&ops.node);
-                let (both, function) = ops.state;
-                if let [Some(parent)] = ops.parents {
-                    let gradient = B::fused_gate_backward(both, gradient, function);
-                    gradients.register::<B>(parent.id, gradient);
-                }
-            }
-        }
-
-        let node = both.node();
-        let both = both.into_primitive();
-        match GateNode.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(preparation) => {
+        Self::differentiable(
+            [both],
+            |[both], _| {
                 let output = B::fused_gate(both.clone(), function);
-                preparation.finish((both, function), output)
-            }
-            OpsKind::UnTracked(preparation) => preparation.finish(B::fused_gate(both, function)),
-        }
+                (output, (both, function))
+            },
+            |(both, function), gradient, _| {
+                vec![Some(B::fused_gate_backward(both, gradient, function))]
+            },
+        )
     }
 }
 

@@ -12,10 +12,11 @@ mod adapted_linear_rows;
 mod attention;
 mod attention_rows;
 mod attention_shape;
+mod backward;
 mod buffer;
 mod embedding;
 mod few_rows;
-mod frozen_linear;
+mod frozen_weight;
 mod gate;
 mod linear_cross_entropy;
 mod norm;
@@ -25,25 +26,29 @@ mod product;
 mod rotary;
 mod row_product;
 mod simd;
+mod stored_weight;
 mod tensor_list;
 mod transposition;
+mod unit;
 mod vector;
+mod weight;
 
 pub use activation::Activation;
-pub use adamw::{AdamWStep, Moved, sum_of_squares};
+pub use adamw::{AdamWState, AdamWStep, sum_of_squares};
 pub use adapted_linear::{AdaptedLayer, LowRankFactors, adapted_linear};
 pub use attention::{attention, cross_attention, self_attention};
 pub use attention_shape::{AttentionShape, Visibility};
 pub use embedding::sum_of_rows;
-pub use frozen_linear::frozen_linear;
+pub use frozen_weight::FrozenWeight;
 pub use linear_cross_entropy::linear_cross_entropy;
 pub use norm::{layer_norm, rms_norm};
 pub use rotary::rotary;
+pub use weight::Weight;
 
 use burn::backend::DispatchDevice;
 use burn::tensor::Device;
 
-/// How many numbers a thread works on at a time: enough to pay for handing the work over, little
+/// How many values a thread works on at a time: enough to pay for handing the work over, little
 /// enough to stay in its second-level cache.
 const CHUNK: usize = 16 * 1024;
 
@@ -60,7 +65,7 @@ fn has_kernels(device: &Device) -> bool {
     )
 }
 
-/// As many whole rows of `width` numbers as a thread works on at a time.
+/// As many whole rows of `width` values as a thread works on at a time.
 fn chunk_of_rows(width: usize) -> usize {
     (CHUNK / width).max(1) * width
 }

@@ -3,21 +3,20 @@
 
 use std::sync::Arc;
 
-use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Int, Shape, Tensor, TensorData, activation};
 use rayon::prelude::*;
 
-use crate::buffer::{numbers, unwritten, unwritten_like};
-use crate::frozen_linear::{frozen_linear, widened};
-use crate::has_kernels;
-use crate::product::{Matrix, Start, product};
+use crate::backward::Differentiable;
+use crate::buffer::{Unwritten, tensor, values_of};
+use crate::product::{Matrix, Start};
 use crate::row_product::Target;
 use crate::simd::{exp, tanh, total, vectorised};
+use crate::stored_weight::{StoredWeight, WidenedWeight};
+use crate::{Weight, has_kernels};
 
 /// How many logits exist at a time: 32 MiB. Each time the product rearranges the whole weight once, which
 /// a few rows would not pay for.
@@ -32,7 +31,7 @@ const LOGITS: usize = 8 * 1024 * 1024;
 ///
 /// # Shapes
 /// - hidden: `[rows, d_model]`, at least one row
-/// - weight: `[vocabulary, d_model]`, in any float type
+/// - weight: `[vocabulary, d_model]`
 /// - targets: `[rows]`, below `vocabulary`
 /// - output: `[1]`
 ///
@@ -40,7 +39,7 @@ const LOGITS: usize = 8 * 1024 * 1024;
 /// If there is no row, or another number of targets than rows.
 pub fn linear_cross_entropy(
     hidden: Tensor<2>,
-    weight: Tensor<2>,
+    weight: &Weight,
     targets: &[i32],
     softcap: Option<f32>,
 ) -> Tensor<1> {
@@ -51,7 +50,7 @@ pub fn linear_cross_entropy(
     }
     Tensor::from_dispatch(Dispatch::fused_linear_cross_entropy(
         hidden.into_dispatch(),
-        weight.into_dispatch(),
+        weight.stored(),
         Targets {
             targets: targets.into(),
             softcap,
@@ -61,14 +60,14 @@ pub fn linear_cross_entropy(
 
 fn composed(
     hidden: Tensor<2>,
-    weight: Tensor<2>,
+    weight: &Weight,
     targets: &[i32],
     softcap: Option<f32>,
 ) -> Tensor<1> {
     let device = hidden.device();
     let targets = TensorData::new(targets.to_vec(), [targets.len(), 1]);
     let targets = Tensor::<2, Int>::from_data(targets, &device);
-    let mut logits = frozen_linear(hidden, weight);
+    let mut logits = weight.composed_product(hidden);
     if let Some(cap) = softcap {
         logits = (logits / cap).tanh() * cap;
     }
@@ -86,7 +85,7 @@ pub(crate) struct Targets {
 pub(crate) trait LinearCrossEntropy: Backend {
     fn fused_linear_cross_entropy(
         hidden: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        #[extension_type] weight: StoredWeight<Self>,
         targets: Targets,
     ) -> FloatTensor<Self>;
 }
@@ -95,7 +94,7 @@ pub(crate) trait LinearCrossEntropyGradient: Backend {
     /// The loss, and its gradient by `hidden`.
     fn fused_linear_cross_entropy_gradient(
         hidden: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        weight: StoredWeight<Self>,
         targets: Targets,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 }
@@ -103,67 +102,76 @@ pub(crate) trait LinearCrossEntropyGradient: Backend {
 impl LinearCrossEntropy for Flex {
     fn fused_linear_cross_entropy(
         hidden: FlexTensor,
-        weight: FlexTensor,
+        weight: StoredWeight<Self>,
         targets: Targets,
     ) -> FlexTensor {
-        let (hidden, weight) = (hidden.to_contiguous(), widened(&weight));
-        loss_in_chunks(&hidden, Matrix::of(&weight), &targets, |_, _| ())
+        let hidden = hidden.to_contiguous();
+        loss_in_chunks(&hidden, &weight.widened(), &targets, |_, _| ())
     }
 }
 
 impl LinearCrossEntropyGradient for Flex {
     fn fused_linear_cross_entropy_gradient(
         hidden: FlexTensor,
-        weight: FlexTensor,
+        weight: StoredWeight<Self>,
         targets: Targets,
     ) -> (FlexTensor, FlexTensor) {
-        let (hidden, weight) = (hidden.to_contiguous(), widened(&weight));
-        let mut gradient = unwritten_like(&hidden);
-        let [d_model, vocabulary] = [hidden.layout().shape()[1], weight.layout().shape()[0]];
-        let values = gradient.storage_mut::<f32>();
-        let loss = loss_in_chunks(&hidden, Matrix::of(&weight), &targets, |start, d_logits| {
+        let (hidden, weight) = (hidden.to_contiguous(), weight.widened());
+        let [rows, d_model] = [hidden.layout().shape()[0], hidden.layout().shape()[1]];
+        let vocabulary = weight.d_out();
+        let mut gradient = Unwritten::new(rows * d_model);
+        let values = gradient.as_mut_ptr();
+        let loss = loss_in_chunks(&hidden, &weight, &targets, |start, d_logits| {
             let count = d_logits.len() / vocabulary;
-            let part = &mut values[start * d_model..][..count * d_model];
+            assert!(start + count <= rows, "gradients of {rows} rows");
             let target = Target {
-                values: part.as_mut_ptr(),
+                values: values.wrapping_add(start * d_model),
                 row_stride: d_model,
                 accumulate: false,
             };
             let d_logits = Matrix::rows(d_logits, count, vocabulary, vocabulary);
-            // SAFETY: the target is borrowed, and was just cut to `count` rows.
-            unsafe { product(d_logits, Matrix::of(&weight), target, Start::default()) };
+            // SAFETY: the gradient was just measured.
+            unsafe { weight.input_gradient(d_logits, target) };
         });
-        (loss, gradient)
+        // SAFETY: every row was visited.
+        (loss, unsafe { gradient.into_tensor([rows, d_model]) })
     }
 }
 
-/// The mean loss; `visit` gets the gradient by the logits of a few rows, from row `start` on.
+/// The mean loss; `visit` gets the gradient by the logits of a few rows, from row `start` on, until
+/// it has got those of every row.
 ///
 /// - hidden: `[rows, d_model]`, contiguous
 /// - weight: `[vocabulary, d_model]`
 fn loss_in_chunks(
     hidden: &FlexTensor,
-    weight: Matrix,
+    weight: &WidenedWeight,
     targets: &Targets,
     mut visit: impl FnMut(usize, &[f32]),
 ) -> FlexTensor {
     let [rows, d_model] = [hidden.layout().shape()[0], hidden.layout().shape()[1]];
-    let vocabulary = weight.n_rows();
+    let vocabulary = weight.d_out();
     let chunk = (LOGITS / vocabulary).clamp(1, rows);
-    let mut logits = unwritten(Shape::from([chunk, vocabulary]));
-    let logits = logits.storage_mut::<f32>();
+    let mut memory = Unwritten::new(chunk * vocabulary);
     let mut total = 0.0;
     for start in (0..rows).step_by(chunk) {
         let count = chunk.min(rows - start);
-        let hidden = Matrix::rows(&numbers(hidden)[start * d_model..], count, d_model, d_model);
-        let logits = &mut logits[..count * vocabulary];
+        let hidden = Matrix::rows(
+            &values_of(hidden)[start * d_model..],
+            count,
+            d_model,
+            d_model,
+        );
         let target = Target {
-            values: logits.as_mut_ptr(),
+            values: memory.as_mut_ptr(),
             row_stride: vocabulary,
             accumulate: false,
         };
-        // SAFETY: the target is borrowed, and was just cut to `count` rows.
-        unsafe { product(hidden, weight.transposed(), target, Start::default()) };
+        // SAFETY: the memory has room for `count` rows, which the product writes.
+        let logits = unsafe {
+            weight.product(hidden, target, Start::default());
+            memory.first(count * vocabulary)
+        };
         let targets_here = &targets.targets[start..start + count];
         total += logits
             .par_chunks_exact_mut(vocabulary)
@@ -179,9 +187,7 @@ fn loss_in_chunks(
             .sum::<f64>();
         visit(start, logits);
     }
-    let mut loss = unwritten(Shape::from([1]));
-    loss.storage_mut::<f32>()[0] = (total / rows as f64) as f32;
-    loss
+    tensor(vec![(total / rows as f64) as f32], [1])
 }
 
 vectorised! {
@@ -228,49 +234,33 @@ impl<B: LinearCrossEntropy + LinearCrossEntropyGradient, C: CheckpointStrategy> 
 {
     fn fused_linear_cross_entropy(
         hidden: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
+        weight: StoredWeight<Self>,
         targets: Targets,
     ) -> FloatTensor<Self> {
-        #[derive(Debug)]
-        struct CrossEntropy;
-
-        impl<B: Backend> Backward<B, 1> for CrossEntropy {
-            /// The gradient by `hidden`, for a gradient of one of the loss.
-            type State = FloatTensor<B>;
-
-            fn backward(
-                self,
-                ops: Ops<Self::State, 1>,
-                gradients: &mut Gradients,
-                _: &mut Checkpointer,
-            ) {
-                let gradient = gradients.consume::<B>(&ops.node);
-                if let [Some(parent)] = ops.parents {
-                    let gradient = B::float_reshape(gradient, Shape::from([1, 1]));
-                    let gradient = B::float_mul(ops.state, gradient);
-                    gradients.register::<B>(parent.id, gradient);
+        let weight = weight.into_inner();
+        Self::differentiable(
+            [hidden],
+            |[hidden], is_tracked| match is_tracked {
+                // What is kept is the gradient by `hidden`, for a gradient of one of the loss.
+                true => {
+                    let (loss, slope) =
+                        B::fused_linear_cross_entropy_gradient(hidden, weight, targets);
+                    (loss, Some(slope))
                 }
-            }
-        }
-
-        let node = hidden.node();
-        let (hidden, weight) = (hidden.into_primitive(), weight.into_primitive());
-        match CrossEntropy.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(preparation) => {
-                let (loss, gradient) =
-                    B::fused_linear_cross_entropy_gradient(hidden, weight, targets);
-                preparation.finish(gradient, loss)
-            }
-            OpsKind::UnTracked(preparation) => {
-                preparation.finish(B::fused_linear_cross_entropy(hidden, weight, targets))
-            }
-        }
+                false => (B::fused_linear_cross_entropy(hidden, weight, targets), None),
+            },
+            |slope, gradient, _| {
+                let gradient = B::float_reshape(gradient, Shape::from([1, 1]));
+                vec![slope.map(|slope| B::float_mul(slope, gradient))]
+            },
+        )
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::FrozenWeight;
     use burn::tensor::Device;
 
     fn numbers(rows: usize, cols: usize, phase: f32, device: &Device) -> Tensor<2> {
@@ -287,15 +277,14 @@ mod tests {
         for (rows, d_model, vocabulary) in [(7, 5, 11), (200, 3, 100_003)] {
             for softcap in [None, Some(1.5)] {
                 let weight = numbers(vocabulary, d_model, 1.0, &device);
+                let weight = Weight::Frozen(FrozenWeight::from(weight));
                 let targets: Vec<i32> = (0..rows).map(|i| (i * 37 % vocabulary) as i32).collect();
-                let run =
-                    |operation: fn(Tensor<2>, Tensor<2>, &[i32], Option<f32>) -> Tensor<1>| {
-                        let hidden = numbers(rows, d_model, 0.0, &device).require_grad();
-                        let loss =
-                            operation(hidden.clone(), weight.clone(), &targets, softcap) * 3.0;
-                        let gradients = loss.backward();
-                        (loss.into_scalar::<f32>(), hidden.grad(&gradients).unwrap())
-                    };
+                let run = |operation: fn(Tensor<2>, &Weight, &[i32], Option<f32>) -> Tensor<1>| {
+                    let hidden = numbers(rows, d_model, 0.0, &device).require_grad();
+                    let loss = operation(hidden.clone(), &weight, &targets, softcap) * 3.0;
+                    let gradients = loss.backward();
+                    (loss.into_scalar::<f32>(), hidden.grad(&gradients).unwrap())
+                };
                 let (loss, gradient) = run(linear_cross_entropy);
                 let (expected, slope) = run(composed);
                 assert!(
@@ -314,10 +303,10 @@ mod tests {
     fn without_a_graph_the_loss_is_the_same() {
         let device = Device::flex();
         let hidden = numbers(9, 4, 0.0, &device);
-        let weight = numbers(13, 4, 1.0, &device);
+        let weight = Weight::Frozen(FrozenWeight::from(numbers(13, 4, 1.0, &device)));
         let targets = [0, 3, 12, 5, 5, 1, 7, 2, 11];
-        let found = linear_cross_entropy(hidden.clone(), weight.clone(), &targets, None);
-        let expected = composed(hidden, weight, &targets, None);
+        let found = linear_cross_entropy(hidden.clone(), &weight, &targets, None);
+        let expected = composed(hidden, &weight, &targets, None);
         let difference = (found - expected).abs().into_scalar::<f32>();
         assert!(difference < 1e-5, "{difference}");
     }

@@ -1,15 +1,14 @@
 //! Normalisation of rows, centred or not, with a frozen affine part.
 
-use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Tensor, module};
 use rayon::prelude::*;
 
-use crate::buffer::unwritten_like;
+use crate::backward::Differentiable;
+use crate::buffer::{values_of, written_in_parts};
 use crate::simd::{sum, vectorised};
 use crate::{chunk_of_rows, has_kernels};
 
@@ -34,7 +33,7 @@ pub fn layer_norm<const D: usize>(
     fused(input, gamma, beta, centred, epsilon)
 }
 
-/// y = x / √(mean(x²) + ε) · γ over groups of as many numbers as γ has (arXiv 1910.07467): whole rows,
+/// y = x / √(mean(x²) + ε) · γ over groups of as many values as γ has (arXiv 1910.07467): whole rows,
 /// or each head of a row.
 ///
 /// The kernel gives no gradient to γ: where it is trained, composed operations run.
@@ -113,15 +112,15 @@ impl NormForward for Flex {
     ) -> FlexTensor {
         let input = input.to_contiguous();
         let (gamma, beta) = (gamma.to_contiguous(), beta.to_contiguous());
-        let (gamma, beta) = (gamma.storage::<f32>(), beta.storage::<f32>());
-        let mut output = unwritten_like(&input);
+        let (gamma, beta) = (values_of(&gamma), values_of(&beta));
         let chunk = chunk_of_rows(gamma.len());
-        output
-            .storage_mut::<f32>()
-            .par_chunks_mut(chunk)
-            .zip(input.storage::<f32>().par_chunks(chunk))
-            .for_each(|(output, input)| forward(input, gamma, beta, statistics, output));
-        output
+        let parts = values_of(&input).par_chunks(chunk);
+        written_in_parts(
+            input.layout().shape().clone(),
+            chunk,
+            parts,
+            |output, input| forward(input, gamma, beta, statistics, output),
+        )
     }
 }
 
@@ -134,18 +133,17 @@ impl NormBackward for Flex {
     ) -> FlexTensor {
         let (input, gradient) = (input.to_contiguous(), gradient.to_contiguous());
         let gamma = gamma.to_contiguous();
-        let gamma = gamma.storage::<f32>();
-        let mut output = unwritten_like(&input);
+        let gamma = values_of(&gamma);
         let chunk = chunk_of_rows(gamma.len());
-        output
-            .storage_mut::<f32>()
-            .par_chunks_mut(chunk)
-            .zip(input.storage::<f32>().par_chunks(chunk))
-            .zip(gradient.storage::<f32>().par_chunks(chunk))
-            .for_each(|((output, input), gradient)| {
-                backward(input, gamma, gradient, statistics, output);
-            });
-        output
+        let parts = values_of(&input)
+            .par_chunks(chunk)
+            .zip_eq(values_of(&gradient).par_chunks(chunk));
+        written_in_parts(
+            input.layout().shape().clone(),
+            chunk,
+            parts,
+            |output, (input, gradient)| backward(input, gamma, gradient, statistics, output),
+        )
     }
 }
 
@@ -156,41 +154,18 @@ impl<B: NormForward + NormBackward, C: CheckpointStrategy> NormForward for Autod
         beta: FloatTensor<Self>,
         statistics: Statistics,
     ) -> FloatTensor<Self> {
-        #[derive(Debug)]
-        struct Norm;
-
-        impl<B: NormBackward> Backward<B, 1> for Norm {
-            type State = (FloatTensor<B>, FloatTensor<B>, Statistics);
-
-            fn backward(
-                self,
-                ops: Ops<Self::State, 1>,
-                gradients: &mut Gradients,
-                _: &mut Checkpointer,
-            ) {
-                let gradient = gradients.consume::<B>(&ops.node);
-                let (input, gamma, statistics) = ops.state;
-                if let [Some(parent)] = ops.parents {
-                    let gradient = B::fused_norm_backward(input, gamma, gradient, statistics);
-                    gradients.register::<B>(parent.id, gradient);
-                }
-            }
-        }
-
         let (gamma, beta) = (gamma.into_primitive(), beta.into_primitive());
-        match Norm.prepare::<C>([input.node()]).compute_bound().stateful() {
-            OpsKind::Tracked(preparation) => {
-                let input = input.into_primitive();
+        Self::differentiable(
+            [input],
+            |[input], _| {
                 let output = B::fused_norm(input.clone(), gamma.clone(), beta, statistics);
-                preparation.finish((input, gamma, statistics), output)
-            }
-            OpsKind::UnTracked(preparation) => preparation.finish(B::fused_norm(
-                input.into_primitive(),
-                gamma,
-                beta,
-                statistics,
-            )),
-        }
+                (output, (input, gamma, statistics))
+            },
+            |(input, gamma, statistics), gradient, _| {
+                let gradient = B::fused_norm_backward(input, gamma, gradient, statistics);
+                vec![Some(gradient)]
+            },
+        )
     }
 }
 
@@ -286,7 +261,7 @@ mod tests {
             (output.inner(), input.grad(&gradients).unwrap())
         };
         let ((output, gradient), (expected_output, expected_gradient)) = (run(true), run(false));
-        // Both take f32 sums over 37 numbers of size one.
+        // Both take f32 sums over 37 values of size one.
         assert!((output - expected_output).abs().max().into_scalar::<f32>() < 1e-5);
         assert!(
             (gradient - expected_gradient)
@@ -312,7 +287,7 @@ mod tests {
                 (output.inner(), input.grad(&gradients).unwrap())
             };
             let ((output, gradient), (value, slope)) = (run(rms_norm), run(composed_rms_norm));
-            // f32 sums over at most 37 numbers of size one.
+            // f32 sums over at most 37 values of size one.
             assert!((output - value).abs().max().into_scalar::<f32>() < 1e-5);
             assert!((gradient - slope).abs().max().into_scalar::<f32>() < 1e-5);
         }

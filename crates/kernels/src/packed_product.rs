@@ -9,7 +9,8 @@ use rayon::prelude::*;
 use crate::product::{Matrix, Start};
 use crate::row_product::{Sizes, Target};
 use crate::transposition::transpose;
-use crate::vector::{Vector, for_vectors, has_vectors};
+use crate::unit::has_vectors;
+use crate::vector::{Vector, for_vectors};
 
 /// Columns of a panel: what three vectors of sixteen lanes hold, or twice three of eight.
 const WIDTH: usize = 48;
@@ -27,7 +28,7 @@ const MOST_ROWS: usize = 512;
 /// Numbers of the panels that a block of rows meets one after the other, while its left side is in the
 /// first-level cache: what half of a second-level cache holds, so that the next block finds them there.
 const GROUP: usize = 256 * 1024;
-/// How many terms ahead the panel, and how many numbers ahead the left side is fetched.
+/// How many terms ahead the panel, and how many values ahead the left side is fetched.
 const PANEL_AHEAD: usize = 8;
 const LEFT_AHEAD: usize = 32;
 /// In how many of its last terms a block fetches where its sums go, a line each.
@@ -92,7 +93,7 @@ pub(crate) unsafe fn packed_product(left: Matrix, right: Matrix, target: Target,
     PANELS.set(memory);
 }
 
-/// The panels of a matrix: 48 columns after 48 columns, each as rows of 48 numbers, with zeros in place
+/// The panels of a matrix: 48 columns after 48 columns, each as rows of 48 values, with zeros in place
 /// of columns that the last panel has no longer.
 fn pack_all(right: Matrix, panels: &mut [f32]) {
     let inner = right.n_rows();
@@ -280,7 +281,7 @@ impl Group<'_> {
 /// Adds one term to every sum of a block.
 ///
 /// # Safety
-/// `left` has to be good for a number in each row, `right` for the vectors of a row of the panel.
+/// `left` has to be good for a value in each row, `right` for the vectors of a row of the panel.
 #[inline(always)]
 unsafe fn add_term<V: Vector, const ROWS: usize, const VECTORS: usize>(
     sums: &mut [[V; VECTORS]; ROWS],

@@ -42,10 +42,10 @@ impl<'a> Matrix<'a> {
         matrix
     }
 
-    /// Rows of `row_stride` numbers, of which the first `cols` count.
+    /// Rows of `row_stride` values, of which the first `cols` count.
     ///
     /// # Panics
-    /// If there are fewer numbers.
+    /// If there are fewer values.
     pub fn rows(values: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
         let matrix = Self {
             values,
@@ -71,7 +71,7 @@ impl<'a> Matrix<'a> {
         (self.row_stride, self.col_stride)
     }
 
-    /// From the first number on.
+    /// From the first value on.
     pub fn values(&self) -> &'a [f32] {
         self.values
     }
@@ -127,9 +127,9 @@ impl Sizes {
 /// What is added to a product while its sums are at hand.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Start<'a> {
-    /// To every row: a number for each column.
+    /// To every row: a value for each column.
     pub bias: Option<&'a [f32]>,
-    /// Number by number: rows as far apart as those of the target.
+    /// Value by value: rows as far apart as those of the target.
     pub residual: Option<&'a [f32]>,
 }
 
@@ -175,7 +175,7 @@ impl Start<'_> {
 /// target (+)= left · right + start.
 ///
 /// # Safety
-/// The target has to be good for as many rows as `left` has of as many numbers as `right` has columns,
+/// The target has to be good for as many rows as `left` has of as many values as `right` has columns,
 /// and nobody else may use them meanwhile.
 ///
 /// # Panics
@@ -190,12 +190,13 @@ pub(crate) unsafe fn product(left: Matrix, right: Matrix, target: Target, start:
     }
     let started_rows = if start.is_anything() { sizes.rows } else { 0 };
     for row in 0..started_rows {
-        // SAFETY: the caller's target has that many rows, and nobody else uses them.
-        let target_row =
-            unsafe { std::slice::from_raw_parts_mut(target.start_of(row, 0), sizes.cols) };
+        let first = target.start_of(row, 0);
         if !target.accumulate {
-            target_row.fill(0.0);
+            // SAFETY: the caller's target has that many rows, and nobody else uses them.
+            unsafe { first.write_bytes(0, sizes.cols) };
         }
+        // SAFETY: as above, and what is not added to was just cleared.
+        let target_row = unsafe { std::slice::from_raw_parts_mut(first, sizes.cols) };
         start.from(row, 0, target.row_stride).add_to(target_row);
     }
     let parallelism = match is_large {
@@ -232,7 +233,7 @@ pub(crate) unsafe fn product(left: Matrix, right: Matrix, target: Target, start:
 mod tests {
     use super::*;
 
-    /// Left and right side, both as rows, with four numbers behind each row of the left.
+    /// Left and right side, both as rows, with four values behind each row of the left.
     fn sides(sizes: Sizes) -> (Vec<f32>, Vec<f32>) {
         let number = |index: usize| ((index * 37 % 101) as f32 - 50.0) / 50.0;
         let Sizes { rows, cols, inner } = sizes;
@@ -287,7 +288,7 @@ mod tests {
                     accumulate,
                 };
                 let left = Matrix::rows(&left, rows, inner, inner + 4);
-                // SAFETY: the output has a row of cols + 2 numbers for each row.
+                // SAFETY: the output has a row of cols + 2 values for each row.
                 unsafe { product(left, right, target, start) };
                 for (row, found) in output.chunks(cols + 2).enumerate() {
                     for (col, &found) in found[..cols].iter().enumerate() {
@@ -329,11 +330,11 @@ mod tests {
 
     #[test]
     fn narrower_vectors_give_the_plain_product_too() {
-        crate::vector::tests::HAS_NO_AVX512.store(true, std::sync::atomic::Ordering::Relaxed);
+        crate::unit::tests::HAS_NO_AVX512.store(true, std::sync::atomic::Ordering::Relaxed);
         for (rows, cols, inner) in SIZES {
             check(Sizes { rows, cols, inner });
         }
-        crate::vector::tests::HAS_NO_AVX512.store(false, std::sync::atomic::Ordering::Relaxed);
+        crate::unit::tests::HAS_NO_AVX512.store(false, std::sync::atomic::Ordering::Relaxed);
     }
 
     #[test]

@@ -1,19 +1,18 @@
-//! Rotary position embedding: pairs of numbers of each head turned by an angle of the position.
+//! Rotary position embedding: pairs of values of each head turned by an angle of the position.
 
-use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use crate::buffer::unwritten_like;
+use crate::backward::Differentiable;
+use crate::buffer::{values_of, written_in_parts};
 use crate::simd::vectorised;
 use crate::{chunk_of_rows, has_kernels};
 
-/// Turns number i and number i + d_head/2 of each head by the row's angle i (RoFormer, arXiv
+/// Turns value i and value i + d_head/2 of each head by the row's angle i (RoFormer, arXiv
 /// 2104.09864, in the order of halves that Hugging Face checkpoints have):
 /// (a, b) → (a·cos − b·sin, b·cos + a·sin).
 ///
@@ -98,7 +97,6 @@ impl Rotary for Flex {
         turn: Turn,
     ) -> FlexTensor {
         let [input, cosines, sines] = [input, cosines, sines].map(|tensor| tensor.to_contiguous());
-        let mut output = unwritten_like(&input);
         let half = cosines.layout().shape()[1];
         let width = input.layout().shape()[1];
         let (rows, angles) = (chunk_of_rows(width), chunk_of_rows(width) / width * half);
@@ -107,16 +105,18 @@ impl Rotary for Flex {
             "{} heads in {width}",
             turn.heads
         );
-        output
-            .storage_mut::<f32>()
-            .par_chunks_mut(rows)
-            .zip(input.storage::<f32>().par_chunks(rows))
-            .zip(cosines.storage::<f32>().par_chunks(angles))
-            .zip(sines.storage::<f32>().par_chunks(angles))
-            .for_each(|(((output, input), cosines), sines)| {
+        let parts = values_of(&input)
+            .par_chunks(rows)
+            .zip_eq(values_of(&cosines).par_chunks(angles))
+            .zip_eq(values_of(&sines).par_chunks(angles));
+        written_in_parts(
+            input.layout().shape().clone(),
+            rows,
+            parts,
+            |output, ((input, cosines), sines)| {
                 turn_rows(input, cosines, sines, half, width, turn, output);
-            });
-        output
+            },
+        )
     }
 }
 
@@ -127,40 +127,19 @@ impl<B: Rotary, C: CheckpointStrategy> Rotary for Autodiff<B, C> {
         sines: FloatTensor<Self>,
         turn: Turn,
     ) -> FloatTensor<Self> {
-        #[derive(Debug)]
-        struct TurnBack;
-
-        impl<B: Rotary> Backward<B, 1> for TurnBack {
-            type State = (FloatTensor<B>, FloatTensor<B>, usize);
-
-            fn backward(
-                self,
-                ops: Ops<Self::State, 1>,
-                gradients: &mut Gradients,
-                _: &mut Checkpointer,
-            ) {
-                let gradient = gradients.consume::<B>(&ops.node);
-                let (cosines, sines, heads) = ops.state;
-                if let [Some(parent)] = ops.parents {
-                    let direction = Direction::Back;
-                    let turn = Turn { heads, direction };
-                    let gradient = B::fused_rotary(gradient, cosines, sines, turn);
-                    gradients.register::<B>(parent.id, gradient);
-                }
-            }
-        }
-
-        let node = input.node();
-        let [input, cosines, sines] = [input, cosines, sines].map(|tensor| tensor.into_primitive());
-        match TurnBack.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(preparation) => {
+        let [cosines, sines] = [cosines, sines].map(|tensor| tensor.into_primitive());
+        Self::differentiable(
+            [input],
+            |[input], _| {
                 let output = B::fused_rotary(input, cosines.clone(), sines.clone(), turn);
-                preparation.finish((cosines, sines, turn.heads), output)
-            }
-            OpsKind::UnTracked(preparation) => {
-                preparation.finish(B::fused_rotary(input, cosines, sines, turn))
-            }
-        }
+                (output, (cosines, sines, turn.heads))
+            },
+            |(cosines, sines, heads), gradient, _| {
+                let direction = Direction::Back;
+                let turn = Turn { heads, direction };
+                vec![Some(B::fused_rotary(gradient, cosines, sines, turn))]
+            },
+        )
     }
 }
 
@@ -236,7 +215,7 @@ mod tests {
                     false => Tensor::cat(vec![first, part(turned, width)], 1),
                 }
             });
-            // Two products of numbers of size one.
+            // Two products of values of size one.
             assert!((output - value).abs().max().into_scalar::<f32>() < 1e-6);
             assert!((gradient - slope).abs().max().into_scalar::<f32>() < 1e-5);
         }

@@ -26,7 +26,7 @@ unsafe impl Send for Target {}
 unsafe impl Sync for Target {}
 
 impl Target {
-    /// Where the number at (row, col) goes.
+    /// Where the value at (row, col) goes.
     pub fn start_of(&self, row: usize, col: usize) -> *mut f32 {
         self.values.wrapping_add(row * self.row_stride + col)
     }
@@ -50,7 +50,7 @@ const SHORT: usize = 4;
 /// - right: row k starts at `k * right_stride` and is contiguous
 ///
 /// # Safety
-/// The target has to be good for `rows` rows of `cols` numbers, which nobody else uses meanwhile, and
+/// The target has to be good for `rows` rows of `cols` values, which nobody else uses meanwhile, and
 /// the unit of `V` has to be there.
 ///
 /// # Panics

@@ -1,42 +1,12 @@
 //! Compiling a kernel several times, for the vector units that this machine may have.
 
-/// Defines a function whose body is compiled for AVX-512, for AVX2 with FMA and for the baseline;
-/// the best version that the machine has runs.
+/// Defines a function whose body is compiled for AVX-512, for AVX2 with FMA and for the baseline, so that
+/// its loops are vectorised; the version for the best unit that the machine has runs.
 macro_rules! vectorised {
     ($(#[$attribute:meta])* fn $name:ident($($argument:ident: $type:ty),* $(,)?) $body:block) => {
-        $(#[$attribute])*
-        #[allow(clippy::too_many_arguments)]
-        pub(crate) fn $name($($argument: $type),*) {
-            #[inline(always)]
-            #[allow(clippy::too_many_arguments)]
-            fn body($($argument: $type),*) $body
-
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,fma")]
-                #[allow(clippy::too_many_arguments)]
-                fn avx512($($argument: $type),*) {
-                    body($($argument),*)
-                }
-                #[target_feature(enable = "avx2,fma")]
-                #[allow(clippy::too_many_arguments)]
-                fn avx2($($argument: $type),*) {
-                    body($($argument),*)
-                }
-                if is_x86_feature_detected!("avx512f")
-                    && is_x86_feature_detected!("avx512dq")
-                    && is_x86_feature_detected!("avx512vl")
-                    && is_x86_feature_detected!("avx512bw")
-                {
-                    // SAFETY: the features that the function is compiled for were just detected.
-                    return unsafe { avx512($($argument),*) };
-                }
-                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                    // SAFETY: the features that the function is compiled for were just detected.
-                    return unsafe { avx2($($argument),*) };
-                }
-            }
-            body($($argument),*)
+        $crate::vector::for_vectors! {
+            $(#[$attribute])*
+            fn $name<V>($($argument: $type),*) $body
         }
     };
 }

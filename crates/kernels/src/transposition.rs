@@ -3,7 +3,7 @@
 use crate::vector::Vector;
 
 /// Writes the columns of `[rows, cols]` as the rows of `[cols, rows]`: in squares that are turned in
-/// registers, and number by number at the edges.
+/// registers, and value by value at the edges.
 ///
 /// - from: row i starts at `i * stride`
 /// - to: row i starts at `i * to_stride`

@@ -5,13 +5,13 @@
 ///
 /// # Safety
 /// Every function may only run where the unit that the vector belongs to was detected, which
-/// [`for_vectors`] sees to; pointers have to be good for [`Vector::LANES`] numbers, or as many as said.
+/// [`for_vectors`] sees to; pointers have to be good for [`Vector::LANES`] values, or as many as said.
 pub(crate) trait Vector: Copy {
     const LANES: usize;
 
     unsafe fn splat(number: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
-    /// The first `count` numbers; zeros in the other lanes.
+    /// The first `count` values; zeros in the other lanes.
     unsafe fn load_part(from: *const f32, count: usize) -> Self;
     unsafe fn store(self, to: *mut f32);
     /// The first `count` lanes.
@@ -20,11 +20,11 @@ pub(crate) trait Vector: Copy {
     /// self · factor + summand.
     unsafe fn mul_add(self, factor: Self, summand: Self) -> Self;
 
-    /// Has `count` numbers brought into the first-level cache.
+    /// Has `count` values brought into the first-level cache.
     #[inline(always)]
     fn prefetch(_from: *const f32, _count: usize) {}
 
-    /// Writes the columns of a square of `LANES` rows and columns as rows, each row `stride` numbers
+    /// Writes the columns of a square of `LANES` rows and columns as rows, each row `stride` values
     /// behind the one before.
     #[inline(always)]
     unsafe fn transpose(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
@@ -37,7 +37,7 @@ pub(crate) trait Vector: Copy {
     }
 }
 
-/// For every other machine: what the compiler makes of eight numbers.
+/// For every other machine: what the compiler makes of eight values.
 impl Vector for [f32; 8] {
     const LANES: usize = 8;
 
@@ -321,12 +321,12 @@ macro_rules! for_vectors {
                 fn avx2($($argument: $type),*) {
                     body::<$crate::vector::x86::Narrow>($($argument),*)
                 }
-                match $crate::vector::unit() {
+                match $crate::unit::unit() {
                     // SAFETY: the features that the function is compiled for were detected.
-                    $crate::vector::Unit::Avx512 => return unsafe { avx512($($argument),*) },
+                    $crate::unit::Unit::Avx512 => return unsafe { avx512($($argument),*) },
                     // SAFETY: as above.
-                    $crate::vector::Unit::Avx2 => return unsafe { avx2($($argument),*) },
-                    $crate::vector::Unit::Other => {}
+                    $crate::unit::Unit::Avx2 => return unsafe { avx2($($argument),*) },
+                    $crate::unit::Unit::Other => {}
                 }
             }
             body::<[f32; 8]>($($argument),*)
@@ -336,66 +336,18 @@ macro_rules! for_vectors {
 
 pub(crate) use for_vectors;
 
-/// What this machine computes vectors with.
-#[cfg(target_arch = "x86_64")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Unit {
-    Avx512,
-    Avx2,
-    Other,
-}
-
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-pub(crate) fn unit() -> Unit {
-    #[cfg(test)]
-    if tests::HAS_NO_AVX512.load(std::sync::atomic::Ordering::Relaxed) {
-        return detected().max(Unit::Avx2);
-    }
-    detected()
-}
-
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-fn detected() -> Unit {
-    if is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("fma")
-    {
-        return Unit::Avx512;
-    }
-    match is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        true => Unit::Avx2,
-        false => Unit::Other,
-    }
-}
-
-/// Whether this machine has vectors that are used here explicitly.
-pub(crate) fn has_vectors() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return unit() != Unit::Other;
-    #[cfg(not(target_arch = "x86_64"))]
-    false
-}
-
 #[cfg(test)]
-pub(crate) mod tests {
-    use std::sync::atomic::AtomicBool;
-
+mod tests {
     use super::*;
-
-    /// Has kernels run as on a machine without AVX-512. Other tests may run meanwhile: they have to
-    /// pass there too.
-    pub(crate) static HAS_NO_AVX512: AtomicBool = AtomicBool::new(false);
+    #[cfg(target_arch = "x86_64")]
+    use crate::unit::{Unit, detected};
 
     /// a · b + c in every lane, then the part of a load and of a store that was asked for.
     fn exercise<V: Vector>() {
         let numbers: Vec<f32> = (1..=16).map(|number| number as f32).collect();
         for count in 0..=V::LANES {
             let mut out = [-1.0f32; 16];
-            // SAFETY: the caller checked the unit, and all slices hold sixteen numbers.
+            // SAFETY: the caller checked the unit, and all slices hold sixteen values.
             unsafe {
                 let part = V::load_part(numbers.as_ptr(), count);
                 let sum = part.mul_add(V::splat(2.0), V::load(numbers.as_ptr()));

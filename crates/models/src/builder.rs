@@ -1,11 +1,10 @@
 //! Builds a model's layers from a checkpoint, placing the adaptation as it goes.
 
-use burn::module::{Module, Param};
+use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
-use eigenmix_moslora::{AdaptedLinear, Factor, ParameterNames};
+use eigenmix_kernels::{FrozenWeight, Weight};
+use eigenmix_moslora::{AdaptedLinear, Factor, ParameterNames, random_stream};
 use eigenmix_tensors::Matrix;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 
 use crate::norm::{LayerNorm, Norm, NormKind, RmsNorm};
@@ -72,27 +71,31 @@ impl Builder<'_> {
         let name = format!("{path}.weight");
         let stored = layer.stored_shape();
         let mut update = self.adaptation.updates.get(path).cloned();
-        let weight = match (&mut update, self.adaptation.magnitudes.get(path)) {
-            (Some(update), Some(magnitude)) => {
+        let magnitude = self.adaptation.magnitudes.get(path);
+        let linear = match (&mut update, magnitude) {
+            (None, _) | (_, None) if !trained => {
+                let weight = self.frozen_weight(&name, stored, head)?;
+                let weight = match layer.transposed {
+                    true => weight.transposed(),
+                    false => weight,
+                };
+                AdaptedLinear::frozen(weight, self.bias(layer, bias_fallback, head)?)
+            }
+            (update, magnitude) => {
                 let mut weight = self.values(&name, &stored, weight_fallback, head)?;
                 if layer.transposed {
                     weight = transposed(&weight, stored);
                 }
-                let weight = rescale_rows(weight, update, magnitude);
-                self.tensor(weight, [d_out, layer.d_in])
-            }
-            _ => {
-                let weight = self.placed(&name, stored, weight_fallback, head)?;
-                match layer.transposed {
-                    true => weight.transpose(),
-                    false => weight,
+                if let (Some(update), Some(magnitude)) = (update, magnitude) {
+                    weight = rescale_rows(weight, update, magnitude);
+                }
+                let weight = self.tensor(weight, [d_out, layer.d_in]);
+                let bias = self.bias(layer, bias_fallback, head)?;
+                match trained {
+                    true => AdaptedLinear::trained(weight, bias, path, &mut self.names),
+                    false => AdaptedLinear::frozen(weight, bias),
                 }
             }
-        };
-        let bias = self.bias(layer, bias_fallback, head)?;
-        let linear = match trained {
-            true => AdaptedLinear::trained(weight, bias, path, &mut self.names),
-            false => AdaptedLinear::frozen(weight, bias),
         };
         Ok(match &update {
             Some(update) => linear.with_update(update, path, &mut self.names),
@@ -126,10 +129,32 @@ impl Builder<'_> {
     }
 
     /// An embedding table `[count, d_model]`.
-    pub fn embedding(&mut self, path: &str, shape: [usize; 2]) -> Result<Embedding, ModelError> {
-        Ok(Embedding {
-            table: self.parameter(&format!("{path}.weight"), shape)?,
+    pub fn embedding(&mut self, path: &str, shape: [usize; 2]) -> Result<Weight, ModelError> {
+        let name = format!("{path}.weight");
+        Ok(match self.train {
+            Train::Everything => Weight::Trained(self.parameter(&name, shape)?),
+            Train::Nothing | Train::Head => {
+                Weight::Frozen(self.frozen_weight(&name, shape, false)?)
+            }
         })
+    }
+
+    /// A matrix of the model that is not trained: the adapter's, in f32, or the checkpoint's, as its
+    /// precision has it.
+    fn frozen_weight(
+        &mut self,
+        name: &str,
+        shape: [usize; 2],
+        head: bool,
+    ) -> Result<FrozenWeight, ModelError> {
+        if !self.adaptation.tensors.contains_key(name)
+            && let Some(found) = self.find(name)
+        {
+            let share = self.train == Train::Nothing;
+            return self.checkpoint.weight(found, shape, share, self.device);
+        }
+        let values = self.values(name, &shape, Fallback::Required, head)?;
+        Ok(self.tensor(values, shape).into())
     }
 
     /// A tensor of the base model.
@@ -156,7 +181,7 @@ impl Builder<'_> {
         Ok(self.base_parameter(tensor, name.to_owned()))
     }
 
-    /// A norm over `width` numbers.
+    /// A norm over `width` values.
     pub fn norm(
         &mut self,
         path: &str,
@@ -179,7 +204,7 @@ impl Builder<'_> {
         }))
     }
 
-    /// A layer norm over `width` numbers.
+    /// A layer norm over `width` values.
     pub fn layer_norm(
         &mut self,
         path: &str,
@@ -297,9 +322,8 @@ impl Builder<'_> {
             }
             Fallback::Constant(value) => vec![value; count],
             Fallback::Normal => {
-                let mut random = ChaCha8Rng::seed_from_u64(self.seed);
                 // Each tensor has its own stream, so that one more layer changes no other.
-                random.set_stream(self.initialised.len() as u64);
+                let random = random_stream(self.seed, &[name]);
                 Normal::new(0.0, INITIAL_DEVIATION)
                     .expect("a positive deviation")
                     .sample_iter(random)
@@ -366,20 +390,6 @@ fn rescale_rows(
         left.get(row, col) * factors[row]
     }));
     weight
-}
-
-/// A table of vectors, looked up by index.
-#[derive(Module, Debug)]
-pub(crate) struct Embedding {
-    /// `[count, d_model]`
-    table: Param<Tensor<2>>,
-}
-
-impl Embedding {
-    /// `[count, d_model]`, in f32 or as it is stored.
-    pub fn table(&self) -> Tensor<2> {
-        self.table.val()
-    }
 }
 
 /// `[rows, cols]` → `[cols, rows]`.

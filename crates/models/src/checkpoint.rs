@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
+use eigenmix_kernels::FrozenWeight;
 use eigenmix_tensors::TensorFile;
 use serde_json::Value;
 
@@ -18,9 +19,17 @@ pub struct Checkpoint {
     files: Vec<TensorFile>,
     /// Which file holds which tensor.
     file_of: BTreeMap<String, usize>,
-    /// Where models share their tensors.
-    shared: Option<SharedTensors>,
+    /// Where models share what is frozen.
+    shared: Option<Shared>,
     precision: Precision,
+}
+
+/// What models that are built from one checkpoint share.
+#[derive(Default)]
+struct Shared {
+    /// Each as one row of values.
+    tensors: SharedTensors<Tensor<1>>,
+    weights: SharedTensors<FrozenWeight>,
 }
 
 impl Checkpoint {
@@ -119,7 +128,45 @@ impl Checkpoint {
         Ok(self.file(name, expected)?.read_f32(name)?)
     }
 
-    /// A frozen tensor on `device`; a matrix in the type that its precision asks for.
+    /// A frozen matrix on `device`, in the form that the precision asks for.
+    ///
+    /// - share: whether models may share it, where they are told to
+    ///
+    /// # Errors
+    /// As [`Checkpoint::read`].
+    pub(crate) fn weight(
+        &self,
+        name: &str,
+        shape: [usize; 2],
+        share: bool,
+        device: &Device,
+    ) -> Result<FrozenWeight, ModelError> {
+        let read = || self.read_weight(name, shape, device);
+        match &self.shared {
+            Some(shared) if share => shared.weights.get(name, device, read),
+            _ => read(),
+        }
+    }
+
+    fn read_weight(
+        &self,
+        name: &str,
+        shape: [usize; 2],
+        device: &Device,
+    ) -> Result<FrozenWeight, ModelError> {
+        let file = self.file(name, &shape)?;
+        let (_, stored) = file.tensor(name)?;
+        let Some(half) = self.precision.kept(stored, device) else {
+            let data = TensorData::new(file.read_f32(name)?, shape);
+            return Ok(Tensor::from_data(data, device).into());
+        };
+        // Little-endian in the file; what burn runs on is, too.
+        let bytes = file.view(name)?.to_vec();
+        let data = TensorData::from_bytes_vec(bytes, shape, half);
+        Ok(Tensor::from_data(data, (device, half)).into())
+    }
+
+    /// A frozen tensor on `device`, in f32.
     ///
     /// - share: whether models may share it, where they are told to
     ///
@@ -132,31 +179,17 @@ impl Checkpoint {
         share: bool,
         device: &Device,
     ) -> Result<Tensor<D>, ModelError> {
-        let read = || self.row(name, &shape, device);
+        let read = || {
+            let values = self.read(name, &shape)?;
+            let count = values.len();
+            let data = TensorData::new(values, [count]);
+            Ok(Tensor::<1>::from_data(data, device))
+        };
         let row = match &self.shared {
-            Some(shared) if share => shared.get(name, device, read)?,
+            Some(shared) if share => shared.tensors.get(name, device, read)?,
             _ => read()?,
         };
         Ok(row.reshape(shape))
-    }
-
-    /// A tensor on `device` as one row of numbers.
-    fn row(&self, name: &str, shape: &[usize], device: &Device) -> Result<Tensor<1>, ModelError> {
-        let file = self.file(name, shape)?;
-        let (_, stored) = file.tensor(name)?;
-        let kept = match shape.len() {
-            2 => self.precision.kept(stored, device),
-            _ => None,
-        };
-        let count = shape.iter().product::<usize>();
-        let Some(half) = kept else {
-            let values = file.read_f32(name)?;
-            return Ok(Tensor::from_data(TensorData::new(values, [count]), device));
-        };
-        // Little-endian in the file; what burn runs on is, too.
-        let bytes = file.view(name)?.to_vec();
-        let data = TensorData::from_bytes_vec(bytes, [count], half);
-        Ok(Tensor::from_data(data, (device, half)))
     }
 
     /// The file that has a tensor, if it has the expected shape there.

@@ -1,14 +1,14 @@
 //! The text tower of CLIP: tokens of a text in, one vector to compare with those of images out.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use eigenmix_kernels::{AttentionShape, Visibility};
+use eigenmix_kernels::{AttentionShape, Visibility, Weight};
 use eigenmix_moslora::{AdaptedLinear, ParameterNames};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::activation_name::ActivationName;
 use crate::block::{Block, BlockConfig, BlockContext};
-use crate::builder::{Builder, Embedding};
+use crate::builder::Builder;
 use crate::nested_config::nested_config;
 use crate::norm::{LayerNorm, NormKind};
 use crate::vision::clip_block_names;
@@ -179,8 +179,8 @@ fn divide(
 
 /// Embeddings, blocks, the final norm and the projection, all frozen.
 pub struct ClipText {
-    words: Embedding,
-    positions: Embedding,
+    token_embeddings: Weight,
+    position_embeddings: Weight,
     blocks: Vec<Block>,
     norm: LayerNorm,
     projection: AdaptedLinear,
@@ -214,16 +214,16 @@ impl ClipText {
         };
         let d_model = config.block.d_model;
         let embedding = format!("{PREFIX}.embeddings.token_embedding");
-        let words = builder.embedding(&embedding, [config.vocab_size, d_model])?;
+        let token_embeddings = builder.embedding(&embedding, [config.vocab_size, d_model])?;
         let embedding = format!("{PREFIX}.embeddings.position_embedding");
-        let positions = builder.embedding(&embedding, [config.max_positions, d_model])?;
+        let position_embeddings = builder.embedding(&embedding, [config.max_positions, d_model])?;
         let blocks = (0..config.n_layers)
             .map(|layer| Block::build(&mut builder, &config.block, &config.block_path(layer), 0.0))
             .collect::<Result<_, _>>()?;
         let norm = format!("{PREFIX}.final_layer_norm");
         Ok(Self {
-            words,
-            positions,
+            token_embeddings,
+            position_embeddings,
             blocks,
             norm: builder.layer_norm(&norm, d_model, config.block.norm_epsilon)?,
             projection: builder.linear(&config.projection())?,
@@ -238,8 +238,8 @@ impl ClipText {
     /// - output: `[texts, projection_dim]`
     pub fn features(&self, batch: &TokenBatch, device: &Device) -> Tensor<2> {
         let mut hidden = eigenmix_kernels::sum_of_rows(&[
-            (self.words.table(), batch.ids()),
-            (self.positions.table(), batch.columns()),
+            (&self.token_embeddings, batch.ids()),
+            (&self.position_embeddings, batch.position_ids()),
         ]);
         let shape = AttentionShape {
             visibility: Visibility::Causal,

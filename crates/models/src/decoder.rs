@@ -3,10 +3,10 @@
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Tensor};
-use eigenmix_kernels::{AttentionShape, Visibility};
+use eigenmix_kernels::{AttentionShape, Visibility, Weight};
 
 use crate::block::{Block, BlockContext};
-use crate::builder::{Builder, Embedding};
+use crate::builder::Builder;
 use crate::cache::Cache;
 use crate::decoder_config::DecoderConfig;
 use crate::norm::Norm;
@@ -17,8 +17,9 @@ use crate::{ModelError, TokenBatch};
 /// Embeddings, blocks and the final norm.
 #[derive(Module, Debug)]
 pub(crate) struct Decoder {
-    pub words: Embedding,
-    positions: Option<Embedding>,
+    /// Of tokens: `[vocab_size, d_model]`.
+    pub token_embeddings: Weight,
+    position_embeddings: Option<Weight>,
     blocks: Vec<Block>,
     norm: Norm,
     dropout: Dropout,
@@ -53,8 +54,9 @@ impl Decoder {
         dropout: f64,
     ) -> Result<Self, ModelError> {
         let (family, d_model) = (config.family, config.d_model());
-        let words = builder.embedding(family.embedding_name(), [config.vocab_size, d_model])?;
-        let positions = match config.rotary {
+        let table = [config.vocab_size, d_model];
+        let token_embeddings = builder.embedding(family.embedding_name(), table)?;
+        let position_embeddings = match config.rotary {
             Some(_) => None,
             None => Some(builder.embedding("transformer.wpe", [config.max_positions, d_model])?),
         };
@@ -68,8 +70,8 @@ impl Decoder {
             config.block.norm_epsilon,
         )?;
         Ok(Self {
-            words,
-            positions,
+            token_embeddings,
+            position_embeddings,
             blocks,
             norm,
             dropout: DropoutConfig::new(dropout).init(),
@@ -99,9 +101,9 @@ impl Decoder {
         cache: Option<&Cache>,
         device: &Device,
     ) -> (Tensor<2>, DecoderContext) {
-        let mut tables = vec![(self.words.table(), batch.ids())];
-        if let Some(positions) = &self.positions {
-            tables.push((positions.table(), batch.columns()));
+        let mut tables = vec![(&self.token_embeddings, batch.ids())];
+        if let Some(position_embeddings) = &self.position_embeddings {
+            tables.push((position_embeddings, batch.position_ids()));
         }
         let mut hidden = eigenmix_kernels::sum_of_rows(&tables);
         if let Some(scale) = self.rules.embedding_scale {
@@ -133,7 +135,7 @@ impl Decoder {
             rotary: rules
                 .rotary
                 .as_ref()
-                .map(|rotary| rotary.angles(batch.columns(), rules.d_head, device)),
+                .map(|rotary| rotary.angles(batch.position_ids(), rules.d_head, device)),
         };
         (self.dropout.forward(hidden), context)
     }

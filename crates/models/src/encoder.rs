@@ -3,13 +3,13 @@
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::Tensor;
-use eigenmix_kernels::{Activation, AttentionShape};
+use eigenmix_kernels::{Activation, AttentionShape, Weight};
 use eigenmix_moslora::AdaptedLinear;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::activation_name::ActivationName;
-use crate::builder::{Builder, Embedding};
+use crate::builder::Builder;
 use crate::norm::LayerNorm;
 use crate::read_rows::ReadRows;
 use crate::residual::add_output;
@@ -223,7 +223,7 @@ impl EncoderConfig {
             .collect()
     }
 
-    /// How many numbers the encoder has, head and pooler excluded.
+    /// How many parameters the encoder has, head and pooler excluded.
     pub fn parameters(&self) -> usize {
         let tables = self.vocab_size + self.max_positions + self.type_vocab_size;
         let linear: usize = self.layers().iter().map(LinearLayer::parameters).sum();
@@ -235,9 +235,9 @@ impl EncoderConfig {
 /// Embeddings and transformer layers: tokens in, one vector a token out.
 #[derive(Module, Debug)]
 pub(crate) struct Encoder {
-    words: Embedding,
-    positions: Embedding,
-    token_types: Option<Embedding>,
+    token_embeddings: Weight,
+    position_embeddings: Weight,
+    token_type_embeddings: Option<Weight>,
     norm: LayerNorm,
     layers: Vec<EncoderLayer>,
     dropout: Dropout,
@@ -246,11 +246,11 @@ pub(crate) struct Encoder {
     positions_from: PositionRule,
 }
 
-/// How a token's position is counted.
+/// How a token's position id is counted.
 #[derive(Clone, Copy, Debug)]
 enum PositionRule {
-    /// Its column.
-    Column,
+    /// Its place in the sequence, with the padding before it.
+    Place,
     /// RoBERTa: the number of tokens before it that are not padding, counted from behind the
     /// padding token's id.
     AfterPadding(i32),
@@ -281,15 +281,15 @@ impl Encoder {
         let (prefix, d_model) = (config.family.prefix(), config.d_model);
         let epsilon = config.layer_norm_epsilon;
         let embeddings = format!("{prefix}.embeddings");
-        let words = builder.embedding(
+        let token_embeddings = builder.embedding(
             &format!("{embeddings}.word_embeddings"),
             [config.vocab_size, d_model],
         )?;
-        let positions = builder.embedding(
+        let position_embeddings = builder.embedding(
             &format!("{embeddings}.position_embeddings"),
             [config.max_positions, d_model],
         )?;
-        let token_types = match config.type_vocab_size {
+        let token_type_embeddings = match config.type_vocab_size {
             0 => None,
             count => Some(builder.embedding(
                 &format!("{embeddings}.token_type_embeddings"),
@@ -320,16 +320,16 @@ impl Encoder {
             })
             .collect::<Result<_, ModelError>>()?;
         Ok(Self {
-            words,
-            positions,
-            token_types,
+            token_embeddings,
+            position_embeddings,
+            token_type_embeddings,
             norm,
             layers,
             dropout: DropoutConfig::new(dropout).init(),
             n_heads: config.n_heads,
             positions_from: match config.family {
                 Family::Roberta => PositionRule::AfterPadding(config.pad_token_id),
-                Family::Bert | Family::DistilBert => PositionRule::Column,
+                Family::Bert | Family::DistilBert => PositionRule::Place,
             },
         })
     }
@@ -341,13 +341,13 @@ impl Encoder {
     /// The vectors that the layers start from, a row for every token of the batch, and which
     /// sequence has which.
     pub fn embed(&self, batch: &TokenBatch) -> (Tensor<2>, AttentionShape) {
-        let positions = self.positions_from.positions(batch);
+        let position_ids = self.positions_from.position_ids(batch);
         let mut tables = vec![
-            (self.words.table(), batch.ids()),
-            (self.positions.table(), &positions),
+            (&self.token_embeddings, batch.ids()),
+            (&self.position_embeddings, &position_ids[..]),
         ];
-        if let Some(token_types) = &self.token_types {
-            tables.push((token_types.table(), batch.type_ids()));
+        if let Some(token_type_embeddings) = &self.token_type_embeddings {
+            tables.push((token_type_embeddings, batch.type_ids()));
         }
         let hidden = eigenmix_kernels::sum_of_rows(&tables);
         let hidden = self.dropout.forward(self.norm.forward(hidden));
@@ -370,9 +370,9 @@ impl Encoder {
 }
 
 impl PositionRule {
-    fn positions(self, batch: &TokenBatch) -> Vec<i32> {
+    fn position_ids(self, batch: &TokenBatch) -> Vec<i32> {
         match self {
-            Self::Column => batch.columns().to_vec(),
+            Self::Place => batch.position_ids().to_vec(),
             Self::AfterPadding(padding) => {
                 let mut positions = Vec::with_capacity(batch.tokens());
                 for sequence in batch.offsets().windows(2) {

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
-use eigenmix_kernels::AttentionShape;
+use eigenmix_kernels::{AttentionShape, Weight};
 use eigenmix_moslora::{AdaptedLinear, ParameterNames};
 
 use crate::builder::Builder;
@@ -25,7 +25,6 @@ pub struct Network {
 }
 
 #[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one a model")]
 enum Body {
     Encoder(Encoder),
     Decoder(Decoder),
@@ -361,7 +360,7 @@ impl Network {
             Head::Tokens(head) => {
                 let logits = match &head.output {
                     Some(output) => output.forward(hidden),
-                    None => eigenmix_kernels::frozen_linear(hidden, self.embedding_table()),
+                    None => self.embedding_table().product(hidden),
                 };
                 match head.softcap {
                     Some(cap) => (logits / cap).tanh() * cap,
@@ -371,9 +370,9 @@ impl Network {
         }
     }
 
-    fn embedding_table(&self) -> Tensor<2> {
+    fn embedding_table(&self) -> &Weight {
         match &self.body {
-            Body::Decoder(decoder) => decoder.words.table(),
+            Body::Decoder(decoder) => &decoder.token_embeddings,
             _ => unreachable!("only decoders have the head of a language model"),
         }
     }

@@ -3,28 +3,36 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 
 use crate::ModelError;
 
 /// What has been placed so far. Tensors are reference counted, so the models that are built from
 /// them cost only what sets them apart.
-#[derive(Default)]
-pub(crate) struct SharedTensors {
-    placed: Mutex<Placed>,
+pub(crate) struct SharedTensors<T> {
+    placed: Mutex<Placed<T>>,
 }
 
-#[derive(Default)]
-struct Placed {
+struct Placed<T> {
     /// Where they are; another device starts anew.
     device: Option<Device>,
-    /// Each as one row of numbers.
-    by_name: HashMap<String, Tensor<1>>,
+    by_name: HashMap<String, T>,
 }
 
-impl SharedTensors {
-    /// The tensor of that name as one row of numbers, read by `read` when it is asked for the first
-    /// time.
+impl<T> Default for SharedTensors<T> {
+    fn default() -> Self {
+        let placed = Placed {
+            device: None,
+            by_name: HashMap::new(),
+        };
+        Self {
+            placed: Mutex::new(placed),
+        }
+    }
+}
+
+impl<T: Clone> SharedTensors<T> {
+    /// The tensor of that name, read by `read` when it is asked for the first time.
     ///
     /// # Errors
     /// As `read` fails.
@@ -32,8 +40,8 @@ impl SharedTensors {
         &self,
         name: &str,
         device: &Device,
-        read: impl FnOnce() -> Result<Tensor<1>, ModelError>,
-    ) -> Result<Tensor<1>, ModelError> {
+        read: impl FnOnce() -> Result<T, ModelError>,
+    ) -> Result<T, ModelError> {
         // A panic elsewhere leaves nothing half placed, so the tensors stay usable.
         let mut placed = self.placed.lock().unwrap_or_else(PoisonError::into_inner);
         if placed.device.as_ref() != Some(device) {
@@ -54,13 +62,14 @@ impl SharedTensors {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::tensor::Tensor;
 
     #[test]
     fn a_tensor_is_read_once_and_keeps_its_values() {
         let shared = SharedTensors::default();
         let device = Device::default();
         let values = [1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0];
-        let read = || Ok(Tensor::from_data(values, &device));
+        let read = || Ok(Tensor::<1>::from_data(values, &device));
         let again = || {
             Err(ModelError::MissingTensor {
                 name: "read twice".to_owned(),
@@ -84,7 +93,7 @@ mod tests {
             })
         };
         assert!(shared.get("weight", &device, missing).is_err());
-        let read = || Ok(Tensor::from_data([7.0f32], &device));
+        let read = || Ok(Tensor::<1>::from_data([7.0f32], &device));
         assert!(shared.get("weight", &device, read).is_ok());
     }
 }

@@ -4,13 +4,13 @@
 //! starts in the same place on every device and whatever else it trains.
 
 use eigenmix_tensors::Matrix;
-use rand::{Rng, SeedableRng};
+use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Factor, Mixer, Update};
+use crate::{Factor, Mixer, Update, random_stream};
 
 /// How MoSLoRA's mixer W `[rank, rank]` starts (arXiv 2406.11909, table 6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -192,7 +192,7 @@ pub fn eigenmix(
 
 /// The scaling with which a step of M moves ΔW as far as a step of LoRA's factors does.
 ///
-/// An Adam step changes every trained number by the learning rate η. LoRA's first step moves
+/// An Adam step changes every trained value by the learning rate η. LoRA's first step moves
 /// B `[d_out, r]` from zero; the rows of A have the expected norm √(1/3), so that
 /// ‖ΔW‖ = s · η · √(d_out · r / 3). eigenmix moves M `[p, q]` between orthonormal bases:
 /// ‖ΔW‖ = s' · η · √(p · q). Equal steps need s' = s · √(d_out · r / (3 · p · q)).
@@ -214,18 +214,9 @@ fn unit_columns(seed: u64, module: &str, q: usize, rank: usize) -> Matrix {
     gaussian(&mut random, q, rank).scaled(1.0 / (q as f32).sqrt())
 }
 
-/// A generator that depends on the seed, the module and the factor's name (FNV-1a over both).
+/// For one factor of a module.
 fn generator(seed: u64, module: &str, factor: &str) -> ChaCha8Rng {
-    let hash = module
-        .bytes()
-        .chain([0])
-        .chain(factor.bytes())
-        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
-    random.set_stream(hash);
-    random
+    random_stream(seed, &[module, factor])
 }
 
 fn uniform(random: &mut ChaCha8Rng, rows: usize, cols: usize, bound: f32) -> Matrix {

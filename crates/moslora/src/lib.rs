@@ -13,7 +13,7 @@
 //! | EigenLoRAx (arXiv 2502.04700) | basis | C_B · C_Aᵀ, both trained | basis |
 //! | eigenmix | basis | trained | basis |
 //!
-//! An [`Update`] is that product as numbers on the host, made by [`lora`], [`moslora`],
+//! An [`Update`] is that product as matrices on the host, made by [`lora`], [`moslora`],
 //! [`eigenlorax`] or [`eigenmix`]; [`AdaptedLinear`] is the layer that trains it; [`Update::fold`]
 //! turns it into plain LoRA factors. The product is always taken on activations, thin factor by
 //! thin factor; a dense ΔW exists nowhere.
@@ -21,6 +21,7 @@
 mod init;
 mod linear;
 mod parameters;
+mod random_stream;
 mod update;
 
 pub use init::{
@@ -29,4 +30,5 @@ pub use init::{
 };
 pub use linear::AdaptedLinear;
 pub use parameters::{ParameterError, ParameterNames, ParameterValue, ParameterValues};
+pub use random_stream::random_stream;
 pub use update::{Factor, Mixer, Update};

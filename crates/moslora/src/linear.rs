@@ -3,7 +3,7 @@
 use burn::module::{Module, Param};
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Tensor, TensorData};
-use eigenmix_kernels::{AdaptedLayer, LowRankFactors};
+use eigenmix_kernels::{AdaptedLayer, FrozenWeight, LowRankFactors, Weight};
 use eigenmix_tensors::Matrix;
 
 use crate::{Factor, Mixer, ParameterNames, Update};
@@ -17,8 +17,8 @@ const FEW_ROWS: usize = 32;
 /// gradient nor optimiser state, and without an update the layer adds nothing to the graph.
 #[derive(Module, Debug)]
 pub struct AdaptedLinear {
-    /// W₀ `[d_out, d_in]`, as Hugging Face checkpoints store it; in f32, or frozen in half precision.
-    weight: Param<Tensor<2>>,
+    /// W₀ `[d_out, d_in]`
+    weight: Weight,
     /// b `[d_out]`.
     bias: Option<Param<Tensor<1>>>,
     update: Option<LowRankUpdate>,
@@ -54,9 +54,9 @@ impl AdaptedLinear {
     ///
     /// - weight: `[d_out, d_in]`
     /// - bias: `[d_out]`
-    pub fn frozen(weight: Tensor<2>, bias: Option<Tensor<1>>) -> Self {
+    pub fn frozen(weight: impl Into<FrozenWeight>, bias: Option<Tensor<1>>) -> Self {
         Self {
-            weight: parameter(weight, false),
+            weight: Weight::Frozen(weight.into()),
             bias: bias.map(|bias| parameter(bias, false)),
             update: None,
         }
@@ -64,6 +64,9 @@ impl AdaptedLinear {
 
     /// A layer whose weight and bias are trained themselves, as those of a classification head;
     /// they are named `PATH.weight` and `PATH.bias` in `names`.
+    ///
+    /// - weight: `[d_out, d_in]`, f32
+    /// - bias: `[d_out]`
     pub fn trained(
         weight: Tensor<2>,
         bias: Option<Tensor<1>>,
@@ -78,7 +81,7 @@ impl AdaptedLinear {
             bias
         });
         Self {
-            weight,
+            weight: Weight::Trained(weight),
             bias,
             update: None,
         }
@@ -89,13 +92,13 @@ impl AdaptedLinear {
     /// # Panics
     /// If the update has another shape than the weight.
     pub fn with_update(mut self, update: &Update, path: &str, names: &mut ParameterNames) -> Self {
-        let [d_out, d_in] = self.weight.val().dims();
+        let [d_out, d_in] = self.weight.dims();
         assert_eq!(
             [update.d_out(), update.d_in()],
             [d_out, d_in],
             "update of `{path}`"
         );
-        let device = self.weight.val().device();
+        let device = self.weight.device();
         let mut place = |name: &str, factor: &Factor| {
             let param = parameter(tensor(&factor.matrix, &device), factor.trained);
             if factor.trained {
@@ -121,9 +124,9 @@ impl AdaptedLinear {
     }
 
     /// The weight `[d_out, d_in]`, if the layer is nothing else: no bias and no update.
-    pub fn plain_weight(&self) -> Option<Tensor<2>> {
-        let plain = self.bias.is_none() && self.update.is_none();
-        plain.then(|| self.weight.val())
+    pub fn plain_weight(&self) -> Option<&Weight> {
+        let is_plain = self.bias.is_none() && self.update.is_none();
+        is_plain.then_some(&self.weight)
     }
 
     /// # Shapes
@@ -159,7 +162,7 @@ impl AdaptedLinear {
         let kernel_layers: Vec<AdaptedLayer> = layers
             .iter()
             .map(|layer| AdaptedLayer {
-                weight: layer.weight.val(),
+                weight: layer.weight.clone(),
                 bias: layer.bias.as_ref().map(Param::val),
                 update: match &layer.update {
                     Some(update) if !apart => Some(update.thin_factors()),
@@ -174,7 +177,7 @@ impl AdaptedLinear {
         let added = layers.iter().map(|layer| match &layer.update {
             Some(update) => update.forward(input.clone()),
             None => {
-                let [d_out, _] = layer.weight.val().dims();
+                let [d_out, _] = layer.weight.dims();
                 Tensor::zeros([rows, d_out], &input.device())
             }
         });

@@ -1,3 +1,6 @@
+use burn::module::{ModuleVisitor, ParamId};
+use burn::tensor::Gradients;
+
 use super::*;
 use crate::{EigenloraxStart, MixerInit, eigenlorax, eigenmix, lora, moslora};
 
@@ -169,6 +172,20 @@ fn an_identity_mixer_is_lora() {
     assert!(difference < 1e-6, "{difference}");
 }
 
+/// The parameters that have a gradient.
+struct WithGradient<'a> {
+    gradients: &'a Gradients,
+    ids: Vec<ParamId>,
+}
+
+impl ModuleVisitor for WithGradient<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if param.val().grad(self.gradients).is_some() {
+            self.ids.push(param.id);
+        }
+    }
+}
+
 #[test]
 fn only_trained_factors_get_gradients_and_names() {
     let device = Device::flex().autodiff();
@@ -176,7 +193,13 @@ fn only_trained_factors_get_gradients_and_names() {
         let (layer, names) = layer(&update, &device);
         let gradients = layer.forward(input(&device)).square().mean().backward();
         let update_layer = layer.update.as_ref().unwrap();
-        assert!(layer.weight.val().grad(&gradients).is_none());
+        let mut with_gradient = WithGradient {
+            gradients: &gradients,
+            ids: Vec::new(),
+        };
+        layer.visit(&mut with_gradient);
+        assert_eq!(with_gradient.ids.len(), names.len());
+        assert!(with_gradient.ids.iter().all(|&id| names.get(id).is_some()));
         let [left, right] = [&update_layer.left, &update_layer.right]
             .map(|param| param.val().grad(&gradients).is_some());
         assert_eq!((left, right), (update.left.trained, update.right.trained));

@@ -1,4 +1,4 @@
-//! One module's update as numbers on the host: `ΔW = s · U · M · Vᵀ`, and which of them are trained.
+//! One module's update as matrices on the host: `ΔW = s · U · M · Vᵀ`, and which of them are trained.
 
 use eigenmix_adapter::LoraModule;
 use eigenmix_tensors::Matrix;
@@ -97,7 +97,7 @@ impl Update {
         factors
     }
 
-    /// How many numbers training changes.
+    /// How many parameters training changes.
     pub fn trained_parameters(&self) -> usize {
         self.factors()
             .iter()

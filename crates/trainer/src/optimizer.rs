@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor, TensorData};
-use eigenmix_kernels::{AdamWStep, Moved, sum_of_squares};
+use eigenmix_kernels::{AdamWState, AdamWStep, sum_of_squares};
 use eigenmix_moslora::{ParameterNames, ParameterValue, ParameterValues};
 
 use crate::TrainerError;
@@ -157,12 +157,12 @@ impl<F: Fn(&str) -> f64> ModuleMapper for Step<'_, F> {
             let shape = tensor.dims();
             let [count] = gradient.dims();
             let parameter = tensor.inner().reshape([count]);
-            let state = Moved {
+            let state = AdamWState {
                 parameter,
                 first,
                 second,
             };
-            let Moved {
+            let AdamWState {
                 parameter,
                 first,
                 second,

@@ -55,7 +55,7 @@ impl Input {
         let mut padded = vec![0.0; examples * self.columns * vocabulary];
         for (sequence, rows) in tokens.offsets().windows(2).enumerate() {
             for row in rows[0]..rows[1] {
-                let place = sequence * self.columns + tokens.columns()[row] as usize;
+                let place = sequence * self.columns + tokens.position_ids()[row] as usize;
                 padded[place * vocabulary..][..vocabulary]
                     .copy_from_slice(&logits[row * vocabulary..][..vocabulary]);
             }
@@ -72,7 +72,7 @@ impl Input {
         let Batch::Tokens(tokens) = &self.batch else {
             return Ok(self);
         };
-        let last = tokens.columns().iter().max();
+        let last = tokens.position_ids().iter().max();
         let problem = if last.is_some_and(|&last| last as usize >= positions) {
             format!(
                 "the sequences are longer than the {positions} positions of the base model; shorten them"
