@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use crate::activation_name::ActivationName;
 use crate::block::{Block, BlockConfig, BlockContext};
 use crate::builder::{Builder, Embedding};
+use crate::clip_names::clip_block_names;
 use crate::nested_config::nested_config;
 use crate::norm::{LayerNorm, NormKind};
-use crate::vision::clip_block_names;
 use crate::{
     Adaptation, Checkpoint, Description, LinearLayer, LoadReport, ModelError, TokenBatch, Train,
 };
@@ -179,7 +179,7 @@ fn divide(
 
 /// Embeddings, blocks, the final norm and the projection, all frozen.
 pub struct ClipText {
-    words: Embedding,
+    token_embeddings: Embedding,
     positions: Embedding,
     blocks: Vec<Block>,
     norm: LayerNorm,
@@ -214,7 +214,7 @@ impl ClipText {
         };
         let d_model = config.block.d_model;
         let embedding = format!("{PREFIX}.embeddings.token_embedding");
-        let words = builder.embedding(&embedding, [config.vocab_size, d_model])?;
+        let token_embeddings = builder.embedding(&embedding, [config.vocab_size, d_model])?;
         let embedding = format!("{PREFIX}.embeddings.position_embedding");
         let positions = builder.embedding(&embedding, [config.max_positions, d_model])?;
         let blocks = (0..config.n_layers)
@@ -222,7 +222,7 @@ impl ClipText {
             .collect::<Result<_, _>>()?;
         let norm = format!("{PREFIX}.final_layer_norm");
         Ok(Self {
-            words,
+            token_embeddings,
             positions,
             blocks,
             norm: builder.layer_norm(&norm, d_model, config.block.norm_epsilon)?,
@@ -238,8 +238,8 @@ impl ClipText {
     /// - output: `[texts, projection_dim]`
     pub fn features(&self, batch: &TokenBatch, device: &Device) -> Tensor<2> {
         let mut hidden = eigenmix_kernels::sum_of_rows(&[
-            (self.words.table(), batch.ids()),
-            (self.positions.table(), batch.columns()),
+            (self.token_embeddings.table(), batch.ids()),
+            (self.positions.table(), batch.position_ids()),
         ]);
         let shape = AttentionShape {
             visibility: Visibility::Causal,

@@ -17,7 +17,7 @@ use crate::{ModelError, TokenBatch};
 /// Embeddings, blocks and the final norm.
 #[derive(Module, Debug)]
 pub(crate) struct Decoder {
-    pub words: Embedding,
+    pub token_embeddings: Embedding,
     positions: Option<Embedding>,
     blocks: Vec<Block>,
     norm: Norm,
@@ -53,7 +53,8 @@ impl Decoder {
         dropout: f64,
     ) -> Result<Self, ModelError> {
         let (family, d_model) = (config.family, config.d_model());
-        let words = builder.embedding(family.embedding_name(), [config.vocab_size, d_model])?;
+        let token_embeddings =
+            builder.embedding(family.embedding_name(), [config.vocab_size, d_model])?;
         let positions = match config.rotary {
             Some(_) => None,
             None => Some(builder.embedding("transformer.wpe", [config.max_positions, d_model])?),
@@ -68,7 +69,7 @@ impl Decoder {
             config.block.norm_epsilon,
         )?;
         Ok(Self {
-            words,
+            token_embeddings,
             positions,
             blocks,
             norm,
@@ -99,9 +100,9 @@ impl Decoder {
         cache: Option<&Cache>,
         device: &Device,
     ) -> (Tensor<2>, DecoderContext) {
-        let mut tables = vec![(self.words.table(), batch.ids())];
+        let mut tables = vec![(self.token_embeddings.table(), batch.ids())];
         if let Some(positions) = &self.positions {
-            tables.push((positions.table(), batch.columns()));
+            tables.push((positions.table(), batch.position_ids()));
         }
         let mut hidden = eigenmix_kernels::sum_of_rows(&tables);
         if let Some(scale) = self.rules.embedding_scale {
@@ -133,7 +134,7 @@ impl Decoder {
             rotary: rules
                 .rotary
                 .as_ref()
-                .map(|rotary| rotary.angles(batch.columns(), rules.d_head, device)),
+                .map(|rotary| rotary.angles(batch.position_ids(), rules.d_head, device)),
         };
         (self.dropout.forward(hidden), context)
     }
@@ -157,8 +158,10 @@ impl Decoder {
         self.blocks[layer].forward(hidden, &context, cache)
     }
 
+    /// The norm after the last layer.
+    ///
     /// - hidden, output: `[rows, d_model]`
-    pub fn finish(&self, hidden: Tensor<2>) -> Tensor<2> {
+    pub fn final_norm(&self, hidden: Tensor<2>) -> Tensor<2> {
         self.norm.forward(hidden)
     }
 }

@@ -8,7 +8,7 @@ pub struct TokenBatch {
     /// `[rows]`
     ids: Vec<i32>,
     /// The position of each token in its sequence, counted with the padding before it: `[rows]`.
-    columns: Vec<i32>,
+    position_ids: Vec<i32>,
     /// The segment of each token: `[rows]`.
     type_ids: Vec<i32>,
     /// Sequence i holds the rows `offsets[i]..offsets[i + 1]`.
@@ -21,18 +21,19 @@ impl TokenBatch {
     /// # Panics
     /// If a sequence is empty or has more or fewer segments than tokens.
     pub fn from_sequences<'a>(sequences: impl IntoIterator<Item = (&'a [u32], &'a [u32])>) -> Self {
-        let (mut ids, mut columns, mut type_ids, mut offsets) = (vec![], vec![], vec![], vec![0]);
+        let (mut ids, mut position_ids, mut type_ids, mut offsets) =
+            (vec![], vec![], vec![], vec![0]);
         for (sequence, segments) in sequences {
             assert!(!sequence.is_empty(), "an empty sequence");
             assert_eq!(sequence.len(), segments.len(), "a segment for every token");
             ids.extend(sequence.iter().map(|&id| id as i32));
-            columns.extend(0..sequence.len() as i32);
+            position_ids.extend(0..sequence.len() as i32);
             type_ids.extend(segments.iter().map(|&segment| segment as i32));
             offsets.push(ids.len());
         }
         Self {
             ids,
-            columns,
+            position_ids,
             type_ids,
             offsets: offsets.into(),
         }
@@ -49,9 +50,9 @@ impl TokenBatch {
         let mut batch = Self::from_sequences(pairs.map(|(ids, types)| (&ids[..], &types[..])));
         for (sequence, &before) in before.iter().enumerate() {
             let rows = batch.offsets[sequence]..batch.offsets[sequence + 1];
-            batch.columns[rows]
+            batch.position_ids[rows]
                 .iter_mut()
-                .for_each(|column| *column += before as i32);
+                .for_each(|position| *position += before as i32);
         }
         batch
     }
@@ -76,17 +77,17 @@ impl TokenBatch {
             batch * length,
             "ids of a [{batch}, {length}] batch"
         );
-        let (mut packed, mut columns, mut segments) = (vec![], vec![], vec![]);
+        let (mut packed, mut position_ids, mut segments) = (vec![], vec![], vec![]);
         let mut offsets = vec![0];
         for sequence in 0..batch {
             let rows = sequence * length..(sequence + 1) * length;
             let masked_whole = mask.is_some_and(|mask| mask[rows].iter().all(|&one| one == 0));
-            for column in 0..length {
-                let index = sequence * length + column;
-                let first = column == 0 && (keep_first || masked_whole);
+            for position in 0..length {
+                let index = sequence * length + position;
+                let first = position == 0 && (keep_first || masked_whole);
                 if first || mask.is_none_or(|mask| mask[index] != 0) {
                     packed.push(ids[index] as i32);
-                    columns.push(column as i32);
+                    position_ids.push(position as i32);
                     segments.push(type_ids.map_or(0, |segments| segments[index] as i32));
                 }
             }
@@ -94,7 +95,7 @@ impl TokenBatch {
         }
         Self {
             ids: packed,
-            columns,
+            position_ids,
             type_ids: segments,
             offsets: offsets.into(),
         }
@@ -104,8 +105,8 @@ impl TokenBatch {
         &self.ids
     }
 
-    pub fn columns(&self) -> &[i32] {
-        &self.columns
+    pub fn position_ids(&self) -> &[i32] {
+        &self.position_ids
     }
 
     pub fn type_ids(&self) -> &[i32] {
@@ -146,13 +147,13 @@ mod tests {
     }
 
     #[test]
-    fn padding_on_the_left_keeps_the_columns() {
+    fn padding_on_the_left_keeps_the_position_ids() {
         let pack = |keep_first| {
             let (ids, mask) = ([0, 0, 4, 3], [0, 0, 1, 1]);
             TokenBatch::from_padded(&ids, Some(&mask), None, [1, 4], keep_first)
         };
-        assert_eq!(pack(true).columns(), [0, 2, 3]);
-        assert_eq!(pack(false).columns(), [2, 3]);
+        assert_eq!(pack(true).position_ids(), [0, 2, 3]);
+        assert_eq!(pack(false).position_ids(), [2, 3]);
         let nothing = TokenBatch::from_padded(&[7, 8], Some(&[0, 0]), None, [1, 2], false);
         assert_eq!(nothing.ids(), [7]);
     }

@@ -28,5 +28,7 @@ pub use init::{
     moslora,
 };
 pub use linear::AdaptedLinear;
-pub use parameters::{ParameterError, ParameterNames, ParameterValue, ParameterValues};
+pub use parameters::{
+    ParameterError, ParameterKind, ParameterNames, ParameterValue, ParameterValues,
+};
 pub use update::{Factor, Mixer, Update};

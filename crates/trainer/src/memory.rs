@@ -1,12 +1,12 @@
 //! What a training will need, from its file and the base model's `config.json` alone.
 
-use eigenmix_models::{Architecture, Description, LinearLayer, Precision, Task};
+use eigenmix_models::{Architecture, Description, HeadKind, LinearLayer, Precision};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::adapter_config::Method;
 use crate::basis_width::BasisWidth;
-use crate::config::{TaskKind, TrainConfig};
+use crate::config::TrainConfig;
 use crate::method::targeted;
 use crate::{BaseModel, TrainerError};
 
@@ -51,27 +51,16 @@ impl MemoryEstimate {
         labels: usize,
     ) -> Result<Self, TrainerError> {
         let architecture = &base.architecture;
-        let task = match config.task.kind {
-            TaskKind::CausalLm => Task::LanguageModel,
-            _ if !config.task.prompts.is_empty() => Task::ZeroShot { labels },
-            _ => Task::Classification { labels },
-        };
-        if config.task.kind != TaskKind::ImageClassification
-            && let Some(limit) = architecture.max_length()
-            && config.data.max_length > limit
-        {
-            return Err(TrainerError::TooLong {
-                found: config.data.max_length,
-                limit,
-            });
-        }
-        let description = architecture.describe(task)?;
+        let task = config.task.kind.definition();
+        let head = task.head(labels, !config.task.prompts.is_empty());
+        task.check_length(architecture, &config.data)?;
+        let description = architecture.describe(head)?;
         let adapted = match config.adapter.method {
             Method::Full => Vec::new(),
             _ => targeted(&config.adapter, architecture, &description)?,
         };
         let basis = BasisWidth::new(&config.adapter)?;
-        let mut estimate = Self::trained(config, task, &description, &adapted, &basis);
+        let mut estimate = Self::trained(config, head, &description, &adapted, &basis);
         estimate.weights = frozen_number(config, base) * estimate.frozen_parameters;
         estimate.rows = rows(config, architecture);
         let kept = match config.training.gradient_checkpointing {
@@ -80,7 +69,7 @@ impl MemoryEstimate {
         };
         let lowest = lowest_layer(architecture, config.adapter.method, &adapted);
         estimate.activations = NUMBER * estimate.rows * numbers_per_row(architecture, lowest, kept)
-            + logits(task, architecture, estimate.rows);
+            + logits(head, architecture, estimate.rows);
         if frozen_number(config, base) < NUMBER {
             // The matrix whose turn it is, widened.
             estimate.activations += NUMBER * largest_matrix(architecture, &description);
@@ -95,7 +84,7 @@ impl MemoryEstimate {
 
     fn trained(
         config: &TrainConfig,
-        task: Task,
+        head: HeadKind,
         description: &Description,
         adapted: &[&LinearLayer],
         basis: &BasisWidth,
@@ -123,14 +112,10 @@ impl MemoryEstimate {
             d_out * left + d_in * right
         };
         let all = description.parameters as u64;
-        let head: u64 = match task {
-            Task::LanguageModel | Task::ZeroShot { .. } | Task::ImageFeatures => 0,
-            Task::Classification { .. } => description
-                .layers
-                .iter()
-                .filter(|layer| layer.head)
-                .map(|layer| layer.parameters() as u64)
-                .sum(),
+        let of_head = description.layers.iter().filter(|layer| layer.head);
+        let head: u64 = match head.is_of_task() {
+            true => of_head.map(|layer| layer.parameters() as u64).sum(),
+            false => 0,
         };
         let (adapter_parameters, head_parameters) = match config.adapter.method {
             Method::Full => (all, 0),
@@ -174,9 +159,9 @@ fn frozen_number(config: &TrainConfig, base: &BaseModel) -> u64 {
 /// How many numbers the largest matrix of a product has; the embedding table may be the output layer.
 fn largest_matrix(architecture: &Architecture, description: &Description) -> u64 {
     let [d_model, _] = architecture.widths();
-    let table = match architecture {
-        Architecture::Decoder(decoder) => decoder.vocab_size * d_model,
-        Architecture::Encoder(_) | Architecture::Vision(_) => 0,
+    let table = match architecture.supports(HeadKind::LanguageModel) {
+        true => architecture.vocab_size().unwrap_or(0) * d_model,
+        false => 0,
     };
     let layers = description.layers.iter();
     let largest = layers.map(|layer| layer.d_out * layer.d_in).max();
@@ -192,10 +177,7 @@ enum Kept {
 
 /// Rows of a batch whose examples are all as long as they may be.
 fn rows(config: &TrainConfig, architecture: &Architecture) -> u64 {
-    let each = match architecture {
-        Architecture::Vision(vision) => vision.rows_per_image(),
-        _ => config.data.max_length,
-    };
+    let each = architecture.rows_per_example(config.data.max_length);
     config.training.batch_size.get() as u64 * each as u64
 }
 
@@ -223,11 +205,11 @@ fn numbers_per_row(architecture: &Architecture, lowest: usize, kept: Kept) -> u6
 }
 
 /// The bytes of a language model's logits, of which a few rows exist at a time, and of their gradients.
-fn logits(task: Task, architecture: &Architecture, rows: u64) -> u64 {
+fn logits(head: HeadKind, architecture: &Architecture, rows: u64) -> u64 {
     const AT_A_TIME: u64 = 8 * 1024 * 1024;
     let vocabulary = architecture.vocab_size().unwrap_or(0) as u64;
-    match task {
-        Task::LanguageModel => 2 * NUMBER * (rows * vocabulary).min(AT_A_TIME.max(vocabulary)),
-        _ => 0,
+    match head.is_per_token() {
+        true => 2 * NUMBER * (rows * vocabulary).min(AT_A_TIME.max(vocabulary)),
+        false => 0,
     }
 }

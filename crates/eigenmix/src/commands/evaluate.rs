@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use anyhow::Context;
 use eigenmix_data::metrics::Metric;
-use eigenmix_data::{DataConfig, EncodedTargets, Split};
-use eigenmix_trainer::{BaseModel, DeviceChoice, Examples, TaskData};
+use eigenmix_data::{DataConfig, Split};
+use eigenmix_trainer::{BaseModel, DeviceChoice};
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
@@ -32,21 +32,22 @@ pub(crate) fn run(
     let model = request.load(&|| Ok(image_labels(&config, split)?), console)?;
     let asked = metrics(&arguments.metrics)?;
     let kind = model.task_kind(base);
-    let data = TaskData::new(base, kind, &config, &asked)?;
+    let data = kind.open(base, &config, &asked)?;
     let found = data.split(split, model.targets()?.as_ref())?;
     found.notes.iter().for_each(|note| console.note(note));
     let examples = found.examples;
     let metrics = match asked.is_empty() {
-        true => usual_metrics(&examples),
+        true => examples.detailed_metrics(),
         false => asked,
     };
     let started = Instant::now();
     let progress = console.progress("evaluating", examples.len(), "examples");
     let advance = |count| (0..count).for_each(|_| progress.advance());
     let batch_size = arguments.batch_size;
-    let evaluation = model.evaluate(&examples, &metrics, batch_size, data.tokenizer(), &advance)?;
+    let evaluation =
+        model.evaluate(&*examples, &metrics, batch_size, data.tokenizer(), &advance)?;
     drop(progress);
-    if evaluation.figures.values().any(|figure| figure.is_nan()) {
+    if evaluation.metrics.values().any(|value| value.is_nan()) {
         let problem = "the model's outputs are not numbers; are the adapter's weights damaged?";
         return Err(BadInput(problem.to_owned()).into());
     }
@@ -60,7 +61,7 @@ pub(crate) fn run(
         split,
         examples: examples.len(),
         loss: evaluation.loss,
-        metrics: evaluation.figures,
+        metrics: evaluation.metrics,
         seconds: started.elapsed().as_secs_f64(),
     })
 }
@@ -94,19 +95,6 @@ fn metrics(names: &[String]) -> Result<Vec<Metric>, BadInput> {
                 .map_err(|error| BadInput(format!("--metric {name}: {error}")))
         })
         .collect()
-}
-
-/// What is measured unless somebody asks for something else.
-fn usual_metrics(examples: &Examples) -> Vec<Metric> {
-    match examples {
-        Examples::Labelled { targets, .. } => match targets {
-            EncodedTargets::Classes(_) => {
-                vec![Metric::Accuracy, Metric::MacroF1, Metric::Matthews]
-            }
-            EncodedTargets::Values(_) => vec![Metric::Pearson, Metric::Spearman, Metric::Mse],
-        },
-        Examples::Language(_) => examples.default_metrics(),
-    }
 }
 
 #[derive(Serialize)]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use eigenmix_models::{Architecture, Batch, ImageBatch, Task, TokenBatch};
+use eigenmix_models::{Architecture, Batch, HeadKind, ImageBatch, TokenBatch};
 use eigenmix_tensors::{FileError, TensorFile, TensorOutput, write_tensor_file};
 use eigenmix_trainer::DeviceChoice;
 use serde::Serialize;
@@ -26,7 +26,7 @@ pub(crate) fn run(
     let model = request.load(&no_labels, console)?;
     let input = read_input(&arguments.inputs, &base.architecture)?;
     let logits = model.logits(&input.batch);
-    let (shape, logits) = input.unpack(model.task, logits);
+    let (shape, logits) = input.unpack(model.head, logits);
     let output = TensorOutput::f32("logits", shape.clone(), &logits);
     write_tensor_file(&arguments.out, vec![output])?;
     let result = ForwardResult {
@@ -45,16 +45,16 @@ struct Input {
 impl Input {
     /// The logits in the shape that other software gives them: `[examples, outputs]`, or for a
     /// language model `[batch, columns, vocabulary]` with zeros where there is padding.
-    fn unpack(&self, task: Task, logits: Vec<f32>) -> (Vec<usize>, Vec<f32>) {
+    fn unpack(&self, head: HeadKind, logits: Vec<f32>) -> (Vec<usize>, Vec<f32>) {
         let examples = self.batch.examples();
-        let (Task::LanguageModel, Batch::Tokens(tokens)) = (task, &self.batch) else {
+        let Some(tokens) = self.batch.texts.as_ref().filter(|_| head.is_per_token()) else {
             return (vec![examples, logits.len() / examples], logits);
         };
         let vocabulary = logits.len() / tokens.tokens();
         let mut padded = vec![0.0; examples * self.columns * vocabulary];
         for (sequence, rows) in tokens.offsets().windows(2).enumerate() {
             for row in rows[0]..rows[1] {
-                let place = sequence * self.columns + tokens.columns()[row] as usize;
+                let place = sequence * self.columns + tokens.position_ids()[row] as usize;
                 padded[place * vocabulary..][..vocabulary]
                     .copy_from_slice(&logits[row * vocabulary..][..vocabulary]);
             }
@@ -68,10 +68,10 @@ impl Input {
     ///
     /// - segments: how many there are; 0 where the model takes no notice of them
     fn check(self, path: &Path, positions: usize, segments: usize) -> anyhow::Result<Self> {
-        let Batch::Tokens(tokens) = &self.batch else {
+        let Some(tokens) = &self.batch.texts else {
             return Ok(self);
         };
-        let last = tokens.columns().iter().max();
+        let last = tokens.position_ids().iter().max();
         let problem = if last.is_some_and(|&last| last as usize >= positions) {
             format!(
                 "the sequences are longer than the {positions} positions of the base model; shorten them"
@@ -93,22 +93,13 @@ impl Input {
 /// `input.pixel_values` for a vision model, `input.input_ids` and its companions for others.
 fn read_input(path: &Path, architecture: &Architecture) -> anyhow::Result<Input> {
     let file = TensorFile::open(path)?;
-    match architecture {
-        Architecture::Vision(config) => {
-            let (channels, size) = (config.channels, config.image_size);
-            read_images(&file, path, [channels, size])
-        }
-        Architecture::Encoder(config) => {
-            let keep_first = true;
-            let input = read_tokens(&file, path, config.vocab_size, keep_first)?;
-            input.check(path, config.max_length(), config.type_vocab_size)
-        }
-        Architecture::Decoder(config) => {
-            let keep_first = false;
-            let input = read_tokens(&file, path, config.vocab_size, keep_first)?;
-            input.check(path, config.max_positions, 0)
-        }
+    if let Some(shape) = architecture.image_shape() {
+        return read_images(&file, path, shape);
     }
+    let vocab_size = architecture.vocab_size().unwrap_or(0);
+    let positions = architecture.max_length().unwrap_or(0);
+    let input = read_tokens(&file, path, vocab_size, architecture.reads_first_token())?;
+    input.check(path, positions, architecture.segments())
 }
 
 fn read_images(
@@ -127,7 +118,7 @@ fn read_images(
     }
     let pixels = file.read_f32("input.pixel_values")?;
     Ok(Input {
-        batch: Batch::Images(ImageBatch::new(pixels, [images, channels, size])),
+        batch: ImageBatch::new(pixels, [images, channels, size]).into(),
         columns: 1,
     })
 }
@@ -172,7 +163,7 @@ fn read_tokens(
     let (mask, type_ids) = (mask.as_deref(), type_ids.as_deref());
     let tokens = TokenBatch::from_padded(&ids, mask, type_ids, [batch, length], keep_first);
     Ok(Input {
-        batch: Batch::Tokens(tokens),
+        batch: tokens.into(),
         columns: length,
     })
 }

@@ -6,8 +6,10 @@ use anyhow::Context;
 use eigenmix_adapter::Prompts;
 use eigenmix_data::metrics::{ClassificationMetrics, predicted_classes};
 use eigenmix_data::{DataConfig, EncodedTargets, LabelMap, Split, Targets};
-use eigenmix_models::{Architecture, is_of_text_tower};
-use eigenmix_trainer::{BaseModel, Device, Inputs, TaskData, TaskHead, TaskKind, ZeroShot};
+use eigenmix_models::{HeadKind, is_of_text_tower};
+use eigenmix_trainer::{
+    BaseModel, Device, Inputs, LabelledExamples, TaskHead, TaskKind, TaskReader, ZeroShot,
+};
 
 use crate::adapter_argument::OpenedAdapter;
 use crate::console::Console;
@@ -27,7 +29,7 @@ pub(crate) struct Task {
 
 /// A split, its texts tokenized once.
 pub(crate) struct Examples {
-    pub(crate) inputs: Inputs,
+    pub(crate) inputs: Box<dyn Inputs>,
     /// The output of the task's head that is right, for each.
     pub(crate) expected: Vec<usize>,
 }
@@ -72,14 +74,16 @@ impl Task {
         };
         let labels = LabelMap::from_names(names.0.clone()).with_context(of_adapter)?;
         let of_task = || format!("the data of `{name}`");
-        let kind = match &reading.base.architecture {
-            Architecture::Vision(_) => TaskKind::ImageClassification,
-            Architecture::Encoder(_) | Architecture::Decoder(_) => TaskKind::SequenceClassification,
+        let scores = HeadKind::Classification {
+            labels: labels.names().len(),
         };
-        let task_data = TaskData::new(reading.base, kind, &config, &[]).with_context(of_task)?;
+        let kind = TaskKind::of_model(&reading.base.architecture, scores);
+        let reader = kind
+            .open(reading.base, &config, &[])
+            .with_context(of_task)?;
         let targets = Targets::Classes(labels.clone());
         let read = |split, most| {
-            Examples::read(&task_data, split, &targets, most, reading).with_context(of_task)
+            Examples::read(&*reader, split, &targets, most, reading).with_context(of_task)
         };
         let validation = read(Split::Validation, reading.search_rows)?;
         let test = read(Split::Test, None)?;
@@ -130,7 +134,7 @@ fn unlabelled(head: &TaskHead, base: &BaseModel) -> BadInput {
 
 impl Examples {
     fn read(
-        data: &TaskData,
+        data: &dyn TaskReader,
         split: Split,
         targets: &Targets,
         most: Option<NonZeroUsize>,
@@ -140,11 +144,11 @@ impl Examples {
         for note in &found.notes {
             reading.console.note(note);
         }
-        match found.examples {
-            eigenmix_trainer::Examples::Labelled {
+        match found.examples.into_labelled() {
+            Some(LabelledExamples {
                 inputs,
                 targets: EncodedTargets::Classes(expected),
-            } => Ok(Self { inputs, expected }),
+            }) => Ok(Self { inputs, expected }),
             _ => anyhow::bail!("classes were encoded as something else"),
         }
     }

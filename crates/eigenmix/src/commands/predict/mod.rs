@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, stdin};
 use std::path::Path;
 
-use eigenmix_trainer::{Classifier, DeviceChoice, TaskKind};
+use eigenmix_trainer::{Classifier, DeviceChoice};
 
 use crate::cli::PredictArguments;
 use crate::console::Console;
@@ -21,15 +21,12 @@ pub(crate) fn run(
     let request = ModelRequest::open(&arguments.model, &arguments.zero_shot, device)?;
     let base = &request.base;
     let model = request.load(&no_labels, console)?;
-    match model.task_kind(base) {
-        TaskKind::CausalLm => continuations::run(&model, base, arguments, console),
-        TaskKind::SequenceClassification => {
+    let task = model.task_kind(base).definition();
+    match task.line_reader(base, &arguments.input)? {
+        None => continuations::run(&model, base, arguments, console),
+        Some(lines) => {
             let classifier = Classifier::from_model(model)?;
-            labels::of_texts(&classifier, base, arguments, console)
-        }
-        TaskKind::ImageClassification => {
-            let classifier = Classifier::from_model(model)?;
-            labels::of_images(&classifier, base, arguments, console)
+            labels::run(&classifier, &*lines, arguments, console)
         }
     }
 }

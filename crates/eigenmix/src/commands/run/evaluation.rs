@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use eigenmix_data::Split;
 use eigenmix_tensors::{FileError, write_directory, write_file};
-use eigenmix_trainer::{DeviceChoice, Outcome, TaskData};
+use eigenmix_trainer::{DeviceChoice, Outcome};
 
 use crate::adapter_argument::OpenedAdapter;
 use crate::cli::{ModelArguments, ZeroShotArguments};
@@ -57,7 +57,7 @@ pub(super) fn evaluate(
     let base = &request.base;
     let model = request.load(&|| Ok(image_labels(&config.data, Split::Test)?), console)?;
     let kind = model.task_kind(base);
-    let data = TaskData::new(base, kind, &config.data, &config.task.metrics)?;
+    let data = kind.open(base, &config.data, &config.task.metrics)?;
     let targets = model.targets()?;
     let mut figures = [None, None];
     for (place, split) in [Split::Test, Split::Validation].into_iter().enumerate() {
@@ -71,8 +71,8 @@ pub(super) fn evaluate(
         let batch_size = EVALUATION_BATCH_SIZE;
         let tokenizer = data.tokenizer();
         let evaluation =
-            model.evaluate(&found.examples, &metrics, batch_size, tokenizer, &|_| {})?;
-        figures[place] = Some(evaluation.figures);
+            model.evaluate(&*found.examples, &metrics, batch_size, tokenizer, &|_| {})?;
+        figures[place] = Some(evaluation.metrics);
     }
     let [test, validation] = figures;
     if test.is_none() && validation.is_none() {
