@@ -18,12 +18,18 @@ pub trait ModelConfig {
         None
     }
 
-    /// How many tokens it knows; `None` where it takes only images.
+    /// Whether texts go into it, and not only into a text tower beside it.
+    fn takes_texts(&self) -> bool {
+        self.vocab_size().is_some()
+    }
+
+    /// How many tokens it knows; `None` where it has no part that reads texts.
     fn vocab_size(&self) -> Option<usize> {
         None
     }
 
-    /// The longest sequence it takes, special tokens included; `None` where it takes only images.
+    /// The longest sequence it takes, special tokens included; `None` where it has no part that reads
+    /// texts.
     fn max_length(&self) -> Option<usize> {
         None
     }

@@ -187,6 +187,10 @@ impl ModelConfig for VisionConfig {
         self.text.as_deref()
     }
 
+    fn takes_texts(&self) -> bool {
+        false
+    }
+
     /// Of the text tower.
     fn vocab_size(&self) -> Option<usize> {
         self.text.as_ref().map(|text| text.vocab_size)

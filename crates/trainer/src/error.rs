@@ -29,7 +29,7 @@ pub enum TrainerError {
     Method {
         key: &'static str,
         method: &'static str,
-        reason: &'static str,
+        reason: String,
     },
     #[error(
         "device `{found}` is unknown; there are cpu, ndarray, wgpu, vulkan, cuda and auto, and the second of several is `cuda:1`"

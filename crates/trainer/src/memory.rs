@@ -4,10 +4,8 @@ use eigenmix_models::{Architecture, Description, HeadKind, LinearLayer, Precisio
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::adapter_config::Method;
-use crate::basis_width::BasisWidth;
 use crate::config::TrainConfig;
-use crate::method::targeted;
+use crate::methods::{BasisWidth, LayerSizes, Method, targeted};
 use crate::{BaseModel, TrainerError};
 
 /// Every number is an f32 while it is trained or computed with.
@@ -55,9 +53,9 @@ impl MemoryEstimate {
         let head = task.head(labels, !config.task.prompts.is_empty());
         task.check_length(architecture, &config.data)?;
         let description = architecture.describe(head)?;
-        let adapted = match config.adapter.method {
-            Method::Full => Vec::new(),
-            _ => targeted(&config.adapter, architecture, &description)?,
+        let adapted = match config.adapter.method.trains_everything() {
+            true => Vec::new(),
+            false => targeted(&config.adapter, architecture, &description)?,
         };
         let basis = BasisWidth::new(&config.adapter)?;
         let mut estimate = Self::trained(config, head, &description, &adapted, &basis);
@@ -89,46 +87,38 @@ impl MemoryEstimate {
         adapted: &[&LinearLayer],
         basis: &BasisWidth,
     ) -> Self {
-        let rank = config.adapter.rank.unwrap_or(1) as u64;
-        let sizes = |layer: &LinearLayer| (layer.d_out as u64, layer.d_in as u64);
-        let columns = |layer: &LinearLayer| {
-            let of = |side, width| basis.columns(&config.adapter, &layer.path, side, width) as u64;
-            (of(0, layer.d_out), of(1, layer.d_in))
-        };
-        let of_layer = |layer: &LinearLayer| {
-            let (d_out, d_in) = sizes(layer);
-            let (left, right) = columns(layer);
-            match config.adapter.method {
-                Method::Lora => rank * (d_in + d_out),
-                Method::Moslora => rank * (d_in + d_out + rank),
-                Method::Eigenlorax => rank * (left + right),
-                Method::Eigenmix => left * right,
-                Method::Full => 0,
+        let method = config.adapter.method;
+        let sizes = |layer: &&LinearLayer| {
+            let columns = |side, width| basis.columns(&config.adapter, &layer.path, side, width);
+            LayerSizes {
+                rank: config.adapter.rank.unwrap_or(1),
+                d_out: layer.d_out,
+                d_in: layer.d_in,
+                p: columns(0, layer.d_out),
+                q: columns(1, layer.d_in),
             }
         };
-        let basis_of = |layer: &LinearLayer| {
-            let (d_out, d_in) = sizes(layer);
-            let (left, right) = columns(layer);
-            d_out * left + d_in * right
-        };
+        let sizes: Vec<LayerSizes> = adapted.iter().map(sizes).collect();
+        let of_layer = |sizes| (method.definition().trained)(sizes) as u64;
+        let basis_of = |sizes: &LayerSizes| (sizes.d_out * sizes.p + sizes.d_in * sizes.q) as u64;
         let all = description.parameters as u64;
         let of_head = description.layers.iter().filter(|layer| layer.head);
         let head: u64 = match head.is_of_task() {
             true => of_head.map(|layer| layer.parameters() as u64).sum(),
             false => 0,
         };
-        let (adapter_parameters, head_parameters) = match config.adapter.method {
-            Method::Full => (all, 0),
-            _ => (adapted.iter().map(|layer| of_layer(layer)).sum(), head),
+        let (adapter_parameters, head_parameters) = match method.trains_everything() {
+            true => (all, 0),
+            false => (sizes.iter().map(of_layer).sum(), head),
         };
-        let frozen_basis: u64 = match config.adapter.method.has_basis() {
-            true => adapted.iter().map(|layer| basis_of(layer)).sum(),
+        let frozen_basis: u64 = match method.has_basis() {
+            true => sizes.iter().map(basis_of).sum(),
             false => 0,
         };
         let trained = adapter_parameters + head_parameters;
-        let frozen_parameters = match config.adapter.method {
-            Method::Full => 0,
-            _ => all - head,
+        let frozen_parameters = match method.trains_everything() {
+            true => 0,
+            false => all - head,
         };
         Self {
             frozen_parameters,
@@ -183,7 +173,7 @@ fn rows(config: &TrainConfig, architecture: &Architecture) -> u64 {
 
 /// The lowest transformer layer that has something to train, or that a gradient passes through.
 fn lowest_layer(architecture: &Architecture, method: Method, adapted: &[&LinearLayer]) -> usize {
-    if method == Method::Full {
+    if method.trains_everything() {
         return 0;
     }
     let number = |layer: &&LinearLayer| layer.path.split('.').find_map(|part| part.parse().ok());

@@ -36,30 +36,30 @@ pub(crate) fn run(
     console.result(&result)
 }
 
-/// A batch, and how many columns its padded form had.
+/// A batch, and how long its padded texts were.
 struct Input {
     batch: Batch,
-    columns: usize,
+    length: usize,
 }
 
 impl Input {
     /// The logits in the shape that other software gives them: `[examples, outputs]`, or for a
-    /// language model `[batch, columns, vocabulary]` with zeros where there is padding.
+    /// language model `[batch, length, vocabulary]` with zeros where there is padding.
     fn unpack(&self, head: HeadKind, logits: Vec<f32>) -> (Vec<usize>, Vec<f32>) {
         let examples = self.batch.examples();
         let Some(tokens) = self.batch.texts.as_ref().filter(|_| head.is_per_token()) else {
             return (vec![examples, logits.len() / examples], logits);
         };
         let vocabulary = logits.len() / tokens.tokens();
-        let mut padded = vec![0.0; examples * self.columns * vocabulary];
+        let mut padded = vec![0.0; examples * self.length * vocabulary];
         for (sequence, rows) in tokens.offsets().windows(2).enumerate() {
             for row in rows[0]..rows[1] {
-                let place = sequence * self.columns + tokens.position_ids()[row] as usize;
+                let place = sequence * self.length + tokens.position_ids()[row] as usize;
                 padded[place * vocabulary..][..vocabulary]
                     .copy_from_slice(&logits[row * vocabulary..][..vocabulary]);
             }
         }
-        (vec![examples, self.columns, vocabulary], padded)
+        (vec![examples, self.length, vocabulary], padded)
     }
 }
 
@@ -90,15 +90,24 @@ impl Input {
     }
 }
 
-/// `input.pixel_values` for a vision model, `input.input_ids` and its companions for others.
+/// What the model takes: `input.pixel_values`, or `input.input_ids` and its companions.
 fn read_input(path: &Path, architecture: &Architecture) -> anyhow::Result<Input> {
     let file = TensorFile::open(path)?;
+    let mut input = Input {
+        batch: Batch::default(),
+        length: 1,
+    };
     if let Some(shape) = architecture.image_shape() {
-        return read_images(&file, path, shape);
+        input.batch.images = Some(read_images(&file, path, shape)?);
     }
-    let vocab_size = architecture.vocab_size().unwrap_or(0);
+    if let Some(vocab_size) = architecture.vocab_size()
+        && architecture.takes_texts()
+    {
+        let keep_first = architecture.reads_first_token();
+        let (texts, length) = read_tokens(&file, path, vocab_size, keep_first)?;
+        (input.batch.texts, input.length) = (Some(texts), length);
+    }
     let positions = architecture.max_length().unwrap_or(0);
-    let input = read_tokens(&file, path, vocab_size, architecture.reads_first_token())?;
     input.check(path, positions, architecture.segments())
 }
 
@@ -106,7 +115,7 @@ fn read_images(
     file: &TensorFile,
     path: &Path,
     [channels, size]: [usize; 2],
-) -> anyhow::Result<Input> {
+) -> anyhow::Result<ImageBatch> {
     let shape = file.shape("input.pixel_values")?.to_vec();
     let images = shape.first().copied().unwrap_or(0);
     if images == 0 || shape[1..] != [channels, size, size] {
@@ -117,19 +126,17 @@ fn read_images(
         .into());
     }
     let pixels = file.read_f32("input.pixel_values")?;
-    Ok(Input {
-        batch: ImageBatch::new(pixels, [images, channels, size]).into(),
-        columns: 1,
-    })
+    Ok(ImageBatch::new(pixels, [images, channels, size]))
 }
 
-/// The token batch that `input.input_ids`, `input.attention_mask` and `input.token_type_ids` are.
+/// The token batch that `input.input_ids`, `input.attention_mask` and `input.token_type_ids` are, and
+/// how long its padded texts were.
 fn read_tokens(
     file: &TensorFile,
     path: &Path,
     vocab_size: usize,
     keep_first: bool,
-) -> anyhow::Result<Input> {
+) -> anyhow::Result<(TokenBatch, usize)> {
     let problem = |problem: String| BadInput(format!("`{}`: {problem}", path.display()));
     let shape = file.shape("input.input_ids")?.to_vec();
     let &[batch, length] = shape.as_slice() else {
@@ -162,10 +169,7 @@ fn read_tokens(
     let type_ids = optional("input.token_type_ids")?;
     let (mask, type_ids) = (mask.as_deref(), type_ids.as_deref());
     let tokens = TokenBatch::from_padded(&ids, mask, type_ids, [batch, length], keep_first);
-    Ok(Input {
-        batch: tokens.into(),
-        columns: length,
-    })
+    Ok((tokens, length))
 }
 
 #[derive(Serialize)]

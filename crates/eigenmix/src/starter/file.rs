@@ -154,7 +154,7 @@ impl StarterFile<'_> {
             )?,
         }
         writeln!(text, "method = {}", quoted(method.name()))?;
-        if method == Method::Full {
+        if method.trains_everything() {
             return Ok(());
         }
         if method.has_basis() {
@@ -245,7 +245,7 @@ impl StarterFile<'_> {
             if self.is_decoder() { 8 } else { 32 }
         )?;
         let (rate, reason) = match (self.method, self.is_decoder()) {
-            (Method::Full, _) => ("5e-5", "every weight is trained"),
+            (method, _) if method.trains_everything() => ("5e-5", "every weight is trained"),
             (method, _) if method.has_basis() => ("4e-3", "coefficients on a basis are few"),
             (_, true) => ("2e-4", "usual for LoRA on decoders"),
             (_, false) => ("2e-3", "usual for LoRA on small encoders"),

@@ -30,8 +30,7 @@ impl Task for ImageClassification {
     }
 
     fn fits(&self, architecture: &Architecture) -> bool {
-        let head = self.head(2, false);
-        architecture.image_shape().is_some() && architecture.supports(head)
+        architecture.image_shape().is_some() && architecture.supports(self.head(2, false))
     }
 
     fn is_of_head(&self, head: HeadKind) -> bool {

@@ -70,7 +70,7 @@ impl TaskKind {
         self.definition().name()
     }
 
-    /// The task of a model under a head.
+    /// The task of a model under a head: the first of several that it could be.
     pub fn of_model(architecture: &Architecture, head: HeadKind) -> Self {
         let does = |kind: &Self| {
             let task = kind.definition();
@@ -128,7 +128,25 @@ impl TaskKind {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+
+    #[test]
+    fn a_model_that_is_not_for_a_task_is_refused_with_what_models_are_for() {
+        let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/quickstart/base");
+        let base = BaseModel::open_config(&base.display().to_string()).expect("a BERT");
+        let config = DataConfig::new("unused");
+        let error = TaskKind::CausalLm.open(&base, &config, &[]).err();
+        let error = error.expect("a refusal").to_string();
+        let expected = "which is a text encoder; encoders and decoders classify texts, vision \
+                        models classify images, decoders continue texts";
+        assert!(error.ends_with(expected), "{error}");
+        assert!(error.starts_with("task.kind = \"causal-lm\""), "{error}");
+        let head = base.architecture.usual_head(3);
+        let kind = TaskKind::of_model(&base.architecture, head);
+        assert_eq!(kind, TaskKind::SequenceClassification);
+    }
 
     #[test]
     fn every_kind_is_written_in_files_as_its_task_is_named() {

@@ -30,8 +30,7 @@ impl Task for TextClassification {
     }
 
     fn fits(&self, architecture: &Architecture) -> bool {
-        let head = self.head(2, false);
-        architecture.image_shape().is_none() && architecture.supports(head)
+        architecture.takes_texts() && architecture.supports(self.head(2, false))
     }
 
     fn is_of_head(&self, head: HeadKind) -> bool {

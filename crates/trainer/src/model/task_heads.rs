@@ -6,7 +6,7 @@ use std::ops::Range;
 use burn::tensor::Device;
 use eigenmix_adapter::Adapter;
 
-use crate::task_head::TaskHead;
+use super::task_head::TaskHead;
 use crate::tasks::Inputs;
 use crate::{BaseModel, Classifier, TrainerError};
 

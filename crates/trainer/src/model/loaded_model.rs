@@ -11,10 +11,10 @@ use eigenmix_models::{
     without_text_tower,
 };
 
+use super::task_head::TaskHead;
+use super::zero_shot::ZeroShot;
 use crate::host_values::host_values;
-use crate::task_head::TaskHead;
 use crate::tasks::{Evaluation, EvaluationOptions, Examples, TaskKind};
-use crate::zero_shot::ZeroShot;
 use crate::{BaseModel, TrainerError};
 
 /// A model that gives logits.

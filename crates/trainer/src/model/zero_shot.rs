@@ -7,8 +7,8 @@ use eigenmix_adapter::{Adapter, HeadTensor, Labels, Prompts};
 use eigenmix_data::{Encoding, LabelMap};
 use eigenmix_models::{Adaptation, ClipText, ClipTextConfig, TEXT_FEATURES, TokenBatch};
 
+use super::task_head::TaskHead;
 use crate::host_values::host_values;
-use crate::task_head::TaskHead;
 use crate::{BaseModel, TrainerError};
 
 /// How many texts go through the text tower at once.

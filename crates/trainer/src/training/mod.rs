@@ -1,6 +1,13 @@
 //! A training from its file to its adapter: everything is read and checked before the first step,
 //! then the loop runs, and every checkpoint lets it go on as if it had never stopped.
 
+mod backward_pass;
+mod optimizer;
+mod result;
+mod speed;
+mod training_data;
+mod training_loop;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -14,16 +21,15 @@ use eigenmix_tensors::FileError;
 use crate::basis_record::BasisRecord;
 use crate::checkpoint::load_latest;
 use crate::config::TrainConfig;
-use crate::method::start;
+use crate::methods::start;
 use crate::metrics_log::MetricsLog;
 use crate::outcome::{Observer, Outcome, Plan, RunOptions};
 use crate::peak_memory;
-use crate::result::Trained;
 use crate::run_output::{self, CONFIG};
-use crate::training_data::TrainingData;
-use crate::training_loop::Loop;
-use crate::zero_shot::ZeroShot;
-use crate::{BaseModel, Method, TrainerError};
+use crate::{BaseModel, TrainerError, ZeroShot};
+use result::Trained;
+use training_data::TrainingData;
+use training_loop::Loop;
 
 /// A training that is read and checked.
 pub struct Training {
@@ -112,9 +118,9 @@ impl Training {
         let load = LoadOptions {
             head: self.head,
             adaptation: &adaptation,
-            train: match method {
-                Method::Full => Train::Everything,
-                _ => Train::Head,
+            train: match method.trains_everything() {
+                true => Train::Everything,
+                false => Train::Head,
             },
             dropout: self.config.base.dropout,
             seed: self.config.seed,
@@ -182,9 +188,9 @@ impl Training {
             names: state.names(),
             values: &finished.values,
         };
-        outcome.bytes = match method {
-            Method::Full => trained.save_model(&output)?,
-            _ => trained.save(&output)?,
+        outcome.bytes = match method.trains_everything() {
+            true => trained.save_model(&output)?,
+            false => trained.save(&output)?,
         };
         if !self.spectra.is_empty() {
             let record = BasisRecord {
@@ -222,13 +228,14 @@ impl Training {
     fn plan(&self, state: &Loop) -> Plan {
         let adapter_parameters = self.updates.values().map(Update::trained_parameters).sum();
         let all = state.trained_parameters();
-        let (adapter_parameters, head_parameters) = match self.config.adapter.method {
-            Method::Full => (all, 0),
-            _ => (adapter_parameters, all - adapter_parameters),
+        let method = self.config.adapter.method;
+        let (adapter_parameters, head_parameters) = match method.trains_everything() {
+            true => (all, 0),
+            false => (adapter_parameters, all - adapter_parameters),
         };
         let count = |split| self.data.split(split).map_or(0, |examples| examples.len());
         Plan {
-            method: self.config.adapter.method,
+            method,
             adapter_parameters,
             head_parameters,
             base_parameters: self.description.parameters,

@@ -8,19 +8,20 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::Device;
 use eigenmix_data::{BatchPlan, Showing, Split};
-use eigenmix_models::{Loaded, Network, Recomputation};
+use eigenmix_models::{Loaded, Network};
 use eigenmix_moslora::{ParameterKind, ParameterNames, ParameterValues};
 
+use super::backward_pass::BackwardPass;
+use super::optimizer::{AdamW, NamedGradients, clip};
+use super::speed::Speed;
+use super::training_data::TrainingData;
 use crate::TrainerError;
-use crate::checkpoint::{Best, CheckpointState, Progress, save};
+use crate::checkpoint::{CheckpointState, Progress, save};
 use crate::config::{Keep, TrainConfig};
 use crate::metrics_log::{EvaluationRecord, MetricsLog, StepRecord};
-use crate::optimizer::{AdamW, NamedGradients, accumulate, clip, named_gradients};
 use crate::outcome::{Observer, RunOptions};
 use crate::schedule::Scheduler;
-use crate::speed::Speed;
 use crate::tasks::{EvaluationOptions, Part};
-use crate::training_data::TrainingData;
 
 /// The running state of a training.
 pub(crate) struct Loop<'a> {
@@ -238,12 +239,19 @@ impl<'a> Loop<'a> {
             .map(|indices| self.data.train.part(indices, Some(showing)))
             .collect::<Result<Vec<Part>, TrainerError>>()?;
         let targets: usize = parts.iter().map(|part| part.objective.targets()).sum();
+        let pass = BackwardPass {
+            config: self.config,
+            model: &self.model,
+            names: &self.names,
+            device: &self.device,
+            step: self.progress.step,
+        };
         let mut gradients = NamedGradients::new();
         let mut step_loss = 0.0;
         for (number, part) in parts.iter().enumerate() {
             // The group's loss is the mean over all its targets, however they fall into batches.
             let weight = part.objective.targets() as f64 / targets as f64;
-            step_loss += weight * self.backward(part, number, weight, &mut gradients);
+            step_loss += weight * pass.run(part, number, weight, &mut gradients);
             self.speed.count(part.batch.examples(), part.batch.tokens());
             self.progress.examples += part.batch.examples();
         }
@@ -274,47 +282,6 @@ impl<'a> Loop<'a> {
             self.log_step(groups, scale * base, observer)?;
         }
         Ok(())
-    }
-
-    /// The mean loss of a batch; its gradients, times `weight`, are added to `gradients`.
-    ///
-    /// - number: which batch of the step it is
-    fn backward(
-        &self,
-        part: &Part,
-        number: usize,
-        weight: f64,
-        gradients: &mut NamedGradients,
-    ) -> f64 {
-        let Part { batch, objective } = part;
-        let (model, device) = (&self.model, &self.device);
-        let before = |layer: Option<usize>| self.seed_dropout(number, layer);
-        let mut collect = |mut found| {
-            accumulate(gradients, named_gradients(model, &self.names, &mut found));
-        };
-        let loss = if self.config.training.gradient_checkpointing {
-            let recomputation = Recomputation { before: &before };
-            let weighted = |hidden| objective.loss(model, hidden, device) * weight;
-            model.backward_by_layers(batch, device, &recomputation, weighted, collect)
-        } else {
-            before(None);
-            let hidden = model.hidden_states(batch, device);
-            let loss = objective.loss(model, hidden, device) * weight;
-            collect(loss.backward());
-            loss
-        };
-        f64::from(loss.into_scalar::<f32>()) / weight
-    }
-
-    /// A seed a step makes a resumed training drop what an uninterrupted one drops.
-    fn seed_dropout(&self, batch: usize, layer: Option<usize>) {
-        let config = &self.config;
-        if config.base.dropout > 0.0 || config.adapter.dropout > 0.0 {
-            let part = (batch as u64) << 16 | layer.map_or(0, |layer| layer as u64 + 1);
-            let step = (self.progress.step as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            self.device
-                .seed(config.seed ^ step ^ part.wrapping_mul(0xd1b5_4a32_d192_ed03));
-        }
     }
 
     /// What the learning rates are multiplied by at the present step.
@@ -365,29 +332,11 @@ impl<'a> Loop<'a> {
         if due && let Some(metrics) = self.evaluate(Split::Validation, observer)? {
             let metric = self.data.metrics[0];
             let figure = metrics.get(metric.name()).copied().unwrap_or(f64::NAN);
-            let better =
-                self.progress
-                    .best
-                    .as_ref()
-                    .is_none_or(|best| match metric.higher_is_better() {
-                        true => figure > best.figure,
-                        false => figure < best.figure,
-                    });
-            if better {
-                self.progress.best = Some(Best {
-                    step: self.progress.step,
-                    figure,
-                });
-                self.progress.without_improvement = 0;
-                if config.keep == Keep::Best {
-                    self.best = Some(self.names.values_of(&self.model));
-                }
-            } else {
-                self.progress.without_improvement += 1;
+            let higher_is_better = metric.higher_is_better();
+            let plateau = &config.plateau;
+            if self.progress.judge(figure, higher_is_better, plateau) && config.keep == Keep::Best {
+                self.best = Some(self.names.values_of(&self.model));
             }
-            self.progress
-                .plateau
-                .update(figure, metric.higher_is_better(), &config.plateau);
             self.last_validation = Some(metrics);
         }
         self.save()

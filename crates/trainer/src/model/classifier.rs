@@ -7,9 +7,9 @@ use eigenmix_adapter::{Adapter, AdapterFile};
 use eigenmix_data::{LabelMap, Targets};
 use eigenmix_models::{Batch, LoadReport, Network};
 
+use super::loaded_model::LoadedModel;
+use super::task_head::TaskHead;
 use crate::host_values::host_values;
-use crate::loaded_model::LoadedModel;
-use crate::task_head::TaskHead;
 use crate::tasks::{Inputs, all_logits};
 use crate::{BaseModel, TrainerError};
 
