@@ -13,7 +13,7 @@ use std::path::Path;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor};
-use eigenmix_models::{Batch, Loaded, Precision, Task, TokenBatch};
+use eigenmix_models::{Batch, HeadKind, Loaded, Precision, TokenBatch};
 use eigenmix_moslora::{Factor, Mixer, ParameterNames, Update};
 use eigenmix_tensors::{Dtype, Matrix};
 use eigenmix_trainer::{Backend, DeviceChoice};
@@ -81,7 +81,7 @@ impl ModuleVisitor for Collect<'_> {
 /// The mean square of the logits, and its gradients.
 fn loss_and_gradients(
     config: &Value,
-    task: Task,
+    head: HeadKind,
     method: &str,
     device: &Device,
 ) -> (f32, BTreeMap<String, Vec<f32>>) {
@@ -90,15 +90,18 @@ fn loss_and_gradients(
         |path: &str, number: usize, shape: [usize; 2]| update(method, path, number, shape);
     let Loaded { model, names, .. } = small_models::updated(
         config,
-        task,
+        head,
         Dtype::F32,
         Precision::Auto,
         &device,
         &of_method,
     );
     let texts = [vec![3, 5, 8, 30, 2], vec![1, 2], vec![9, 9, 4, 6]];
-    let batch = Batch::Tokens(TokenBatch::continuing(&texts, &[0, 0, 0]));
-    let loss = model.logits(model.trunk(&batch, &device)).square().mean();
+    let batch = Batch::from(TokenBatch::continuing(&texts, &[0, 0, 0]));
+    let loss = model
+        .logits(model.hidden_states(&batch, &device))
+        .square()
+        .mean();
     let mut collect = Collect {
         names: &names,
         gradients: &loss.backward(),
@@ -110,19 +113,19 @@ fn loss_and_gradients(
 
 #[test]
 fn losses_and_gradients_of_every_method_are_those_of_the_cpu() {
-    let classification = Task::Classification { labels: 3 };
+    let classification = HeadKind::Classification { labels: 3 };
     let (_, llama) = small_models::decoders().swap_remove(0);
     let bert = METHODS.map(|method| (small_models::encoder(), classification, method));
     let cases = bert
         .into_iter()
-        .chain([(llama, Task::LanguageModel, "eigenmix")]);
+        .chain([(llama, HeadKind::LanguageModel, "eigenmix")]);
     for choice in gpus() {
         let gpu = choice.open().expect("the device");
-        for (config, task, method) in cases.clone() {
+        for (config, head, method) in cases.clone() {
             let what = format!("{method} on {choice}, {}", config["model_type"]);
             let (expected, expected_gradients) =
-                loss_and_gradients(&config, task, method, &Device::flex());
-            let (loss, gradients) = loss_and_gradients(&config, task, method, &gpu);
+                loss_and_gradients(&config, head, method, &Device::flex());
+            let (loss, gradients) = loss_and_gradients(&config, head, method, &gpu);
             println!("{what}: a loss of {loss}, on the CPU {expected}");
             let difference = (loss - expected).abs();
             assert!(difference < 1e-5 * expected, "{what}: {loss} {expected}");

@@ -9,7 +9,7 @@ use std::path::Path;
 use eigenmix_adapter::{AdapterFile, SaveOptions};
 use eigenmix_data::{DataConfig, LabelPolicy, Split, read_split};
 use eigenmix_tensors::Matrix;
-use eigenmix_trainer::{BaseModel, Classifier, DeviceChoice, Inputs, TaskHead};
+use eigenmix_trainer::{BaseModel, Classifier, DeviceChoice, TaskHead, TextInputs};
 use serde_json::{Value, json};
 use support::{WEIGHTS, Workplace, quickstart, read_json};
 
@@ -176,7 +176,7 @@ fn the_joint_evaluation_asks_all_heads_of_every_example() {
         examples.extend(rows.expect("rows"));
     }
     let encodings = base.tokenizer().expect("a tokenizer");
-    let inputs = Inputs::Texts(encodings.encode_all(&examples, 48).expect("tokens"));
+    let inputs = TextInputs(encodings.encode_all(&examples, 48).expect("tokens"));
     // For each example, every label with its logit.
     let mut answers: Vec<Vec<(String, f32)>> = vec![Vec::new(); examples.len()];
     for head in adapters() {

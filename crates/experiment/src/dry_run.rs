@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use eigenmix_trainer::{BaseModel, MemoryEstimate, TaskData, TrainConfig};
+use eigenmix_trainer::{BaseModel, MemoryEstimate, TrainConfig};
 use serde::Serialize;
 
 use crate::ExperimentError;
@@ -26,7 +26,10 @@ impl DryRun {
     pub fn new(config: TrainConfig) -> Result<Self, ExperimentError> {
         config.validate()?;
         let base = BaseModel::open_config(&config.base.model)?;
-        let labels = TaskData::count_labels(&config.data, config.task.kind, config.task.target)?;
+        let labels = config
+            .task
+            .kind
+            .count_labels(&config.data, config.task.target)?;
         let memory = MemoryEstimate::new(&config, &base, labels.unwrap_or(UNKNOWN_LABELS))?;
         Ok(Self {
             model: config.base.model,

@@ -6,8 +6,8 @@ use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use eigenmix_data::metrics::Metric;
-use eigenmix_data::{DataConfig, EncodedTargets, Split, TextTokenizer};
-use eigenmix_trainer::{BaseModel, Examples, LoadedModel, SplitData, TaskData};
+use eigenmix_data::{DataConfig, Split, TextTokenizer};
+use eigenmix_trainer::{BaseModel, LoadedModel, SplitData};
 
 use crate::image_labels::image_labels;
 use crate::listener::Listener;
@@ -74,7 +74,7 @@ pub fn evaluate(
     let first = splits.first().copied().unwrap_or(Split::Test);
     let model = opened.load(&|| Ok(image_labels(&config, first)?), listener)?;
     let kind = model.task_kind(base);
-    let data = TaskData::new(base, kind, &config, request.metrics)?;
+    let data = kind.open(base, &config, request.metrics)?;
     let targets = model.targets()?;
     let mut measured = Vec::new();
     for &split in splits {
@@ -101,20 +101,25 @@ fn measure(
     found.notes.iter().for_each(|note| listener.note(note));
     let examples = found.examples;
     let metrics = match request.metrics.is_empty() {
-        true => usual_metrics(&examples),
+        true => examples.detailed_metrics(),
         false => request.metrics.to_vec(),
     };
     let started = Instant::now();
     let progress = listener.progress("evaluating", examples.len(), "examples");
     let advance = |count| (0..count).for_each(|_| progress.advance());
-    let evaluation =
-        model.evaluate(&examples, &metrics, request.batch_size, tokenizer, &advance)?;
+    let evaluation = model.evaluate(
+        &*examples,
+        &metrics,
+        request.batch_size,
+        tokenizer,
+        &advance,
+    )?;
     drop(progress);
     if evaluation.loss.is_nan() {
         let problem = "the model's outputs are not numbers; are the adapter's weights damaged?";
         return Err(BadInput(problem.to_owned()).into());
     }
-    for name in not_numbers(&evaluation.figures) {
+    for name in not_numbers(&evaluation.metrics) {
         listener.warn(&format_args!(
             "{name} on the {split} split is not a number, as where all predictions are alike"
         ));
@@ -123,7 +128,7 @@ fn measure(
         split,
         examples: examples.len(),
         loss: evaluation.loss,
-        figures: evaluation.figures,
+        figures: evaluation.metrics,
         seconds: started.elapsed().as_secs_f64(),
     })
 }
@@ -132,17 +137,4 @@ fn measure(
 pub(crate) fn not_numbers(figures: &BTreeMap<String, f64>) -> impl Iterator<Item = &str> {
     let unknown = figures.iter().filter(|(_, figure)| figure.is_nan());
     unknown.map(|(name, _)| name.as_str())
-}
-
-/// What is measured unless somebody asks for something else.
-fn usual_metrics(examples: &Examples) -> Vec<Metric> {
-    match examples {
-        Examples::Labelled { targets, .. } => match targets {
-            EncodedTargets::Classes(_) => {
-                vec![Metric::Accuracy, Metric::MacroF1, Metric::Matthews]
-            }
-            EncodedTargets::Values(_) => vec![Metric::Pearson, Metric::Spearman, Metric::Mse],
-        },
-        Examples::Language(_) => examples.default_metrics(),
-    }
 }

@@ -109,7 +109,18 @@ impl BlockConfig {
         all
     }
 
-    /// How many numbers a block has.
+    /// How many numbers a block keeps for the backward pass, for each row; see
+    /// [`ModelConfig::activations_per_row`](crate::ModelConfig::activations_per_row).
+    pub fn activations_per_row(&self) -> usize {
+        let (width, key_width) = (self.n_heads * self.d_head, self.n_key_heads * self.d_head);
+        let mlp = match self.names.gate {
+            Some(_) => 3 * self.d_ff,
+            None => 2 * self.d_ff,
+        };
+        4 * self.d_model + 2 * width + 2 * key_width + mlp
+    }
+
+    /// How many parameters a block has.
     pub fn parameters(&self) -> usize {
         let linear: usize = self.layers("").iter().map(LinearLayer::parameters).sum();
         let names = &self.names;

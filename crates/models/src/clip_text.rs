@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use crate::activation_name::ActivationName;
 use crate::block::{Block, BlockConfig, BlockContext};
 use crate::builder::Builder;
+use crate::clip_names::clip_block_names;
 use crate::nested_config::nested_config;
 use crate::norm::{LayerNorm, NormKind};
-use crate::vision::clip_block_names;
 use crate::{
     Adaptation, Checkpoint, Description, LinearLayer, LoadReport, ModelError, TokenBatch, Train,
 };

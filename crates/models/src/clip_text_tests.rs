@@ -10,7 +10,9 @@ use eigenmix_moslora::{Factor, ParameterNames};
 use eigenmix_tensors::TensorFile;
 
 use super::*;
-use crate::{Architecture, Batch, ImageBatch, LoadOptions, Loaded, Network, TEXT_FEATURES, Task};
+use crate::{
+    Architecture, Batch, HeadKind, ImageBatch, LoadOptions, Loaded, Network, TEXT_FEATURES,
+};
 
 /// The references are f32 themselves and of size 1 to 10.
 const TOLERANCE: f32 = 2e-5;
@@ -38,7 +40,7 @@ fn images() -> Batch {
     const SIZE: usize = 32;
     let count = IMAGES * 3 * SIZE * SIZE;
     let pixels = (0..count).map(|index| (index * 37 % 101) as f32 / 64.0 - 0.75);
-    Batch::Images(ImageBatch::new(pixels.collect(), [IMAGES, 3, SIZE]))
+    Batch::from(ImageBatch::new(pixels.collect(), [IMAGES, 3, SIZE]))
 }
 
 fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
@@ -111,15 +113,15 @@ fn what_transformers_leaves_out_of_nested_configurations_has_its_default() {
 #[test]
 fn images_have_the_features_that_transformers_gives_them() {
     let device = Device::flex();
-    let loaded = load(Task::ImageFeatures, &Adaptation::default(), &device);
+    let loaded = load(HeadKind::ImageFeatures, &Adaptation::default(), &device);
     let features = loaded.model.forward(&images(), &device);
     assert_close(&host(features), &reference(), "image_features");
 }
 
-fn load(task: Task, adaptation: &Adaptation, device: &Device) -> Loaded {
+fn load(head: HeadKind, adaptation: &Adaptation, device: &Device) -> Loaded {
     let (checkpoint, architecture) = checkpoint();
     let options = LoadOptions {
-        task,
+        head,
         adaptation,
         train: Train::Head,
         dropout: 0.0,
@@ -152,8 +154,8 @@ impl ModuleVisitor for Collect<'_> {
 #[test]
 fn gradients_pass_through_the_zero_shot_head_as_in_torch() {
     let (reference, device) = (reference(), Device::flex().autodiff());
-    let task = Task::ZeroShot { labels: 5 };
-    let description = checkpoint().1.describe(task).expect("a description");
+    let head = HeadKind::ZeroShot { labels: 5 };
+    let description = checkpoint().1.describe(head).expect("a description");
     let adapter = adapter_of("adapter-vision");
     let (mut adaptation, report) =
         Adaptation::from_adapter(&adapter, &description).expect("an adaptation");
@@ -167,7 +169,7 @@ fn gradients_pass_through_the_zero_shot_head_as_in_torch() {
         values: reference.read_f32("text_features.labels").expect("values"),
     };
     adaptation.tensors.insert(TEXT_FEATURES.into(), features);
-    let Loaded { model, names, .. } = load(task, &adaptation, &device);
+    let Loaded { model, names, .. } = load(head, &adaptation, &device);
     // Only the factors are trained: nothing of the head.
     assert_eq!(names.len(), 2 * adapter.modules.len());
     let logits = model.forward(&images(), &device);
@@ -214,7 +216,7 @@ fn an_adapter_of_both_towers_is_divided_between_them_without_a_rest() {
     assert_eq!(adaptation.updates.len(), 5);
     assert!(report.missing.is_empty() && report.unexpected.is_empty());
     let vision = without_text_tower(&adapter);
-    let description = architecture.describe(Task::ZeroShot { labels: 5 });
+    let description = architecture.describe(HeadKind::ZeroShot { labels: 5 });
     let (adaptation, report) =
         Adaptation::from_adapter(&vision, &description.expect("a description")).expect("fits");
     assert_eq!(adaptation.updates.len(), 5);

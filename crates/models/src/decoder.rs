@@ -159,8 +159,10 @@ impl Decoder {
         self.blocks[layer].forward(hidden, &context, cache)
     }
 
+    /// The norm after the last layer.
+    ///
     /// - hidden, output: `[rows, d_model]`
-    pub fn finish(&self, hidden: Tensor<2>) -> Tensor<2> {
+    pub fn final_norm(&self, hidden: Tensor<2>) -> Tensor<2> {
         self.norm.forward(hidden)
     }
 }

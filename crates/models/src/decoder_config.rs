@@ -4,22 +4,14 @@ use eigenmix_kernels::{Activation, Visibility};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::LinearLayer;
 use crate::activation_name::ActivationName;
-use crate::block::{BlockConfig, BlockNames, InputNames};
+use crate::block::BlockConfig;
+use crate::decoder_family::DecoderFamily;
+use crate::head::HeadForm;
+use crate::model_config::ModelConfig;
 use crate::norm::NormKind;
 use crate::rotary::RotaryConfig;
-
-/// Which decoder family a checkpoint belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DecoderFamily {
-    Llama,
-    Mistral,
-    Qwen2,
-    Qwen3,
-    Gemma2,
-    Gpt2,
-}
+use crate::{HeadKind, LinearLayer};
 
 /// A decoder's sizes and options, from its `config.json`.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,92 +33,6 @@ pub struct DecoderConfig {
     pub(crate) attention_scale: f32,
     pub(crate) attention_softcap: Option<f32>,
     pub(crate) output_softcap: Option<f32>,
-}
-
-impl DecoderFamily {
-    /// The family of a `model_type`.
-    pub(crate) fn from_model_type(model_type: &str) -> Option<Self> {
-        Some(match model_type {
-            "llama" => Self::Llama,
-            "mistral" => Self::Mistral,
-            "qwen2" => Self::Qwen2,
-            "qwen3" => Self::Qwen3,
-            "gemma2" => Self::Gemma2,
-            "gpt2" => Self::Gpt2,
-            _ => return None,
-        })
-    }
-
-    /// The model's name inside its task wrapper.
-    pub fn prefix(self) -> &'static str {
-        match self {
-            Self::Gpt2 => "transformer",
-            _ => "model",
-        }
-    }
-
-    pub(crate) fn layers_name(self) -> &'static str {
-        match self {
-            Self::Gpt2 => "transformer.h",
-            _ => "model.layers",
-        }
-    }
-
-    pub(crate) fn embedding_name(self) -> &'static str {
-        match self {
-            Self::Gpt2 => "transformer.wte",
-            _ => "model.embed_tokens",
-        }
-    }
-
-    pub(crate) fn final_norm_name(self) -> &'static str {
-        match self {
-            Self::Gpt2 => "transformer.ln_f",
-            _ => "model.norm",
-        }
-    }
-
-    fn block_names(self) -> BlockNames {
-        let llama = BlockNames {
-            attention_norm: "input_layernorm",
-            inputs: InputNames::Separate([
-                "self_attn.q_proj",
-                "self_attn.k_proj",
-                "self_attn.v_proj",
-            ]),
-            output: "self_attn.o_proj",
-            head_norms: None,
-            post_attention_norm: None,
-            mlp_norm: "post_attention_layernorm",
-            gate: Some("mlp.gate_proj"),
-            up: "mlp.up_proj",
-            down: "mlp.down_proj",
-            post_mlp_norm: None,
-        };
-        match self {
-            Self::Llama | Self::Mistral | Self::Qwen2 => llama,
-            Self::Qwen3 => BlockNames {
-                head_norms: Some(["self_attn.q_norm", "self_attn.k_norm"]),
-                ..llama
-            },
-            Self::Gemma2 => BlockNames {
-                post_attention_norm: Some("post_attention_layernorm"),
-                mlp_norm: "pre_feedforward_layernorm",
-                post_mlp_norm: Some("post_feedforward_layernorm"),
-                ..llama
-            },
-            Self::Gpt2 => BlockNames {
-                attention_norm: "ln_1",
-                inputs: InputNames::Fused("attn.c_attn"),
-                output: "attn.c_proj",
-                mlp_norm: "ln_2",
-                gate: None,
-                up: "mlp.c_fc",
-                down: "mlp.c_proj",
-                ..llama
-            },
-        }
-    }
 }
 
 #[derive(Deserialize)]
@@ -298,15 +204,56 @@ impl DecoderConfig {
         format!("{}.{layer}", self.family.layers_name())
     }
 
-    /// Every linear layer of the blocks, first to last.
-    pub(crate) fn layers(&self) -> Vec<LinearLayer> {
+    /// The output layer of a language model that is not tied.
+    fn output_layer(&self) -> LinearLayer {
+        LinearLayer {
+            bias: false,
+            ..LinearLayer::of_head("lm_head", [self.vocab_size, self.d_model()])
+        }
+    }
+}
+
+impl ModelConfig for DecoderConfig {
+    fn kind(&self) -> &'static str {
+        "decoder"
+    }
+
+    fn prefix(&self) -> &'static str {
+        self.family.prefix()
+    }
+
+    fn vocab_size(&self) -> Option<usize> {
+        Some(self.vocab_size)
+    }
+
+    fn max_length(&self) -> Option<usize> {
+        Some(self.max_positions)
+    }
+
+    fn widths(&self) -> [usize; 2] {
+        [self.block.d_model, self.block.d_ff]
+    }
+
+    fn n_layers(&self) -> usize {
+        self.n_layers
+    }
+
+    fn activations_per_row(&self) -> usize {
+        self.block.activations_per_row()
+    }
+
+    fn default_targets(&self) -> &'static [&'static str] {
+        self.family.default_targets()
+    }
+
+    fn layers(&self) -> Vec<LinearLayer> {
         (0..self.n_layers)
             .flat_map(|layer| self.block.layers(&self.block_path(layer)))
             .collect()
     }
 
-    /// How many numbers the decoder has, the output layer excluded.
-    pub(crate) fn parameters(&self) -> usize {
+    /// Without the output layer, which belongs to the head.
+    fn parameters(&self) -> usize {
         let positions = match self.rotary {
             Some(_) => 0,
             None => self.max_positions,
@@ -316,13 +263,47 @@ impl DecoderConfig {
             + self.block.norm.parameters(self.d_model())
     }
 
-    /// The output layer of a language model that is not tied.
-    pub(crate) fn output_layer(&self) -> LinearLayer {
-        LinearLayer {
-            bias: false,
-            head: true,
-            ..LinearLayer::new("lm_head", [self.vocab_size, self.d_model()])
+    fn own_head(&self, saved_as: &str, classifier: Option<HeadKind>) -> Option<HeadKind> {
+        match saved_as.ends_with("ForSequenceClassification") {
+            true => classifier,
+            false => Some(HeadKind::LanguageModel),
         }
+    }
+
+    fn usual_head(&self, _labels: usize) -> HeadKind {
+        HeadKind::LanguageModel
+    }
+
+    fn head_layers(&self, kind: HeadKind) -> Option<Vec<LinearLayer>> {
+        match (kind, self.tied) {
+            (HeadKind::Classification { labels }, _) => Some(vec![LinearLayer {
+                bias: false,
+                ..LinearLayer::of_head("score", [labels, self.d_model()])
+            }]),
+            (HeadKind::LanguageModel, true) => Some(Vec::new()),
+            (HeadKind::LanguageModel, false) => Some(vec![self.output_layer()]),
+            (HeadKind::ZeroShot { .. } | HeadKind::ImageFeatures, _) => None,
+        }
+    }
+
+    fn head_modules(&self, kind: HeadKind) -> Vec<&'static str> {
+        match kind {
+            HeadKind::Classification { .. } => vec!["score"],
+            _ => vec!["lm_head"],
+        }
+    }
+
+    fn head_form(&self, kind: HeadKind) -> HeadForm {
+        match kind {
+            HeadKind::LanguageModel => HeadForm::Tokens {
+                softcap: self.output_softcap,
+            },
+            _ => HeadForm::Last,
+        }
+    }
+
+    fn output_weight(&self) -> &'static str {
+        "score.weight"
     }
 }
 

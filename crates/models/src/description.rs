@@ -29,7 +29,15 @@ impl LinearLayer {
         }
     }
 
-    /// How many numbers it has.
+    /// A layer with a bias that is part of a head.
+    pub(crate) fn of_head(path: &str, shape: [usize; 2]) -> Self {
+        Self {
+            head: true,
+            ..Self::new(path, shape)
+        }
+    }
+
+    /// How many parameters it has.
     pub fn parameters(&self) -> usize {
         self.d_out * (self.d_in + usize::from(self.bias))
     }
@@ -66,7 +74,7 @@ pub struct Description {
     pub head_tensors: Vec<(String, Vec<usize>)>,
     /// The modules of the head, as `modules_to_save` names them.
     pub head_modules: Vec<&'static str>,
-    /// All numbers of the base model, head included.
+    /// All parameters of the base model, head included.
     pub parameters: usize,
 }
 

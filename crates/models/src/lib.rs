@@ -4,23 +4,31 @@
 //! layer with its path and shape), so that adapters can be matched and updates prepared before a
 //! weight is read. Loading then places an [`Adaptation`] on top of frozen weights.
 //!
-//! Three bodies share one interface: encoders (post-norm), and decoders and vision models, which are
-//! stacks of one configurable pre-norm block.
+//! A [`Network`] is a trunk and a head. Trunks are encoders (post-norm), and decoders and vision models,
+//! which are stacks of one configurable pre-norm block. A new architecture implements [`ModelConfig`]
+//! and is a variant of [`Architecture`] and of the trunk.
 
 mod activation_name;
 mod adaptation;
 mod architecture;
+mod batch;
 mod block;
 mod builder;
 mod cache;
 mod checkpoint;
+mod clip_names;
 mod clip_text;
 mod decoder;
 mod decoder_config;
+mod decoder_family;
 mod description;
 mod encoder;
+mod encoder_config;
 mod error;
+mod head;
+mod head_kind;
 mod images;
+mod model_config;
 mod nested_config;
 mod network;
 mod norm;
@@ -30,26 +38,31 @@ mod recomputation;
 mod residual;
 mod rotary;
 mod shared_tensors;
-mod task;
 mod tokens;
+mod trunk;
 mod vision;
+mod vision_config;
 mod zero_shot;
 
 pub use adaptation::{Adaptation, LoadReport};
 pub use architecture::Architecture;
+pub use batch::Batch;
 pub use builder::Train;
 pub use cache::Cache;
 pub use checkpoint::{Checkpoint, shard_names};
 pub use clip_text::{ClipText, ClipTextConfig, is_of_text_tower, without_text_tower};
-pub use decoder_config::{DecoderConfig, DecoderFamily};
+pub use decoder_config::DecoderConfig;
+pub use decoder_family::DecoderFamily;
 pub use description::{Description, LinearLayer};
-pub use encoder::{EncoderConfig, Family};
+pub use encoder_config::{EncoderConfig, EncoderFamily};
 pub use error::ModelError;
+pub use head::HeadForm;
+pub use head_kind::HeadKind;
 pub use images::ImageBatch;
-pub use network::{Batch, LoadOptions, Loaded, Network};
+pub use model_config::ModelConfig;
+pub use network::{LoadOptions, Loaded, Network};
 pub use precision::Precision;
 pub use recomputation::Recomputation;
-pub use task::Task;
 pub use tokens::TokenBatch;
-pub use vision::{VisionConfig, VisionFamily};
+pub use vision_config::{VisionConfig, VisionFamily};
 pub use zero_shot::TEXT_FEATURES;

@@ -15,7 +15,7 @@ impl Network {
     /// The loss of a batch, and the gradients of everything that is trained, while only the inputs of
     /// the layers are kept: each layer runs once more when its gradients are due (arXiv 1604.06174).
     ///
-    /// - objective: the loss from what [`Network::trunk`] would give
+    /// - objective: the loss from what [`Network::hidden_states`] would give
     /// - visit: gets the gradients, part by part; what a part does not train is not in it
     pub fn backward_by_layers(
         &self,

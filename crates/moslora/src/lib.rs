@@ -29,6 +29,8 @@ pub use init::{
     moslora,
 };
 pub use linear::AdaptedLinear;
-pub use parameters::{ParameterError, ParameterNames, ParameterValue, ParameterValues};
+pub use parameters::{
+    ParameterError, ParameterKind, ParameterNames, ParameterValue, ParameterValues,
+};
 pub use random_stream::random_stream;
 pub use update::{Factor, Mixer, Update};

@@ -102,7 +102,7 @@ impl AdaptedLinear {
         let mut place = |name: &str, factor: &Factor| {
             let param = parameter(tensor(&factor.matrix, &device), factor.trained);
             if factor.trained {
-                names.insert(param.id, format!("{path}/{name}"));
+                names.insert_factor(param.id, path, name);
             }
             param
         };

@@ -80,26 +80,52 @@ impl From<&Matrix> for ParameterValue {
     }
 }
 
-/// The names of a model's trained parameters.
+/// What a trained parameter is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParameterKind {
+    /// A factor of a module's update.
+    Factor,
+    /// A tensor of the model, such as those of its head.
+    Tensor,
+}
+
+/// The names of a model's trained parameters, and what each is: a name alone does not tell.
 #[derive(Clone, Debug, Default)]
-pub struct ParameterNames(HashMap<ParamId, String>);
+pub struct ParameterNames {
+    names: HashMap<ParamId, String>,
+    kinds: HashMap<String, ParameterKind>,
+}
 
 impl ParameterNames {
+    /// Names a tensor of the model.
     pub fn insert(&mut self, id: ParamId, name: String) {
-        self.0.insert(id, name);
+        self.kinds.insert(name.clone(), ParameterKind::Tensor);
+        self.names.insert(id, name);
+    }
+
+    /// Names a factor of a module's update: `MODULE/FACTOR`.
+    pub fn insert_factor(&mut self, id: ParamId, module: &str, factor: &str) {
+        let name = format!("{module}/{factor}");
+        self.kinds.insert(name.clone(), ParameterKind::Factor);
+        self.names.insert(id, name);
     }
 
     pub fn get(&self, id: ParamId) -> Option<&str> {
-        self.0.get(&id).map(String::as_str)
+        self.names.get(&id).map(String::as_str)
+    }
+
+    /// What the parameter of that name is; `None` if there is none.
+    pub fn kind(&self, name: &str) -> Option<ParameterKind> {
+        self.kinds.get(name).copied()
     }
 
     /// How many parameters (tensors) are named.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.names.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.names.is_empty()
     }
 
     /// The present values of the named parameters of `module`.

@@ -4,42 +4,8 @@ use eigenmix_moslora::MixerInit;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::TrainerError;
-
-/// What is trained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Method {
-    Lora,
-    Moslora,
-    /// EigenLoRAx: coefficients on the recycled basis.
-    Eigenlorax,
-    /// A full mixer on the recycled basis.
-    Eigenmix,
-    /// Every weight.
-    Full,
-}
-
-impl Method {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Lora => "lora",
-            Self::Moslora => "moslora",
-            Self::Eigenlorax => "eigenlorax",
-            Self::Eigenmix => "eigenmix",
-            Self::Full => "full",
-        }
-    }
-
-    /// Whether it trains on a subspace of other adapters.
-    pub fn has_basis(self) -> bool {
-        matches!(self, Self::Eigenlorax | Self::Eigenmix)
-    }
-
-    fn adapts(self) -> bool {
-        self != Self::Full
-    }
-}
+use crate::methods::Recipe;
+use crate::{Method, TrainerError};
 
 /// The `[adapter]` table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -140,27 +106,35 @@ impl AdapterConfig {
     /// Everything that the method does not have, or that it needs and is not there.
     pub(crate) fn problems(&self) -> Vec<TrainerError> {
         let method = self.method;
+        let definition = method.definition();
+        let is_refused_random = match definition.recipe {
+            Recipe::Basis {
+                starts_randomly, ..
+            } => !starts_randomly && self.init == Init::Random,
+            _ => false,
+        };
+        let only = format!("only {}", Method::names_with_basis());
         let is_basis_given = self.subspace.is_some() || !self.adapters.is_empty();
         let rules = [
             (
-                method.adapts() && self.rank.is_none_or(|rank| rank == 0),
+                !method.trains_everything() && self.rank.is_none_or(|rank| rank == 0),
                 "adapter.rank",
-                "it needs a rank of 1 or more",
+                "it needs a rank of 1 or more".to_owned(),
             ),
             (
                 method.has_basis() && !is_basis_given,
                 "adapter.subspace",
-                "it needs a subspace, or adapters to extract one from",
+                "it needs a subspace, or adapters to extract one from".to_owned(),
             ),
             (
                 method.has_basis() && self.subspace.is_some() && !self.adapters.is_empty(),
                 "adapter.adapters",
-                "a subspace is given already",
+                "a subspace is given already".to_owned(),
             ),
             (
                 method.has_basis() && self.subspace.is_some() && self.augment > 0,
                 "adapter.augment",
-                "augment the subspace when it is extracted",
+                "augment the subspace when it is extracted".to_owned(),
             ),
             (
                 !method.has_basis() && is_basis_given,
@@ -169,28 +143,31 @@ impl AdapterConfig {
                 } else {
                     "adapter.adapters"
                 },
-                "only eigenlorax and eigenmix train on a subspace",
+                format!("{only} train on a subspace"),
             ),
             (
                 !method.has_basis() && self.init != Init::Zero,
                 "adapter.init",
-                "only eigenlorax and eigenmix have one",
+                format!("{only} have one"),
             ),
             (
-                method == Method::Eigenmix && self.init == Init::Random,
+                is_refused_random,
                 "adapter.init",
-                "eigenmix starts from zero, project:ADAPTER or merge",
+                format!(
+                    "{} starts from zero, project:ADAPTER or merge",
+                    method.name()
+                ),
             ),
             (
-                method != Method::Moslora && self.mixer.is_some(),
+                !definition.has_mixer && self.mixer.is_some(),
                 "adapter.mixer",
-                "only moslora has a mixer of its own",
+                "only moslora has a mixer of its own".to_owned(),
             ),
             (
                 self.mixer == Some(MixerInit::TwoSubspaces)
                     && self.rank.is_some_and(|rank| rank % 2 == 1),
                 "adapter.mixer",
-                "two-subspaces needs an even rank",
+                "two-subspaces needs an even rank".to_owned(),
             ),
         ];
         let broken = rules.into_iter().filter(|(is_broken, ..)| *is_broken);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::TrainerError;
 use crate::run::Run;
-use crate::schedule::PlateauState;
+use crate::schedule::{PlateauConfig, PlateauState};
 
 /// Where a training stands between two steps.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -37,6 +37,31 @@ pub struct Progress {
     pub examples: usize,
     #[serde(default)]
     pub step_seconds: f64,
+}
+
+impl Progress {
+    /// Takes in the metric of an evaluation; returns whether it is the best so far.
+    pub(crate) fn judge(
+        &mut self,
+        figure: f64,
+        higher_is_better: bool,
+        plateau: &PlateauConfig,
+    ) -> bool {
+        let best = self.best.as_ref();
+        let is_better = best.is_none_or(|best| match higher_is_better {
+            true => figure > best.figure,
+            false => figure < best.figure,
+        });
+        if is_better {
+            let step = self.step;
+            self.best = Some(Best { step, figure });
+            self.without_improvement = 0;
+        } else {
+            self.without_improvement += 1;
+        }
+        self.plateau.update(figure, higher_is_better, plateau);
+        is_better
+    }
 }
 
 /// The evaluation that was best.

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::schedule::{PlateauConfig, Scheduler, Warmup};
-use crate::{AdapterConfig, TrainerError};
+use crate::{AdapterConfig, TaskKind, TrainerError};
 
 /// A training file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -63,39 +63,6 @@ pub struct TaskConfig {
     /// of them is the head, which is not trained.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub prompts: Vec<String>,
-}
-
-/// What is predicted from what.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum TaskKind {
-    /// A class or a number for a text or a pair of texts.
-    #[default]
-    SequenceClassification,
-    /// A class or a number for an image.
-    ImageClassification,
-    /// The next token.
-    CausalLm,
-}
-
-impl TaskKind {
-    /// The name in configurations.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::SequenceClassification => "sequence-classification",
-            Self::ImageClassification => "image-classification",
-            Self::CausalLm => "causal-lm",
-        }
-    }
-
-    /// PEFT's name for it, where it has one.
-    pub(crate) fn peft_name(self) -> Option<&'static str> {
-        match self {
-            Self::SequenceClassification => Some("SEQ_CLS"),
-            Self::ImageClassification => None,
-            Self::CausalLm => Some("CAUSAL_LM"),
-        }
-    }
 }
 
 impl TaskConfig {
@@ -311,16 +278,14 @@ impl TrainConfig {
             let found = found.to_owned();
             Err(TrainerError::PromptsWith { key, found, reason })
         };
-        match (self.task.kind, self.task.target) {
-            (TaskKind::ImageClassification, TargetKind::Classification) => {}
-            (TaskKind::ImageClassification, TargetKind::Regression) => {
-                let reason = "a number has no name that a text could say";
-                return wrong("task.target", "\"number\"", reason);
-            }
-            (kind, _) => {
-                let reason = "they say what images show; kind is to be \"image-classification\"";
-                return wrong("task.kind", &format!("\"{}\"", kind.name()), reason);
-            }
+        let kind = self.task.kind;
+        if !kind.definition().takes_prompts() {
+            let reason = "they say what images show; kind is to be \"image-classification\"";
+            return wrong("task.kind", &format!("\"{}\"", kind.name()), reason);
+        }
+        if self.task.target == TargetKind::Regression {
+            let reason = "a number has no name that a text could say";
+            return wrong("task.target", "\"number\"", reason);
         }
         match self.base.from_scratch {
             true => {

@@ -29,7 +29,7 @@ pub enum TrainerError {
     Method {
         key: &'static str,
         method: &'static str,
-        reason: &'static str,
+        reason: String,
     },
     #[error(
         "device `{found}` is unknown; there are cpu, ndarray, wgpu, vulkan, cuda and auto, and the second of several is `cuda:1`"
@@ -70,13 +70,13 @@ pub enum TrainerError {
     Vocabulary { tokenizer: usize, model: usize },
     #[error("`{model}` is a vision model and takes no text")]
     NoText { model: String },
-    #[error(
-        "task.kind = \"{task}\" does not go with `{model}`, which is a {found}; encoders classify texts, decoders classify or continue texts, vision models classify images"
-    )]
+    #[error("task.kind = \"{task}\" does not go with `{model}`, which is a {found}; {known}")]
     TaskModel {
         task: &'static str,
         model: String,
         found: &'static str,
+        /// Which models do which task.
+        known: String,
     },
     #[error(
         "the preprocessor of `{model}` makes images of {found:?} pixels, its config.json asks for {expected:?} in {channels} channels"

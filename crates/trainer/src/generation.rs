@@ -8,7 +8,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::TrainerError;
-use crate::loaded_model::host;
+use crate::host_values::host_values;
 
 /// A text to be continued.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,7 +151,7 @@ pub fn generate(
     let mut unseen: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.tokens.clone()).collect();
     for position in 0.. {
         let batch = TokenBatch::continuing(&unseen, cache.lengths());
-        let logits = host(network.next_token(&batch, &mut cache, device));
+        let logits = host_values(network.next_token(&batch, &mut cache, device));
         let vocabulary = logits.len() / going_on.len();
         let mut kept = Vec::with_capacity(going_on.len());
         unseen.clear();
@@ -181,7 +181,7 @@ pub fn generate(
 
 #[cfg(test)]
 mod tests {
-    use eigenmix_models::{Adaptation, Architecture, Batch, Checkpoint, LoadOptions, Task, Train};
+    use eigenmix_models::{Adaptation, Architecture, Checkpoint, HeadKind, LoadOptions, Train};
 
     use super::*;
 
@@ -246,7 +246,7 @@ mod tests {
         std::fs::write(&path, config.to_string()).unwrap();
         let checkpoint = Checkpoint::open_config(directory.path()).unwrap();
         let options = LoadOptions {
-            task: Task::LanguageModel,
+            head: HeadKind::LanguageModel,
             adaptation: &Adaptation::default(),
             train: Train::Everything,
             dropout: 0.0,
@@ -262,7 +262,7 @@ mod tests {
         let mut text = prompt.to_vec();
         for _ in 0..count {
             let batch = TokenBatch::continuing(&[text.clone()], &[0]);
-            let logits = host(model.forward(&Batch::Tokens(batch), device));
+            let logits = host_values(model.forward(&batch.into(), device));
             text.push(largest(&logits[logits.len() - 29..]));
         }
         text.split_off(prompt.len())

@@ -3,63 +3,48 @@
 mod adapter_config;
 mod base_model;
 mod basis_record;
-mod basis_width;
 mod checkpoint;
-mod classifier;
 mod config;
 mod device;
 mod error;
-mod evaluation;
-mod examples;
 mod figure;
 mod generation;
-mod inputs;
-mod label_union;
-mod loaded_model;
-mod loss;
+mod host_values;
 mod memory;
-mod method;
+mod methods;
 mod metrics_log;
-mod objective;
-mod optimizer;
+mod model;
 mod outcome;
 mod peak_memory;
-mod result;
 mod run;
 mod run_history;
 mod run_output;
 pub mod schedule;
-mod task_data;
-mod task_head;
-mod task_heads;
+mod tasks;
 mod tensorboard;
 mod training;
-mod training_loop;
-mod zero_shot;
 
-pub use burn::tensor::Device;
-
-pub use adapter_config::{AdapterConfig, Init, Method, Targets as TargetNames};
+pub use adapter_config::{AdapterConfig, Init, Targets as TargetNames};
 pub use base_model::BaseModel;
 pub use basis_record::BasisRecord;
-pub use classifier::{Classifier, figures};
-pub use config::{BaseConfig, Keep, TaskConfig, TaskKind, TrainConfig, TrainingConfig};
+pub use burn::tensor::Device;
+pub use config::{BaseConfig, Keep, TaskConfig, TrainConfig, TrainingConfig};
 pub use device::{Backend, DeviceChoice, DeviceKind, PresentDevice};
 pub use error::TrainerError;
-pub use evaluation::Evaluation;
-pub use examples::{Continuation, Examples, LanguageData};
 pub use figure::{Figure, named as named_figures, one as one_figure};
 pub use generation::{GenerationOptions, Prompt, Sampling, generate};
-pub use inputs::Inputs;
-pub use label_union::LabelUnion;
-pub use loaded_model::LoadedModel;
 pub use memory::MemoryEstimate;
+pub use methods::Method;
 pub use metrics_log::{EvaluationRecord, StepRecord};
+pub use model::{
+    Classifier, LabelUnion, LoadedModel, TaskClassifiers, TaskHead, TaskHeads, ZeroShot,
+};
 pub use outcome::{Observer, Outcome, Plan, RunOptions};
 pub use run::{Run, RunError};
 pub use run_history::{BestEvaluation, Evaluations, RunHistory, figures_in};
-pub use task_data::{SplitData, TaskData};
-pub use task_head::TaskHead;
-pub use task_heads::{TaskClassifiers, TaskHeads};
+pub use tasks::{
+    Evaluation, EvaluationOptions, Examples, ImageInputs, Inputs, LabelSurvey, LabelledExamples,
+    LengthSurvey, LineReader, Objective, Part, SplitData, Survey, Task, TaskKind, TaskReader,
+    TextInputs, label_metrics, preprocessor,
+};
 pub use training::Training;
-pub use zero_shot::ZeroShot;

@@ -1,13 +1,11 @@
 //! What a training will need, from its file and the base model's `config.json` alone.
 
-use eigenmix_models::{Architecture, Description, LinearLayer, Precision, Task};
+use eigenmix_models::{Architecture, Description, HeadKind, LinearLayer, Precision};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::adapter_config::Method;
-use crate::basis_width::BasisWidth;
-use crate::config::{TaskKind, TrainConfig};
-use crate::method::targeted;
+use crate::config::TrainConfig;
+use crate::methods::{BasisWidth, LayerSizes, Method, targeted};
 use crate::{BaseModel, TrainerError};
 
 /// Every number is an f32 while it is trained or computed with.
@@ -51,27 +49,16 @@ impl MemoryEstimate {
         labels: usize,
     ) -> Result<Self, TrainerError> {
         let architecture = &base.architecture;
-        let task = match config.task.kind {
-            TaskKind::CausalLm => Task::LanguageModel,
-            _ if !config.task.prompts.is_empty() => Task::ZeroShot { labels },
-            _ => Task::Classification { labels },
-        };
-        if config.task.kind != TaskKind::ImageClassification
-            && let Some(limit) = architecture.max_length()
-            && config.data.max_length > limit
-        {
-            return Err(TrainerError::TooLong {
-                found: config.data.max_length,
-                limit,
-            });
-        }
-        let description = architecture.describe(task)?;
-        let adapted = match config.adapter.method {
-            Method::Full => Vec::new(),
-            _ => targeted(&config.adapter, architecture, &description)?,
+        let task = config.task.kind.definition();
+        let head = task.head(labels, !config.task.prompts.is_empty());
+        task.check_length(architecture, &config.data)?;
+        let description = architecture.describe(head)?;
+        let adapted = match config.adapter.method.trains_everything() {
+            true => Vec::new(),
+            false => targeted(&config.adapter, architecture, &description)?,
         };
         let basis = BasisWidth::new(&config.adapter)?;
-        let mut estimate = Self::trained(config, task, &description, &adapted, &basis);
+        let mut estimate = Self::trained(config, head, &description, &adapted, &basis);
         estimate.weights = frozen_number(config, base) * estimate.frozen_parameters;
         estimate.rows = rows(config, architecture);
         let kept = match config.training.gradient_checkpointing {
@@ -80,7 +67,7 @@ impl MemoryEstimate {
         };
         let lowest = lowest_layer(architecture, config.adapter.method, &adapted);
         estimate.activations = NUMBER * estimate.rows * numbers_per_row(architecture, lowest, kept)
-            + logits(task, architecture, estimate.rows);
+            + logits(head, architecture, estimate.rows);
         if frozen_number(config, base) < NUMBER {
             // The matrix whose turn it is, widened.
             estimate.activations += NUMBER * largest_matrix(architecture, &description);
@@ -95,55 +82,43 @@ impl MemoryEstimate {
 
     fn trained(
         config: &TrainConfig,
-        task: Task,
+        head: HeadKind,
         description: &Description,
         adapted: &[&LinearLayer],
         basis: &BasisWidth,
     ) -> Self {
-        let rank = config.adapter.rank.unwrap_or(1) as u64;
-        let sizes = |layer: &LinearLayer| (layer.d_out as u64, layer.d_in as u64);
-        let columns = |layer: &LinearLayer| {
-            let of = |side, width| basis.columns(&config.adapter, &layer.path, side, width) as u64;
-            (of(0, layer.d_out), of(1, layer.d_in))
-        };
-        let of_layer = |layer: &LinearLayer| {
-            let (d_out, d_in) = sizes(layer);
-            let (left, right) = columns(layer);
-            match config.adapter.method {
-                Method::Lora => rank * (d_in + d_out),
-                Method::Moslora => rank * (d_in + d_out + rank),
-                Method::Eigenlorax => rank * (left + right),
-                Method::Eigenmix => left * right,
-                Method::Full => 0,
+        let method = config.adapter.method;
+        let sizes = |layer: &&LinearLayer| {
+            let columns = |side, width| basis.columns(&config.adapter, &layer.path, side, width);
+            LayerSizes {
+                rank: config.adapter.rank.unwrap_or(1),
+                d_out: layer.d_out,
+                d_in: layer.d_in,
+                p: columns(0, layer.d_out),
+                q: columns(1, layer.d_in),
             }
         };
-        let basis_of = |layer: &LinearLayer| {
-            let (d_out, d_in) = sizes(layer);
-            let (left, right) = columns(layer);
-            d_out * left + d_in * right
-        };
+        let sizes: Vec<LayerSizes> = adapted.iter().map(sizes).collect();
+        let of_layer = |sizes| (method.definition().trained)(sizes) as u64;
+        let basis_of = |sizes: &LayerSizes| (sizes.d_out * sizes.p + sizes.d_in * sizes.q) as u64;
         let all = description.parameters as u64;
-        let head: u64 = match task {
-            Task::LanguageModel | Task::ZeroShot { .. } | Task::ImageFeatures => 0,
-            Task::Classification { .. } => description
-                .layers
-                .iter()
-                .filter(|layer| layer.head)
-                .map(|layer| layer.parameters() as u64)
-                .sum(),
+        let of_head = description.layers.iter().filter(|layer| layer.head);
+        let head: u64 = match head.is_of_task() {
+            true => of_head.map(|layer| layer.parameters() as u64).sum(),
+            false => 0,
         };
-        let (adapter_parameters, head_parameters) = match config.adapter.method {
-            Method::Full => (all, 0),
-            _ => (adapted.iter().map(|layer| of_layer(layer)).sum(), head),
+        let (adapter_parameters, head_parameters) = match method.trains_everything() {
+            true => (all, 0),
+            false => (sizes.iter().map(of_layer).sum(), head),
         };
-        let frozen_basis: u64 = match config.adapter.method.has_basis() {
-            true => adapted.iter().map(|layer| basis_of(layer)).sum(),
+        let frozen_basis: u64 = match method.has_basis() {
+            true => sizes.iter().map(basis_of).sum(),
             false => 0,
         };
         let trained = adapter_parameters + head_parameters;
-        let frozen_parameters = match config.adapter.method {
-            Method::Full => 0,
-            _ => all - head,
+        let frozen_parameters = match method.trains_everything() {
+            true => 0,
+            false => all - head,
         };
         Self {
             frozen_parameters,
@@ -174,9 +149,9 @@ fn frozen_number(config: &TrainConfig, base: &BaseModel) -> u64 {
 /// How many numbers the largest matrix of a product has; the embedding table may be the output layer.
 fn largest_matrix(architecture: &Architecture, description: &Description) -> u64 {
     let [d_model, _] = architecture.widths();
-    let table = match architecture {
-        Architecture::Decoder(decoder) => decoder.vocab_size * d_model,
-        Architecture::Encoder(_) | Architecture::Vision(_) => 0,
+    let table = match architecture.supports(HeadKind::LanguageModel) {
+        true => architecture.vocab_size().unwrap_or(0) * d_model,
+        false => 0,
     };
     let layers = description.layers.iter();
     let largest = layers.map(|layer| layer.d_out * layer.d_in).max();
@@ -192,16 +167,13 @@ enum Kept {
 
 /// Rows of a batch whose examples are all as long as they may be.
 fn rows(config: &TrainConfig, architecture: &Architecture) -> u64 {
-    let each = match architecture {
-        Architecture::Vision(vision) => vision.rows_per_image(),
-        _ => config.data.max_length,
-    };
+    let each = architecture.rows_per_example(config.data.max_length);
     config.training.batch_size.get() as u64 * each as u64
 }
 
 /// The lowest transformer layer that has something to train, or that a gradient passes through.
 fn lowest_layer(architecture: &Architecture, method: Method, adapted: &[&LinearLayer]) -> usize {
-    if method == Method::Full {
+    if method.trains_everything() {
         return 0;
     }
     let number = |layer: &&LinearLayer| layer.path.split('.').find_map(|part| part.parse().ok());
@@ -223,11 +195,11 @@ fn numbers_per_row(architecture: &Architecture, lowest: usize, kept: Kept) -> u6
 }
 
 /// The bytes of a language model's logits, of which a few rows exist at a time, and of their gradients.
-fn logits(task: Task, architecture: &Architecture, rows: u64) -> u64 {
+fn logits(head: HeadKind, architecture: &Architecture, rows: u64) -> u64 {
     const AT_A_TIME: u64 = 8 * 1024 * 1024;
     let vocabulary = architecture.vocab_size().unwrap_or(0) as u64;
-    match task {
-        Task::LanguageModel => 2 * NUMBER * (rows * vocabulary).min(AT_A_TIME.max(vocabulary)),
-        _ => 0,
+    match head.is_per_token() {
+        true => 2 * NUMBER * (rows * vocabulary).min(AT_A_TIME.max(vocabulary)),
+        false => 0,
     }
 }

@@ -42,17 +42,9 @@ pub(crate) struct InitArguments {
     pub(crate) force: bool,
 }
 
-const METHODS: [Method; 5] = [
-    Method::Lora,
-    Method::Moslora,
-    Method::Eigenlorax,
-    Method::Eigenmix,
-    Method::Full,
-];
-
 fn method_parser() -> impl TypedValueParser<Value = Method> {
-    PossibleValuesParser::new(METHODS.map(Method::name)).map(|name| {
-        let mut methods = METHODS.into_iter();
+    PossibleValuesParser::new(Method::ALL.map(Method::name)).map(|name| {
+        let mut methods = Method::ALL.into_iter();
         methods
             .find(|method| method.name() == name)
             .unwrap_or(Method::Lora)

@@ -3,9 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
-use eigenmix_experiment::BadInput;
-use eigenmix_experiment::no_labels;
-use eigenmix_models::{Architecture, Batch, ImageBatch, Task, TokenBatch};
+use eigenmix_experiment::{BadInput, no_labels};
+use eigenmix_models::{Architecture, Batch, HeadKind, ImageBatch, TokenBatch};
 use eigenmix_tensors::{FileError, TensorFile, TensorOutput, write_tensor_file};
 use eigenmix_trainer::DeviceChoice;
 use serde::Serialize;
@@ -27,7 +26,7 @@ pub(crate) fn run(
     let model = opened.load(&no_labels, console)?;
     let input = read_input(&arguments.inputs, &base.architecture)?;
     let logits = model.logits(&input.batch);
-    let (shape, logits) = input.unpack(model.task, logits);
+    let (shape, logits) = input.unpack(model.head, logits);
     let output = TensorOutput::f32("logits", shape.clone(), &logits);
     write_tensor_file(&arguments.out, vec![output])?;
     let result = ForwardResult {
@@ -37,30 +36,30 @@ pub(crate) fn run(
     console.result(&result)
 }
 
-/// A batch, and how many columns its padded form had.
+/// A batch, and how long its padded texts were.
 struct Input {
     batch: Batch,
-    columns: usize,
+    length: usize,
 }
 
 impl Input {
     /// The logits in the shape that other software gives them: `[examples, outputs]`, or for a
-    /// language model `[batch, columns, vocabulary]` with zeros where there is padding.
-    fn unpack(&self, task: Task, logits: Vec<f32>) -> (Vec<usize>, Vec<f32>) {
+    /// language model `[batch, length, vocabulary]` with zeros where there is padding.
+    fn unpack(&self, head: HeadKind, logits: Vec<f32>) -> (Vec<usize>, Vec<f32>) {
         let examples = self.batch.examples();
-        let (Task::LanguageModel, Batch::Tokens(tokens)) = (task, &self.batch) else {
+        let Some(tokens) = self.batch.texts.as_ref().filter(|_| head.is_per_token()) else {
             return (vec![examples, logits.len() / examples], logits);
         };
         let vocabulary = logits.len() / tokens.tokens();
-        let mut padded = vec![0.0; examples * self.columns * vocabulary];
+        let mut padded = vec![0.0; examples * self.length * vocabulary];
         for (sequence, rows) in tokens.offsets().windows(2).enumerate() {
             for row in rows[0]..rows[1] {
-                let place = sequence * self.columns + tokens.position_ids()[row] as usize;
+                let place = sequence * self.length + tokens.position_ids()[row] as usize;
                 padded[place * vocabulary..][..vocabulary]
                     .copy_from_slice(&logits[row * vocabulary..][..vocabulary]);
             }
         }
-        (vec![examples, self.columns, vocabulary], padded)
+        (vec![examples, self.length, vocabulary], padded)
     }
 }
 
@@ -69,7 +68,7 @@ impl Input {
     ///
     /// - segments: how many there are; 0 where the model takes no notice of them
     fn check(self, path: &Path, positions: usize, segments: usize) -> anyhow::Result<Self> {
-        let Batch::Tokens(tokens) = &self.batch else {
+        let Some(tokens) = &self.batch.texts else {
             return Ok(self);
         };
         let last = tokens.position_ids().iter().max();
@@ -91,32 +90,32 @@ impl Input {
     }
 }
 
-/// `input.pixel_values` for a vision model, `input.input_ids` and its companions for others.
+/// What the model takes: `input.pixel_values`, or `input.input_ids` and its companions.
 fn read_input(path: &Path, architecture: &Architecture) -> anyhow::Result<Input> {
     let file = TensorFile::open(path)?;
-    match architecture {
-        Architecture::Vision(config) => {
-            let (channels, size) = (config.channels, config.image_size);
-            read_images(&file, path, [channels, size])
-        }
-        Architecture::Encoder(config) => {
-            let keep_first = true;
-            let input = read_tokens(&file, path, config.vocab_size, keep_first)?;
-            input.check(path, config.max_length(), config.type_vocab_size)
-        }
-        Architecture::Decoder(config) => {
-            let keep_first = false;
-            let input = read_tokens(&file, path, config.vocab_size, keep_first)?;
-            input.check(path, config.max_positions, 0)
-        }
+    let mut input = Input {
+        batch: Batch::default(),
+        length: 1,
+    };
+    if let Some(shape) = architecture.image_shape() {
+        input.batch.images = Some(read_images(&file, path, shape)?);
     }
+    if let Some(vocab_size) = architecture.vocab_size()
+        && architecture.takes_texts()
+    {
+        let keep_first = architecture.reads_first_token();
+        let (texts, length) = read_tokens(&file, path, vocab_size, keep_first)?;
+        (input.batch.texts, input.length) = (Some(texts), length);
+    }
+    let positions = architecture.max_length().unwrap_or(0);
+    input.check(path, positions, architecture.segments())
 }
 
 fn read_images(
     file: &TensorFile,
     path: &Path,
     [channels, size]: [usize; 2],
-) -> anyhow::Result<Input> {
+) -> anyhow::Result<ImageBatch> {
     let shape = file.shape("input.pixel_values")?.to_vec();
     let images = shape.first().copied().unwrap_or(0);
     if images == 0 || shape[1..] != [channels, size, size] {
@@ -127,19 +126,17 @@ fn read_images(
         .into());
     }
     let pixels = file.read_f32("input.pixel_values")?;
-    Ok(Input {
-        batch: Batch::Images(ImageBatch::new(pixels, [images, channels, size])),
-        columns: 1,
-    })
+    Ok(ImageBatch::new(pixels, [images, channels, size]))
 }
 
-/// The token batch that `input.input_ids`, `input.attention_mask` and `input.token_type_ids` are.
+/// The token batch that `input.input_ids`, `input.attention_mask` and `input.token_type_ids` are, and
+/// how long its padded texts were.
 fn read_tokens(
     file: &TensorFile,
     path: &Path,
     vocab_size: usize,
     keep_first: bool,
-) -> anyhow::Result<Input> {
+) -> anyhow::Result<(TokenBatch, usize)> {
     let problem = |problem: String| BadInput(format!("`{}`: {problem}", path.display()));
     let shape = file.shape("input.input_ids")?.to_vec();
     let &[batch, length] = shape.as_slice() else {
@@ -172,10 +169,7 @@ fn read_tokens(
     let type_ids = optional("input.token_type_ids")?;
     let (mask, type_ids) = (mask.as_deref(), type_ids.as_deref());
     let tokens = TokenBatch::from_padded(&ids, mask, type_ids, [batch, length], keep_first);
-    Ok(Input {
-        batch: Batch::Tokens(tokens),
-        columns: length,
-    })
+    Ok((tokens, length))
 }
 
 #[derive(Serialize)]

@@ -88,7 +88,7 @@ impl<'a> Evaluation<'a> {
                 load_report::tell(report, listener);
             }
             let accuracy = |examples: &Examples, split: &str| -> Result<f64, ExperimentError> {
-                let inputs = &examples.inputs;
+                let inputs = &*examples.inputs;
                 let logits = classifier.all_logits(inputs, self.batch_size, &advance)?;
                 let accuracy = examples.accuracy(&logits, classifier.outputs())?;
                 if accuracy > 0.0 {
@@ -125,7 +125,7 @@ impl<'a> Evaluation<'a> {
         let tasks = self.tasks.iter().enumerate();
         tasks
             .map(|(index, task)| {
-                let inputs = &task.validation.inputs;
+                let inputs = &*task.validation.inputs;
                 let logits = placed.logits(index, inputs, self.batch_size, &|_| {})?;
                 task.validation.accuracy(&logits, task.labels.names().len())
             })
@@ -145,7 +145,7 @@ impl<'a> Evaluation<'a> {
         let tasks = self.tasks.iter().enumerate();
         tasks
             .map(|(index, task)| {
-                let inputs = &task.test.inputs;
+                let inputs = &*task.test.inputs;
                 let logits = placed.logits(index, inputs, self.batch_size, &advance)?;
                 task.test.accuracy(&logits, task.labels.names().len())
             })
@@ -178,7 +178,7 @@ impl<'a> Evaluation<'a> {
         let mut united = Vec::new();
         let mut expected = Vec::new();
         for (index, task) in self.tasks.iter().enumerate() {
-            let inputs = &task.test.inputs;
+            let inputs = &*task.test.inputs;
             let joint = placed.joint_logits(inputs, self.batch_size, &advance)?;
             if joint.iter().any(|logit| logit.is_nan()) {
                 let problem = "the merged model's outputs are not numbers";

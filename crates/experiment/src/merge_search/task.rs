@@ -5,8 +5,10 @@ use std::num::NonZeroUsize;
 use eigenmix_adapter::Prompts;
 use eigenmix_data::metrics::{ClassificationMetrics, predicted_classes};
 use eigenmix_data::{DataConfig, EncodedTargets, LabelMap, Split, Targets};
-use eigenmix_models::{Architecture, is_of_text_tower};
-use eigenmix_trainer::{BaseModel, Device, Inputs, TaskData, TaskHead, TaskKind, ZeroShot};
+use eigenmix_models::{HeadKind, is_of_text_tower};
+use eigenmix_trainer::{
+    BaseModel, Device, Inputs, LabelledExamples, TaskHead, TaskKind, TaskReader, ZeroShot,
+};
 
 use crate::BadInput;
 use crate::ExperimentError;
@@ -28,7 +30,7 @@ pub struct Task {
 
 /// A split, its texts tokenized once.
 pub struct Examples {
-    pub inputs: Inputs,
+    pub inputs: Box<dyn Inputs>,
     /// The output of the task's head that is right, for each.
     pub expected: Vec<usize>,
 }
@@ -73,15 +75,14 @@ impl Task {
         };
         let labels = LabelMap::from_names(names.0.clone()).within(of_adapter)?;
         let of_task = || format!("the data of `{name}`");
-        let kind = match &reading.base.architecture {
-            Architecture::Vision(_) => TaskKind::ImageClassification,
-            Architecture::Encoder(_) | Architecture::Decoder(_) => TaskKind::SequenceClassification,
+        let scores = HeadKind::Classification {
+            labels: labels.names().len(),
         };
-        let task_data = TaskData::new(reading.base, kind, &config, &[]).within(of_task)?;
+        let kind = TaskKind::of_model(&reading.base.architecture, scores);
+        let reader = kind.open(reading.base, &config, &[]).within(of_task)?;
         let targets = Targets::Classes(labels.clone());
-        let read = |split, most| {
-            Examples::read(&task_data, split, &targets, most, reading).within(of_task)
-        };
+        let read =
+            |split, most| Examples::read(&*reader, split, &targets, most, reading).within(of_task);
         let validation = read(Split::Validation, reading.search_rows)?;
         let test = read(Split::Test, None)?;
         Ok(Self {
@@ -131,7 +132,7 @@ fn unlabelled(head: &TaskHead, base: &BaseModel) -> BadInput {
 
 impl Examples {
     fn read(
-        data: &TaskData,
+        data: &dyn TaskReader,
         split: Split,
         targets: &Targets,
         most: Option<NonZeroUsize>,
@@ -141,11 +142,11 @@ impl Examples {
         for note in &found.notes {
             reading.listener.note(note);
         }
-        match found.examples {
-            eigenmix_trainer::Examples::Labelled {
+        match found.examples.into_labelled() {
+            Some(LabelledExamples {
                 inputs,
                 targets: EncodedTargets::Classes(expected),
-            } => Ok(Self { inputs, expected }),
+            }) => Ok(Self { inputs, expected }),
             _ => Err(BadInput(format!("the {split} split of the data has no classes")).into()),
         }
     }

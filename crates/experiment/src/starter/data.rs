@@ -1,19 +1,14 @@
 //! What data hold: splits, columns, labels, lengths.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use eigenmix_data::DataLocation;
-use eigenmix_data::{
-    DataConfig, LabelPolicy, RawLabel, Row, Split, column_names, read_image_split,
-    read_language_split, read_split,
-};
-use eigenmix_trainer::TaskKind;
+use eigenmix_data::{DataConfig, Split, column_names};
+use eigenmix_trainer::{LabelSurvey, LengthSurvey, TaskKind};
 
 use super::FoundBase;
-use crate::error::Within;
-
 use crate::ExperimentError;
+use crate::error::Within;
 
 /// Pairs of columns that many datasets have, and then single ones.
 const PAIRS: [[&str; 2]; 4] = [
@@ -46,9 +41,6 @@ const LABELS: [&str; 9] = [
 ];
 const IMAGES: [&str; 5] = ["image", "img", "photo", "picture", "path"];
 
-/// How many rows tell the usual length.
-const SAMPLE: usize = 2_000;
-
 /// Data that were looked at.
 pub struct FoundData {
     pub path: String,
@@ -60,25 +52,9 @@ pub struct FoundData {
     /// Rows of each split that is there.
     pub splits: Vec<(Split, usize)>,
     pub columns: Vec<String>,
-    pub labels: Labels,
+    pub labels: LabelSurvey,
     /// The tokens of texts, where the base model's tokenizer could count them.
-    pub lengths: Option<Lengths>,
-}
-
-/// What stands in the column of the labels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Labels {
-    Classes(usize),
-    Numbers,
-    None,
-}
-
-/// How long texts are, in tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lengths {
-    /// As long are 99 of 100 at most.
-    pub usual: usize,
-    pub longest: usize,
+    pub lengths: Option<LengthSurvey>,
 }
 
 impl FoundData {
@@ -103,7 +79,7 @@ impl FoundData {
             config: plain.clone(),
             splits: Vec::new(),
             columns,
-            labels: Labels::None,
+            labels: LabelSurvey::None,
             lengths: None,
         };
         if is_vision {
@@ -196,26 +172,12 @@ impl FoundData {
         config: &DataConfig,
         base: Option<&FoundBase>,
     ) -> Result<usize, ExperimentError> {
-        let directory = Path::new(&config.path);
-        match self.kind {
-            TaskKind::CausalLm => Ok(read_language_split(directory, split, config)?.rows.len()),
-            TaskKind::ImageClassification => {
-                let found = read_image_split(directory, split, config, LabelPolicy::Required)?;
-                if split == Split::Train {
-                    let labels = eigenmix_data::LabelMap::from_train(&found.rows)?;
-                    self.labels = Labels::Classes(labels.names().len());
-                }
-                Ok(found.rows.len())
-            }
-            TaskKind::SequenceClassification => {
-                let rows = read_split(directory, split, config, LabelPolicy::Required)?;
-                if split == Split::Train {
-                    self.labels = labels_of(&rows);
-                    self.lengths = lengths_of(&rows, base);
-                }
-                Ok(rows.len())
-            }
+        let base = base.map(|base| &base.model);
+        let found = self.kind.definition().survey(split, config, base)?;
+        if split == Split::Train {
+            (self.labels, self.lengths) = (found.labels, found.lengths);
         }
+        Ok(found.rows)
     }
 
     /// One line about them.
@@ -226,9 +188,9 @@ impl FoundData {
             .map(|(split, rows)| format!("{rows} {split}"))
             .collect();
         let labels = match self.labels {
-            Labels::Classes(count) => format!(", {count} classes"),
-            Labels::Numbers => ", labels are numbers".to_owned(),
-            Labels::None => String::new(),
+            LabelSurvey::Classes(count) => format!(", {count} classes"),
+            LabelSurvey::Numbers => ", labels are numbers".to_owned(),
+            LabelSurvey::None => String::new(),
         };
         let columns = match self.columns.is_empty() {
             true => "pictures in a folder for each class".to_owned(),
@@ -240,42 +202,4 @@ impl FoundData {
             splits.join(", ")
         )
     }
-}
-
-/// Names are classes; so are whole numbers, unless almost every row has its own.
-fn labels_of(rows: &[Row]) -> Labels {
-    let mut names = BTreeSet::new();
-    let mut fractions = 0;
-    let mut numbers = 0;
-    for label in rows.iter().filter_map(|row| row.label.as_ref()) {
-        let text = label.to_string();
-        if let Ok(number) = text.parse::<f64>() {
-            numbers += 1;
-            fractions += usize::from(number.fract() != 0.0);
-        }
-        if matches!(label, RawLabel::Number(number) if number.fract() != 0.0) {
-            fractions += 1;
-        }
-        names.insert(text);
-    }
-    match numbers == rows.len() && fractions > 0 {
-        true => Labels::Numbers,
-        false => Labels::Classes(names.len()),
-    }
-}
-
-fn lengths_of(rows: &[Row], base: Option<&FoundBase>) -> Option<Lengths> {
-    let base = base?;
-    let (tokenizer, limit) = (base.model.tokenizer().ok()?, base.model.max_length().ok()?);
-    let sample = &rows[..rows.len().min(SAMPLE)];
-    let encodings = tokenizer.encode_all(sample, limit).ok()?;
-    let mut lengths: Vec<usize> = encodings
-        .iter()
-        .map(|encoding| encoding.ids.len())
-        .collect();
-    lengths.sort_unstable();
-    Some(Lengths {
-        usual: *lengths.get((lengths.len() * 99).div_ceil(100).saturating_sub(1))?,
-        longest: *lengths.last()?,
-    })
 }

@@ -2,9 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
-use eigenmix_trainer::{Method, TaskKind};
+use eigenmix_trainer::{LabelSurvey, Method, TaskKind};
 
-use super::data::Labels;
 use super::{FoundAdapter, FoundBase, FoundData};
 
 /// What the file is made of.
@@ -81,21 +80,13 @@ impl StarterFile<'_> {
         };
         writeln!(text, "# {}.", data.summary())?;
         writeln!(text, "path = {}", quoted(&data.path))?;
-        match data.kind {
-            TaskKind::SequenceClassification => {
-                writeln!(text, "# Guessed from the names of the columns.")?;
-                writeln!(text, "text = {}", quoted(&data.config.text))?;
-                if let Some(pair) = &data.config.text_pair {
-                    writeln!(text, "text_pair = {}", quoted(pair))?;
-                }
-                writeln!(text, "label = {}", quoted(&data.config.label))?;
+        let columns = data.kind.definition().columns(&data.config);
+        // A folder for each class has no columns.
+        if !columns.is_empty() && !data.columns.is_empty() {
+            writeln!(text, "# Guessed from the names of the columns.")?;
+            for (key, column) in columns {
+                writeln!(text, "{key} = {}", quoted(column))?;
             }
-            TaskKind::ImageClassification if !data.columns.is_empty() => {
-                writeln!(text, "# Guessed from the names of the columns.")?;
-                writeln!(text, "image = {}", quoted(&data.config.image))?;
-                writeln!(text, "label = {}", quoted(&data.config.label))?;
-            }
-            _ => {}
         }
         self.write_max_length(data, text)
     }
@@ -103,9 +94,11 @@ impl StarterFile<'_> {
     fn write_max_length(&self, data: &FoundData, text: &mut String) -> fmt::Result {
         let limit = self.base.and_then(|base| base.model.max_length().ok());
         let limit = limit.unwrap_or(usize::MAX);
-        match (data.kind, data.lengths) {
-            (TaskKind::ImageClassification, _) => Ok(()),
-            (_, Some(lengths)) => {
+        let Some((usual, reason)) = data.kind.definition().usual_max_length() else {
+            return Ok(());
+        };
+        match data.lengths {
+            Some(lengths) => {
                 let room = lengths.usual.next_multiple_of(8).max(8).min(limit);
                 writeln!(
                     text,
@@ -114,16 +107,9 @@ impl StarterFile<'_> {
                 )?;
                 writeln!(text, "max_length = {room}")
             }
-            (TaskKind::CausalLm, None) => {
-                writeln!(
-                    text,
-                    "# Guessed: what fits the memory of most machines; the model may take more."
-                )?;
-                writeln!(text, "max_length = {}", limit.min(512))
-            }
-            (TaskKind::SequenceClassification, None) => {
-                writeln!(text, "# Guessed: nobody counted the tokens.")?;
-                writeln!(text, "max_length = {}", limit.min(128))
+            None => {
+                writeln!(text, "# Guessed: {reason}.")?;
+                writeln!(text, "max_length = {}", limit.min(usual))
             }
         }
     }
@@ -133,13 +119,17 @@ impl StarterFile<'_> {
         match (self.data, self.base) {
             (Some(data), _) => writeln!(text, "# Guessed: {}.", data.reason)?,
             (None, Some(_)) => writeln!(text, "# Guessed: what the base model is usually for.")?,
-            (None, None) => writeln!(
-                text,
-                "# \"sequence-classification\", \"image-classification\" or \"causal-lm\"."
-            )?,
+            (None, None) => {
+                let kinds = TaskKind::ALL.map(|kind| quoted(kind.name()));
+                let (last, others) = kinds.split_last().expect("there are several");
+                writeln!(text, "# {} or {last}.", others.join(", "))?;
+            }
         }
         writeln!(text, "kind = {}", quoted(self.task().name()))?;
-        if self.data.is_some_and(|data| data.labels == Labels::Numbers) {
+        if self
+            .data
+            .is_some_and(|data| data.labels == LabelSurvey::Numbers)
+        {
             writeln!(text, "# Guessed: the labels are numbers with fractions.")?;
             writeln!(text, "target = \"number\"")?;
         }
@@ -164,7 +154,7 @@ impl StarterFile<'_> {
             )?,
         }
         writeln!(text, "method = {}", quoted(method.name()))?;
-        if method == Method::Full {
+        if method.trains_everything() {
             return Ok(());
         }
         if method.has_basis() {
@@ -255,7 +245,7 @@ impl StarterFile<'_> {
             if self.is_decoder() { 8 } else { 32 }
         )?;
         let (rate, reason) = match (self.method, self.is_decoder()) {
-            (Method::Full, _) => ("5e-5", "every weight is trained"),
+            (method, _) if method.trains_everything() => ("5e-5", "every weight is trained"),
             (method, _) if method.has_basis() => ("4e-3", "coefficients on a basis are few"),
             (_, true) => ("2e-4", "usual for LoRA on decoders"),
             (_, false) => ("2e-3", "usual for LoRA on small encoders"),

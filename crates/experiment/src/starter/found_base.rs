@@ -1,9 +1,11 @@
 //! What a base model is for, as its description says.
 
-use eigenmix_models::{Architecture, Description, Task};
+use eigenmix_models::{Description, HeadKind};
 use eigenmix_trainer::{BaseModel, TaskKind};
 
 use crate::ExperimentError;
+/// How many labels a head has before the data are known; it changes nothing of what is adapted.
+const LABELS: usize = 2;
 
 /// A base model that was looked at.
 pub struct FoundBase {
@@ -18,12 +20,8 @@ impl FoundBase {
     /// If there is none, or it is not supported.
     pub fn open(name: &str) -> Result<Self, ExperimentError> {
         let model = BaseModel::open_config(name)?;
-        // The number of labels changes nothing of what is adapted.
-        let task = match model.architecture {
-            Architecture::Decoder(_) => Task::LanguageModel,
-            _ => Task::Classification { labels: 2 },
-        };
-        let description = model.architecture.describe(task)?;
+        let head = model.architecture.usual_head(LABELS);
+        let description = model.architecture.describe(head)?;
         Ok(Self { model, description })
     }
 
@@ -33,19 +31,16 @@ impl FoundBase {
 
     /// Its task, where the data leave it open.
     pub fn usual_task(&self) -> TaskKind {
-        match self.model.architecture {
-            Architecture::Encoder(_) => TaskKind::SequenceClassification,
-            Architecture::Decoder(_) => TaskKind::CausalLm,
-            Architecture::Vision(_) => TaskKind::ImageClassification,
-        }
+        let architecture = &self.model.architecture;
+        TaskKind::of_model(architecture, architecture.usual_head(LABELS))
     }
 
     pub fn is_decoder(&self) -> bool {
-        matches!(self.model.architecture, Architecture::Decoder(_))
+        self.model.architecture.supports(HeadKind::LanguageModel)
     }
 
     pub fn is_vision(&self) -> bool {
-        matches!(self.model.architecture, Architecture::Vision(_))
+        self.model.architecture.image_shape().is_some()
     }
 
     /// The modules that PEFT adapts in this architecture.
@@ -57,10 +52,8 @@ impl FoundBase {
     pub fn summary(&self) -> String {
         let architecture = &self.model.architecture;
         let [d_model, _] = architecture.widths();
-        let takes = match (architecture, architecture.max_length()) {
-            (Architecture::Vision(config), _) => {
-                format!("pictures of {0} × {0}", config.image_size)
-            }
+        let takes = match (architecture.image_shape(), architecture.max_length()) {
+            (Some([_, size]), _) => format!("pictures of {size} × {size}"),
             (_, Some(limit)) => format!("up to {limit} tokens"),
             (_, None) => String::new(),
         };

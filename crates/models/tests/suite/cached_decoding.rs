@@ -1,7 +1,7 @@
 //! With the cache, every token goes through a decoder once; the logits are those of the whole text.
 
 use burn::tensor::{Device, Tensor};
-use eigenmix_models::{Batch, Task, TokenBatch};
+use eigenmix_models::{Batch, HeadKind, TokenBatch};
 
 use crate::small_models::{adapted, decoders};
 
@@ -22,7 +22,7 @@ fn cached_logits_are_those_of_the_whole_text_in_every_family() {
     // Longer than the windows of Mistral and Gemma.
     let texts = [text(1, 11), text(2, 7), text(3, 9)];
     for (family, config) in decoders() {
-        let model = adapted(&config, Task::LanguageModel, &device).model;
+        let model = adapted(&config, HeadKind::LanguageModel, &device).model;
         let mut cache = model.cache(texts.len());
         // Prompts of different lengths first, then a token at a time.
         let mut seen = [5, 1, 3];
@@ -41,7 +41,7 @@ fn cached_logits_are_those_of_the_whole_text_in_every_family() {
                 .map(|(text, seen)| text[..seen].to_vec())
                 .collect();
             let whole = TokenBatch::continuing(&so_far, &[0, 0, 0]);
-            let logits = model.forward(&Batch::Tokens(whole.clone()), &device);
+            let logits = model.forward(&Batch::from(whole.clone()), &device);
             for (row, expected) in last_rows(logits, &whole).into_iter().enumerate() {
                 let found = cached.clone().slice([row..row + 1, 0..vocabulary]);
                 let scale = expected.clone().abs().max().into_scalar::<f32>();
@@ -66,7 +66,7 @@ fn cached_logits_are_those_of_the_whole_text_in_every_family() {
 fn a_text_that_ended_leaves_the_others_as_they_are() {
     let device = Device::flex();
     let (_, config) = decoders().remove(0);
-    let model = adapted(&config, Task::LanguageModel, &device).model;
+    let model = adapted(&config, HeadKind::LanguageModel, &device).model;
     let prompts = vec![vec![3, 5, 8], vec![1, 2], vec![9, 9, 4, 6]];
     let step = |prompts: &[Vec<u32>], keep: &[usize]| {
         let mut cache = model.cache(prompts.len());

@@ -1,29 +1,29 @@
 //! Weights that stay in half precision give what their widened selves give.
 
 use burn::tensor::{DType, Device, Tensor};
-use eigenmix_models::{Batch, Precision, Task, TokenBatch};
+use eigenmix_models::{Batch, HeadKind, Precision, TokenBatch};
 use eigenmix_tensors::Dtype;
 
 use crate::small_models::{adapted_in, decoders, encoder};
 
 fn tokens() -> Batch {
     let texts = [vec![3, 5, 8, 30, 2], vec![1, 2], vec![9, 9, 4, 6]];
-    Batch::Tokens(TokenBatch::continuing(&texts, &[0, 0, 0]))
+    Batch::from(TokenBatch::continuing(&texts, &[0, 0, 0]))
 }
 
 #[test]
 fn logits_losses_and_texts_are_those_of_the_widened_weights() {
     let device = Device::flex();
     let mut models = decoders();
-    let mut tasks = vec![Task::LanguageModel; models.len()];
+    let mut heads = vec![HeadKind::LanguageModel; models.len()];
     models.push(("bert", encoder()));
-    tasks.push(Task::Classification { labels: 3 });
-    for ((family, config), task) in models.into_iter().zip(tasks) {
+    heads.push(HeadKind::Classification { labels: 3 });
+    for ((family, config), head) in models.into_iter().zip(heads) {
         let run = |precision| -> Vec<Tensor<2>> {
-            let model = adapted_in(&config, task, Dtype::BF16, precision, &device).model;
+            let model = adapted_in(&config, head, Dtype::BF16, precision, &device).model;
             let mut found = vec![model.forward(&tokens(), &device)];
-            if task == Task::LanguageModel {
-                let trunk = model.trunk(&tokens(), &device);
+            if head == HeadKind::LanguageModel {
+                let trunk = model.hidden_states(&tokens(), &device);
                 let loss = model.next_token_loss(trunk, &[0, 3, 8], &[7, 11, 2]);
                 found.push(loss.reshape([1, 1]));
             }

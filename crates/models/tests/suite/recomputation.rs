@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Tensor};
-use eigenmix_models::{Batch, ImageBatch, Loaded, Recomputation, Task, TokenBatch};
+use eigenmix_models::{Batch, HeadKind, ImageBatch, Loaded, Recomputation, TokenBatch};
 use eigenmix_moslora::ParameterNames;
 
 use crate::small_models::{adapted, decoders, encoder, from_scratch, vision};
@@ -38,7 +38,7 @@ fn compare(loaded: &Loaded, batch: &Batch, device: &Device, what: &str) {
     let Loaded { model, names, .. } = loaded;
     let objective = |hidden| model.logits(hidden).square().mean();
     let mut expected = BTreeMap::new();
-    let loss = objective(model.trunk(batch, device));
+    let loss = objective(model.hidden_states(batch, device));
     model.visit(&mut Collect {
         names,
         gradients: &loss.backward(),
@@ -78,23 +78,23 @@ fn compare(loaded: &Loaded, batch: &Batch, device: &Device, what: &str) {
 
 fn tokens() -> Batch {
     let texts = [vec![3, 5, 8, 30, 2], vec![1, 2], vec![9, 9, 4, 6]];
-    Batch::Tokens(TokenBatch::continuing(&texts, &[0, 0, 0]))
+    Batch::from(TokenBatch::continuing(&texts, &[0, 0, 0]))
 }
 
 #[test]
 fn gradients_of_updates_and_of_all_weights_are_the_same_layer_by_layer() {
     let device = Device::flex().autodiff();
-    let classification = Task::Classification { labels: 3 };
+    let classification = HeadKind::Classification { labels: 3 };
     for load in [adapted, from_scratch] {
         for (family, config) in decoders() {
-            let loaded = load(&config, Task::LanguageModel, &device);
+            let loaded = load(&config, HeadKind::LanguageModel, &device);
             compare(&loaded, &tokens(), &device, family);
         }
         let loaded = load(&encoder(), classification, &device);
         compare(&loaded, &tokens(), &device, "bert");
         let loaded = load(&vision(), classification, &device);
         let pixels = (0..2 * 3 * 64).map(|i| (i as f32 * 0.7).sin()).collect();
-        let images = Batch::Images(ImageBatch::new(pixels, [2, 3, 8]));
+        let images = Batch::from(ImageBatch::new(pixels, [2, 3, 8]));
         compare(&loaded, &images, &device, "vit");
     }
 }

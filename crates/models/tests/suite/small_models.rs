@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, bf16};
 use eigenmix_models::{
-    Adaptation, Architecture, Checkpoint, LoadOptions, Loaded, Network, Precision, Task, Train,
+    Adaptation, Architecture, Checkpoint, HeadKind, LoadOptions, Loaded, Network, Precision, Train,
 };
 use eigenmix_moslora::{Update, lora};
 use eigenmix_tensors::{Dtype, Matrix, TensorOutput, write_tensor_file};
@@ -69,12 +69,12 @@ pub fn vision() -> Value {
 }
 
 /// The model that `config` describes, with random weights that are all trained.
-pub fn from_scratch(config: &Value, task: Task, device: &Device) -> Loaded {
+pub fn from_scratch(config: &Value, head: HeadKind, device: &Device) -> Loaded {
     let directory = tempfile::tempdir().expect("a directory");
     let checkpoint = write_config(config, directory.path());
     place(
         &checkpoint,
-        task,
+        head,
         &Adaptation::default(),
         Train::Everything,
         device,
@@ -83,19 +83,19 @@ pub fn from_scratch(config: &Value, task: Task, device: &Device) -> Loaded {
 
 /// The same, its weights frozen, with trained updates on all linear layers but those of the lowest
 /// block, and a trained head.
-pub fn adapted(config: &Value, task: Task, device: &Device) -> Loaded {
-    adapted_in(config, task, Dtype::F32, Precision::Auto, device)
+pub fn adapted(config: &Value, head: HeadKind, device: &Device) -> Loaded {
+    adapted_in(config, head, Dtype::F32, Precision::Auto, device)
 }
 
 /// The same from a checkpoint whose tensors are stored as `stored`: f32 or bf16.
 pub fn adapted_in(
     config: &Value,
-    task: Task,
+    head: HeadKind,
     stored: Dtype,
     precision: Precision,
     device: &Device,
 ) -> Loaded {
-    updated(config, task, stored, precision, device, &lora_update)
+    updated(config, head, stored, precision, device, &lora_update)
 }
 
 /// A LoRA update of a layer `[d_out, d_in]`, the `number`th of its model.
@@ -111,7 +111,7 @@ pub fn lora_update(path: &str, number: usize, [d_out, d_in]: [usize; 2]) -> Upda
 /// - update: of a layer's path, which one it is, and its shape
 pub fn updated(
     config: &Value,
-    task: Task,
+    head: HeadKind,
     stored: Dtype,
     precision: Precision,
     device: &Device,
@@ -121,12 +121,12 @@ pub fn updated(
     let random = write_config(config, directory.path());
     let loaded = place(
         &random,
-        task,
+        head,
         &Adaptation::default(),
         Train::Everything,
         device,
     );
-    let description = architecture(&random).describe(task).expect("its task");
+    let description = architecture(&random).describe(head).expect("its head");
     let tensors = loaded.names.values_of(&loaded.model).into_iter();
     let values: Vec<_> = tensors
         .map(|(name, value)| {
@@ -173,7 +173,7 @@ pub fn updated(
     }
     let mut checkpoint = Checkpoint::open(directory.path()).expect("a checkpoint");
     checkpoint.set_precision(precision);
-    place(&checkpoint, task, &adaptation, Train::Head, device)
+    place(&checkpoint, head, &adaptation, Train::Head, device)
 }
 
 fn write_config(config: &Value, directory: &Path) -> Checkpoint {
@@ -187,13 +187,13 @@ fn architecture(checkpoint: &Checkpoint) -> Architecture {
 
 fn place(
     checkpoint: &Checkpoint,
-    task: Task,
+    head: HeadKind,
     adaptation: &Adaptation,
     train: Train,
     device: &Device,
 ) -> Loaded {
     let options = LoadOptions {
-        task,
+        head,
         adaptation,
         train,
         dropout: 0.0,

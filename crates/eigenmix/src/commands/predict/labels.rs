@@ -1,69 +1,18 @@
 //! Labels for texts and images.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use eigenmix_data::{ImageDataset, ImageRow, ImageSource, Place};
-use eigenmix_models::{Batch, TokenBatch};
-use eigenmix_trainer::{BaseModel, Classifier, Inputs, TaskData};
+use eigenmix_trainer::{Classifier, LineReader};
 use serde::Serialize;
 
 use super::lines;
 use crate::cli::PredictArguments;
 use crate::console::Console;
 
-/// A label for every line.
-pub(super) fn of_texts(
+/// A label for every line, or for the image file that it names.
+pub(super) fn run(
     classifier: &Classifier,
-    base: &BaseModel,
+    reader: &dyn LineReader,
     arguments: &PredictArguments,
     console: &Console,
-) -> anyhow::Result<()> {
-    let (tokenizer, max_length) = (base.tokenizer()?, base.max_length()?);
-    let batch = |texts: &[String]| {
-        let encodings = texts
-            .iter()
-            .map(|text| tokenizer.encode(text, None, max_length))
-            .collect::<Result<Vec<_>, _>>()?;
-        let sequences = encodings
-            .iter()
-            .map(|encoding| (&encoding.ids[..], &encoding.type_ids[..]));
-        Ok(Batch::Tokens(TokenBatch::from_sequences(sequences)))
-    };
-    of_lines(classifier, arguments, console, &batch)
-}
-
-/// A label for the image file that every line names.
-pub(super) fn of_images(
-    classifier: &Classifier,
-    base: &BaseModel,
-    arguments: &PredictArguments,
-    console: &Console,
-) -> anyhow::Result<()> {
-    let preprocessor = TaskData::preprocessor(base)?;
-    let input: Arc<Path> = arguments.input.as_path().into();
-    let batch = |paths: &[String]| {
-        let row = |(index, path): (usize, &String)| ImageRow {
-            source: ImageSource::File(PathBuf::from(path)),
-            label: None,
-            place: Place {
-                file: input.clone(),
-                line: index + 1,
-            },
-        };
-        let rows: Vec<ImageRow> = paths.iter().enumerate().map(row).collect();
-        let all: Vec<usize> = (0..rows.len()).collect();
-        let images = Inputs::Images(ImageDataset::new(rows, preprocessor.clone()));
-        Ok(images.batch(&all, None)?)
-    };
-    of_lines(classifier, arguments, console, &batch)
-}
-
-fn of_lines(
-    classifier: &Classifier,
-    arguments: &PredictArguments,
-    console: &Console,
-    batch: &dyn Fn(&[String]) -> anyhow::Result<Batch>,
 ) -> anyhow::Result<()> {
     let mut predictions = Vec::new();
     let mut pending = Vec::new();
@@ -73,7 +22,7 @@ fn of_lines(
         let is_end = line.is_none();
         pending.extend(line);
         if pending.len() == arguments.batch_size.get() || (is_end && !pending.is_empty()) {
-            let logits = classifier.logits(&batch(&pending)?);
+            let logits = classifier.logits(&reader.batch(&pending)?);
             for (text, logits) in pending.drain(..).zip(logits.chunks(classifier.outputs())) {
                 let prediction = Prediction::new(text, logits, classifier, arguments.top.get());
                 // With --json everything becomes one object in the end.

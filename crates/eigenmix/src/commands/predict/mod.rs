@@ -6,9 +6,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, stdin};
 use std::path::Path;
 
-use eigenmix_experiment::BadInput;
-use eigenmix_experiment::no_labels;
-use eigenmix_trainer::{Classifier, DeviceChoice, TaskKind};
+use eigenmix_experiment::{BadInput, no_labels};
+use eigenmix_trainer::{Classifier, DeviceChoice};
 
 use crate::cli::PredictArguments;
 use crate::console::Console;
@@ -22,15 +21,12 @@ pub(crate) fn run(
     let opened = request.open()?;
     let base = &opened.base;
     let model = opened.load(&no_labels, console)?;
-    match model.task_kind(base) {
-        TaskKind::CausalLm => continuations::run(&model, base, arguments, console),
-        TaskKind::SequenceClassification => {
+    let task = model.task_kind(base).definition();
+    match task.line_reader(base, &arguments.input)? {
+        None => continuations::run(&model, base, arguments, console),
+        Some(lines) => {
             let classifier = Classifier::from_model(model)?;
-            labels::of_texts(&classifier, base, arguments, console)
-        }
-        TaskKind::ImageClassification => {
-            let classifier = Classifier::from_model(model)?;
-            labels::of_images(&classifier, base, arguments, console)
+            labels::run(&classifier, &*lines, arguments, console)
         }
     }
 }

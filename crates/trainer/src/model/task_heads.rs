@@ -6,8 +6,8 @@ use std::ops::Range;
 use burn::tensor::Device;
 use eigenmix_adapter::Adapter;
 
-use crate::inputs::Inputs;
-use crate::task_head::TaskHead;
+use super::task_head::TaskHead;
+use crate::tasks::Inputs;
 use crate::{BaseModel, Classifier, TrainerError};
 
 /// The heads of several tasks for one base model.
@@ -114,7 +114,7 @@ impl TaskClassifiers {
     pub fn logits(
         &self,
         task: usize,
-        inputs: &Inputs,
+        inputs: &dyn Inputs,
         batch_size: NonZeroUsize,
         progress: &dyn Fn(usize),
     ) -> Result<Vec<f32>, TrainerError> {
@@ -136,7 +136,7 @@ impl TaskClassifiers {
     /// If an image can't be read.
     pub fn joint_logits(
         &self,
-        inputs: &Inputs,
+        inputs: &dyn Inputs,
         batch_size: NonZeroUsize,
         progress: &dyn Fn(usize),
     ) -> Result<Vec<f32>, TrainerError> {
@@ -181,7 +181,7 @@ mod tests {
     use eigenmix_adapter::{AdapterFile, HeadTensor};
 
     use super::*;
-    use crate::DeviceChoice;
+    use crate::{DeviceChoice, TextInputs};
     use eigenmix_data::{DataConfig, LabelPolicy, Split, read_split};
 
     const BATCH: NonZeroUsize = NonZeroUsize::new(16).expect("not zero");
@@ -203,12 +203,12 @@ mod tests {
         AdapterFile::open(&quickstart("adapters").join(name)).expect("an adapter")
     }
 
-    fn examples(base: &BaseModel) -> Inputs {
+    fn examples(base: &BaseModel) -> TextInputs {
         let dir = quickstart("tasks/gym");
         let config = DataConfig::new("unused");
         let rows = read_split(&dir, Split::Test, &config, LabelPolicy::Required).expect("rows");
         let tokenizer = base.tokenizer().expect("a tokenizer");
-        Inputs::Texts(tokenizer.encode_all(&rows[..40], 48).expect("tokens"))
+        TextInputs(tokenizer.encode_all(&rows[..40], 48).expect("tokens"))
     }
 
     /// One head of the gym's ten labels and one of three of the library's, on the bakery's adapter.

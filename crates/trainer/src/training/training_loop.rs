@@ -8,42 +8,93 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::Device;
 use eigenmix_data::{BatchPlan, EpochAugmentation, Split};
-use eigenmix_models::{Network, Recomputation};
-use eigenmix_moslora::{ParameterNames, ParameterValues};
+use eigenmix_models::{Loaded, Network};
+use eigenmix_moslora::{ParameterKind, ParameterNames, ParameterValues};
 
+use super::backward_pass::BackwardPass;
+use super::optimizer::{AdamW, NamedGradients, clip};
+use super::speed::Speed;
+use super::training_data::TrainingData;
 use crate::TrainerError;
-use crate::checkpoint::{Best, CheckpointState, Progress, save};
-use crate::config::Keep;
-use crate::evaluation::{EvaluationOptions, evaluate};
-use crate::examples::Part;
+use crate::checkpoint::{CheckpointState, Progress, save};
+use crate::config::{Keep, TrainConfig};
 use crate::metrics_log::{EvaluationRecord, MetricsLog, StepRecord};
-use crate::optimizer::{AdamW, NamedGradients, accumulate, clip, named_gradients};
 use crate::outcome::{Observer, RunOptions};
 use crate::schedule::Scheduler;
-use crate::training::Training;
+use crate::tasks::{EvaluationOptions, Part};
 
 /// The running state of a training.
 pub(crate) struct Loop<'a> {
-    pub(crate) training: &'a Training,
-    pub(crate) options: &'a RunOptions<'a>,
-    pub(crate) output: &'a Path,
-    pub(crate) model: Network,
-    pub(crate) names: ParameterNames,
-    pub(crate) optimizer: AdamW,
-    pub(crate) progress: Progress,
-    pub(crate) best: Option<ParameterValues>,
-    pub(crate) log: MetricsLog,
-    pub(crate) device: Device,
-    pub(crate) total_steps: usize,
-    pub(crate) started: Instant,
-    pub(crate) speed: Speed,
-    pub(crate) last_loss: Option<f64>,
-    pub(crate) last_validation: Option<BTreeMap<String, f64>>,
+    config: &'a TrainConfig,
+    data: &'a TrainingData,
+    options: &'a RunOptions<'a>,
+    output: &'a Path,
+    model: Network,
+    names: ParameterNames,
+    optimizer: AdamW,
+    progress: Progress,
+    best: Option<ParameterValues>,
+    log: MetricsLog,
+    device: Device,
+    total_steps: usize,
+    started: Instant,
+    speed: Speed,
+    last_loss: Option<f64>,
+    last_validation: Option<BTreeMap<String, f64>>,
 }
 
-impl Loop<'_> {
+/// What a loop that got to its end has.
+pub(crate) struct Finished {
+    /// The trained values that are kept.
+    pub values: ParameterValues,
+    /// The metrics of the state that is kept.
+    pub validation: Option<BTreeMap<String, f64>>,
+    pub test: Option<BTreeMap<String, f64>>,
+}
+
+impl<'a> Loop<'a> {
+    /// A loop over `data`, at its start or where `checkpoint` was written.
+    ///
+    /// - output: the directory of the run
+    /// - loaded: the model, with autodiff
+    ///
+    /// # Errors
+    /// If the checkpoint is one of another model.
+    pub fn new(
+        config: &'a TrainConfig,
+        data: &'a TrainingData,
+        options: &'a RunOptions<'a>,
+        output: &'a Path,
+        loaded: Loaded,
+        log: MetricsLog,
+        checkpoint: Option<CheckpointState>,
+    ) -> Result<Self, TrainerError> {
+        let mut state = Self {
+            config,
+            data,
+            options,
+            output,
+            model: loaded.model,
+            names: loaded.names,
+            optimizer: AdamW::new(&config.training),
+            progress: Progress::default(),
+            best: None,
+            log,
+            device: options.device.clone().autodiff(),
+            total_steps: total_steps(config, data.train.len()),
+            started: Instant::now(),
+            speed: Speed::new(),
+            last_loss: None,
+            last_validation: None,
+        };
+        if let Some(checkpoint) = checkpoint {
+            state.restore(checkpoint)?;
+        }
+        Ok(state)
+    }
+
     /// Continues where a checkpoint was written.
-    pub(crate) fn restore(&mut self, state: CheckpointState) -> Result<(), TrainerError> {
+    fn restore(&mut self, state: CheckpointState) -> Result<(), TrainerError> {
         self.model = self
             .names
             .with_values(self.model.clone(), &state.parameters)?;
@@ -55,16 +106,75 @@ impl Loop<'_> {
         Ok(())
     }
 
+    /// The names of what is trained.
+    pub fn names(&self) -> &ParameterNames {
+        &self.names
+    }
+
+    /// How many parameters are trained, head included.
+    pub fn trained_parameters(&self) -> usize {
+        let values = self.names.values_of(&self.model);
+        values.values().map(|value| value.values.len()).sum()
+    }
+
+    /// How many steps it takes, if nothing stops it.
+    pub fn total_steps(&self) -> usize {
+        self.total_steps
+    }
+
+    /// How many steps were taken.
+    pub fn steps(&self) -> usize {
+        self.progress.step
+    }
+
+    /// How many seconds it took so far.
+    pub fn seconds(&self) -> f64 {
+        self.progress.seconds + self.started.elapsed().as_secs_f64()
+    }
+
+    /// The last training loss that was logged.
+    pub fn last_loss(&self) -> Option<f64> {
+        self.last_loss
+    }
+
+    /// The metrics of the last evaluation on the validation split.
+    pub fn last_validation(&self) -> Option<&BTreeMap<String, f64>> {
+        self.last_validation.as_ref()
+    }
+
+    /// Takes the state that is to be kept, and measures it.
+    ///
+    /// # Errors
+    /// If an evaluation fails or can't be written down.
+    pub fn finish(&mut self, observer: &mut dyn Observer) -> Result<Finished, TrainerError> {
+        let keep_best = self.config.training.keep == Keep::Best;
+        let values = match &self.best {
+            Some(best) if keep_best => best.clone(),
+            _ => self.names.values_of(&self.model),
+        };
+        let mut validation = self.last_validation.clone();
+        if keep_best {
+            self.model = self.names.with_values(self.model.clone(), &values)?;
+            validation = self.evaluate(Split::Validation, observer)?;
+        }
+        let test = self.evaluate(Split::Test, observer)?;
+        Ok(Finished {
+            values,
+            validation,
+            test,
+        })
+    }
+
     /// Runs to the end; returns whether it got there.
-    pub(crate) fn run(&mut self, observer: &mut dyn Observer) -> Result<bool, TrainerError> {
-        let config = &self.training.config.training;
-        let lengths = self.training.train.lengths();
+    pub fn run(&mut self, observer: &mut dyn Observer) -> Result<bool, TrainerError> {
+        let config = &self.config.training;
+        let lengths = self.data.train.lengths();
         while self.progress.epoch < config.epochs && !self.is_over() {
             let plan = BatchPlan::training(
                 &lengths,
                 config.batch_size,
                 config.batching,
-                self.training.config.seed,
+                self.config.seed,
                 self.progress.epoch,
             );
             let groups: Vec<&[Vec<usize>]> = plan
@@ -94,7 +204,8 @@ impl Loop<'_> {
         Ok(true)
     }
 
-    pub(crate) fn examples_per_second(&self) -> Option<f64> {
+    /// Examples shown a second of training steps.
+    pub fn examples_per_second(&self) -> Option<f64> {
         let Progress {
             examples,
             step_seconds,
@@ -104,7 +215,7 @@ impl Loop<'_> {
     }
 
     fn is_over(&self) -> bool {
-        let patience = self.training.config.training.early_stopping;
+        let patience = self.config.training.early_stopping;
         self.progress.step >= self.total_steps
             || patience.is_some_and(|patience| self.progress.without_improvement >= patience.get())
     }
@@ -117,7 +228,7 @@ impl Loop<'_> {
         observer: &mut dyn Observer,
     ) -> Result<(), TrainerError> {
         let started = Instant::now();
-        let config = &self.training.config;
+        let config = &self.config;
         let augmented = EpochAugmentation {
             augmentation: config.data.augmentation(),
             seed: config.seed,
@@ -125,15 +236,22 @@ impl Loop<'_> {
         };
         let parts = group
             .iter()
-            .map(|indices| self.training.train.part(indices, Some(augmented)))
+            .map(|indices| self.data.train.part(indices, Some(augmented)))
             .collect::<Result<Vec<Part>, TrainerError>>()?;
         let targets: usize = parts.iter().map(|part| part.objective.targets()).sum();
+        let pass = BackwardPass {
+            config: self.config,
+            model: &self.model,
+            names: &self.names,
+            device: &self.device,
+            step: self.progress.step,
+        };
         let mut gradients = NamedGradients::new();
         let mut step_loss = 0.0;
         for (number, part) in parts.iter().enumerate() {
             // The group's loss is the mean over all its targets, however they fall into batches.
             let weight = part.objective.targets() as f64 / targets as f64;
-            step_loss += weight * self.backward(part, number, weight, &mut gradients);
+            step_loss += weight * pass.run(part, number, weight, &mut gradients);
             self.speed.count(part.batch.examples(), part.batch.tokens());
             self.progress.examples += part.batch.examples();
         }
@@ -145,12 +263,14 @@ impl Loop<'_> {
         let scale = self.schedule()?;
         let base = config.training.learning_rate;
         let head = config.training.head_learning_rate.unwrap_or(base);
-        let is_factor = |name: &str| name.contains('/');
+        let names = &self.names;
+        let rate = |name: &str| match names.kind(name) {
+            Some(ParameterKind::Factor) => scale * base,
+            Some(ParameterKind::Tensor) | None => scale * head,
+        };
         self.model = self
             .optimizer
-            .step(self.model.clone(), &self.names, gradients, |name| {
-                scale * if is_factor(name) { base } else { head }
-            });
+            .step(self.model.clone(), names, gradients, rate);
         self.progress.step += 1;
         self.progress.batch += 1;
         self.progress.loss_sum += step_loss;
@@ -164,50 +284,9 @@ impl Loop<'_> {
         Ok(())
     }
 
-    /// The mean loss of a batch; its gradients, times `weight`, are added to `gradients`.
-    ///
-    /// - number: which batch of the step it is
-    fn backward(
-        &self,
-        part: &Part,
-        number: usize,
-        weight: f64,
-        gradients: &mut NamedGradients,
-    ) -> f64 {
-        let Part { batch, objective } = part;
-        let (model, device) = (&self.model, &self.device);
-        let before = |layer: Option<usize>| self.seed_dropout(number, layer);
-        let mut collect = |mut found| {
-            accumulate(gradients, named_gradients(model, &self.names, &mut found));
-        };
-        let loss = if self.training.config.training.gradient_checkpointing {
-            let recomputation = Recomputation { before: &before };
-            let weighted = |hidden| objective.loss(model, hidden, device) * weight;
-            model.backward_by_layers(batch, device, &recomputation, weighted, collect)
-        } else {
-            before(None);
-            let hidden = model.trunk(batch, device);
-            let loss = objective.loss(model, hidden, device) * weight;
-            collect(loss.backward());
-            loss
-        };
-        f64::from(loss.into_scalar::<f32>()) / weight
-    }
-
-    /// A seed a step makes a resumed training drop what an uninterrupted one drops.
-    fn seed_dropout(&self, batch: usize, layer: Option<usize>) {
-        let config = &self.training.config;
-        if config.base.dropout > 0.0 || config.adapter.dropout > 0.0 {
-            let part = (batch as u64) << 16 | layer.map_or(0, |layer| layer as u64 + 1);
-            let step = (self.progress.step as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            self.device
-                .seed(config.seed ^ step ^ part.wrapping_mul(0xd1b5_4a32_d192_ed03));
-        }
-    }
-
     /// What the learning rates are multiplied by at the present step.
     fn schedule(&self) -> Result<f64, TrainerError> {
-        let config = &self.training.config;
+        let config = &self.config;
         let warmup = config.warmup()?.steps(self.total_steps);
         let scheduler = config.training.scheduler;
         let scale = scheduler.learning_rate(self.progress.step, self.total_steps, 1.0, warmup);
@@ -244,78 +323,54 @@ impl Loop<'_> {
 
     /// Evaluates if it is due, updates what depends on it, and writes a checkpoint.
     fn end_epoch(&mut self, observer: &mut dyn Observer) -> Result<(), TrainerError> {
-        let config = &self.training.config.training;
+        let config = &self.config.training;
         let last = self.progress.step >= self.total_steps;
         let due = match config.evaluate_every {
             0 => last,
             every => last || self.progress.epoch.is_multiple_of(every),
         };
-        if due && let Some(figures) = self.evaluate(Split::Validation, observer)? {
-            let metric = self.training.metrics[0];
-            let figure = figures.get(metric.name()).copied().unwrap_or(f64::NAN);
-            let better =
-                self.progress
-                    .best
-                    .as_ref()
-                    .is_none_or(|best| match metric.higher_is_better() {
-                        true => figure > best.figure,
-                        false => figure < best.figure,
-                    });
-            if better {
-                self.progress.best = Some(Best {
-                    step: self.progress.step,
-                    figure,
-                });
-                self.progress.without_improvement = 0;
-                if config.keep == Keep::Best {
-                    self.best = Some(self.names.values_of(&self.model));
-                }
-            } else {
-                self.progress.without_improvement += 1;
+        if due && let Some(metrics) = self.evaluate(Split::Validation, observer)? {
+            let metric = self.data.metrics[0];
+            let figure = metrics.get(metric.name()).copied().unwrap_or(f64::NAN);
+            let higher_is_better = metric.higher_is_better();
+            let plateau = &config.plateau;
+            if self.progress.judge(figure, higher_is_better, plateau) && config.keep == Keep::Best {
+                self.best = Some(self.names.values_of(&self.model));
             }
-            self.progress
-                .plateau
-                .update(figure, metric.higher_is_better(), &config.plateau);
-            self.last_validation = Some(figures);
+            self.last_validation = Some(metrics);
         }
         self.save()
     }
 
-    pub(crate) fn evaluate(
+    fn evaluate(
         &mut self,
         split: Split,
         observer: &mut dyn Observer,
     ) -> Result<Option<BTreeMap<String, f64>>, TrainerError> {
-        let training = self.training;
-        let examples = match split {
-            Split::Train => Some(&training.train),
-            Split::Validation => training.validation.as_ref(),
-            Split::Test => training.test.as_ref(),
-        };
-        let Some(examples) = examples else {
+        let Some(examples) = self.data.split(split) else {
             return Ok(None);
         };
         let started = Instant::now();
         let options = EvaluationOptions {
-            metrics: &training.metrics,
-            batch_size: training.config.training.evaluation_batch_size,
+            metrics: &self.data.metrics,
+            batch_size: self.config.training.evaluation_batch_size,
             device: &self.device.clone().inner(),
-            tokenizer: training.tokenizer.as_ref(),
+            tokenizer: self.data.tokenizer.as_ref(),
             progress: &|_| {},
         };
-        let evaluation = evaluate(&self.model.valid(), examples, &options)?;
+        let evaluation = examples.evaluate(&self.model.valid(), &options)?;
         let record = EvaluationRecord {
             step: self.progress.step,
             epoch: self.progress.epoch as f64,
             split,
             loss: evaluation.loss,
-            metrics: evaluation.figures.clone(),
+            metrics: evaluation.metrics.clone(),
             examples_per_second: examples.len() as f64 / started.elapsed().as_secs_f64(),
         };
         self.log.evaluation(&record)?;
         observer.evaluated(&record);
         self.speed = Speed::new();
-        Ok(Some(evaluation.figures))
+        Ok(Some(evaluation.metrics))
     }
 
     fn save(&mut self) -> Result<(), TrainerError> {
@@ -337,29 +392,12 @@ impl Loop<'_> {
     }
 }
 
-/// Examples and tokens since the last logged line.
-pub(crate) struct Speed {
-    since: Instant,
-    examples: usize,
-    tokens: usize,
-}
-
-impl Speed {
-    pub(crate) fn new() -> Self {
-        Self {
-            since: Instant::now(),
-            examples: 0,
-            tokens: 0,
-        }
-    }
-
-    fn count(&mut self, examples: usize, tokens: usize) {
-        self.examples += examples;
-        self.tokens += tokens;
-    }
-
-    fn rates(&self) -> (f64, f64) {
-        let seconds = self.since.elapsed().as_secs_f64();
-        (self.examples as f64 / seconds, self.tokens as f64 / seconds)
-    }
+/// How many optimizer steps a training takes.
+///
+/// - examples: of the training split
+fn total_steps(config: &TrainConfig, examples: usize) -> usize {
+    let training = &config.training;
+    let batches = examples.div_ceil(training.batch_size.get());
+    let steps = training.epochs * batches.div_ceil(training.gradient_accumulation.get());
+    training.max_steps.map_or(steps, |limit| steps.min(limit))
 }

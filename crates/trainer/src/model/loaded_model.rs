@@ -1,15 +1,20 @@
 //! A base model with an adapter on top, ready to run.
 
-use burn::tensor::{Device, Tensor};
+use std::num::NonZeroUsize;
+
+use burn::tensor::Device;
 use eigenmix_adapter::{Adapter, AdapterFile};
-use eigenmix_data::LabelMap;
+use eigenmix_data::metrics::Metric;
+use eigenmix_data::{LabelMap, Targets, TextTokenizer};
 use eigenmix_models::{
-    Adaptation, Batch, Description, LoadOptions, LoadReport, Network, Task, Train,
+    Adaptation, Batch, Description, HeadKind, LoadOptions, LoadReport, Network, Train,
     without_text_tower,
 };
 
-use crate::task_head::TaskHead;
-use crate::zero_shot::ZeroShot;
+use super::task_head::TaskHead;
+use super::zero_shot::ZeroShot;
+use crate::host_values::host_values;
+use crate::tasks::{Evaluation, EvaluationOptions, Examples, TaskKind};
 use crate::{BaseModel, TrainerError};
 
 /// A model that gives logits.
@@ -17,7 +22,7 @@ pub struct LoadedModel {
     pub network: Network,
     pub device: Device,
     /// What it gives: labels, the next token, image features.
-    pub task: Task,
+    pub head: HeadKind,
     /// What each output of a classifier stands for, where it is known.
     pub labels: Option<LabelMap>,
     /// How the adapter matched the base model; `None` without an adapter.
@@ -65,13 +70,13 @@ impl LoadedModel {
         allow_partial: bool,
         device: &Device,
     ) -> Result<Self, TrainerError> {
-        let task = match head {
-            Some(head) => head.task(base)?,
-            None => task(base, adapter)?,
+        let kind = match head {
+            Some(head) => head.kind(base)?,
+            None => own_head(base, adapter)?,
         };
-        let description = base.architecture.describe(task)?;
+        let description = base.architecture.describe(kind)?;
         let (mut adaptation, mut report) = match adapter {
-            Some(adapter) => place(base, task, adapter, &description)?,
+            Some(adapter) => place(base, kind, adapter, &description)?,
             None => Default::default(),
         };
         if let Some(head) = head {
@@ -82,7 +87,7 @@ impl LoadedModel {
             None => report.ensure_expected(allow_partial)?,
         }
         let options = LoadOptions {
-            task,
+            head: kind,
             adaptation: &adaptation,
             train: Train::Nothing,
             dropout: 0.0,
@@ -94,9 +99,9 @@ impl LoadedModel {
             Some(head) => head.labels.as_ref(),
             None => adapter.and_then(|adapter| adapter.labels.as_ref()),
         };
-        let names = match (labels, task) {
+        let names = match (labels, kind) {
             (Some(labels), _) => Some(labels.0.clone()),
-            (None, Task::Classification { labels }) => {
+            (None, HeadKind::Classification { labels }) => {
                 base.labels().filter(|names| names.len() == labels)
             }
             (None, _) => None,
@@ -104,16 +109,59 @@ impl LoadedModel {
         Ok(Self {
             network,
             device,
-            task,
+            head: kind,
             labels: names.map(LabelMap::from_names).transpose()?,
             report: adapter.map(|_| report),
         })
     }
 
+    /// What kind of task it is for.
+    pub fn task_kind(&self, base: &BaseModel) -> TaskKind {
+        TaskKind::of_model(&base.architecture, self.head)
+    }
+
+    /// What the labels of data are for it; `None` where its task has none.
+    ///
+    /// # Errors
+    /// If it has several outputs and nobody says what they stand for, or gives no labels at all.
+    pub fn targets(&self) -> Result<Option<Targets>, TrainerError> {
+        match (&self.labels, self.head) {
+            (_, head) if head.is_per_token() => Ok(None),
+            (Some(labels), _) => Ok(Some(Targets::Classes(labels.clone()))),
+            (None, HeadKind::Classification { labels: 1 }) => Ok(Some(Targets::Regression)),
+            (None, _) => Err(TrainerError::NoHead),
+        }
+    }
+
+    /// Measures it on examples.
+    ///
+    /// - tokenizer: to read what a language model writes
+    /// - progress: hears how many examples more are done
+    ///
+    /// # Errors
+    /// If a metric does not go with the task, or an image can't be read.
+    pub fn evaluate(
+        &self,
+        examples: &dyn Examples,
+        metrics: &[Metric],
+        batch_size: NonZeroUsize,
+        tokenizer: Option<&TextTokenizer>,
+        progress: &dyn Fn(usize),
+    ) -> Result<Evaluation, TrainerError> {
+        let options = EvaluationOptions {
+            metrics,
+            batch_size,
+            device: &self.device,
+            tokenizer,
+            progress,
+        };
+        examples.evaluate(&self.network, &options)
+    }
+
     /// The logits of a batch, row-major: a row for each sequence or image, or for each token of a
     /// language model.
     pub fn logits(&self, batch: &Batch) -> Vec<f32> {
-        host(self.network.forward(batch, &self.device))
+        host_values(self.network.forward(batch, &self.device))
     }
 }
 
@@ -121,11 +169,11 @@ impl LoadedModel {
 /// adapt the text tower as well, which the head was computed with.
 fn place(
     base: &BaseModel,
-    task: Task,
+    head: HeadKind,
     adapter: &Adapter,
     description: &Description,
 ) -> Result<(Adaptation, LoadReport), TrainerError> {
-    let (Task::ZeroShot { .. }, Some(text)) = (task, base.architecture.clip_text()) else {
+    let (HeadKind::ZeroShot { .. }, Some(text)) = (head, base.architecture.clip_text()) else {
         return Ok(Adaptation::from_adapter(adapter, description)?);
     };
     let vision = without_text_tower(adapter);
@@ -137,23 +185,14 @@ fn place(
 }
 
 /// What the model gives: labels where the adapter or the checkpoint has a classifier.
-fn task(base: &BaseModel, adapter: Option<&Adapter>) -> Result<Task, TrainerError> {
+fn own_head(base: &BaseModel, adapter: Option<&Adapter>) -> Result<HeadKind, TrainerError> {
     let output = base.architecture.output_weight();
     if let Some(head) = adapter.and_then(|adapter| adapter.heads.get(output)) {
         let labels = head.shape[0];
-        return Ok(Task::Classification { labels });
+        return Ok(HeadKind::Classification { labels });
     }
     let outputs = base.checkpoint.shape(output).map(|shape| shape[0]);
     base.architecture
-        .own_task(base.checkpoint.config(), outputs)
+        .checkpoint_head(base.checkpoint.config(), outputs)
         .ok_or(TrainerError::NoHead)
-}
-
-/// A tensor's numbers on the host, row-major.
-pub(crate) fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor
-        .into_data()
-        .convert::<f32>()
-        .try_into_vec()
-        .expect("converted to f32")
 }

@@ -7,8 +7,8 @@ use eigenmix_adapter::{Adapter, HeadTensor, Labels, Prompts};
 use eigenmix_data::{Encoding, LabelMap};
 use eigenmix_models::{Adaptation, ClipText, ClipTextConfig, TEXT_FEATURES, TokenBatch};
 
-use crate::loaded_model::host;
-use crate::task_head::TaskHead;
+use super::task_head::TaskHead;
+use crate::host_values::host_values;
 use crate::{BaseModel, TrainerError};
 
 /// How many texts go through the text tower at once.
@@ -94,7 +94,7 @@ impl ZeroShot {
         for texts in self.texts.chunks(BATCH) {
             let sequences = texts.iter().map(|text| (&text.ids[..], &text.type_ids[..]));
             let batch = TokenBatch::from_sequences(sequences);
-            features.extend(host(tower.features(&batch, &device)));
+            features.extend(host_values(tower.features(&batch, &device)));
         }
         let width = config.projection_dim;
         let values = features

@@ -1,37 +1,48 @@
-//! What a batch is trained towards.
+//! Losses of logits against labels, on the device.
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
+use eigenmix_data::EncodedTargets;
 use eigenmix_models::Network;
 
-/// The targets of a batch.
+use crate::tasks::Objective;
+
+/// The labels of a batch.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Objective {
+pub(super) enum LabelObjective {
     /// A class for each example: cross-entropy.
     Classes(Vec<i32>),
-    /// A number for each example: squared error.
+    /// A value for each example: squared error.
     Values(Vec<f32>),
-    /// A token for each of some rows: cross-entropy.
-    Tokens { rows: Vec<i32>, targets: Vec<i32> },
 }
 
-impl Objective {
-    /// How many targets there are; the loss is their mean.
-    pub fn targets(&self) -> usize {
+impl LabelObjective {
+    /// The targets of some of the examples.
+    pub fn new(targets: &EncodedTargets, examples: &[usize]) -> Self {
+        let examples = examples.iter();
+        match targets {
+            EncodedTargets::Classes(classes) => {
+                Self::Classes(examples.map(|&index| classes[index] as i32).collect())
+            }
+            EncodedTargets::Values(values) => {
+                Self::Values(examples.map(|&index| values[index] as f32).collect())
+            }
+        }
+    }
+}
+
+impl Objective for LabelObjective {
+    fn targets(&self) -> usize {
         match self {
             Self::Classes(classes) => classes.len(),
             Self::Values(values) => values.len(),
-            Self::Tokens { targets, .. } => targets.len(),
         }
     }
 
-    /// The mean loss of a batch.
-    ///
-    /// - hidden: `[rows, d_model]`, what the network's trunk gave
-    pub fn loss(&self, network: &Network, hidden: Tensor<2>, device: &Device) -> Tensor<1> {
+    fn loss(&self, network: &Network, hidden: Tensor<2>, device: &Device) -> Tensor<1> {
+        let logits = network.logits(hidden);
         match self {
-            Self::Classes(classes) => cross_entropy(network.logits(hidden), classes, device),
-            Self::Values(values) => squared_error(network.logits(hidden), values, device),
-            Self::Tokens { rows, targets } => network.next_token_loss(hidden, rows, targets),
+            Self::Classes(classes) => cross_entropy(logits, classes, device),
+            Self::Values(values) => squared_error(logits, values, device),
         }
     }
 }
@@ -54,8 +65,7 @@ fn squared_error(predicted: Tensor<2>, values: &[f32], device: &Device) -> Tenso
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::loss::host_loss;
-    use eigenmix_data::EncodedTargets;
+    use crate::tasks::labelled::host_loss::host_loss;
 
     fn tensor(values: &[f32], shape: [usize; 2], device: &Device) -> Tensor<2> {
         Tensor::from_data(TensorData::new(values.to_vec(), shape), device)

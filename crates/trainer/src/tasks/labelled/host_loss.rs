@@ -3,10 +3,10 @@
 use eigenmix_data::EncodedTargets;
 
 /// The mean loss over all examples, on the host and in f64: cross-entropy of classes, squared error
-/// of numbers.
+/// of values.
 ///
 /// - logits: `[examples, outputs]`
-pub(crate) fn host_loss(logits: &[f32], outputs: usize, targets: &EncodedTargets) -> f64 {
+pub(super) fn host_loss(logits: &[f32], outputs: usize, targets: &EncodedTargets) -> f64 {
     let sum: f64 = match targets {
         EncodedTargets::Classes(classes) => logits
             .chunks(outputs)

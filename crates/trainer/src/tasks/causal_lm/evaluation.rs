@@ -1,151 +1,51 @@
-//! Measuring a model on a split.
+//! What is measured of a language model: loss, perplexity, choices, continuations.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
-use burn::tensor::Device;
 use eigenmix_data::metrics::Metric;
-use eigenmix_data::{BatchPlan, ChoiceExample, EncodedTargets, Targets, TextTokenizer};
-use eigenmix_models::{Architecture, Batch, Network, Task, TokenBatch};
+use eigenmix_data::{BatchPlan, ChoiceExample};
+use eigenmix_models::{Network, TokenBatch};
 
-use crate::classifier::{all_logits, figures};
-use crate::config::TaskKind;
-use crate::examples::{Continuation, Examples, LanguageData};
+use super::examples::{Continuation, LanguageExamples};
+use crate::TrainerError;
 use crate::generation::{GenerationOptions, Prompt, Sampling, generate};
-use crate::loaded_model::{LoadedModel, host};
-use crate::loss::host_loss;
-use crate::{BaseModel, TrainerError};
+use crate::host_values::host_values;
+use crate::tasks::{Evaluation, EvaluationOptions, Examples, Objective};
 
-/// How a model did on a split.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Evaluation {
-    /// The mean loss: over the examples, or over the predicted tokens of a language model.
-    pub loss: f64,
-    /// The metrics by name.
-    pub figures: BTreeMap<String, f64>,
-}
-
-/// How an evaluation is run.
-pub(crate) struct EvaluationOptions<'a> {
-    pub metrics: &'a [Metric],
-    pub batch_size: NonZeroUsize,
-    pub device: &'a Device,
-    /// To read what a language model writes.
-    pub tokenizer: Option<&'a TextTokenizer>,
-    /// Hears of examples that are done.
-    pub progress: &'a dyn Fn(usize),
-}
-
-impl LoadedModel {
-    /// What kind of task it is for.
-    pub fn task_kind(&self, base: &BaseModel) -> TaskKind {
-        match (self.task, &base.architecture) {
-            (Task::LanguageModel, _) => TaskKind::CausalLm,
-            (_, Architecture::Vision(_)) => TaskKind::ImageClassification,
-            _ => TaskKind::SequenceClassification,
-        }
-    }
-
-    /// What the labels of data are for it; a language model has none.
-    ///
-    /// # Errors
-    /// If it has several outputs and nobody says what they stand for, or gives no labels at all.
-    pub fn targets(&self) -> Result<Option<Targets>, TrainerError> {
-        match (&self.labels, self.task) {
-            (_, Task::LanguageModel) => Ok(None),
-            (Some(labels), _) => Ok(Some(Targets::Classes(labels.clone()))),
-            (None, Task::Classification { labels: 1 }) => Ok(Some(Targets::Regression)),
-            (None, _) => Err(TrainerError::NoHead),
-        }
-    }
-
-    /// Measures it on examples.
-    ///
-    /// - tokenizer: to read what a language model writes
-    /// - progress: hears how many examples more are done
-    ///
-    /// # Errors
-    /// If a metric does not go with the task, or an image can't be read.
-    pub fn evaluate(
-        &self,
-        examples: &Examples,
-        metrics: &[Metric],
-        batch_size: NonZeroUsize,
-        tokenizer: Option<&TextTokenizer>,
-        progress: &dyn Fn(usize),
-    ) -> Result<Evaluation, TrainerError> {
-        let options = EvaluationOptions {
-            metrics,
-            batch_size,
-            device: &self.device,
-            tokenizer,
-            progress,
-        };
-        evaluate(&self.network, examples, &options)
-    }
-}
-
-/// Measures `network` on `examples`.
+/// Measures `network` on `data`.
 ///
 /// # Errors
-/// If a metric does not go with the task, or an image can't be read.
-pub(crate) fn evaluate(
+/// If the data have nothing that a metric is measured on, or what is written can't be decoded.
+pub(super) fn evaluate(
     network: &Network,
-    examples: &Examples,
-    options: &EvaluationOptions,
-) -> Result<Evaluation, TrainerError> {
-    match examples {
-        Examples::Labelled { inputs, targets } => {
-            let outputs = match targets {
-                EncodedTargets::Classes(_) => None,
-                EncodedTargets::Values(_) => Some(1),
-            };
-            let logits = all_logits(
-                network,
-                inputs,
-                options.batch_size,
-                options.device,
-                options.progress,
-            )?;
-            let outputs = outputs.unwrap_or(logits.len() / inputs.len().max(1));
-            Ok(Evaluation {
-                loss: host_loss(&logits, outputs, targets),
-                figures: figures(options.metrics, &logits, outputs, targets)?,
-            })
-        }
-        Examples::Language(data) => language(network, data, options),
-    }
-}
-
-fn language(
-    network: &Network,
-    data: &LanguageData,
+    data: &LanguageExamples,
     options: &EvaluationOptions,
 ) -> Result<Evaluation, TrainerError> {
     data.require_measurable(options.metrics)?;
     let loss = mean_token_loss(network, data, options);
-    let mut figures = BTreeMap::new();
+    let mut metrics = BTreeMap::new();
     for &metric in options.metrics {
-        let figure = match metric {
+        let value = match metric {
             Metric::Accuracy => choice_accuracy(network, &data.choices, options),
             Metric::ExactMatch => exact_match(network, &data.continuations, options)?,
             // Nothing else is measurable.
             _ => loss.exp(),
         };
-        figures.insert(metric.name().to_owned(), figure);
+        metrics.insert(metric.name().to_owned(), value);
     }
-    Ok(Evaluation { loss, figures })
+    Ok(Evaluation { loss, metrics })
 }
 
 /// The mean cross-entropy over all predicted tokens.
-fn mean_token_loss(network: &Network, data: &LanguageData, options: &EvaluationOptions) -> f64 {
+fn mean_token_loss(network: &Network, data: &LanguageExamples, options: &EvaluationOptions) -> f64 {
     let lengths: Vec<usize> = data.examples.iter().map(|one| one.ids.len()).collect();
     let (mut sum, mut count) = (0.0, 0);
     for examples in BatchPlan::evaluation(&lengths, options.batch_size).batches() {
-        let part = data.part(examples);
-        let hidden = network.trunk(&part.batch, options.device);
-        let targets = part.objective.targets();
-        let loss = part.objective.loss(network, hidden, options.device);
+        let (batch, objective) = data.batch(examples);
+        let hidden = network.hidden_states(&batch.into(), options.device);
+        let targets = objective.targets();
+        let loss = objective.loss(network, hidden, options.device);
         sum += f64::from(loss.into_scalar::<f32>()) * targets as f64;
         count += targets;
         (options.progress)(examples.len());
@@ -191,9 +91,9 @@ fn choice_accuracy(
             start += sequence.len();
         }
         let before = vec![0; sequences.len()];
-        let batch = Batch::Tokens(TokenBatch::continuing(&sequences, &before));
-        let hidden = network.trunk(&batch, options.device);
-        let found = host(network.target_log_probabilities(hidden, &rows, &targets));
+        let batch = TokenBatch::continuing(&sequences, &before);
+        let hidden = network.hidden_states(&batch.into(), options.device);
+        let found = host_values(network.target_log_probabilities(hidden, &rows, &targets));
         for (owner, logarithm) in owners.into_iter().zip(found) {
             let (question, choice) = places[owner];
             scores[question][choice] += f64::from(logarithm);

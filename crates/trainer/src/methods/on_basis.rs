@@ -1,116 +1,31 @@
-//! The update that each method starts a module with.
+//! Methods that train coefficients on the subspace of other adapters.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use eigenmix_adapter::{AdapterFile, LoraModule, PeftConfig, Source, TargetModules};
+use eigenmix_adapter::AdapterFile;
 use eigenmix_eigenlorax::{
-    Coefficients, Components, EigenloraxError, ExtractOptions, LoadedAdapter, ModuleSpectra,
-    ModuleSubspace, Subspace, extract,
+    Components, ExtractOptions, LoadedAdapter, ModuleSpectra, ModuleSubspace, Subspace, extract,
 };
-use eigenmix_models::{Architecture, Description, LinearLayer};
-use eigenmix_moslora::{EigenloraxStart, Update};
+use eigenmix_models::Description;
+use eigenmix_moslora::Update;
 use eigenmix_tensors::Matrix;
 
+use super::definition::BasisLayer;
+use super::start::MethodStart;
 use crate::TrainerError;
-use crate::adapter_config::{AdapterConfig, Init, Method, Targets};
+use crate::adapter_config::{AdapterConfig, Init};
 
-/// The updates that a method starts with, by module path of the base model.
-pub struct MethodStart {
-    pub updates: BTreeMap<String, Update>,
-    /// The adapters that were recycled.
-    pub sources: Vec<Source>,
-    /// The variances of the components that are used, by module; of methods with a basis.
-    pub spectra: BTreeMap<String, ModuleSpectra>,
-    /// What a user should know: fewer components than asked, modules left out.
-    pub notes: Vec<String>,
-}
-
-/// Prepares the updates of every adapted module.
+/// The updates of every module of a subspace that the base model has.
 ///
 /// # Errors
-/// If the targets name no layer, or the subspace or an adapter does not fit the base model.
-pub fn start(
-    config: &AdapterConfig,
-    base_model: &str,
-    architecture: &Architecture,
-    description: &Description,
-    seed: u64,
-) -> Result<MethodStart, TrainerError> {
-    match config.method {
-        Method::Full => Ok(MethodStart {
-            updates: BTreeMap::new(),
-            sources: vec![],
-            spectra: BTreeMap::new(),
-            notes: vec![],
-        }),
-        Method::Lora | Method::Moslora => {
-            let layers = targeted(config, architecture, description)?;
-            let updates = layers
-                .into_iter()
-                .map(|layer| (layer.path.clone(), factors(config, layer, seed)))
-                .collect();
-            Ok(MethodStart {
-                updates,
-                sources: vec![],
-                spectra: BTreeMap::new(),
-                notes: vec![],
-            })
-        }
-        Method::Eigenlorax | Method::Eigenmix => on_basis(config, base_model, description, seed),
-    }
-}
-
-/// The layers that the configuration names, or queries and values, as PEFT does.
-pub(crate) fn targeted<'d>(
-    config: &AdapterConfig,
-    architecture: &Architecture,
-    description: &'d Description,
-) -> Result<Vec<&'d LinearLayer>, TrainerError> {
-    let targets = match &config.target_modules {
-        Some(Targets::Names(names)) => TargetModules::Names(names.clone()),
-        Some(Targets::Pattern(pattern)) if pattern == "all-linear" => TargetModules::AllLinear,
-        Some(Targets::Pattern(pattern)) => TargetModules::Regex(pattern.clone()),
-        None => {
-            let names = architecture.default_targets().iter();
-            TargetModules::Names(names.map(|name| (*name).to_owned()).collect())
-        }
-    };
-    let matcher = PeftConfig::lora("", 1, targets.clone(), &[], None, &BTreeMap::new())?;
-    let layers: Vec<_> = description
-        .layers
-        .iter()
-        .filter(|layer| matcher.targets(&layer.path, layer.head))
-        .collect();
-    if layers.is_empty() {
-        return Err(TrainerError::NoTargets {
-            targets: format!("{targets:?}"),
-            example: description
-                .layers
-                .first()
-                .map_or_else(String::new, |layer| layer.path.clone()),
-        });
-    }
-    Ok(layers)
-}
-
-fn factors(config: &AdapterConfig, layer: &LinearLayer, seed: u64) -> Update {
-    let (path, shape) = (&layer.path, [layer.d_out, layer.d_in]);
-    let (rank, scaling) = (config.rank.unwrap_or(1), config.scaling());
-    match config.method {
-        Method::Moslora => {
-            let init = config.mixer.unwrap_or_default();
-            eigenmix_moslora::moslora(path, seed, shape, rank, scaling, config.dropout, init)
-        }
-        _ => eigenmix_moslora::lora(path, seed, shape, rank, scaling, config.dropout),
-    }
-}
-
-fn on_basis(
+/// If the subspace or an adapter does not fit the base model.
+pub(super) fn on_basis(
     config: &AdapterConfig,
     base_model: &str,
     description: &Description,
     seed: u64,
+    update: fn(BasisLayer) -> Result<Update, TrainerError>,
 ) -> Result<MethodStart, TrainerError> {
     let mut notes = Vec::new();
     let (subspace, sources) = subspace(config, seed, &mut notes)?;
@@ -171,10 +86,14 @@ fn on_basis(
         };
         spectra.insert(path.clone(), ModuleSpectra::of(&module));
         let started = average(&module, path, &start);
-        updates.insert(
-            layer.path.clone(),
-            basis_update(config, path, &module, started, seed)?,
-        );
+        let update = update(BasisLayer {
+            config,
+            path,
+            module: &module,
+            started,
+            seed,
+        })?;
+        updates.insert(layer.path.clone(), update);
     }
     if updates.is_empty() {
         let first = |paths: Vec<&String>| {
@@ -268,58 +187,4 @@ fn average(module: &ModuleSubspace, path: &str, adapters: &[LoadedAdapter]) -> O
     Some(Matrix::from_fn(first.rows(), first.cols(), |row, col| {
         mixers.iter().map(|mixer| mixer.get(row, col)).sum::<f32>() / count
     }))
-}
-
-fn basis_update(
-    config: &AdapterConfig,
-    path: &str,
-    module: &ModuleSubspace,
-    started: Option<Matrix>,
-    seed: u64,
-) -> Result<Update, TrainerError> {
-    let (left, right) = (module.left.vectors.clone(), module.right.vectors.clone());
-    let (rank, d_out) = (config.rank.unwrap_or(1), left.rows());
-    let (p, q) = (left.cols(), right.cols());
-    if config.method == Method::Eigenmix {
-        let scaling = eigenmix_moslora::eigenmix_scaling(config.scaling(), d_out, rank, p, q);
-        return Ok(eigenmix_moslora::eigenmix(
-            left,
-            right,
-            scaling,
-            config.dropout,
-            started,
-        ));
-    }
-    let scaling = match config.init {
-        // The authors' start has a size of its own, which a scaling would change.
-        Init::Random => config.scaling(),
-        _ => eigenmix_moslora::eigenlorax_scaling(config.scaling(), d_out, p),
-    };
-    let start = match (&config.init, started) {
-        (Init::Random, _) => EigenloraxStart::Random,
-        (_, None) => EigenloraxStart::Zero,
-        (_, Some(mixer)) => {
-            let folded: LoraModule = module.fold_mixer(&mixer);
-            let coefficients = Coefficients::of(module, &folded).map_err(|source| {
-                EigenloraxError::Decomposition {
-                    module: path.to_owned(),
-                    source,
-                }
-            })?;
-            EigenloraxStart::Coefficients {
-                left: coefficients.left.scaled(1.0 / scaling.sqrt()),
-                right: coefficients.right.scaled(1.0 / scaling.sqrt()),
-            }
-        }
-    };
-    Ok(eigenmix_moslora::eigenlorax(
-        path,
-        seed,
-        left,
-        right,
-        rank,
-        scaling,
-        config.dropout,
-        start,
-    ))
 }

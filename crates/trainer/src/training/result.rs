@@ -7,8 +7,8 @@ use eigenmix_adapter::{
     Adapter, HeadTensor, Labels, PeftConfig, Provenance, SaveOptions, Source, TargetModules,
 };
 use eigenmix_data::Targets;
-use eigenmix_models::{Description, LinearLayer, Task};
-use eigenmix_moslora::{ParameterValue, ParameterValues, Update};
+use eigenmix_models::{Description, HeadKind, LinearLayer};
+use eigenmix_moslora::{ParameterKind, ParameterNames, ParameterValue, ParameterValues, Update};
 use eigenmix_tensors::FileError;
 use eigenmix_tensors::{write_directory, write_file};
 use serde_json::{Value, json};
@@ -24,10 +24,12 @@ pub(crate) struct Trained<'a> {
     pub config: &'a TrainConfig,
     pub base: &'a BaseModel,
     pub description: &'a Description,
-    pub task: Task,
+    pub head: HeadKind,
     pub updates: &'a BTreeMap<String, Update>,
     pub sources: &'a [Source],
     pub targets: Option<&'a Targets>,
+    /// What each of the values is.
+    pub names: &'a ParameterNames,
     /// The trained values by name.
     pub values: &'a ParameterValues,
 }
@@ -73,19 +75,7 @@ impl Trained<'_> {
             let update = update.clone().with_values(path, self.values)?;
             modules.insert(path.clone(), update.fold());
         }
-        let heads: BTreeMap<String, HeadTensor> = self
-            .values
-            .iter()
-            // Factors of updates are named MODULE/FACTOR, tensors of the head as in the model.
-            .filter(|(name, _)| !name.contains('/'))
-            .map(|(name, value)| {
-                let head = HeadTensor {
-                    shape: value.shape.clone(),
-                    values: value.values.clone(),
-                };
-                (name.clone(), head)
-            })
-            .collect();
+        let heads = head_tensors(self.values, self.names);
         let ranks: BTreeMap<String, usize> = modules
             .iter()
             .map(|(path, module)| (path.clone(), module.rank()))
@@ -97,7 +87,7 @@ impl Trained<'_> {
             rank,
             TargetModules::Names(target_names(&modules, &self.all_layers())),
             &saved_modules(&heads, self.description),
-            self.config.task.kind.peft_name(),
+            self.config.task.kind.definition().peft_name(),
             &ranks,
         )?;
         if let Some(revision) = revision {
@@ -164,8 +154,8 @@ impl Trained<'_> {
             let values = checkpoint.read(name, &shape)?;
             Ok((name.to_owned(), ParameterValue { shape, values }))
         };
-        match self.task {
-            Task::ZeroShot { .. } => names.map(read).collect(),
+        match self.head {
+            HeadKind::ZeroShot { .. } => names.map(read).collect(),
             _ => Ok(ParameterValues::new()),
         }
     }
@@ -211,6 +201,21 @@ impl Trained<'_> {
     }
 }
 
+/// What was trained besides the factors of updates.
+fn head_tensors(values: &ParameterValues, names: &ParameterNames) -> BTreeMap<String, HeadTensor> {
+    let tensors = values
+        .iter()
+        .filter(|(name, _)| names.kind(name) != Some(ParameterKind::Factor));
+    let head = |(name, value): (&String, &ParameterValue)| {
+        let head = HeadTensor {
+            shape: value.shape.clone(),
+            values: value.values.clone(),
+        };
+        (name.clone(), head)
+    };
+    tensors.map(head).collect()
+}
+
 fn labels(targets: Option<&Targets>) -> Option<Labels> {
     match targets {
         Some(Targets::Classes(map)) => Some(Labels(map.names().to_vec())),
@@ -248,4 +253,29 @@ fn saved_modules(heads: &BTreeMap<String, HeadTensor>, description: &Description
         modules.insert(known.map_or_else(|| path.to_owned(), |head| (*head).to_owned()));
     }
     modules.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::module::ParamId;
+
+    use super::*;
+
+    #[test]
+    fn a_tensor_of_the_head_is_kept_whatever_its_name() {
+        let mut names = ParameterNames::default();
+        names.insert(ParamId::new(), "classifier/main.weight".to_owned());
+        names.insert_factor(ParamId::new(), "layers.0.query", "mixer");
+        let value = |values: &[f32]| ParameterValue {
+            shape: vec![values.len()],
+            values: values.to_vec(),
+        };
+        let values = ParameterValues::from([
+            ("classifier/main.weight".to_owned(), value(&[1.0, 2.0])),
+            ("layers.0.query/mixer".to_owned(), value(&[3.0])),
+        ]);
+        let heads = head_tensors(&values, &names);
+        assert_eq!(heads.keys().collect::<Vec<_>>(), ["classifier/main.weight"]);
+        assert_eq!(heads["classifier/main.weight"].values, [1.0, 2.0]);
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use eigenmix_adapter::{AdapterFile, HeadTensor, Labels};
-use eigenmix_models::{Adaptation, Description, LoadReport, TEXT_FEATURES, Task};
+use eigenmix_models::{Adaptation, Description, HeadKind, LoadReport, TEXT_FEATURES};
 
 use crate::{BaseModel, TrainerError};
 
@@ -52,15 +52,15 @@ impl TaskHead {
         self.tensors.get(&weight)?.shape.first().copied()
     }
 
-    /// The task that a model under this head is for.
+    /// What kind of head it is.
     ///
     /// # Errors
     /// If it has no output layer.
-    pub(crate) fn task(&self, base: &BaseModel) -> Result<Task, TrainerError> {
+    pub(crate) fn kind(&self, base: &BaseModel) -> Result<HeadKind, TrainerError> {
         let labels = self.outputs(base).ok_or(TrainerError::NoHead)?;
         Ok(match self.is_zero_shot() {
-            true => Task::ZeroShot { labels },
-            false => Task::Classification { labels },
+            true => HeadKind::ZeroShot { labels },
+            false => HeadKind::Classification { labels },
         })
     }
 

@@ -4,13 +4,13 @@ use std::num::NonZeroUsize;
 
 use burn::tensor::Device;
 use eigenmix_adapter::{Adapter, AdapterFile};
-use eigenmix_data::metrics::{Metric, Predictions, evaluate, predicted_classes};
-use eigenmix_data::{BatchPlan, EncodedTargets, LabelMap, Targets};
+use eigenmix_data::{LabelMap, Targets};
 use eigenmix_models::{Batch, LoadReport, Network};
 
-use crate::inputs::Inputs;
-use crate::loaded_model::{LoadedModel, host};
-use crate::task_head::TaskHead;
+use super::loaded_model::LoadedModel;
+use super::task_head::TaskHead;
+use crate::host_values::host_values;
+use crate::tasks::{Inputs, all_logits};
 use crate::{BaseModel, TrainerError};
 
 /// A model that gives logits of labels.
@@ -64,7 +64,7 @@ impl Classifier {
     /// # Errors
     /// If it is none.
     pub fn from_model(model: LoadedModel) -> Result<Self, TrainerError> {
-        let outputs = model.task.labels().ok_or(TrainerError::NoHead)?;
+        let outputs = model.head.labels().ok_or(TrainerError::NoHead)?;
         Ok(Self {
             network: model.network,
             device: model.device,
@@ -93,7 +93,7 @@ impl Classifier {
 
     /// - output: `[examples, outputs]`, row-major
     pub fn logits(&self, batch: &Batch) -> Vec<f32> {
-        host(self.network.forward(batch, &self.device))
+        host_values(self.network.forward(batch, &self.device))
     }
 
     /// The logits of all examples, in their order: `[examples, outputs]`.
@@ -102,69 +102,10 @@ impl Classifier {
     /// If an image can't be read.
     pub fn all_logits(
         &self,
-        inputs: &Inputs,
+        inputs: &dyn Inputs,
         batch_size: NonZeroUsize,
         progress: &dyn Fn(usize),
     ) -> Result<Vec<f32>, TrainerError> {
         all_logits(&self.network, inputs, batch_size, &self.device, progress)
     }
-}
-
-/// Evaluates batches of similar length and puts the logits back in the order of the examples:
-/// `[examples, outputs]`.
-pub(crate) fn all_logits(
-    model: &Network,
-    inputs: &Inputs,
-    batch_size: NonZeroUsize,
-    device: &Device,
-    progress: &dyn Fn(usize),
-) -> Result<Vec<f32>, TrainerError> {
-    let lengths = inputs.lengths();
-    let mut logits = Vec::new();
-    for examples in BatchPlan::evaluation(&lengths, batch_size).batches() {
-        let found = host(model.forward(&inputs.batch(examples, None)?, device));
-        let outputs = found.len() / examples.len();
-        logits.resize(inputs.len() * outputs, 0.0);
-        for (row, &example) in examples.iter().enumerate() {
-            logits[example * outputs..][..outputs]
-                .copy_from_slice(&found[row * outputs..][..outputs]);
-        }
-        progress(examples.len());
-    }
-    Ok(logits)
-}
-
-/// The metrics of logits `[examples, outputs]` against targets.
-///
-/// # Errors
-/// If a metric does not go with the task.
-pub fn figures(
-    metrics: &[Metric],
-    logits: &[f32],
-    outputs: usize,
-    targets: &EncodedTargets,
-) -> Result<std::collections::BTreeMap<String, f64>, TrainerError> {
-    Ok(match targets {
-        EncodedTargets::Classes(expected) => {
-            let predicted = predicted_classes(logits, outputs);
-            evaluate(
-                metrics,
-                Predictions::Classes {
-                    predicted: &predicted,
-                    expected,
-                    classes: outputs,
-                },
-            )?
-        }
-        EncodedTargets::Values(expected) => {
-            let predicted: Vec<f64> = logits.iter().map(|&logit| f64::from(logit)).collect();
-            evaluate(
-                metrics,
-                Predictions::Values {
-                    predicted: &predicted,
-                    expected,
-                },
-            )?
-        }
-    })
 }

@@ -1,56 +1,51 @@
 //! A training from its file to its adapter: everything is read and checked before the first step,
 //! then the loop runs, and every checkpoint lets it go on as if it had never stopped.
 
+mod backward_pass;
+mod optimizer;
+mod result;
+mod speed;
+mod training_data;
+mod training_loop;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use eigenmix_adapter::Source;
-use eigenmix_data::metrics::Metric;
-use eigenmix_data::{Split, Targets, TextTokenizer};
+use eigenmix_data::{Split, Targets};
 use eigenmix_eigenlorax::ModuleSpectra;
-use eigenmix_models::{Adaptation, Description, LoadOptions, Network, Task, Train};
+use eigenmix_models::{Adaptation, Description, HeadKind, LoadOptions, Network, Train};
 use eigenmix_moslora::Update;
 use eigenmix_tensors::FileError;
 
 use crate::basis_record::BasisRecord;
-use crate::checkpoint::{Progress, load_latest};
-use crate::config::{Keep, TrainConfig};
-use crate::examples::Examples;
-use crate::method::start;
+use crate::checkpoint::load_latest;
+use crate::config::TrainConfig;
+use crate::methods::start;
 use crate::metrics_log::MetricsLog;
-use crate::optimizer::AdamW;
 use crate::outcome::{Observer, Outcome, Plan, RunOptions};
 use crate::peak_memory;
-use crate::result::Trained;
 use crate::run::Run;
 use crate::run_output;
-use crate::task_data::TaskData;
-use crate::training_loop::{Loop, Speed};
-use crate::zero_shot::ZeroShot;
-use crate::{BaseModel, Method, TrainerError};
+use crate::{BaseModel, TrainerError, ZeroShot};
+use result::Trained;
+use training_data::TrainingData;
+use training_loop::Loop;
 
 /// A training that is read and checked.
 pub struct Training {
-    pub(crate) config: TrainConfig,
-    pub(crate) base: BaseModel,
-    pub(crate) task: Task,
+    config: TrainConfig,
+    base: BaseModel,
+    head: HeadKind,
     /// What CLIP is asked about the labels, where the head comes from prompts.
-    pub(crate) zero_shot: Option<ZeroShot>,
-    pub(crate) description: Description,
-    /// What labels are encoded as; a language model has none.
-    pub(crate) targets: Option<Targets>,
-    /// To read what a language model writes.
-    pub(crate) tokenizer: Option<TextTokenizer>,
-    pub(crate) metrics: Vec<Metric>,
-    pub(crate) train: Examples,
-    pub(crate) validation: Option<Examples>,
-    pub(crate) test: Option<Examples>,
-    pub(crate) updates: BTreeMap<String, Update>,
-    pub(crate) sources: Vec<Source>,
+    zero_shot: Option<ZeroShot>,
+    description: Description,
+    data: TrainingData,
+    updates: BTreeMap<String, Update>,
+    sources: Vec<Source>,
     /// The variances of the subspace, where the method has one.
-    pub(crate) spectra: BTreeMap<String, ModuleSpectra>,
-    pub(crate) notes: Vec<String>,
+    spectra: BTreeMap<String, ModuleSpectra>,
+    notes: Vec<String>,
 }
 
 impl Training {
@@ -65,34 +60,17 @@ impl Training {
             false => BaseModel::open(&config.base.model)?,
         };
         base.checkpoint.set_precision(config.base.weights);
-        let data = TaskData::new(&base, config.task.kind, &config.data, &config.task.metrics)?;
-        let (train, targets) = data.train(config.task.target, config.seed)?;
-        let mut notes = train.notes;
-        let mut optional = |split| -> Result<Option<Examples>, TrainerError> {
-            let found = data.optional_split(split, targets.as_ref())?;
-            Ok(found.map(|found| {
-                notes.extend(found.notes);
-                found.examples
-            }))
-        };
-        let (validation, test) = (optional(Split::Validation)?, optional(Split::Test)?);
-        let tokenizer = data.into_tokenizer();
-        let zero_shot = match (config.task.prompts()?, &targets) {
+        let data = TrainingData::read(&config, &base)?;
+        let zero_shot = match (config.task.prompts()?, &data.targets) {
             (Some(prompts), Some(Targets::Classes(labels))) => {
                 Some(ZeroShot::new(&base, &prompts, labels)?)
             }
             _ => None,
         };
-        let task = match &targets {
-            Some(targets) if zero_shot.is_some() => Task::ZeroShot {
-                labels: targets.outputs(),
-            },
-            Some(targets) => Task::Classification {
-                labels: targets.outputs(),
-            },
-            None => Task::LanguageModel,
-        };
-        let description = base.architecture.describe(task)?;
+        let labels = data.targets.as_ref().map_or(0, Targets::outputs);
+        let task = config.task.kind.definition();
+        let head = task.head(labels, zero_shot.is_some());
+        let description = base.architecture.describe(head)?;
         let start = start(
             &config.adapter,
             base.name_and_revision().0,
@@ -100,30 +78,16 @@ impl Training {
             &description,
             config.seed,
         )?;
-        notes.extend(start.notes);
-        let metrics = match config.task.metrics.is_empty() {
-            true => train.examples.default_metrics(),
-            false => config.task.metrics.clone(),
-        };
-        for examples in [&validation, &test].into_iter().flatten() {
-            if let Examples::Language(data) = examples {
-                data.require_measurable(&metrics)?;
-            }
-        }
+        data.require_measurable()?;
         Ok(Self {
-            task,
+            head,
             zero_shot,
             description,
-            targets,
-            tokenizer,
-            metrics,
-            train: train.examples,
-            validation,
-            test,
+            notes: [&data.notes[..], &start.notes].concat(),
+            data,
             updates: start.updates,
             sources: start.sources,
             spectra: start.spectra,
-            notes,
             base,
             config,
         })
@@ -141,7 +105,6 @@ impl Training {
     ) -> Result<Outcome, TrainerError> {
         let output = PathBuf::from(&self.config.output);
         let method = self.config.adapter.method;
-        let device = options.device.clone().autodiff();
         peak_memory::reset();
         let head = self.zero_shot.as_ref();
         let head = head.map(|head| head.head(&self.base, None, &options.device));
@@ -154,11 +117,11 @@ impl Training {
             ..Adaptation::default()
         };
         let load = LoadOptions {
-            task: self.task,
+            head: self.head,
             adaptation: &adaptation,
-            train: match method {
-                Method::Full => Train::Everything,
-                _ => Train::Head,
+            train: match method.trains_everything() {
+                true => Train::Everything,
+                false => Train::Head,
             },
             dropout: self.config.base.dropout,
             seed: self.config.seed,
@@ -167,7 +130,7 @@ impl Training {
             &self.base.checkpoint,
             &self.base.architecture,
             &load,
-            &device,
+            &options.device.clone().autodiff(),
         )?;
         // Only now is nothing left that can fail before the first step: with --force an earlier run goes.
         let _lock = run_output::open(&output, &resolved(&self.config)?, options)?;
@@ -183,69 +146,52 @@ impl Training {
             let resumed = checkpoint.as_ref().map(|state| state.progress.step);
             log = log.with_events(&output, resumed)?;
         }
-        let mut state = Loop {
-            training: self,
+        let mut state = Loop::new(
+            &self.config,
+            &self.data,
             options,
-            output: &output,
-            model: loaded.model,
-            names: loaded.names,
-            optimizer: AdamW::new(&self.config.training),
-            progress: Progress::default(),
-            best: None,
+            &output,
+            loaded,
             log,
-            device,
-            total_steps: self.total_steps(),
-            started: Instant::now(),
-            speed: Speed::new(),
-            last_loss: None,
-            last_validation: None,
-        };
-        if let Some(checkpoint) = checkpoint {
-            state.restore(checkpoint)?;
-        }
+            checkpoint,
+        )?;
         let plan = self.plan(&state);
         self.notes.iter().for_each(|note| observer.note(note));
         observer.started(&plan);
         let finished = state.run(observer)?;
-        let values = match (&state.best, self.config.training.keep) {
-            (Some(best), Keep::Best) => best.clone(),
-            _ => state.names.values_of(&state.model),
-        };
         let mut outcome = Outcome {
             output: output.clone(),
             interrupted: !finished,
-            steps: state.progress.step,
-            seconds: state.progress.seconds + state.started.elapsed().as_secs_f64(),
+            steps: state.steps(),
+            seconds: state.seconds(),
             adapter_parameters: plan.adapter_parameters,
             head_parameters: plan.head_parameters,
             bytes: 0,
             examples_per_second: state.examples_per_second(),
             peak_memory: None,
-            loss: state.last_loss,
-            validation: state.last_validation.clone(),
+            loss: state.last_loss(),
+            validation: state.last_validation().cloned(),
             test: None,
         };
         if !finished {
             return Ok(outcome);
         }
-        if self.config.training.keep == Keep::Best {
-            state.model = state.names.with_values(state.model.clone(), &values)?;
-            outcome.validation = state.evaluate(Split::Validation, observer)?;
-        }
-        outcome.test = state.evaluate(Split::Test, observer)?;
+        let finished = state.finish(observer)?;
+        (outcome.validation, outcome.test) = (finished.validation, finished.test);
         let trained = Trained {
             config: &self.config,
             base: &self.base,
             description: &self.description,
-            task: self.task,
+            head: self.head,
             updates: &self.updates,
             sources: &self.sources,
-            targets: self.targets.as_ref(),
-            values: &values,
+            targets: self.data.targets.as_ref(),
+            names: state.names(),
+            values: &finished.values,
         };
-        outcome.bytes = match method {
-            Method::Full => trained.save_model(&output)?,
-            _ => trained.save(&output)?,
+        outcome.bytes = match method.trains_everything() {
+            true => trained.save_model(&output)?,
+            false => trained.save(&output)?,
         };
         if !self.spectra.is_empty() {
             let record = BasisRecord {
@@ -280,45 +226,27 @@ impl Training {
         run_output::is_blank(directory)
     }
 
-    fn steps_per_epoch(&self) -> usize {
-        let training = &self.config.training;
-        let batches = self.train.len().div_ceil(training.batch_size.get());
-        batches.div_ceil(training.gradient_accumulation.get())
-    }
-
-    fn total_steps(&self) -> usize {
-        let steps = self.config.training.epochs * self.steps_per_epoch();
-        self.config
-            .training
-            .max_steps
-            .map_or(steps, |limit| steps.min(limit))
-    }
-
     fn plan(&self, state: &Loop) -> Plan {
         let adapter_parameters = self.updates.values().map(Update::trained_parameters).sum();
-        let all: usize = state
-            .names
-            .values_of(&state.model)
-            .values()
-            .map(|value| value.values.len())
-            .sum();
-        let (adapter_parameters, head_parameters) = match self.config.adapter.method {
-            Method::Full => (all, 0),
-            _ => (adapter_parameters, all - adapter_parameters),
+        let all = state.trained_parameters();
+        let method = self.config.adapter.method;
+        let (adapter_parameters, head_parameters) = match method.trains_everything() {
+            true => (all, 0),
+            false => (adapter_parameters, all - adapter_parameters),
         };
-        let count = |examples: &Option<Examples>| examples.as_ref().map_or(0, Examples::len);
+        let count = |split| self.data.split(split).map_or(0, |examples| examples.len());
         Plan {
-            method: self.config.adapter.method,
+            method,
             adapter_parameters,
             head_parameters,
             base_parameters: self.description.parameters,
             adapted_modules: self.updates.len(),
-            train_examples: self.train.len(),
-            validation_examples: count(&self.validation),
-            test_examples: count(&self.test),
-            truncated_examples: self.train.truncated(),
-            total_steps: state.total_steps,
-            resumed_steps: state.progress.step,
+            train_examples: count(Split::Train),
+            validation_examples: count(Split::Validation),
+            test_examples: count(Split::Test),
+            truncated_examples: self.data.train.truncated(),
+            total_steps: state.total_steps(),
+            resumed_steps: state.steps(),
         }
     }
 }

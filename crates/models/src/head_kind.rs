@@ -2,8 +2,8 @@
 
 /// The head that goes on a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Task {
-    /// A score for each label, of a text or an image; one label is a number to predict.
+pub enum HeadKind {
+    /// A score for each label, of a text or an image; one label is a value to predict.
     Classification { labels: usize },
     /// A score for each token that may come next, at every token.
     LanguageModel,
@@ -13,7 +13,7 @@ pub enum Task {
     ImageFeatures,
 }
 
-impl Task {
+impl HeadKind {
     /// In words.
     pub fn name(self) -> &'static str {
         match self {
@@ -30,5 +30,15 @@ impl Task {
             Self::Classification { labels } | Self::ZeroShot { labels } => Some(labels),
             Self::LanguageModel | Self::ImageFeatures => None,
         }
+    }
+
+    /// Whether it gives a row for every token of a text, not one for each text.
+    pub fn is_per_token(self) -> bool {
+        self == Self::LanguageModel
+    }
+
+    /// Whether it is trained with an adapter, because no base model has it.
+    pub fn is_of_task(self) -> bool {
+        matches!(self, Self::Classification { .. })
     }
 }

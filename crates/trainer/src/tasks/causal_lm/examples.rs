@@ -1,26 +1,16 @@
-//! The examples of any task, and the batches that are made of them.
+//! Texts of which tokens are predicted, and the batches that are made of them.
 
+use burn::tensor::{Device, Tensor};
 use eigenmix_data::metrics::{Metric, MetricError};
-use eigenmix_data::{ChoiceExample, EncodedTargets, EpochAugmentation, LanguageExample};
-use eigenmix_models::{Batch, TokenBatch};
+use eigenmix_data::{ChoiceExample, EpochAugmentation, LanguageExample};
+use eigenmix_models::{Network, TokenBatch};
 
+use super::evaluation::evaluate;
 use crate::TrainerError;
-use crate::inputs::Inputs;
-use crate::objective::Objective;
-
-/// A split as the model takes it.
-pub enum Examples {
-    /// Texts or images, each with its class or number.
-    Labelled {
-        inputs: Inputs,
-        targets: EncodedTargets,
-    },
-    /// Texts of which tokens are predicted.
-    Language(LanguageData),
-}
+use crate::tasks::{Evaluation, EvaluationOptions, Examples, Objective, Part};
 
 /// Texts for a language model, and what else can be measured on them.
-pub struct LanguageData {
+pub(super) struct LanguageExamples {
     pub examples: Vec<LanguageExample>,
     /// Questions with several continuations, where the data are multiple-choice.
     pub choices: Vec<ChoiceExample>,
@@ -30,7 +20,7 @@ pub struct LanguageData {
 
 /// A prompt and the text that should follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Continuation {
+pub(super) struct Continuation {
     /// In tokens.
     pub prompt: Vec<u32>,
     pub expected: String,
@@ -38,93 +28,44 @@ pub struct Continuation {
     pub expected_tokens: usize,
 }
 
-/// A batch and what it is trained towards.
-pub(crate) struct Part {
-    pub batch: Batch,
-    pub objective: Objective,
+/// A token for each of some rows of a batch: cross-entropy.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct NextTokens {
+    pub rows: Vec<i32>,
+    pub targets: Vec<i32>,
 }
 
-impl Examples {
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        match self {
-            Self::Labelled { inputs, .. } => inputs.len(),
-            Self::Language(data) => data.examples.len(),
-        }
+impl Objective for NextTokens {
+    fn targets(&self) -> usize {
+        self.targets.len()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// How long each is, in tokens; an image counts as one.
-    pub(crate) fn lengths(&self) -> Vec<usize> {
-        match self {
-            Self::Labelled { inputs, .. } => inputs.lengths(),
-            Self::Language(data) => data.examples.iter().map(|one| one.ids.len()).collect(),
-        }
-    }
-
-    /// How many were cut to fit.
-    pub(crate) fn truncated(&self) -> usize {
-        match self {
-            Self::Labelled { inputs, .. } => inputs.truncated(),
-            Self::Language(data) => data.examples.iter().filter(|one| one.truncated).count(),
-        }
-    }
-
-    /// What is measured unless a configuration says otherwise; the first decides which state of a
-    /// training is the best.
-    pub fn default_metrics(&self) -> Vec<Metric> {
-        match self {
-            Self::Labelled { targets, .. } => match targets {
-                EncodedTargets::Classes(_) => vec![Metric::Accuracy],
-                EncodedTargets::Values(_) => vec![Metric::Pearson, Metric::Spearman],
-            },
-            Self::Language(data) => match data.choices.is_empty() {
-                true => vec![Metric::Perplexity],
-                false => vec![Metric::Accuracy, Metric::Perplexity],
-            },
-        }
-    }
-
-    /// Examples as one batch with its objective.
-    ///
-    /// - augmented: how training varies images; `None` for evaluations
-    ///
-    /// # Errors
-    /// If an image can't be read.
-    pub(crate) fn part(
-        &self,
-        examples: &[usize],
-        augmented: Option<EpochAugmentation>,
-    ) -> Result<Part, TrainerError> {
-        match self {
-            Self::Labelled { inputs, targets } => Ok(Part {
-                batch: inputs.batch(examples, augmented)?,
-                objective: match targets {
-                    EncodedTargets::Classes(classes) => Objective::Classes(
-                        examples
-                            .iter()
-                            .map(|&index| classes[index] as i32)
-                            .collect(),
-                    ),
-                    EncodedTargets::Values(values) => Objective::Values(
-                        examples.iter().map(|&index| values[index] as f32).collect(),
-                    ),
-                },
-            }),
-            Self::Language(data) => Ok(data.part(examples)),
-        }
+    fn loss(&self, network: &Network, hidden: Tensor<2>, _device: &Device) -> Tensor<1> {
+        network.next_token_loss(hidden, &self.rows, &self.targets)
     }
 }
 
-impl LanguageData {
-    /// Checks that the data have what the metrics are measured on, before anything is computed.
-    ///
-    /// # Errors
-    /// If they do not, naming the metric.
-    pub(crate) fn require_measurable(&self, metrics: &[Metric]) -> Result<(), MetricError> {
+impl Examples for LanguageExamples {
+    fn len(&self) -> usize {
+        self.examples.len()
+    }
+
+    fn lengths(&self) -> Vec<usize> {
+        self.examples.iter().map(|one| one.ids.len()).collect()
+    }
+
+    fn truncated(&self) -> usize {
+        self.examples.iter().filter(|one| one.truncated).count()
+    }
+
+    fn default_metrics(&self) -> Vec<Metric> {
+        match self.choices.is_empty() {
+            true => vec![Metric::Perplexity],
+            false => vec![Metric::Accuracy, Metric::Perplexity],
+        }
+    }
+
+    fn require_measurable(&self, metrics: &[Metric]) -> Result<(), MetricError> {
         let wanted = |metric: &Metric| match metric {
             Metric::Perplexity => None,
             Metric::Accuracy => self.choices.is_empty().then_some("multiple-choice data"),
@@ -153,8 +94,30 @@ impl LanguageData {
         })
     }
 
+    fn part(
+        &self,
+        examples: &[usize],
+        _showing: Option<EpochAugmentation>,
+    ) -> Result<Part, TrainerError> {
+        let (batch, objective) = self.batch(examples);
+        Ok(Part {
+            batch: batch.into(),
+            objective: Box::new(objective),
+        })
+    }
+
+    fn evaluate(
+        &self,
+        network: &Network,
+        options: &EvaluationOptions,
+    ) -> Result<Evaluation, TrainerError> {
+        evaluate(network, self, options)
+    }
+}
+
+impl LanguageExamples {
     /// Token i of a text is predicted from the row of token i − 1.
-    pub(crate) fn part(&self, examples: &[usize]) -> Part {
+    pub(super) fn batch(&self, examples: &[usize]) -> (TokenBatch, NextTokens) {
         let (mut rows, mut targets) = (Vec::new(), Vec::new());
         let mut sequences = Vec::with_capacity(examples.len());
         let mut start = 0;
@@ -170,10 +133,8 @@ impl LanguageData {
             sequences.push(example.ids.clone());
         }
         let before = vec![0; sequences.len()];
-        Part {
-            batch: Batch::Tokens(TokenBatch::continuing(&sequences, &before)),
-            objective: Objective::Tokens { rows, targets },
-        }
+        let batch = TokenBatch::continuing(&sequences, &before);
+        (batch, NextTokens { rows, targets })
     }
 }
 
@@ -188,7 +149,7 @@ mod tests {
             trained: trained.to_vec(),
             truncated: false,
         };
-        let data = LanguageData {
+        let data = LanguageExamples {
             examples: vec![
                 example(&[5, 6, 7], &[false, false, true]),
                 example(&[1], &[false]),
@@ -197,23 +158,20 @@ mod tests {
             choices: vec![],
             continuations: vec![],
         };
-        let part = data.part(&[2, 0]);
+        let (tokens, objective) = data.batch(&[2, 0]);
         assert_eq!(
-            part.objective,
-            Objective::Tokens {
+            objective,
+            NextTokens {
                 rows: vec![0, 1, 4],
                 targets: vec![9, 10, 7],
             }
         );
-        let Batch::Tokens(tokens) = part.batch else {
-            panic!("texts are tokens");
-        };
         assert_eq!(tokens.ids(), [8, 9, 10, 5, 6, 7]);
     }
 
     #[test]
     fn a_metric_that_the_data_have_nothing_for_is_refused() {
-        let mut data = LanguageData {
+        let mut data = LanguageExamples {
             examples: vec![],
             choices: vec![],
             continuations: vec![],

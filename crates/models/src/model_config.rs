@@ -1,0 +1,107 @@
+//! What an architecture says of itself.
+
+use crate::clip_text::ClipTextConfig;
+use crate::head::HeadForm;
+use crate::{HeadKind, LinearLayer};
+
+/// What can be known of a model from its configuration. Each architecture implements it in one file,
+/// and everything that is not about one architecture asks here.
+pub trait ModelConfig {
+    /// What kind of model it is, in a word.
+    fn kind(&self) -> &'static str;
+
+    /// The name of the model inside its task wrapper.
+    fn prefix(&self) -> &'static str;
+
+    /// CLIP's text tower, where the checkpoint is a whole CLIP.
+    fn clip_text(&self) -> Option<&ClipTextConfig> {
+        None
+    }
+
+    /// Whether texts go into it, and not only into a text tower beside it.
+    fn takes_texts(&self) -> bool {
+        self.vocab_size().is_some()
+    }
+
+    /// How many tokens it knows; `None` where it has no part that reads texts.
+    fn vocab_size(&self) -> Option<usize> {
+        None
+    }
+
+    /// The longest sequence it takes, special tokens included; `None` where it has no part that reads
+    /// texts.
+    fn max_length(&self) -> Option<usize> {
+        None
+    }
+
+    /// How many segments it tells apart; 0 where it takes no notice of them.
+    fn segments(&self) -> usize {
+        0
+    }
+
+    /// Whether its heads read the first token of a text, whatever its mask.
+    fn reads_first_token(&self) -> bool {
+        false
+    }
+
+    /// [channels, size] of the square images it takes; `None` where it takes none.
+    fn image_shape(&self) -> Option<[usize; 2]> {
+        None
+    }
+
+    /// How many rows an example has at most: tokens of a text, or patches of an image.
+    ///
+    /// - max_length: of a text, in tokens
+    fn rows_per_example(&self, max_length: usize) -> usize {
+        max_length
+    }
+
+    /// The width of its hidden states, and of what a feed-forward layer expands them to.
+    fn widths(&self) -> [usize; 2];
+
+    /// How many transformer layers it has.
+    fn n_layers(&self) -> usize;
+
+    /// How many numbers a layer keeps for the backward pass, for each row, if all of its linear layers
+    /// are adapted: the inputs of its norms and linear layers, queries, keys and values, and what
+    /// goes into the activation function. Probabilities of the attention are not kept.
+    fn activations_per_row(&self) -> usize;
+
+    /// The modules that PEFT's LoRA targets by default: queries and values.
+    fn default_targets(&self) -> &'static [&'static str];
+
+    /// Every linear layer below the head, first to last.
+    fn layers(&self) -> Vec<LinearLayer>;
+
+    /// How many parameters it has, those of the head excluded.
+    fn parameters(&self) -> usize;
+
+    /// The head that a checkpoint was saved with.
+    ///
+    /// - saved_as: the class that wrote it, from `architectures` of its `config.json`
+    /// - classifier: the classification head that is in it, if one is
+    fn own_head(&self, saved_as: &str, classifier: Option<HeadKind>) -> Option<HeadKind>;
+
+    /// The head that such models are mostly used with.
+    ///
+    /// - labels: of a classification
+    fn usual_head(&self, labels: usize) -> HeadKind;
+
+    /// The linear layers of a head, the one that gives the outputs last; `None` where such a head does
+    /// not go on the model.
+    fn head_layers(&self, kind: HeadKind) -> Option<Vec<LinearLayer>>;
+
+    /// The modules of a head, as `modules_to_save` names them.
+    fn head_modules(&self, kind: HeadKind) -> Vec<&'static str>;
+
+    /// How a head computes its outputs.
+    fn head_form(&self, kind: HeadKind) -> HeadForm;
+
+    /// The tensor whose first dimension is a classifier's number of outputs.
+    fn output_weight(&self) -> &'static str;
+
+    /// Whether a head of this kind goes on the model.
+    fn supports(&self, kind: HeadKind) -> bool {
+        self.head_layers(kind).is_some()
+    }
+}

@@ -1,0 +1,158 @@
+//! The layers below the head: the one place that tells architectures apart while a model runs.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use eigenmix_kernels::AttentionShape;
+
+use crate::builder::Builder;
+use crate::decoder::{Decoder, DecoderContext};
+use crate::encoder::Encoder;
+use crate::read_rows::ReadRows;
+use crate::vision::Vision;
+use crate::{Architecture, Batch, ImageBatch, ModelError, TokenBatch};
+
+/// Embeddings and layers: a batch in, hidden states out.
+#[derive(Module, Debug)]
+pub(crate) enum Trunk {
+    Encoder(Encoder),
+    Decoder(Decoder),
+    Vision(Vision),
+}
+
+/// What the layers need to know of a batch.
+#[expect(clippy::large_enum_variant, reason = "there is one a batch")]
+pub(crate) enum TrunkContext {
+    Attention(AttentionShape),
+    Decoder(DecoderContext),
+}
+
+impl Trunk {
+    /// - dropout: the probability of dropping an activation while training
+    pub fn build(
+        builder: &mut Builder,
+        architecture: &Architecture,
+        dropout: f64,
+    ) -> Result<Self, ModelError> {
+        match architecture {
+            Architecture::Encoder(config) => {
+                Encoder::build(builder, config, dropout).map(Self::Encoder)
+            }
+            Architecture::Decoder(config) => {
+                Decoder::build(builder, config, dropout).map(Self::Decoder)
+            }
+            Architecture::Vision(config) => {
+                Vision::build(builder, config, dropout).map(Self::Vision)
+            }
+        }
+    }
+
+    pub fn n_layers(&self) -> usize {
+        match self {
+            Self::Encoder(encoder) => encoder.n_layers(),
+            Self::Decoder(decoder) => decoder.n_layers(),
+            Self::Vision(vision) => vision.n_layers(),
+        }
+    }
+
+    /// The hidden states that the layers start from: `[rows, d_model]`.
+    ///
+    /// # Panics
+    /// If the batch lacks what the model takes.
+    pub fn embed(&self, batch: &Batch, device: &Device) -> (Tensor<2>, TrunkContext) {
+        match self {
+            Self::Encoder(encoder) => {
+                let (hidden, shape) = encoder.embed(texts(batch));
+                (hidden, TrunkContext::Attention(shape))
+            }
+            Self::Decoder(decoder) => {
+                let (hidden, context) = decoder.embed(texts(batch), None, device);
+                (hidden, TrunkContext::Decoder(context))
+            }
+            Self::Vision(vision) => {
+                let (hidden, shape) = vision.embed(images(batch), device);
+                (hidden, TrunkContext::Attention(shape))
+            }
+        }
+    }
+
+    /// - hidden: `[rows, d_model]`
+    /// - read: which rows of the output are wanted; `None`: all of them
+    pub fn layer(
+        &self,
+        layer: usize,
+        hidden: Tensor<2>,
+        context: &TrunkContext,
+        read: Option<&ReadRows>,
+    ) -> Tensor<2> {
+        match (self, context) {
+            (Self::Encoder(encoder), TrunkContext::Attention(shape)) => {
+                encoder.layer(layer, hidden, shape, read)
+            }
+            (Self::Decoder(decoder), TrunkContext::Decoder(context)) => {
+                decoder.layer(layer, hidden, context, read, None)
+            }
+            (Self::Vision(vision), TrunkContext::Attention(shape)) => {
+                vision.layer(layer, hidden, shape, read)
+            }
+            _ => unreachable!("the context was made by this trunk"),
+        }
+    }
+
+    /// The norm after the last layer, row by row, where there is one.
+    pub fn final_norm(&self, hidden: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Encoder(_) => hidden,
+            Self::Decoder(decoder) => decoder.final_norm(hidden),
+            Self::Vision(vision) => vision.final_norm(hidden),
+        }
+    }
+
+    /// The first row of each example: the first token's, or the class token's.
+    pub fn first_rows(&self, batch: &Batch) -> Vec<i32> {
+        match self {
+            Self::Encoder(_) | Self::Decoder(_) => {
+                let texts = texts(batch);
+                let starts = &texts.offsets()[..texts.sequences()];
+                starts.iter().map(|&row| row as i32).collect()
+            }
+            Self::Vision(vision) => {
+                let rows = vision.rows_per_image();
+                (0..images(batch).images())
+                    .map(|image| (image * rows) as i32)
+                    .collect()
+            }
+        }
+    }
+
+    /// The row of each text's last token.
+    pub fn last_rows(&self, batch: &Batch) -> Vec<i32> {
+        last_rows(texts(batch))
+    }
+
+    /// What continues a sequence.
+    ///
+    /// # Panics
+    /// If the model is no decoder.
+    pub fn decoder(&self) -> &Decoder {
+        match self {
+            Self::Decoder(decoder) => decoder,
+            _ => panic!("only decoders continue a sequence"),
+        }
+    }
+}
+
+/// The row of each sequence's last token.
+pub(crate) fn last_rows(batch: &TokenBatch) -> Vec<i32> {
+    let ends = &batch.offsets()[1..];
+    ends.iter().map(|&end| end as i32 - 1).collect()
+}
+
+fn texts(batch: &Batch) -> &TokenBatch {
+    let texts = batch.texts.as_ref();
+    texts.expect("tokens go into text models")
+}
+
+fn images(batch: &Batch) -> &ImageBatch {
+    let images = batch.images.as_ref();
+    images.expect("images go into vision models")
+}

@@ -1,0 +1,64 @@
+//! What a method says of itself.
+
+use eigenmix_eigenlorax::ModuleSubspace;
+use eigenmix_moslora::Update;
+use eigenmix_tensors::Matrix;
+
+use crate::TrainerError;
+use crate::adapter_config::AdapterConfig;
+
+/// A method.
+pub(crate) struct Definition {
+    /// The name in configurations.
+    pub name: &'static str,
+    pub recipe: Recipe,
+    /// How many parameters it trains in one layer.
+    pub trained: fn(&LayerSizes) -> usize,
+    /// Whether it has a mixer of its own, which starts as `adapter.mixer` says.
+    pub has_mixer: bool,
+}
+
+/// How a method adapts a model.
+#[derive(Clone, Copy)]
+pub(crate) enum Recipe {
+    /// Every targeted layer gets factors of its own.
+    Factors { update: fn(&FactorLayer) -> Update },
+    /// Every module of a subspace gets coefficients on its frozen basis.
+    Basis {
+        update: fn(BasisLayer) -> Result<Update, TrainerError>,
+        /// Whether the coefficients may start from random values.
+        starts_randomly: bool,
+    },
+    /// No adapter: every weight is trained.
+    Everything,
+}
+
+/// A layer that gets factors of its own.
+pub(crate) struct FactorLayer<'a> {
+    pub config: &'a AdapterConfig,
+    pub path: &'a str,
+    /// [d_out, d_in]
+    pub shape: [usize; 2],
+    pub seed: u64,
+}
+
+/// A layer that gets coefficients on a basis.
+pub(crate) struct BasisLayer<'a> {
+    pub config: &'a AdapterConfig,
+    pub path: &'a str,
+    pub module: &'a ModuleSubspace,
+    /// The mixer `[p, q]` that it starts from, in units of ΔW.
+    pub started: Option<Matrix>,
+    pub seed: u64,
+}
+
+/// The sizes of a layer W `[d_out, d_in]` and of an update on it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LayerSizes {
+    pub rank: usize,
+    pub d_out: usize,
+    pub d_in: usize,
+    /// The columns of the basis on the left and on the right, where there is one.
+    pub p: usize,
+    pub q: usize,
+}

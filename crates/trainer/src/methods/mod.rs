@@ -1,0 +1,134 @@
+//! The ways to adapt a base model. A method is one file here and its lines in this registry; its
+//! update starts in the crate `moslora`.
+
+mod basis_width;
+mod definition;
+mod eigenlorax;
+mod eigenmix;
+mod full;
+mod lora;
+mod moslora;
+mod on_basis;
+mod start;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use basis_width::BasisWidth;
+pub(crate) use definition::{LayerSizes, Recipe};
+pub(crate) use start::{start, targeted};
+
+use definition::Definition;
+
+/// What is trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    Lora,
+    Moslora,
+    /// EigenLoRAx: coefficients on the recycled basis.
+    Eigenlorax,
+    /// A full mixer on the recycled basis.
+    Eigenmix,
+    /// Every weight.
+    Full,
+}
+
+impl Method {
+    /// Every method there is.
+    pub const ALL: [Self; 5] = [
+        Self::Lora,
+        Self::Moslora,
+        Self::Eigenlorax,
+        Self::Eigenmix,
+        Self::Full,
+    ];
+
+    pub(crate) fn definition(self) -> &'static Definition {
+        match self {
+            Self::Lora => &lora::LORA,
+            Self::Moslora => &moslora::MOSLORA,
+            Self::Eigenlorax => &eigenlorax::EIGENLORAX,
+            Self::Eigenmix => &eigenmix::EIGENMIX,
+            Self::Full => &full::FULL,
+        }
+    }
+
+    /// The name in configurations.
+    pub fn name(self) -> &'static str {
+        self.definition().name
+    }
+
+    /// Whether it trains on a subspace of other adapters.
+    pub fn has_basis(self) -> bool {
+        matches!(self.definition().recipe, Recipe::Basis { .. })
+    }
+
+    /// Whether it trains the base model itself, and no adapter.
+    pub fn trains_everything(self) -> bool {
+        matches!(self.definition().recipe, Recipe::Everything)
+    }
+
+    /// The names of those that train on a subspace, as one says them: `a, b and c`.
+    pub(crate) fn names_with_basis() -> String {
+        let with_basis = Self::ALL.into_iter().filter(|method| method.has_basis());
+        let names: Vec<&str> = with_basis.map(Self::name).collect();
+        match names.split_last() {
+            Some((last, others)) if !others.is_empty() => {
+                format!("{} and {last}", others.join(", "))
+            }
+            _ => names.concat(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use eigenmix_models::HeadKind;
+
+    use super::*;
+    use crate::{AdapterConfig, BaseModel};
+
+    #[test]
+    fn every_method_is_written_in_files_as_it_is_named() {
+        for method in Method::ALL {
+            let written = serde_json::to_value(method).expect("a word");
+            assert_eq!(written, method.name());
+        }
+        assert_eq!(Method::names_with_basis(), "eigenlorax and eigenmix");
+    }
+
+    #[test]
+    fn what_is_counted_before_an_update_is_made_is_what_the_update_trains() {
+        let quickstart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/quickstart");
+        let base = quickstart.join("base").display().to_string();
+        let base = BaseModel::open_config(&base).expect("the base model");
+        let head = HeadKind::Classification { labels: 3 };
+        let description = base.architecture.describe(head).expect("a description");
+        for method in Method::ALL {
+            let mut table = format!("method = \"{}\"\nrank = 3\n", method.name());
+            if method.has_basis() {
+                let adapters =
+                    ["gym", "library"].map(|name| quickstart.join("adapters").join(name));
+                table += &format!("adapters = {adapters:?}\nallow_base_mismatch = true\n");
+            }
+            let config: AdapterConfig = toml::from_str(&table).expect("a table");
+            let started = start(&config, &base.name, &base.architecture, &description, 1);
+            let updates = started.expect("updates").updates;
+            assert_eq!(updates.is_empty(), method.trains_everything());
+            for (path, update) in updates {
+                let sizes = LayerSizes {
+                    rank: 3,
+                    d_out: update.d_out(),
+                    d_in: update.d_in(),
+                    p: update.left.matrix.cols(),
+                    q: update.right.matrix.cols(),
+                };
+                let counted = (method.definition().trained)(&sizes);
+                assert_eq!(counted, update.trained_parameters(), "{path}: {method:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The updates that a training starts with.
+
+use std::collections::BTreeMap;
+
+use eigenmix_adapter::{PeftConfig, Source, TargetModules};
+use eigenmix_eigenlorax::ModuleSpectra;
+use eigenmix_models::{Architecture, Description, LinearLayer};
+use eigenmix_moslora::Update;
+
+use super::definition::{FactorLayer, Recipe};
+use super::on_basis::on_basis;
+use crate::TrainerError;
+use crate::adapter_config::{AdapterConfig, Targets};
+
+/// The updates that a method starts with, by module path of the base model.
+#[derive(Default)]
+pub(crate) struct MethodStart {
+    pub updates: BTreeMap<String, Update>,
+    /// The adapters that were recycled.
+    pub sources: Vec<Source>,
+    /// The variances of the components that are used, by module; of methods with a basis.
+    pub spectra: BTreeMap<String, ModuleSpectra>,
+    /// What a user should know: fewer components than asked, modules left out.
+    pub notes: Vec<String>,
+}
+
+/// Prepares the updates of every adapted module.
+///
+/// # Errors
+/// If the targets name no layer, or the subspace or an adapter does not fit the base model.
+pub(crate) fn start(
+    config: &AdapterConfig,
+    base_model: &str,
+    architecture: &Architecture,
+    description: &Description,
+    seed: u64,
+) -> Result<MethodStart, TrainerError> {
+    match config.method.definition().recipe {
+        Recipe::Everything => Ok(MethodStart::default()),
+        Recipe::Factors { update } => {
+            let layers = targeted(config, architecture, description)?;
+            let updates = layers.into_iter().map(|layer| {
+                let update = update(&FactorLayer {
+                    config,
+                    path: &layer.path,
+                    shape: [layer.d_out, layer.d_in],
+                    seed,
+                });
+                (layer.path.clone(), update)
+            });
+            Ok(MethodStart {
+                updates: updates.collect(),
+                ..MethodStart::default()
+            })
+        }
+        Recipe::Basis { update, .. } => on_basis(config, base_model, description, seed, update),
+    }
+}
+
+/// The layers that the configuration names, or queries and values, as PEFT does.
+pub(crate) fn targeted<'d>(
+    config: &AdapterConfig,
+    architecture: &Architecture,
+    description: &'d Description,
+) -> Result<Vec<&'d LinearLayer>, TrainerError> {
+    let targets = match &config.target_modules {
+        Some(Targets::Names(names)) => TargetModules::Names(names.clone()),
+        Some(Targets::Pattern(pattern)) if pattern == "all-linear" => TargetModules::AllLinear,
+        Some(Targets::Pattern(pattern)) => TargetModules::Regex(pattern.clone()),
+        None => {
+            let names = architecture.default_targets().iter();
+            TargetModules::Names(names.map(|name| (*name).to_owned()).collect())
+        }
+    };
+    let matcher = PeftConfig::lora("", 1, targets.clone(), &[], None, &BTreeMap::new())?;
+    let layers: Vec<_> = description
+        .layers
+        .iter()
+        .filter(|layer| matcher.targets(&layer.path, layer.head))
+        .collect();
+    if layers.is_empty() {
+        return Err(TrainerError::NoTargets {
+            targets: format!("{targets:?}"),
+            example: description
+                .layers
+                .first()
+                .map_or_else(String::new, |layer| layer.path.clone()),
+        });
+    }
+    Ok(layers)
+}

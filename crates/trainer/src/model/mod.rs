@@ -1,0 +1,15 @@
+//! A base model with an adapter and a head on top, ready to run.
+
+mod classifier;
+mod label_union;
+mod loaded_model;
+mod task_head;
+mod task_heads;
+mod zero_shot;
+
+pub use classifier::Classifier;
+pub use label_union::LabelUnion;
+pub use loaded_model::LoadedModel;
+pub use task_head::TaskHead;
+pub use task_heads::{TaskClassifiers, TaskHeads};
+pub use zero_shot::ZeroShot;

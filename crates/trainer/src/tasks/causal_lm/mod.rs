@@ -1,0 +1,96 @@
+//! The next token.
+
+mod evaluation;
+mod examples;
+mod reader;
+
+use std::path::Path;
+
+use eigenmix_data::metrics::Metric;
+use eigenmix_data::{DataConfig, DataLocation, Split, read_language_split};
+use eigenmix_models::{Architecture, HeadKind};
+
+use super::length_limit::check_length;
+use super::{LabelSurvey, LineReader, Survey, Task, TaskReader};
+use crate::{BaseModel, TrainerError};
+use reader::LanguageReader;
+
+pub(super) struct CausalLm;
+
+impl Task for CausalLm {
+    fn name(&self) -> &'static str {
+        "causal-lm"
+    }
+
+    fn peft_name(&self) -> Option<&'static str> {
+        Some("CAUSAL_LM")
+    }
+
+    fn models(&self) -> &'static str {
+        "decoders continue texts"
+    }
+
+    fn fits(&self, architecture: &Architecture) -> bool {
+        architecture.supports(HeadKind::LanguageModel)
+    }
+
+    fn is_of_head(&self, head: HeadKind) -> bool {
+        head == HeadKind::LanguageModel
+    }
+
+    fn head(&self, _labels: usize, _from_prompts: bool) -> HeadKind {
+        HeadKind::LanguageModel
+    }
+
+    fn check_length(
+        &self,
+        architecture: &Architecture,
+        config: &DataConfig,
+    ) -> Result<(), TrainerError> {
+        check_length(architecture, config)
+    }
+
+    fn open<'a>(
+        &self,
+        base: &'a BaseModel,
+        config: &'a DataConfig,
+        metrics: &[Metric],
+    ) -> Result<Box<dyn TaskReader + 'a>, TrainerError> {
+        check_length(&base.architecture, config)?;
+        let tokenizer = base.tokenizer()?;
+        Ok(Box::new(LanguageReader {
+            base,
+            config,
+            location: DataLocation::open(config)?,
+            exact_match: metrics.contains(&Metric::ExactMatch),
+            tokenizer,
+        }))
+    }
+
+    fn line_reader(
+        &self,
+        _base: &BaseModel,
+        _input: &Path,
+    ) -> Result<Option<Box<dyn LineReader>>, TrainerError> {
+        Ok(None)
+    }
+
+    fn survey(
+        &self,
+        split: Split,
+        config: &DataConfig,
+        _base: Option<&BaseModel>,
+    ) -> Result<Survey, TrainerError> {
+        let found = read_language_split(config.directory(), split, config)?;
+        Ok(Survey {
+            rows: found.rows.len(),
+            labels: LabelSurvey::None,
+            lengths: None,
+        })
+    }
+
+    fn usual_max_length(&self) -> Option<(usize, &'static str)> {
+        let reason = "what fits the memory of most machines; the model may take more";
+        Some((512, reason))
+    }
+}

@@ -1,0 +1,143 @@
+//! Reading texts for a language model.
+
+use std::num::NonZeroUsize;
+
+use eigenmix_data::{
+    DataConfig, DataLocation, LanguageContent, LanguageEncoder, LanguageRow, Split, TargetKind,
+    Targets, TextTokenizer, draw_language_rows, read_language_split,
+};
+
+use super::examples::{Continuation, LanguageExamples};
+use crate::tasks::{SplitData, TaskReader};
+use crate::{BaseModel, TrainerError};
+
+/// Reads the splits of a dataset for a language model.
+pub(super) struct LanguageReader<'a> {
+    pub base: &'a BaseModel,
+    pub config: &'a DataConfig,
+    pub location: DataLocation<'a>,
+    /// Whether continuations are to be compared.
+    pub exact_match: bool,
+    pub tokenizer: TextTokenizer,
+}
+
+impl TaskReader for LanguageReader<'_> {
+    /// - target: there are no labels that it could be said of
+    fn train(
+        &self,
+        _target: TargetKind,
+        seed: u64,
+    ) -> Result<(SplitData, Option<Targets>), TrainerError> {
+        let (rows, notes) = self.rows(Split::Train)?;
+        let rows = draw_language_rows(rows, self.config, seed)?;
+        Ok((self.examples(&rows, notes)?, None))
+    }
+
+    fn split(&self, split: Split, _targets: Option<&Targets>) -> Result<SplitData, TrainerError> {
+        let (rows, notes) = self.rows(split)?;
+        self.examples(&rows, notes)
+    }
+
+    fn sample(
+        &self,
+        split: Split,
+        _targets: &Targets,
+        most: Option<NonZeroUsize>,
+        seed: u64,
+    ) -> Result<SplitData, TrainerError> {
+        let drawn = DataConfig {
+            max_examples: most.map(NonZeroUsize::get),
+            examples_per_class: None,
+            ..self.config.clone()
+        };
+        let (rows, notes) = self.rows(split)?;
+        self.examples(&draw_language_rows(rows, &drawn, seed)?, notes)
+    }
+
+    fn tokenizer(&self) -> Option<&TextTokenizer> {
+        Some(&self.tokenizer)
+    }
+
+    fn into_tokenizer(self: Box<Self>) -> Option<TextTokenizer> {
+        Some(self.tokenizer)
+    }
+}
+
+impl LanguageReader<'_> {
+    fn rows(&self, split: Split) -> Result<(Vec<LanguageRow>, Vec<String>), TrainerError> {
+        let config = self.location.split(split)?;
+        let found = read_language_split(config.directory(), split, &config)?;
+        let mut notes = Vec::new();
+        if found.tools_ignored > 0 {
+            notes.push(format!(
+                "{} rows of the {split} split describe tools, which no chat template is told of",
+                found.tools_ignored
+            ));
+        }
+        Ok((found.rows, notes))
+    }
+
+    fn examples(
+        &self,
+        rows: &[LanguageRow],
+        mut notes: Vec<String>,
+    ) -> Result<SplitData, TrainerError> {
+        let encoder =
+            LanguageEncoder::for_rows(&self.tokenizer, self.base.directory(), self.config, rows)?;
+        let encoded = encoder.encode_all(rows)?;
+        if encoded.dropped > 0 {
+            notes.push(format!(
+                "{} of {} rows have nothing to predict within data.max_length and were left out",
+                encoded.dropped,
+                rows.len()
+            ));
+        }
+        let is_question =
+            |row: &LanguageRow| matches!(row.content, LanguageContent::MultipleChoice(_));
+        let choices = match rows.iter().all(is_question) {
+            true => encoder.all_choices(rows)?,
+            false => Vec::new(),
+        };
+        let continuations = match self.exact_match {
+            true => self.continuations(&encoder, rows)?,
+            false => Vec::new(),
+        };
+        Ok(SplitData {
+            examples: Box::new(LanguageExamples {
+                examples: encoded.examples,
+                choices,
+                continuations,
+            }),
+            notes,
+        })
+    }
+    /// What a model should write after each row's prompt, where there is one that leaves room for it.
+    fn continuations(
+        &self,
+        encoder: &LanguageEncoder,
+        rows: &[LanguageRow],
+    ) -> Result<Vec<Continuation>, TrainerError> {
+        let room = self.base.max_length()?;
+        let mut continuations = Vec::with_capacity(rows.len());
+        for row in rows {
+            let expected = match &row.content {
+                LanguageContent::PromptCompletion { completion, .. } => completion,
+                LanguageContent::MultipleChoice(question) => &question.choices[question.answer],
+                LanguageContent::Conversation { messages, .. } => match messages.last() {
+                    Some(last) if last.role == "assistant" => &last.content,
+                    _ => continue,
+                },
+                LanguageContent::Text(_) => continue,
+            };
+            let continuation = Continuation {
+                prompt: encoder.prompt(row)?,
+                expected: expected.clone(),
+                expected_tokens: encoder.text_prompt(expected)?.len(),
+            };
+            if continuation.prompt.len() + continuation.expected_tokens < room {
+                continuations.push(continuation);
+            }
+        }
+        Ok(continuations)
+    }
+}

@@ -1,0 +1,24 @@
+//! How long texts may be.
+
+use eigenmix_data::DataConfig;
+use eigenmix_models::Architecture;
+
+use crate::TrainerError;
+
+/// Checks that a model takes texts of `data.max_length` tokens; of one that takes no texts nothing is
+/// asked.
+///
+/// # Errors
+/// If it does not.
+pub(super) fn check_length(
+    architecture: &Architecture,
+    config: &DataConfig,
+) -> Result<(), TrainerError> {
+    match architecture.max_length() {
+        Some(limit) if config.max_length > limit => Err(TrainerError::TooLong {
+            found: config.max_length,
+            limit,
+        }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,12 @@
+//! Batches of lines, for predictions.
+
+use eigenmix_models::Batch;
+
+use crate::TrainerError;
+
+/// Makes batches of lines that each stand for one example.
+pub trait LineReader {
+    /// # Errors
+    /// If a line does not name or hold what the task takes.
+    fn batch(&self, lines: &[String]) -> Result<Batch, TrainerError>;
+}

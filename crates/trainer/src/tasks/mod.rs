@@ -1,0 +1,160 @@
+//! What can be trained for. A task is one file or directory here, and one line in this registry:
+//! rows → examples → batches → objective → metrics and predictions.
+
+mod causal_lm;
+mod evaluation;
+mod examples;
+mod image_classification;
+mod labelled;
+mod length_limit;
+mod line_reader;
+mod objective;
+mod reader;
+mod survey;
+mod task;
+mod text_classification;
+
+use eigenmix_data::metrics::Metric;
+use eigenmix_data::{DataConfig, DataError, DataLocation, Split, TargetKind};
+use eigenmix_models::{Architecture, HeadKind};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{BaseModel, TrainerError};
+
+pub use evaluation::{Evaluation, EvaluationOptions};
+pub use examples::{Examples, Part};
+pub use image_classification::{ImageInputs, preprocessor};
+pub use labelled::{Inputs, LabelledExamples, label_metrics};
+pub use line_reader::LineReader;
+pub use objective::Objective;
+pub use reader::{SplitData, TaskReader};
+pub use survey::{LabelSurvey, LengthSurvey, Survey};
+pub use task::Task;
+pub use text_classification::TextInputs;
+
+pub(crate) use labelled::all_logits;
+
+/// What is predicted from what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaskKind {
+    /// A class or a number for a text or a pair of texts.
+    #[default]
+    SequenceClassification,
+    /// A class or a number for an image.
+    ImageClassification,
+    /// The next token.
+    CausalLm,
+}
+
+impl TaskKind {
+    /// Every kind there is.
+    pub const ALL: [Self; 3] = [
+        Self::SequenceClassification,
+        Self::ImageClassification,
+        Self::CausalLm,
+    ];
+
+    /// What the kind means.
+    pub fn definition(self) -> &'static dyn Task {
+        match self {
+            Self::SequenceClassification => &text_classification::TextClassification,
+            Self::ImageClassification => &image_classification::ImageClassification,
+            Self::CausalLm => &causal_lm::CausalLm,
+        }
+    }
+
+    /// The name in configurations.
+    pub fn name(self) -> &'static str {
+        self.definition().name()
+    }
+
+    /// The task of a model under a head: the first of several that it could be.
+    pub fn of_model(architecture: &Architecture, head: HeadKind) -> Self {
+        let does = |kind: &Self| {
+            let task = kind.definition();
+            task.fits(architecture) && task.is_of_head(head)
+        };
+        Self::ALL.into_iter().find(does).unwrap_or_default()
+    }
+
+    /// Opens a dataset for this task and one model.
+    ///
+    /// - metrics: what will be measured
+    ///
+    /// # Errors
+    /// If the model is not for the task, its tokenizer or preprocessor is missing or does not fit,
+    /// or there are no such data.
+    pub fn open<'a>(
+        self,
+        base: &'a BaseModel,
+        config: &'a DataConfig,
+        metrics: &[Metric],
+    ) -> Result<Box<dyn TaskReader + 'a>, TrainerError> {
+        let task = self.definition();
+        if !task.fits(&base.architecture) {
+            let known = Self::ALL.map(|kind| kind.definition().models());
+            return Err(TrainerError::TaskModel {
+                task: task.name(),
+                model: base.name.clone(),
+                found: base.architecture.kind(),
+                known: known.join(", "),
+            });
+        }
+        task.open(base, config, metrics)
+    }
+
+    /// How many outputs a head for the labels of the training split has; `None` where the data are not
+    /// at hand, or have no labels.
+    ///
+    /// # Errors
+    /// If the data are there and can't be read.
+    pub fn count_labels(
+        self,
+        config: &DataConfig,
+        target: TargetKind,
+    ) -> Result<Option<usize>, TrainerError> {
+        let found = DataLocation::at_hand(config).and_then(|location| location.split(Split::Train));
+        match found {
+            Ok(config) => self.definition().count_labels(&config, target),
+            Err(DataError::Hub(_) | DataError::NotADirectory { .. }) => Ok(None),
+            // Of the Hub the cache may have other splits.
+            Err(DataError::MissingSplit { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_model_that_is_not_for_a_task_is_refused_with_what_models_are_for() {
+        let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/quickstart/base");
+        let base = BaseModel::open_config(&base.display().to_string()).expect("a BERT");
+        let config = DataConfig::new("unused");
+        let error = TaskKind::CausalLm.open(&base, &config, &[]).err();
+        let error = error.expect("a refusal").to_string();
+        let expected = "which is a text encoder; encoders and decoders classify texts, vision \
+                        models classify images, decoders continue texts";
+        assert!(error.ends_with(expected), "{error}");
+        assert!(error.starts_with("task.kind = \"causal-lm\""), "{error}");
+        let head = base.architecture.usual_head(3);
+        let kind = TaskKind::of_model(&base.architecture, head);
+        assert_eq!(kind, TaskKind::SequenceClassification);
+    }
+
+    #[test]
+    fn every_kind_is_written_in_files_as_its_task_is_named() {
+        for kind in TaskKind::ALL {
+            let written = serde_json::to_value(kind).expect("a word");
+            assert_eq!(written, kind.name());
+            let read: TaskKind = serde_json::from_value(written).expect("a kind");
+            assert_eq!(read, kind);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Reading the splits of a dataset for one task and one model.
+
+use std::num::NonZeroUsize;
+
+use eigenmix_data::{DataError, Split, TargetKind, Targets, TextTokenizer};
+
+use super::Examples;
+use crate::TrainerError;
+
+/// A split's examples and what should be said about them.
+pub struct SplitData {
+    pub examples: Box<dyn Examples>,
+    pub notes: Vec<String>,
+}
+
+/// Reads the splits of a dataset for one model and one kind of task.
+pub trait TaskReader {
+    /// The training split, as far as the configuration draws from it, and what its labels are
+    /// encoded as; `None` where there are no labels.
+    ///
+    /// # Errors
+    /// If it can't be read, or a row is not as the configuration says.
+    fn train(
+        &self,
+        target: TargetKind,
+        seed: u64,
+    ) -> Result<(SplitData, Option<Targets>), TrainerError>;
+
+    /// A split for an evaluation.
+    ///
+    /// - targets: what labels are encoded as, where there are labels
+    ///
+    /// # Errors
+    /// As [`TaskReader::train`], and if `targets` are needed and missing.
+    fn split(&self, split: Split, targets: Option<&Targets>) -> Result<SplitData, TrainerError>;
+
+    /// So many examples of a split, drawn by the seed; or all of them.
+    ///
+    /// # Errors
+    /// As [`TaskReader::split`].
+    fn sample(
+        &self,
+        split: Split,
+        targets: &Targets,
+        most: Option<NonZeroUsize>,
+        seed: u64,
+    ) -> Result<SplitData, TrainerError>;
+
+    /// What reads texts, where texts are read.
+    fn tokenizer(&self) -> Option<&TextTokenizer>;
+
+    /// The same, to read later what a language model writes.
+    fn into_tokenizer(self: Box<Self>) -> Option<TextTokenizer>;
+
+    /// A split, or nothing where there is no such split.
+    ///
+    /// # Errors
+    /// As [`TaskReader::split`].
+    fn optional_split(
+        &self,
+        split: Split,
+        targets: Option<&Targets>,
+    ) -> Result<Option<SplitData>, TrainerError> {
+        match self.split(split, targets) {
+            Ok(found) => Ok(Some(found)),
+            Err(TrainerError::Data(DataError::MissingSplit { .. })) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}

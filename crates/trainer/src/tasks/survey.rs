@@ -1,0 +1,76 @@
+//! What a split holds, as far as a suggested training file wants to know.
+
+use std::collections::BTreeSet;
+
+use eigenmix_data::{RawLabel, Row};
+
+use crate::BaseModel;
+
+/// How many rows tell the usual length.
+const SAMPLE: usize = 2_000;
+
+/// What a split holds.
+pub struct Survey {
+    pub rows: usize,
+    pub labels: LabelSurvey,
+    /// The tokens of texts, where a tokenizer could count them.
+    pub lengths: Option<LengthSurvey>,
+}
+
+/// What stands in the column of the labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LabelSurvey {
+    Classes(usize),
+    Numbers,
+    None,
+}
+
+/// How long texts are, in tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LengthSurvey {
+    /// As long are 99 of 100 at most.
+    pub usual: usize,
+    pub longest: usize,
+}
+
+impl LabelSurvey {
+    /// Names are classes; so are whole numbers, unless almost every row has its own.
+    pub(super) fn of(rows: &[Row]) -> Self {
+        let mut names = BTreeSet::new();
+        let mut fractions = 0;
+        let mut numbers = 0;
+        for label in rows.iter().filter_map(|row| row.label.as_ref()) {
+            let text = label.to_string();
+            if let Ok(number) = text.parse::<f64>() {
+                numbers += 1;
+                fractions += usize::from(number.fract() != 0.0);
+            }
+            if matches!(label, RawLabel::Number(number) if number.fract() != 0.0) {
+                fractions += 1;
+            }
+            names.insert(text);
+        }
+        match numbers == rows.len() && fractions > 0 {
+            true => Self::Numbers,
+            false => Self::Classes(names.len()),
+        }
+    }
+}
+
+impl LengthSurvey {
+    /// `None` where there are no rows, or the model has no tokenizer that reads them.
+    pub(super) fn of(rows: &[Row], base: &BaseModel) -> Option<Self> {
+        let (tokenizer, limit) = (base.tokenizer().ok()?, base.max_length().ok()?);
+        let sample = &rows[..rows.len().min(SAMPLE)];
+        let encodings = tokenizer.encode_all(sample, limit).ok()?;
+        let mut lengths: Vec<usize> = encodings
+            .iter()
+            .map(|encoding| encoding.ids.len())
+            .collect();
+        lengths.sort_unstable();
+        Some(Self {
+            usual: *lengths.get((lengths.len() * 99).div_ceil(100).saturating_sub(1))?,
+            longest: *lengths.last()?,
+        })
+    }
+}

@@ -1,0 +1,187 @@
+//! A class or a number for a text or a pair of texts.
+
+use std::path::Path;
+
+use eigenmix_data::metrics::Metric;
+use eigenmix_data::{
+    DataConfig, DataError, Encoding, EpochAugmentation, LabelPolicy, Row, Split, TargetKind,
+    TextTokenizer, read_split,
+};
+use eigenmix_models::{Architecture, Batch, HeadKind, TokenBatch};
+
+use super::labelled::{Inputs, LabelledReader, LabelledSource, count_labels};
+use super::length_limit::check_length;
+use super::{LabelSurvey, LengthSurvey, LineReader, Survey, Task, TaskReader};
+use crate::{BaseModel, TrainerError};
+
+pub(super) struct TextClassification;
+
+impl Task for TextClassification {
+    fn name(&self) -> &'static str {
+        "sequence-classification"
+    }
+
+    fn peft_name(&self) -> Option<&'static str> {
+        Some("SEQ_CLS")
+    }
+
+    fn models(&self) -> &'static str {
+        "encoders and decoders classify texts"
+    }
+
+    fn fits(&self, architecture: &Architecture) -> bool {
+        architecture.takes_texts() && architecture.supports(self.head(2, false))
+    }
+
+    fn is_of_head(&self, head: HeadKind) -> bool {
+        head.labels().is_some()
+    }
+
+    fn head(&self, labels: usize, _from_prompts: bool) -> HeadKind {
+        HeadKind::Classification { labels }
+    }
+
+    fn check_length(
+        &self,
+        architecture: &Architecture,
+        config: &DataConfig,
+    ) -> Result<(), TrainerError> {
+        check_length(architecture, config)
+    }
+
+    fn open<'a>(
+        &self,
+        base: &'a BaseModel,
+        config: &'a DataConfig,
+        _metrics: &[Metric],
+    ) -> Result<Box<dyn TaskReader + 'a>, TrainerError> {
+        check_length(&base.architecture, config)?;
+        let source = Texts(base.tokenizer()?);
+        Ok(Box::new(LabelledReader::new(source, config)?))
+    }
+
+    fn count_labels(
+        &self,
+        config: &DataConfig,
+        target: TargetKind,
+    ) -> Result<Option<usize>, TrainerError> {
+        count_labels::<Texts>(config, target)
+    }
+
+    fn line_reader(
+        &self,
+        base: &BaseModel,
+        _input: &Path,
+    ) -> Result<Option<Box<dyn LineReader>>, TrainerError> {
+        let (tokenizer, max_length) = (base.tokenizer()?, base.max_length()?);
+        Ok(Some(Box::new(TextLines {
+            tokenizer,
+            max_length,
+        })))
+    }
+
+    fn survey(
+        &self,
+        split: Split,
+        config: &DataConfig,
+        base: Option<&BaseModel>,
+    ) -> Result<Survey, TrainerError> {
+        let (rows, _) = Texts::rows(split, config)?;
+        let (mut labels, mut lengths) = (LabelSurvey::None, None);
+        if split == Split::Train {
+            labels = LabelSurvey::of(&rows);
+            lengths = base.and_then(|base| LengthSurvey::of(&rows, base));
+        }
+        Ok(Survey {
+            rows: rows.len(),
+            labels,
+            lengths,
+        })
+    }
+
+    fn columns<'c>(&self, config: &'c DataConfig) -> Vec<(&'static str, &'c str)> {
+        let pair = config.text_pair.as_deref();
+        let pair = pair.map(|column| ("text_pair", column));
+        let text = ("text", config.text.as_str());
+        let label = ("label", config.label.as_str());
+        [Some(text), pair, Some(label)]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    fn usual_max_length(&self) -> Option<(usize, &'static str)> {
+        Some((128, "nobody counted the tokens"))
+    }
+}
+
+/// Texts in tokens.
+pub struct TextInputs(pub Vec<Encoding>);
+
+impl Inputs for TextInputs {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn lengths(&self) -> Vec<usize> {
+        self.0.iter().map(|one| one.ids.len()).collect()
+    }
+
+    fn truncated(&self) -> usize {
+        self.0.iter().filter(|one| one.truncated).count()
+    }
+
+    fn batch(
+        &self,
+        examples: &[usize],
+        _showing: Option<EpochAugmentation>,
+    ) -> Result<Batch, TrainerError> {
+        Ok(batch(examples.iter().map(|&example| &self.0[example])))
+    }
+}
+
+fn batch<'e>(encodings: impl Iterator<Item = &'e Encoding>) -> Batch {
+    let sequences = encodings.map(|encoding| (&encoding.ids[..], &encoding.type_ids[..]));
+    TokenBatch::from_sequences(sequences).into()
+}
+
+/// Rows of texts, and what reads them.
+struct Texts(TextTokenizer);
+
+impl LabelledSource for Texts {
+    type Row = Row;
+
+    fn rows(split: Split, config: &DataConfig) -> Result<(Vec<Row>, Vec<String>), DataError> {
+        let rows = read_split(config.directory(), split, config, LabelPolicy::Required)?;
+        Ok((rows, Vec::new()))
+    }
+
+    fn inputs(&self, rows: Vec<Row>, config: &DataConfig) -> Result<Box<dyn Inputs>, TrainerError> {
+        let encodings = self.0.encode_all(&rows, config.max_length)?;
+        Ok(Box::new(TextInputs(encodings)))
+    }
+
+    fn tokenizer(&self) -> Option<&TextTokenizer> {
+        Some(&self.0)
+    }
+
+    fn into_tokenizer(self) -> Option<TextTokenizer> {
+        Some(self.0)
+    }
+}
+
+/// A text a line.
+struct TextLines {
+    tokenizer: TextTokenizer,
+    max_length: usize,
+}
+
+impl LineReader for TextLines {
+    fn batch(&self, lines: &[String]) -> Result<Batch, TrainerError> {
+        let encodings = lines
+            .iter()
+            .map(|text| self.tokenizer.encode(text, None, self.max_length))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(batch(encodings.iter()))
+    }
+}

@@ -1,0 +1,62 @@
+//! The gradients of one batch.
+
+use burn::tensor::Device;
+use eigenmix_models::{Network, Recomputation};
+use eigenmix_moslora::ParameterNames;
+
+use super::optimizer::{NamedGradients, accumulate, named_gradients};
+use crate::config::TrainConfig;
+use crate::tasks::Part;
+
+/// Forward and backward through the model as it is at one step.
+pub(super) struct BackwardPass<'a> {
+    pub config: &'a TrainConfig,
+    pub model: &'a Network,
+    pub names: &'a ParameterNames,
+    pub device: &'a Device,
+    /// How many steps were taken.
+    pub step: usize,
+}
+
+impl BackwardPass<'_> {
+    /// The mean loss of a batch; its gradients, times `weight`, are added to `gradients`.
+    ///
+    /// - number: which batch of the step it is
+    pub fn run(
+        &self,
+        part: &Part,
+        number: usize,
+        weight: f64,
+        gradients: &mut NamedGradients,
+    ) -> f64 {
+        let Part { batch, objective } = part;
+        let (model, device) = (self.model, self.device);
+        let before = |layer: Option<usize>| self.seed_dropout(number, layer);
+        let mut collect = |mut found| {
+            accumulate(gradients, named_gradients(model, self.names, &mut found));
+        };
+        let loss = if self.config.training.gradient_checkpointing {
+            let recomputation = Recomputation { before: &before };
+            let weighted = |hidden| objective.loss(model, hidden, device) * weight;
+            model.backward_by_layers(batch, device, &recomputation, weighted, collect)
+        } else {
+            before(None);
+            let hidden = model.hidden_states(batch, device);
+            let loss = objective.loss(model, hidden, device) * weight;
+            collect(loss.backward());
+            loss
+        };
+        f64::from(loss.into_scalar::<f32>()) / weight
+    }
+
+    /// A seed a step makes a resumed training drop what an uninterrupted one drops.
+    fn seed_dropout(&self, batch: usize, layer: Option<usize>) {
+        let config = self.config;
+        if config.base.dropout > 0.0 || config.adapter.dropout > 0.0 {
+            let part = (batch as u64) << 16 | layer.map_or(0, |layer| layer as u64 + 1);
+            let step = (self.step as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            self.device
+                .seed(config.seed ^ step ^ part.wrapping_mul(0xd1b5_4a32_d192_ed03));
+        }
+    }
+}
