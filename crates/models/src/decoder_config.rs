@@ -282,7 +282,7 @@ impl ModelConfig for DecoderConfig {
             }]),
             (HeadKind::LanguageModel, true) => Some(Vec::new()),
             (HeadKind::LanguageModel, false) => Some(vec![self.output_layer()]),
-            (HeadKind::ZeroShot { .. } | HeadKind::ImageFeatures, _) => None,
+            _ => None,
         }
     }
 

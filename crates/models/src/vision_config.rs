@@ -267,7 +267,7 @@ impl ModelConfig for VisionConfig {
                     ..LinearLayer::of_head("visual_projection", shape)
                 }])
             }
-            HeadKind::LanguageModel => None,
+            _ => None,
         }
     }
 

@@ -126,14 +126,9 @@ impl Trained<'_> {
                 .strip_suffix(".weight")
                 .and_then(|path| self.description.layer(path))
                 .filter(|layer| layer.transposed);
-            let shape = self.base.checkpoint.shape(name);
-            let value = match (layer, shape) {
+            let value = match (layer, self.base.checkpoint.shape(name)) {
                 (Some(_), _) => value.transposed(),
-                // Some tensors are kept in another shape than they are stored in.
-                (None, Some(shape)) => ParameterValue {
-                    shape: shape.to_vec(),
-                    values: value.values.clone(),
-                },
+                (None, Some(shape)) => in_shape(value, shape),
                 (None, None) => value.clone(),
             };
             (name.clone(), value)
@@ -216,6 +211,18 @@ fn head_tensors(values: &ParameterValues, names: &ParameterNames) -> BTreeMap<St
     tensors.map(head).collect()
 }
 
+/// A value in the shape in which the checkpoint has it, as some tensors are kept in another one. The
+/// head of a new task has other sizes than the one that it replaces, and stays as it is.
+fn in_shape(value: &ParameterValue, shape: &[usize]) -> ParameterValue {
+    match shape.iter().product::<usize>() == value.values.len() {
+        true => ParameterValue {
+            shape: shape.to_vec(),
+            values: value.values.clone(),
+        },
+        false => value.clone(),
+    }
+}
+
 fn labels(targets: Option<&Targets>) -> Option<Labels> {
     match targets {
         Some(Targets::Classes(map)) => Some(Labels(map.names().to_vec())),
@@ -277,5 +284,15 @@ mod tests {
         let heads = head_tensors(&values, &names);
         assert_eq!(heads.keys().collect::<Vec<_>>(), ["classifier/main.weight"]);
         assert_eq!(heads["classifier/main.weight"].values, [1.0, 2.0]);
+    }
+    #[test]
+    fn a_head_that_replaces_one_of_other_labels_keeps_its_own_size() {
+        let value = ParameterValue {
+            shape: vec![1, 1, 2],
+            values: vec![1.0, 2.0],
+        };
+        assert_eq!(in_shape(&value, &[2]).shape, [2]);
+        let found = in_shape(&value, &[3]);
+        assert_eq!(found, value);
     }
 }
