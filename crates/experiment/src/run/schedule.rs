@@ -105,11 +105,13 @@ impl Schedule<'_> {
                     seed: job.cell.seed,
                     problem,
                 };
-                self.record(&job, Some(&failure)).map_err(|error| Stopped::Failed(Box::new(error)))?;
+                self.record(&job, Some(&failure))
+                    .map_err(|error| Stopped::Failed(Box::new(error)))?;
                 return Ok(false);
             }
         }
-        self.record(&job, None).map_err(|error| Stopped::Failed(Box::new(error)))?;
+        self.record(&job, None)
+            .map_err(|error| Stopped::Failed(Box::new(error)))?;
         Ok(true)
     }
 
