@@ -4,6 +4,8 @@ mod support;
 
 use std::fs;
 
+use eigenmix_adapter::{AdapterFile, SaveOptions};
+use eigenmix_tensors::Matrix;
 use serde_json::Value;
 use support::{Workplace, metrics, quickstart, read_json};
 
@@ -206,6 +208,17 @@ fn a_pipeline_from_sources_to_an_evaluated_merge_is_one_file() {
     ]);
     let expected = direct["metrics"]["accuracy"].as_f64().expect("an accuracy");
     assert_eq!(accuracy(&report, "merge_both"), expected);
+    // Nobody asked for a metric, so both measured what is usual.
+    let (own, direct) = (&arm(&report, "merge_both")["metrics"], &direct["metrics"]);
+    let names = |metrics: &Value| -> Vec<String> {
+        metrics
+            .as_object()
+            .expect("metrics")
+            .keys()
+            .cloned()
+            .collect()
+    };
+    assert_eq!(names(own), names(direct));
     assert_eq!(arm(&report, "merge_both")["adapter_parameters"], 0);
     assert_eq!(arm(&report, "recycled")["seeds"], serde_json::json!([0, 1]));
     let subspace = read_json(&place.path("out/extract/shared/subspace.json"));
@@ -235,6 +248,119 @@ fn a_cell_of_another_configuration_stands_in_the_way_before_anything_runs() {
     assert!(outcome.stderr.contains("out/plain/seed-1"), "{outcome:?}");
     assert!(!place.path("out/plain/seed-0").exists());
     place.run_json(&["run", &file, "--set", "training.epochs=1", "--force"]);
+}
+
+#[test]
+fn an_experiment_without_seeds_is_refused() {
+    let place = Workplace::new();
+    let file = experiment(&place, "");
+    let text = fs::read_to_string(place.path(&file)).expect("a file");
+    fs::write(
+        place.path(&file),
+        text.replace("seeds = [0, 1]", "seeds = []"),
+    )
+    .expect("a file");
+    let message = place.run_refused(&["run", &file]);
+    assert_eq!(
+        message,
+        "error: x.toml:3: `seeds` must have at least 1 value, found 0\n"
+    );
+    let message = place.run_refused(&["run", &file, "--set", "seeds=[]"]);
+    assert!(message.contains("--set seeds=[]"), "{message}");
+}
+
+/// Writes `figure` in the place of the accuracy on the test split of a finished cell.
+fn write_accuracy(place: &Workplace, cell: &str, figure: Value) {
+    let path = place.path("out").join(cell).join("outcome.json");
+    let mut outcome = read_json(&path);
+    outcome["test"]["accuracy"] = figure;
+    fs::write(path, outcome.to_string()).expect("a file");
+}
+
+#[test]
+fn a_metric_that_is_not_a_number_is_reported_as_that_and_its_run_is_finished() {
+    let place = Workplace::new();
+    let file = experiment(&place, "");
+    place.run_json(&["run", &file]);
+    write_accuracy(&place, "plain/seed-0", "NaN".into());
+    // As earlier releases wrote it.
+    write_accuracy(&place, "mixed/seed-1", Value::Null);
+    let again = place.run(&["run", &file]);
+    assert_eq!(again.status, 0, "{again:?}");
+    assert_eq!(
+        again.stderr.matches("finished before").count(),
+        4,
+        "{again:?}"
+    );
+    for arguments in [&["run", &file][..], &["report", "out"]] {
+        let report = place.run_json(arguments);
+        for name in ["plain", "mixed"] {
+            let arm = arm(&report, name);
+            assert_eq!(arm["metrics"]["accuracy"]["mean"], "NaN", "{arm}");
+            let notes = arm["notes"].to_string();
+            assert!(notes.contains("accuracy is not a number"), "{notes}");
+        }
+        let told = place.run(arguments).stdout;
+        assert!(told.contains("NaN ± NaN"), "{told}");
+    }
+    let page = fs::read_to_string(place.path("out/report.html")).expect("a page");
+    assert!(page.contains("plain, seed 0: accuracy is not a number"));
+}
+
+#[test]
+fn a_damaged_outcome_is_an_error_that_names_the_file() {
+    let place = Workplace::new();
+    let file = experiment(&place, "");
+    place.run_json(&["run", &file]);
+    fs::write(place.path("out/mixed/seed-1/outcome.json"), "{\"output\"").expect("a file");
+    for arguments in [&["run", &file][..], &["report", "out"]] {
+        let outcome = place.run(arguments);
+        assert_eq!(outcome.status, 2, "{outcome:?}");
+        let words = "`out/mixed/seed-1/outcome.json` is damaged";
+        assert!(outcome.stderr.contains(words), "{outcome:?}");
+    }
+}
+
+#[test]
+fn outputs_that_are_not_numbers_are_told_by_evaluate_and_by_an_arm_alike() {
+    let place = Workplace::new();
+    let own = quickstart("tasks/ferry_port");
+    let stage = format!("[[train]]\nname = \"own\"\ndata.path = \"{own}\"");
+    let file = experiment(&place, &stage);
+    place.run_json(&["run", &file]);
+    // Finite factors whose product is not: 10³⁰ · 10³⁰.
+    let source = AdapterFile::open(&place.path("out/train/own/adapter")).expect("an adapter");
+    let mut adapter = source.load().expect("an adapter");
+    for module in adapter.modules.values_mut() {
+        module.b = Matrix::from_fn(module.d_out(), module.rank(), |_, _| 1e30);
+        module.a = Matrix::from_fn(module.rank(), module.d_in(), |_, _| 1e30);
+    }
+    let huge = place.path("huge");
+    adapter
+        .save(&huge, &SaveOptions::default())
+        .expect("an adapter that can be saved");
+    let base = quickstart("base");
+    let words = "the model's outputs are not numbers";
+    let told = place.run_refused(&[
+        "evaluate",
+        "--quiet",
+        "--base",
+        &base,
+        "--adapter",
+        "huge",
+        "--data",
+        &own,
+    ]);
+    assert!(told.contains(words), "{told}");
+    let arm_of_it = format!("{stage}\n[[arm]]\nname = \"huge\"\nevaluate = \"huge\"");
+    experiment(&place, &arm_of_it);
+    for jobs in ["1", "2"] {
+        let outcome = place.run(&["run", &file, "--jobs", jobs, "--json"]);
+        assert_eq!(outcome.status, 1, "{outcome:?}");
+        let report: Value = serde_json::from_str(&outcome.stdout).expect("a report");
+        let problem = arm(&report, "huge")["failures"][0]["problem"].to_string();
+        assert!(problem.contains(words), "{problem}");
+    }
 }
 
 #[test]

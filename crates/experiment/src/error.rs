@@ -13,7 +13,7 @@ use eigenmix_models::ModelError;
 use eigenmix_tensors::FileError;
 use eigenmix_trainer::{RunError, TrainerError};
 
-use crate::config_file::{BadConfig, OverrideError};
+use crate::config_file::{BadConfig, ConfigError, OverrideError};
 
 /// What was given cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,12 +27,8 @@ pub enum ExperimentError {
     #[error(transparent)]
     Input(#[from] BadInput),
 
-    /// Everything that is wrong with a configuration file.
     #[error(transparent)]
-    Config(#[from] BadConfig),
-
-    #[error(transparent)]
-    Override(#[from] OverrideError),
+    Config(#[from] ConfigError),
 
     /// What an error happened in, such as a stage or the data of a task.
     #[error("{what}")]
@@ -126,6 +122,18 @@ boxed!(
     Run(RunError),
     Trainer(TrainerError),
 );
+
+impl From<BadConfig> for ExperimentError {
+    fn from(error: BadConfig) -> Self {
+        Self::Config(error.into())
+    }
+}
+
+impl From<OverrideError> for ExperimentError {
+    fn from(error: OverrideError) -> Self {
+        Self::Config(error.into())
+    }
+}
 
 impl ExperimentError {
     /// An [`ExperimentError::Process`]; `action` completes "cannot …".

@@ -22,7 +22,7 @@ pub struct Measured {
     pub examples: usize,
     /// The mean loss: over the examples, or over the predicted tokens of a language model.
     pub loss: f64,
-    /// By name. One that cannot be computed, such as the correlation with a constant, is NaN.
+    /// By name. One that cannot be computed is NaN, and listeners are warned of it.
     pub figures: BTreeMap<String, f64>,
     /// How long it took, loading excluded.
     pub seconds: f64,
@@ -120,9 +120,7 @@ fn measure(
         return Err(BadInput(problem.to_owned()).into());
     }
     for name in not_numbers(&evaluation.metrics) {
-        listener.warn(&format_args!(
-            "{name} on the {split} split is not a number, as where all predictions are alike"
-        ));
+        listener.warn(&format_args!("{name} on the {split} split is not a number"));
     }
     Ok(Measured {
         split,

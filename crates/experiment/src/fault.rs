@@ -12,7 +12,7 @@ use eigenmix_models::ModelError;
 use eigenmix_tensors::FileError;
 use eigenmix_trainer::{RunError, TrainerError};
 
-use crate::config_file::{BadConfig, OverrideError};
+use crate::config_file::{BadConfig, ConfigError, OverrideError};
 use crate::{BadInput, ExperimentError};
 
 /// Whether something in what the user gave has to change before the work can succeed.
@@ -51,6 +51,7 @@ fn judged(error: &(dyn Error + 'static)) -> bool {
         FileError
     );
     error.is::<BadInput>()
+        || error.is::<ConfigError>()
         || error.is::<BadConfig>()
         || error.is::<OverrideError>()
         || error.is::<ModelError>()
@@ -63,7 +64,7 @@ trait Fault {
 impl Fault for ExperimentError {
     fn is_bad_input(&self) -> bool {
         match self {
-            Self::Input(_) | Self::Config(_) | Self::Override(_) | Self::Model(_) => true,
+            Self::Input(_) | Self::Config(_) | Self::Model(_) => true,
             Self::Cell { is_bad_input, .. } => *is_bad_input,
             Self::Within { source, .. } => is_bad_input(source.as_ref()),
             Self::File(error) => error.is_bad_input(),

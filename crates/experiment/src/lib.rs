@@ -1,4 +1,46 @@
-//! Experiments on recycled LoRA adapters.
+//! Experiments on recycled LoRA adapters: what the command line does, as a library.
+//!
+//! An [`Experiment`] is read from a TOML file ([`ConfigFile`]): stages that are made first
+//! ([`ExtractRequest`], [`MergeRequest`], trainings), then arms × seeds × values, each a [`Cell`].
+//! [`run`] finishes the cells, here or in processes of their own, and leaves a [`Report`].
+//! [`extract`], [`merge`] and [`evaluate`] do one thing at a time; [`merge_into_base`] and [`truncate`]
+//! make other files of an adapter.
+//!
+//! Nothing is printed: a [`Listener`] hears of notes, warnings and progress, and an error is a typed
+//! [`ExperimentError`], of which [`is_bad_input`] says whether the input has to change.
+//!
+//! ```
+//! use eigenmix_experiment::{ConfigFile, Experiment, Places};
+//!
+//! let directory = tempfile::tempdir()?;
+//! let path = directory.path().join("ranks.toml");
+//! std::fs::write(
+//!     &path,
+//!     r#"
+//!     output = "runs/ranks"
+//!     seeds = [0, 1]
+//!     vary.adapter.rank = [2, 8]
+//!     base.model = "org/base"
+//!     data.path = "org/texts"
+//!     adapter.method = "lora"
+//!     training = { epochs = 3, batch_size = 32, learning_rate = 2e-3 }
+//!     "#,
+//! )?;
+//! // With `Places::Checked`, models and data have to be there.
+//! let file = ConfigFile::read(&path, &["training.epochs=1".parse()?])?;
+//! let experiment = Experiment::from_file(&file, None, Places::Unchecked)?;
+//! let cells: Vec<&str> = experiment.cells().map(|cell| cell.name.as_str()).collect();
+//! assert_eq!(
+//!     cells,
+//!     [
+//!         "lora/rank=2/seed-0",
+//!         "lora/rank=2/seed-1",
+//!         "lora/rank=8/seed-0",
+//!         "lora/rank=8/seed-1",
+//!     ]
+//! );
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod byte_count;
 mod config_file;
@@ -15,7 +57,6 @@ mod listener;
 mod load_report;
 mod merge;
 pub mod merge_into_base;
-mod merge_search;
 mod model_request;
 mod opened_adapter;
 mod output_style;
@@ -23,12 +64,15 @@ pub mod pictures;
 mod publication;
 mod report;
 mod run;
+mod spread;
 pub mod starter;
 mod table;
 mod truncation;
 
 pub use byte_count::ByteCount;
-pub use config_file::{BadConfig, ConfigFile, KeyPath, Override, OverrideError, Problem, Schema};
+pub use config_file::{
+    BadConfig, ConfigError, ConfigFile, KeyPath, Override, OverrideError, Problem, Schema,
+};
 pub use destination::Destination;
 pub use dry_run::DryRun;
 pub use error::{BadInput, ExperimentError, message};
@@ -40,13 +84,16 @@ pub use extract::{ExtractRequest, Extracted, extract};
 pub use fault::is_bad_input;
 pub use layer_path::{LayerPath, short_label};
 pub use listener::{Listener, Progress, Silent};
-pub use merge::{MergeRequest, Merged, MethodChoice, ScopeChoice, SpaceChoice, merge};
-pub use merge_search::{SearchReport, SearchRequest};
+pub use merge::{
+    MergeRequest, Merged, MethodChoice, ScopeChoice, SearchReport, SearchRequest, SpaceChoice,
+    merge,
+};
 pub use model_request::{ModelRequest, OpenedModel, no_labels};
 pub use opened_adapter::{OpenedAdapter, distinct_names, locate};
 pub use output_style::{OutputFormat, style_of_copy, style_of_result};
 pub use publication::{PublicBase, publication, without_paths};
-pub use report::{ArmReport, ArmSubspace, ExperimentPlan, Failure, Report, Spread};
+pub use report::{ArmReport, ArmSubspace, ExperimentPlan, Failure, Report};
 pub use run::{Finished, Jobs, RunRequest, run, run_cell_of_another};
+pub use spread::Spread;
 pub use table::Table;
 pub use truncation::{Truncation, truncate};

@@ -2,10 +2,12 @@
 
 use std::fmt;
 
-/// Rows of cells; the first column is flush left, the others flush right.
+/// Rows of cells; the first column and columns of text are flush left, the others flush right.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     rows: Vec<Vec<String>>,
+    /// Which columns hold text.
+    text: Vec<usize>,
 }
 
 impl Table {
@@ -14,6 +16,13 @@ impl Table {
         let mut table = Self::default();
         table.push(header);
         table
+    }
+
+    /// The same with these columns, counted from 0, flush left: they hold text, not figures.
+    #[must_use]
+    pub fn with_text_in(mut self, columns: impl IntoIterator<Item = usize>) -> Self {
+        self.text.extend(columns);
+        self
     }
 
     pub fn push<C: Into<String>>(&mut self, row: impl IntoIterator<Item = C>) {
@@ -38,9 +47,11 @@ impl fmt::Display for Table {
         for (index, row) in self.rows.iter().enumerate() {
             let mut line = String::new();
             for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
-                line.push_str(&match column {
-                    0 => format!("{cell:<width$}"),
-                    _ => format!("  {cell:>width$}"),
+                let gap = if column == 0 { "" } else { "  " };
+                let is_text = column == 0 || self.text.contains(&column);
+                line.push_str(&match is_text {
+                    true => format!("{gap}{cell:<width$}"),
+                    false => format!("{gap}{cell:>width$}"),
                 });
             }
             let end = if index + 1 < self.rows.len() {
@@ -66,6 +77,17 @@ mod tests {
         assert_eq!(
             table.to_string(),
             "adapter   error\nhome     0.1234\nÖdland        1"
+        );
+    }
+
+    #[test]
+    fn columns_of_text_are_flush_left_too() {
+        let mut table = Table::with_header(["device", "kind", "bytes"]).with_text_in([1]);
+        table.push(["cpu", "processor", "9"]);
+        table.push(["cuda", "GPU", "12"]);
+        assert_eq!(
+            table.to_string(),
+            "device  kind       bytes\ncpu     processor      9\ncuda    GPU           12"
         );
     }
 }

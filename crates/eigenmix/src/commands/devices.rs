@@ -69,7 +69,7 @@ impl Present {
 
 impl fmt::Display for Devices {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::with_header(["device", "kind", "name"]);
+        let mut table = Table::with_header(["device", "kind", "name"]).with_text_in([1, 2]);
         for device in &self.devices {
             for present in &device.present {
                 table.push([&present.device, &present.kind, &present.name]);

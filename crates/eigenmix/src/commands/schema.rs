@@ -11,5 +11,5 @@ pub(crate) fn run(arguments: &SchemaArguments, console: &Console) -> anyhow::Res
         FileKind::Training => Schema::of::<TrainConfig>(),
         FileKind::Experiment => eigenmix_experiment::schema(),
     };
-    console.line(&serde_json::to_string_pretty(&schema.root)?)
+    console.line(&serde_json::to_string_pretty(schema.root())?)
 }

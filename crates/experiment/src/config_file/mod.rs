@@ -1,6 +1,7 @@
 //! A TOML file as its writer sees it: what is wrong with it is told all at once, each with its line
 //! and the nearest right word.
 
+mod config_error;
 mod key_path;
 mod lines;
 mod overrides;
@@ -13,14 +14,12 @@ use std::sync::LazyLock;
 use eigenmix_trainer::TrainConfig;
 use toml::{Table, Value};
 
+pub use config_error::ConfigError;
 pub use key_path::KeyPath;
 use lines::Lines;
 pub use overrides::{Override, OverrideError};
 pub use problem::{BadConfig, Problem};
 pub use schema::Schema;
-
-use crate::BadInput;
-use crate::ExperimentError;
 
 /// A configuration that was read, with what was set on the command line.
 pub struct ConfigFile {
@@ -36,16 +35,19 @@ impl ConfigFile {
     ///
     /// # Errors
     /// If it cannot be read, is not TOML, or an override goes through something that is no table.
-    pub fn read(path: &Path, overrides: &[Override]) -> Result<Self, ExperimentError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| BadInput(format!("cannot read `{}`: {error}", path.display())))?;
+    pub fn read(path: &Path, overrides: &[Override]) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })?;
         let (lines, mistakes) = Lines::of(&text);
         if !mistakes.is_empty() {
             return Err(BadConfig::new(path, mistakes).into());
         }
-        let mut table: Table = text
-            .parse()
-            .map_err(|error| BadInput(format!("`{}`: {error}", path.display())))?;
+        let mut table: Table = text.parse().map_err(|source| ConfigError::NotToml {
+            path: path.to_owned(),
+            source,
+        })?;
         for change in overrides {
             change.apply(&mut table)?;
         }
@@ -75,7 +77,7 @@ impl ConfigFile {
     ///
     /// # Errors
     /// [`BadConfig`] with everything that is wrong with it.
-    pub fn train_config(&self) -> Result<TrainConfig, ExperimentError> {
+    pub fn train_config(&self) -> Result<TrainConfig, ConfigError> {
         let found = repair::train_config(self.table());
         found.map_err(|problems| self.error(problems).into())
     }

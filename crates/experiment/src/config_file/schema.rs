@@ -1,6 +1,6 @@
 //! A JSON schema, and what of it a configuration breaks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use eigenmix_data::closest_name;
 use schemars::JsonSchema;
@@ -12,19 +12,70 @@ use super::{KeyPath, Problem};
 /// The schema of a kind of file.
 #[derive(Clone, Debug)]
 pub struct Schema {
-    pub root: Json,
+    root: Json,
+    /// What it demands and nobody would check.
+    unknown: BTreeSet<String>,
 }
 
+/// The keywords that [`Schema::check`] obeys.
+const CHECKED: [&str; 16] = [
+    "$ref",
+    "type",
+    "properties",
+    "additionalProperties",
+    "required",
+    "items",
+    "minItems",
+    "maxItems",
+    "anyOf",
+    "oneOf",
+    "const",
+    "enum",
+    "minimum",
+    "exclusiveMinimum",
+    "maximum",
+    "exclusiveMaximum",
+];
+
+/// The keywords that demand nothing, or nothing that others don't: `format` names the Rust type of a
+/// number, whose bounds are there as well.
+const NOTES: [&str; 6] = [
+    "$schema",
+    "$defs",
+    "title",
+    "description",
+    "default",
+    "format",
+];
+
 impl Schema {
+    /// The schema of what `T` is read from.
     pub fn of<T: JsonSchema>() -> Self {
-        Self {
-            root: schemars::schema_for!(T).to_value(),
-        }
+        Self::new(schemars::schema_for!(T).to_value())
     }
 
-    /// Everything in `value` that the schema does not allow.
+    /// - root: a JSON schema
+    pub fn new(root: Json) -> Self {
+        let mut unknown = BTreeSet::new();
+        collect_unknown(&root, &mut unknown);
+        Self { root, unknown }
+    }
+
+    /// As JSON.
+    pub fn root(&self) -> &Json {
+        &self.root
+    }
+
+    /// Everything in `value` that the schema does not allow. A schema with a keyword that is not
+    /// checked allows nothing: better refused than waved through.
     pub fn check(&self, value: &Value) -> Vec<Problem> {
         let mut problems = Vec::new();
+        for keyword in &self.unknown {
+            let message = format!(
+                "the schema of this file demands `{keyword}`, which nobody checks; this is a fault of Eigenmix"
+            );
+            problems.push(Problem::new(KeyPath::default(), message));
+        }
         self.walk(&self.root, value, &KeyPath::default(), &mut problems);
         problems
     }
@@ -47,7 +98,13 @@ impl Schema {
             "integer" => Some(Value::Integer(1)),
             "number" => Some(Value::Float(0.5)),
             "boolean" => Some(Value::Boolean(false)),
-            "array" => Some(Value::Array(Vec::new())),
+            "array" => {
+                let item = node.get("items").map(|items| self.resolve(items));
+                let item = item.and_then(|items| self.example_of(items));
+                let count = count_in(node, "minItems").unwrap_or(0);
+                let items = item.into_iter().cycle().take(count);
+                Some(Value::Array(items.collect()))
+            }
             _ => None,
         }
     }
@@ -85,6 +142,9 @@ impl Schema {
             return problems.push(Problem::new(path.clone(), message));
         }
         if let Some(message) = wrong_choice(&alternatives, value, path) {
+            return problems.push(Problem::new(path.clone(), message));
+        }
+        if let Some(message) = wrong_length(single, value, path) {
             return problems.push(Problem::new(path.clone(), message));
         }
         if let Some(bound) = broken_bound(single, value) {
@@ -228,6 +288,51 @@ fn wrong_choice(alternatives: &[&Json], value: &Value, path: &KeyPath) -> Option
     ))
 }
 
+fn count_in(node: &Json, keyword: &str) -> Option<usize> {
+    usize::try_from(node.get(keyword)?.as_u64()?).ok()
+}
+
+/// What is to be said of a list that is too short or too long.
+fn wrong_length(node: &Json, value: &Value, path: &KeyPath) -> Option<String> {
+    let found = value.as_array()?.len();
+    let (least, most) = (count_in(node, "minItems"), count_in(node, "maxItems"));
+    let (bound, wanted) = match (least, most) {
+        (Some(least), Some(most)) if least == most && found != least => ("", least),
+        (Some(least), _) if found < least => ("at least ", least),
+        (_, Some(most)) if found > most => ("at most ", most),
+        _ => return None,
+    };
+    let values = if wanted == 1 { "value" } else { "values" };
+    Some(format!(
+        "`{path}` must have {bound}{wanted} {values}, found {found}"
+    ))
+}
+
+/// Puts the keywords of a schema, and of all below it, that are neither checked nor mere notes.
+fn collect_unknown(node: &Json, unknown: &mut BTreeSet<String>) {
+    let Some(keywords) = node.as_object() else {
+        return;
+    };
+    for (keyword, value) in keywords {
+        match keyword.as_str() {
+            // Names of properties and of definitions are no keywords.
+            "properties" | "$defs" => {
+                let inner = value.as_object().into_iter().flat_map(Map::values);
+                inner.for_each(|node| collect_unknown(node, unknown));
+            }
+            "items" | "additionalProperties" => collect_unknown(value, unknown),
+            "anyOf" | "oneOf" => {
+                let several = value.as_array().into_iter().flatten();
+                several.for_each(|node| collect_unknown(node, unknown));
+            }
+            known if CHECKED.contains(&known) || NOTES.contains(&known) => {}
+            other => {
+                unknown.insert(other.to_owned());
+            }
+        }
+    }
+}
+
 /// The bound that a number does not keep.
 fn broken_bound(node: &Json, value: &Value) -> Option<String> {
     let number = value
@@ -293,6 +398,7 @@ fn shown(value: &Value) -> String {
 mod tests {
     use super::*;
     use eigenmix_trainer::TrainConfig;
+    use serde_json::json;
 
     fn problems(text: &str) -> Vec<String> {
         let table: toml::Table = text.parse().unwrap();
@@ -363,5 +469,33 @@ mod tests {
         ] {
             assert_eq!(problems(&FILE.replace(from, to)), expected, "{to}");
         }
+    }
+
+    #[test]
+    fn a_list_that_is_too_short_or_too_long_is_a_mistake() {
+        for (list, expected) in [
+            ("[]", "`data.crop_scale` must have 2 values, found 0"),
+            (
+                "[0.1, 0.5, 1]",
+                "`data.crop_scale` must have 2 values, found 3",
+            ),
+        ] {
+            let text = format!("{FILE}data.crop_scale = {list}\n");
+            assert_eq!(problems(&text), [expected]);
+        }
+        let schema = Schema::new(json!({"type": "array", "minItems": 1}));
+        let found = schema.check(&Value::Array(Vec::new()));
+        assert_eq!(found[0].message, "`` must have at least 1 value, found 0");
+    }
+
+    #[test]
+    fn a_keyword_that_nobody_checks_is_refused_wherever_it_stands() {
+        let schema = Schema::new(json!({
+            "type": "object",
+            "properties": {"pattern": {"type": "array", "items": {"type": "string", "pattern": "a+"}}}
+        }));
+        let found = schema.check(&Value::Table(toml::Table::new()));
+        assert_eq!(found.len(), 1);
+        assert!(found[0].message.contains("`pattern`"), "{found:?}");
     }
 }

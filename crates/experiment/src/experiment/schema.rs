@@ -104,7 +104,7 @@ pub fn schema() -> Schema {
         &tables,
     );
     let Value::Object(mut root) = root else {
-        return Schema { root };
+        return Schema::new(root);
     };
     root.insert(
         "$schema".into(),
@@ -112,14 +112,12 @@ pub fn schema() -> Schema {
     );
     root.insert("title".into(), json!("An experiment of Eigenmix"));
     root.insert("$defs".into(), Value::Object(definitions));
-    Schema {
-        root: Value::Object(root),
-    }
+    Schema::new(Value::Object(root))
 }
 
 /// The schema of `T`, its definitions put to the others.
 fn part<T: JsonSchema>(definitions: &mut Map<String, Value>) -> Value {
-    let mut root = Schema::of::<T>().root;
+    let mut root = schemars::schema_for!(T).to_value();
     if let Some(Value::Object(own)) = root.as_object_mut().and_then(|root| root.remove("$defs")) {
         definitions.extend(own);
     }
@@ -213,5 +211,35 @@ mod tests {
         ] {
             assert_eq!(problems(text), [expected]);
         }
+    }
+
+    #[test]
+    fn every_schema_demands_only_what_is_checked() {
+        let nothing = toml::Value::Table(toml::Table::new());
+        for schema in [
+            schema(),
+            Schema::of::<TrainConfig>(),
+            Schema::of::<ExtractRequest>(),
+            Schema::of::<MergeRequest>(),
+            Schema::of::<super::super::EvaluationConfig>(),
+        ] {
+            let found = schema.check(&nothing);
+            let unchecked = found
+                .iter()
+                .find(|problem| problem.message.contains("demands"));
+            assert_eq!(unchecked, None);
+        }
+    }
+
+    #[test]
+    fn a_list_without_values_is_a_mistake() {
+        assert_eq!(
+            problems("seeds = []"),
+            ["`seeds` must have at least 1 value, found 0"]
+        );
+        assert_eq!(
+            problems("arm = [{ name = 'a', seeds = [] }]"),
+            ["`arm[0].seeds` must have at least 1 value, found 0"]
+        );
     }
 }

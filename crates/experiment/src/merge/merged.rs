@@ -5,7 +5,7 @@ use std::fmt;
 use eigenmix_merging::{MergeOptions, MergeReport};
 use serde::Serialize;
 
-use crate::merge_search::SearchReport;
+use super::SearchReport;
 use crate::table::Table;
 
 /// What a merge did, for people and as JSON.

@@ -2,6 +2,7 @@
 
 mod merged;
 mod request;
+mod search;
 
 use std::time::Instant;
 
@@ -13,10 +14,11 @@ use serde_json::{Value, json};
 
 pub use self::merged::Merged;
 pub use self::request::{MergeRequest, MethodChoice, ScopeChoice, SpaceChoice};
+use self::search::{SearchPlan, search};
+pub use self::search::{SearchReport, SearchRequest};
 use crate::ExperimentError;
 use crate::destination::Destination;
 use crate::listener::Listener;
-use crate::merge_search::{SearchPlan, SearchReport, search};
 use crate::opened_adapter::OpenedAdapter;
 use crate::output_style::style_of_result;
 

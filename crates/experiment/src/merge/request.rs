@@ -7,8 +7,8 @@ use eigenmix_merging::{KnotsRows, MergeOptions, Method, Scope, Space};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::SearchRequest;
 use crate::BadInput;
-use crate::merge_search::SearchRequest;
 use crate::output_style::OutputFormat;
 
 /// Merge adapters into one.

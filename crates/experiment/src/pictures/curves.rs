@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::ExperimentError;
-use crate::report::Spread;
+use crate::spread::Spread;
 
 /// The curves of the runs of an arm.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

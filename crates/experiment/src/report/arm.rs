@@ -8,10 +8,10 @@ use eigenmix_tensors::FileError;
 use eigenmix_trainer::{Outcome, Run};
 use serde::{Deserialize, Serialize};
 
-use super::Spread;
 use crate::evaluation::not_numbers;
 use crate::message;
 use crate::pictures::{Curves, SpectrumSummary};
+use crate::spread::Spread;
 
 /// An arm's figures over its finished seeds. What needs a finished seed is missing without one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -4,20 +4,16 @@ mod arm;
 mod compared;
 mod page;
 mod plan;
-mod spread;
 mod table;
 use std::path::Path;
 
 use eigenmix_tensors::write_file;
 use serde::{Deserialize, Serialize};
 
-use self::compared::Compared;
-
-use crate::ExperimentError;
-
 pub use self::arm::{ArmReport, ArmSubspace, Failure};
+use self::compared::Compared;
 pub use self::plan::ExperimentPlan;
-pub use self::spread::Spread;
+use crate::ExperimentError;
 
 /// The comparison of an experiment's arms.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::{ArmReport, Report, Spread};
+use super::{ArmReport, Report};
 use crate::byte_count::ByteCount;
+use crate::spread::Spread;
 use crate::table::Table;
 
 /// A header and the rows below it.

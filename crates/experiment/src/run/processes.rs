@@ -134,3 +134,76 @@ fn interrupt(process: u32) {
 /// There, Ctrl-C reaches every process of the listener.
 #[cfg(not(unix))]
 fn interrupt(_process: u32) {}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fmt::Display;
+    use std::sync::Mutex;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::is_bad_input;
+
+    /// Remembers warnings.
+    #[derive(Default)]
+    struct Warned(Mutex<Vec<String>>);
+
+    impl Listener for Warned {
+        fn warn(&self, warning: &dyn Display) {
+            self.0.lock().expect("warnings").push(warning.to_string());
+        }
+    }
+
+    /// How a cell ends whose process is this script.
+    fn run(script: &str, listener: &dyn Listener) -> Result<Outcome, ExperimentError> {
+        let cell = json!({
+            "name": "a/seed-0",
+            "seed": 0,
+            "evaluate": {
+                "output": "o", "evaluate": "a", "base": {"model": "m"}, "data": {"path": "d"}
+            }
+        });
+        let cell: Cell = serde_json::from_value(cell).expect("a cell");
+        let mut worker = Command::new("sh");
+        worker.args(["-c", &format!("cat > /dev/null; {script}")]);
+        let stop = AtomicBool::new(false);
+        run_cell(&cell, CellState::Fresh, worker, &stop, "label", listener)
+    }
+
+    #[test]
+    fn a_cell_fails_with_what_its_process_tells_and_not_with_what_stands_on_standard_error() {
+        for bad_input in [true, false] {
+            let event = json!({"failed": {"problem": "no error: here", "is_bad_input": bad_input}});
+            let script = format!("echo 'warning: an error: of old' >&2; echo '{event}'; exit 1");
+            let error = run(&script, &crate::Silent).expect_err("an error");
+            assert_eq!(error.to_string(), "no error: here");
+            assert_eq!(is_bad_input(&error), bad_input);
+        }
+    }
+
+    #[test]
+    fn a_process_that_ends_without_a_word_is_known_by_its_status_and_its_last_words() {
+        let error = run("echo 'out of memory' >&2; exit 3", &crate::Silent).expect_err("an error");
+        let words = error.to_string();
+        assert!(words.contains("exit status: 3"), "{words}");
+        assert!(words.ends_with("it said: out of memory"), "{words}");
+        assert!(!is_bad_input(&error));
+        // What it was about to say it did not say.
+        let error = run("echo '{\"started\": '", &crate::Silent).expect_err("an error");
+        assert!(error.to_string().contains("exit status: 0"), "{error}");
+    }
+
+    #[test]
+    fn warnings_and_outcome_of_a_process_are_passed_on() {
+        let outcome = Outcome {
+            steps: 7,
+            ..Outcome::default()
+        };
+        let (warning, ended) = (json!({"warning": "careful"}), json!({"ended": outcome}));
+        let listener = Warned::default();
+        let script = format!("echo '{warning}'; echo '{ended}'");
+        assert_eq!(run(&script, &listener).expect("an outcome").steps, 7);
+        assert_eq!(*listener.0.lock().expect("warnings"), ["label: careful"]);
+    }
+}
