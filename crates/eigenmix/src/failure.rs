@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 use std::process::ExitCode;
 
-use eigenmix_adapter::AdapterError;
+use eigenmix_adapter::{AdapterError, AdapterSetError};
 use eigenmix_data::DataError;
 use eigenmix_eigenlorax::EigenloraxError;
 use eigenmix_hub::HubError;
@@ -73,6 +73,7 @@ fn is_bad_input(cause: &(dyn Error + 'static)) -> bool {
     }
     if let Some(error) = cause.downcast_ref::<EigenloraxError>() {
         return match error {
+            EigenloraxError::Set(error) => set_is_bad_input(error),
             EigenloraxError::Adapter(error) => adapter_is_bad_input(error),
             EigenloraxError::File(error) => file_is_bad_input(error),
             EigenloraxError::Unreadable { source, .. } => source.kind() == io::ErrorKind::NotFound,
@@ -82,6 +83,7 @@ fn is_bad_input(cause: &(dyn Error + 'static)) -> bool {
     }
     if let Some(error) = cause.downcast_ref::<MergeError>() {
         return match error {
+            MergeError::Set(error) => set_is_bad_input(error),
             MergeError::Adapter(error) => adapter_is_bad_input(error),
             MergeError::File(error) => file_is_bad_input(error),
             MergeError::Decomposition { .. } => false,
@@ -112,6 +114,13 @@ fn adapter_is_bad_input(error: &AdapterError) -> bool {
     match error {
         AdapterError::Hub(error) => hub_is_bad_input(error),
         AdapterError::File(error) => file_is_bad_input(error),
+        _ => true,
+    }
+}
+
+fn set_is_bad_input(error: &AdapterSetError) -> bool {
+    match error {
+        AdapterSetError::Adapter(error) => adapter_is_bad_input(error),
         _ => true,
     }
 }

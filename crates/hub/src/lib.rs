@@ -5,15 +5,27 @@
 //! it brings along: version 0.5 neither resumes across processes nor verifies what it downloads, and
 //! cannot upload; version 1 brings an asynchronous runtime and the Xet protocol, several minutes of
 //! building for a handful of requests.
-
+//!
+//! ```
+//! use eigenmix_hub::{HubId, Location};
+//!
+//! # fn main() -> Result<(), eigenmix_hub::HubError> {
+//! // What an argument names, without asking anybody: a path that is there, or a repository.
+//! let Location::Hub(id) = Location::parse("org/adapter@main")? else { panic!("no such path") };
+//! assert_eq!((id.repository(), id.revision()), ("org/adapter", Some("main")));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Fetching asks the Hub, or the cache where that has everything:
 //!
 //! ```no_run
-//! use eigenmix_hub::{FileWish, Hub, HubId};
+//! use eigenmix_hub::{FileRequest, Hub, HubId};
 //!
 //! # fn main() -> Result<(), eigenmix_hub::HubError> {
 //! let id = HubId::parse("org/adapter@main")?;
-//! let wishes = [FileWish::required("adapter_config.json"), FileWish::optional("README.md")];
-//! let directory = Hub::from_env()?.fetch(&id, &wishes)?;
+//! let requests = [FileRequest::required("adapter_config.json"), FileRequest::optional("README.md")];
+//! let directory = Hub::from_env()?.fetch(&id, &requests)?;
 //! println!("{}", directory.join("adapter_config.json").display());
 //! # Ok(())
 //! # }
@@ -36,7 +48,7 @@ mod upload;
 
 pub use content::{UploadContent, UploadFile};
 pub use error::{HubError, RequestError};
-pub use hub::{FileWish, Hub};
+pub use hub::{FileRequest, Hub};
 pub use location::{HubId, Location};
 pub use observer::{
     Transfer, TransferDirection, TransferObserver, TransferProgress, observe_transfers,

@@ -18,6 +18,7 @@ mod clip_text;
 mod decoder;
 mod decoder_config;
 mod description;
+mod dora;
 mod encoder;
 mod error;
 mod images;

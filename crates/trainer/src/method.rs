@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use eigenmix_adapter::{AdapterFile, LoraModule, PeftConfig, Source, TargetModules};
+use eigenmix_adapter::{AdapterFile, LoadedAdapter, LoraModule, PeftConfig, Source, TargetModules};
 use eigenmix_eigenlorax::{
-    Coefficients, Components, EigenloraxError, ExtractOptions, LoadedAdapter, ModuleSpectra,
-    ModuleSubspace, Subspace, extract,
+    Coefficients, Components, EigenloraxError, ExtractOptions, ModuleSpectra, ModuleSubspace,
+    Subspace, extract,
 };
 use eigenmix_models::{Architecture, Description, LinearLayer};
 use eigenmix_moslora::{EigenloraxStart, Update};
@@ -163,11 +163,10 @@ fn on_basis(
         {
             subspace.module_for(path, [lora.d_out(), lora.d_in()])?;
         }
-        // What is extracted for this training has as many as were asked for already, and random
-        // directions beside them.
-        let module = match (&config.subspace, config.components) {
-            (Some(_), Some(count)) => first_components(module, count),
-            _ => module.clone(),
+        // What is extracted for this training has as many components as were asked for already.
+        let module = match config.components {
+            Some(count) => module.with_components(count),
+            None => module.clone(),
         };
         spectra.insert(path.clone(), ModuleSpectra::of(&module));
         let started = average(&module, path, &start);
@@ -244,18 +243,6 @@ fn same_directory(left: &str, right: &str) -> bool {
     }
 }
 
-/// The first `count` columns of each side: the strongest, as they are ordered by variance.
-fn first_components(module: &ModuleSubspace, count: usize) -> ModuleSubspace {
-    let mut module = module.clone();
-    for basis in [&mut module.left, &mut module.right] {
-        let kept = basis.columns().min(count);
-        let vectors = &basis.vectors;
-        basis.vectors = Matrix::from_fn(vectors.rows(), kept, |row, col| vectors.get(row, col));
-        basis.variance.truncate(kept);
-    }
-    module
-}
-
 /// The mean of the adapters' mixers M_t = Uᵀ ΔW_t V over those that have the module: `[p, q]`.
 fn average(module: &ModuleSubspace, path: &str, adapters: &[LoadedAdapter]) -> Option<Matrix> {
     let mixers: Vec<Matrix> = adapters
@@ -277,7 +264,10 @@ fn basis_update(
     started: Option<Matrix>,
     seed: u64,
 ) -> Result<Update, TrainerError> {
-    let (left, right) = (module.left.vectors.clone(), module.right.vectors.clone());
+    let (left, right) = (
+        module.left.vectors().clone(),
+        module.right.vectors().clone(),
+    );
     let (rank, d_out) = (config.rank.unwrap_or(1), left.rows());
     let (p, q) = (left.cols(), right.cols());
     if config.method == Method::Eigenmix {
@@ -322,4 +312,73 @@ fn basis_update(
         config.dropout,
         start,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two adapters of the quick start.
+    fn names() -> [String; 2] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/quickstart");
+        ["gym", "library"].map(|name| folder.join("adapters").join(name).display().to_string())
+    }
+
+    fn config(more: &str) -> AdapterConfig {
+        let file = format!(
+            "method = \"eigenmix\"\nrank = 4\nallow_base_mismatch = true\ncomponents = 3\n{more}"
+        );
+        toml::from_str(&file).unwrap()
+    }
+
+    /// How many columns the basis of a module has on the left, and of how many principal components
+    /// the variance is recorded.
+    fn columns(config: &AdapterConfig) -> (usize, usize) {
+        let file = AdapterFile::open_argument(&names()[0]).unwrap();
+        let layers = file.module_paths().map(|path| {
+            let (_, d_in, d_out) = file.shape(path).unwrap();
+            LinearLayer {
+                path: path.to_owned(),
+                d_out,
+                d_in,
+                bias: false,
+                transposed: false,
+                head: false,
+            }
+        });
+        let description = Description {
+            prefix: "",
+            layers: layers.collect(),
+            head_tensors: vec![],
+            head_modules: vec![],
+            parameters: 0,
+        };
+        let start = on_basis(config, "base", &description, 1).unwrap();
+        let (path, update) = start.updates.iter().next().unwrap();
+        let components = start.spectra[path].left.variance.len();
+        (update.left.matrix.cols(), components)
+    }
+
+    #[test]
+    fn components_count_the_principal_ones_of_a_subspace_and_its_mean_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let saved = directory.path().join("subspace");
+        let adapters = names().map(|name| read(&name).unwrap());
+        let options = ExtractOptions {
+            center: true,
+            ..ExtractOptions::new(Components::Count(5))
+        };
+        let subspace = extract(&adapters, &options, &|_, _| {}).unwrap().subspace;
+        subspace.save(&saved, false).unwrap();
+        let saved = saved.display().to_string();
+        assert_eq!(columns(&config(&format!("subspace = {saved:?}"))), (3 + 1, 3));
+    }
+
+    #[test]
+    fn components_count_the_principal_ones_of_adapters_and_random_directions_stay() {
+        let names = names();
+        assert_eq!(columns(&config(&format!("adapters = {names:?}"))), (3, 3));
+        let augmented = config(&format!("adapters = {names:?}\naugment = 2"));
+        assert_eq!(columns(&augmented), (3 + 2, 3));
+    }
 }

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use eigenmix_adapter::{
-    Adapter, HeadTensor, Labels, PeftConfig, Provenance, SaveOptions, Source, TargetModules,
+    Adapter, Labels, PeftConfig, Provenance, SaveOptions, Source, TargetModules,
 };
 use eigenmix_data::Targets;
 use eigenmix_models::{Description, LinearLayer, Task};
-use eigenmix_moslora::{ParameterValue, ParameterValues, Update};
-use eigenmix_tensors::FileError;
+use eigenmix_moslora::{ParameterValues, Update};
+use eigenmix_tensors::{FileError, HostTensor};
 use eigenmix_tensors::{write_directory, write_file};
 use serde_json::{Value, json};
 
@@ -72,13 +72,13 @@ impl Trained<'_> {
             let update = update.clone().with_values(path, self.values)?;
             modules.insert(path.clone(), update.fold());
         }
-        let heads: BTreeMap<String, HeadTensor> = self
+        let heads: BTreeMap<String, HostTensor> = self
             .values
             .iter()
             // Factors of updates are named MODULE/FACTOR, tensors of the head as in the model.
             .filter(|(name, _)| !name.contains('/'))
             .map(|(name, value)| {
-                let head = HeadTensor {
+                let head = HostTensor {
                     shape: value.shape.clone(),
                     values: value.values.clone(),
                 };
@@ -130,7 +130,7 @@ impl Trained<'_> {
 
     /// The trained values as the checkpoint stores them.
     fn stored_values(&self) -> ParameterValues {
-        let stored = |(name, value): (&String, &ParameterValue)| {
+        let stored = |(name, value): (&String, &HostTensor)| {
             let layer = name
                 .strip_suffix(".weight")
                 .and_then(|path| self.description.layer(path))
@@ -139,7 +139,7 @@ impl Trained<'_> {
             let value = match (layer, shape) {
                 (Some(_), _) => value.transposed(),
                 // Some tensors are kept in another shape than they are stored in.
-                (None, Some(shape)) => ParameterValue {
+                (None, Some(shape)) => HostTensor {
                     shape: shape.to_vec(),
                     values: value.values.clone(),
                 },
@@ -161,7 +161,7 @@ impl Trained<'_> {
         let read = |name: &str| {
             let shape = checkpoint.shape(name).unwrap_or_default().to_vec();
             let values = checkpoint.read(name, &shape)?;
-            Ok((name.to_owned(), ParameterValue { shape, values }))
+            Ok((name.to_owned(), HostTensor { shape, values }))
         };
         match self.task {
             Task::ZeroShot { .. } => names.map(read).collect(),
@@ -234,7 +234,7 @@ fn target_names(
 }
 
 /// `modules_to_save`: the family's head modules, and whatever else was trained whole.
-fn saved_modules(heads: &BTreeMap<String, HeadTensor>, description: &Description) -> Vec<String> {
+fn saved_modules(heads: &BTreeMap<String, HostTensor>, description: &Description) -> Vec<String> {
     let mut modules = BTreeSet::new();
     for name in heads.keys() {
         let path = name

@@ -1,5 +1,6 @@
 //! What adapter directories, real ones and broken ones, and a small Hub of our own come to.
 
+mod adapter_sets;
 mod adapters_on_the_hub;
 mod broken_adapters;
 mod broken_dialects;

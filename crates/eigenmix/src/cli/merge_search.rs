@@ -6,6 +6,8 @@ use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::parameter_flags::SearchFlags;
+
 /// What is searched, on what, and how long.
 #[derive(Clone, Debug, Args, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -48,38 +50,9 @@ pub(crate) struct SearchArguments {
     #[serde(default)]
     pub(crate) scales: Option<Vec<f64>>,
 
-    /// ties, dare-ties: the densities to try [default: 0.1 to 1.0 by 0.1].
-    #[arg(
-        long,
-        value_name = "D,…",
-        value_delimiter = ',',
-        requires = "search",
-        conflicts_with = "density"
-    )]
-    #[serde(default)]
-    pub(crate) densities: Option<Vec<f64>>,
-
-    /// dare, dare-ties: the probabilities to try [default: 0.1 to 0.9 by 0.1, and 0.99].
-    #[arg(
-        long,
-        value_name = "P,…",
-        value_delimiter = ',',
-        requires = "search",
-        conflicts_with = "drop"
-    )]
-    #[serde(default)]
-    pub(crate) drops: Option<Vec<f64>>,
-
-    /// cart: the rank fractions to try [default: 0.04, 0.08, 0.16, 0.32].
-    #[arg(
-        long,
-        value_name = "RHO,…",
-        value_delimiter = ',',
-        requires = "search",
-        conflicts_with = "rank_fraction"
-    )]
-    #[serde(default)]
-    pub(crate) rank_fractions: Option<Vec<f64>>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) values: SearchFlags,
 
     /// Beyond 1.0, stop when so many λ in a row were no better than the best before them.
     #[arg(
@@ -142,9 +115,7 @@ impl Default for SearchArguments {
             data: Vec::new(),
             prompts: Vec::new(),
             scales: None,
-            densities: None,
-            drops: None,
-            rank_fractions: None,
+            values: SearchFlags::default(),
             patience: default_two(),
             rounds: default_one(),
             search_rows: None,

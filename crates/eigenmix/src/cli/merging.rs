@@ -2,11 +2,15 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use eigenmix_merging::{MergeRequest, MethodKind, Scope, Space, UnknownName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::parameter_flags::ParameterFlags;
 use super::{FormatArguments, SearchArguments};
 
 /// Merge adapters into one.
@@ -35,12 +39,12 @@ pub(crate) struct MergeArguments {
     pub(crate) out: PathBuf,
 
     /// The coordinates: dense updates, the shared left basis (KnOTS) or both (Core Space).
-    #[arg(long, value_enum)]
-    pub(crate) space: SpaceChoice,
+    #[arg(long, value_parser = word_parser::<Space>(Space::ALL.map(Space::name)))]
+    pub(crate) space: Space,
 
     /// How the updates become one.
-    #[arg(long, value_enum)]
-    pub(crate) method: MethodChoice,
+    #[arg(long, value_parser = word_parser::<MethodKind>(MethodKind::ALL.map(MethodKind::name)))]
+    pub(crate) method: MethodKind,
 
     /// Make every direction of the merged update equally strong, as the last step.
     #[arg(long)]
@@ -62,31 +66,15 @@ pub(crate) struct MergeArguments {
     #[serde(default)]
     pub(crate) weights: Option<Vec<f64>>,
 
-    /// ties, dare-ties: the share of the entries that is kept, above 0 and up to 1 [default: 0.2].
-    #[arg(long, value_name = "D")]
-    #[serde(default)]
-    pub(crate) density: Option<f64>,
-
-    /// dare, dare-ties: the probability of an entry to be dropped [default: 0.5].
-    #[arg(long, value_name = "P")]
-    #[serde(default)]
-    pub(crate) drop: Option<f64>,
-
-    /// cart: the share of the singular values that is kept [default: 0.16].
-    #[arg(long, value_name = "RHO")]
-    #[serde(default)]
-    pub(crate) rank_fraction: Option<f64>,
-
-    /// cart: what the deviations from the mean are multiplied by [default: 1].
-    #[arg(long, value_name = "C")]
-    #[serde(default)]
-    pub(crate) coefficient: Option<f64>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) parameters: ParameterFlags,
 
     /// ties, dare-ties: take the largest entries of each module or of the whole model [default:
     /// model in the knots space, layer otherwise].
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = word_parser::<Scope>(Scope::ALL.map(Scope::name)))]
     #[serde(default)]
-    pub(crate) scope: Option<ScopeChoice>,
+    pub(crate) scope: Option<Scope>,
 
     /// knots: merge the rows without their singular values, and multiply by these afterwards.
     #[arg(long)]
@@ -132,32 +120,29 @@ pub(crate) struct MergeArguments {
     pub(crate) search: SearchArguments,
 }
 
-/// A value of `--space`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum SpaceChoice {
-    Full,
-    Knots,
-    Core,
+impl MergeArguments {
+    /// What the library is asked for.
+    pub(crate) fn request(&self) -> MergeRequest {
+        MergeRequest {
+            space: self.space,
+            method: self.method,
+            parameters: self.parameters.0.clone(),
+            isotropize: self.isotropize,
+            scale: self.scale,
+            weights: self.weights.clone(),
+            scope: self.scope,
+            unscaled_rows: self.unscaled_rows,
+            rank: self.rank,
+            seed: self.seed,
+            allow_base_mismatch: self.allow_base_mismatch,
+        }
+    }
 }
 
-/// A value of `--method`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum MethodChoice {
-    Average,
-    Sum,
-    Ties,
-    Dare,
-    DareTies,
-    Tsv,
-    Cart,
-}
-
-/// A value of `--scope`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum ScopeChoice {
-    Layer,
-    Model,
+/// Reads one of `words`, the names of all values of `T`.
+fn word_parser<T>(words: impl IntoIterator<Item = &'static str>) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err = UnknownName> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(words).try_map(|word| word.parse::<T>())
 }

@@ -4,9 +4,7 @@ use std::fmt;
 use std::time::Instant;
 
 use eigenmix_adapter::{AdapterFile, Provenance, SaveOptions};
-use eigenmix_merging::{
-    KnotsRows, Merge, MergeError, MergeOptions, MergeReport, Method, Scope, Space,
-};
+use eigenmix_merging::{Merge, MergeError, MergeOptions, MergeReport};
 use eigenmix_tensors::write_file;
 use eigenmix_trainer::DeviceChoice;
 use serde::Serialize;
@@ -14,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::merge_search;
 use crate::adapter_argument::OpenedAdapter;
-use crate::cli::{MergeArguments, MethodChoice, ScopeChoice, SpaceChoice};
+use crate::cli::MergeArguments;
 use crate::console::Console;
 use crate::destination::Destination;
 use crate::failure::BadInput;
@@ -117,90 +115,15 @@ fn recorded(options: &MergeOptions, search: Option<&SearchReport>) -> Value {
 /// The options that the flags stand for.
 ///
 /// # Errors
-/// If a flag does not belong to the method.
+/// If a flag does not belong to the method or the space.
 pub(crate) fn options(arguments: &MergeArguments) -> Result<MergeOptions, BadInput> {
-    let method = arguments.method;
-    let is_ties = matches!(method, MethodChoice::Ties | MethodChoice::DareTies);
-    let is_dare = matches!(method, MethodChoice::Dare | MethodChoice::DareTies);
-    let is_cart = method == MethodChoice::Cart;
-    for (flag, is_given, belongs, owner) in [
-        (
-            "--density",
-            arguments.density.is_some(),
-            is_ties,
-            "ties and dare-ties",
-        ),
-        (
-            "--scope",
-            arguments.scope.is_some(),
-            is_ties,
-            "ties and dare-ties",
-        ),
-        (
-            "--drop",
-            arguments.drop.is_some(),
-            is_dare,
-            "dare and dare-ties",
-        ),
-        (
-            "--rank-fraction",
-            arguments.rank_fraction.is_some(),
-            is_cart,
-            "cart",
-        ),
-        (
-            "--coefficient",
-            arguments.coefficient.is_some(),
-            is_cart,
-            "cart",
-        ),
-    ] {
-        if is_given && !belongs {
-            return Err(BadInput(format!("{flag} is for {owner} only")));
-        }
-    }
-    if arguments.unscaled_rows && arguments.space != SpaceChoice::Knots {
-        return Err(BadInput(
-            "--unscaled-rows is for the knots space only".to_owned(),
-        ));
-    }
-    let density = arguments.density.unwrap_or(0.2);
-    let drop = arguments.drop.unwrap_or(0.5);
-    let method = match method {
-        MethodChoice::Average => Method::Average,
-        MethodChoice::Sum => Method::Sum,
-        MethodChoice::Ties => Method::Ties { density },
-        MethodChoice::Dare => Method::Dare { drop },
-        MethodChoice::DareTies => Method::DareTies { drop, density },
-        MethodChoice::Tsv => Method::Tsv,
-        MethodChoice::Cart => Method::Cart {
-            rank_fraction: arguments.rank_fraction.unwrap_or(0.16),
-            coefficient: arguments.coefficient.unwrap_or(1.0),
-        },
-    };
-    let space = match arguments.space {
-        SpaceChoice::Full => Space::Full,
-        SpaceChoice::Knots => Space::Knots,
-        SpaceChoice::Core => Space::Core,
-    };
-    let defaults = MergeOptions::new(space, method);
-    Ok(MergeOptions {
-        isotropize: arguments.isotropize,
-        scale: arguments.scale.unwrap_or(1.0),
-        weights: arguments.weights.clone(),
-        scope: match arguments.scope {
-            Some(ScopeChoice::Layer) => Scope::Layer,
-            Some(ScopeChoice::Model) => Scope::Model,
-            None => defaults.scope,
-        },
-        knots_rows: match arguments.unscaled_rows {
-            true => KnotsRows::Unscaled,
-            false => KnotsRows::ScaledBySigma,
-        },
-        rank: arguments.rank.map(Into::into),
-        seed: arguments.seed,
-        allow_base_mismatch: arguments.allow_base_mismatch,
-        ..defaults
+    let options = arguments.request().options();
+    options.map_err(|error| match error {
+        MergeError::OptionOfOthers { option, owners } => BadInput(format!(
+            "--{} is for {owners} only",
+            option.replace('_', "-")
+        )),
+        other => BadInput(other.to_string()),
     })
 }
 
