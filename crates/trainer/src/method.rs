@@ -371,7 +371,10 @@ mod tests {
         let subspace = extract(&adapters, &options, &|_, _| {}).unwrap().subspace;
         subspace.save(&saved, false).unwrap();
         let saved = saved.display().to_string();
-        assert_eq!(columns(&config(&format!("subspace = {saved:?}"))), (3 + 1, 3));
+        assert_eq!(
+            columns(&config(&format!("subspace = {saved:?}"))),
+            (3 + 1, 3)
+        );
     }
 
     #[test]
