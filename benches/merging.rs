@@ -7,8 +7,7 @@ mod allocator;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use eigenmix_adapter::{Adapter, LoraModule, PeftConfig, Source, TargetModules};
-use eigenmix_eigenlorax::LoadedAdapter;
+use eigenmix_adapter::{Adapter, LoadedAdapter, LoraModule, PeftConfig, Source, TargetModules};
 use eigenmix_merging::{MergeOptions, Method, Scope, Space, merge};
 use eigenmix_tensors::Matrix;
 use rand::SeedableRng;

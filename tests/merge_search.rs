@@ -298,7 +298,7 @@ fn a_parameter_that_is_given_is_not_searched() {
     assert_eq!(trials.len(), 2);
     for trial in trials {
         assert_eq!(trial["scale"], 0.5);
-        assert_eq!(trial["method"]["dare_ties"]["density"], 0.3);
+        assert_eq!(trial["method"]["dare-ties"]["density"], 0.3);
     }
 }
 

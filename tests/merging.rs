@@ -4,8 +4,8 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use eigenmix_adapter::{Adapter, AdapterFile, HeadTensor, LoraModule, PeftConfig};
-use eigenmix_tensors::Matrix;
+use eigenmix_adapter::{Adapter, AdapterFile, LoraModule, PeftConfig};
+use eigenmix_tensors::{HostTensor, Matrix};
 use serde_json::Value;
 use support::{
     DOWN, QUERY, Random, Workplace, classifier_adapter, largest_difference, random_adapter,
@@ -184,7 +184,7 @@ fn random_sibling(file: &AdapterFile, rank: usize) -> Adapter {
         &BTreeMap::new(),
     );
     let mut sibling = Adapter::new(config.expect("a configuration"), modules);
-    let head = HeadTensor {
+    let head = HostTensor {
         shape: vec![3, 35],
         values: random.numbers(3 * 35),
     };

@@ -145,8 +145,8 @@ fn the_spectrum_of_a_run_is_that_of_the_subspace_it_used() {
         .iter()
         .map(|value| number(value) as f32)
         .collect();
-    assert_eq!(variance, module.right.variance[..6]);
-    assert_eq!(number(&found["total"]), module.right.total_variance);
+    assert_eq!(variance, module.right.variance()[..6]);
+    assert_eq!(number(&found["total"]), module.right.total_variance());
 }
 
 #[test]

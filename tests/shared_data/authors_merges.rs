@@ -76,7 +76,7 @@ pub fn raw_centred_components_are_those_of_the_authors(merging: &Path) {
         for (factor, basis) in [("B", &module.left), ("A", &module.right)] {
             let key = format!("base_model.model.{path}.lora_{factor}.weight");
             for (ours, theirs) in basis
-                .variance
+                .variance()
                 .iter()
                 .zip(read(format!("{key}/eigenvalues")))
             {
@@ -84,8 +84,8 @@ pub fn raw_centred_components_are_those_of_the_authors(merging: &Path) {
                 let difference = (ours - theirs).abs() / theirs;
                 assert!(difference < TOLERANCE, "{key}: {difference}");
             }
-            let width = basis.vectors.rows();
-            let first = Matrix::from_fn(width, 5, |row, column| basis.vectors.get(row, column));
+            let width = basis.vectors().rows();
+            let first = Matrix::from_fn(width, 5, |row, column| basis.vectors().get(row, column));
             let ours = first.product(&first.transposed());
             let theirs = Matrix::new(width, width, read(format!("{key}/projector_top5")));
             let difference = relative_difference(&ours, &theirs);

@@ -12,10 +12,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use eigenmix_adapter::{
-    Adapter, HeadTensor, Labels, LoraModule, PeftConfig, SaveOptions, TargetModules,
-};
-use eigenmix_tensors::Matrix;
+use eigenmix_adapter::{Adapter, Labels, LoraModule, PeftConfig, SaveOptions, TargetModules};
+use eigenmix_tensors::{HostTensor, Matrix};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -83,7 +81,7 @@ pub fn classifier_adapter(seed: u64, rank: usize) -> Adapter {
         ("classifier.bias", vec![3]),
     ] {
         let values = random.numbers(shape.iter().product());
-        let tensor = HeadTensor { shape, values };
+        let tensor = HostTensor { shape, values };
         adapter.heads.insert(name.to_owned(), tensor);
     }
     let names = ["no", "yes", "maybe"].map(str::to_owned);

@@ -4,13 +4,12 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use eigenmix_tensors::{
-    FileError, Matrix, TensorOutput, write_directory, write_file, write_tensor_file,
-};
+use eigenmix_tensors::{HostTensor, write_directory, write_file, write_tensor_file};
 
 use crate::export::exported_config;
 use crate::key::{PREFIX, Part, bias_key};
 use crate::model_card::model_card;
+use crate::named_tensor::{NamedTensor, values_of};
 use crate::weights_file::WEIGHTS_NAME;
 use crate::{AdapterError, Labels, LayerKind, LoraModule, PeftConfig, Prompts, Provenance};
 
@@ -22,21 +21,13 @@ pub struct Adapter {
     pub modules: BTreeMap<String, LoraModule>,
     /// Tensors of the modules that were trained whole, by name in the base model
     /// (`classifier.weight`): specific to the task, never merged.
-    pub heads: BTreeMap<String, HeadTensor>,
+    pub heads: BTreeMap<String, HostTensor>,
     /// Biases of the base model that were trained along, by name there.
-    pub biases: BTreeMap<String, HeadTensor>,
+    pub biases: BTreeMap<String, HostTensor>,
     /// What the outputs of the head stand for.
     pub labels: Option<Labels>,
     /// Of an adapter that was trained below a zero-shot head: what is said of each label.
     pub prompts: Option<Prompts>,
-}
-
-/// A tensor of the base model in its trained state.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HeadTensor {
-    pub shape: Vec<usize>,
-    /// Row-major, as many as `shape` says.
-    pub values: Vec<f32>,
 }
 
 /// How an adapter is written.
@@ -72,19 +63,18 @@ impl Adapter {
     /// magnitude or a bias of B, a value is not finite, or the directory cannot be written.
     pub fn save(&self, directory: &Path, options: &SaveOptions) -> Result<(), AdapterError> {
         let config = exported_config(self)?;
-        let plain: BTreeMap<&str, PlainModule<'_>> = self
-            .modules
-            .iter()
-            .map(|(path, module)| (path.as_str(), PlainModule::fold(module)))
-            .collect();
-        self.check_finite(directory, &plain)?;
+        let tensors = self.tensors();
+        for tensor in &tensors {
+            tensor.require_finite(directory)?;
+        }
 
         write_directory(directory, options.force, |staging| {
             write_file(
                 &staging.join(PeftConfig::FILE_NAME),
                 config.to_json().as_bytes(),
             )?;
-            write_tensor_file(&staging.join(WEIGHTS_NAME), self.tensors(&plain))?;
+            let outputs = tensors.iter().map(NamedTensor::output).collect();
+            write_tensor_file(&staging.join(WEIGHTS_NAME), outputs)?;
             let card = model_card(self, &config, options.provenance.as_ref());
             write_file(&staging.join("README.md"), card.as_bytes())?;
             if let Some(labels) = &self.labels {
@@ -107,18 +97,12 @@ impl Adapter {
         self.modules.values().map(LoraModule::parameter_count).sum()
     }
 
-    fn tensors<'a>(&'a self, plain: &'a BTreeMap<&str, PlainModule<'a>>) -> Vec<TensorOutput<'a>> {
+    /// Every tensor of the file, by the name that PEFT gives it.
+    fn tensors(&self) -> Vec<NamedTensor<'_>> {
         let mut tensors = Vec::new();
-        for (path, module) in plain {
-            tensors.extend(module.factors(path));
-            for (part, vector) in [
-                (Part::Magnitude, module.magnitude),
-                (Part::Bias, module.bias.as_deref()),
-            ] {
-                if let Some(values) = vector {
-                    tensors.push(TensorOutput::f32(part.key(path), [values.len()], values));
-                }
-            }
+        for (path, module) in &self.modules {
+            let plain = LoraModule::unscaled(LoraModule::without_mixer(Cow::Borrowed(module)));
+            push_module(&mut tensors, path, plain);
         }
         let heads = self
             .heads
@@ -129,96 +113,54 @@ impl Adapter {
             .biases
             .iter()
             .map(|(name, tensor)| (bias_key(name, is_adapted), tensor));
-        tensors.extend(
-            heads
-                .chain(biases)
-                .map(|(key, tensor)| TensorOutput::f32(key, tensor.shape.clone(), &tensor.values)),
-        );
+        tensors.extend(heads.chain(biases).map(|(name, tensor)| NamedTensor {
+            name,
+            shape: tensor.shape.clone(),
+            values: Cow::Borrowed(&tensor.values),
+        }));
         tensors
     }
+}
 
-    /// Refuses to write numbers that [`crate::AdapterFile`] would refuse to read.
-    fn check_finite(
-        &self,
-        directory: &Path,
-        plain: &BTreeMap<&str, PlainModule<'_>>,
-    ) -> Result<(), AdapterError> {
-        let factors = plain.iter().flat_map(|(path, module)| {
-            [
-                (module.parts()[0].key(path), module.a.values()),
-                (module.parts()[1].key(path), module.b.values()),
-                (
-                    Part::Magnitude.key(path),
-                    module.magnitude.unwrap_or_default(),
-                ),
-                (
-                    Part::Bias.key(path),
-                    module.bias.as_deref().unwrap_or_default(),
-                ),
-            ]
+/// The tensors of a module without mixer and with scaling 1.
+fn push_module<'a>(tensors: &mut Vec<NamedTensor<'a>>, path: &str, module: Cow<'a, LoraModule>) {
+    let layer = module.layer.clone();
+    let (a, b, magnitude, bias) = match module {
+        Cow::Borrowed(module) => (
+            Cow::Borrowed(&module.a),
+            Cow::Borrowed(&module.b),
+            module.magnitude.as_deref().map(Cow::Borrowed),
+            module.bias.as_deref().map(Cow::Borrowed),
+        ),
+        Cow::Owned(module) => (
+            Cow::Owned(module.a),
+            Cow::Owned(module.b),
+            module.magnitude.map(Cow::Owned),
+            module.bias.map(Cow::Owned),
+        ),
+    };
+    // PEFT's factors of an embedding are those of ΔWᵀ: [rank, entries] and [size, rank].
+    let (a_part, a, b_part, b) = match layer {
+        LayerKind::Embedding => (
+            Part::EmbeddingA,
+            Cow::Owned(b.transposed()),
+            Part::EmbeddingB,
+            Cow::Owned(a.transposed()),
+        ),
+        _ => (Part::A, a, Part::B, b),
+    };
+    let mut push = |part: Part, shape: Vec<usize>, values: Cow<'a, [f32]>| {
+        tensors.push(NamedTensor {
+            name: part.key(path),
+            shape,
+            values,
         });
-        let whole = self.heads.iter().chain(&self.biases);
-        let whole = whole.map(|(name, tensor)| (name.clone(), tensor.values.as_slice()));
-        for (tensor, values) in factors.chain(whole) {
-            if let Some(position) = values.iter().position(|value| !value.is_finite()) {
-                return Err(FileError::NotFinite {
-                    path: directory.to_owned(),
-                    tensor,
-                    value: values[position],
-                    position,
-                }
-                .into());
-            }
+    };
+    push(a_part, layer.a_shape(a.rows(), a.cols()), values_of(a));
+    push(b_part, layer.b_shape(b.rows(), b.cols()), values_of(b));
+    for (part, vector) in [(Part::Magnitude, magnitude), (Part::Bias, bias)] {
+        if let Some(values) = vector {
+            push(part, vec![values.len()], values);
         }
-        Ok(())
-    }
-}
-
-/// A module as plain LoRA with scaling 1: ΔW = b · a.
-///
-/// PEFT's factors of an embedding are those of ΔWᵀ, so that they are turned here.
-struct PlainModule<'a> {
-    a: Cow<'a, Matrix>,
-    b: Matrix,
-    layer: &'a LayerKind,
-    magnitude: Option<&'a [f32]>,
-    bias: Option<Vec<f32>>,
-}
-
-impl<'a> PlainModule<'a> {
-    fn fold(module: &'a LoraModule) -> Self {
-        let bias = module.bias.as_ref();
-        let (a, b) = (Cow::Borrowed(&module.a), module.folded_b());
-        let (a, b) = match module.layer {
-            LayerKind::Embedding => (Cow::Owned(b.transposed()), module.a.transposed()),
-            _ => (a, b),
-        };
-        Self {
-            a,
-            b,
-            layer: &module.layer,
-            magnitude: module.magnitude.as_deref(),
-            bias: bias.map(|bias| bias.iter().map(|value| module.scaling * value).collect()),
-        }
-    }
-
-    /// The names of A and B.
-    fn parts(&self) -> [Part; 2] {
-        match self.layer {
-            LayerKind::Embedding => [Part::EmbeddingA, Part::EmbeddingB],
-            _ => [Part::A, Part::B],
-        }
-    }
-
-    fn factors<'b>(&'b self, path: &str) -> [TensorOutput<'b>; 2] {
-        let [a_part, b_part] = self.parts();
-        let (a, b) = (&self.a, &self.b);
-        // [rank, entries] and [size, rank], of an embedding.
-        let a_shape = self.layer.a_shape(a.rows(), a.cols());
-        let b_shape = self.layer.b_shape(b.rows(), b.cols());
-        [
-            TensorOutput::f32(a_part.key(path), a_shape, a.values()),
-            TensorOutput::f32(b_part.key(path), b_shape, b.values()),
-        ]
     }
 }

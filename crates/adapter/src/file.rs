@@ -1,21 +1,21 @@
 //! An adapter on disk in any dialect, opened and checked but not yet read.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use eigenmix_tensors::TensorFile;
+use eigenmix_tensors::{HostTensor, TensorFile};
 
 use crate::dialect::Reading;
+use crate::file_report::FileReport;
 use crate::index::{FileIndex, ModuleEntry};
 use crate::single_file::common_dtype;
 use crate::style::DtypeChoice;
 use crate::vera::VeraProjections;
 use crate::weights_file::find_weights;
 use crate::{
-    Adapter, AdapterError, Dialect, HeadTensor, Labels, LayerKind, LoraModule, PeftConfig, Prompts,
-    Source, Style, locate_adapter,
+    Adapter, AdapterError, Dialect, Labels, LayerKind, LoraModule, PeftConfig, Prompts, Source,
+    Style, locate_adapter,
 };
 
 /// An adapter on disk: its configuration and the names and shapes of its tensors are checked, the
@@ -33,54 +33,6 @@ pub struct AdapterFile {
     labels: Option<Labels>,
     prompts: Option<Prompts>,
     sha256: OnceLock<String>,
-}
-
-/// What an adapter file holds besides what is used of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FileReport {
-    /// Tensors that are not understood or not supported, and would be left out.
-    pub unexpected: Vec<UnexpectedTensor>,
-    /// Modules that have factors although `target_modules` does not name them: PEFT would ignore
-    /// them, Eigenmix uses them.
-    pub untargeted: Vec<String>,
-}
-
-/// A tensor that would be left out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnexpectedTensor {
-    /// Its name in the file.
-    pub name: String,
-    /// Why it cannot be used.
-    pub reason: &'static str,
-}
-
-impl fmt::Display for UnexpectedTensor {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "`{}` ({})", self.name, self.reason)
-    }
-}
-
-impl FileReport {
-    pub fn is_clean(&self) -> bool {
-        self.unexpected.is_empty() && self.untargeted.is_empty()
-    }
-}
-
-impl fmt::Display for FileReport {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unexpected = self.unexpected.iter().map(ToString::to_string);
-        let untargeted = self
-            .untargeted
-            .iter()
-            .map(|module| format!("`{module}` (not in target_modules)"));
-        let all: Vec<String> = unexpected.chain(untargeted).collect();
-        let shown = all.len().min(5);
-        write!(formatter, "{}", all[..shown].join(", "))?;
-        match all.len() - shown {
-            0 => Ok(()),
-            more => write!(formatter, " and {more} more"),
-        }
-    }
 }
 
 impl AdapterFile {
@@ -251,7 +203,7 @@ impl AdapterFile {
     ///
     /// # Errors
     /// If one is not of floating-point numbers or not finite.
-    pub fn heads(&self) -> Result<BTreeMap<String, HeadTensor>, AdapterError> {
+    pub fn heads(&self) -> Result<BTreeMap<String, HostTensor>, AdapterError> {
         self.read_all(&self.index.heads)
     }
 
@@ -259,7 +211,7 @@ impl AdapterFile {
     ///
     /// # Errors
     /// If one is not of floating-point numbers or not finite.
-    pub fn biases(&self) -> Result<BTreeMap<String, HeadTensor>, AdapterError> {
+    pub fn biases(&self) -> Result<BTreeMap<String, HostTensor>, AdapterError> {
         self.read_all(&self.index.biases)
     }
 
@@ -329,12 +281,12 @@ impl AdapterFile {
     fn read_all(
         &self,
         keys: &BTreeMap<String, String>,
-    ) -> Result<BTreeMap<String, HeadTensor>, AdapterError> {
+    ) -> Result<BTreeMap<String, HostTensor>, AdapterError> {
         keys.iter()
             .map(|(name, key)| {
                 let shape = self.tensors.shape(key)?.to_owned();
                 let values = self.tensors.read_finite_f32(key)?;
-                Ok((name.clone(), HeadTensor { shape, values }))
+                Ok((name.clone(), HostTensor { shape, values }))
             })
             .collect()
     }

@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use eigenmix_hub::{FileWish, Hub, HubId, Location};
+use eigenmix_hub::{FileRequest, Hub, HubId, Location};
 
-use crate::dialect::MLX_WEIGHTS_NAME;
-use crate::weights_file::{PICKLED_NAME, WEIGHTS_NAME};
+use crate::weights_file::{MLX_WEIGHTS_NAME, PICKLED_NAME, WEIGHTS_NAME};
 use crate::{AdapterError, Labels, PeftConfig, Prompts};
 
 /// The path of an ADAPTER argument: itself if it exists here, else downloaded from the Hub or found
@@ -35,20 +34,20 @@ pub fn fetch_adapter(hub: &Hub, id: &HubId) -> Result<PathBuf, AdapterError> {
     if !has(PeftConfig::FILE_NAME)
         && let Some(name) = only_tensor_file(repository.files())
     {
-        let snapshot = repository.fetch(&[FileWish::required(name)])?;
+        let snapshot = repository.fetch(&[FileRequest::required(name)])?;
         return Ok(snapshot.join(name));
     }
     let weights = match has(MLX_WEIGHTS_NAME) && !has(WEIGHTS_NAME) {
         true => MLX_WEIGHTS_NAME,
         false => WEIGHTS_NAME,
     };
-    let wishes = [
-        FileWish::required(PeftConfig::FILE_NAME),
-        FileWish::required(weights),
-        FileWish::optional(Labels::FILE_NAME),
-        FileWish::optional(Prompts::FILE_NAME),
+    let requests = [
+        FileRequest::required(PeftConfig::FILE_NAME),
+        FileRequest::required(weights),
+        FileRequest::optional(Labels::FILE_NAME),
+        FileRequest::optional(Prompts::FILE_NAME),
     ];
-    Ok(repository.fetch(&wishes)?)
+    Ok(repository.fetch(&requests)?)
 }
 
 /// The file of tensors at the root of a repository, if there is one only.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use eigenmix_tensors::{FileError, Matrix, TensorFile};
 
-use crate::file::UnexpectedTensor;
+use crate::file_report::UnexpectedTensor;
 use crate::key::Part;
 use crate::{AdapterError, LayerKind, LoraModule};
 
@@ -92,12 +92,12 @@ impl FileIndex {
 impl ModuleEntry {
     /// Checks that the factors fit each other, and everything else fits them.
     ///
-    /// `spelt` is how the dialect calls a part, for errors.
+    /// `spelling` is how the dialect calls a part, for errors.
     pub(crate) fn check(
         file: &TensorFile,
         module: &str,
         parts: ModuleParts,
-        spelt: impl Fn(Part) -> &'static str,
+        spelling: impl Fn(Part) -> &'static str,
     ) -> Result<Self, AdapterError> {
         let ModuleParts {
             keys,
@@ -109,11 +109,11 @@ impl ModuleEntry {
                 return Err(AdapterError::IncompleteModule {
                     path: file.path().to_owned(),
                     module: module.to_owned(),
-                    missing: spelt(part),
+                    missing: spelling(part),
                 });
             }
         }
-        let factors = FactorSizes::of(file, &keys, orientation, &spelt)?;
+        let factors = FactorSizes::of(file, &keys, orientation, &spelling)?;
         let FactorSizes {
             rank, d_in, d_out, ..
         } = factors;
@@ -208,7 +208,7 @@ impl FactorSizes {
         file: &TensorFile,
         keys: &BTreeMap<Part, String>,
         orientation: Orientation,
-        spelt: &impl Fn(Part) -> &'static str,
+        spelling: &impl Fn(Part) -> &'static str,
     ) -> Result<Self, AdapterError> {
         let (a_key, b_key) = (&keys[&Part::A], &keys[&Part::B]);
         let (a, b) = (file.shape(a_key)?, file.shape(b_key)?);
@@ -242,7 +242,7 @@ impl FactorSizes {
                     true => format!("[{rank}, d_out]"),
                     false => format!("[d_out, {rank}]"),
                 };
-                let factor = spelt(Part::A);
+                let factor = spelling(Part::A);
                 let problem = format!("{expected}, as {factor} has rank {rank}");
                 return Err(wrong_shape(file, b_key, problem).into());
             }

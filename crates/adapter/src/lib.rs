@@ -1,22 +1,35 @@
 //! LoRA adapters on the host side: their factors and scaling, PEFT directories and other dialects in
-//! and out, the Hub.
+//! and out, sets of them that belong together, the Hub.
 //!
 //! This crate is the only one that knows how PEFT, kohya, diffusers and mlx-lm name and orient their
-//! tensors. Whoever depends on
-//! it sees [`LoraModule`]s, whose scaling is already a number and whose factors are always
-//! B `[d_out, rank]` and A `[rank, d_in]`.
+//! tensors. Whoever depends on it sees [`LoraModule`]s, whose scaling is already a number and whose
+//! factors are always B `[d_out, rank]` and A `[rank, d_in]`.
 //!
-//! ```no_run
-//! use std::path::Path;
+//! ```
+//! use std::collections::BTreeMap;
 //!
-//! # fn main() -> Result<(), eigenmix_adapter::AdapterError> {
-//! let file = eigenmix_adapter::AdapterFile::open(Path::new("adapters/banking"))?;
+//! use eigenmix_adapter::{Adapter, AdapterFile, AdapterSet, LoraModule, PeftConfig, TargetModules};
+//! use eigenmix_tensors::Matrix;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("banking");
+//! // ΔW = s·B·A of one module, [3, 2] and of rank 1.
+//! let (b, a) = (Matrix::new(3, 1, vec![1.0, 2.0, 3.0]), Matrix::new(1, 2, vec![4.0, -2.0]));
+//! let modules = BTreeMap::from([("layers.0.query".to_owned(), LoraModule::new(b, a, 0.5))]);
+//! let targets = TargetModules::Names(vec!["query".to_owned()]);
+//! let config = PeftConfig::lora("org/base", 1, targets, &[], None, &BTreeMap::new())?;
+//! Adapter::new(config, modules).save(&path, &Default::default())?;
+//!
+//! let file = AdapterFile::open(&path)?;
 //! file.require_clean()?;
-//! for path in file.module_paths() {
-//!     let (left, right) = file.module(path)?.folded();
-//!     println!("{path}: {:?} · {:?}", left.shape(), right.shape());
-//! }
-//! file.load()?.save(Path::new("copy"), &eigenmix_adapter::SaveOptions::default())?;
+//! let module = file.module("layers.0.query")?;
+//! assert_eq!(module.update().values(), [2.0, -1.0, 4.0, -2.0, 6.0, -3.0]);
+//!
+//! // Before several are merged or decomposed: are they for one model, in one shape?
+//! let adapters = [&file, &file];
+//! let set = AdapterSet::new(&adapters, false)?;
+//! assert_eq!(set.base_model(), Some("org/base"));
 //! # Ok(())
 //! # }
 //! ```
@@ -25,19 +38,26 @@
 //! before use, pickled files are never opened, and every error says what was found and what to do.
 
 mod adapter;
+mod adapter_set;
+mod adapter_set_error;
+mod adapter_source;
 mod config;
 mod config_fields;
 mod dialect;
+mod dora;
 mod error;
 mod export;
 mod file;
+mod file_report;
 mod hub_adapter;
 mod index;
 mod key;
 mod labels;
 mod layer_kind;
+mod loaded_adapter;
 mod lora;
 mod model_card;
+mod named_tensor;
 mod pattern;
 mod prompts;
 mod saving;
@@ -50,14 +70,20 @@ mod target;
 mod vera;
 mod weights_file;
 
-pub use adapter::{Adapter, HeadTensor, SaveOptions};
+pub use adapter::{Adapter, SaveOptions};
+pub use adapter_set::{AdapterSet, ModuleMembers, check_low_rank};
+pub use adapter_set_error::AdapterSetError;
+pub use adapter_source::{AdapterSource, ModuleShape};
 pub use config::{BiasKind, PeftConfig};
 pub use dialect::Dialect;
+pub use dora::{dora_factors, dora_weight};
 pub use error::AdapterError;
-pub use file::{AdapterFile, FileReport, UnexpectedTensor};
+pub use file::AdapterFile;
+pub use file_report::{FileReport, UnexpectedTensor};
 pub use hub_adapter::{fetch_adapter, locate_adapter};
 pub use labels::Labels;
 pub use layer_kind::LayerKind;
+pub use loaded_adapter::LoadedAdapter;
 pub use lora::LoraModule;
 pub use model_card::{CardResult, ModelCard, Publication};
 pub use prompts::{PromptError, Prompts};

@@ -323,8 +323,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::{HeadTensor, Labels, LoraModule, TargetModules};
-    use eigenmix_tensors::Matrix;
+    use crate::{Labels, LoraModule, TargetModules};
+    use eigenmix_tensors::{HostTensor, Matrix};
 
     fn adapter(task: Option<&str>) -> Adapter {
         let targets = TargetModules::Names(vec!["query".to_owned()]);
@@ -336,7 +336,7 @@ mod tests {
         );
         let module = LoraModule::new(b, a, 1.0);
         let mut adapter = Adapter::new(config, BTreeMap::from([("query".to_owned(), module)]));
-        let head = HeadTensor {
+        let head = HostTensor {
             shape: vec![4, 5],
             values: vec![0.0; 20],
         };

@@ -5,7 +5,7 @@ use std::path::Path;
 use eigenmix_tensors::{FileError, write_directory, write_file};
 use serde_json::Value;
 
-use crate::dialect::MLX_WEIGHTS_NAME;
+use crate::weights_file::MLX_WEIGHTS_NAME;
 use crate::{Adapter, AdapterError, Dialect, PeftConfig, Provenance, SaveOptions, Style};
 
 impl Adapter {

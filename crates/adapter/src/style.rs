@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use eigenmix_tensors::{FileError, TensorFile};
-use safetensors::Dtype;
+use eigenmix_tensors::{Dtype, FileError, TensorFile};
+
 use serde_json::{Map, Value};
 
 use crate::{AdapterError, Dialect};

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use eigenmix_tensors::FileError;
 
 use crate::AdapterError;
-use crate::dialect::MLX_WEIGHTS_NAME;
 
 /// The name that PEFT gives to the file with the tensors.
 pub(crate) const WEIGHTS_NAME: &str = "adapter_model.safetensors";
+/// The name that mlx-lm gives to it.
+pub(crate) const MLX_WEIGHTS_NAME: &str = "adapters.safetensors";
+/// What PEFT wrote before safetensors.
 pub(crate) const PICKLED_NAME: &str = "adapter_model.bin";
 
 /// The adapter's directory and its file of tensors.

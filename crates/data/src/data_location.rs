@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fs;
 use std::path::PathBuf;
 
-use eigenmix_hub::{FileWish, Hub, HubError, Location, Repository};
+use eigenmix_hub::{FileRequest, Hub, HubError, Location, Repository};
 
 use crate::{DataConfig, DataError, DatasetCard, FileSelection, FileTree, Split};
 
@@ -61,7 +61,7 @@ impl<'a> DataLocation<'a> {
         };
         let repository = hub()?.datasets(true).open(&id)?;
         let name = DatasetCard::FILE_NAME;
-        let directory = repository.fetch(&[FileWish::optional(name)])?;
+        let directory = repository.fetch(&[FileRequest::optional(name)])?;
         let card = fs::read_to_string(directory.join(name)).unwrap_or_default();
         Ok(Self {
             config,
@@ -86,8 +86,8 @@ impl<'a> DataLocation<'a> {
             names: dataset.repository.files(),
         };
         let names = tree.split(split, self.config, &dataset.card)?;
-        let wishes: Vec<FileWish> = names.iter().map(FileWish::required).collect();
-        let directory = dataset.repository.fetch(&wishes)?;
+        let requests: Vec<FileRequest> = names.iter().map(FileRequest::required).collect();
+        let directory = dataset.repository.fetch(&requests)?;
         let path = directory.into_os_string().into_string();
         let path = path.map_err(|path| DataError::NotADirectory { path: path.into() })?;
         Ok(Cow::Owned(DataConfig {

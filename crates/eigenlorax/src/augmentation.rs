@@ -5,8 +5,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::decomposition::product;
-use crate::principal::with_column;
+use crate::decomposition::{product, with_column};
 
 /// Gaussian columns, orthonormalised against a basis.
 ///

@@ -9,23 +9,95 @@ use crate::decomposition::to_f64;
 /// of centred components, the direction of the mean; then random columns that were asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Basis {
-    /// The orthonormal columns: `[d, columns]`.
-    pub vectors: Matrix,
-    /// What each column carries of the squared norm of the stacked factors: `[columns]`. A
-    /// principal component has its eigenvalue of the scatter matrix X·Xᵀ (a sum, not a mean); the
-    /// mean's column has n·‖what of the mean the components before it miss‖²; a random column 0.
-    pub variance: Vec<f32>,
-    /// The trace of the scatter matrix: what all components together would carry.
-    pub total_variance: f64,
-    /// How many of the columns, from the first, are principal components.
-    pub principal: usize,
-    /// Whether the column after the principal ones is the direction of the mean.
-    pub has_mean: bool,
-    /// How many of the columns, the last ones, are random.
-    pub augmented: usize,
+    vectors: Matrix,
+    variance: Vec<f32>,
+    total_variance: f64,
+    counts: ColumnCounts,
+}
+
+/// What the columns of a basis are, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ColumnCounts {
+    pub(crate) principal: usize,
+    pub(crate) has_mean: bool,
+    pub(crate) augmented: usize,
+}
+
+impl ColumnCounts {
+    /// All of them; of numbers from a file it need not fit.
+    pub(crate) fn columns(self) -> usize {
+        self.principal
+            .saturating_add(usize::from(self.has_mean))
+            .saturating_add(self.augmented)
+    }
 }
 
 impl Basis {
+    /// A basis of orthonormal `vectors` `[d, columns]` with the variance of each.
+    ///
+    /// # Panics
+    /// If there are not as many columns and variances as `counts` says.
+    pub(crate) fn new(
+        vectors: Matrix,
+        variance: Vec<f32>,
+        total_variance: f64,
+        counts: ColumnCounts,
+    ) -> Self {
+        assert_eq!(
+            [vectors.cols(), variance.len()],
+            [counts.columns(); 2],
+            "a column and its variance for each of {counts:?}"
+        );
+        Self {
+            vectors,
+            variance,
+            total_variance,
+            counts,
+        }
+    }
+
+    /// The orthonormal columns: `[d, columns]`.
+    pub fn vectors(&self) -> &Matrix {
+        &self.vectors
+    }
+
+    /// The orthonormal columns, of a basis that is not needed any more: `[d, columns]`.
+    pub fn into_vectors(self) -> Matrix {
+        self.vectors
+    }
+
+    /// What each column carries of the squared norm of the stacked factors: `[columns]`. A
+    /// principal component has its eigenvalue of the scatter matrix X·Xᵀ (a sum, not a mean); the
+    /// mean's column has n·‖what of the mean the components before it miss‖²; a random column 0.
+    pub fn variance(&self) -> &[f32] {
+        &self.variance
+    }
+
+    /// [`Basis::variance`] of the principal components, the strongest first: `[principal]`.
+    pub fn principal_variance(&self) -> &[f32] {
+        &self.variance[..self.counts.principal]
+    }
+
+    /// The trace of the scatter matrix: what all components together would carry.
+    pub fn total_variance(&self) -> f64 {
+        self.total_variance
+    }
+
+    /// How many of the columns, from the first, are principal components.
+    pub fn principal(&self) -> usize {
+        self.counts.principal
+    }
+
+    /// Whether the column after the principal ones is the direction of the mean.
+    pub fn has_mean(&self) -> bool {
+        self.counts.has_mean
+    }
+
+    /// How many of the columns, the last ones, are random.
+    pub fn augmented(&self) -> usize {
+        self.counts.augmented
+    }
+
     /// d: the width of this side of the module.
     pub fn width(&self) -> usize {
         self.vectors.rows()
@@ -36,18 +108,40 @@ impl Basis {
         self.vectors.cols()
     }
 
-    /// The variance that the principal components carry, out of `total_variance`.
+    /// The variance that the principal components carry, out of [`Basis::total_variance`].
     pub fn kept_variance(&self) -> f64 {
-        self.variance[..self.principal]
-            .iter()
-            .map(|&value| f64::from(value))
-            .sum()
+        let variance = self.principal_variance().iter();
+        variance.map(|&value| f64::from(value)).sum()
     }
 
     /// The share, 0 to 1, of the total variance that the principal components carry; 1 where
     /// there is no variance to carry.
     pub fn kept(&self) -> f64 {
         kept_share(self.kept_variance(), self.total_variance)
+    }
+
+    /// The basis with at most `count` principal components, the strongest, and all that it has
+    /// besides: the mean of centred components and random columns are no principal components, so
+    /// that they neither count nor go.
+    ///
+    /// The column of the mean is what all components of the extraction miss of it; what the dropped
+    /// ones had of the mean goes with them.
+    pub fn with_components(&self, count: usize) -> Self {
+        let principal = self.counts.principal.min(count);
+        let kept: Vec<usize> = (0..principal)
+            .chain(self.counts.principal..self.columns())
+            .collect();
+        Self::new(
+            Matrix::from_fn(self.width(), kept.len(), |row, col| {
+                self.vectors.get(row, kept[col])
+            }),
+            kept.iter().map(|&column| self.variance[column]).collect(),
+            self.total_variance,
+            ColumnCounts {
+                principal,
+                ..self.counts
+            },
+        )
     }
 
     /// The columns in f64: `[d, columns]`.
@@ -62,5 +156,51 @@ pub(crate) fn kept_share(kept: f64, total: f64) -> f64 {
         (kept / total).min(1.0)
     } else {
         1.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Columns 0 … 5 of the identity: three components, the mean, two random columns.
+    fn basis() -> Basis {
+        Basis::new(
+            Matrix::from_fn(7, 6, |row, col| f32::from(row == col)),
+            vec![8.0, 4.0, 2.0, 1.0, 0.0, 0.0],
+            20.0,
+            ColumnCounts {
+                principal: 3,
+                has_mean: true,
+                augmented: 2,
+            },
+        )
+    }
+
+    #[test]
+    fn fewer_components_leave_the_mean_and_the_random_columns() {
+        let two = basis().with_components(2);
+        assert_eq!(
+            (two.principal(), two.has_mean(), two.augmented()),
+            (2, true, 2)
+        );
+        assert_eq!(two.variance(), [8.0, 4.0, 1.0, 0.0, 0.0]);
+        let axis_of = |column: usize| (0..7).find(|&row| two.vectors().get(row, column) == 1.0);
+        let axes: Vec<_> = (0..5).filter_map(axis_of).collect();
+        assert_eq!(axes, [0, 1, 3, 4, 5]);
+    }
+
+    #[test]
+    fn kept_variance_counts_the_components_that_are_left() {
+        let two = basis().with_components(2);
+        assert_eq!((two.kept_variance(), two.total_variance()), (12.0, 20.0));
+        assert_eq!(two.kept(), 0.6);
+        assert_eq!(two.principal_variance(), [8.0, 4.0]);
+    }
+
+    #[test]
+    fn more_components_than_there_are_change_nothing() {
+        assert_eq!(basis().with_components(3), basis());
+        assert_eq!(basis().with_components(9), basis());
     }
 }

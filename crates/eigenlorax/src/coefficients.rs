@@ -47,7 +47,7 @@ impl Coefficients {
     /// # Panics
     /// If there are not as many rows of coefficients as columns in the basis.
     pub fn to_module(&self, subspace: &ModuleSubspace) -> LoraModule {
-        let b = subspace.left.vectors.product(&self.left);
+        let b = subspace.left.vectors().product(&self.left);
         let a = product(
             to_f64(&self.right).transpose(),
             subspace.right.to_f64().transpose(),
@@ -81,15 +81,15 @@ impl ModuleSubspace {
             [self.left.columns(), self.right.columns()],
             "the mixer is [p, q]"
         );
-        let right_transposed = self.right.vectors.transposed();
+        let right_transposed = self.right.vectors().transposed();
         if p <= q {
             LoraModule::new(
-                self.left.vectors.clone(),
+                self.left.vectors().clone(),
                 mixer.product(&right_transposed),
                 1.0,
             )
         } else {
-            LoraModule::new(self.left.vectors.product(mixer), right_transposed, 1.0)
+            LoraModule::new(self.left.vectors().product(mixer), right_transposed, 1.0)
         }
     }
 }

@@ -260,6 +260,13 @@ pub(crate) fn dominant_entry(matrix: MatRef<'_, f64>, column: usize) -> f64 {
         })
 }
 
+/// `[matrix, column]`.
+pub(crate) fn with_column(mut matrix: Mat<f64>, column: &Mat<f64>) -> Mat<f64> {
+    let (rows, cols) = matrix.shape();
+    matrix.resize_with(rows, cols + 1, |row, _| column[(row, 0)]);
+    matrix
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use eigenmix_adapter::{AdapterError, LayerKind};
+use eigenmix_adapter::{AdapterError, AdapterSetError};
 use eigenmix_tensors::FileError;
 
 use crate::decomposition::DecompositionError;
@@ -23,58 +23,6 @@ pub enum EigenloraxError {
         "nothing to extract: none of the {adapters} adapters given changes any module; do they hold trained LoRA factors?"
     )]
     NothingToExtract { adapters: usize },
-
-    #[error(
-        "adapter `{second}` is for the base model `{second_base}`, but `{first}` is for `{first_base}`; a subspace serves one base model: leave one out, or allow the mismatch if the names mean the same model"
-    )]
-    BaseModels {
-        first: String,
-        first_base: String,
-        second: String,
-        second_base: String,
-    },
-
-    #[error(
-        "module `{module}`: adapter `{first}` has [d_out, d_in] {first_shape:?}, adapter `{second}` has {second_shape:?}; is one of them for another base model?"
-    )]
-    UnequalShapes {
-        module: String,
-        first: String,
-        first_shape: [usize; 2],
-        second: String,
-        second_shape: [usize; 2],
-    },
-
-    #[error(
-        "module `{module}`: adapter `{first}` has it as {first_layer}, adapter `{second}` as {second_layer}; is one of them for another base model?"
-    )]
-    UnequalLayers {
-        module: String,
-        first: String,
-        first_layer: LayerKind,
-        second: String,
-        second_layer: LayerKind,
-    },
-
-    #[error(
-        "adapter `{first}` has no module in common with `{second}` (it has `{first_module}`, the other `{second_module}`), and they do not both name the same base model; leave one out, or allow the mismatch if they are for the same model"
-    )]
-    NothingInCommon {
-        first: String,
-        first_module: String,
-        second: String,
-        second_module: String,
-    },
-
-    #[error(
-        "module `{module}` of adapter `{adapter}` has a DoRA magnitude, which rescales the whole weight and is no part of the low-rank update s·B·A; train the adapter without use_dora, or merge it into its base model instead"
-    )]
-    Magnitude { module: String, adapter: String },
-
-    #[error(
-        "module `{module}` of adapter `{adapter}` holds NaN or infinite values; its training diverged or its file is damaged"
-    )]
-    NotFinite { module: String, adapter: String },
 
     #[error("module `{module}` could not be decomposed")]
     Decomposition {
@@ -135,6 +83,8 @@ pub enum EigenloraxError {
         source: std::io::Error,
     },
 
+    #[error(transparent)]
+    Set(#[from] AdapterSetError),
     #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]

@@ -8,6 +8,42 @@
 //! back:         ΔW ≈ U·L_B·L_Aᵀ·Vᵀ = U·M·Vᵀ
 //! ```
 //!
+//! ```
+//! # use std::collections::BTreeMap;
+//! # use eigenmix_adapter::{Adapter, LoraModule, PeftConfig, Source, TargetModules};
+//! # use eigenmix_tensors::Matrix;
+//! use eigenmix_adapter::LoadedAdapter;
+//! use eigenmix_eigenlorax::{Components, ExtractOptions, ProjectOptions, extract, project};
+//!
+//! # fn adapter(name: &str, seed: usize) -> LoadedAdapter {
+//! #     let factor = |rows, cols| {
+//! #         Matrix::from_fn(rows, cols, |row, col| (((row + 2) * (col + seed)) as f32).sin())
+//! #     };
+//! #     let module = LoraModule::new(factor(9, 2), factor(7, 2).transposed(), 0.5);
+//! #     let modules = BTreeMap::from([("layers.0.query".to_owned(), module)]);
+//! #     let targets = TargetModules::Names(vec!["query".to_owned()]);
+//! #     let config = PeftConfig::lora("org/base", 2, targets, &[], None, &BTreeMap::new());
+//! #     LoadedAdapter {
+//! #         source: Source { location: name.to_owned(), sha256: String::new() },
+//! #         adapter: Adapter::new(config.unwrap(), modules),
+//! #     }
+//! # }
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let adapters: [LoadedAdapter; 2] = [adapter("banking", 1), adapter("travel", 4)];
+//! let options = ExtractOptions::new(Components::All);
+//! let subspace = extract(&adapters, &options, &|_, _| {})?.subspace;
+//! assert_eq!(subspace.modules["layers.0.query"].left.columns(), 4);
+//!
+//! // Every source lies in the subspace of all components, an adapter of another task need not.
+//! let lost = |adapter| Ok::<_, eigenmix_eigenlorax::EigenloraxError>(
+//!     project(adapter, &subspace, &ProjectOptions::default())?.overall,
+//! );
+//! assert!(lost(&adapters[0])? < 1e-6);
+//! assert!(lost(&adapter("weather", 6))? > 0.1);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! An update ΔW `[d_out, d_in]` is never formed: everything goes through thin factors, in f64.
 
 mod augmentation;
@@ -17,25 +53,23 @@ pub mod decomposition;
 mod error;
 mod extract;
 mod low_rank;
+mod options;
 mod principal;
 mod project;
 mod report;
 mod similarity;
-mod source;
 mod spectrum;
-mod strangers;
 mod subspace;
 mod subspace_file;
 
 pub use basis::Basis;
 pub use coefficients::Coefficients;
 pub use error::EigenloraxError;
-pub use extract::{Components, ExtractOptions, Extraction, Factors, extract};
+pub use extract::{Extraction, extract};
 pub use low_rank::LowRank;
+pub use options::{Components, ExtractOptions, Factors};
 pub use project::{ProjectOptions, Projection, project};
 pub use report::{AdapterReport, ExtractReport, ModuleReport, SideReport};
 pub use similarity::{Pairs, Similarity, similarity};
-pub use source::{AdapterSource, LoadedAdapter, ModuleShape};
 pub use spectrum::{ModuleSpectra, Spectrum};
-pub use strangers::strangers;
 pub use subspace::{ModuleSubspace, Subspace};

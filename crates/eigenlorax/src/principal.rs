@@ -4,11 +4,12 @@ use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, MatRef, Par};
 
 use crate::augmentation::{Augmentation, normalised};
-use crate::basis::Basis;
+use crate::basis::{Basis, ColumnCounts};
 use crate::decomposition::{
     DecompositionError, SymmetricEigen, dominant_entry, orthonormalised, product, to_f32,
+    with_column,
 };
-use crate::extract::Components;
+use crate::options::Components;
 
 /// Components with less than this share of the largest variance are rounding: the columns come
 /// from f32 files, whose relative rounding of 1e-7 is squared in a variance. What is above can be
@@ -136,14 +137,16 @@ impl Columns {
         let augmented = vectors.ncols() - before;
         variance.resize(vectors.ncols(), 0.0);
 
-        let basis = Basis {
-            vectors: to_f32(vectors.as_ref()),
+        let basis = Basis::new(
+            to_f32(vectors.as_ref()),
             variance,
-            total_variance: total,
-            principal,
-            has_mean,
-            augmented,
-        };
+            total,
+            ColumnCounts {
+                principal,
+                has_mean,
+                augmented,
+            },
+        );
         Ok(PrincipalBasis { basis, available })
     }
 }
@@ -281,11 +284,4 @@ fn point_dominant_entries_up(vectors: &mut Mat<f64>) {
 /// `value` rounded to f32, at most its largest number: a variance is a square.
 fn finite_f32(value: f64) -> f32 {
     value.min(f64::from(f32::MAX)) as f32
-}
-
-/// `[matrix, column]`.
-pub(crate) fn with_column(mut matrix: Mat<f64>, column: &Mat<f64>) -> Mat<f64> {
-    let (rows, cols) = matrix.shape();
-    matrix.resize_with(rows, cols + 1, |row, _| column[(row, 0)]);
-    matrix
 }

@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use eigenmix_adapter::{Adapter, LoraModule};
+use eigenmix_adapter::{Adapter, AdapterSource, LoadedAdapter, LoraModule, check_low_rank};
 use rayon::prelude::*;
 
 use crate::coefficients::Coefficients;
 use crate::error::EigenloraxError;
-use crate::extract::check_module;
 use crate::low_rank::LowRank;
-use crate::source::{AdapterSource, LoadedAdapter};
 use crate::subspace::{ModuleSubspace, Subspace};
 
 /// What to let pass when projecting.
@@ -50,7 +48,7 @@ pub fn project(
         .modules
         .par_iter()
         .map(|(path, module)| {
-            check_module(module, path, adapter.location())?;
+            check_low_rank(module, path, adapter.location())?;
             let update = LowRank::of(module);
             let norm = update.norm();
             if !subspace.modules.contains_key(path) {

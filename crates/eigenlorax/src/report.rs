@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use eigenmix_adapter::Source;
+use eigenmix_adapter::{AdapterSource, Source};
 use serde::Serialize;
 
 use crate::basis::{Basis, kept_share};
 use crate::error::EigenloraxError;
-use crate::source::AdapterSource;
 use crate::subspace::ModuleSubspace;
 
 /// What an extraction found.
@@ -41,7 +40,7 @@ impl VarianceSums {
     /// Adds one side and gives the share kept of all sides so far.
     fn add(&mut self, basis: &Basis) -> f64 {
         self.kept += basis.kept_variance();
-        self.total += basis.total_variance;
+        self.total += basis.total_variance();
         kept_share(self.kept, self.total)
     }
 }
@@ -133,9 +132,9 @@ impl SideReport {
         Self {
             asked,
             available,
-            principal: basis.principal,
-            has_mean: basis.has_mean,
-            augmented: basis.augmented,
+            principal: basis.principal(),
+            has_mean: basis.has_mean(),
+            augmented: basis.augmented(),
             kept: basis.kept(),
         }
     }

@@ -1,13 +1,12 @@
 //! How much the adapters of a set have in common, pair by pair.
 
+use eigenmix_adapter::{AdapterSet, AdapterSource, ModuleMembers};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::decomposition::{ThinSvd, product};
 use crate::error::EigenloraxError;
-use crate::extract::{Stack, check_module, stacks};
 use crate::low_rank::LowRank;
-use crate::source::AdapterSource;
 
 /// Figures of every pair of T adapters, each `[T][T]` and symmetric. `None` where a pair has no
 /// figure: no module in common in which both change something.
@@ -33,10 +32,12 @@ pub type Pairs = Vec<Vec<Option<f64>>>;
 /// If there are no modules, two adapters disagree on the shape of one, or a module can't be read,
 /// isn't finite or has a DoRA magnitude.
 pub fn similarity<S: AdapterSource>(adapters: &[S]) -> Result<Similarity, EigenloraxError> {
-    let stacks = stacks(adapters)?;
-    let modules: Vec<ModulePairs> = stacks
+    // Adapters of different base models may well be compared, to see whether they are.
+    let set = AdapterSet::new(adapters, true)?;
+    let modules: Vec<ModulePairs> = set
+        .modules()
         .par_iter()
-        .map(|(path, stack)| ModulePairs::of(adapters, path, stack))
+        .map(|(path, members)| ModulePairs::of(&set, path, members))
         .collect::<Result<_, EigenloraxError>>()?;
     let count = adapters.len();
     let mut inner = vec![vec![0.0; count]; count];
@@ -78,16 +79,14 @@ struct Pair {
 
 impl ModulePairs {
     fn of<S: AdapterSource>(
-        adapters: &[S],
+        set: &AdapterSet<'_, S>,
         path: &str,
-        stack: &Stack,
+        members: &ModuleMembers,
     ) -> Result<Self, EigenloraxError> {
-        let directions: Vec<(usize, ThinSvd)> = stack
-            .adapters
-            .iter()
-            .map(|&index| {
-                let module = adapters[index].module(path)?;
-                check_module(&module, path, adapters[index].location())?;
+        let directions: Vec<(usize, ThinSvd)> = set
+            .updates(path, members)
+            .map(|update| {
+                let (index, module) = update?;
                 let directions = LowRank::of(&module).directions();
                 let directions = directions.map_err(|source| EigenloraxError::Decomposition {
                     module: path.to_owned(),

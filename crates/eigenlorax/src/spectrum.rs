@@ -25,11 +25,9 @@ pub struct ModuleSpectra {
 
 impl Spectrum {
     pub fn of(basis: &Basis) -> Self {
-        // A basis may have been cut to its first columns.
-        let principal = basis.principal.min(basis.variance.len());
         Self {
-            variance: basis.variance[..principal].to_vec(),
-            total: basis.total_variance,
+            variance: basis.principal_variance().to_vec(),
+            total: basis.total_variance(),
         }
     }
 

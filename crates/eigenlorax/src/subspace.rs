@@ -6,7 +6,7 @@ use eigenmix_adapter::Source;
 
 use crate::basis::Basis;
 use crate::error::EigenloraxError;
-use crate::extract::ExtractOptions;
+use crate::options::ExtractOptions;
 
 /// Orthonormal bases U and V of both sides of every module: adapters of the base model are near
 /// `ΔW = U · M · Vᵀ`.
@@ -37,6 +37,15 @@ impl ModuleSubspace {
     /// `[d_out, d_in]`: the shape of the updates it describes.
     pub fn shape(&self) -> [usize; 2] {
         [self.left.width(), self.right.width()]
+    }
+
+    /// The same subspace with at most `count` principal components a side, the strongest. What
+    /// either basis has besides stays, as [`Basis::with_components`] says.
+    pub fn with_components(&self, count: usize) -> Self {
+        Self {
+            left: self.left.with_components(count),
+            right: self.right.with_components(count),
+        }
     }
 }
 

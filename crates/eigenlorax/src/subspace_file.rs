@@ -8,10 +8,10 @@ use eigenmix_tensors::{Matrix, TensorFile, TensorOutput};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::basis::Basis;
+use crate::basis::{Basis, ColumnCounts};
 use crate::decomposition::deviation_from_orthonormal;
 use crate::error::EigenloraxError;
-use crate::extract::ExtractOptions;
+use crate::options::ExtractOptions;
 use crate::subspace::{ModuleSubspace, Subspace};
 
 const TENSORS: &str = "subspace.safetensors";
@@ -52,17 +52,19 @@ struct BasisDescription {
 impl BasisDescription {
     fn of(basis: &Basis) -> Self {
         Self {
-            total_variance: basis.total_variance,
-            principal: basis.principal,
-            has_mean: basis.has_mean,
-            augmented: basis.augmented,
+            total_variance: basis.total_variance(),
+            principal: basis.principal(),
+            has_mean: basis.has_mean(),
+            augmented: basis.augmented(),
         }
     }
 
-    fn columns(&self) -> usize {
-        self.principal
-            .saturating_add(usize::from(self.has_mean))
-            .saturating_add(self.augmented)
+    fn counts(&self) -> ColumnCounts {
+        ColumnCounts {
+            principal: self.principal,
+            has_mean: self.has_mean,
+            augmented: self.augmented,
+        }
     }
 }
 
@@ -134,8 +136,8 @@ impl Subspace {
             .flat_map(|(path, side, basis)| {
                 let [vectors, variance] = tensor_names(path, side);
                 [
-                    TensorOutput::f32(vectors, basis.vectors.shape(), basis.vectors.values()),
-                    TensorOutput::f32(variance, [basis.columns()], &basis.variance),
+                    TensorOutput::f32(vectors, basis.vectors().shape(), basis.vectors().values()),
+                    TensorOutput::f32(variance, [basis.columns()], basis.variance()),
                 ]
             })
             .collect()
@@ -199,7 +201,7 @@ fn read_basis(
     description: BasisDescription,
 ) -> Result<Basis, EigenloraxError> {
     let [vectors_name, variance_name] = tensor_names(path, side);
-    let columns = description.columns();
+    let columns = description.counts().columns();
     let &[width, found] = file.shape(&vectors_name)? else {
         let shape = file.shape(&vectors_name)?;
         return Err(damaged(
@@ -229,14 +231,12 @@ fn read_basis(
             format!("`{variance_name}` has the negative value {negative}"),
         ));
     }
-    let basis = Basis {
-        vectors: Matrix::new(width, columns, file.read_finite_f32(&vectors_name)?),
+    let basis = Basis::new(
+        Matrix::new(width, columns, file.read_finite_f32(&vectors_name)?),
         variance,
-        total_variance: description.total_variance,
-        principal: description.principal,
-        has_mean: description.has_mean,
-        augmented: description.augmented,
-    };
+        description.total_variance,
+        description.counts(),
+    );
     let deviation = deviation_from_orthonormal(basis.to_f64().as_ref());
     if deviation > ORTHONORMALITY_TOLERANCE {
         return Err(damaged(

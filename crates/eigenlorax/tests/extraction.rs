@@ -3,10 +3,10 @@
 mod random_adapters;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use eigenmix_adapter::LoraModule;
+use eigenmix_adapter::{LoadedAdapter, LoraModule};
 use eigenmix_eigenlorax::{
-    Basis, Components, ExtractOptions, Extraction, Factors, LoadedAdapter, ProjectOptions,
-    Subspace, extract, project,
+    Basis, Components, ExtractOptions, Extraction, Factors, ProjectOptions, Subspace, extract,
+    project,
 };
 use eigenmix_tensors::Matrix;
 use random_adapters::*;
@@ -23,11 +23,11 @@ fn sides(subspace: &Subspace) -> impl Iterator<Item = &Basis> {
 fn assert_same_subspace(left: &Subspace, right: &Subspace, tolerance: f32) {
     assert!(left.modules.keys().eq(right.modules.keys()));
     for (left, right) in sides(left).zip(sides(right)) {
-        assert!(relative_difference(&left.variance, &right.variance) < tolerance);
+        assert!(relative_difference(left.variance(), right.variance()) < tolerance);
         for columns in 1..=left.columns() {
             let (left, right) = (
-                projector(&left.vectors, columns),
-                projector(&right.vectors, columns),
+                projector(left.vectors(), columns),
+                projector(right.vectors(), columns),
             );
             assert!(largest_difference(left.values(), right.values()) < tolerance);
         }
@@ -91,7 +91,7 @@ fn a_weak_adapter_beside_strong_ones_is_reconstructed() {
         };
         let subspace = extracted(&adapters, &options).subspace;
         for basis in sides(&subspace) {
-            let gram = basis.vectors.transposed().product(&basis.vectors);
+            let gram = basis.vectors().transposed().product(basis.vectors());
             let identity = Matrix::identity(basis.columns());
             assert!(largest_difference(gram.values(), identity.values()) < 1e-6);
         }
@@ -125,7 +125,10 @@ fn the_raw_subspace_depends_on_how_an_update_is_split() {
     };
     let [first, second] = [&adapters, &split].map(|set| extracted(set, &options).subspace);
     for (first, second) in sides(&first).zip(sides(&second)) {
-        let (first, second) = (projector(&first.vectors, 4), projector(&second.vectors, 4));
+        let (first, second) = (
+            projector(first.vectors(), 4),
+            projector(second.vectors(), 4),
+        );
         assert!(largest_difference(first.values(), second.values()) > 0.05);
     }
 }
@@ -145,7 +148,8 @@ fn the_order_of_the_adapters_does_not_matter() {
         assert_same_subspace(&first, &second, 1e-5);
         // Signs too.
         for (first, second) in sides(&first).zip(sides(&second)) {
-            let difference = largest_difference(first.vectors.values(), second.vectors.values());
+            let difference =
+                largest_difference(first.vectors().values(), second.vectors().values());
             assert!(difference < 1e-4);
         }
     }
@@ -176,8 +180,8 @@ fn a_share_of_the_variance_keeps_the_fewest_components_that_carry_it() {
     let Extraction { subspace, report } = extracted(&three_adapters(), &options);
     for basis in sides(&subspace) {
         assert!(basis.kept() >= 0.8);
-        let without_last: f32 = basis.variance[..basis.principal - 1].iter().sum();
-        assert!(f64::from(without_last) < 0.8 * basis.total_variance);
+        let without_last: f32 = basis.variance()[..basis.principal() - 1].iter().sum();
+        assert!(f64::from(without_last) < 0.8 * basis.total_variance());
     }
     assert!(report.left_kept >= 0.8 && report.left_kept < 1.0);
     assert_eq!(report.short().count(), 0);
@@ -207,17 +211,17 @@ fn augmentation_adds_orthonormal_columns_up_to_the_width() {
     };
     let Extraction { subspace, report } = extracted(&three_adapters(), &options);
     let query = &subspace.modules[QUERY];
-    assert_eq!((query.left.columns(), query.left.augmented), (29, 20));
+    assert_eq!((query.left.columns(), query.left.augmented()), (29, 20));
     // d_in is 23: only 14 columns fit beside the nine.
-    assert_eq!((query.right.columns(), query.right.augmented), (23, 14));
+    assert_eq!((query.right.columns(), query.right.augmented()), (23, 14));
     assert_eq!(report.modules[QUERY].right.augmented, 14);
     assert!(
-        query.right.variance[9..]
+        query.right.variance()[9..]
             .iter()
             .all(|&variance| variance == 0.0)
     );
     for basis in sides(&subspace) {
-        let gram = basis.vectors.transposed().product(&basis.vectors);
+        let gram = basis.vectors().transposed().product(basis.vectors());
         let identity = Matrix::identity(basis.columns());
         assert!(largest_difference(gram.values(), identity.values()) < 1e-6);
     }
@@ -232,8 +236,11 @@ fn the_seed_chooses_the_random_columns_and_nothing_else() {
     };
     let [first, second] = [1, 2].map(|seed| extracted(&three_adapters(), &options(seed)).subspace);
     for (first, second) in sides(&first).zip(sides(&second)) {
-        assert_eq!(projector(&first.vectors, 3), projector(&second.vectors, 3));
-        assert_ne!(first.vectors, second.vectors);
+        assert_eq!(
+            projector(first.vectors(), 3),
+            projector(second.vectors(), 3)
+        );
+        assert_ne!(first.vectors(), second.vectors());
     }
 }
 
@@ -252,15 +259,15 @@ fn more_columns_than_the_width_give_the_subspace_of_fewer_with_more_weight() {
         for (few, many) in sides(&few).zip(sides(&many)) {
             assert_eq!(few.columns(), many.columns());
             let scaled: Vec<f32> = many
-                .variance
+                .variance()
                 .iter()
                 .map(|variance| variance / 30.0)
                 .collect();
-            assert!(relative_difference(&scaled, &few.variance) < 1e-5);
+            assert!(relative_difference(&scaled, few.variance()) < 1e-5);
             for columns in 1..=few.columns() {
                 let (few, many) = (
-                    projector(&few.vectors, columns),
-                    projector(&many.vectors, columns),
+                    projector(few.vectors(), columns),
+                    projector(many.vectors(), columns),
                 );
                 assert!(largest_difference(few.values(), many.values()) < 1e-5);
             }
@@ -278,7 +285,7 @@ fn centring_keeps_the_mean_in_the_span() {
     };
     let subspace = extracted(&adapters, &options).subspace;
     let basis = &subspace.modules[QUERY].right;
-    assert!(basis.has_mean);
+    assert!(basis.has_mean());
     assert_eq!(basis.columns(), 3);
     let mut mean = vec![0.0; 23];
     for adapter in &adapters {
@@ -290,10 +297,10 @@ fn centring_keeps_the_mean_in_the_span() {
         }
     }
     let mean = Matrix::new(23, 1, mean);
-    let inside = projector(&basis.vectors, 3).product(&mean);
+    let inside = projector(basis.vectors(), 3).product(&mean);
     assert!(relative_difference(inside.values(), mean.values()) < 1e-5);
     // Without the mean's column, most of it would be lost.
-    let principal = projector(&basis.vectors, 2).product(&mean);
+    let principal = projector(basis.vectors(), 2).product(&mean);
     assert!(principal.norm() < 0.9 * mean.norm());
 }
 
@@ -368,4 +375,37 @@ fn progress_counts_every_module_once() {
     )
     .expect("an extraction");
     assert_eq!((calls.into_inner(), sum.into_inner()), (2, 3));
+}
+
+#[test]
+fn the_first_components_of_a_centred_subspace_are_those_of_a_smaller_one_and_the_mean_stays() {
+    let extracted = |count| {
+        let options = ExtractOptions {
+            center: true,
+            augment: 3,
+            seed: 1,
+            ..ExtractOptions::new(Components::Count(count))
+        };
+        extracted(&three_adapters(), &options).subspace
+    };
+    let (six, two) = (extracted(6), extracted(2));
+    for (path, module) in &six.modules {
+        let cut = module.with_components(2);
+        for (cut, asked) in [
+            (&cut.left, &two.modules[path].left),
+            (&cut.right, &two.modules[path].right),
+        ] {
+            assert_eq!(cut.columns(), 2 + 1 + 3);
+            assert_eq!(cut.columns(), asked.columns());
+            assert_eq!(
+                (cut.principal(), cut.has_mean(), cut.augmented()),
+                (2, true, 3)
+            );
+            assert_eq!(cut.principal_variance(), asked.principal_variance());
+            assert_eq!(projector(cut.vectors(), 2), projector(asked.vectors(), 2));
+            let gram = cut.vectors().transposed().product(cut.vectors());
+            let identity = Matrix::identity(6);
+            assert!(largest_difference(gram.values(), identity.values()) < 1e-6);
+        }
+    }
 }

@@ -23,8 +23,8 @@ fn assert_like_the_reference(basis: &Basis, reference: &TensorFile, key: &str) {
     let eigenvalues = reference
         .read_f32(&format!("{key}/eigenvalues"))
         .expect("eigenvalues");
-    assert_eq!(basis.principal, eigenvalues.len());
-    for (ours, theirs) in basis.variance.iter().zip(&eigenvalues) {
+    assert_eq!(basis.principal(), eigenvalues.len());
+    for (ours, theirs) in basis.variance().iter().zip(&eigenvalues) {
         // The smallest gap between neighbours is above 1 %.
         assert!(
             (ours - theirs).abs() < TOLERANCE * theirs,
@@ -34,7 +34,7 @@ fn assert_like_the_reference(basis: &Basis, reference: &TensorFile, key: &str) {
     let theirs = reference
         .read_f32(&format!("{key}/projector_top5"))
         .expect("a projector");
-    let ours = projector(&basis.vectors, 5);
+    let ours = projector(basis.vectors(), 5);
     let difference = largest_difference(ours.values(), &theirs);
     println!("{key}: {difference:e}");
     assert!(difference < TOLERANCE, "{key}: {difference}");

@@ -3,12 +3,12 @@
 mod random_adapters;
 use std::collections::BTreeMap;
 
-use eigenmix_adapter::{HeadTensor, LoraModule};
+use eigenmix_adapter::{LoadedAdapter, LoraModule};
 use eigenmix_eigenlorax::{
-    Coefficients, Components, EigenloraxError, ExtractOptions, LoadedAdapter, ModuleSubspace,
-    ProjectOptions, Projection, Subspace, project,
+    Coefficients, Components, EigenloraxError, ExtractOptions, ModuleSubspace, ProjectOptions,
+    Projection, Subspace, project,
 };
-use eigenmix_tensors::Matrix;
+use eigenmix_tensors::{HostTensor, Matrix};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use random_adapters::*;
@@ -23,8 +23,8 @@ fn projected(adapter: &LoadedAdapter, subspace: &Subspace) -> Projection {
 
 /// U·Uᵀ·ΔW·V·Vᵀ, densely.
 fn dense_projection(subspace: &ModuleSubspace, module: &LoraModule) -> Matrix {
-    let left = projector(&subspace.left.vectors, subspace.left.columns());
-    let right = projector(&subspace.right.vectors, subspace.right.columns());
+    let left = projector(subspace.left.vectors(), subspace.left.columns());
+    let right = projector(subspace.right.vectors(), subspace.right.columns());
     left.product(&module.update()).product(&right)
 }
 
@@ -85,9 +85,9 @@ fn a_mixer_is_folded_into_the_smaller_side() {
         assert_eq!(module.rank(), 6);
         let dense = bases
             .left
-            .vectors
+            .vectors()
             .product(&mixer)
-            .product(&bases.right.vectors.transposed());
+            .product(&bases.right.vectors().transposed());
         assert!(relative_difference(module.update().values(), dense.values()) < 1e-5);
     }
 }
@@ -138,7 +138,7 @@ fn a_tiny_error_is_told_from_none() {
 fn heads_labels_and_biases_come_along() {
     let subspace = subspace(Components::Count(5));
     let mut adapter = random_adapter("new", 3, 50);
-    let head = HeadTensor {
+    let head = HostTensor {
         shape: vec![2],
         values: vec![0.25, -1.0],
     };

@@ -3,6 +3,7 @@
 mod random_adapters;
 use std::collections::BTreeMap;
 
+use eigenmix_adapter::{AdapterSetError, LoadedAdapter};
 use eigenmix_eigenlorax::{EigenloraxError, similarity};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -92,7 +93,10 @@ fn what_a_pair_does_not_share_has_no_overlap_and_no_cosine() {
     assert_eq!(found.left_overlap[0][1], None);
     assert_eq!(found.cosine[0][2], None);
     assert_eq!(found.right_overlap[2][2], None);
-    let nobody: [eigenmix_eigenlorax::LoadedAdapter; 0] = [];
+    let nobody: [LoadedAdapter; 0] = [];
     let error = similarity(&nobody).expect_err("an error");
-    assert!(matches!(error, EigenloraxError::NothingToExtract { .. }));
+    assert!(matches!(
+        error,
+        EigenloraxError::Set(AdapterSetError::NoAdapters)
+    ));
 }

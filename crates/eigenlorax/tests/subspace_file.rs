@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use eigenmix_eigenlorax::{Components, EigenloraxError, ExtractOptions, Subspace};
-use eigenmix_tensors::{FileError, Matrix};
+use eigenmix_tensors::{FileError, TensorFile, TensorOutput, write_tensor_file};
 use random_adapters::*;
 
 fn subspace() -> Subspace {
@@ -38,7 +38,7 @@ fn its_size_is_that_of_its_tensors() {
         .modules
         .values()
         .flat_map(|module| [&module.left, &module.right])
-        .map(|basis| basis.vectors.values().len() + basis.variance.len())
+        .map(|basis| basis.vectors().values().len() + basis.variance().len())
         .sum();
     assert_eq!(subspace.bytes(), 4 * numbers);
 }
@@ -78,14 +78,32 @@ fn a_missing_file_is_named() {
     );
 }
 
+/// Rewrites one tensor of a saved subspace.
+fn change(directory: &Path, name: &str, change: impl Fn(f32) -> f32) {
+    let path = directory.join("subspace.safetensors");
+    let file = TensorFile::open(&path).expect("the tensors");
+    let tensors: Vec<(&str, Vec<usize>, Vec<f32>)> = file
+        .names()
+        .map(|found| {
+            let mut values = file.read_f32(found).expect("f32");
+            if found == name {
+                values.iter_mut().for_each(|value| *value = change(*value));
+            }
+            (found, file.shape(found).expect("a shape").to_vec(), values)
+        })
+        .collect();
+    let outputs = tensors
+        .iter()
+        .map(|(name, shape, values)| TensorOutput::f32(*name, shape.as_slice(), values));
+    write_tensor_file(&path, outputs.collect()).expect("written");
+}
+
 #[test]
 fn a_basis_that_is_not_orthonormal_is_refused() {
     let parent = tempfile::tempdir().expect("a directory");
     let directory = parent.path().join("subspace");
-    let mut subspace = subspace();
-    let basis = &mut subspace.modules.get_mut(QUERY).expect("it has it").right;
-    basis.vectors = basis.vectors.clone().scaled(1.01);
-    subspace.save(&directory, false).expect("saved");
+    subspace().save(&directory, false).expect("saved");
+    change(&directory, &format!("{QUERY}/right"), |value| 1.01 * value);
     let message = refusal(&directory).to_string();
     assert!(
         message.contains("orthonormal") && message.contains(QUERY),
@@ -97,10 +115,8 @@ fn a_basis_that_is_not_orthonormal_is_refused() {
 fn values_that_are_not_finite_are_refused() {
     let parent = tempfile::tempdir().expect("a directory");
     let directory = parent.path().join("subspace");
-    let mut subspace = subspace();
-    let basis = &mut subspace.modules.get_mut(DOWN).expect("it has it").left;
-    basis.vectors = Matrix::from_fn(29, basis.columns(), |_, _| f32::NAN);
-    subspace.save(&directory, false).expect("saved");
+    subspace().save(&directory, false).expect("saved");
+    change(&directory, &format!("{DOWN}/left"), |_| f32::NAN);
     assert!(refusal(&directory).to_string().contains(DOWN));
 }
 

@@ -84,10 +84,7 @@ pub use extract::{ExtractRequest, Extracted, extract};
 pub use fault::is_bad_input;
 pub use layer_path::{LayerPath, short_label};
 pub use listener::{Listener, Progress, Silent};
-pub use merge::{
-    MergeRequest, Merged, MethodChoice, ScopeChoice, SearchReport, SearchRequest, SpaceChoice,
-    merge,
-};
+pub use merge::{MergeRequest, Merged, SearchReport, SearchRequest, merge};
 pub use model_request::{ModelRequest, OpenedModel, no_labels};
 pub use opened_adapter::{OpenedAdapter, distinct_names, locate};
 pub use output_style::{OutputFormat, style_of_copy, style_of_result};

@@ -4,7 +4,7 @@
 //! cargo run -p eigenmix-hub --example cached -- org/name@main
 //! ```
 
-use eigenmix_hub::{FileWish, Hub, HubError, HubId};
+use eigenmix_hub::{FileRequest, Hub, HubError, HubId};
 
 fn main() -> Result<(), HubError> {
     let argument = std::env::args().nth(1);
@@ -24,7 +24,11 @@ fn main() -> Result<(), HubError> {
         }
     };
     println!("commit {}", repository.commit());
-    let wishes: Vec<FileWish> = repository.files().iter().map(FileWish::optional).collect();
+    let wishes: Vec<FileRequest> = repository
+        .files()
+        .iter()
+        .map(FileRequest::optional)
+        .collect();
     println!("files in {}", repository.fetch(&wishes)?.display());
     for name in repository.files() {
         println!("  {name}");

@@ -17,14 +17,14 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// A file that is wanted from a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileWish {
+pub struct FileRequest {
     /// Its path in the repository.
     pub name: String,
     /// Whether it is an error if the repository does not have it.
     pub required: bool,
 }
 
-impl FileWish {
+impl FileRequest {
     pub fn required(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -118,7 +118,7 @@ impl Hub {
         self
     }
 
-    /// Makes sure that the wished files of a repository are in the cache and returns the directory
+    /// Makes sure that the requested files of a repository are in the cache and returns the directory
     /// of the snapshot, in which they have the names that they have in the repository.
     ///
     /// All files come from one commit. Without a connection the newest snapshot in the cache serves,
@@ -127,11 +127,11 @@ impl Hub {
     /// # Errors
     /// If the repository cannot be asked and the cache does not have the required files, the
     /// repository does not have one of them, or a name would lead out of the snapshot.
-    pub fn fetch(&self, id: &HubId, wishes: &[FileWish]) -> Result<PathBuf, HubError> {
-        for wish in wishes {
-            file_name::check_file_name(id, &wish.name)?;
+    pub fn fetch(&self, id: &HubId, requests: &[FileRequest]) -> Result<PathBuf, HubError> {
+        for request in requests {
+            file_name::check_file_name(id, &request.name)?;
         }
-        self.open(id)?.fetch(wishes)
+        self.open(id)?.fetch(requests)
     }
 
     /// Asks for a repository: which commit its revision is, and which files it has.

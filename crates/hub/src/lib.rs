@@ -14,12 +14,12 @@
 //! What is fetched is in the cache afterwards, verified, with all files of one commit:
 //!
 //! ```no_run
-//! use eigenmix_hub::{FileWish, Hub, HubId};
+//! use eigenmix_hub::{FileRequest, Hub, HubId};
 //!
 //! # fn main() -> Result<(), eigenmix_hub::HubError> {
 //! let id = HubId::parse("org/adapter@main")?;
-//! let wishes = [FileWish::required("adapter_config.json"), FileWish::optional("README.md")];
-//! let directory = Hub::from_env()?.fetch(&id, &wishes)?;
+//! let requests = [FileRequest::required("adapter_config.json"), FileRequest::optional("README.md")];
+//! let directory = Hub::from_env()?.fetch(&id, &requests)?;
 //! println!("{}", directory.join("adapter_config.json").display());
 //! # Ok(())
 //! # }
@@ -67,7 +67,7 @@ mod upload;
 
 pub use content::{UploadContent, UploadFile};
 pub use error::{HubError, RequestError};
-pub use hub::{FileWish, Hub};
+pub use hub::{FileRequest, Hub};
 pub use location::{HubId, Location};
 pub use observer::{
     Transfer, TransferDirection, TransferObserver, TransferProgress, observe_transfers,

@@ -12,7 +12,7 @@ use crate::cache::{CachedRepository, is_plain};
 use crate::download::Download;
 use crate::error::{HubError, RequestError};
 use crate::file_name::check_file_name;
-use crate::{FileWish, Hub};
+use crate::{FileRequest, Hub};
 
 /// What may stand in an address as it is, besides letters and digits.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
@@ -114,21 +114,21 @@ impl Repository {
         &self.commit
     }
 
-    /// Makes sure that the wished files are in the cache and returns the directory of the snapshot, in
+    /// Makes sure that the requested files are in the cache and returns the directory of the snapshot, in
     /// which they have the names that they have in the repository.
     ///
     /// # Errors
     /// If the repository does not have a required file, a name would lead out of the snapshot, or a
     /// file cannot be fetched.
-    pub fn fetch(&self, wishes: &[FileWish]) -> Result<PathBuf, HubError> {
-        for wish in wishes {
-            check_file_name(&self.id, &wish.name)?;
+    pub fn fetch(&self, requests: &[FileRequest]) -> Result<PathBuf, HubError> {
+        for request in requests {
+            check_file_name(&self.id, &request.name)?;
         }
-        let has = |wish: &&FileWish| self.files.contains(&wish.name);
-        let missing: Vec<&str> = wishes
+        let has = |request: &&FileRequest| self.files.contains(&request.name);
+        let missing: Vec<&str> = requests
             .iter()
-            .filter(|wish| wish.required && !has(wish))
-            .map(|wish| wish.name.as_str())
+            .filter(|request| request.required && !has(request))
+            .map(|request| request.name.as_str())
             .collect();
         if let Some(first) = missing.first() {
             return Err(match &self.origin {
@@ -152,17 +152,17 @@ impl Repository {
             return Ok(snapshot);
         }
         let id = self.id.to_string();
-        for wish in wishes.iter().filter(has) {
-            if snapshot.join(&wish.name).exists() {
+        for request in requests.iter().filter(has) {
+            if snapshot.join(&request.name).exists() {
                 continue;
             }
-            let name = wish.name.split('/').map(escaped).collect::<Vec<_>>();
+            let name = request.name.split('/').map(escaped).collect::<Vec<_>>();
             let download = Download {
                 client: &self.hub.client,
                 cache: &self.cache,
                 id: &id,
                 commit: &self.commit,
-                name: &wish.name,
+                name: &request.name,
                 path: format!(
                     "{}/resolve/{}/{}",
                     self.repository.url(),

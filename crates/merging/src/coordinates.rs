@@ -35,7 +35,7 @@ impl Coordinates {
             left: left?,
             right: right?,
             shape: [tasks[0].b.rows(), tasks[0].a.cols()],
-            ranks: tasks.iter().map(Factors::rank).collect(),
+            ranks: tasks.iter().map(|task| task.rank()).collect(),
         })
     }
 

@@ -74,7 +74,7 @@ pub(crate) fn sum(entries: &Entries<'_>) -> Matrix {
 
 /// A number that tells updates apart: the FNV-1a hash of the path and of the bits of the factors.
 fn fingerprint(path: &str, factors: &Factors<'_>) -> u64 {
-    let values = [&*factors.b, &*factors.a]
+    let values = [&factors.b, &factors.a]
         .into_iter()
         .flat_map(|factor| factor.values())
         .chain([&factors.scaling])

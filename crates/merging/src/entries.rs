@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use eigenmix_adapter::ModuleMembers;
 use eigenmix_tensors::Matrix;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
@@ -10,7 +11,6 @@ use rayon::prelude::*;
 use crate::dare::DropMask;
 use crate::factors::Factors;
 use crate::method::EntryMethod;
-use crate::plan::Members;
 use crate::space::ReducedFactors;
 
 /// About how many entries of one representation a block has: few enough that those of all adapters
@@ -62,7 +62,7 @@ pub(crate) struct EntrySetting<'a> {
     pub(crate) method: EntryMethod,
     /// The path of the module.
     pub(crate) path: &'a str,
-    pub(crate) members: &'a Members,
+    pub(crate) members: &'a ModuleMembers,
     /// w, of all adapters.
     pub(crate) weights: &'a [f64],
     pub(crate) seed: u64,
@@ -81,7 +81,7 @@ impl<'a> Entries<'a> {
             // Reduced left factors have the scaling in them, an adapter's own B has not.
             let (left, scaling) = match &reduced.left {
                 Some(left) => (&left[task], 1.0),
-                None => (&*factors.b, f64::from(factors.scaling)),
+                None => (&factors.b, f64::from(factors.scaling)),
             };
             let kept = 1.0 - setting.method.drop;
             TaskEntries {

@@ -2,72 +2,59 @@
 
 use std::borrow::Cow;
 
-use eigenmix_adapter::LoraModule;
-use eigenmix_tensors::Matrix;
+use eigenmix_adapter::{AdapterSet, LoraModule, ModuleMembers};
 use faer::Mat;
 
 use crate::error::MergeError;
-use crate::plan::Members;
 use crate::source::MergeSource;
 
 /// How many rows are transposed at a time: few enough to stay in the cache.
 const TILE: usize = 64;
 
-/// One adapter's update of a module: `ΔW = s · B · A`.
-pub(crate) struct Factors<'a> {
-    /// B, a mixer W multiplied in: `[d_out, rank]`.
-    pub(crate) b: Cow<'a, Matrix>,
-    /// A: `[rank, d_in]`.
-    pub(crate) a: Cow<'a, Matrix>,
-    /// s.
-    pub(crate) scaling: f32,
+/// One adapter's update of a module, `ΔW = s · B · A`: a mixer is multiplied into B.
+pub(crate) type Factors<'a> = Cow<'a, LoraModule>;
+
+/// The factors of the module `path` in the adapters that have it, in their order.
+///
+/// # Errors
+/// If one can't be read, isn't finite, or is more than a low-rank update of the weight.
+pub(crate) fn load<'a, S: MergeSource>(
+    set: &AdapterSet<'a, S>,
+    path: &str,
+    members: &ModuleMembers,
+) -> Result<Vec<Factors<'a>>, MergeError> {
+    set.updates(path, members)
+        .map(|update| {
+            let (index, module) = update?;
+            if module.bias.is_some() {
+                return Err(has_bias(&set.adapters()[index], path));
+            }
+            Ok(LoraModule::without_mixer(module))
+        })
+        .collect()
 }
 
-impl<'a> Factors<'a> {
-    /// The factors of the module `path` in those of `adapters` that have it, in their order.
-    ///
-    /// # Errors
-    /// If one can't be read, isn't finite, or is more than a low-rank update of the weight.
-    pub(crate) fn load<S: MergeSource>(
-        adapters: &'a [S],
-        path: &str,
-        members: &Members,
-    ) -> Result<Vec<Self>, MergeError> {
-        members
-            .adapters
-            .iter()
-            .map(|&index| {
-                let adapter = &adapters[index];
-                let module = adapter.module(path)?;
-                check(&module, path, adapter.location())?;
-                Ok(Self::of(module))
-            })
-            .collect()
-    }
-
-    fn of(module: Cow<'a, LoraModule>) -> Self {
-        let scaling = module.scaling;
-        let mixed = module.mixer.as_ref().map(|mixer| module.b.product(mixer));
-        let (b, a) = match module {
-            Cow::Borrowed(module) => (Cow::Borrowed(&module.b), Cow::Borrowed(&module.a)),
-            Cow::Owned(module) => (Cow::Owned(module.b), Cow::Owned(module.a)),
-        };
-        Self {
-            b: mixed.map_or(b, Cow::Owned),
-            a,
-            scaling,
+/// Refuses adapters whose configuration says that B has biases.
+pub(crate) fn refuse_biases<S: MergeSource>(adapters: &[S]) -> Result<(), MergeError> {
+    for adapter in adapters.iter().filter(|it| it.config().lora_bias()) {
+        if let Some((path, _)) = adapter.shapes()?.first() {
+            return Err(has_bias(adapter, path));
         }
     }
+    Ok(())
+}
 
-    pub(crate) fn rank(&self) -> usize {
-        self.a.rows()
+fn has_bias<S: MergeSource>(adapter: &S, module: &str) -> MergeError {
+    MergeError::LoraBias {
+        module: module.to_owned(),
+        adapter: adapter.location().to_owned(),
     }
 }
 
 /// `[s_1B_1 … s_TB_T]`: `[d_out, Σr]`, in f64.
 pub(crate) fn stacked_left(tasks: &[Factors<'_>]) -> Mat<f64> {
     let d_out = tasks[0].b.rows();
-    let mut stack = Mat::zeros(d_out, tasks.iter().map(Factors::rank).sum());
+    let mut stack = Mat::zeros(d_out, tasks.iter().map(|task| task.rank()).sum());
     let mut first = 0;
     for task in tasks {
         let (scaling, rank) = (f64::from(task.scaling), task.rank());
@@ -105,32 +92,4 @@ pub(crate) fn stacked_right(tasks: &[Factors<'_>]) -> Mat<f64> {
         }
     }
     stack
-}
-
-/// Refuses what a merge of low-rank updates would lose or spoil.
-fn check(module: &LoraModule, path: &str, location: &str) -> Result<(), MergeError> {
-    if module.magnitude.is_some() {
-        return Err(MergeError::Magnitude {
-            module: path.to_owned(),
-            adapter: location.to_owned(),
-        });
-    }
-    if module.bias.is_some() {
-        return Err(MergeError::LoraBias {
-            module: path.to_owned(),
-            adapter: location.to_owned(),
-        });
-    }
-    let mixer_is_finite = module.mixer.as_ref().is_none_or(Matrix::is_finite);
-    if !(module.a.is_finite()
-        && module.b.is_finite()
-        && mixer_is_finite
-        && module.scaling.is_finite())
-    {
-        return Err(MergeError::NotFinite {
-            module: path.to_owned(),
-            adapter: location.to_owned(),
-        });
-    }
-    Ok(())
 }

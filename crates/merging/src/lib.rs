@@ -10,24 +10,39 @@
 //! Core Space:  τ_t = Uᵀ·ΔW_t·V [Σr, Σr]       back: U·τ·Vᵀ    (arXiv 2509.17786)
 //! ```
 //!
-//! ```no_run
-//! use std::path::Path;
-//!
-//! use eigenmix_adapter::AdapterFile;
+//! ```
+//! # use std::collections::BTreeMap;
+//! # use eigenmix_adapter::{Adapter, AdapterFile, LoraModule, PeftConfig, TargetModules};
+//! # use eigenmix_tensors::Matrix;
 //! use eigenmix_merging::{MergeOptions, Method, Space, merge};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let adapters = [
-//!     AdapterFile::open(Path::new("adapters/banking"))?,
-//!     AdapterFile::open(Path::new("adapters/travel"))?,
-//! ];
+//! # let directory = tempfile::tempdir()?;
+//! # let save = |name: &str, seed: usize| {
+//! #     let factor = |rows, cols| {
+//! #         Matrix::from_fn(rows, cols, |row, col| (((row + 2) * (col + seed)) as f32).sin())
+//! #     };
+//! #     let module = LoraModule::new(factor(9, 2), factor(7, 2).transposed(), 0.5);
+//! #     let modules = BTreeMap::from([("layers.0.query".to_owned(), module)]);
+//! #     let targets = TargetModules::Names(vec!["query".to_owned()]);
+//! #     let config = PeftConfig::lora("org/base", 2, targets, &[], None, &BTreeMap::new()).unwrap();
+//! #     let path = directory.path().join(name);
+//! #     Adapter::new(config, modules).save(&path, &Default::default()).unwrap();
+//! #     path
+//! # };
+//! # let (banking, travel) = (save("banking", 1), save("travel", 4));
+//! let adapters = [AdapterFile::open(&banking)?, AdapterFile::open(&travel)?];
 //! let options = MergeOptions::new(Space::Core, Method::Ties { density: 0.2 });
-//! let merged = merge(&adapters, &options, &|done, of| eprintln!("{done} of {of}"))?;
-//! merged.adapter.save(Path::new("merged"), &Default::default())?;
+//! let merged = merge(&adapters, &options, &|done, of| println!("{done} of {of}"))?;
+//! assert!(merged.report.modules["layers.0.query"].rank <= 4);
+//! # let path = directory.path().join("merged");
+//! merged.adapter.save(&path, &Default::default())?;
 //! # Ok(())
 //! # }
 //! ```
 //!
+//! What a method and its parameters are called, their ranges, defaults and searched values stand in
+//! one table, [`MethodKind`] and [`Parameter`]; [`MergeRequest`] is a merge in those words.
 //! [`search`] looks for the best λ, density, drop or rank fraction by any score, as the papers do.
 //!
 //! Decompositions run in f64, entries are compared and averaged as f32. The cost is linear in m and
@@ -49,9 +64,12 @@ mod magnitude;
 mod merge;
 mod merged_config;
 mod method;
+mod names;
 mod options;
-mod plan;
+mod parameter;
+mod parameter_values;
 mod report;
+mod request;
 mod search;
 mod source;
 mod space;
@@ -63,9 +81,13 @@ mod update;
 pub use error::MergeError;
 pub use knots_space::KnotsRows;
 pub use merge::{Merge, merge};
-pub use method::Method;
+pub use method::{Method, MethodInfo, MethodKind};
+pub use names::UnknownName;
 pub use options::{MergeOptions, Scope};
+pub use parameter::{Parameter, ParameterInfo, Range, SearchInfo};
+pub use parameter_values::{Given, ParameterValues, PerParameter, SearchValues};
 pub use report::{AdapterReport, MergeReport, ModuleReport};
+pub use request::MergeRequest;
 pub use search::{Coordinate, SearchGrid, SearchOutcome, Setting, Trial, search};
 pub use source::MergeSource;
 pub use space::Space;

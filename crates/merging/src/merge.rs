@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use eigenmix_adapter::{Adapter, LoraModule};
+use eigenmix_adapter::{Adapter, AdapterSet, LoraModule, ModuleMembers};
 use eigenmix_eigenlorax::decomposition::DecompositionError;
 use rayon::prelude::*;
 
@@ -12,11 +12,10 @@ use crate::dare;
 use crate::election::{Election, MODEL_PASSES};
 use crate::entries::{Entries, EntrySetting};
 use crate::error::MergeError;
-use crate::factors::Factors;
+use crate::factors::{self, Factors};
 use crate::merged_config::merged_config;
 use crate::method::{EntryMethod, Recipe};
 use crate::options::{MergeOptions, Scope};
-use crate::plan::{Members, Plan};
 use crate::report::{MergeReport, ModuleReport};
 use crate::source::MergeSource;
 use crate::space::{Frame, ReducedFactors};
@@ -43,8 +42,8 @@ pub struct Merge {
 /// same bit for bit on any number of threads.
 ///
 /// # Errors
-/// Before anything is computed: if an option is out of range or doesn't fit the number of adapters,
-/// if they name different base models, or if they disagree on the shape of a module. Then: if a
+/// Before anything is computed: if the adapters don't belong together, as [`AdapterSet::new`] says, or
+/// if an option is out of range or doesn't fit the number of adapters. Then: if a
 /// module can't be read, isn't finite, has a DoRA magnitude or a bias of B, or if the merge changes
 /// nothing.
 pub fn merge<S: MergeSource>(
@@ -52,12 +51,13 @@ pub fn merge<S: MergeSource>(
     options: &MergeOptions,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Merge, MergeError> {
+    let set = AdapterSet::new(adapters, options.allow_base_mismatch)?;
     options.check(adapters.len())?;
-    let plan = Plan::new(adapters, options.allow_base_mismatch)?;
-    let merger = Merger::new(adapters, options, &plan, progress);
+    factors::refuse_biases(adapters)?;
+    let merger = Merger::new(&set, options, progress);
     let election = merger.model_election()?;
-    let merged: Vec<(Option<LoraModule>, ModuleReport)> = plan
-        .modules
+    let merged: Vec<(Option<LoraModule>, ModuleReport)> = set
+        .modules()
         .par_iter()
         .map(|(path, members)| {
             let merged = merger.module(path, members, election.as_ref())?;
@@ -68,7 +68,7 @@ pub fn merge<S: MergeSource>(
 
     let mut modules = BTreeMap::new();
     let mut reports = BTreeMap::new();
-    for ((path, _), (module, report)) in plan.modules.iter().zip(merged) {
+    for ((path, _), (module, report)) in set.modules().iter().zip(merged) {
         modules.extend(module.map(|module| (path.clone(), module)));
         reports.insert(path.clone(), report);
     }
@@ -80,10 +80,10 @@ pub fn merge<S: MergeSource>(
     let report = MergeReport::new(adapters, &merger.weights, reports)?;
     let config = merged_config(
         adapters,
-        plan.base_model.as_deref(),
+        set.base_model(),
         &modules,
         report.heads_of,
-        modules.len() == plan.modules.len(),
+        modules.len() == set.modules().len(),
     )?;
     let adapter = match report.heads_of {
         None => Adapter::new(config, modules),
@@ -98,9 +98,8 @@ pub fn merge<S: MergeSource>(
 
 /// Everything that the merge of a module depends on besides the module.
 struct Merger<'a, S> {
-    adapters: &'a [S],
+    set: &'a AdapterSet<'a, S>,
     options: &'a MergeOptions,
-    plan: &'a Plan,
     recipe: Recipe,
     /// w, of all adapters.
     weights: Vec<f64>,
@@ -110,17 +109,15 @@ struct Merger<'a, S> {
 
 impl<'a, S: MergeSource> Merger<'a, S> {
     fn new(
-        adapters: &'a [S],
+        set: &'a AdapterSet<'a, S>,
         options: &'a MergeOptions,
-        plan: &'a Plan,
         progress: &'a (dyn Fn(usize, usize) + Sync),
     ) -> Self {
         Self {
-            adapters,
+            set,
             options,
-            plan,
             recipe: options.method.recipe(),
-            weights: options.all_weights(adapters.len()),
+            weights: options.all_weights(set.adapters().len()),
             progress,
             done: AtomicUsize::new(0),
         }
@@ -133,7 +130,7 @@ impl<'a, S: MergeSource> Merger<'a, S> {
             None => 1,
         };
         let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
-        (self.progress)(done, passes * self.plan.modules.len());
+        (self.progress)(done, passes * self.set.modules().len());
     }
 
     /// The method and density of an election over all modules.
@@ -150,27 +147,27 @@ impl<'a, S: MergeSource> Merger<'a, S> {
             return Ok(None);
         };
         let reduced: Vec<ReducedFactors> = self
-            .plan
-            .modules
+            .set
+            .modules()
             .par_iter()
             .map(|(path, members)| {
-                let factors = Factors::load(self.adapters, path, members)?;
+                let factors = factors::load(self.set, path, members)?;
                 let reduced = self.reduced(&factors).map_err(in_module(path))?;
                 self.advance();
                 Ok(reduced)
             })
             .collect::<Result<_, MergeError>>()?;
         let each_module = |visit: &(dyn Fn(&Entries<'_>) + Sync)| {
-            let modules = self.plan.modules.par_iter().zip(&reduced);
+            let modules = self.set.modules().par_iter().zip(&reduced);
             modules.try_for_each(|((path, members), reduced)| {
-                let factors = Factors::load(self.adapters, path, members)?;
+                let factors = factors::load(self.set, path, members)?;
                 let setting = self.entry_setting(method, path, members);
                 visit(&Entries::new(reduced, &factors, &setting));
                 self.advance();
                 Ok(())
             })
         };
-        Election::of_model(&each_module, self.adapters.len(), density).map(Some)
+        Election::of_model(&each_module, self.set.adapters().len(), density).map(Some)
     }
 
     fn reduced(&self, factors: &[Factors<'_>]) -> Result<ReducedFactors, DecompositionError> {
@@ -188,7 +185,7 @@ impl<'a, S: MergeSource> Merger<'a, S> {
         &'b self,
         method: EntryMethod,
         path: &'b str,
-        members: &'b Members,
+        members: &'b ModuleMembers,
     ) -> EntrySetting<'b> {
         EntrySetting {
             method,
@@ -202,10 +199,10 @@ impl<'a, S: MergeSource> Merger<'a, S> {
     fn module(
         &self,
         path: &str,
-        members: &Members,
+        members: &ModuleMembers,
         election: Option<&Election>,
     ) -> Result<(Option<LoraModule>, ModuleReport), MergeError> {
-        let factors = Factors::load(self.adapters, path, members)?;
+        let factors = factors::load(self.set, path, members)?;
         let coordinates = Coordinates::new(&factors).map_err(in_module(path))?;
         let input_norms = coordinates.norms();
         let update = if input_norms.iter().all(|&norm| norm == 0.0) {
@@ -242,7 +239,7 @@ impl<'a, S: MergeSource> Merger<'a, S> {
     fn merged(
         &self,
         path: &str,
-        members: &Members,
+        members: &ModuleMembers,
         factors: &[Factors<'_>],
         coordinates: &Coordinates,
         election: Option<&Election>,
@@ -266,7 +263,8 @@ impl<'a, S: MergeSource> Merger<'a, S> {
                     (None, _) => dare::sum(&entries),
                     (Some(_), Some(election)) => election.merge(&entries),
                     (Some(density), None) => {
-                        Election::of_layer(&entries, self.adapters.len(), density).merge(&entries)
+                        Election::of_layer(&entries, self.set.adapters().len(), density)
+                            .merge(&entries)
                     }
                 })
             }

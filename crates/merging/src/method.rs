@@ -7,11 +7,14 @@ use serde::{Deserialize, Serialize};
 use crate::cart::Cart;
 use crate::error::MergeError;
 use crate::linear::Linear;
+use crate::names::by_name;
+use crate::parameter::Parameter;
+use crate::parameter_values::ParameterValues;
 use crate::tsv::Tsv;
 
 /// How the representations τ_t of T adapters, each times its weight, become one.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Method {
     /// `Σ τ_t / T`.
     Average,
@@ -43,6 +46,112 @@ pub enum Method {
         /// λ_c: what the sum of the deviations is multiplied by.
         coefficient: f64,
     },
+}
+
+/// A method without the values of its parameters: a word in files and flags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MethodKind {
+    Average,
+    Sum,
+    Ties,
+    Dare,
+    DareTies,
+    Tsv,
+    Cart,
+}
+
+by_name!(MethodKind, "method", "How updates become one.");
+
+/// What there is to know of a method beforehand.
+#[derive(Debug)]
+pub struct MethodInfo {
+    /// Its word in files, flags and reports.
+    pub name: &'static str,
+    pub parameters: &'static [Parameter],
+    /// Whether it resolves a conflict, which one adapter doesn't have.
+    pub needs_two: bool,
+    /// Whether it elects a sign, of a layer or of the model: it has a scope.
+    pub elects: bool,
+}
+
+impl MethodKind {
+    pub const ALL: [Self; 7] = [
+        Self::Average,
+        Self::Sum,
+        Self::Ties,
+        Self::Dare,
+        Self::DareTies,
+        Self::Tsv,
+        Self::Cart,
+    ];
+
+    /// The table.
+    pub const fn info(self) -> &'static MethodInfo {
+        use Parameter::{Coefficient, Density, Drop, RankFraction};
+        /// A row: its name, whether it needs two adapters, whether it elects, its parameters.
+        macro_rules! row {
+            ($name:literal, $needs_two:literal, $elects:literal, $parameters:expr) => {
+                &MethodInfo {
+                    name: $name,
+                    parameters: $parameters,
+                    needs_two: $needs_two,
+                    elects: $elects,
+                }
+            };
+        }
+        match self {
+            Self::Average => row!("average", false, false, &[]),
+            Self::Sum => row!("sum", false, false, &[]),
+            Self::Ties => row!("ties", true, true, &[Density]),
+            Self::Dare => row!("dare", false, false, &[Drop]),
+            Self::DareTies => row!("dare-ties", true, true, &[Density, Drop]),
+            Self::Tsv => row!("tsv", true, false, &[]),
+            Self::Cart => row!("cart", true, false, &[RankFraction, Coefficient]),
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        self.info().name
+    }
+
+    /// The method with these values of its parameters, and the defaults of the others.
+    ///
+    /// # Errors
+    /// If a parameter is given that it doesn't have.
+    pub fn with(self, values: &ParameterValues) -> Result<Method, MergeError> {
+        let foreign = values
+            .iter()
+            .find(|(parameter, _)| !self.info().parameters.contains(parameter));
+        if let Some((parameter, _)) = foreign {
+            return Err(MergeError::OptionOfOthers {
+                option: parameter.info().name,
+                owners: parameter.owners_in_words(),
+            });
+        }
+        let value = |parameter: Parameter| {
+            let given = values.get(parameter).copied();
+            given.unwrap_or(parameter.info().default)
+        };
+        Ok(match self {
+            Self::Average => Method::Average,
+            Self::Sum => Method::Sum,
+            Self::Ties => Method::Ties {
+                density: value(Parameter::Density),
+            },
+            Self::Dare => Method::Dare {
+                drop: value(Parameter::Drop),
+            },
+            Self::DareTies => Method::DareTies {
+                drop: value(Parameter::Drop),
+                density: value(Parameter::Density),
+            },
+            Self::Tsv => Method::Tsv,
+            Self::Cart => Method::Cart {
+                rank_fraction: value(Parameter::RankFraction),
+                coefficient: value(Parameter::Coefficient),
+            },
+        })
+    }
 }
 
 /// What a method needs to see of the representations.
@@ -105,55 +214,62 @@ impl Method {
         }
     }
 
-    /// Its name on the command line.
-    pub fn name(self) -> &'static str {
+    /// The method without the values of its parameters.
+    pub fn kind(self) -> MethodKind {
         match self {
-            Self::Average => "average",
-            Self::Sum => "sum",
-            Self::Ties { .. } => "ties",
-            Self::Dare { .. } => "dare",
-            Self::DareTies { .. } => "dare-ties",
-            Self::Tsv => "tsv",
-            Self::Cart { .. } => "cart",
+            Self::Average => MethodKind::Average,
+            Self::Sum => MethodKind::Sum,
+            Self::Ties { .. } => MethodKind::Ties,
+            Self::Dare { .. } => MethodKind::Dare,
+            Self::DareTies { .. } => MethodKind::DareTies,
+            Self::Tsv => MethodKind::Tsv,
+            Self::Cart { .. } => MethodKind::Cart,
         }
     }
 
-    /// Whether it resolves a conflict, which one adapter doesn't have.
-    fn needs_two(self) -> bool {
-        match self {
-            Self::Average | Self::Sum | Self::Dare { .. } => false,
-            Self::Ties { .. } | Self::DareTies { .. } | Self::Tsv | Self::Cart { .. } => true,
+    /// Its word in files, flags and reports.
+    pub fn name(self) -> &'static str {
+        self.kind().name()
+    }
+
+    /// Where it keeps a parameter, if it has it.
+    fn slot(&mut self, parameter: Parameter) -> Option<&mut f64> {
+        match (self, parameter) {
+            (Self::Ties { density } | Self::DareTies { density, .. }, Parameter::Density) => {
+                Some(density)
+            }
+            (Self::Dare { drop } | Self::DareTies { drop, .. }, Parameter::Drop) => Some(drop),
+            (Self::Cart { rank_fraction, .. }, Parameter::RankFraction) => Some(rank_fraction),
+            (Self::Cart { coefficient, .. }, Parameter::Coefficient) => Some(coefficient),
+            _ => None,
         }
+    }
+
+    /// The value of a parameter, if the method has it.
+    pub fn get(mut self, parameter: Parameter) -> Option<f64> {
+        self.slot(parameter).copied()
+    }
+
+    /// The same method with another value of a parameter; one that lacks it stays as it is.
+    #[must_use]
+    pub fn with(mut self, parameter: Parameter, value: f64) -> Self {
+        if let Some(slot) = self.slot(parameter) {
+            *slot = value;
+        }
+        self
     }
 
     /// Refuses parameters out of their range, and too few adapters.
     pub(crate) fn check(self, adapters: usize) -> Result<(), MergeError> {
-        match self {
-            Self::Average | Self::Sum | Self::Tsv => {}
-            Self::Ties { density } => check_density(density)?,
-            Self::Dare { drop } => check_drop(drop)?,
-            Self::DareTies { drop, density } => {
-                check_drop(drop)?;
-                check_density(density)?;
-            }
-            Self::Cart {
-                rank_fraction,
-                coefficient,
-            } => {
-                if !(rank_fraction > 0.0 && rank_fraction <= 1.0) {
-                    return Err(MergeError::RankFraction {
-                        found: rank_fraction,
-                    });
+        for &parameter in self.kind().info().parameters {
+            match self.get(parameter) {
+                Some(found) if !parameter.info().range.contains(found) => {
+                    return Err(MergeError::OutOfRange { parameter, found });
                 }
-                if !coefficient.is_finite() {
-                    return Err(MergeError::NotANumber {
-                        what: "the coefficient of CART",
-                        found: coefficient,
-                    });
-                }
+                _ => {}
             }
         }
-        if adapters < 2 && self.needs_two() {
+        if adapters < 2 && self.kind().info().needs_two {
             return Err(MergeError::NeedsTwoAdapters {
                 method: self.name(),
             });
@@ -162,16 +278,53 @@ impl Method {
     }
 }
 
-fn check_density(found: f64) -> Result<(), MergeError> {
-    if found > 0.0 && found <= 1.0 {
-        return Ok(());
-    }
-    Err(MergeError::Density { found })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn check_drop(found: f64) -> Result<(), MergeError> {
-    if (0.0..1.0).contains(&found) {
-        return Ok(());
+    fn all() -> impl Iterator<Item = Method> {
+        let given = ParameterValues::default();
+        let kinds = MethodKind::ALL.into_iter();
+        kinds.map(move |kind| kind.with(&given).expect("defaults"))
     }
-    Err(MergeError::Drop { found })
+
+    #[test]
+    fn a_method_has_exactly_the_parameters_of_the_table() {
+        for method in all() {
+            for parameter in Parameter::ALL {
+                let has = method.kind().info().parameters.contains(&parameter);
+                let changed = method.with(parameter, 0.125);
+                assert_eq!(method.get(parameter).is_some(), has, "{method:?}");
+                assert_eq!(changed.get(parameter), has.then_some(0.125), "{method:?}");
+                assert_eq!(changed != method, has, "{method:?} {parameter:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn reports_call_a_method_and_its_parameters_as_files_do() {
+        for method in all() {
+            let json = serde_json::to_value(method).expect("JSON");
+            let parameters = method.kind().info().parameters;
+            if parameters.is_empty() {
+                assert_eq!(json, method.name());
+            }
+            for &parameter in parameters {
+                let value = &json[method.name()][parameter.info().name];
+                assert_eq!(value.as_f64(), method.get(parameter), "{json}");
+            }
+            assert_eq!(
+                serde_json::from_value::<Method>(json).expect("read"),
+                method
+            );
+        }
+    }
+
+    #[test]
+    fn defaults_are_in_range_and_only_conflicts_need_two() {
+        for method in all() {
+            method.check(2).expect("defaults in range");
+            assert_eq!(method.check(1).is_err(), method.kind().info().needs_two);
+        }
+    }
 }

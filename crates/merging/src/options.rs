@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::MergeError;
 use crate::knots_space::KnotsRows;
 use crate::method::Method;
+use crate::names::by_name;
 use crate::space::Space;
 
 /// `ΔW = λ · isotropize?(back(method(w_1·τ_1, …, w_T·τ_T)))`.
@@ -40,13 +41,29 @@ pub struct MergeOptions {
 }
 
 /// What TIES takes its top density of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// Each module for itself, as the authors of Core Space do.
     Layer,
     /// All modules of an adapter together, as the authors of KnOTS do.
     Model,
+}
+
+by_name!(
+    Scope,
+    "scope",
+    "Of what the largest entries are taken: each module, or the whole model."
+);
+
+impl Scope {
+    pub const ALL: [Self; 2] = [Self::Layer, Self::Model];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Layer => "layer",
+            Self::Model => "model",
+        }
+    }
 }
 
 impl MergeOptions {
@@ -72,9 +89,6 @@ impl MergeOptions {
 
     /// Refuses what is out of range, or doesn't fit so many adapters.
     pub(crate) fn check(&self, adapters: usize) -> Result<(), MergeError> {
-        if adapters == 0 {
-            return Err(MergeError::NoAdapters);
-        }
         self.method.check(adapters)?;
         if !self.scale.is_finite() {
             return Err(MergeError::NotANumber {

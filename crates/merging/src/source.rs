@@ -1,13 +1,9 @@
 //! What a merge needs to know of an adapter besides its factors.
 
-use eigenmix_adapter::{Adapter, AdapterError, AdapterFile, PeftConfig};
-use eigenmix_eigenlorax::{AdapterSource, LoadedAdapter};
+use eigenmix_adapter::{Adapter, AdapterError, AdapterFile, AdapterSource, LoadedAdapter};
 
 /// An adapter that can be merged.
 pub trait MergeSource: AdapterSource {
-    /// Its configuration.
-    fn config(&self) -> &PeftConfig;
-
     /// The same adapter without its modules: heads, biases of the base model, labels and prompts.
     ///
     /// # Errors
@@ -16,10 +12,6 @@ pub trait MergeSource: AdapterSource {
 }
 
 impl MergeSource for AdapterFile {
-    fn config(&self) -> &PeftConfig {
-        self.config()
-    }
-
     fn without_modules(&self) -> Result<Adapter, AdapterError> {
         Ok(Adapter {
             heads: self.heads()?,
@@ -32,10 +24,6 @@ impl MergeSource for AdapterFile {
 }
 
 impl MergeSource for LoadedAdapter {
-    fn config(&self) -> &PeftConfig {
-        &self.adapter.config
-    }
-
     fn without_modules(&self) -> Result<Adapter, AdapterError> {
         let Adapter {
             config,
@@ -56,10 +44,6 @@ impl MergeSource for LoadedAdapter {
 }
 
 impl<T: MergeSource + ?Sized> MergeSource for &T {
-    fn config(&self) -> &PeftConfig {
-        (**self).config()
-    }
-
     fn without_modules(&self) -> Result<Adapter, AdapterError> {
         (**self).without_modules()
     }

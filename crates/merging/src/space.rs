@@ -3,15 +3,14 @@
 use eigenmix_eigenlorax::decomposition::{DecompositionError, product, to_f32};
 use eigenmix_tensors::Matrix;
 use faer::{Mat, MatRef};
-use serde::{Deserialize, Serialize};
 
 use crate::coordinates::Coordinates;
 use crate::knots_space::KnotsRows;
+use crate::names::by_name;
 use crate::{core_space, full_space, knots_space};
 
 /// In which representation adapters are merged. Sums and averages are the same in all of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Space {
     /// `τ_t = ΔW_t` `[m, n]`. Entrywise methods form one dense module at a time, and their result
     /// has full rank unless a rank is asked for.
@@ -23,7 +22,23 @@ pub enum Space {
     Core,
 }
 
+by_name!(
+    Space,
+    "space",
+    "The coordinates in which updates are compared."
+);
+
 impl Space {
+    pub const ALL: [Self; 3] = [Self::Full, Self::Knots, Self::Core];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Knots => "knots",
+            Self::Core => "core",
+        }
+    }
+
     /// The space as it is for one module.
     ///
     /// # Errors

@@ -182,8 +182,6 @@ fn norm_of_product(left: &Mat<f64>, right: &Matrix) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::borrow::Cow;
-
     use super::*;
     use crate::factors::Factors;
     use crate::{Method, Space};
@@ -191,11 +189,9 @@ mod tests {
     /// A [7, 5] update of rank 3 with entries of no pattern.
     fn factors() -> Factors<'static> {
         let entry = |row: usize, col: usize| ((row * 31 + col * 17) % 11) as f32 - 5.0;
-        Factors {
-            b: Cow::Owned(Matrix::from_fn(7, 3, entry)),
-            a: Cow::Owned(Matrix::from_fn(3, 5, |row, col| entry(col + 2, row))),
-            scaling: 0.5,
-        }
+        let b = Matrix::from_fn(7, 3, entry);
+        let a = Matrix::from_fn(3, 5, |row, col| entry(col + 2, row));
+        Factors::Owned(LoraModule::new(b, a, 0.5))
     }
 
     /// No space of today reduces the columns alone, but the way back doesn't rely on it.

@@ -1,8 +1,9 @@
 //! What is placed on top of a frozen base model, and how an adapter's modules match it.
 
+use eigenmix_tensors::HostTensor;
 use std::collections::{BTreeMap, BTreeSet};
 
-use eigenmix_adapter::{Adapter, HeadTensor};
+use eigenmix_adapter::Adapter;
 use eigenmix_moslora::Update;
 
 use crate::{Description, ModelError};
@@ -17,7 +18,7 @@ pub struct Adaptation {
     /// What `lora_bias` adds to the layer's bias: `[d_out]`.
     pub bias_shifts: BTreeMap<String, Vec<f32>>,
     /// Tensors that take the place of the base model's: heads and trained biases.
-    pub tensors: BTreeMap<String, HeadTensor>,
+    pub tensors: BTreeMap<String, HostTensor>,
 }
 
 /// How an adapter's content matched a base model.

@@ -3,10 +3,10 @@
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
 use eigenmix_kernels::{FrozenWeight, Weight};
-use eigenmix_moslora::{AdaptedLinear, Factor, ParameterNames, random_stream};
-use eigenmix_tensors::Matrix;
+use eigenmix_moslora::{AdaptedLinear, ParameterNames, random_stream};
 use rand_distr::{Distribution, Normal};
 
+use crate::dora::rescale_rows;
 use crate::norm::{LayerNorm, Norm, NormKind, RmsNorm};
 use crate::{Adaptation, Checkpoint, LinearLayer, ModelError};
 
@@ -358,38 +358,6 @@ impl Builder<'_> {
     fn tensor<const D: usize>(&self, values: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
         Tensor::from_data(TensorData::new(values, shape), self.device)
     }
-}
-
-/// DoRA as a rescaling of rows: W = m ⊙ (W₀ + ΔW) / ‖W₀ + ΔW‖ is a base weight and an update whose
-/// rows are both multiplied by m / ‖W₀ + ΔW‖ (arXiv 2402.09353, eq. 5). Exact for a frozen adapter.
-fn rescale_rows(
-    mut weight: Vec<f32>,
-    update: &mut eigenmix_moslora::Update,
-    magnitude: &[f32],
-) -> Vec<f32> {
-    let d_in = update.d_in();
-    let dense = update.fold().update();
-    let factors: Vec<f32> = weight
-        .chunks(d_in)
-        .enumerate()
-        .map(|(row, weight)| {
-            let norm = weight
-                .iter()
-                .zip(dense.row(row))
-                .map(|(weight, update)| f64::from(weight + update).powi(2))
-                .sum::<f64>()
-                .sqrt();
-            (f64::from(magnitude[row]) / norm) as f32
-        })
-        .collect();
-    for (row, factor) in weight.chunks_mut(d_in).zip(&factors) {
-        row.iter_mut().for_each(|value| *value *= factor);
-    }
-    let left = &update.left.matrix;
-    update.left = Factor::frozen(Matrix::from_fn(left.rows(), left.cols(), |row, col| {
-        left.get(row, col) * factors[row]
-    }));
-    weight
 }
 
 /// `[rows, cols]` → `[cols, rows]`.

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Gradients, activation};
-use eigenmix_adapter::{Adapter, AdapterFile, HeadTensor};
+use eigenmix_adapter::{Adapter, AdapterFile};
 use eigenmix_moslora::{Factor, ParameterNames};
-use eigenmix_tensors::TensorFile;
+use eigenmix_tensors::{HostTensor, TensorFile};
 
 use super::*;
 use crate::{
@@ -164,7 +164,7 @@ fn gradients_pass_through_the_zero_shot_head_as_in_torch() {
         update.left = Factor::trained(update.left.matrix.clone());
         update.right = Factor::trained(update.right.matrix.clone());
     }
-    let features = HeadTensor {
+    let features = HostTensor {
         shape: vec![5, 10],
         values: reference.read_f32("text_features.labels").expect("values"),
     };

@@ -22,6 +22,7 @@ mod decoder;
 mod decoder_config;
 mod decoder_family;
 mod description;
+mod dora;
 mod encoder;
 mod encoder_config;
 mod error;

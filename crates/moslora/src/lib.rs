@@ -17,6 +17,16 @@
 //! [`eigenlorax`] or [`eigenmix`]; [`AdaptedLinear`] is the layer that trains it; [`Update::fold`]
 //! turns it into plain LoRA factors. The product is always taken on activations, thin factor by
 //! thin factor; a dense ΔW exists nowhere.
+//!
+//! ```
+//! use eigenmix_moslora::{MixerInit, moslora};
+//!
+//! // [d_out, d_in] = [6, 5], rank 4, scaling 2, no dropout.
+//! let update = moslora("layers.0.query", 0, [6, 5], 4, 2.0, 0.0, MixerInit::Kaiming);
+//! assert_eq!(update.trained_parameters(), 6 * 4 + 4 * 4 + 4 * 5);
+//! // B starts at zero, so that training starts from the base model.
+//! assert!(update.fold().has_no_effect());
+//! ```
 
 mod init;
 mod linear;
@@ -29,8 +39,6 @@ pub use init::{
     moslora,
 };
 pub use linear::AdaptedLinear;
-pub use parameters::{
-    ParameterError, ParameterKind, ParameterNames, ParameterValue, ParameterValues,
-};
+pub use parameters::{ParameterError, ParameterKind, ParameterNames, ParameterValues};
 pub use random_stream::random_stream;
 pub use update::{Factor, Mixer, Update};

@@ -7,17 +7,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Tensor, TensorData};
-use eigenmix_tensors::Matrix;
-
-/// The value of one parameter on the host, row-major.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ParameterValue {
-    pub shape: Vec<usize>,
-    pub values: Vec<f32>,
-}
+use eigenmix_tensors::HostTensor;
 
 /// Parameter values by name.
-pub type ParameterValues = BTreeMap<String, ParameterValue>;
+pub type ParameterValues = BTreeMap<String, HostTensor>;
 
 /// What is wrong with saved parameters.
 #[derive(Debug, thiserror::Error)]
@@ -36,48 +29,23 @@ pub enum ParameterError {
     },
 }
 
-impl ParameterValue {
-    /// # Errors
-    /// If the value has another shape than `expected`.
-    pub fn check_shape(&self, name: &str, expected: &[usize]) -> Result<(), ParameterError> {
-        if self.shape == expected {
-            return Ok(());
-        }
-        Err(ParameterError::Shape {
-            name: name.to_owned(),
-            expected: expected.to_vec(),
-            found: self.shape.clone(),
-        })
+/// Refuses a saved value of another shape than its parameter has.
+///
+/// # Errors
+/// If the value has another shape than `expected`.
+pub(crate) fn check_shape(
+    name: &str,
+    value: &HostTensor,
+    expected: &[usize],
+) -> Result<(), ParameterError> {
+    if value.shape == expected {
+        return Ok(());
     }
-}
-
-impl ParameterValue {
-    /// A matrix `[rows, cols]` as `[cols, rows]`.
-    ///
-    /// # Panics
-    /// If it is no matrix.
-    pub fn transposed(&self) -> Self {
-        let &[rows, cols] = &self.shape[..] else {
-            panic!("{:?} is not the shape of a matrix", self.shape);
-        };
-        let values = (0..cols)
-            .flat_map(|col| (0..rows).map(move |row| row * cols + col))
-            .map(|index| self.values[index])
-            .collect();
-        Self {
-            shape: vec![cols, rows],
-            values,
-        }
-    }
-}
-
-impl From<&Matrix> for ParameterValue {
-    fn from(matrix: &Matrix) -> Self {
-        Self {
-            shape: matrix.shape().to_vec(),
-            values: matrix.values().to_vec(),
-        }
-    }
+    Err(ParameterError::Shape {
+        name: name.to_owned(),
+        expected: expected.to_vec(),
+        found: value.shape.clone(),
+    })
 }
 
 /// What a trained parameter is.
@@ -178,7 +146,7 @@ impl ModuleVisitor for Reader<'_> {
             .try_into_vec()
             .expect("converted to f32");
         self.values
-            .insert(name.to_owned(), ParameterValue { shape, values });
+            .insert(name.to_owned(), HostTensor { shape, values });
     }
 }
 
@@ -198,7 +166,7 @@ impl ModuleMapper for Writer<'_> {
                 .get_or_insert(ParameterError::Missing(name.to_owned()));
             return param;
         };
-        if let Err(error) = value.check_shape(name, &param.val().dims()) {
+        if let Err(error) = check_shape(name, value, &param.val().dims()) {
             self.error.get_or_insert(error);
             return param;
         }

@@ -1,9 +1,10 @@
 //! One module's update as matrices on the host: `ΔW = s · U · M · Vᵀ`, and which of them are trained.
 
 use eigenmix_adapter::LoraModule;
-use eigenmix_tensors::Matrix;
+use eigenmix_tensors::{HostTensor, Matrix};
 
-use crate::{ParameterError, ParameterValue, ParameterValues};
+use crate::parameters::check_shape;
+use crate::{ParameterError, ParameterValues};
 
 /// A factor of the update and whether training changes it.
 #[derive(Clone, Debug, PartialEq)]
@@ -123,7 +124,7 @@ impl Update {
             let value = values
                 .get(&name)
                 .ok_or_else(|| ParameterError::Missing(name.clone()))?;
-            value.check_shape(&name, &factor.matrix.shape())?;
+            check_shape(&name, value, &factor.matrix.shape())?;
             let [rows, cols] = factor.matrix.shape();
             factor.matrix = Matrix::new(rows, cols, value.values.clone());
             Ok(())
@@ -146,12 +147,7 @@ impl Update {
         self.factors()
             .into_iter()
             .filter(|(_, factor)| factor.trained)
-            .map(|(name, factor)| {
-                (
-                    format!("{module}/{name}"),
-                    ParameterValue::from(&factor.matrix),
-                )
-            })
+            .map(|(name, factor)| (format!("{module}/{name}"), HostTensor::from(&factor.matrix)))
             .collect()
     }
 

@@ -77,12 +77,19 @@ pub enum FileError {
         source: serde_json::Error,
     },
 
-    #[error("`{value}`, a number of tensor `{tensor}`, is too large for {dtype}; write it as f32")]
+    #[error(
+        "tensor `{tensor}` would hold {value}, which {dtype} cannot represent; write it as f32"
+    )]
     TooLarge {
         tensor: String,
         value: f32,
         dtype: Dtype,
     },
+
+    #[error(
+        "tensor `{tensor}` cannot be written as {dtype}; expected f32, f16, bf16, f64 or an integer of at most 64 bits"
+    )]
+    NotWritable { tensor: String, dtype: Dtype },
 
     #[error("`{path}` has no tensor `{tensor}`")]
     NoSuchTensor { path: PathBuf, tensor: String },

@@ -21,15 +21,19 @@
 //! # }
 //! ```
 
+mod encoding;
 mod error;
 mod file_lock;
+mod host_tensor;
 mod matrix;
 mod output;
 mod tensor_file;
 mod tensor_output;
 
+pub use encoding::{encode, is_exact};
 pub use error::FileError;
 pub use file_lock::FileLock;
+pub use host_tensor::HostTensor;
 pub use matrix::Matrix;
 pub use output::{write_directory, write_file, write_file_with};
 pub use safetensors::Dtype;

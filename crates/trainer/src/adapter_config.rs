@@ -37,7 +37,8 @@ pub struct AdapterConfig {
     /// Instead of a subspace: the adapters to extract it from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adapters: Vec<String>,
-    /// How many components of the subspace are used; all by default.
+    /// How many principal components of the subspace are used; all by default. The mean and random
+    /// directions that a subspace has besides are used with any number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub components: Option<usize>,

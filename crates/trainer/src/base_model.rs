@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use eigenmix_data::TextTokenizer;
-use eigenmix_hub::{FileWish, Hub, HubId, Location};
+use eigenmix_hub::{FileRequest, Hub, HubId, Location};
 use eigenmix_models::{Architecture, Checkpoint, shard_names};
 
 use crate::TrainerError;
@@ -136,17 +136,17 @@ fn locate(name: &str, wanted: Wanted) -> Result<PathBuf, TrainerError> {
 /// several forms.
 fn fetch(hub: &Hub, id: &HubId, wanted: Wanted) -> Result<PathBuf, TrainerError> {
     let repository = hub.open(id)?;
-    let mut wishes = vec![FileWish::required("config.json")];
-    wishes.extend(COMPANIONS.map(FileWish::optional));
+    let mut requests = vec![FileRequest::required("config.json")];
+    requests.extend(COMPANIONS.map(FileRequest::optional));
     if wanted == Wanted::Description {
-        return Ok(repository.fetch(&wishes)?);
+        return Ok(repository.fetch(&requests)?);
     }
     let has = |name: &str| repository.files().iter().any(|file| file == name);
     if has(SHARD_INDEX) && !has(SINGLE_FILE) {
-        wishes.push(FileWish::required(SHARD_INDEX));
-        let directory = repository.fetch(&wishes)?;
+        requests.push(FileRequest::required(SHARD_INDEX));
+        let directory = repository.fetch(&requests)?;
         let shards = shard_names(&directory.join(SHARD_INDEX))?;
-        let shards: Vec<FileWish> = shards.into_iter().map(FileWish::required).collect();
+        let shards: Vec<FileRequest> = shards.into_iter().map(FileRequest::required).collect();
         return Ok(repository.fetch(&shards)?);
     }
     if !has(SINGLE_FILE)
@@ -157,6 +157,6 @@ fn fetch(hub: &Hub, id: &HubId, wanted: Wanted) -> Result<PathBuf, TrainerError>
             file: pickled,
         });
     }
-    wishes.push(FileWish::required(SINGLE_FILE));
-    Ok(repository.fetch(&wishes)?)
+    requests.push(FileRequest::required(SINGLE_FILE));
+    Ok(repository.fetch(&requests)?)
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use eigenmix_moslora::{ParameterValue, ParameterValues};
-use eigenmix_tensors::FileError;
+use eigenmix_moslora::ParameterValues;
+use eigenmix_tensors::{FileError, HostTensor};
 use eigenmix_tensors::{TensorFile, TensorOutput, write_directory, write_file, write_tensor_file};
 use serde::{Deserialize, Serialize};
 
@@ -182,7 +182,7 @@ pub(crate) fn read_values(path: &Path) -> Result<ParameterValues, TrainerError> 
         let shape = file.shape(name)?.to_vec();
         values.insert(
             name.to_owned(),
-            ParameterValue {
+            HostTensor {
                 shape,
                 values: file.read_f32(name)?,
             },

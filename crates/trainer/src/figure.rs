@@ -67,10 +67,14 @@ impl<'de> Deserialize<'de> for Figure {
 pub mod one {
     use super::*;
 
+    /// # Errors
+    /// Those of the serializer.
     pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
         Figure(*value).serialize(serializer)
     }
 
+    /// # Errors
+    /// If what stands there is not a number, not a word for none, and not null.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
         Ok(Figure::deserialize(deserializer)?.0)
     }
@@ -80,6 +84,8 @@ pub mod one {
 pub mod named {
     use super::*;
 
+    /// # Errors
+    /// Those of the serializer.
     pub fn serialize<S: Serializer>(
         figures: &BTreeMap<String, f64>,
         serializer: S,
@@ -94,6 +100,8 @@ pub mod optional {
 
     type Figures = BTreeMap<String, f64>;
 
+    /// # Errors
+    /// Those of the serializer.
     pub fn serialize<S: Serializer>(
         figures: &Option<Figures>,
         serializer: S,
@@ -104,6 +112,8 @@ pub mod optional {
         }
     }
 
+    /// # Errors
+    /// If what stands there is not a number, not a word for none, and not null.
     pub fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<Figures>, D::Error> {

@@ -15,7 +15,7 @@ use super::diffusers_names::{Kind, PARTS, parse};
 use crate::export::exported_config;
 use crate::index::{FileIndex, ModuleEntry, ModuleParts, Orientation};
 use crate::key::Part as TensorPart;
-use crate::single_file::{FoldedModule, Writing};
+use crate::single_file::{Writing, factors_of};
 use crate::style::{ModuleStyle, read_alpha};
 use crate::{Adapter, AdapterError, Dialect, LoraModule, PeftConfig, Style};
 
@@ -90,7 +90,7 @@ pub(super) fn read(file: &TensorFile) -> Result<Reading, AdapterError> {
             scaling: 1.0,
             orientation: Orientation::Usual,
         };
-        let mut entry = ModuleEntry::check(file, &path, parts, spelt)?;
+        let mut entry = ModuleEntry::check(file, &path, parts, spelling)?;
         let alpha = match alphas.remove(&path) {
             Some(key) => Some(read_alpha(file, key)?),
             None => None,
@@ -209,7 +209,7 @@ pub(super) fn write<'a>(adapter: &'a Adapter, style: &Style) -> Result<Writing<'
             let path = format!("{}.{inner}", part.name);
             let names = style.modules.get(&path).cloned();
             let names = names.unwrap_or_else(|| new_names(&path));
-            let folded = FoldedModule::new(&path, module, Dialect::Diffusers)?;
+            let folded = factors_of(&path, module, Dialect::Diffusers)?;
             let is_changed = part.state == State::Changed;
             if part.state == State::Fits {
                 writing.push_factors(&names, folded);
@@ -218,7 +218,7 @@ pub(super) fn write<'a>(adapter: &'a Adapter, style: &Style) -> Result<Writing<'
                 writing.push_factors(&names, folded);
                 writing.push_alpha(names.alpha_tensor(alpha));
             } else {
-                writing.push_factors(&names, folded.unscaled());
+                writing.push_factors(&names, LoraModule::unscaled(folded));
             }
         }
     }
@@ -359,15 +359,15 @@ fn metadata_text(configs: &BTreeMap<&String, Map<String, Value>>) -> Option<Stri
 
 fn new_names(path: &str) -> ModuleStyle {
     ModuleStyle {
-        a: format!("{path}.{}", spelt(TensorPart::A)),
-        b: format!("{path}.{}", spelt(TensorPart::B)),
+        a: format!("{path}.{}", spelling(TensorPart::A)),
+        b: format!("{path}.{}", spelling(TensorPart::B)),
         alpha: None,
         rank: 0,
         scaling: f32::NAN,
     }
 }
 
-fn spelt(part: TensorPart) -> &'static str {
+fn spelling(part: TensorPart) -> &'static str {
     match part {
         TensorPart::B => "lora_B.weight",
         _ => "lora_A.weight",

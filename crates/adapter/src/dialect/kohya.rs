@@ -9,7 +9,7 @@ use super::Reading;
 use super::kohya_names::{name_of, path_of};
 use crate::index::{FileIndex, ModuleEntry, ModuleParts, Orientation};
 use crate::key::Part;
-use crate::single_file::{FoldedModule, Writing};
+use crate::single_file::{Writing, factors_of};
 use crate::style::{AlphaTensor, ModuleStyle, read_alpha};
 use crate::{Adapter, AdapterError, Dialect, PeftConfig, Style};
 
@@ -121,7 +121,7 @@ fn entry(
         scaling: 1.0,
         orientation: Orientation::Usual,
     };
-    let mut entry = ModuleEntry::check(file, name, parts, spelt)?;
+    let mut entry = ModuleEntry::check(file, name, parts, spelling)?;
     if let Some(alpha) = &alpha {
         entry.scaling = alpha.scaling(entry.rank);
     }
@@ -149,7 +149,7 @@ pub(super) fn write<'a>(adapter: &'a Adapter, style: &Style) -> Result<Writing<'
             Some(known) => known.clone(),
             None => new_names(&path_in_pipeline)?,
         };
-        let folded = FoldedModule::new(path, module, Dialect::Kohya)?;
+        let folded = factors_of(path, module, Dialect::Kohya)?;
         let alpha = known.alpha_of(folded.rank(), folded.scaling);
         alphas.push((folded.rank(), alpha));
         writing.push_factors(&known, folded);
@@ -169,7 +169,7 @@ fn new_names(path: &str) -> Result<ModuleStyle, AdapterError> {
         dialect: Dialect::Kohya,
         problem: "its names have `_` for `.`, and only those of the UNet and the CLIP text encoders of Stable Diffusion can be read back for certain".to_owned(),
     })?;
-    let key = |part| format!("{name}.{}", spelt(part));
+    let key = |part| format!("{name}.{}", spelling(part));
     Ok(ModuleStyle {
         a: key(Part::A),
         b: key(Part::B),
@@ -210,7 +210,7 @@ fn is_same_number(left: &str, right: &str) -> bool {
     matches!(numbers, (Ok(left), Ok(right)) if left == right)
 }
 
-fn spelt(part: Part) -> &'static str {
+fn spelling(part: Part) -> &'static str {
     match part {
         Part::A => "lora_down.weight",
         Part::B => "lora_up.weight",

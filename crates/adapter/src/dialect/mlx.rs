@@ -13,11 +13,9 @@ use super::Reading;
 use crate::config_fields::ConfigFields;
 use crate::index::{FileIndex, ModuleEntry, ModuleParts, Orientation};
 use crate::key::Part;
-use crate::single_file::{FoldedModule, Writing};
+use crate::single_file::{Writing, factors_of};
 use crate::style::ModuleStyle;
-use crate::{Adapter, AdapterError, Dialect, LayerKind, PeftConfig, Style};
-
-pub(crate) const WEIGHTS_NAME: &str = "adapters.safetensors";
+use crate::{Adapter, AdapterError, Dialect, LayerKind, LoraModule, PeftConfig, Style};
 
 /// The last components of embeddings; the file does not say what kind of layer a module is.
 const EMBEDDINGS: [&str; 6] = [
@@ -90,11 +88,11 @@ pub(super) fn read(file: &TensorFile, directory: &Path) -> Result<Reading, Adapt
                 false => Orientation::Transposed,
             },
         };
-        let spelt = |part: Part| match (part, is_embedding) {
+        let spelling = |part: Part| match (part, is_embedding) {
             (Part::A, false) | (Part::B, true) => "lora_a",
             _ => "lora_b",
         };
-        let entry = ModuleEntry::check(file, path, parts, spelt)?;
+        let entry = ModuleEntry::check(file, path, parts, spelling)?;
         index.modules.insert(path.to_owned(), entry);
     }
     index.require_modules(file)?;
@@ -205,9 +203,9 @@ pub(super) fn write<'a>(adapter: &'a Adapter, style: &Style) -> Result<Writing<'
                 return Err(refuse(path, problem));
             }
         }
-        let mut folded = FoldedModule::new(path, module, Dialect::Mlx)?;
+        let mut folded = factors_of(path, module, Dialect::Mlx)?;
         if !is_shared {
-            folded = folded.unscaled();
+            folded = LoraModule::unscaled(folded);
         }
         let (first, second) = (format!("{path}.lora_a"), format!("{path}.lora_b"));
         let names = |a: String, b: String| ModuleStyle {

@@ -20,8 +20,6 @@ use crate::single_file::Writing;
 use crate::vera::VeraProjections;
 use crate::{Adapter, AdapterError, PeftConfig, Style};
 
-pub(crate) use mlx::WEIGHTS_NAME as MLX_WEIGHTS_NAME;
-
 /// A way of writing LoRA adapters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {

@@ -135,12 +135,12 @@ fn entry(
             false => Orientation::Usual,
         },
     };
-    let spelt = |part: Part| match (part, is_embedding) {
+    let spelling = |part: Part| match (part, is_embedding) {
         (Part::A, true) => Part::EmbeddingB.suffix(),
         (Part::B, true) => Part::EmbeddingA.suffix(),
         (part, _) => part.suffix(),
     };
-    let entry = ModuleEntry::check(file, module, parts, spelt)?;
+    let entry = ModuleEntry::check(file, module, parts, spelling)?;
     if entry.rank != config.rank_of(module) {
         return Err(AdapterError::RankMismatch {
             path: file.path().to_owned(),

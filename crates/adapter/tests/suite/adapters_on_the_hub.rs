@@ -1,7 +1,7 @@
 //! Fetching from the Hub: what is asked, what lands in the cache, what is refused.
 
 use eigenmix_adapter::{AdapterError, AdapterFile, Dialect, fetch_adapter};
-use eigenmix_hub::{FileWish, Hub, HubError};
+use eigenmix_hub::{FileRequest, Hub, HubError};
 use serde_json::json;
 
 use crate::fake_hub::{Access, FakeHub, Files, Server, TOKEN, hub, hub_with, id};
@@ -111,11 +111,11 @@ fn offline_without_a_copy_says_where_it_looked() {
 fn files_in_folders_arrive_under_their_names() {
     let (server, fixture) = serve(&[("nested/part.json", "[1, 2]")]);
     let hub = hub(&server, fixture.root());
-    let wishes = [
-        FileWish::required("nested/part.json"),
-        FileWish::optional("absent.json"),
+    let requests = [
+        FileRequest::required("nested/part.json"),
+        FileRequest::optional("absent.json"),
     ];
-    let directory = hub.fetch(&id("org/name@main"), &wishes).unwrap();
+    let directory = hub.fetch(&id("org/name@main"), &requests).unwrap();
     assert_eq!(
         std::fs::read_to_string(directory.join("nested/part.json")).unwrap(),
         "[1, 2]"
@@ -130,8 +130,8 @@ fn a_dataset_is_kept_apart_from_a_model_of_the_same_name() {
     let files = Files::from([("train.csv".to_owned(), b"text,label".to_vec())]);
     let commit = server.add("datasets", "org/name", files, Access::Public);
     let hub = hub(&server, fixture.root()).datasets(true);
-    let wishes = [FileWish::required("train.csv")];
-    let directory = hub.fetch(&id("org/name"), &wishes).unwrap();
+    let requests = [FileRequest::required("train.csv")];
+    let directory = hub.fetch(&id("org/name"), &requests).unwrap();
     let snapshots = fixture.root().join("cache/datasets--org--name/snapshots");
     assert_eq!(directory, snapshots.join(commit));
     assert_eq!(
@@ -145,7 +145,7 @@ fn a_required_file_that_is_not_there_is_named() {
     let (server, fixture) = serve(&[]);
     let hub = hub(&server, fixture.root());
     let error = hub
-        .fetch(&id("org/name"), &[FileWish::required("config.json")])
+        .fetch(&id("org/name"), &[FileRequest::required("config.json")])
         .unwrap_err();
     assert!(
         matches!(&error, HubError::FileMissing { name, .. } if name == "config.json"),
@@ -177,7 +177,7 @@ fn names_that_leave_the_repository_are_refused_before_anything_is_asked() {
         ".",
     ] {
         let error = hub
-            .fetch(&id("org/name"), &[FileWish::optional(name)])
+            .fetch(&id("org/name"), &[FileRequest::optional(name)])
             .unwrap_err();
         assert!(
             matches!(error, HubError::UnsafeFileName { .. }),
@@ -192,8 +192,12 @@ fn a_repository_that_lists_a_name_outside_of_it_is_refused() {
     let (server, fixture) = serve(&[("../../../escaped.txt", "x")]);
     let hub = hub(&server, fixture.root());
     let repository = hub.open(&id("org/name")).unwrap();
-    let wishes: Vec<FileWish> = repository.files().iter().map(FileWish::required).collect();
-    let error = repository.fetch(&wishes).unwrap_err();
+    let requests: Vec<FileRequest> = repository
+        .files()
+        .iter()
+        .map(FileRequest::required)
+        .collect();
+    let error = repository.fetch(&requests).unwrap_err();
     assert!(matches!(error, HubError::UnsafeFileName { .. }), "{error}");
     assert!(!fixture.root().join("escaped.txt").exists());
     assert!(

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod adapter_sets;
 mod adapters_on_the_hub;
 mod broken_adapters;
 mod broken_dialects;

@@ -4,8 +4,8 @@
 #![allow(dead_code)]
 use std::collections::BTreeMap;
 
-use eigenmix_adapter::{Adapter, LoraModule, PeftConfig, Source, TargetModules};
-use eigenmix_eigenlorax::{ExtractOptions, Extraction, LoadedAdapter, extract};
+use eigenmix_adapter::{Adapter, LoadedAdapter, LoraModule, PeftConfig, Source, TargetModules};
+use eigenmix_eigenlorax::{ExtractOptions, Extraction, extract};
 use eigenmix_tensors::Matrix;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;

@@ -5,6 +5,8 @@ use std::num::NonZeroUsize;
 use clap::Args;
 use eigenmix_experiment::SearchRequest;
 
+use super::parameter_flags::SearchFlags;
+
 /// What is searched, on what, and how long.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Search")]
@@ -42,35 +44,8 @@ pub(crate) struct SearchArguments {
     )]
     pub(crate) scales: Option<Vec<f64>>,
 
-    /// ties, dare-ties: the densities to try [default: 0.1 to 1.0 by 0.1].
-    #[arg(
-        long,
-        value_name = "D,…",
-        value_delimiter = ',',
-        requires = "search",
-        conflicts_with = "density"
-    )]
-    pub(crate) densities: Option<Vec<f64>>,
-
-    /// dare, dare-ties: the probabilities to try [default: 0.1 to 0.9 by 0.1, and 0.99].
-    #[arg(
-        long,
-        value_name = "P,…",
-        value_delimiter = ',',
-        requires = "search",
-        conflicts_with = "drop"
-    )]
-    pub(crate) drops: Option<Vec<f64>>,
-
-    /// cart: the rank fractions to try [default: 0.04, 0.08, 0.16, 0.32].
-    #[arg(
-        long,
-        value_name = "RHO,…",
-        value_delimiter = ',',
-        requires = "search",
-        conflicts_with = "rank_fraction"
-    )]
-    pub(crate) rank_fractions: Option<Vec<f64>>,
+    #[command(flatten)]
+    pub(crate) values: SearchFlags,
 
     /// Beyond 1.0, stop when so many λ in a row were no better than the best before them.
     #[arg(
@@ -127,9 +102,7 @@ impl SearchArguments {
             data: self.data.clone(),
             prompts: self.prompts.clone(),
             scales: self.scales.clone(),
-            densities: self.densities.clone(),
-            drops: self.drops.clone(),
-            rank_fractions: self.rank_fractions.clone(),
+            values: self.values.0.clone(),
             patience: self.patience,
             rounds: self.rounds,
             search_rows: self.search_rows,

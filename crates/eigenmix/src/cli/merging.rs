@@ -2,11 +2,14 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use eigenmix_experiment::{MergeRequest, MethodChoice, ScopeChoice, SpaceChoice};
+use eigenmix_experiment::MergeRequest;
+use eigenmix_merging::{MethodKind, Scope, Space, UnknownName};
 
+use super::parameter_flags::ParameterFlags;
 use super::{FormatArguments, SearchArguments};
 
 /// Merge adapters into one.
@@ -33,12 +36,12 @@ pub(crate) struct MergeArguments {
     pub(crate) out: PathBuf,
 
     /// The coordinates: dense updates, the shared left basis (KnOTS) or both (Core Space).
-    #[arg(long, value_parser = choice(SPACES))]
-    pub(crate) space: SpaceChoice,
+    #[arg(long, value_parser = word_parser::<Space>(Space::ALL.map(Space::name)))]
+    pub(crate) space: Space,
 
     /// How the updates become one.
-    #[arg(long, value_parser = choice(METHODS))]
-    pub(crate) method: MethodChoice,
+    #[arg(long, value_parser = word_parser::<MethodKind>(MethodKind::ALL.map(MethodKind::name)))]
+    pub(crate) method: MethodKind,
 
     /// Make every direction of the merged update equally strong, as the last step.
     #[arg(long)]
@@ -57,26 +60,13 @@ pub(crate) struct MergeArguments {
     )]
     pub(crate) weights: Option<Vec<f64>>,
 
-    /// ties, dare-ties: the share of the entries that is kept, above 0 and up to 1 [default: 0.2].
-    #[arg(long, value_name = "D")]
-    pub(crate) density: Option<f64>,
-
-    /// dare, dare-ties: the probability of an entry to be dropped [default: 0.5].
-    #[arg(long, value_name = "P")]
-    pub(crate) drop: Option<f64>,
-
-    /// cart: the share of the singular values that is kept [default: 0.16].
-    #[arg(long, value_name = "RHO")]
-    pub(crate) rank_fraction: Option<f64>,
-
-    /// cart: what the deviations from the mean are multiplied by [default: 1].
-    #[arg(long, value_name = "C")]
-    pub(crate) coefficient: Option<f64>,
+    #[command(flatten)]
+    pub(crate) parameters: ParameterFlags,
 
     /// ties, dare-ties: take the largest entries of each module or of the whole model [default:
     /// model in the knots space, layer otherwise].
-    #[arg(long, value_parser = choice(SCOPES))]
-    pub(crate) scope: Option<ScopeChoice>,
+    #[arg(long, value_parser = word_parser::<Scope>(Scope::ALL.map(Scope::name)))]
+    pub(crate) scope: Option<Scope>,
 
     /// knots: merge the rows without their singular values, and multiply by these afterwards.
     #[arg(long)]
@@ -113,36 +103,6 @@ pub(crate) struct MergeArguments {
     pub(crate) search: SearchArguments,
 }
 
-const SPACES: [(&str, SpaceChoice); 3] = [
-    ("full", SpaceChoice::Full),
-    ("knots", SpaceChoice::Knots),
-    ("core", SpaceChoice::Core),
-];
-
-const METHODS: [(&str, MethodChoice); 7] = [
-    ("average", MethodChoice::Average),
-    ("sum", MethodChoice::Sum),
-    ("ties", MethodChoice::Ties),
-    ("dare", MethodChoice::Dare),
-    ("dare-ties", MethodChoice::DareTies),
-    ("tsv", MethodChoice::Tsv),
-    ("cart", MethodChoice::Cart),
-];
-
-const SCOPES: [(&str, ScopeChoice); 2] =
-    [("layer", ScopeChoice::Layer), ("model", ScopeChoice::Model)];
-
-/// Takes one of several words.
-fn choice<T: Copy + Send + Sync + 'static, const N: usize>(
-    choices: [(&'static str, T); N],
-) -> impl TypedValueParser<Value = T> {
-    let words = choices.map(|(word, _)| word);
-    PossibleValuesParser::new(words).try_map(move |found| {
-        let chosen = choices.iter().find(|(word, _)| *word == found);
-        chosen.map(|(_, value)| *value).ok_or("unknown")
-    })
-}
-
 impl From<&MergeArguments> for MergeRequest {
     fn from(arguments: &MergeArguments) -> Self {
         Self {
@@ -153,10 +113,7 @@ impl From<&MergeArguments> for MergeRequest {
             isotropize: arguments.isotropize,
             scale: arguments.scale,
             weights: arguments.weights.clone(),
-            density: arguments.density,
-            drop: arguments.drop,
-            rank_fraction: arguments.rank_fraction,
-            coefficient: arguments.coefficient,
+            parameters: arguments.parameters.0.clone(),
             scope: arguments.scope,
             unscaled_rows: arguments.unscaled_rows,
             rank: arguments.rank,
@@ -168,4 +125,12 @@ impl From<&MergeArguments> for MergeRequest {
             search: arguments.search.request(),
         }
     }
+}
+
+/// Reads one of `words`, the names of all values of `T`.
+fn word_parser<T>(words: impl IntoIterator<Item = &'static str>) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err = UnknownName> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(words).try_map(|word| word.parse::<T>())
 }

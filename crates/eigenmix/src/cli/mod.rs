@@ -9,6 +9,7 @@ mod init;
 mod merge_search;
 mod merging;
 mod model;
+mod parameter_flags;
 mod recycling;
 mod training;
 mod zero_shot;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use eigenmix_adapter::{Provenance, SaveOptions};
-use eigenmix_eigenlorax::{LoadedAdapter, ProjectOptions, Projection, Subspace};
+use eigenmix_adapter::{LoadedAdapter, Provenance, SaveOptions};
+use eigenmix_eigenlorax::{ProjectOptions, Projection, Subspace};
 use eigenmix_experiment::BadInput;
 use eigenmix_experiment::Destination;
 use eigenmix_experiment::Table;

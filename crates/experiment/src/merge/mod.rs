@@ -13,7 +13,7 @@ use eigenmix_trainer::DeviceChoice;
 use serde_json::{Value, json};
 
 pub use self::merged::Merged;
-pub use self::request::{MergeRequest, MethodChoice, ScopeChoice, SpaceChoice};
+pub use self::request::MergeRequest;
 use self::search::{SearchPlan, search};
 pub use self::search::{SearchReport, SearchRequest};
 use crate::ExperimentError;

@@ -1,8 +1,9 @@
 //! Which tensors of a base model an adapter changes, checked before any of them is computed.
 
+use eigenmix_tensors::HostTensor;
 use std::collections::BTreeMap;
 
-use eigenmix_adapter::{Adapter, HeadTensor, LoraModule};
+use eigenmix_adapter::{Adapter, LoraModule};
 use safetensors::Dtype;
 
 use super::base_checkpoint::BaseCheckpoint;
@@ -16,7 +17,7 @@ pub(super) struct MergePlan<'a> {
     /// By name in the base model.
     pub(super) edits: BTreeMap<String, Edit<'a>>,
     /// By name in the result: what the base model does not have.
-    pub(super) added: BTreeMap<String, &'a HeadTensor>,
+    pub(super) added: BTreeMap<String, &'a HostTensor>,
     /// What goes in front of the names of the base model.
     pub(super) prefix: Option<String>,
     pub(super) orientation: Orientation,
@@ -29,7 +30,7 @@ pub(super) enum Edit<'a> {
     /// W₀ + ΔW, and what DoRA makes of it.
     Update(&'a LoraModule),
     /// Other values, perhaps of another shape.
-    Values(HeadTensor),
+    Values(HostTensor),
 }
 
 impl<'a> MergePlan<'a> {
@@ -102,7 +103,7 @@ impl<'a> MergePlan<'a> {
             Some(Edit::Values(trained)) => trained.values,
             _ => base.file_of(&name)?.read_finite_f32(&name)?,
         };
-        let tensor = HeadTensor {
+        let tensor = HostTensor {
             shape: vec![bias.len()],
             values: stored
                 .iter()

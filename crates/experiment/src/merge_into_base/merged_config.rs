@@ -70,10 +70,11 @@ fn classifier_class(config: &Map<String, Value>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use eigenmix_tensors::HostTensor;
     use std::collections::BTreeMap;
 
     use super::*;
-    use eigenmix_adapter::{HeadTensor, PeftConfig, TargetModules};
+    use eigenmix_adapter::{PeftConfig, TargetModules};
 
     fn adapter(labels: Option<Labels>) -> Adapter {
         let targets = TargetModules::Names(vec!["query".to_owned()]);
@@ -88,7 +89,7 @@ mod tests {
         )
         .expect("a configuration");
         let mut adapter = Adapter::new(config, BTreeMap::new());
-        let weight = HeadTensor {
+        let weight = HostTensor {
             shape: vec![2, 3],
             values: vec![0.0; 6],
         };

@@ -1,9 +1,7 @@
 //! W₀ + ΔW in the orientation and the dtype of the base model.
 
-use eigenmix_adapter::{LayerKind, LoraModule};
-use eigenmix_tensors::{Matrix, TensorOutput};
-use half::{bf16, f16};
-use safetensors::Dtype;
+use eigenmix_adapter::{LayerKind, LoraModule, dora_weight};
+use eigenmix_tensors::{Dtype, Matrix, TensorOutput, encode};
 
 use crate::BadInput;
 use crate::ExperimentError;
@@ -74,31 +72,13 @@ pub(super) fn merged_weight(
     let sum = weight.values().iter().zip(update.values());
     let sum = Matrix::new(d_out, d_in, sum.map(|(old, change)| old + change).collect());
     let merged = match &module.magnitude {
-        Some(magnitude) => with_magnitude(&sum, magnitude),
+        Some(magnitude) => dora_weight(&sum, magnitude),
         None => sum,
     };
     match orientation {
         Orientation::OutIn => merged.into_values(),
         Orientation::InOut => merged.transposed().into_values(),
     }
-}
-
-/// Every row scaled to the norm that `magnitude` gives it; a zero row has no direction to scale.
-fn with_magnitude(weight: &Matrix, magnitude: &[f32]) -> Matrix {
-    let [d_out, d_in] = weight.shape();
-    let mut values = Vec::with_capacity(d_out * d_in);
-    for (row, &magnitude) in magnitude.iter().enumerate() {
-        let row = weight.row(row);
-        let squares = row.iter().map(|&value| f64::from(value).powi(2));
-        let norm = squares.sum::<f64>().sqrt();
-        let factor = if norm > 0.0 {
-            f64::from(magnitude) / norm
-        } else {
-            0.0
-        };
-        values.extend(row.iter().map(|&value| (f64::from(value) * factor) as f32));
-    }
-    Matrix::new(d_out, d_in, values)
 }
 
 /// A tensor in the bytes of a file.
@@ -120,27 +100,13 @@ impl EncodedTensor {
         dtype: Dtype,
         values: &[f32],
     ) -> Result<Self, ExperimentError> {
-        let too_large = |value: f32| match dtype {
-            Dtype::F16 => !f16::from_f32(value).is_finite(),
-            Dtype::BF16 => !bf16::from_f32(value).is_finite(),
-            _ => !value.is_finite(),
-        };
-        if let Some(value) = values.iter().find(|&&value| too_large(value)) {
-            let problem = format!("`{name}` would hold {value}, which {dtype} cannot represent");
+        if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64) {
+            let problem = format!(
+                "`{name}` has dtype {dtype} in the base model, expected f32, f16, bf16 or f64; merge into the checkpoint from before its quantisation"
+            );
             return Err(BadInput(problem).into());
         }
-        let bytes = match dtype {
-            Dtype::F32 => encode(values, f32::to_le_bytes),
-            Dtype::F16 => encode(values, |value| f16::from_f32(value).to_le_bytes()),
-            Dtype::BF16 => encode(values, |value| bf16::from_f32(value).to_le_bytes()),
-            Dtype::F64 => encode(values, |value| f64::from(value).to_le_bytes()),
-            _ => {
-                let problem = format!(
-                    "`{name}` has dtype {dtype} in the base model, expected f32, f16, bf16 or f64; merge into the checkpoint from before its quantisation"
-                );
-                return Err(BadInput(problem).into());
-            }
-        };
+        let bytes = encode(&name, values, dtype)?;
         Ok(Self {
             name,
             shape,
@@ -157,10 +123,6 @@ impl EncodedTensor {
             &self.bytes,
         )
     }
-}
-
-fn encode<const WIDTH: usize>(values: &[f32], bytes: impl Fn(f32) -> [u8; WIDTH]) -> Vec<u8> {
-    values.iter().flat_map(|&value| bytes(value)).collect()
 }
 
 #[cfg(test)]
@@ -210,14 +172,23 @@ mod tests {
     }
 
     #[test]
-    fn values_are_rounded_to_the_nearest_of_their_dtype() {
-        let encoded = |dtype| {
-            EncodedTensor::new("w".into(), vec![1], dtype, &[1.003]).map(|tensor| tensor.bytes)
-        };
-        // 1.003 lies between 1 and 1.0078125 of bf16, and between 1.00195… and 1.00293… of f16.
-        assert_eq!(encoded(Dtype::BF16).expect("bytes"), [0x80, 0x3f]);
-        assert_eq!(encoded(Dtype::F16).expect("bytes"), [0x03, 0x3c]);
-        assert!(encoded(Dtype::I8).is_err());
+    fn a_row_that_the_update_cancels_stays_zero() {
+        let mut module = module();
+        module.magnitude = Some(vec![5.0, 1.0, 2.0]);
+        // W₀ = −ΔW in the first row.
+        let stored = vec![-2.0, 1.0, -4.0, 4.0, 0.0, 3.0];
+        let merged = merged_weight(stored, &module, Orientation::OutIn);
+        assert_eq!(merged, [0.0, 0.0, 0.0, 1.0, 2.0, 0.0]);
+    }
+
+    #[test]
+    fn a_weight_of_integers_is_refused_with_what_to_do() {
+        let error = EncodedTensor::new("w".into(), vec![1], Dtype::I8, &[1.0]).err();
+        let error = error.expect("an error").to_string();
+        assert!(
+            error.contains("`w`") && error.contains("quantisation"),
+            "{error}"
+        );
     }
 
     #[test]

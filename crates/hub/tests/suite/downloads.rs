@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use eigenmix_hub::{FileWish, HubError};
+use eigenmix_hub::{FileRequest, HubError};
 use tempfile::TempDir;
 
 use crate::fake_hub::{FakeHub, Fault, Files, git_blob_id, hub, id, sha256};
@@ -33,8 +33,8 @@ impl Scene {
     }
 
     fn fetch(&self, name: &str) -> Result<Vec<u8>, HubError> {
-        let wishes = [FileWish::required(name)];
-        let directory = hub(&self.server, self.place.path()).fetch(&id("org/name"), &wishes)?;
+        let requests = [FileRequest::required(name)];
+        let directory = hub(&self.server, self.place.path()).fetch(&id("org/name"), &requests)?;
         Ok(fs::read(directory.join(name)).unwrap())
     }
 

@@ -24,14 +24,16 @@ pub struct SearchGrid {
 }
 
 impl SearchGrid {
-    /// The grids of the papers: λ 0.1 … 1.0 (KnOTS), then on with patience 2 (Core Space); density
-    /// 0.1 … 1.0; drop 0.1 … 0.9 and 0.99; rank fraction 0.04, 0.08, 0.16, 0.32. One round.
+    /// The grids of the papers: λ 0.1 … 1.0 (KnOTS), then on with patience 2 (Core Space), and of the
+    /// method's parameters what [`crate::SearchInfo`] says. One round.
     pub fn new(method: Method) -> Self {
-        let values = Coordinate::of(method).iter().map(|&coordinate| {
+        let values = Coordinate::of(method).into_iter().map(|coordinate| {
             let values = match coordinate {
-                Coordinate::Scale | Coordinate::Density => tenths(1..=10).collect(),
-                Coordinate::Drop => tenths(1..=9).chain([0.99]).collect(),
-                Coordinate::RankFraction => vec![0.04, 0.08, 0.16, 0.32],
+                Coordinate::Scale => tenths(1..=10).collect(),
+                Coordinate::Parameter(parameter) => {
+                    let search = parameter.info().search.as_ref();
+                    search.map_or_else(Vec::new, |search| search.values.to_vec())
+                }
             };
             (coordinate, values)
         });
@@ -97,7 +99,7 @@ impl SearchGrid {
         if self.rounds == 0 {
             return Err(MergeError::NoRounds);
         }
-        for &coordinate in Coordinate::of(method) {
+        for coordinate in Coordinate::of(method) {
             let values = self.certain(coordinate);
             if values.is_empty() {
                 return Err(MergeError::NothingToSearch {
@@ -130,6 +132,7 @@ fn tenths(range: std::ops::RangeInclusive<u32>) -> impl Iterator<Item = f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::parameter::Parameter;
 
     const DARE_TIES: Method = Method::DareTies {
         drop: 0.5,
@@ -141,12 +144,25 @@ mod tests {
         let grid = SearchGrid::new(DARE_TIES);
         let to_one = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
         assert_eq!(grid.certain(Coordinate::Scale), to_one);
-        assert_eq!(grid.certain(Coordinate::Density), to_one);
-        assert_eq!(grid.certain(Coordinate::Drop)[8..], [0.9, 0.99]);
-        assert!(grid.certain(Coordinate::RankFraction).is_empty());
+        assert_eq!(
+            grid.certain(Coordinate::Parameter(Parameter::Density)),
+            to_one
+        );
+        assert_eq!(
+            grid.certain(Coordinate::Parameter(Parameter::Drop))[8..],
+            [0.9, 0.99]
+        );
+        assert!(
+            grid.certain(Coordinate::Parameter(Parameter::RankFraction))
+                .is_empty()
+        );
         let further: Vec<f64> = grid.further(Coordinate::Scale).collect();
         assert_eq!((further[0], further[6], further[88]), (1.1, 1.7, 9.9));
-        assert_eq!(grid.further(Coordinate::Density).count(), 0);
+        assert_eq!(
+            grid.further(Coordinate::Parameter(Parameter::Density))
+                .count(),
+            0
+        );
     }
 
     #[test]
@@ -158,7 +174,10 @@ mod tests {
 
     #[test]
     fn a_search_starts_on_the_grid_nearest_to_the_method() {
-        let grid = SearchGrid::new(DARE_TIES).with(Coordinate::Density, vec![0.05, 0.25, 0.3]);
+        let grid = SearchGrid::new(DARE_TIES).with(
+            Coordinate::Parameter(Parameter::Density),
+            vec![0.05, 0.25, 0.3],
+        );
         let start = grid.start(DARE_TIES);
         let expected = Method::DareTies {
             drop: 0.5,
@@ -175,11 +194,11 @@ mod tests {
             let error = grid.check(ties, 2).expect_err("a refusal");
             error.to_string()
         };
-        assert!(of(Coordinate::Density, &[0.5, 1.5]).contains("1.5"));
+        assert!(of(Coordinate::Parameter(Parameter::Density), &[0.5, 1.5]).contains("1.5"));
         assert!(of(Coordinate::Scale, &[0.0, 0.5]).contains("found 0"));
         assert!(of(Coordinate::Scale, &[0.5, f64::INFINITY]).contains("inf"));
         assert!(of(Coordinate::Scale, &[0.7, 0.5]).contains("0.7"));
-        assert!(of(Coordinate::Density, &[]).contains("density"));
+        assert!(of(Coordinate::Parameter(Parameter::Density), &[]).contains("density"));
         let no_rounds = SearchGrid {
             rounds: 0,
             ..SearchGrid::new(ties)

@@ -54,7 +54,7 @@ pub fn search<E: From<MergeError>>(
     let mut current = grid.start(method);
     for _ in 0..grid.rounds {
         let before = current;
-        for &coordinate in Coordinate::of(method) {
+        for coordinate in Coordinate::of(method) {
             current = searcher.scan(current, coordinate)?;
         }
         if current == before {
@@ -145,9 +145,8 @@ mod tests {
     const TIES: Method = Method::Ties { density: 0.2 };
 
     fn density(setting: &Setting) -> f64 {
-        setting
-            .get(Coordinate::Density)
-            .expect("ties has a density")
+        let density = setting.method.get(crate::Parameter::Density);
+        density.expect("ties has a density")
     }
 
     fn found(method: Method, grid: &SearchGrid, score: impl Fn(&Setting) -> f64) -> SearchOutcome {
@@ -282,8 +281,8 @@ mod tests {
     #[test]
     fn what_the_score_fails_with_comes_back() {
         let failing = search(Method::Sum, 2, &SearchGrid::new(Method::Sum), |_| {
-            Err(MergeError::NoAdapters)
+            Err(MergeError::NoRank)
         });
-        assert!(matches!(failing, Err(MergeError::NoAdapters)));
+        assert!(matches!(failing, Err(MergeError::NoRank)));
     }
 }

@@ -1,8 +1,9 @@
 //! A point of the search: λ and the parameters of a method.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::method::Method;
+use crate::parameter::Parameter;
 
 /// What a merge is searched for.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -13,35 +14,39 @@ pub struct Setting {
 }
 
 /// One number of a setting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Coordinate {
     /// λ, which every method has.
     Scale,
-    Density,
-    Drop,
-    RankFraction,
+    Parameter(Parameter),
+}
+
+impl Serialize for Coordinate {
+    /// Its name in files.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(match self {
+            Self::Scale => "scale",
+            Self::Parameter(parameter) => parameter.info().name,
+        })
+    }
 }
 
 impl Coordinate {
     /// The coordinates of `method`, in the order in which they are searched.
-    pub fn of(method: Method) -> &'static [Self] {
-        match method {
-            Method::Average | Method::Sum | Method::Tsv => &[Self::Scale],
-            Method::Ties { .. } => &[Self::Scale, Self::Density],
-            Method::Dare { .. } => &[Self::Scale, Self::Drop],
-            Method::DareTies { .. } => &[Self::Scale, Self::Density, Self::Drop],
-            Method::Cart { .. } => &[Self::Scale, Self::RankFraction],
-        }
+    pub fn of(method: Method) -> Vec<Self> {
+        let parameters = method.kind().info().parameters.iter().copied();
+        let searched = parameters.filter(|parameter| parameter.info().search.is_some());
+        [Self::Scale]
+            .into_iter()
+            .chain(searched.map(Self::Parameter))
+            .collect()
     }
 
     /// Its name in messages.
-    pub fn name(self) -> &'static str {
+    pub fn name(self) -> String {
         match self {
-            Self::Scale => "λ",
-            Self::Density => "density",
-            Self::Drop => "drop",
-            Self::RankFraction => "rank fraction",
+            Self::Scale => "λ".to_owned(),
+            Self::Parameter(parameter) => parameter.words(),
         }
     }
 }
@@ -49,32 +54,18 @@ impl Coordinate {
 impl Setting {
     /// The value of a coordinate, if the method has it.
     pub fn get(&self, coordinate: Coordinate) -> Option<f64> {
-        match (coordinate, self.method) {
-            (Coordinate::Scale, _) => Some(self.scale),
-            (Coordinate::Density, Method::Ties { density } | Method::DareTies { density, .. }) => {
-                Some(density)
-            }
-            (Coordinate::Drop, Method::Dare { drop } | Method::DareTies { drop, .. }) => Some(drop),
-            (Coordinate::RankFraction, Method::Cart { rank_fraction, .. }) => Some(rank_fraction),
-            _ => None,
+        match coordinate {
+            Coordinate::Scale => Some(self.scale),
+            Coordinate::Parameter(parameter) => self.method.get(parameter),
         }
     }
 
     /// The same setting with another value of a coordinate; a method that lacks it stays as it is.
     #[must_use]
     pub fn with(mut self, coordinate: Coordinate, value: f64) -> Self {
-        match (coordinate, &mut self.method) {
-            (Coordinate::Scale, _) => self.scale = value,
-            (Coordinate::Density, Method::Ties { density } | Method::DareTies { density, .. }) => {
-                *density = value;
-            }
-            (Coordinate::Drop, Method::Dare { drop } | Method::DareTies { drop, .. }) => {
-                *drop = value;
-            }
-            (Coordinate::RankFraction, Method::Cart { rank_fraction, .. }) => {
-                *rank_fraction = value;
-            }
-            _ => {}
+        match coordinate {
+            Coordinate::Scale => self.scale = value,
+            Coordinate::Parameter(parameter) => self.method = self.method.with(parameter, value),
         }
         self
     }
@@ -85,38 +76,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_method_has_exactly_the_coordinates_that_it_is_searched_for() {
-        let all = [
-            Coordinate::Scale,
-            Coordinate::Density,
-            Coordinate::Drop,
-            Coordinate::RankFraction,
-        ];
-        let methods = [
-            Method::Average,
-            Method::Sum,
-            Method::Ties { density: 0.25 },
-            Method::Dare { drop: 0.25 },
-            Method::DareTies {
-                drop: 0.25,
-                density: 0.75,
-            },
-            Method::Tsv,
-            Method::Cart {
-                rank_fraction: 0.25,
-                coefficient: 3.0,
-            },
-        ];
-        for method in methods {
-            let setting = Setting { method, scale: 2.0 };
-            for coordinate in all {
-                let has = Coordinate::of(method).contains(&coordinate);
-                let changed = setting.with(coordinate, 0.5);
-                assert_eq!(setting.get(coordinate).is_some(), has, "{method:?}");
-                assert_eq!(changed.get(coordinate), has.then_some(0.5), "{method:?}");
-                assert_eq!(changed != setting, has, "{method:?} {coordinate:?}");
-            }
-        }
+    fn a_method_is_searched_by_scale_first_and_then_by_its_parameters() {
+        let method = Method::DareTies {
+            drop: 0.25,
+            density: 0.75,
+        };
+        let [density, drop] = [Parameter::Density, Parameter::Drop].map(Coordinate::Parameter);
+        assert_eq!(Coordinate::of(method), [Coordinate::Scale, density, drop]);
+        let setting = Setting { method, scale: 2.0 };
+        assert_eq!(setting.get(Coordinate::Scale), Some(2.0));
+        assert_eq!(setting.get(drop), Some(0.25));
+        let changed = setting.with(density, 0.5).with(Coordinate::Scale, 3.0);
+        assert_eq!((changed.get(density), changed.scale), (Some(0.5), 3.0));
+        assert_eq!(Coordinate::of(Method::Sum), [Coordinate::Scale]);
     }
 
     #[test]
@@ -125,7 +97,11 @@ mod tests {
             rank_fraction: 0.08,
             coefficient: 3.0,
         };
-        let setting = Setting { method, scale: 1.0 }.with(Coordinate::RankFraction, 0.32);
+        let setting = Setting { method, scale: 1.0 };
+        let [_, rank_fraction] = Coordinate::of(method)[..] else {
+            panic!("λ and the rank fraction");
+        };
+        let setting = setting.with(rank_fraction, 0.32);
         let expected = Method::Cart {
             rank_fraction: 0.32,
             coefficient: 3.0,

@@ -1,9 +1,9 @@
 //! What a merged adapter brings along besides its updates.
 
+use eigenmix_tensors::HostTensor;
 use std::collections::BTreeMap;
 
-use eigenmix_adapter::{AdapterFile, HeadTensor, Labels, TargetModules};
-use eigenmix_eigenlorax::LoadedAdapter;
+use eigenmix_adapter::{AdapterFile, Labels, LoadedAdapter, TargetModules};
 use eigenmix_merging::{MergeOptions, Method, Space};
 
 use crate::random_adapters::{DOWN, QUERY, merged, random_adapter, three_adapters};
@@ -13,7 +13,7 @@ fn sum() -> MergeOptions {
 }
 
 fn with_head(mut adapter: LoadedAdapter) -> LoadedAdapter {
-    let head = HeadTensor {
+    let head = HostTensor {
         shape: vec![2, 3],
         values: vec![0.5; 6],
     };

@@ -1,6 +1,6 @@
 //! What must hold whatever the adapters: on mixed ranks, with scalings that are not 1.
 
-use eigenmix_eigenlorax::LoadedAdapter;
+use eigenmix_adapter::LoadedAdapter;
 use eigenmix_eigenlorax::decomposition::{ThinSvd, to_f64};
 use eigenmix_merging::{KnotsRows, MergeOptions, Method, Scope, Space};
 use eigenmix_tensors::Matrix;

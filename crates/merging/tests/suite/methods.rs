@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use eigenmix_adapter::LoraModule;
-use eigenmix_eigenlorax::LoadedAdapter;
+use eigenmix_adapter::{LoadedAdapter, LoraModule};
 use eigenmix_eigenlorax::decomposition::{ThinSvd, to_f64};
 use eigenmix_merging::{MergeOptions, Method, Scope, Space, merge};
 use eigenmix_tensors::Matrix;

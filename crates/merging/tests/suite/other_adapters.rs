@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use eigenmix_adapter::{AdapterFile, LoraModule};
-use eigenmix_eigenlorax::LoadedAdapter;
+use eigenmix_adapter::{AdapterFile, LoadedAdapter, LoraModule};
 use eigenmix_merging::{MergeOptions, Method, Space, merge};
 use eigenmix_tensors::{Matrix, TensorOutput, write_tensor_file};
 use rand::SeedableRng;

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use eigenmix_adapter::{Adapter, LoraModule, PeftConfig, Source, TargetModules};
-use eigenmix_eigenlorax::LoadedAdapter;
+use eigenmix_adapter::{Adapter, LoadedAdapter, LoraModule, PeftConfig, Source, TargetModules};
 use eigenmix_merging::{Merge, MergeError, MergeOptions, merge};
 use eigenmix_tensors::Matrix;
 use rand::SeedableRng;

@@ -1,14 +1,14 @@
 //! Tensors that nothing provides are drawn by their names.
 
 use burn::tensor::Device;
-use eigenmix_models::Task;
+use eigenmix_models::HeadKind;
 use eigenmix_moslora::ParameterValues;
 use serde_json::{Value, json};
 
 use crate::small_models::{encoder, from_scratch};
 
 fn drawn(config: &Value) -> ParameterValues {
-    let task = Task::Classification { labels: 3 };
+    let task = HeadKind::Classification { labels: 3 };
     let loaded = from_scratch(config, task, &Device::flex());
     loaded.names.values_of(&loaded.model)
 }

@@ -4,15 +4,34 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use eigenmix_adapter::AdapterFile;
-use eigenmix_eigenlorax::Subspace;
+use eigenmix_eigenlorax::{Basis, Subspace};
 use eigenmix_hub::Location;
 
 use crate::{AdapterConfig, TrainerError};
 
-/// What the subspace or the adapters that a configuration names can span, by module: columns on the
-/// left and on the right. Nothing where they are not at hand.
+/// What the subspace or the adapters that a configuration names can span, by module: on the left and
+/// on the right. Nothing where they are not at hand.
 #[derive(Debug, Default)]
-pub(crate) struct BasisWidth(BTreeMap<String, [usize; 2]>);
+pub(crate) struct BasisWidth(BTreeMap<String, [SideWidth; 2]>);
+
+/// What one side of a module can span.
+#[derive(Clone, Copy, Debug, Default)]
+struct SideWidth {
+    /// How many principal components, of which `components` takes the first.
+    principal: usize,
+    /// The mean and random directions of a subspace, which stay whatever is taken.
+    beside: usize,
+}
+
+impl SideWidth {
+    fn of(basis: &Basis) -> Self {
+        let principal = basis.principal();
+        Self {
+            principal,
+            beside: basis.columns() - principal,
+        }
+    }
+}
 
 impl BasisWidth {
     /// # Errors
@@ -34,7 +53,7 @@ impl BasisWidth {
 
     fn of_subspace(subspace: &Subspace) -> Self {
         let columns = subspace.modules.iter().map(|(path, module)| {
-            let columns = [module.left.columns(), module.right.columns()];
+            let columns = [&module.left, &module.right].map(SideWidth::of);
             (path.clone(), columns)
         });
         Self(columns.collect())
@@ -42,13 +61,13 @@ impl BasisWidth {
 
     /// Adapters span at most the sum of their ranks.
     fn of_adapters(names: &[String]) -> Result<Self, TrainerError> {
-        let mut columns: BTreeMap<String, [usize; 2]> = BTreeMap::new();
+        let mut columns: BTreeMap<String, [SideWidth; 2]> = BTreeMap::new();
         for name in names {
             let file = AdapterFile::open_argument(name)?;
             for path in file.module_paths() {
                 let (rank, _, _) = file.shape(path)?;
                 let sides = columns.entry(path.to_owned()).or_default();
-                sides.iter_mut().for_each(|side| *side += rank);
+                sides.iter_mut().for_each(|side| side.principal += rank);
             }
         }
         Ok(Self(columns))
@@ -62,16 +81,22 @@ impl BasisWidth {
         side: usize,
         width: usize,
     ) -> usize {
-        let spanned = self.0.get(module).map_or(width, |sides| sides[side]);
-        let asked = config.components.unwrap_or(spanned);
-        // A subspace has its random directions already.
-        (spanned.min(asked) + config.augment).min(width)
+        let unknown = SideWidth {
+            principal: width,
+            beside: 0,
+        };
+        let spanned = self.0.get(module).map_or(unknown, |sides| sides[side]);
+        let asked = config.components.unwrap_or(spanned.principal);
+        // Of a subspace, random directions are among those beside.
+        (spanned.principal.min(asked) + spanned.beside + config.augment).min(width)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use eigenmix_adapter::LoadedAdapter;
+    use eigenmix_eigenlorax::{Components, ExtractOptions, extract};
 
     fn quickstart(name: &str) -> String {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/quickstart");
@@ -96,5 +121,33 @@ mod tests {
         let far = ["org/far".to_owned()];
         assert_eq!(columns(&config(&far, "")), 64);
         assert_eq!(columns(&config(&far, "components = 12")), 12);
+    }
+
+    #[test]
+    fn the_mean_and_random_directions_of_a_subspace_are_beside_its_components() {
+        let directory = tempfile::tempdir().unwrap();
+        let saved = directory.path().join("subspace");
+        let adapters = ["gym", "library"].map(|name| {
+            let file = AdapterFile::open_argument(&quickstart(name)).unwrap();
+            LoadedAdapter::read(&file).unwrap()
+        });
+        let options = ExtractOptions {
+            center: true,
+            augment: 2,
+            ..ExtractOptions::new(Components::Count(5))
+        };
+        let extraction = extract(&adapters, &options, &|_, _| {}).unwrap();
+        extraction.subspace.save(&saved, false).unwrap();
+        let module = extraction.subspace.modules.keys().next().unwrap();
+        let columns = |more: &str| {
+            let saved = saved.display().to_string();
+            let file = format!("method = \"eigenmix\"\nrank = 4\nsubspace = {saved:?}\n{more}");
+            let config: AdapterConfig = toml::from_str(&file).unwrap();
+            let width = BasisWidth::new(&config).unwrap();
+            width.columns(&config, module, 0, 64)
+        };
+        assert_eq!(columns(""), 5 + 1 + 2);
+        assert_eq!(columns("components = 3"), 3 + 1 + 2);
+        assert_eq!(columns("components = 9"), 5 + 1 + 2);
     }
 }

@@ -25,7 +25,10 @@ fn trained(sizes: &LayerSizes) -> usize {
 
 fn update(layer: BasisLayer) -> Result<Update, TrainerError> {
     let (config, module) = (layer.config, layer.module);
-    let (left, right) = (module.left.vectors.clone(), module.right.vectors.clone());
+    let (left, right) = (
+        module.left.vectors().clone(),
+        module.right.vectors().clone(),
+    );
     let (rank, d_out, p) = (config.rank.unwrap_or(1), left.rows(), left.cols());
     let scaling = match config.init {
         // The authors' start has a size of its own, which a scaling would change.

@@ -22,7 +22,10 @@ fn trained(sizes: &LayerSizes) -> usize {
 
 fn update(layer: BasisLayer) -> Result<Update, TrainerError> {
     let (config, module) = (layer.config, layer.module);
-    let (left, right) = (module.left.vectors.clone(), module.right.vectors.clone());
+    let (left, right) = (
+        module.left.vectors().clone(),
+        module.right.vectors().clone(),
+    );
     let (rank, d_out) = (config.rank.unwrap_or(1), left.rows());
     let scaling = eigenmix_scaling(config.scaling(), d_out, rank, left.cols(), right.cols());
     Ok(eigenmix_moslora::eigenmix(

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use eigenmix_adapter::AdapterFile;
+use eigenmix_adapter::{AdapterFile, LoadedAdapter};
 use eigenmix_eigenlorax::{
-    Components, ExtractOptions, LoadedAdapter, ModuleSpectra, ModuleSubspace, Subspace, extract,
+    Components, ExtractOptions, ModuleSpectra, ModuleSubspace, Subspace, extract,
 };
 use eigenmix_models::Description;
 use eigenmix_moslora::Update;
@@ -78,11 +78,10 @@ pub(super) fn on_basis(
         {
             subspace.module_for(path, [lora.d_out(), lora.d_in()])?;
         }
-        // What is extracted for this training has as many as were asked for already, and random
-        // directions beside them.
-        let module = match (&config.subspace, config.components) {
-            (Some(_), Some(count)) => first_components(module, count),
-            _ => module.clone(),
+        // What is extracted for this training has as many components as were asked for already.
+        let module = match config.components {
+            Some(count) => module.with_components(count),
+            None => module.clone(),
         };
         spectra.insert(path.clone(), ModuleSpectra::of(&module));
         let started = average(&module, path, &start);
@@ -163,18 +162,6 @@ fn same_directory(left: &str, right: &str) -> bool {
     }
 }
 
-/// The first `count` columns of each side: the strongest, as they are ordered by variance.
-fn first_components(module: &ModuleSubspace, count: usize) -> ModuleSubspace {
-    let mut module = module.clone();
-    for basis in [&mut module.left, &mut module.right] {
-        let kept = basis.columns().min(count);
-        let vectors = &basis.vectors;
-        basis.vectors = Matrix::from_fn(vectors.rows(), kept, |row, col| vectors.get(row, col));
-        basis.variance.truncate(kept);
-    }
-    module
-}
-
 /// The mean of the adapters' mixers M_t = Uᵀ ΔW_t V over those that have the module: `[p, q]`.
 fn average(module: &ModuleSubspace, path: &str, adapters: &[LoadedAdapter]) -> Option<Matrix> {
     let mixers: Vec<Matrix> = adapters
@@ -187,4 +174,83 @@ fn average(module: &ModuleSubspace, path: &str, adapters: &[LoadedAdapter]) -> O
     Some(Matrix::from_fn(first.rows(), first.cols(), |row, col| {
         mixers.iter().map(|mixer| mixer.get(row, col)).sum::<f32>() / count
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use eigenmix_models::LinearLayer;
+
+    use super::*;
+    use crate::methods::definition::Recipe;
+    use crate::methods::eigenmix::EIGENMIX;
+
+    /// Two adapters of the quick start.
+    fn names() -> [String; 2] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/quickstart");
+        ["gym", "library"].map(|name| folder.join("adapters").join(name).display().to_string())
+    }
+
+    fn config(more: &str) -> AdapterConfig {
+        let file = format!(
+            "method = \"eigenmix\"\nrank = 4\nallow_base_mismatch = true\ncomponents = 3\n{more}"
+        );
+        toml::from_str(&file).unwrap()
+    }
+
+    /// How many columns the basis of a module has on the left, and of how many principal components
+    /// the variance is recorded.
+    fn columns(config: &AdapterConfig) -> (usize, usize) {
+        let file = AdapterFile::open_argument(&names()[0]).unwrap();
+        let layers = file.module_paths().map(|path| {
+            let (_, d_in, d_out) = file.shape(path).unwrap();
+            LinearLayer {
+                path: path.to_owned(),
+                d_out,
+                d_in,
+                bias: false,
+                transposed: false,
+                head: false,
+            }
+        });
+        let description = Description {
+            prefix: "",
+            layers: layers.collect(),
+            head_tensors: vec![],
+            head_modules: vec![],
+            parameters: 0,
+        };
+        let Recipe::Basis { update, .. } = EIGENMIX.recipe else {
+            panic!("a method on a basis");
+        };
+        let start = on_basis(config, "base", &description, 1, update).unwrap();
+        let (path, update) = start.updates.iter().next().unwrap();
+        let components = start.spectra[path].left.variance.len();
+        (update.left.matrix.cols(), components)
+    }
+
+    #[test]
+    fn components_count_the_principal_ones_of_a_subspace_and_its_mean_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let saved = directory.path().join("subspace");
+        let adapters = names().map(|name| read(&name).unwrap());
+        let options = ExtractOptions {
+            center: true,
+            ..ExtractOptions::new(Components::Count(5))
+        };
+        let subspace = extract(&adapters, &options, &|_, _| {}).unwrap().subspace;
+        subspace.save(&saved, false).unwrap();
+        let saved = saved.display().to_string();
+        assert_eq!(
+            columns(&config(&format!("subspace = {saved:?}"))),
+            (3 + 1, 3)
+        );
+    }
+
+    #[test]
+    fn components_count_the_principal_ones_of_adapters_and_random_directions_stay() {
+        let names = names();
+        assert_eq!(columns(&config(&format!("adapters = {names:?}"))), (3, 3));
+        let augmented = config(&format!("adapters = {names:?}\naugment = 2"));
+        assert_eq!(columns(&augmented), (3 + 2, 3));
+    }
 }

@@ -1,8 +1,9 @@
 //! The head of a task: what turns an adapted base model's vectors into the task's labels.
 
+use eigenmix_tensors::HostTensor;
 use std::collections::BTreeMap;
 
-use eigenmix_adapter::{AdapterFile, HeadTensor, Labels};
+use eigenmix_adapter::{AdapterFile, Labels};
 use eigenmix_models::{Adaptation, Description, HeadKind, LoadReport, TEXT_FEATURES};
 
 use crate::{BaseModel, TrainerError};
@@ -11,7 +12,7 @@ use crate::{BaseModel, TrainerError};
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaskHead {
     /// Its tensors by name in the base model, the output layer's among them.
-    pub tensors: BTreeMap<String, HeadTensor>,
+    pub tensors: BTreeMap<String, HostTensor>,
     /// What its outputs stand for, if anybody says so.
     pub labels: Option<Labels>,
 }
@@ -31,7 +32,7 @@ impl TaskHead {
             }
             if let Some(shape) = base.checkpoint.shape(name).map(<[usize]>::to_vec) {
                 let values = base.checkpoint.read(name, &shape)?;
-                tensors.insert(name.clone(), HeadTensor { shape, values });
+                tensors.insert(name.clone(), HostTensor { shape, values });
             }
         }
         let mut head = Self {
@@ -125,13 +126,13 @@ impl TaskHead {
             return None;
         }
         for name in layer {
-            let parts: Vec<Option<&HeadTensor>> =
+            let parts: Vec<Option<&HostTensor>> =
                 heads.iter().map(|head| head.tensors.get(&name)).collect();
             // Heads without a bias stack as they are; one without among others has no place.
             if parts.iter().all(Option::is_none) {
                 continue;
             }
-            let parts: Vec<&HeadTensor> = parts.into_iter().collect::<Option<_>>()?;
+            let parts: Vec<&HostTensor> = parts.into_iter().collect::<Option<_>>()?;
             let (_, width) = parts[0].shape.split_first()?;
             let mut rows = 0;
             for part in &parts {
@@ -141,7 +142,7 @@ impl TaskHead {
                 }
                 rows += count;
             }
-            let stack = HeadTensor {
+            let stack = HostTensor {
                 shape: [&[rows], width].concat(),
                 values: parts
                     .iter()

@@ -176,9 +176,10 @@ fn select(matrix: &[f32], width: usize, columns: Range<usize>) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
+    use eigenmix_tensors::HostTensor;
     use std::path::PathBuf;
 
-    use eigenmix_adapter::{AdapterFile, HeadTensor};
+    use eigenmix_adapter::AdapterFile;
 
     use super::*;
     use crate::{DeviceChoice, TextInputs};
@@ -272,7 +273,7 @@ mod tests {
             .expect("the base model's pooler");
         values.reverse();
         let shape = vec![64, 64];
-        let pooler = HeadTensor { shape, values };
+        let pooler = HostTensor { shape, values };
         heads[1].tensors.insert(name.to_owned(), pooler);
         assert_same_logits(&base, &heads, 2);
     }

@@ -1,9 +1,10 @@
 //! Zero-shot classification with CLIP: what prompts say of the labels is the head.
 
+use eigenmix_tensors::HostTensor;
 use std::collections::BTreeMap;
 
 use burn::tensor::Device;
-use eigenmix_adapter::{Adapter, HeadTensor, Labels, Prompts};
+use eigenmix_adapter::{Adapter, Labels, Prompts};
 use eigenmix_data::{Encoding, LabelMap};
 use eigenmix_models::{Adaptation, ClipText, ClipTextConfig, TEXT_FEATURES, TokenBatch};
 
@@ -100,7 +101,7 @@ impl ZeroShot {
         let values = features
             .chunks(self.prompts * width)
             .flat_map(|of_label| ensemble(of_label, width));
-        let tensor = HeadTensor {
+        let tensor = HostTensor {
             shape: vec![self.labels.len(), width],
             values: values.collect(),
         };

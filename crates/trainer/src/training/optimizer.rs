@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor, TensorData};
 use eigenmix_kernels::{AdamWState, AdamWStep, sum_of_squares};
-use eigenmix_moslora::{ParameterNames, ParameterValue, ParameterValues};
+use eigenmix_moslora::{ParameterNames, ParameterValues};
+use eigenmix_tensors::HostTensor;
 
 use crate::TrainerError;
 use crate::config::TrainingConfig;
@@ -73,7 +74,7 @@ impl AdamW {
                 .convert::<f32>()
                 .try_into_vec()
                 .expect("converted to f32");
-            ParameterValue {
+            HostTensor {
                 shape: vec![values.len()],
                 values,
             }
@@ -101,7 +102,7 @@ impl AdamW {
         steps: usize,
         device: &burn::tensor::Device,
     ) -> Result<(), TrainerError> {
-        let tensor = |value: &ParameterValue| {
+        let tensor = |value: &HostTensor| {
             let data = TensorData::new(value.values.clone(), [value.values.len()]);
             Tensor::<1>::from_data(data, device)
         };

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use eigenmix_adapter::{
-    Adapter, HeadTensor, Labels, PeftConfig, Provenance, SaveOptions, Source, TargetModules,
+    Adapter, Labels, PeftConfig, Provenance, SaveOptions, Source, TargetModules,
 };
 use eigenmix_data::Targets;
 use eigenmix_models::{Description, HeadKind, LinearLayer};
-use eigenmix_moslora::{ParameterKind, ParameterNames, ParameterValue, ParameterValues, Update};
-use eigenmix_tensors::FileError;
+use eigenmix_moslora::{ParameterKind, ParameterNames, ParameterValues, Update};
+use eigenmix_tensors::{FileError, HostTensor};
 use eigenmix_tensors::{write_directory, write_file};
 use serde_json::{Value, json};
 
@@ -121,7 +121,7 @@ impl Trained<'_> {
 
     /// The trained values as the checkpoint stores them.
     fn stored_values(&self) -> ParameterValues {
-        let stored = |(name, value): (&String, &ParameterValue)| {
+        let stored = |(name, value): (&String, &HostTensor)| {
             let layer = name
                 .strip_suffix(".weight")
                 .and_then(|path| self.description.layer(path))
@@ -147,7 +147,7 @@ impl Trained<'_> {
         let read = |name: &str| {
             let shape = checkpoint.shape(name).unwrap_or_default().to_vec();
             let values = checkpoint.read(name, &shape)?;
-            Ok((name.to_owned(), ParameterValue { shape, values }))
+            Ok((name.to_owned(), HostTensor { shape, values }))
         };
         match self.head {
             HeadKind::ZeroShot { .. } => names.map(read).collect(),
@@ -197,25 +197,20 @@ impl Trained<'_> {
 }
 
 /// What was trained besides the factors of updates.
-fn head_tensors(values: &ParameterValues, names: &ParameterNames) -> BTreeMap<String, HeadTensor> {
+fn head_tensors(values: &ParameterValues, names: &ParameterNames) -> BTreeMap<String, HostTensor> {
     let tensors = values
         .iter()
         .filter(|(name, _)| names.kind(name) != Some(ParameterKind::Factor));
-    let head = |(name, value): (&String, &ParameterValue)| {
-        let head = HeadTensor {
-            shape: value.shape.clone(),
-            values: value.values.clone(),
-        };
-        (name.clone(), head)
-    };
-    tensors.map(head).collect()
+    tensors
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
 }
 
 /// A value in the shape in which the checkpoint has it, as some tensors are kept in another one. The
 /// head of a new task has other sizes than the one that it replaces, and stays as it is.
-fn in_shape(value: &ParameterValue, shape: &[usize]) -> ParameterValue {
+fn in_shape(value: &HostTensor, shape: &[usize]) -> HostTensor {
     match shape.iter().product::<usize>() == value.values.len() {
-        true => ParameterValue {
+        true => HostTensor {
             shape: shape.to_vec(),
             values: value.values.clone(),
         },
@@ -247,7 +242,7 @@ fn target_names(
 }
 
 /// `modules_to_save`: the family's head modules, and whatever else was trained whole.
-fn saved_modules(heads: &BTreeMap<String, HeadTensor>, description: &Description) -> Vec<String> {
+fn saved_modules(heads: &BTreeMap<String, HostTensor>, description: &Description) -> Vec<String> {
     let mut modules = BTreeSet::new();
     for name in heads.keys() {
         let path = name
@@ -273,7 +268,7 @@ mod tests {
         let mut names = ParameterNames::default();
         names.insert(ParamId::new(), "classifier/main.weight".to_owned());
         names.insert_factor(ParamId::new(), "layers.0.query", "mixer");
-        let value = |values: &[f32]| ParameterValue {
+        let value = |values: &[f32]| HostTensor {
             shape: vec![values.len()],
             values: values.to_vec(),
         };
@@ -287,7 +282,7 @@ mod tests {
     }
     #[test]
     fn a_head_that_replaces_one_of_other_labels_keeps_its_own_size() {
-        let value = ParameterValue {
+        let value = HostTensor {
             shape: vec![1, 1, 2],
             values: vec![1.0, 2.0],
         };

@@ -1,9 +1,10 @@
 //! An adapter: what it changes in its base model, and by how much.
 
+use eigenmix_tensors::HostTensor;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use eigenmix_adapter::{AdapterFile, Dialect, HeadTensor, LayerKind, LoraModule};
+use eigenmix_adapter::{AdapterFile, Dialect, LayerKind, LoraModule};
 use eigenmix_eigenlorax::LowRank;
 use eigenmix_experiment::ByteCount;
 use rayon::prelude::*;
@@ -90,7 +91,7 @@ impl AdapterSummary {
             .filter(|(_, module)| module.has_no_effect())
             .map(|(path, _)| path.clone())
             .collect();
-        let shapes_of = |tensors: &BTreeMap<String, HeadTensor>| {
+        let shapes_of = |tensors: &BTreeMap<String, HostTensor>| {
             tensors
                 .iter()
                 .map(|(name, tensor)| (name.clone(), tensor.shape.clone()))

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use eigenmix_adapter::AdapterFile;
+use eigenmix_adapter::{AdapterFile, LoadedAdapter};
 use eigenmix_charts::{Axis, Bar, BarGroup, Bars, Page, PageTable};
-use eigenmix_eigenlorax::{LoadedAdapter, ProjectOptions, Subspace, project};
+use eigenmix_eigenlorax::{ProjectOptions, Subspace, project};
 use eigenmix_experiment::pictures::{Comparison, Curves, SpectrumSummary, module_maps};
 use eigenmix_experiment::{ExperimentError, OpenedAdapter, distinct_names, message};
 use eigenmix_trainer::{Run, RunHistory, figures_in};

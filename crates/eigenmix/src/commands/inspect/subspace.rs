@@ -50,9 +50,9 @@ impl BasisSummary {
     fn of(basis: &Basis) -> Self {
         Self {
             columns: basis.columns(),
-            principal: basis.principal,
-            has_mean: basis.has_mean,
-            augmented: basis.augmented,
+            principal: basis.principal(),
+            has_mean: basis.has_mean(),
+            augmented: basis.augmented(),
             variance_kept: basis.kept(),
         }
     }
@@ -114,7 +114,7 @@ impl<'a> SubspaceSummary<'a> {
 /// Kept variance over total variance, of one side of all modules; 1 of nothing.
 fn variance_kept(subspace: &Subspace, side: impl Fn(&ModuleSubspace) -> &Basis) -> f64 {
     let sides: Vec<&Basis> = subspace.modules.values().map(side).collect();
-    let total: f64 = sides.iter().map(|basis| basis.total_variance).sum();
+    let total: f64 = sides.iter().map(|basis| basis.total_variance()).sum();
     let kept: f64 = sides.iter().map(|basis| basis.kept_variance()).sum();
     if total > 0.0 {
         (kept / total).min(1.0)

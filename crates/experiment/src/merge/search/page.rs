@@ -118,10 +118,10 @@ fn scores(trials: &[TrialReport]) -> Figure {
 
 /// The parameters of a trial but λ.
 fn others(trial: &TrialReport) -> String {
-    let coordinates = Coordinate::of(trial.setting.method).iter();
+    let coordinates = Coordinate::of(trial.setting.method).into_iter();
     let others: Vec<String> = coordinates
-        .filter(|&&coordinate| coordinate != Coordinate::Scale)
-        .filter_map(|&coordinate| {
+        .filter(|&coordinate| coordinate != Coordinate::Scale)
+        .filter_map(|coordinate| {
             let value = trial.setting.get(coordinate)?;
             Some(format!("{} {value}", coordinate.name()))
         })

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use eigenmix_adapter::Prompts;
 use eigenmix_data::DataConfig;
-use eigenmix_merging::{Coordinate, MergeOptions, SearchGrid};
+use eigenmix_merging::{Coordinate, MergeOptions, Parameter, SearchGrid};
 use eigenmix_trainer::DeviceChoice;
 
 use super::SearchRequest;
@@ -64,35 +64,18 @@ fn grid(
     let mut grid = SearchGrid::new(options.method);
     grid.patience = Some(search.patience.get());
     grid.rounds = search.rounds.get();
-    let one = |value: Option<f64>| value.map(|value| vec![value]);
-    let lists = [
-        (
-            Coordinate::Scale,
-            "--scales",
-            &search.scales,
-            one(merge.scale),
-        ),
-        (
-            Coordinate::Density,
-            "--densities",
-            &search.densities,
-            one(merge.density),
-        ),
-        (Coordinate::Drop, "--drops", &search.drops, one(merge.drop)),
-        (
-            Coordinate::RankFraction,
-            "--rank-fractions",
-            &search.rank_fractions,
-            one(merge.rank_fraction),
-        ),
-    ];
-    for (coordinate, flag, list, fixed) in lists {
-        let Some(mut values) = list.clone().or(fixed) else {
-            continue;
-        };
+    let scales = search.scales.clone().or(merge.scale.map(|one| vec![one]));
+    let scales = scales.map(|values| (Coordinate::Scale, "scales", values));
+    let parameters = Parameter::ALL.into_iter().filter_map(|parameter| {
+        let list = search.values.get(parameter).cloned();
+        let values = list.or(merge.parameters.get(parameter).map(|&one| vec![one]))?;
+        let flag = parameter.info().search.as_ref()?.flag;
+        Some((Coordinate::Parameter(parameter), flag, values))
+    });
+    for (coordinate, flag, mut values) in scales.into_iter().chain(parameters) {
         if !Coordinate::of(options.method).contains(&coordinate) {
             let method = options.method.name();
-            let problem = format!("{flag}: method {method} has no {}", coordinate.name());
+            let problem = format!("--{flag}: method {method} has no {}", coordinate.name());
             return Err(BadInput(problem));
         }
         values.sort_by(f64::total_cmp);

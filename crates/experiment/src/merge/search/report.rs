@@ -212,9 +212,9 @@ pub(super) struct Parameters<'a>(pub &'a Setting);
 
 impl fmt::Display for Parameters<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let coordinates = eigenmix_merging::Coordinate::of(self.0.method).iter();
+        let coordinates = eigenmix_merging::Coordinate::of(self.0.method).into_iter();
         let words: Vec<String> = coordinates
-            .filter_map(|&coordinate| {
+            .filter_map(|coordinate| {
                 let value = self.0.get(coordinate)?;
                 Some(format!("{} {value}", coordinate.name()))
             })

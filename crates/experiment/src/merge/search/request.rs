@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 
+use eigenmix_merging::SearchValues;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -27,15 +28,9 @@ pub struct SearchRequest {
     /// The λ to try [default: 0.1 to 1.0 by 0.1, and on up to 9.9 while `patience` lasts].
     #[serde(default)]
     pub scales: Option<Vec<f64>>,
-    /// ties, dare-ties: the densities to try [default: 0.1 to 1.0 by 0.1].
-    #[serde(default)]
-    pub densities: Option<Vec<f64>>,
-    /// dare, dare-ties: the probabilities to try [default: 0.1 to 0.9 by 0.1, and 0.99].
-    #[serde(default)]
-    pub drops: Option<Vec<f64>>,
-    /// cart: the rank fractions to try [default: 0.04, 0.08, 0.16, 0.32].
-    #[serde(default)]
-    pub rank_fractions: Option<Vec<f64>>,
+    /// The values to try of the parameters of the method, each list by its name.
+    #[serde(flatten)]
+    pub values: SearchValues,
     /// Beyond 1.0, stop when so many λ in a row were no better than the best before them.
     #[serde(default = "default_patience")]
     pub patience: NonZeroUsize,

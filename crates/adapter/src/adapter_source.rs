@@ -1,8 +1,8 @@
-//! Where the adapters of an extraction come from: files that are read module by module, or memory.
+//! Where the modules of an adapter come from: a file that is read module by module, or memory.
 
 use std::borrow::Cow;
 
-use eigenmix_adapter::{Adapter, AdapterError, AdapterFile, LayerKind, LoraModule, Source};
+use crate::{AdapterError, AdapterFile, LayerKind, LoraModule, PeftConfig, Source};
 
 /// The dimensions of one adapted layer: A is `[rank, d_in]`, B is `[d_out, rank]`; and its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +21,13 @@ pub trait AdapterSource: Sync {
     /// Its name and fingerprint.
     fn source(&self) -> Source;
 
+    /// Its configuration.
+    fn config(&self) -> &PeftConfig;
+
     /// The base model that it names.
-    fn base_model(&self) -> Option<&str>;
+    fn base_model(&self) -> Option<&str> {
+        self.config().base_model()
+    }
 
     /// Its modules and their dimensions, without reading their values.
     ///
@@ -53,8 +58,8 @@ impl AdapterSource for AdapterFile {
         self.source()
     }
 
-    fn base_model(&self) -> Option<&str> {
-        self.config().base_model()
+    fn config(&self) -> &PeftConfig {
+        self.config()
     }
 
     fn shapes(&self) -> Result<Vec<(String, ModuleShape)>, AdapterError> {
@@ -82,84 +87,6 @@ impl AdapterSource for AdapterFile {
     }
 }
 
-/// An adapter in memory, with the name by which reports and errors call it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LoadedAdapter {
-    pub source: Source,
-    pub adapter: Adapter,
-}
-
-impl LoadedAdapter {
-    /// Reads all of `file`.
-    ///
-    /// # Errors
-    /// If a tensor can't be read or isn't finite.
-    pub fn read(file: &AdapterFile) -> Result<Self, AdapterError> {
-        Ok(Self {
-            adapter: file.load()?,
-            source: file.source(),
-        })
-    }
-}
-
-impl AdapterSource for LoadedAdapter {
-    fn location(&self) -> &str {
-        &self.source.location
-    }
-
-    fn source(&self) -> Source {
-        self.source.clone()
-    }
-
-    fn base_model(&self) -> Option<&str> {
-        self.adapter.config.base_model()
-    }
-
-    fn shapes(&self) -> Result<Vec<(String, ModuleShape)>, AdapterError> {
-        let modules = self.adapter.modules.iter();
-        Ok(modules
-            .map(|(path, module)| {
-                let shape = ModuleShape {
-                    d_out: module.d_out(),
-                    d_in: module.d_in(),
-                    rank: module.rank(),
-                    layer: module.layer.clone(),
-                };
-                (path.clone(), shape)
-            })
-            .collect())
-    }
-
-    fn module(&self, path: &str) -> Result<Cow<'_, LoraModule>, AdapterError> {
-        let module = self
-            .adapter
-            .modules
-            .get(path)
-            .ok_or_else(|| AdapterError::NoSuchModule {
-                path: self.location().into(),
-                module: path.to_owned(),
-                first: self
-                    .adapter
-                    .modules
-                    .keys()
-                    .next()
-                    .cloned()
-                    .unwrap_or_default(),
-            })?;
-        Ok(Cow::Borrowed(module))
-    }
-
-    fn whole_tensors(&self) -> Result<Vec<String>, AdapterError> {
-        Ok(self
-            .adapter
-            .heads
-            .keys()
-            .chain(self.adapter.biases.keys())
-            .cloned()
-            .collect())
-    }
-}
-
 impl<T: AdapterSource + ?Sized> AdapterSource for &T {
     fn location(&self) -> &str {
         (**self).location()
@@ -169,8 +96,8 @@ impl<T: AdapterSource + ?Sized> AdapterSource for &T {
         (**self).source()
     }
 
-    fn base_model(&self) -> Option<&str> {
-        (**self).base_model()
+    fn config(&self) -> &PeftConfig {
+        (**self).config()
     }
 
     fn shapes(&self) -> Result<Vec<(String, ModuleShape)>, AdapterError> {

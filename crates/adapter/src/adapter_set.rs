@@ -1,0 +1,217 @@
+//! Adapters that are extracted or merged together: what they have to agree on, checked once.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::adapter_set_error::AdapterSetError;
+use crate::adapter_source::AdapterSource;
+use crate::{LayerKind, LoraModule};
+
+/// Adapters of one base model, and which of them have which module.
+///
+/// Making one reads no values: base models, configurations and shapes are enough to see whether
+/// adapters belong together. Values are checked as [`AdapterSet::updates`] reads them.
+#[derive(Debug)]
+pub struct AdapterSet<'a, S> {
+    adapters: &'a [S],
+    base_model: Option<String>,
+    modules: Vec<(String, ModuleMembers)>,
+}
+
+/// The adapters of a set that have a module, and what they agree on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModuleMembers {
+    /// Indices into the adapters of the set, in their order.
+    pub adapters: Vec<usize>,
+    /// `[d_out, d_in]` of ΔW.
+    pub shape: [usize; 2],
+    pub layer: LayerKind,
+    /// Σr: the sum of the ranks in these adapters.
+    pub columns: usize,
+}
+
+impl<'a, S: AdapterSource> AdapterSet<'a, S> {
+    /// Checks that `adapters` can be used together.
+    ///
+    /// `allow_base_mismatch` lets adapters pass that name different base models, or of which nothing
+    /// shows that they are for the same one.
+    ///
+    /// # Errors
+    /// If there is no adapter or no module; if adapters name different base models, disagree on the
+    /// shape or the layer of a module, or have nothing in common; if one is of DoRA or lists a
+    /// module twice.
+    pub fn new(adapters: &'a [S], allow_base_mismatch: bool) -> Result<Self, AdapterSetError> {
+        if adapters.is_empty() {
+            return Err(AdapterSetError::NoAdapters);
+        }
+        let base_model = common_base_model(adapters, allow_base_mismatch)?;
+        let mut modules: BTreeMap<String, ModuleMembers> = BTreeMap::new();
+        // Of those before each adapter.
+        let mut bases: BTreeSet<&str> = BTreeSet::new();
+        for (index, adapter) in adapters.iter().enumerate() {
+            let shapes = adapter.shapes()?;
+            if let Some((path, _)) = shapes.first()
+                && adapter.config().use_dora()
+            {
+                return Err(AdapterSetError::Magnitude {
+                    module: path.clone(),
+                    adapter: adapter.location().to_owned(),
+                });
+            }
+            let base = adapter.base_model();
+            let is_related = index == 0
+                || base.is_some_and(|base| bases.contains(base))
+                || shapes.iter().any(|(path, _)| modules.contains_key(path));
+            if !is_related && !allow_base_mismatch {
+                let first_module = |shapes: Vec<(String, _)>| {
+                    let mut paths = shapes.into_iter().map(|(path, _)| path);
+                    paths.next().unwrap_or_default()
+                };
+                return Err(AdapterSetError::NothingInCommon {
+                    first: adapters[0].location().to_owned(),
+                    first_module: first_module(adapters[0].shapes()?),
+                    second: adapter.location().to_owned(),
+                    second_module: first_module(shapes),
+                });
+            }
+            bases.extend(base);
+            for (path, found) in shapes {
+                let shape = [found.d_out, found.d_in];
+                let Some(members) = modules.get_mut(&path) else {
+                    let members = ModuleMembers {
+                        adapters: vec![index],
+                        shape,
+                        layer: found.layer,
+                        columns: found.rank,
+                    };
+                    modules.insert(path, members);
+                    continue;
+                };
+                let first = members.adapters[0];
+                if members.adapters.last() == Some(&index) {
+                    return Err(AdapterSetError::ModuleTwice {
+                        module: path,
+                        adapter: adapter.location().to_owned(),
+                    });
+                }
+                if shape != members.shape {
+                    return Err(AdapterSetError::UnequalShapes {
+                        module: path,
+                        first: adapters[first].location().to_owned(),
+                        first_shape: members.shape,
+                        second: adapter.location().to_owned(),
+                        second_shape: shape,
+                    });
+                }
+                if found.layer != members.layer {
+                    return Err(AdapterSetError::UnequalLayers {
+                        module: path,
+                        first: adapters[first].location().to_owned(),
+                        first_layer: members.layer.clone(),
+                        second: adapter.location().to_owned(),
+                        second_layer: found.layer,
+                    });
+                }
+                members.adapters.push(index);
+                members.columns += found.rank;
+            }
+        }
+        if modules.is_empty() {
+            return Err(AdapterSetError::NoModules {
+                adapters: adapters.len(),
+            });
+        }
+        Ok(Self {
+            adapters,
+            base_model,
+            modules: modules.into_iter().collect(),
+        })
+    }
+
+    /// The adapters, in the order in which they were given.
+    pub fn adapters(&self) -> &'a [S] {
+        self.adapters
+    }
+
+    /// The base model that the adapters name, if one does; of different ones that were allowed, the
+    /// first.
+    pub fn base_model(&self) -> Option<&str> {
+        self.base_model.as_deref()
+    }
+
+    /// Every module that any adapter has, by its path in the base model, sorted.
+    pub fn modules(&self) -> &[(String, ModuleMembers)] {
+        &self.modules
+    }
+
+    /// The modules that only some of the adapters have.
+    pub fn partial(&self) -> impl Iterator<Item = (&str, &ModuleMembers)> {
+        let modules = self.modules.iter();
+        modules
+            .filter(|(_, members)| members.adapters.len() < self.adapters.len())
+            .map(|(path, members)| (path.as_str(), members))
+    }
+
+    /// The updates of the module `path` with the index of their adapter, one read after the other.
+    ///
+    /// # Errors
+    /// If one can't be read, isn't finite, or has a DoRA magnitude.
+    pub fn updates(
+        &self,
+        path: &str,
+        members: &ModuleMembers,
+    ) -> impl Iterator<Item = Result<(usize, Cow<'a, LoraModule>), AdapterSetError>> {
+        members.adapters.iter().map(move |&index| {
+            let adapter = &self.adapters[index];
+            let module = adapter.module(path)?;
+            check_low_rank(&module, path, adapter.location())?;
+            Ok((index, module))
+        })
+    }
+}
+
+/// The base model that the adapters name; those that name none agree with any.
+fn common_base_model<S: AdapterSource>(
+    adapters: &[S],
+    allow_mismatch: bool,
+) -> Result<Option<String>, AdapterSetError> {
+    let mut named = adapters
+        .iter()
+        .filter_map(|adapter| Some((adapter, adapter.base_model()?)));
+    let Some((first, base_model)) = named.next() else {
+        return Ok(None);
+    };
+    match named.find(|(_, other)| *other != base_model) {
+        Some((second, other)) if !allow_mismatch => Err(AdapterSetError::BaseModels {
+            first: first.location().to_owned(),
+            first_base: base_model.to_owned(),
+            second: second.location().to_owned(),
+            second_base: other.to_owned(),
+        }),
+        _ => Ok(Some(base_model.to_owned())),
+    }
+}
+
+/// Refuses a module whose values have no place in a low-rank update, or in a decomposition.
+///
+/// # Errors
+/// If it has a DoRA magnitude or a value that isn't finite; `location` is the name of its adapter.
+pub fn check_low_rank(
+    module: &LoraModule,
+    path: &str,
+    location: &str,
+) -> Result<(), AdapterSetError> {
+    if module.magnitude.is_some() {
+        return Err(AdapterSetError::Magnitude {
+            module: path.to_owned(),
+            adapter: location.to_owned(),
+        });
+    }
+    if !module.is_finite() {
+        return Err(AdapterSetError::NotFinite {
+            module: path.to_owned(),
+            adapter: location.to_owned(),
+        });
+    }
+    Ok(())
+}

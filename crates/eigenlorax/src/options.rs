@@ -1,0 +1,118 @@
+//! What to extract, and how.
+
+use eigenmix_adapter::LoraModule;
+use serde::{Deserialize, Serialize};
+
+use crate::decomposition::DecompositionError;
+use crate::error::EigenloraxError;
+use crate::low_rank::LowRank;
+
+/// The options of an extraction.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExtractOptions {
+    /// How many principal components a side keeps.
+    pub components: Components,
+    /// In which form the factors of an adapter are stacked.
+    #[serde(default)]
+    pub factors: Factors,
+    /// Whether the mean column is subtracted first, and kept as a component of its own.
+    #[serde(default)]
+    pub center: bool,
+    /// How many random columns are added to each side, orthonormal to the others.
+    #[serde(default)]
+    pub augment: usize,
+    /// The seed of the random columns.
+    #[serde(default)]
+    pub seed: u64,
+    /// Whether adapters that name different base models may go into one subspace.
+    #[serde(default)]
+    pub allow_base_mismatch: bool,
+}
+
+impl ExtractOptions {
+    /// Balanced factors, not centred, nothing random.
+    pub fn new(components: Components) -> Self {
+        Self {
+            components,
+            factors: Factors::default(),
+            center: false,
+            augment: 0,
+            seed: 0,
+            allow_base_mismatch: false,
+        }
+    }
+}
+
+/// How many principal components to keep.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Components {
+    /// So many a side, or all there are if there are fewer.
+    Count(usize),
+    /// The fewest that carry this share, in (0, 1], of the variance of their side.
+    Variance(f64),
+    /// All there are: the sources can be reconstructed.
+    All,
+}
+
+impl Components {
+    /// The number asked for, where it is a number.
+    pub fn asked(self) -> Option<usize> {
+        match self {
+            Self::Count(count) => Some(count),
+            Self::Variance(_) | Self::All => None,
+        }
+    }
+
+    /// How many of the components with these variances, largest first, to keep out of a total
+    /// variance of `total`.
+    pub(crate) fn chosen(self, variances: &[f64], total: f64) -> usize {
+        match self {
+            Self::Count(count) => count.min(variances.len()),
+            Self::All => variances.len(),
+            Self::Variance(share) => {
+                let mut carried = 0.0;
+                let sufficient = variances.iter().position(|variance| {
+                    carried += variance;
+                    carried >= share * total
+                });
+                sufficient.map_or(variances.len(), |last| last + 1)
+            }
+        }
+    }
+
+    /// Refuses what is out of range.
+    pub(crate) fn check(self) -> Result<(), EigenloraxError> {
+        match self {
+            Self::Count(0) => Err(EigenloraxError::NoComponents),
+            Self::Variance(share) if !(share > 0.0 && share <= 1.0) => {
+                Err(EigenloraxError::VarianceShare { found: share })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// In which form the factors of one adapter and module are stacked, `ΔW = s·B·W·A`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Factors {
+    /// `U·√S` and `V·√S` of `ΔW = U·S·Vᵀ`: the subspace depends on ΔW only.
+    #[default]
+    Balanced,
+    /// `s·B·W` and `Aᵀ` as the file has them, as in the EigenLoRAx paper: scaling and mixer belong
+    /// to the left side, and the subspace depends on how ΔW happened to be split.
+    Raw,
+}
+
+impl Factors {
+    /// The columns of both sides: `[d_out, rank]` and `[d_in, rank]`.
+    pub(crate) fn of(self, module: &LoraModule) -> Result<LowRank, DecompositionError> {
+        let update = LowRank::of(module);
+        match self {
+            Self::Balanced => update.balanced(),
+            Self::Raw => Ok(update),
+        }
+    }
+}
