@@ -1,5 +1,7 @@
 //! Activation functions.
 
+use std::mem::MaybeUninit;
+
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
@@ -8,7 +10,7 @@ use burn::tensor::{Tensor, activation};
 use rayon::prelude::*;
 
 use crate::backward::Differentiable;
-use crate::buffer::{values_of, written_in_parts};
+use crate::buffer::{assume_written, filled_in_parts, values_of};
 use crate::simd::{exp, sigmoid, tanh, vectorised};
 use crate::{CHUNK, has_kernels};
 
@@ -65,12 +67,10 @@ impl ActivationForward for Flex {
     fn fused_activation(input: FlexTensor, function: Activation) -> FlexTensor {
         let input = input.to_contiguous();
         let parts = values_of(&input).par_chunks(CHUNK);
-        written_in_parts(
-            input.layout().shape().clone(),
-            CHUNK,
-            parts,
-            |output, input| values(input, function, output),
-        )
+        let shape = input.layout().shape().clone();
+        let write = |output: &mut [_], input: &[f32]| values(input, function, output);
+        // SAFETY: a function has a value for each input.
+        unsafe { filled_in_parts(shape, CHUNK, parts, write) }
     }
 }
 
@@ -84,15 +84,14 @@ impl ActivationBackward for Flex {
         let parts = values_of(&input)
             .par_chunks(CHUNK)
             .zip_eq(values_of(&gradient).par_chunks(CHUNK));
-        written_in_parts(
-            input.layout().shape().clone(),
-            CHUNK,
-            parts,
-            |output, (input, gradient)| {
-                slopes(input, function, output);
-                multiply(gradient, output);
-            },
-        )
+        let shape = input.layout().shape().clone();
+        let write = |output: &mut [_], (input, gradient): (&[f32], &[f32])| {
+            slopes(input, function, output);
+            // SAFETY: a function has a slope for each input.
+            multiply(gradient, unsafe { assume_written(output) });
+        };
+        // SAFETY: as above.
+        unsafe { filled_in_parts(shape, CHUNK, parts, write) }
     }
 }
 
@@ -142,15 +141,18 @@ fn normal_distribution(x: f32) -> f32 {
     0.5 + 0.5 * (numerator / denominator)
 }
 
+/// Writes every output.
 #[inline(always)]
-fn write(input: &[f32], output: &mut [f32], function: impl Fn(f32) -> f32) {
+fn write(input: &[f32], output: &mut [MaybeUninit<f32>], function: impl Fn(f32) -> f32) {
+    assert_eq!(output.len(), input.len(), "an output for each input");
     for (output, &x) in output.iter_mut().zip(input) {
-        *output = function(x);
+        output.write(function(x));
     }
 }
 
 vectorised! {
-    fn values(input: &[f32], function: Activation, output: &mut [f32]) {
+    /// f(x), to every output.
+    fn values(input: &[f32], function: Activation, output: &mut [MaybeUninit<f32>]) {
         match function {
             Activation::Gelu => write(input, output, |x| x * normal_distribution(x)),
             Activation::GeluTanh => write(input, output, |x| {
@@ -164,8 +166,8 @@ vectorised! {
 }
 
 vectorised! {
-    /// f'(x).
-    fn slopes(input: &[f32], function: Activation, output: &mut [f32]) {
+    /// f'(x), to every output.
+    fn slopes(input: &[f32], function: Activation, output: &mut [MaybeUninit<f32>]) {
         const DENSITY_AT_ZERO: f32 = 0.398_942_3;
         match function {
             Activation::Gelu => write(input, output, |x| {

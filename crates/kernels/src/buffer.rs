@@ -65,14 +65,32 @@ pub(crate) fn written_in_parts<S: IndexedParallelIterator>(
     sources: S,
     write: impl Fn(&mut [f32], S::Item) + Sync,
 ) -> FlexTensor {
+    let write = |part: &mut [MaybeUninit<f32>], source| write(cleared(part), source);
+    // SAFETY: zeros are written to every part.
+    unsafe { filled_in_parts(shape, part_length, sources, write) }
+}
+
+/// [`written_in_parts`] without the zeros.
+///
+/// # Safety
+/// `write` has to write every value of a part.
+///
+/// # Panics
+/// As [`written_in_parts`].
+pub(crate) unsafe fn filled_in_parts<S: IndexedParallelIterator>(
+    shape: impl Into<Shape>,
+    part_length: usize,
+    sources: S,
+    write: impl Fn(&mut [MaybeUninit<f32>], S::Item) + Sync,
+) -> FlexTensor {
     let shape = shape.into();
     let mut memory = Unwritten::new(shape.num_elements());
     memory
         .0
         .par_chunks_mut(part_length)
         .zip_eq(sources)
-        .for_each(|(part, source)| write(cleared(part), source));
-    // SAFETY: the parts cover the memory, and each of them was cleared.
+        .for_each(|(part, source)| write(part, source));
+    // SAFETY: the parts cover the memory, and all of their values were written, says the caller.
     unsafe { memory.into_tensor(shape) }
 }
 
@@ -84,7 +102,7 @@ fn cleared(part: &mut [MaybeUninit<f32>]) -> &mut [f32] {
 
 /// # Safety
 /// All values have to be written.
-unsafe fn assume_written(values: &mut [MaybeUninit<f32>]) -> &mut [f32] {
+pub(crate) unsafe fn assume_written(values: &mut [MaybeUninit<f32>]) -> &mut [f32] {
     // SAFETY: the caller's; both slices are of the same length and layout.
     unsafe { &mut *(std::ptr::from_mut(values) as *mut [f32]) }
 }

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use crate::activation::{multiply, slopes, values};
 use crate::backward::Differentiable;
-use crate::buffer::{values_of, written_in_parts};
+use crate::buffer::{assume_written, filled_in_parts, values_of};
 use crate::{Activation, CHUNK, has_kernels};
 
 impl Activation {
@@ -64,13 +64,16 @@ impl Gate for Flex {
         let width = all / 2;
         let chunk = rows_at_a_time(all);
         let parts = values_of(&both).par_chunks(chunk * all);
-        written_in_parts([rows, width], chunk * width, parts, |output, both| {
+        let write = |output: &mut [_], both: &[f32]| {
             for (output, both) in output.chunks_exact_mut(width).zip(both.chunks_exact(all)) {
                 let (gate, up) = both.split_at(width);
                 values(gate, function, output);
-                multiply(up, output);
+                // SAFETY: a function has a value for each input.
+                multiply(up, unsafe { assume_written(output) });
             }
-        })
+        };
+        // SAFETY: every row is written, and parts are whole rows.
+        unsafe { filled_in_parts([rows, width], chunk * width, parts, write) }
     }
 }
 
@@ -87,23 +90,23 @@ impl GateBackward for Flex {
         let parts = values_of(&both)
             .par_chunks(chunk * all)
             .zip_eq(values_of(&gradient).par_chunks(chunk * width));
-        written_in_parts(
-            both.layout().shape().clone(),
-            chunk * all,
-            parts,
-            |output, (both, gradient)| {
-                let rows = both.chunks_exact(all).zip(gradient.chunks_exact(width));
-                for (output, (both, gradient)) in output.chunks_exact_mut(all).zip(rows) {
-                    let (gate, up) = both.split_at(width);
-                    let (d_gate, d_up) = output.split_at_mut(width);
-                    slopes(gate, function, d_gate);
-                    multiply(up, d_gate);
-                    multiply(gradient, d_gate);
-                    values(gate, function, d_up);
-                    multiply(gradient, d_up);
-                }
-            },
-        )
+        let shape = both.layout().shape().clone();
+        let write = |output: &mut [_], (both, gradient): (&[f32], &[f32])| {
+            let rows = both.chunks_exact(all).zip(gradient.chunks_exact(width));
+            for (output, (both, gradient)) in output.chunks_exact_mut(all).zip(rows) {
+                let (gate, up) = both.split_at(width);
+                let (d_gate, d_up) = output.split_at_mut(width);
+                slopes(gate, function, d_gate);
+                values(gate, function, d_up);
+                // SAFETY: a function has a slope and a value for each input.
+                let (d_gate, d_up) = unsafe { (assume_written(d_gate), assume_written(d_up)) };
+                multiply(up, d_gate);
+                multiply(gradient, d_gate);
+                multiply(gradient, d_up);
+            }
+        };
+        // SAFETY: every row is written, and parts are whole rows.
+        unsafe { filled_in_parts(shape, chunk * all, parts, write) }
     }
 }
 

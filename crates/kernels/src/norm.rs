@@ -1,14 +1,16 @@
 //! Normalisation of rows, centred or not, with a frozen affine part.
 
+use std::mem::MaybeUninit;
+
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{Tensor, module};
+use burn::tensor::{Shape, Tensor, module};
 use rayon::prelude::*;
 
 use crate::backward::Differentiable;
-use crate::buffer::{values_of, written_in_parts};
+use crate::buffer::{filled_in_parts, values_of};
 use crate::simd::{sum, vectorised};
 use crate::{chunk_of_rows, has_kernels};
 
@@ -115,12 +117,12 @@ impl NormForward for Flex {
         let (gamma, beta) = (values_of(&gamma), values_of(&beta));
         let chunk = chunk_of_rows(gamma.len());
         let parts = values_of(&input).par_chunks(chunk);
-        written_in_parts(
-            input.layout().shape().clone(),
-            chunk,
-            parts,
-            |output, input| forward(input, gamma, beta, statistics, output),
-        )
+        let shape = whole_rows(&input, gamma.len());
+        let write = |output: &mut [_], input: &[f32]| {
+            forward(input, gamma, beta, statistics, output);
+        };
+        // SAFETY: every row is written, and parts are whole rows.
+        unsafe { filled_in_parts(shape, chunk, parts, write) }
     }
 }
 
@@ -138,12 +140,12 @@ impl NormBackward for Flex {
         let parts = values_of(&input)
             .par_chunks(chunk)
             .zip_eq(values_of(&gradient).par_chunks(chunk));
-        written_in_parts(
-            input.layout().shape().clone(),
-            chunk,
-            parts,
-            |output, (input, gradient)| backward(input, gamma, gradient, statistics, output),
-        )
+        let shape = whole_rows(&input, gamma.len());
+        let write = |output: &mut [_], (input, gradient): (&[f32], &[f32])| {
+            backward(input, gamma, gradient, statistics, output);
+        };
+        // SAFETY: every row is written, and parts are whole rows.
+        unsafe { filled_in_parts(shape, chunk, parts, write) }
     }
 }
 
@@ -169,6 +171,17 @@ impl<B: NormForward + NormBackward, C: CheckpointStrategy> NormForward for Autod
     }
 }
 
+/// The shape of the output.
+///
+/// # Panics
+/// If the input is not made of rows of `width` values.
+fn whole_rows(input: &FlexTensor, width: usize) -> Shape {
+    let shape = input.layout().shape();
+    let count = shape.num_elements();
+    assert!(count.is_multiple_of(width), "{count} in rows of {width}");
+    shape.clone()
+}
+
 /// The row's mean, or 0, and 1 / √(mean((x − mean)²) + ε).
 #[inline(always)]
 fn moments(row: &[f32], statistics: Statistics) -> (f32, f32) {
@@ -187,14 +200,14 @@ vectorised! {
         gamma: &[f32],
         beta: &[f32],
         statistics: Statistics,
-        output: &mut [f32],
+        output: &mut [MaybeUninit<f32>],
     ) {
         let width = gamma.len();
         let beta = &beta[..width];
         for (output, input) in output.chunks_exact_mut(width).zip(input.chunks_exact(width)) {
             let (mean, inverse_deviation) = moments(input, statistics);
             for i in 0..width {
-                output[i] = (input[i] - mean) * inverse_deviation * gamma[i] + beta[i];
+                output[i].write((input[i] - mean) * inverse_deviation * gamma[i] + beta[i]);
             }
         }
     }
@@ -206,7 +219,7 @@ vectorised! {
         gamma: &[f32],
         gradient: &[f32],
         statistics: Statistics,
-        output: &mut [f32],
+        output: &mut [MaybeUninit<f32>],
     ) {
         let width = gamma.len();
         let rows = input.chunks_exact(width).zip(gradient.chunks_exact(width));
@@ -221,8 +234,8 @@ vectorised! {
                 / width as f32;
             for i in 0..width {
                 let normalised = (input[i] - mean) * inverse_deviation;
-                output[i] =
-                    inverse_deviation * (gradient[i] * gamma[i] - mean_h - normalised * mean_hx);
+                let slope = gradient[i] * gamma[i] - mean_h - normalised * mean_hx;
+                output[i].write(inverse_deviation * slope);
             }
         }
     }
