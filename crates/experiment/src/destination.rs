@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use eigenmix_adapter::{Dialect, PeftConfig, Provenance};
 use eigenmix_tensors::{FileError, TensorFile};
+use eigenmix_trainer::Run;
 
 use crate::BadInput;
 use crate::ExperimentError;
@@ -14,7 +15,7 @@ const MARKS: [&str; 5] = [
     PeftConfig::FILE_NAME,
     Provenance::FILE_NAME,
     "subspace.json",
-    "config.toml",
+    Run::CONFIG,
     "report.json",
 ];
 

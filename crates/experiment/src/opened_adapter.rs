@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use eigenmix_adapter::{AdapterError, AdapterFile, PeftConfig, fetch_adapter};
 use eigenmix_hub::{Hub, Location};
+use eigenmix_trainer::Run;
 use rayon::prelude::*;
 
 use crate::BadInput;
@@ -143,7 +144,7 @@ pub fn locate(argument: &str) -> Result<PathBuf, AdapterError> {
         Location::Path(path) => path,
         Location::Hub(id) => fetch_adapter(&Hub::from_env()?, &id)?,
     };
-    let trained = path.join("adapter");
+    let trained = Run::at(&path).adapter();
     let is_run =
         !path.join(PeftConfig::FILE_NAME).exists() && trained.join(PeftConfig::FILE_NAME).exists();
     Ok(if is_run { trained } else { path })

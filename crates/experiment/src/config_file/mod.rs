@@ -3,6 +3,7 @@
 
 mod config_error;
 mod key_path;
+mod keywords;
 mod lines;
 mod overrides;
 mod problem;

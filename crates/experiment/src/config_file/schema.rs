@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde_json::{Map, Value as Json};
 use toml::Value;
 
+use super::keywords::collect_unknown;
 use super::{KeyPath, Problem};
 
 /// The schema of a kind of file.
@@ -16,37 +17,6 @@ pub struct Schema {
     /// What it demands and nobody would check.
     unknown: BTreeSet<String>,
 }
-
-/// The keywords that [`Schema::check`] obeys.
-const CHECKED: [&str; 16] = [
-    "$ref",
-    "type",
-    "properties",
-    "additionalProperties",
-    "required",
-    "items",
-    "minItems",
-    "maxItems",
-    "anyOf",
-    "oneOf",
-    "const",
-    "enum",
-    "minimum",
-    "exclusiveMinimum",
-    "maximum",
-    "exclusiveMaximum",
-];
-
-/// The keywords that demand nothing, or nothing that others don't: `format` names the Rust type of a
-/// number, whose bounds are there as well.
-const NOTES: [&str; 6] = [
-    "$schema",
-    "$defs",
-    "title",
-    "description",
-    "default",
-    "format",
-];
 
 impl Schema {
     /// The schema of what `T` is read from.
@@ -306,31 +276,6 @@ fn wrong_length(node: &Json, value: &Value, path: &KeyPath) -> Option<String> {
     Some(format!(
         "`{path}` must have {bound}{wanted} {values}, found {found}"
     ))
-}
-
-/// Puts the keywords of a schema, and of all below it, that are neither checked nor mere notes.
-fn collect_unknown(node: &Json, unknown: &mut BTreeSet<String>) {
-    let Some(keywords) = node.as_object() else {
-        return;
-    };
-    for (keyword, value) in keywords {
-        match keyword.as_str() {
-            // Names of properties and of definitions are no keywords.
-            "properties" | "$defs" => {
-                let inner = value.as_object().into_iter().flat_map(Map::values);
-                inner.for_each(|node| collect_unknown(node, unknown));
-            }
-            "items" | "additionalProperties" => collect_unknown(value, unknown),
-            "anyOf" | "oneOf" => {
-                let several = value.as_array().into_iter().flatten();
-                several.for_each(|node| collect_unknown(node, unknown));
-            }
-            known if CHECKED.contains(&known) || NOTES.contains(&known) => {}
-            other => {
-                unknown.insert(other.to_owned());
-            }
-        }
-    }
 }
 
 /// The bound that a number does not keep.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use eigenmix_data::closest_name;
+use eigenmix_trainer::Run;
 use toml::{Table, Value};
 
 use crate::config_file::{KeyPath, Problem};
@@ -125,7 +126,7 @@ impl References<'_> {
         }
         let mut directory = self.output.join(kind.name()).join(name);
         if kind == StageKind::Train {
-            directory.push("adapter");
+            directory.push(Run::ADAPTER);
         }
         format!("{before}{}", directory.display())
     }

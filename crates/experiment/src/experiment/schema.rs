@@ -207,6 +207,10 @@ mod tests {
                 "[[extract]]\nadapters = ['a']",
                 "`extract[0].name` is missing",
             ),
+            (
+                "[[merge]]\nname = 'y'\nadapters = ['a']\nspace = 'core'\nmethod = 'sum'\nsearch = { data = ['d'] }",
+                "`merge[0].search.base` is missing",
+            ),
             ("sedes = [1]", "`sedes` is unknown; did you mean `seeds`?"),
         ] {
             assert_eq!(problems(text), [expected]);
