@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use eigenmix_hub::HubError;
 use eigenmix_tensors::FileError;
 
 use crate::{Dialect, PromptError};
@@ -191,7 +190,4 @@ pub enum AdapterError {
 
     #[error("an adapter cannot be saved: {problem}")]
     NotExportable { problem: String },
-
-    #[error(transparent)]
-    Hub(#[from] HubError),
 }

@@ -15,7 +15,7 @@ use crate::vera::VeraProjections;
 use crate::weights_file::find_weights;
 use crate::{
     Adapter, AdapterError, Dialect, Labels, LayerKind, LoraModule, PeftConfig, Prompts, Source,
-    Style, locate_adapter,
+    Style,
 };
 
 /// An adapter on disk: its configuration and the names and shapes of its tensors are checked, the
@@ -93,15 +93,6 @@ impl AdapterFile {
             prompts,
             sha256: OnceLock::new(),
         })
-    }
-
-    /// Opens an ADAPTER argument: a path, or a Hub id whose files are fetched first. It keeps the
-    /// argument as its location.
-    ///
-    /// # Errors
-    /// As [`locate_adapter`] and [`AdapterFile::open`].
-    pub fn open_argument(argument: &str) -> Result<Self, AdapterError> {
-        Ok(Self::open(&locate_adapter(argument)?)?.with_location(argument))
     }
 
     /// The same file under the name by which it was asked for, such as a Hub id.

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::io;
 
-use eigenmix_adapter::AdapterError;
+use eigenmix_adapter::{AdapterError, AdapterSetError};
 use eigenmix_data::DataError;
 use eigenmix_eigenlorax::EigenloraxError;
 use eigenmix_hub::HubError;
@@ -100,6 +100,7 @@ impl Fault for TrainerError {
     fn is_bad_input(&self) -> bool {
         match self {
             Self::Checkpoint { .. } => false,
+            Self::Hub(error) => error.is_bad_input(),
             Self::Adapter(error) => error.is_bad_input(),
             Self::File(error) => error.is_bad_input(),
             Self::Data(error) => error.is_bad_input(),
@@ -108,9 +109,19 @@ impl Fault for TrainerError {
     }
 }
 
+impl Fault for AdapterSetError {
+    fn is_bad_input(&self) -> bool {
+        match self {
+            Self::Adapter(error) => error.is_bad_input(),
+            _ => true,
+        }
+    }
+}
+
 impl Fault for EigenloraxError {
     fn is_bad_input(&self) -> bool {
         match self {
+            Self::Set(error) => error.is_bad_input(),
             Self::Adapter(error) => error.is_bad_input(),
             Self::File(error) => error.is_bad_input(),
             Self::Unreadable { source, .. } => source.kind() == io::ErrorKind::NotFound,
@@ -123,6 +134,7 @@ impl Fault for EigenloraxError {
 impl Fault for MergeError {
     fn is_bad_input(&self) -> bool {
         match self {
+            Self::Set(error) => error.is_bad_input(),
             Self::Adapter(error) => error.is_bad_input(),
             Self::File(error) => error.is_bad_input(),
             Self::Decomposition { .. } => false,
@@ -131,11 +143,9 @@ impl Fault for MergeError {
     }
 }
 
-/// A Hub id that cannot be fetched counts as bad input: it may as well be a misspelt path.
 impl Fault for AdapterError {
     fn is_bad_input(&self) -> bool {
         match self {
-            Self::Hub(error) => error.is_bad_input(),
             Self::File(error) => error.is_bad_input(),
             _ => true,
         }
@@ -151,12 +161,17 @@ impl Fault for DataError {
     }
 }
 
+/// A Hub id that cannot be fetched counts as bad input: it may as well be a misspelt path.
 impl Fault for HubError {
     fn is_bad_input(&self) -> bool {
-        !matches!(
-            self,
-            Self::Io { .. } | Self::Answer { .. } | Self::Damaged { .. } | Self::NoCacheDirectory
-        )
+        match self {
+            Self::Adapter(error) => error.is_bad_input(),
+            Self::Io { .. }
+            | Self::Answer { .. }
+            | Self::Damaged { .. }
+            | Self::NoCacheDirectory => false,
+            _ => true,
+        }
     }
 }
 
@@ -183,8 +198,13 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_not_the_inputs_fault() {
-        let full = io::Error::from(io::ErrorKind::StorageFull);
-        let error = FileError::io("write", "x".as_ref())(full);
-        assert!(!is_bad_input(&ExperimentError::from(error)));
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let error = || FileError::io("write", "x".as_ref())(full());
+        assert!(!is_bad_input(&ExperimentError::from(error())));
+        // However deep it lies.
+        let of_a_set = AdapterSetError::from(AdapterError::from(error()));
+        assert!(!is_bad_input(&MergeError::from(of_a_set)));
+        let of_the_hub = HubError::from(AdapterError::from(error()));
+        assert!(!is_bad_input(&TrainerError::from(of_the_hub)));
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use eigenmix_adapter::{AdapterError, AdapterFile, PeftConfig, fetch_adapter};
-use eigenmix_hub::{Hub, Location};
+use eigenmix_adapter::{AdapterFile, PeftConfig};
+use eigenmix_hub::{Hub, HubError, Location, fetch_adapter};
 use eigenmix_trainer::Run;
 use rayon::prelude::*;
 
@@ -139,7 +139,7 @@ pub fn distinct_names(adapters: &[OpenedAdapter]) -> Result<Vec<String>, BadInpu
 }
 
 /// The path of the adapter that `argument` means: of a run, the one it trained.
-pub fn locate(argument: &str) -> Result<PathBuf, AdapterError> {
+pub fn locate(argument: &str) -> Result<PathBuf, HubError> {
     let path = match Location::parse_owned(argument)? {
         Location::Path(path) => path,
         Location::Hub(id) => fetch_adapter(&Hub::from_env()?, &id)?,

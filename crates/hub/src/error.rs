@@ -5,12 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use eigenmix_adapter::AdapterError;
+
 /// Why something could not be fetched from the Hub or sent to it.
 ///
 /// No message contains the token or the signed address of a storage server.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubError {
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
+
     #[error(
         "`{argument}` is neither an existing path nor a Hub id of the form org/name or org/name@revision ({problem})"
     )]

@@ -50,6 +50,7 @@
 //! with its checksum before it enters the cache. Commit modes, the observer of transfers, locks between
 //! processes, retries of requests and the use of the cache alone have their counterparts there.
 
+mod adapters;
 mod backoff;
 mod cache;
 mod checksum;
@@ -65,6 +66,7 @@ mod observer;
 mod repository;
 mod upload;
 
+pub use adapters::{fetch_adapter, locate_adapter, open_adapter};
 pub use content::{UploadContent, UploadFile};
 pub use error::{HubError, RequestError};
 pub use hub::{FileRequest, Hub};

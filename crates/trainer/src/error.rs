@@ -130,6 +130,8 @@ pub enum TrainerError {
     #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]
+    Hub(#[from] HubError),
+    #[error(transparent)]
     Adapter(#[from] AdapterError),
     #[error(transparent)]
     Eigenlorax(#[from] EigenloraxError),
@@ -145,12 +147,6 @@ pub enum TrainerError {
     Metric(#[from] MetricError),
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
-}
-
-impl From<HubError> for TrainerError {
-    fn from(error: HubError) -> Self {
-        Self::Adapter(error.into())
-    }
 }
 
 impl TrainerError {

@@ -3,13 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod adapter_sets;
-mod adapters_on_the_hub;
 mod broken_adapters;
 mod broken_dialects;
 mod config;
 mod dialects;
-#[path = "../../../../tests/support/fake_hub/mod.rs"]
-mod fake_hub;
 mod fixture;
 mod saving;
 mod vera;

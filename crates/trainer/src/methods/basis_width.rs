@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use eigenmix_adapter::AdapterFile;
 use eigenmix_eigenlorax::{Basis, Subspace};
-use eigenmix_hub::Location;
+use eigenmix_hub::{Location, open_adapter};
 
 use crate::{AdapterConfig, TrainerError};
 
@@ -63,7 +62,7 @@ impl BasisWidth {
     fn of_adapters(names: &[String]) -> Result<Self, TrainerError> {
         let mut columns: BTreeMap<String, [SideWidth; 2]> = BTreeMap::new();
         for name in names {
-            let file = AdapterFile::open_argument(name)?;
+            let file = open_adapter(name)?;
             for path in file.module_paths() {
                 let (rank, _, _) = file.shape(path)?;
                 let sides = columns.entry(path.to_owned()).or_default();
@@ -128,7 +127,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let saved = directory.path().join("subspace");
         let adapters = ["gym", "library"].map(|name| {
-            let file = AdapterFile::open_argument(&quickstart(name)).unwrap();
+            let file = open_adapter(&quickstart(name)).unwrap();
             LoadedAdapter::read(&file).unwrap()
         });
         let options = ExtractOptions {

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use eigenmix_adapter::{AdapterFile, LoadedAdapter};
+use eigenmix_adapter::LoadedAdapter;
 use eigenmix_eigenlorax::{
     Components, ExtractOptions, ModuleSpectra, ModuleSubspace, Subspace, extract,
 };
+use eigenmix_hub::open_adapter;
 use eigenmix_models::Description;
 use eigenmix_moslora::Update;
 use eigenmix_tensors::Matrix;
@@ -145,7 +146,7 @@ fn subspace(
 }
 
 fn read(name: &str) -> Result<LoadedAdapter, TrainerError> {
-    let file = AdapterFile::open_argument(name)?;
+    let file = open_adapter(name)?;
     file.require_one_model()?;
     file.require_clean()?;
     Ok(LoadedAdapter::read(&file)?)
@@ -200,7 +201,7 @@ mod tests {
     /// How many columns the basis of a module has on the left, and of how many principal components
     /// the variance is recorded.
     fn columns(config: &AdapterConfig) -> (usize, usize) {
-        let file = AdapterFile::open_argument(&names()[0]).unwrap();
+        let file = open_adapter(&names()[0]).unwrap();
         let layers = file.module_paths().map(|path| {
             let (_, d_in, d_out) = file.shape(path).unwrap();
             LinearLayer {
