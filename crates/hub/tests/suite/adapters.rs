@@ -283,7 +283,7 @@ fn adapters_of_other_programs_are_found_by_their_only_file() {
     let fixture = Fixture::new();
     let golden = |name: &str| {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-        std::fs::read(folder.join("tests/golden/dialects").join(name)).unwrap()
+        std::fs::read(folder.join("../adapter/tests/golden/dialects").join(name)).unwrap()
     };
     let files = |names: &[(&str, &str)]| -> Files {
         let each = names.iter();

@@ -1,6 +1,8 @@
-//! GPU backends compute what the CPU does. A build without one, or a machine without a device for it,
-//! skips with a word. A GPU in software is enough, but takes minutes to compile and tune its kernels:
-//! `CUBECL_AUTOTUNE_LEVEL=minimal cargo test --release --features wgpu --test gpu -- --nocapture`.
+//! Every other backend computes what the default one of the CPU does: ndarray, and GPUs where there is
+//! one. A build without any, or a machine without a device, skips with a word. The ndarray backend is
+//! tested by `tests/ndarray.sh`. A GPU in software is enough, but takes minutes to compile and tune its
+//! kernels: `CUBECL_AUTOTUNE_LEVEL=minimal cargo test --release --features wgpu --test backends --
+//! --nocapture`.
 
 // Not every model of the other suite is used here.
 #[allow(dead_code)]
@@ -21,16 +23,21 @@ use serde_json::Value;
 use support::stopped_training::train_on;
 use support::{Workplace, quickstart};
 
-/// The choices of `--device` that reach a GPU here.
-fn gpus() -> Vec<DeviceChoice> {
-    let backends = [Backend::Wgpu, Backend::Vulkan, Backend::Cuda];
+/// The choices of `--device` that reach another backend here.
+fn other_backends() -> Vec<DeviceChoice> {
+    let backends = [
+        Backend::Ndarray,
+        Backend::Wgpu,
+        Backend::Vulkan,
+        Backend::Cuda,
+    ];
     let built = backends.into_iter().filter(|backend| backend.is_built());
     let choices: Vec<DeviceChoice> = built
         .filter(|backend| !backend.present().is_empty())
         .map(|backend| DeviceChoice::Of(backend, None))
         .collect();
     if choices.is_empty() {
-        println!("skipped: no GPU backend in this build, or no device for it on this machine");
+        println!("skipped: no other backend in this build, or no device for it on this machine");
     }
     choices
 }
@@ -119,13 +126,13 @@ fn losses_and_gradients_of_every_method_are_those_of_the_cpu() {
     let cases = bert
         .into_iter()
         .chain([(llama, HeadKind::LanguageModel, "eigenmix")]);
-    for choice in gpus() {
-        let gpu = choice.open().expect("the device");
+    for choice in other_backends() {
+        let other = choice.open().expect("the device");
         for (config, head, method) in cases.clone() {
             let what = format!("{method} on {choice}, {}", config["model_type"]);
             let (expected, expected_gradients) =
                 loss_and_gradients(&config, head, method, &Device::flex());
-            let (loss, gradients) = loss_and_gradients(&config, head, method, &gpu);
+            let (loss, gradients) = loss_and_gradients(&config, head, method, &other);
             println!("{what}: a loss of {loss}, on the CPU {expected}");
             let difference = (loss - expected).abs();
             assert!(difference < 1e-5 * expected, "{what}: {loss} {expected}");
@@ -191,7 +198,7 @@ fn trainings_of_every_method_take_the_steps_of_the_cpu() {
     fs::create_dir(&data).expect("a directory");
     let rows = quickstart("tasks/ferry_port/train.jsonl");
     fs::copy(rows, data.join("train.jsonl")).expect("a file");
-    for choice in gpus() {
+    for choice in other_backends() {
         for method in METHODS {
             let [expected, found] = [DeviceChoice::default(), choice].map(|device| {
                 let output = place.path(&format!("{method}-{device}").replace(':', "-"));
