@@ -41,7 +41,7 @@ impl BatchPlan {
     /// The examples are shuffled; with grouping, each window of them is sorted by length and cut
     /// into batches; then the batches are shuffled.
     ///
-    /// - lengths: [examples], in tokens
+    /// - lengths: `[examples]`, in tokens
     pub fn training(
         lengths: &[usize],
         batch_size: NonZeroUsize,
@@ -67,7 +67,7 @@ impl BatchPlan {
 
     /// The plan of an evaluation: sorted by length, so that padding is least.
     ///
-    /// - lengths: [examples], in tokens
+    /// - lengths: `[examples]`, in tokens
     pub fn evaluation(lengths: &[usize], batch_size: NonZeroUsize) -> Self {
         let mut examples: Vec<usize> = (0..lengths.len()).collect();
         examples.sort_by_key(|example| lengths[*example]);
@@ -80,7 +80,7 @@ impl BatchPlan {
     /// The examples are shuffled and fill the batches in that order: a batch ends before the example
     /// that would exceed its tokens. An example longer than that is a batch of its own.
     ///
-    /// - lengths: [examples], in tokens
+    /// - lengths: `[examples]`, in tokens
     pub fn by_tokens(
         lengths: &[usize],
         tokens_per_batch: NonZeroUsize,
@@ -96,7 +96,7 @@ impl BatchPlan {
 
     /// The plan of an evaluation whose batches hold a number of tokens, in the order of the examples.
     ///
-    /// - lengths: [examples], in tokens
+    /// - lengths: `[examples]`, in tokens
     pub fn evaluation_by_tokens(lengths: &[usize], tokens_per_batch: NonZeroUsize) -> Self {
         let examples: Vec<usize> = (0..lengths.len()).collect();
         Self::fill(&examples, lengths, tokens_per_batch)
@@ -136,7 +136,7 @@ impl BatchPlan {
 
     /// The part of all positions in the padded batches that holds no token, in [0, 1).
     ///
-    /// - lengths: [examples], those that the plan was made from
+    /// - lengths: `[examples]`, those that the plan was made from
     pub fn padding_fraction(&self, lengths: &[usize]) -> f64 {
         let mut tokens = 0;
         let mut positions = 0;

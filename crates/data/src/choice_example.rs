@@ -13,9 +13,9 @@ use crate::row::Place;
 /// A question whose answer is the choice that the model finds most likely to follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChoiceExample {
-    /// [tokens], at least one: what all choices are predicted from.
+    /// `[tokens]`, at least one: what all choices are predicted from.
     pub prompt: Vec<u32>,
-    /// [choices][tokens], each at least one.
+    /// `[choices][tokens]`, each at least one.
     pub choices: Vec<Vec<u32>>,
     /// The index of the right choice.
     pub answer: usize,
@@ -127,8 +127,8 @@ pub(crate) fn joint<'a>(prompt: &'a str, choice: &str) -> (&'a str, String) {
 
 /// How many tokens the prompts have in common before all choices.
 ///
-/// - texts: [choices][tokens]
-/// - borders: [choices], where the choice begins in its text
+/// - texts: `[choices][tokens]`
+/// - borders: `[choices]`, where the choice begins in its text
 fn common_beginning(texts: &[Vec<u32>], borders: &[usize]) -> usize {
     let shortest = borders.iter().copied().min().unwrap_or_default();
     (0..shortest)

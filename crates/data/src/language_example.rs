@@ -5,7 +5,7 @@ use std::ops::Range;
 /// The tokens of one example and which of them are learnt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LanguageExample {
-    /// [tokens]
+    /// `[tokens]`
     pub ids: Vec<u32>,
     /// [tokens]: whether token `i` is a target, predicted from the tokens up to `i - 1`; the first
     /// never is.

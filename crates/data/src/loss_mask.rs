@@ -31,7 +31,7 @@ impl TrainOn {
 /// A token counts with the span that it straddles the beginning or the end of: it can only be
 /// predicted whole.
 ///
-/// - offsets: [tokens], the bytes of the text that a token stands for
+/// - offsets: `[tokens]`, the bytes of the text that a token stands for
 /// - spans: bytes of the text, in ascending order and apart
 pub(crate) fn in_spans(offsets: &[Range<usize>], spans: &[Range<usize>]) -> Vec<bool> {
     let reaches_into = |token: &Range<usize>, span: &Range<usize>| {

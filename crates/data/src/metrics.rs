@@ -44,17 +44,17 @@ pub enum Metric {
 #[derive(Clone, Copy, Debug)]
 pub enum Predictions<'a> {
     Classes {
-        /// [examples]
+        /// `[examples]`
         predicted: &'a [usize],
-        /// [examples]
+        /// `[examples]`
         expected: &'a [usize],
         /// How many outputs the classifier has.
         classes: usize,
     },
     Values {
-        /// [examples]
+        /// `[examples]`
         predicted: &'a [f64],
-        /// [examples]
+        /// `[examples]`
         expected: &'a [f64],
     },
 }

@@ -22,7 +22,7 @@ use crate::tokenizer_config::TokenizerConfig;
 /// The tokens of one example, special tokens included, without padding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoding {
-    /// [tokens]
+    /// `[tokens]`
     pub ids: Vec<u32>,
     /// [tokens]: which of a pair of texts a token belongs to, 0 or 1.
     pub type_ids: Vec<u32>,
@@ -33,7 +33,7 @@ pub struct Encoding {
 /// The tokens of a text and where they stand in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TokenSpans {
-    /// [tokens]
+    /// `[tokens]`
     pub ids: Vec<u32>,
     /// [tokens]: the bytes that a token stands for; the tokens of a character that takes several all
     /// have all its bytes.

@@ -6,18 +6,18 @@ use super::{MetricError, paired_length};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClassificationMetrics {
     examples: usize,
-    /// [classes]: examples of the class that were predicted to be of it.
+    /// `[classes]`: examples of the class that were predicted to be of it.
     hits: Vec<usize>,
-    /// [classes]: how often the class was predicted.
+    /// `[classes]`: how often the class was predicted.
     predicted: Vec<usize>,
-    /// [classes]: how often the class was true.
+    /// `[classes]`: how often the class was true.
     expected: Vec<usize>,
 }
 
 impl ClassificationMetrics {
     /// Compares predicted with true classes.
     ///
-    /// - predicted, expected: [examples], each below `classes`
+    /// - predicted, expected: `[examples]`, each below `classes`
     ///
     /// # Errors
     /// When there are no examples, the lengths differ, or a class is not below `classes`.
@@ -109,7 +109,7 @@ impl ClassificationMetrics {
 /// The class of each example: that of its largest logit, the first of equals; a NaN counts as
 /// largest, as in numpy.
 ///
-/// - logits: [examples, classes], row-major
+/// - logits: `[examples, classes]`, row-major
 pub fn predicted_classes(logits: &[f32], classes: usize) -> Vec<usize> {
     let examples = logits.chunks_exact(classes.max(1));
     examples
@@ -130,8 +130,8 @@ pub fn predicted_classes(logits: &[f32], classes: usize) -> Vec<usize> {
 /// Of equal logits the class with the lower number goes first (in scikit-learn the higher), so
 /// Hits@1 is the accuracy of [`predicted_classes`]; an example with a NaN in its class is a miss.
 ///
-/// - logits: [examples, classes], row-major
-/// - expected: [examples]
+/// - logits: `[examples, classes]`, row-major
+/// - expected: `[examples]`
 ///
 /// # Errors
 /// When there are no examples, the lengths differ, or a class is not below `classes`.

@@ -10,7 +10,7 @@ pub struct RegressionMetrics<'a> {
 }
 
 impl<'a> RegressionMetrics<'a> {
-    /// - predicted, expected: [examples]
+    /// - predicted, expected: `[examples]`
     ///
     /// # Errors
     /// When there are no examples or the lengths differ.
