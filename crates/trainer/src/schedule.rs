@@ -6,17 +6,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// How the learning rate goes on after the warm-up.
+/// How the learning rate changes after the warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scheduler {
+    /// Constant.
     Constant,
-    /// Straight down to zero at the last step.
+    /// Linearly to zero at the last step.
     #[default]
     Linear,
-    /// Along half a cosine down to zero at the last step.
+    /// Along half a cosine to zero at the last step.
     Cosine,
-    /// Constant, and lower each time the evaluations stop improving: see [`PlateauState`].
+    /// Constant, and reduced whenever evaluations stop improving (`training.plateau`).
     ReduceOnPlateau,
 }
 
@@ -114,16 +115,16 @@ impl Warmup {
     }
 }
 
-/// When and by how much `ReduceOnPlateau` lowers the rate; the defaults are torch's.
+/// When and by how much `reduce-on-plateau` lowers the learning rate; PyTorch's defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PlateauConfig {
-    /// What the rate is multiplied by, between 0 and 1.
+    /// The factor that the rate is multiplied by, between 0 and 1.
     #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub factor: f64,
-    /// How many evaluations without improvement are tolerated.
+    /// The number of evaluations without improvement before the rate is lowered.
     pub patience: usize,
-    /// An improvement is more than this part of the best figure.
+    /// The smallest relative change of the best metric that counts as an improvement.
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub threshold: f64,
 }

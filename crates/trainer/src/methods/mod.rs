@@ -20,17 +20,19 @@ pub(crate) use start::{start, targeted};
 
 use definition::Definition;
 
-/// What is trained.
+/// The method that trains the adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
+    /// LoRA.
     Lora,
+    /// MoSLoRA: LoRA with a learnable r × r mixer.
     Moslora,
     /// EigenLoRAx: coefficients on the recycled basis.
     Eigenlorax,
-    /// A full mixer on the recycled basis.
+    /// eigenmix: a K × K mixer on the recycled basis.
     Eigenmix,
-    /// Every weight.
+    /// Full fine-tuning: every weight is trained.
     Full,
 }
 
