@@ -63,10 +63,10 @@ pub struct Outcome {
     pub peak_memory: Option<u64>,
     /// The last logged training loss.
     pub loss: Option<f64>,
-    /// Figures by name; one that is not a number is written as `"NaN"`.
-    #[serde(with = "crate::figure::optional")]
+    /// Metrics by name; one that is not a number is written as `"NaN"`.
+    #[serde(with = "crate::metric_value::optional")]
     pub validation: Option<BTreeMap<String, f64>>,
-    #[serde(with = "crate::figure::optional")]
+    #[serde(with = "crate::metric_value::optional")]
     pub test: Option<BTreeMap<String, f64>>,
 }
 

@@ -16,7 +16,7 @@ use super::optimizer::{AdamW, NamedGradients, clip};
 use super::speed::Speed;
 use super::training_data::TrainingData;
 use crate::TrainerError;
-use crate::checkpoint::{CheckpointState, Progress, save};
+use crate::checkpoint::{CheckpointState, TrainingProgress, save};
 use crate::config::{Keep, TrainConfig};
 use crate::metrics_log::{EvaluationRecord, MetricsLog, StepRecord};
 use crate::outcome::{Observer, RunOptions};
@@ -32,7 +32,7 @@ pub(crate) struct Loop<'a> {
     model: Network,
     names: ParameterNames,
     optimizer: AdamW,
-    progress: Progress,
+    progress: TrainingProgress,
     best: Option<ParameterValues>,
     log: MetricsLog,
     device: Device,
@@ -77,7 +77,7 @@ impl<'a> Loop<'a> {
             model: loaded.model,
             names: loaded.names,
             optimizer: AdamW::new(&config.training),
-            progress: Progress::default(),
+            progress: TrainingProgress::default(),
             best: None,
             log,
             device: options.device.clone().autodiff(),
@@ -206,7 +206,7 @@ impl<'a> Loop<'a> {
 
     /// Examples shown a second of training steps.
     pub fn examples_per_second(&self) -> Option<f64> {
-        let Progress {
+        let TrainingProgress {
             examples,
             step_seconds,
             ..
@@ -331,10 +331,10 @@ impl<'a> Loop<'a> {
         };
         if due && let Some(metrics) = self.evaluate(Split::Validation, observer)? {
             let metric = self.data.metrics[0];
-            let figure = metrics.get(metric.name()).copied().unwrap_or(f64::NAN);
+            let value = metrics.get(metric.name()).copied().unwrap_or(f64::NAN);
             let higher_is_better = metric.higher_is_better();
             let plateau = &config.plateau;
-            if self.progress.judge(figure, higher_is_better, plateau) && config.keep == Keep::Best {
+            if self.progress.judge(value, higher_is_better, plateau) && config.keep == Keep::Best {
                 self.best = Some(self.names.values_of(&self.model));
             }
             self.last_validation = Some(metrics);
@@ -375,7 +375,7 @@ impl<'a> Loop<'a> {
 
     fn save(&mut self) -> Result<(), TrainerError> {
         self.progress.metrics_bytes = self.log.bytes()?;
-        let progress = Progress {
+        let progress = TrainingProgress {
             seconds: self.progress.seconds + self.started.elapsed().as_secs_f64(),
             ..self.progress.clone()
         };
