@@ -34,7 +34,9 @@ impl Precision {
         let is_kept = match self {
             Self::Float32 => false,
             Self::Stored => true,
-            Self::Auto => !eigenmix_kernels::widens_halves(device) && device.supports_dtype(half),
+            Self::Auto => {
+                !eigenmix_kernels::widens_half_precision(device) && device.supports_dtype(half)
+            }
         };
         is_kept.then(|| half.into())
     }

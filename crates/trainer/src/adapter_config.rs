@@ -5,14 +5,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::methods::Recipe;
-use crate::{Method, TrainerError};
+use crate::{AdapterMethod, TrainerError};
 
 /// The `[adapter]` table: the method and its options.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdapterConfig {
     /// The method that trains the adapter.
-    pub method: Method,
+    pub method: AdapterMethod,
     /// The rank of the factors, or of EigenLoRAx's coefficients. eigenmix has no rank; it uses the
     /// scaling that LoRA has at this rank.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -29,7 +29,7 @@ pub struct AdapterConfig {
     /// "all-linear". Default: the modules of the subspace, or query and value for methods without
     /// one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target_modules: Option<Targets>,
+    pub target_modules: Option<TargetModulesConfig>,
     /// MoSLoRA: how the mixer is initialised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mixer: Option<MixerInit>,
@@ -60,7 +60,7 @@ pub struct AdapterConfig {
 /// `target_modules` of a training file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
-pub enum Targets {
+pub enum TargetModulesConfig {
     Names(Vec<String>),
     /// A regular expression over whole paths, or "all-linear".
     Pattern(String),
@@ -117,7 +117,7 @@ impl AdapterConfig {
             } => !starts_randomly && self.init == Init::Random,
             _ => false,
         };
-        let only = format!("only {}", Method::names_with_basis());
+        let only = format!("only {}", AdapterMethod::names_with_basis());
         let is_basis_given = self.subspace.is_some() || !self.adapters.is_empty();
         let rules = [
             (

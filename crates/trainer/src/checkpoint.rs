@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use eigenmix_moslora::ParameterValues;
+use eigenmix_moslora::TrainedValues;
 use eigenmix_tensors::{FileError, HostTensor};
 use eigenmix_tensors::{TensorFile, TensorOutput, write_directory, write_file, write_tensor_file};
 use serde::{Deserialize, Serialize};
@@ -77,10 +77,10 @@ pub struct Best {
 /// Everything that a checkpoint holds.
 pub struct CheckpointState {
     pub progress: TrainingProgress,
-    pub parameters: ParameterValues,
-    pub optimizer: ParameterValues,
+    pub parameters: TrainedValues,
+    pub optimizer: TrainedValues,
     /// The parameters of the best evaluation, if they are to be kept.
-    pub best: Option<ParameterValues>,
+    pub best: Option<TrainedValues>,
 }
 
 const PARAMETERS: &str = "parameters.safetensors";
@@ -168,7 +168,7 @@ fn list(directory: &Path) -> Result<Vec<PathBuf>, TrainerError> {
 }
 
 /// Writes parameters as a safetensors file.
-pub(crate) fn write_values(path: &Path, values: &ParameterValues) -> Result<(), TrainerError> {
+pub(crate) fn write_values(path: &Path, values: &TrainedValues) -> Result<(), TrainerError> {
     let tensors = values
         .iter()
         .map(|(name, value)| TensorOutput::f32(name.clone(), value.shape.clone(), &value.values))
@@ -177,7 +177,7 @@ pub(crate) fn write_values(path: &Path, values: &ParameterValues) -> Result<(), 
 }
 
 /// Reads parameters from a safetensors file.
-pub(crate) fn read_values(path: &Path) -> Result<ParameterValues, TrainerError> {
+pub(crate) fn read_values(path: &Path) -> Result<TrainedValues, TrainerError> {
     let file = TensorFile::open(path)?;
     let mut values = BTreeMap::new();
     for name in file.names() {

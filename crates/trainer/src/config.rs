@@ -383,7 +383,7 @@ fn default_gradient_clip() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Method;
+    use crate::AdapterMethod;
 
     const FILE: &str = r#"
         output = "runs/travel"
@@ -406,7 +406,7 @@ mod tests {
     #[test]
     fn a_short_file_is_completed_and_its_resolved_form_reads_back() {
         let config = TrainConfig::from_toml(FILE).unwrap();
-        assert_eq!(config.adapter.method, Method::Eigenlorax);
+        assert_eq!(config.adapter.method, AdapterMethod::Eigenlorax);
         assert_eq!(config.training.weight_decay, 0.01);
         assert_eq!(config.task.kind, TaskKind::SequenceClassification);
         let resolved = toml::to_string(&config).unwrap();

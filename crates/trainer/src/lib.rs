@@ -24,7 +24,7 @@ mod tasks;
 mod tensorboard;
 mod training;
 
-pub use adapter_config::{AdapterConfig, Init, Targets as TargetNames};
+pub use adapter_config::{AdapterConfig, Init, TargetModulesConfig};
 pub use base_model::BaseModel;
 pub use basis_record::BasisRecord;
 pub use burn::tensor::Device;
@@ -33,13 +33,13 @@ pub use device::{Backend, DeviceChoice, DeviceKind, PresentDevice};
 pub use error::TrainerError;
 pub use generation::{GenerationOptions, Prompt, Sampling, generate};
 pub use memory::MemoryEstimate;
-pub use methods::Method;
+pub use methods::AdapterMethod;
 pub use metric_value::{MetricValue, named as named_metrics, one as one_metric};
 pub use metrics_log::{EvaluationRecord, StepRecord};
 pub use model::{
     Classifier, LabelUnion, LoadedModel, TaskClassifiers, TaskHead, TaskHeads, ZeroShot,
 };
-pub use outcome::{Observer, Outcome, Plan, RunOptions};
+pub use outcome::{Observer, Outcome, RunOptions, TrainingPlan};
 pub use run::{Run, RunError};
 pub use run_history::{BestEvaluation, Evaluations, RunHistory, metrics_in};
 pub use tasks::{

@@ -9,7 +9,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 use eigenmix_data::{BatchPlan, EpochAugmentation, Split};
 use eigenmix_models::{Loaded, Network};
-use eigenmix_moslora::{ParameterKind, ParameterNames, ParameterValues};
+use eigenmix_moslora::{ParameterKind, ParameterNames, TrainedValues};
 
 use super::backward_pass::BackwardPass;
 use super::optimizer::{AdamW, NamedGradients, clip};
@@ -33,7 +33,7 @@ pub(crate) struct Loop<'a> {
     names: ParameterNames,
     optimizer: AdamW,
     progress: TrainingProgress,
-    best: Option<ParameterValues>,
+    best: Option<TrainedValues>,
     log: MetricsLog,
     device: Device,
     total_steps: usize,
@@ -46,7 +46,7 @@ pub(crate) struct Loop<'a> {
 /// What a loop that got to its end has.
 pub(crate) struct Finished {
     /// The trained values that are kept.
-    pub values: ParameterValues,
+    pub values: TrainedValues,
     /// The metrics of the state that is kept.
     pub validation: Option<BTreeMap<String, f64>>,
     pub test: Option<BTreeMap<String, f64>>,
@@ -276,7 +276,7 @@ impl<'a> Loop<'a> {
         self.progress.loss_sum += step_loss;
         self.progress.loss_count += 1;
         self.progress.step_seconds += started.elapsed().as_secs_f64();
-        observer.advanced(self.progress.step);
+        observer.stepped(self.progress.step);
         let step = self.progress.step;
         if step == 1 || step % config.training.log_every == 0 || step == self.total_steps {
             self.log_step(groups, scale * base, observer)?;
