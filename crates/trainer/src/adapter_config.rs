@@ -88,7 +88,7 @@ impl TryFrom<String> for Init {
             other => match other.strip_prefix("project:") {
                 Some(adapter) if !adapter.is_empty() => Ok(Self::Project(adapter.to_owned())),
                 _ => Err(format!(
-                    "init `{other}` is unknown; there are zero, random, merge and project:ADAPTER"
+                    "init `{other}` is unknown; expected zero, random, merge or project:ADAPTER"
                 )),
             },
         }
@@ -123,22 +123,22 @@ impl AdapterConfig {
             (
                 !method.trains_everything() && self.rank.is_none_or(|rank| rank == 0),
                 "adapter.rank",
-                "it needs a rank of 1 or more".to_owned(),
+                "a rank of at least 1 is required".to_owned(),
             ),
             (
                 method.has_basis() && !is_basis_given,
                 "adapter.subspace",
-                "it needs a subspace, or adapters to extract one from".to_owned(),
+                "a subspace is required, or adapters to extract one from".to_owned(),
             ),
             (
                 method.has_basis() && self.subspace.is_some() && !self.adapters.is_empty(),
                 "adapter.adapters",
-                "a subspace is given already".to_owned(),
+                "`adapter.subspace` is given as well".to_owned(),
             ),
             (
                 method.has_basis() && self.subspace.is_some() && self.augment > 0,
                 "adapter.augment",
-                "augment the subspace when it is extracted".to_owned(),
+                "use --augment when extracting the subspace".to_owned(),
             ),
             (
                 !method.has_basis() && is_basis_given,
@@ -152,13 +152,13 @@ impl AdapterConfig {
             (
                 !method.has_basis() && self.init != Init::Zero,
                 "adapter.init",
-                format!("{only} have one"),
+                format!("{only} have coefficients to initialise"),
             ),
             (
                 is_refused_random,
                 "adapter.init",
                 format!(
-                    "{} starts from zero, project:ADAPTER or merge",
+                    "{} can be initialised with zero, project:ADAPTER or merge",
                     method.name()
                 ),
             ),

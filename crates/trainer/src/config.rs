@@ -262,7 +262,7 @@ impl TrainConfig {
                 "training.weight_decay",
                 training.weight_decay,
                 training.weight_decay >= 0.0 && training.weight_decay.is_finite(),
-                "a number from 0 on",
+                "a number of at least 0",
             ),
             (
                 "training.epochs",
@@ -302,16 +302,16 @@ impl TrainConfig {
         };
         let kind = self.task.kind;
         if !kind.definition().takes_prompts() {
-            let reason = "they say what images show; kind is to be \"image-classification\"";
+            let reason = "prompts need kind = \"image-classification\"";
             return wrong("task.kind", &format!("\"{}\"", kind.name()), reason);
         }
         if self.task.target == TargetKind::Regression {
-            let reason = "a number has no name that a text could say";
+            let reason = "labels that are numbers have no names for prompts";
             return wrong("task.target", "\"number\"", reason);
         }
         match self.base.from_scratch {
             true => {
-                let reason = "a text tower of random weights says nothing";
+                let reason = "prompts need a pretrained text tower";
                 wrong("base.from_scratch", "true", reason)
             }
             false => Ok(()),

@@ -65,7 +65,7 @@ impl MetricsLog {
             .map_err(FileError::io("open", &path))?;
         let found = file.metadata().map_err(FileError::io("read", &path))?.len();
         if found < bytes {
-            let problem = format!("it has {found} bytes, its checkpoint knows of {bytes}");
+            let problem = format!("it has {found} bytes, fewer than the {bytes} of the checkpoint");
             return Err(TrainerError::Checkpoint { path, problem });
         }
         file.set_len(bytes)

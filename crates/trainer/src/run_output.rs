@@ -113,9 +113,9 @@ fn names(directory: &Path) -> Result<Vec<String>, FileError> {
 fn first_difference(earlier: &str, now: &str) -> Option<String> {
     let mut pairs = earlier.lines().zip(now.lines());
     if let Some((earlier, now)) = pairs.find(|(earlier, now)| earlier != now) {
-        return Some(format!("`{earlier}` there, `{now}` here"));
+        return Some(format!("`{earlier}` then, `{now}` now"));
     }
-    (earlier.lines().count() != now.lines().count()).then(|| "one has more keys".to_owned())
+    (earlier.lines().count() != now.lines().count()).then(|| "the keys differ".to_owned())
 }
 
 #[cfg(test)]
