@@ -356,7 +356,7 @@ fn a_missing_part_of_a_checkpoint_is_named() {
         "{message}"
     );
     assert!(
-        message.contains(&format!("names `{second}`, which is not there")),
+        message.contains(&format!("names `{second}`, which is missing")),
         "{message}"
     );
 }

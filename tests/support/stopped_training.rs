@@ -13,7 +13,7 @@ struct StopAfter<'a> {
 }
 
 impl Observer for StopAfter<'_> {
-    fn advanced(&mut self, step: usize) {
+    fn stepped(&mut self, step: usize) {
         self.flag.store(step == self.step, Ordering::Relaxed);
     }
 

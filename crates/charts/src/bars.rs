@@ -5,7 +5,7 @@ use crate::element::Element;
 use crate::figure::{Figure, WIDTH};
 use crate::legend::{Entry, Sign, legend};
 use crate::mark::Mark;
-use crate::number::short;
+use crate::number::short_number;
 use crate::scale::Scale;
 use crate::text::{SIZE, fitted, width};
 
@@ -51,8 +51,12 @@ impl Bar {
 
     fn text(&self) -> String {
         match self.deviation > 0.0 {
-            true => format!("{} ± {}", short(self.value), short(self.deviation)),
-            false => short(self.value),
+            true => format!(
+                "{} ± {}",
+                short_number(self.value),
+                short_number(self.deviation)
+            ),
+            false => short_number(self.value),
         }
     }
 

@@ -4,7 +4,7 @@ use crate::axis::Axis;
 use crate::element::Element;
 use crate::figure::{Figure, WIDTH};
 use crate::legend::{Entry, legend};
-use crate::number::short;
+use crate::number::short_number;
 use crate::scale::Scale;
 use crate::text::{SIZE, fitted, width};
 
@@ -24,14 +24,14 @@ const BOTTOM: f64 = 42.0;
 const TICK_GAP: f64 = 12.0;
 
 /// Two scales and what is drawn around them.
-pub(crate) struct Frame {
+pub(crate) struct PlotFrame {
     pub(crate) x: Scale,
     pub(crate) y: Scale,
     left: f64,
     drawing: Element,
 }
 
-impl Frame {
+impl PlotFrame {
     pub(crate) fn new(
         x_axis: &Axis,
         y_axis: &Axis,
@@ -121,7 +121,7 @@ fn labelled(scale: &Scale, count: usize, is_counted: bool) -> Vec<(f64, String)>
         .ticks(count)
         .into_iter()
         .filter(|tick| !is_counted || (tick - tick.round()).abs() < 1e-9)
-        .map(|tick| (tick, short(tick)))
+        .map(|tick| (tick, short_number(tick)))
         .collect();
     ticks.dedup_by(|next, last| next.1 == last.1);
     ticks

@@ -3,7 +3,7 @@
 use crate::colour_scale::Colour;
 use crate::element::Element;
 use crate::figure::{Figure, WIDTH};
-use crate::number::{rounded, short};
+use crate::number::{rounded, short_number};
 use crate::scale::Scale;
 use crate::text::{SIZE, fitted, width};
 
@@ -176,7 +176,7 @@ impl HeatMap {
         let names = format!("{}, {}", self.rows[row], self.column_name(column));
         let value = self.value(row, column);
         let (title, text) = match value {
-            Some(value) => (format!("{names}: {}", short(value)), Some(value)),
+            Some(value) => (format!("{names}: {}", short_number(value)), Some(value)),
             None => (format!("{names}: no value"), None),
         };
         let mut group = Element::new("g").title(&title);
@@ -261,7 +261,7 @@ fn legend(colours: &Scale, [left, top]: [f64; 2]) -> Element {
     }
     let [low, high] = colours.domain();
     let middle = low + (high - low) / 2.0;
-    let mut labels = [low, middle, high].map(short).to_vec();
+    let mut labels = [low, middle, high].map(short_number).to_vec();
     labels.dedup();
     let places: &[f64] = match labels.len() {
         3 => &[0.0, 0.5, 1.0],

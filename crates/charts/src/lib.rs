@@ -40,6 +40,6 @@ pub use bars::{Bar, BarGroup, Bars};
 pub use figure::Figure;
 pub use heat_map::HeatMap;
 pub use line_chart::{LineChart, Point, Series};
-pub use number::short;
+pub use number::short_number;
 pub use page::{Page, PageTable};
 pub use scatter::{Better, Scatter, ScatterPoint};

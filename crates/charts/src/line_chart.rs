@@ -3,10 +3,10 @@
 use crate::axis::Axis;
 use crate::element::Element;
 use crate::figure::Figure;
-use crate::frame::Frame;
+use crate::frame::PlotFrame;
 use crate::legend::{Entry, Sign, stroke};
 use crate::mark::Mark;
-use crate::number::short;
+use crate::number::short_number;
 
 /// More points than this in a line are thinned: the chart has fewer pixels.
 const POINTS: usize = 400;
@@ -83,7 +83,7 @@ impl LineChart {
         }
         let xs = all().map(|point| point.x);
         let ys = all().flat_map(|point| [point.y, point.low, point.high]);
-        let mut frame = Frame::new(&self.x, &self.y, xs, ys);
+        let mut frame = PlotFrame::new(&self.x, &self.y, xs, ys);
         for (index, points) in drawn.iter().enumerate() {
             if let Some(band) = band(&frame, points, Mark(index)) {
                 frame.push(band);
@@ -123,7 +123,7 @@ impl LineChart {
 }
 
 /// The area between the low and the high ends, where there is one.
-fn band(frame: &Frame, points: &[Point], mark: Mark) -> Option<Element> {
+fn band(frame: &PlotFrame, points: &[Point], mark: Mark) -> Option<Element> {
     if !points.iter().any(|point| point.low < point.high) {
         return None;
     }
@@ -142,7 +142,7 @@ fn band(frame: &Frame, points: &[Point], mark: Mark) -> Option<Element> {
     Some(Element::path(&class, &outline))
 }
 
-fn lines(frame: &Frame, series: &Series, points: &[Point], index: usize) -> Element {
+fn lines(frame: &PlotFrame, series: &Series, points: &[Point], index: usize) -> Element {
     let mark = Mark(index);
     let mut group = Element::new("g");
     let places: Vec<(Point, [f64; 2])> = points
@@ -166,10 +166,10 @@ fn lines(frame: &Frame, series: &Series, points: &[Point], index: usize) -> Elem
 fn tooltip(name: &str, point: &Point) -> String {
     let Point { x, y, low, high } = *point;
     let range = match low < high {
-        true => format!(" ({} to {})", short(low), short(high)),
+        true => format!(" ({} to {})", short_number(low), short_number(high)),
         false => String::new(),
     };
-    format!("{name}: {} at {}{range}", short(y), short(x))
+    format!("{name}: {} at {}{range}", short_number(y), short_number(x))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Numbers as labels.
 
 /// A number in few characters: `0.25`, `1.5k`, `73.7k`, `2e-5`; three significant digits.
-pub fn short(value: f64) -> String {
+pub fn short_number(value: f64) -> String {
     rounded(value, 3)
 }
 
@@ -71,7 +71,7 @@ mod tests {
             (f64::NEG_INFINITY, "−∞"),
             (f64::NAN, "not a number"),
         ] {
-            assert_eq!(short(value), expected);
+            assert_eq!(short_number(value), expected);
         }
         assert_eq!(rounded(0.987, 2), "0.99");
     }

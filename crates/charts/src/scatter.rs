@@ -3,10 +3,10 @@
 use crate::axis::Axis;
 use crate::element::Element;
 use crate::figure::Figure;
-use crate::frame::Frame;
+use crate::frame::PlotFrame;
 use crate::legend::{Entry, Sign};
 use crate::mark::Mark;
-use crate::number::short;
+use crate::number::short_number;
 
 /// Points with names.
 #[derive(Clone, Debug)]
@@ -56,7 +56,7 @@ impl Scatter {
                 point.y + point.deviation,
             ]
         });
-        let mut frame = Frame::new(&self.x, &self.y, xs, ys);
+        let mut frame = PlotFrame::new(&self.x, &self.y, xs, ys);
         let front = pareto_front(&points, self.better);
         if !front.is_empty() {
             let path = self.staircase(&frame, &front);
@@ -82,7 +82,7 @@ impl Scatter {
 
     /// The border of what the front dominates: from the edge of the chart to the smallest point,
     /// level until the next point is better, and level to the other edge.
-    fn staircase(&self, frame: &Frame, front: &[&ScatterPoint]) -> Vec<[f64; 2]> {
+    fn staircase(&self, frame: &PlotFrame, front: &[&ScatterPoint]) -> Vec<[f64; 2]> {
         let mut path: Vec<[f64; 2]> = Vec::new();
         let ([top, bottom], right) = frame.borders();
         for point in front {
@@ -122,10 +122,10 @@ fn pareto_front<'a>(points: &[&'a ScatterPoint], better: Better) -> Vec<&'a Scat
     front
 }
 
-fn draw(frame: &Frame, point: &ScatterPoint, mark: Mark, is_on_front: bool) -> Option<Element> {
+fn draw(frame: &PlotFrame, point: &ScatterPoint, mark: Mark, is_on_front: bool) -> Option<Element> {
     let place = frame.position(point.x, point.y)?;
     let deviation = match point.deviation > 0.0 {
-        true => format!(" ± {}", short(point.deviation)),
+        true => format!(" ± {}", short_number(point.deviation)),
         false => String::new(),
     };
     let front = if is_on_front {
@@ -136,8 +136,8 @@ fn draw(frame: &Frame, point: &ScatterPoint, mark: Mark, is_on_front: bool) -> O
     let title = format!(
         "{}: {}{deviation} at {}{front}",
         point.name,
-        short(point.y),
-        short(point.x)
+        short_number(point.y),
+        short_number(point.x)
     );
     let mut group = Element::new("g").title(&title);
     let ends = [point.y - point.deviation, point.y + point.deviation];

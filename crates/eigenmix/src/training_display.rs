@@ -1,6 +1,6 @@
 //! What a training shows while it runs.
 
-use eigenmix_trainer::{EvaluationRecord, Observer, Plan, StepRecord};
+use eigenmix_trainer::{EvaluationRecord, Observer, StepRecord, TrainingPlan};
 
 use crate::console::Console;
 use crate::progress::Progress;
@@ -26,7 +26,7 @@ impl<'a> TrainingDisplay<'a> {
 }
 
 impl Observer for TrainingDisplay<'_> {
-    fn started(&mut self, plan: &Plan) {
+    fn started(&mut self, plan: &TrainingPlan) {
         self.console.detail(format_args!(
             "{}: {} trains {} numbers in {} modules and {} in the head, of {} in the base model; {} examples, {} steps",
             self.action,
@@ -55,7 +55,7 @@ impl Observer for TrainingDisplay<'_> {
         self.progress = Some(progress);
     }
 
-    fn advanced(&mut self, step: usize) {
+    fn stepped(&mut self, step: usize) {
         if let Some(progress) = &self.progress {
             progress.set(step, self.loss.clone());
         }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use eigenmix_adapter::{Adapter, CardResult, PeftConfig, Provenance, Publication};
 use eigenmix_hub::HubId;
-use eigenmix_trainer::{Evaluations, RunHistory, figures_in};
+use eigenmix_trainer::{Evaluations, RunHistory, metrics_in};
 use serde_json::{Map, Value};
 
 use crate::BadInput;
@@ -142,7 +142,7 @@ pub fn publication(
         dataset,
         dataset_id: dataset_id.clone(),
         split: split.to_owned(),
-        figures: figures_in(&evaluations.last)
+        figures: metrics_in(&evaluations.last)
             .into_iter()
             .filter(|(name, _)| name != "loss")
             .collect(),

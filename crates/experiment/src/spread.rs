@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 /// A mean and a standard deviation (over n − 1; 0 for a single value).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
-    #[serde(with = "eigenmix_trainer::one_figure")]
+    #[serde(with = "eigenmix_trainer::one_metric")]
     pub mean: f64,
-    #[serde(with = "eigenmix_trainer::one_figure")]
+    #[serde(with = "eigenmix_trainer::one_metric")]
     pub deviation: f64,
 }
 

@@ -7,22 +7,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::rgb_image::RgbImage;
 
-/// How training images are varied.
+/// How training images are augmented.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Augment {
+    /// No augmentation.
     #[default]
     None,
-    /// Left and right are swapped in every other image.
+    /// Flip half of the images horizontally.
     Flip,
-    /// A random part in place of the whole, then as `Flip`.
+    /// Crop a random part, then flip as `flip` does.
     CropFlip,
 }
 
-/// The least and the largest part of an image's area that a random crop keeps.
+/// The smallest and largest share of an image's area that a random crop keeps.
 ///
-/// From one half by default: torchvision's 0.08 is made for training from nothing on a million
-/// images, and cuts the subject out of the few that an adapter is trained on.
+/// Default: [0.5, 1.0]; torchvision's 0.08 is meant for training from scratch on a million images
+/// and would cut away the subject of the few images that an adapter is trained on.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "[f64; 2]", into = "[f64; 2]")]
 pub struct CropScale {

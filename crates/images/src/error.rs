@@ -9,7 +9,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum ImageError {
     #[error(
-        "expected JPEG, PNG, WebP, GIF or BMP, found {found}; convert the image to one of them"
+        "expected JPEG, PNG, WebP, GIF or BMP, found {found}; convert the image to one of these"
     )]
     UnknownFormat {
         /// The first bytes, or that there are none.
@@ -34,8 +34,8 @@ pub enum ImageError {
     },
 
     #[error(
-        "the image would have {width} × {height} pixels, expected at least 1 and at most {most} \
-         in all; is it what it should be?"
+        "the image would have {width} × {height} pixels, expected 1 to {most} in total; \
+         is the file correct?"
     )]
     Size {
         width: usize,
@@ -60,7 +60,7 @@ pub enum PreprocessorError {
         source: io::Error,
     },
 
-    #[error("`{path}` is not the JSON expected")]
+    #[error("`{path}` is not the expected JSON")]
     MalformedJson {
         path: PathBuf,
         #[source]
@@ -71,8 +71,8 @@ pub enum PreprocessorError {
     Invalid { path: PathBuf, problem: String },
 
     #[error(
-        "`{dir}`: preprocessor_config.json makes images of {}, but by config.json the model takes \
-         {}; is one of the files from another model?",
+        "`{dir}`: preprocessor_config.json gives images of {}, but config.json says {}; \
+         is one of the files from another model?",
         pixels(*.found),
         pixels(*.expected)
     )]

@@ -83,7 +83,7 @@ impl PreprocessorConfig {
             !matches!(value, Value::Null | Value::Bool(false))
         };
         if let Some(key) = OTHER_STEPS.iter().find(asks) {
-            return Err(format!("`{key}` is set, a step that is not supported here"));
+            return Err(format!("`{key}` is not supported"));
         }
         let family = self.family();
         let resize = match self.required(self.do_resize, "do_resize", |_| true)? {
@@ -172,7 +172,7 @@ impl PreprocessorConfig {
         let means = self.channels("image_mean", &self.image_mean, family, CLIP_MEAN)?;
         let deviations = self.channels("image_std", &self.image_std, family, CLIP_STD)?;
         if deviations.contains(&0.0) {
-            return Err("`image_std` has a 0, by which nothing can be divided".to_owned());
+            return Err("`image_std` contains 0".to_owned());
         }
         Ok([0, 1, 2].map(|channel| {
             let (mean, deviation) = (means[channel], deviations[channel]);
@@ -195,7 +195,7 @@ impl PreprocessorConfig {
             (Some(PerChannel::Each(values)), _) => <[f64; 3]>::try_from(values.as_slice())
                 .map_err(|_| {
                     format!(
-                        "`{key}` has {} values, expected 3, one a colour",
+                        "`{key}` has {} values, expected 3, one per channel",
                         values.len()
                     )
                 })?,
@@ -222,9 +222,7 @@ impl PreprocessorConfig {
 
     fn missing(&self, key: &str) -> String {
         let processor = self.processor();
-        format!(
-            "there is no `{key}`, and the default of {processor} is not known here; add the key"
-        )
+        format!("there is no `{key}`, and the default of {processor} is unknown; add the key")
     }
 }
 

@@ -103,7 +103,7 @@ fn a_processor_without_known_defaults_must_say_everything() {
 }
 
 #[test]
-fn what_cannot_be_done_is_said() {
+fn unsupported_settings_are_refused() {
     let vit = |key: &str, value: Value| {
         let mut config = json!({"image_processor_type": "ViTImageProcessor"});
         config[key] = value;
@@ -132,10 +132,14 @@ fn what_cannot_be_done_is_said() {
             json!([0.5, 0.5]),
             "`image_mean` has 2 values, expected 3",
         ),
-        ("image_std", json!([0.5, 0.0, 1.0]), "`image_std` has a 0"),
+        (
+            "image_std",
+            json!([0.5, 0.0, 1.0]),
+            "`image_std` contains 0",
+        ),
         ("rescale_factor", json!(0), "`rescale_factor` is 0"),
-        ("do_pad", json!(true), "`do_pad` is set"),
-        ("crop_pct", json!(0.875), "`crop_pct` is set"),
+        ("do_pad", json!(true), "`do_pad` is not supported"),
+        ("crop_pct", json!(0.875), "`crop_pct` is not supported"),
         ("do_resize", json!(false), "images would differ in size"),
     ] {
         let error = vit(key, value);

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::adapted_linear::{LinearGradients, LinearPlan, Wanted};
 use crate::buffer::{Unwritten, tensor, values_of};
-use crate::product::{Matrix, Start};
+use crate::product::{MatrixView, Start};
 use crate::row_product::{Sizes, Target, View, row_product};
 use crate::stored_weight::StoredWeight;
 use crate::vector::{Vector, for_vectors};
@@ -31,13 +31,13 @@ struct Layer {
     /// `[d_out, d_in]`
     weight: StoredWeight<Flex>,
     has_bias: bool,
-    update: Option<Update>,
+    update: Option<UpdateRows>,
     d_out: usize,
     /// The first of its columns in the output.
     column: usize,
 }
 
-struct Update {
+struct UpdateRows {
     /// `[d_out, rank]`
     left: FlexTensor,
     /// `[d_in, rank]`
@@ -81,7 +81,7 @@ impl Layers {
                 update: plan.scaling.map(|scaling| {
                     let (left, right) = (contiguous(), contiguous());
                     let rank = left.layout().shape()[1];
-                    Update {
+                    UpdateRows {
                         left,
                         right,
                         rank,
@@ -232,7 +232,7 @@ impl Layers {
         let layers = if rows == 0 { &[][..] } else { &self.layers };
         for (index, layer) in layers.iter().enumerate() {
             let columns = &gradient[layer.column..];
-            let gradient = Matrix::rows(columns, rows, layer.d_out, self.width);
+            let gradient = MatrixView::rows(columns, rows, layer.d_out, self.width);
             let target = Target {
                 values: d_input.as_mut_ptr(),
                 row_stride: d_in,

@@ -171,7 +171,7 @@ pub(crate) trait AttentionBackward: Backend {
 }
 
 /// The heads of one sequence that share a head of keys.
-struct Task {
+struct AttentionTask {
     /// Rows of queries and of keys.
     rows: Range<usize>,
     key_rows: Range<usize>,
@@ -179,11 +179,11 @@ struct Task {
 }
 
 impl AttentionPlan {
-    fn tasks(&self) -> Vec<Task> {
+    fn tasks(&self) -> Vec<AttentionTask> {
         self.shape
             .sequences()
             .flat_map(|(rows, key_rows)| {
-                (0..self.shape.n_key_heads).map(move |key_head| Task {
+                (0..self.shape.n_key_heads).map(move |key_head| AttentionTask {
                     rows: rows.clone(),
                     key_rows: key_rows.clone(),
                     key_head,
@@ -193,7 +193,7 @@ impl AttentionPlan {
     }
 
     /// The rows of a task.
-    fn group<'a>(&self, task: &Task, inputs: &'a [FlexTensor]) -> Group<'a> {
+    fn group<'a>(&self, task: &AttentionTask, inputs: &'a [FlexTensor]) -> Group<'a> {
         let group = self.shape.n_heads / self.shape.n_key_heads;
         let [query, key, value] = self.places.map(|(tensor, column)| {
             let input = &inputs[tensor];
@@ -234,7 +234,7 @@ impl AttentionForward for Flex {
         let tasks = plan.tasks();
         // A few long sequences are cut, so that every thread gets some of their queries.
         let is_few = tasks.len() < 4 * rayon::current_num_threads();
-        let pieces: Vec<(&Task, Range<usize>)> = tasks
+        let pieces: Vec<(&AttentionTask, Range<usize>)> = tasks
             .iter()
             .flat_map(|task| {
                 let queries = task.rows.len();

@@ -143,7 +143,7 @@ fn transposed<V: Vector>(rows: HeadRows, length: usize, d_head: usize) -> Vec<f3
 
 /// A block of queries of one head: the first at `position` among `keys` keys, of which `seen` are
 /// seen by any of them.
-struct Block {
+struct QueryBlock {
     rows: usize,
     position: usize,
     keys: usize,
@@ -155,7 +155,7 @@ struct Block {
 #[inline(always)]
 fn probabilities<V: Vector>(
     queries: HeadRows,
-    block: &Block,
+    block: &QueryBlock,
     heads: &Heads,
     key_transposed: &[f32],
     scores: &mut [f32],
@@ -226,13 +226,13 @@ fn blocks(
     queries: usize,
     keys: usize,
     heads: &Heads,
-) -> impl Iterator<Item = (usize, Block)> + '_ {
+) -> impl Iterator<Item = (usize, QueryBlock)> + '_ {
     let end = chosen.end;
     chosen.step_by(QUERY_BLOCK).map(move |start| {
         let rows = QUERY_BLOCK.min(end - start);
         let position = keys - queries + start;
         let seen = heads.seen_by(position, rows, keys);
-        let block = Block {
+        let block = QueryBlock {
             rows,
             position,
             keys,

@@ -33,7 +33,7 @@ pub fn sum_of_rows(tables: &[(&Weight, &[i32])]) -> Tensor<2> {
         return composed(tables);
     }
     let weights = tables.iter().map(|(table, _)| table.stored()).collect();
-    let rows = Rows(tables.iter().map(|(_, indices)| indices.to_vec()).collect());
+    let rows = EmbeddingRows(tables.iter().map(|(_, indices)| indices.to_vec()).collect());
     Tensor::from_dispatch(Dispatch::fused_sum_of_rows(WeightList::new(weights), rows))
 }
 
@@ -47,19 +47,19 @@ fn composed(tables: &[(&Weight, &[i32])]) -> Tensor<2> {
 
 /// The indices into each table.
 #[derive(Clone, Debug)]
-pub(crate) struct Rows(Arc<[Vec<i32>]>);
+pub(crate) struct EmbeddingRows(Arc<[Vec<i32>]>);
 
 #[backend_extension(Autodiff, Flex)]
 pub(crate) trait SumOfRows: Backend {
     fn fused_sum_of_rows(
         #[extension_type] tables: WeightList<Self>,
-        rows: Rows,
+        rows: EmbeddingRows,
     ) -> FloatTensor<Self>;
 }
 
 /// Of what is not trained nothing is to be differentiated.
 impl<B: SumOfRows, C: CheckpointStrategy> SumOfRows for Autodiff<B, C> {
-    fn fused_sum_of_rows(tables: WeightList<Self>, rows: Rows) -> FloatTensor<Self> {
+    fn fused_sum_of_rows(tables: WeightList<Self>, rows: EmbeddingRows) -> FloatTensor<Self> {
         let tables = tables.into_vec().into_iter().map(StoredWeight::into_inner);
         let tables = WeightList::new(tables.collect());
         Self::from_inner(B::fused_sum_of_rows(tables, rows))
@@ -67,11 +67,11 @@ impl<B: SumOfRows, C: CheckpointStrategy> SumOfRows for Autodiff<B, C> {
 }
 
 impl SumOfRows for Flex {
-    fn fused_sum_of_rows(tables: WeightList<Self>, rows: Rows) -> FlexTensor {
+    fn fused_sum_of_rows(tables: WeightList<Self>, rows: EmbeddingRows) -> FlexTensor {
         let tables = tables.into_vec();
         let tables: Vec<_> = tables.iter().map(StoredWeight::to_contiguous).collect();
         let [_, d_model] = tables[0].dims();
-        let Rows(indices) = rows;
+        let EmbeddingRows(indices) = rows;
         let rows_wanted = indices[0].len();
         for (table, indices) in tables.iter().zip(indices.iter()) {
             let [count, width] = table.dims();

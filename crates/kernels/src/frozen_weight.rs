@@ -5,7 +5,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor};
 
 use crate::stored_weight::StoredWeight;
-use crate::widens_halves;
+use crate::widens_half_precision;
 
 /// A matrix W `[d_out, d_in]` that is not trained, in the form in which it is kept. What a model does
 /// with it, it does through the operations of this crate, which know the forms:
@@ -68,7 +68,7 @@ impl FrozenWeight {
                 let values = values.val();
                 let kept = match values.dtype() {
                     DType::F32 => return input.matmul(values.transpose()),
-                    _ if widens_halves(&values.device()) => {
+                    _ if widens_half_precision(&values.device()) => {
                         return input.matmul(values.cast(FloatDType::F32).transpose());
                     }
                     DType::BF16 => FloatDType::BF16,

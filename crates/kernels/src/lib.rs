@@ -53,7 +53,7 @@ use burn::tensor::Device;
 const CHUNK: usize = 16 * 1024;
 
 /// Whether this device computes with half-precision weights only by widening them.
-pub fn widens_halves(device: &Device) -> bool {
+pub fn widens_half_precision(device: &Device) -> bool {
     has_kernels(device)
 }
 

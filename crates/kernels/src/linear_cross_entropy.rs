@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use crate::backward::Differentiable;
 use crate::buffer::{Unwritten, tensor, values_of};
-use crate::product::{Matrix, Start};
+use crate::product::{MatrixView, Start};
 use crate::row_product::Target;
 use crate::simd::{exp, tanh, total, vectorised};
 use crate::stored_weight::{StoredWeight, WidenedWeight};
@@ -51,7 +51,7 @@ pub fn linear_cross_entropy(
     Tensor::from_dispatch(Dispatch::fused_linear_cross_entropy(
         hidden.into_dispatch(),
         weight.stored(),
-        Targets {
+        TokenTargets {
             targets: targets.into(),
             softcap,
         },
@@ -76,7 +76,7 @@ fn composed(
 
 /// What is to be predicted, and how logits are capped.
 #[derive(Clone, Debug)]
-pub(crate) struct Targets {
+pub(crate) struct TokenTargets {
     targets: Arc<[i32]>,
     softcap: Option<f32>,
 }
@@ -86,7 +86,7 @@ pub(crate) trait LinearCrossEntropy: Backend {
     fn fused_linear_cross_entropy(
         hidden: FloatTensor<Self>,
         #[extension_type] weight: StoredWeight<Self>,
-        targets: Targets,
+        targets: TokenTargets,
     ) -> FloatTensor<Self>;
 }
 
@@ -95,7 +95,7 @@ pub(crate) trait LinearCrossEntropyGradient: Backend {
     fn fused_linear_cross_entropy_gradient(
         hidden: FloatTensor<Self>,
         weight: StoredWeight<Self>,
-        targets: Targets,
+        targets: TokenTargets,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 }
 
@@ -103,7 +103,7 @@ impl LinearCrossEntropy for Flex {
     fn fused_linear_cross_entropy(
         hidden: FlexTensor,
         weight: StoredWeight<Self>,
-        targets: Targets,
+        targets: TokenTargets,
     ) -> FlexTensor {
         let hidden = hidden.to_contiguous();
         loss_in_chunks(&hidden, &weight.widened(), &targets, |_, _| ())
@@ -114,7 +114,7 @@ impl LinearCrossEntropyGradient for Flex {
     fn fused_linear_cross_entropy_gradient(
         hidden: FlexTensor,
         weight: StoredWeight<Self>,
-        targets: Targets,
+        targets: TokenTargets,
     ) -> (FlexTensor, FlexTensor) {
         let (hidden, weight) = (hidden.to_contiguous(), weight.widened());
         let [rows, d_model] = [hidden.layout().shape()[0], hidden.layout().shape()[1]];
@@ -129,7 +129,7 @@ impl LinearCrossEntropyGradient for Flex {
                 row_stride: d_model,
                 accumulate: false,
             };
-            let d_logits = Matrix::rows(d_logits, count, vocabulary, vocabulary);
+            let d_logits = MatrixView::rows(d_logits, count, vocabulary, vocabulary);
             // SAFETY: the gradient was just measured.
             unsafe { weight.input_gradient(d_logits, target) };
         });
@@ -146,7 +146,7 @@ impl LinearCrossEntropyGradient for Flex {
 fn loss_in_chunks(
     hidden: &FlexTensor,
     weight: &WidenedWeight,
-    targets: &Targets,
+    targets: &TokenTargets,
     mut visit: impl FnMut(usize, &[f32]),
 ) -> FlexTensor {
     let [rows, d_model] = [hidden.layout().shape()[0], hidden.layout().shape()[1]];
@@ -156,7 +156,7 @@ fn loss_in_chunks(
     let mut total = 0.0;
     for start in (0..rows).step_by(chunk) {
         let count = chunk.min(rows - start);
-        let hidden = Matrix::rows(
+        let hidden = MatrixView::rows(
             &values_of(hidden)[start * d_model..],
             count,
             d_model,
@@ -235,7 +235,7 @@ impl<B: LinearCrossEntropy + LinearCrossEntropyGradient, C: CheckpointStrategy> 
     fn fused_linear_cross_entropy(
         hidden: FloatTensor<Self>,
         weight: StoredWeight<Self>,
-        targets: Targets,
+        targets: TokenTargets,
     ) -> FloatTensor<Self> {
         let weight = weight.into_inner();
         Self::differentiable(

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::product::{Matrix, Start};
+use crate::product::{MatrixView, Start};
 use crate::row_product::{Sizes, Target};
 use crate::transposition::transpose;
 use crate::unit::has_vectors;
@@ -50,7 +50,12 @@ pub(crate) fn is_worth_packing(sizes: Sizes) -> bool {
 ///
 /// # Safety
 /// As for [`product`](crate::product::product), with a start that was measured.
-pub(crate) unsafe fn packed_product(left: Matrix, right: Matrix, target: Target, start: Start) {
+pub(crate) unsafe fn packed_product(
+    left: MatrixView,
+    right: MatrixView,
+    target: Target,
+    start: Start,
+) {
     let Sizes { rows, cols, inner } = Sizes::of(&left, &right);
     let inner_at_a_time = inner.div_ceil(inner.div_ceil(INNER));
     let rows_at_a_time = rows
@@ -95,7 +100,7 @@ pub(crate) unsafe fn packed_product(left: Matrix, right: Matrix, target: Target,
 
 /// The panels of a matrix: 48 columns after 48 columns, each as rows of 48 values, with zeros in place
 /// of columns that the last panel has no longer.
-fn pack_all(right: Matrix, panels: &mut [f32]) {
+fn pack_all(right: MatrixView, panels: &mut [f32]) {
     let inner = right.n_rows();
     panels
         .par_chunks_exact_mut(inner * WIDTH)
@@ -113,7 +118,7 @@ fn pack_all(right: Matrix, panels: &mut [f32]) {
 for_vectors! {
     /// - right: `[inner, up to 48]`
     /// - panel: `[inner, 48]`
-    fn pack<V>(right: Matrix<'_>, panel: &mut [f32]) {
+    fn pack<V>(right: MatrixView<'_>, panel: &mut [f32]) {
         let (inner, cols) = (right.n_rows(), right.n_cols());
         let (row_stride, col_stride) = right.strides();
         let values = right.values();
@@ -145,7 +150,7 @@ for_vectors! {
     /// - left: `[rows, inner]`
     /// - panels: of `[inner, cols]`
     fn multiply<V>(
-        left: Matrix<'_>,
+        left: MatrixView<'_>,
         panels: &[f32],
         cols: usize,
         target: Target,
@@ -174,7 +179,7 @@ for_vectors! {
 
 /// Rows of the left side, and the panels that they are multiplied with.
 struct Group<'a> {
-    left: Matrix<'a>,
+    left: MatrixView<'a>,
     panels: &'a [f32],
     cols: usize,
     target: Target,

@@ -7,7 +7,7 @@ use crate::row_product::{Sizes, Target};
 
 /// A matrix by its strides, which may be a transposed one or a part of a larger one.
 #[derive(Clone, Copy)]
-pub(crate) struct Matrix<'a> {
+pub(crate) struct MatrixView<'a> {
     values: &'a [f32],
     rows: usize,
     cols: usize,
@@ -18,7 +18,7 @@ pub(crate) struct Matrix<'a> {
 /// From how many multiplications on a product is worth more than one thread.
 const PARALLEL: usize = 1024 * 1024;
 
-impl<'a> Matrix<'a> {
+impl<'a> MatrixView<'a> {
     /// A tensor of two dimensions, as its strides say.
     ///
     /// # Panics
@@ -114,7 +114,7 @@ impl<'a> Matrix<'a> {
 impl Sizes {
     /// # Panics
     /// If the inner dimensions differ.
-    pub fn of(left: &Matrix, right: &Matrix) -> Self {
+    pub fn of(left: &MatrixView, right: &MatrixView) -> Self {
         assert_eq!(left.cols, right.rows, "inner dimensions of a product");
         Self {
             rows: left.rows,
@@ -180,7 +180,7 @@ impl Start<'_> {
 ///
 /// # Panics
 /// If the inner dimensions differ, or the start is too short.
-pub(crate) unsafe fn product(left: Matrix, right: Matrix, target: Target, start: Start) {
+pub(crate) unsafe fn product(left: MatrixView, right: MatrixView, target: Target, start: Start) {
     let sizes = Sizes::of(&left, &right);
     start.assert_of(sizes, target.row_stride);
     let is_large = sizes.rows * sizes.cols * sizes.inner >= PARALLEL;
@@ -263,8 +263,8 @@ mod tests {
             })
             .collect();
         let rights = [
-            Matrix::rows(&right, inner, cols, cols),
-            Matrix::rows(&turned, cols, inner, inner).transposed(),
+            MatrixView::rows(&right, inner, cols, cols),
+            MatrixView::rows(&turned, cols, inner, inner).transposed(),
         ];
         let bias: Vec<f32> = (0..cols).map(|col| col as f32 * 0.01).collect();
         let residual: Vec<f32> = (0..rows * (cols + 2)).map(|at| (at % 7) as f32).collect();
@@ -287,7 +287,7 @@ mod tests {
                     row_stride: cols + 2,
                     accumulate,
                 };
-                let left = Matrix::rows(&left, rows, inner, inner + 4);
+                let left = MatrixView::rows(&left, rows, inner, inner + 4);
                 // SAFETY: the output has a row of cols + 2 values for each row.
                 unsafe { product(left, right, target, start) };
                 for (row, found) in output.chunks(cols + 2).enumerate() {
@@ -352,8 +352,8 @@ mod tests {
                 row_stride: sizes.cols,
                 accumulate: false,
             };
-            let left = Matrix::rows(&left, sizes.rows, sizes.inner, sizes.inner + 4);
-            let right = Matrix::rows(&right, sizes.inner, sizes.cols, sizes.cols);
+            let left = MatrixView::rows(&left, sizes.rows, sizes.inner, sizes.inner + 4);
+            let right = MatrixView::rows(&right, sizes.inner, sizes.cols, sizes.cols);
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
             // SAFETY: the output has that many rows.
             pool.expect("threads")

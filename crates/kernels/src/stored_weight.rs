@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use crate::CHUNK;
 use crate::buffer::{values_of, written_in_parts};
 use crate::few_rows::{FEW_ROWS, few_rows_product, widen_bf16, widen_f16};
-use crate::product::{Matrix, Start, product};
+use crate::product::{MatrixView, Start, product};
 use crate::row_product::Target;
 
 /// A matrix W `[d_out, d_in]` in the form in which it is kept.
@@ -81,7 +81,7 @@ impl StoredWeight<Flex> {
             return;
         }
         // SAFETY: the caller's.
-        unsafe { self.widened().product(Matrix::of(input), target, start) }
+        unsafe { self.widened().product(MatrixView::of(input), target, start) }
     }
 
     /// Row `index` in f32. W has to be contiguous.
@@ -120,9 +120,9 @@ impl WidenedWeight {
     ///
     /// # Safety
     /// As for [`product`].
-    pub unsafe fn product(&self, input: Matrix, target: Target, start: Start) {
+    pub unsafe fn product(&self, input: MatrixView, target: Target, start: Start) {
         // SAFETY: the caller's.
-        unsafe { product(input, Matrix::of(&self.0).transposed(), target, start) }
+        unsafe { product(input, MatrixView::of(&self.0).transposed(), target, start) }
     }
 
     /// target (+)= dy · W: the gradient of x from that of x · Wᵀ.
@@ -131,9 +131,9 @@ impl WidenedWeight {
     ///
     /// # Safety
     /// As for [`product`].
-    pub unsafe fn input_gradient(&self, gradient: Matrix, target: Target) {
+    pub unsafe fn input_gradient(&self, gradient: MatrixView, target: Target) {
         // SAFETY: the caller's.
-        unsafe { product(gradient, Matrix::of(&self.0), target, Start::default()) }
+        unsafe { product(gradient, MatrixView::of(&self.0), target, Start::default()) }
     }
 }
 

@@ -91,12 +91,15 @@ impl DecoderConfig {
         let block = &config.block;
         if block.n_key_heads == 0 || !block.n_heads.is_multiple_of(block.n_key_heads) {
             return Err(format!(
-                "{} heads of queries cannot share {} of keys",
+                "{} query heads cannot share {} key heads",
                 block.n_heads, block.n_key_heads
             ));
         }
         if block.d_head == 0 || (config.rotary.is_some() && block.d_head % 2 == 1) {
-            return Err(format!("heads of width {} cannot be turned", block.d_head));
+            return Err(format!(
+                "a head size of {} does not work with rotary embeddings",
+                block.d_head
+            ));
         }
         Ok(config)
     }

@@ -7,7 +7,7 @@ use eigenmix_tensors::FileError;
 /// Why a base model could not be described or loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
-    #[error("`{path}` is not a base model: {expected} is missing; it should be a directory in Hugging Face form (config.json, model.safetensors, tokenizer.json)", path = .path.display())]
+    #[error("`{path}` is not a base model: {expected} is missing; it should be a directory in Hugging Face format (config.json, model.safetensors, tokenizer.json)", path = .path.display())]
     NotACheckpoint {
         path: PathBuf,
         expected: &'static str,
@@ -27,7 +27,7 @@ pub enum ModelError {
     #[error("`{path}`: {problem}", path = .path.display())]
     Config { path: PathBuf, problem: String },
     #[error(
-        "`{index}` names `{shard}`, which is not there; download or copy the whole checkpoint",
+        "`{index}` names `{shard}`, which is missing; download or copy the whole checkpoint",
         index = .index.display()
     )]
     MissingShard { index: PathBuf, shard: String },
@@ -78,7 +78,7 @@ pub enum ModelError {
         found: Vec<usize>,
     },
     #[error(
-        "no module of the adapter is in the base model (the adapter has `{example}`, the base model `{known}`); it would change nothing. Is it an adapter of another base model?"
+        "no module of the adapter is in the base model (the adapter has `{example}`, the base model `{known}`); it would have no effect. Is it an adapter of another base model?"
     )]
     NothingMatches { example: String, known: String },
     #[error(

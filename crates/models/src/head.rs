@@ -5,9 +5,9 @@ use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Int, Tensor, TensorData, activation};
 use eigenmix_moslora::AdaptedLinear;
 
+use crate::body::Body;
 use crate::builder::Builder;
 use crate::read_rows::ReadRows;
-use crate::trunk::Trunk;
 use crate::zero_shot::ZeroShotHead;
 use crate::{Architecture, Batch, HeadKind, LinearLayer, ModelError, Train};
 
@@ -80,18 +80,18 @@ impl Head {
     }
 
     /// The rows of the last layer's output that it reads; `None`: all of them.
-    pub fn rows_read(&self, trunk: &Trunk, batch: &Batch) -> Option<Vec<i32>> {
+    pub fn rows_read(&self, body: &Body, batch: &Batch) -> Option<Vec<i32>> {
         match &self.layers {
             HeadLayers::Tokens(_) => None,
-            HeadLayers::Last(_) => Some(trunk.last_rows(batch)),
-            _ => Some(trunk.first_rows(batch)),
+            HeadLayers::Last(_) => Some(body.last_rows(batch)),
+            _ => Some(body.first_rows(batch)),
         }
     }
 
-    /// - trunk: may have the output layer as its embedding table
+    /// - body: may have the output layer as its embedding table
     /// - hidden: `[rows, d_model]`, after the final norm
     /// - output: `[rows, outputs]`
-    pub fn forward(&self, trunk: &Trunk, hidden: Tensor<2>) -> Tensor<2> {
+    pub fn forward(&self, body: &Body, hidden: Tensor<2>) -> Tensor<2> {
         let dropout = |hidden: Tensor<2>| self.dropout.forward(hidden);
         match &self.layers {
             HeadLayers::Bert(head) => {
@@ -111,7 +111,7 @@ impl Head {
             HeadLayers::Tokens(head) => {
                 let logits = match &head.output {
                     Some(output) => output.forward(hidden),
-                    None => trunk.decoder().token_embeddings.product(hidden),
+                    None => body.decoder().token_embeddings.product(hidden),
                 };
                 match head.softcap {
                     Some(cap) => (logits / cap).tanh() * cap,
@@ -128,19 +128,19 @@ impl Head {
     ///
     /// # Panics
     /// If it is no head of a language model, or there is no row.
-    pub fn next_token_loss(&self, trunk: &Trunk, hidden: Tensor<2>, targets: &[i32]) -> Tensor<1> {
+    pub fn next_token_loss(&self, body: &Body, hidden: Tensor<2>, targets: &[i32]) -> Tensor<1> {
         let HeadLayers::Tokens(head) = &self.layers else {
             panic!("next tokens are predicted by language models only");
         };
         let weight = match &head.output {
             Some(output) => output.plain_weight(),
-            None => Some(&trunk.decoder().token_embeddings),
+            None => Some(&body.decoder().token_embeddings),
         };
         match weight {
             Some(weight) => {
                 eigenmix_kernels::linear_cross_entropy(hidden, weight, targets, head.softcap)
             }
-            None => -log_probabilities(self.forward(trunk, hidden), targets).mean(),
+            None => -log_probabilities(self.forward(body, hidden), targets).mean(),
         }
     }
 }

@@ -4,15 +4,16 @@
 //! layer with its path and shape), so that adapters can be matched and updates prepared before a
 //! weight is read. Loading then places an [`Adaptation`] on top of frozen weights.
 //!
-//! A [`Network`] is a trunk and a head. Trunks are encoders (post-norm), and decoders and vision models,
+//! A [`Network`] is a body and a head. Bodies are encoders (post-norm), and decoders and vision models,
 //! which are stacks of one configurable pre-norm block. A new architecture implements [`ModelConfig`]
-//! and is a variant of [`Architecture`] and of the trunk.
+//! and is a variant of [`Architecture`] and of the body.
 
 mod activation_name;
 mod adaptation;
 mod architecture;
 mod batch;
 mod block;
+mod body;
 mod builder;
 mod cache;
 mod checkpoint;
@@ -40,7 +41,6 @@ mod residual;
 mod rotary;
 mod shared_tensors;
 mod tokens;
-mod trunk;
 mod vision;
 mod vision_config;
 mod zero_shot;

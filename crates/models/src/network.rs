@@ -4,23 +4,23 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use eigenmix_moslora::ParameterNames;
 
+use crate::body::{Body, BodyContext, last_rows};
 use crate::builder::Builder;
 use crate::cache::Cache;
 use crate::head::{Head, log_probabilities, select};
 use crate::read_rows::ReadRows;
-use crate::trunk::{Trunk, TrunkContext, last_rows};
 use crate::{Adaptation, Architecture, Batch, Checkpoint, HeadKind, ModelError, TokenBatch, Train};
 
-/// A trunk and the head of a task.
+/// A body and the head of a task.
 #[derive(Module, Debug)]
 pub struct Network {
-    trunk: Trunk,
+    body: Body,
     head: Head,
 }
 
 /// What the layers need to know of a batch.
 pub(crate) struct Context {
-    trunk: TrunkContext,
+    body: BodyContext,
     /// What of the last layer's output is wanted; `None`: all of it.
     read: Option<ReadRows>,
 }
@@ -68,11 +68,11 @@ impl Network {
             names: ParameterNames::default(),
             initialised: Vec::new(),
         };
-        // The trunk first: what a builder draws depends on what it has drawn before.
-        let trunk = Trunk::build(&mut builder, architecture, options.dropout)?;
+        // The body first: what a builder draws depends on what it has drawn before.
+        let body = Body::build(&mut builder, architecture, options.dropout)?;
         let head = Head::build(&mut builder, architecture, options.head, options.dropout)?;
         Ok(Loaded {
-            model: Self { trunk, head },
+            model: Self { body, head },
             names: builder.names,
             initialised: builder.initialised,
         })
@@ -104,8 +104,7 @@ impl Network {
     ///
     /// - hidden: `[rows, d_model]`
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
-        self.head
-            .forward(&self.trunk, self.trunk.final_norm(hidden))
+        self.head.forward(&self.body, self.body.final_norm(hidden))
     }
 
     /// The mean cross-entropy of a language model's predictions.
@@ -117,8 +116,8 @@ impl Network {
     /// # Panics
     /// If the model has no head of a language model, or there is no row.
     pub fn next_token_loss(&self, hidden: Tensor<2>, rows: &[i32], targets: &[i32]) -> Tensor<1> {
-        let hidden = self.trunk.final_norm(select(hidden, rows));
-        self.head.next_token_loss(&self.trunk, hidden, targets)
+        let hidden = self.body.final_norm(select(hidden, rows));
+        self.head.next_token_loss(&self.body, hidden, targets)
     }
 
     /// The logarithm of the probability that a language model gives to each target: `[rows]`.
@@ -144,7 +143,7 @@ impl Network {
     /// # Panics
     /// If the model is no decoder.
     pub fn next_token(&self, batch: &TokenBatch, cache: &mut Cache, device: &Device) -> Tensor<2> {
-        let decoder = self.trunk.decoder();
+        let decoder = self.body.decoder();
         let (mut hidden, context) = decoder.embed(batch, Some(cache), device);
         for layer in 0..decoder.n_layers() {
             hidden = decoder.layer(layer, hidden, &context, None, Some(cache));
@@ -154,17 +153,17 @@ impl Network {
     }
 
     pub(crate) fn n_layers(&self) -> usize {
-        self.trunk.n_layers()
+        self.body.n_layers()
     }
 
     pub(crate) fn embed(&self, batch: &Batch, device: &Device) -> (Tensor<2>, Context) {
-        let (hidden, trunk) = self.trunk.embed(batch, device);
-        let read = self.head.rows_read(&self.trunk, batch).map(ReadRows::new);
+        let (hidden, body) = self.body.embed(batch, device);
+        let read = self.head.rows_read(&self.body, batch).map(ReadRows::new);
         let hidden = match &read {
             Some(read) if self.n_layers() == 0 => read.select(hidden),
             _ => hidden,
         };
-        (hidden, Context { trunk, read })
+        (hidden, Context { body, read })
     }
 
     /// - hidden: `[rows, d_model]`
@@ -172,6 +171,6 @@ impl Network {
     pub(crate) fn layer(&self, layer: usize, hidden: Tensor<2>, context: &Context) -> Tensor<2> {
         let is_last = layer + 1 == self.n_layers();
         let read = context.read.as_ref().filter(|_| is_last);
-        self.trunk.layer(layer, hidden, &context.trunk, read)
+        self.body.layer(layer, hidden, &context.body, read)
     }
 }

@@ -1,4 +1,4 @@
-//! How each method's update starts.
+//! The initial update of each method.
 //!
 //! Every random draw depends on the seed and the module's path alone, so that the same experiment
 //! starts in the same place on every device and whatever else it trains.
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Factor, Mixer, Update, random_stream};
 
-/// How MoSLoRA's mixer W `[rank, rank]` starts (arXiv 2406.11909, table 6).
+/// How MoSLoRA's mixer W `[rank, rank]` is initialised (arXiv 2406.11909, table 6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum MixerInit {
@@ -27,7 +27,7 @@ pub enum MixerInit {
     TwoSubspaces,
 }
 
-/// Where EigenLoRAx's coefficients start.
+/// How EigenLoRAx's coefficients are initialised.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EigenloraxStart {
     /// Both uniform in (−0.5, 0.5), as in the authors' code: ΔW ≠ 0 at the first step.

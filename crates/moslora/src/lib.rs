@@ -39,6 +39,6 @@ pub use init::{
     moslora,
 };
 pub use linear::AdaptedLinear;
-pub use parameters::{ParameterError, ParameterKind, ParameterNames, ParameterValues};
+pub use parameters::{ParameterError, ParameterKind, ParameterNames, TrainedValues};
 pub use random_stream::random_stream;
 pub use update::{Factor, Mixer, Update};

@@ -211,7 +211,7 @@ fn only_trained_factors_get_gradients_and_names() {
         assert_eq!(names.len(), trained);
         let values = names.values_of(&layer);
         assert_eq!(values, update.values("m"));
-        let moved: crate::ParameterValues = values
+        let moved: crate::TrainedValues = values
             .into_iter()
             .map(|(name, mut value)| {
                 value.values.iter_mut().for_each(|number| *number += 1.0);

@@ -10,7 +10,7 @@ use burn::tensor::{Tensor, TensorData};
 use eigenmix_tensors::HostTensor;
 
 /// Parameter values by name.
-pub type ParameterValues = BTreeMap<String, HostTensor>;
+pub type TrainedValues = BTreeMap<String, HostTensor>;
 
 /// What is wrong with saved parameters.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +97,7 @@ impl ParameterNames {
     }
 
     /// The present values of the named parameters of `module`.
-    pub fn values_of<M: Module>(&self, module: &M) -> ParameterValues {
+    pub fn values_of<M: Module>(&self, module: &M) -> TrainedValues {
         let mut reader = Reader {
             names: self,
             values: BTreeMap::new(),
@@ -113,7 +113,7 @@ impl ParameterNames {
     pub fn with_values<M: Module>(
         &self,
         module: M,
-        values: &ParameterValues,
+        values: &TrainedValues,
     ) -> Result<M, ParameterError> {
         let mut writer = Writer {
             names: self,
@@ -130,7 +130,7 @@ impl ParameterNames {
 
 struct Reader<'a> {
     names: &'a ParameterNames,
-    values: ParameterValues,
+    values: TrainedValues,
 }
 
 impl ModuleVisitor for Reader<'_> {
@@ -152,7 +152,7 @@ impl ModuleVisitor for Reader<'_> {
 
 struct Writer<'a> {
     names: &'a ParameterNames,
-    values: &'a ParameterValues,
+    values: &'a TrainedValues,
     error: Option<ParameterError>,
 }
 

@@ -4,7 +4,7 @@ use eigenmix_adapter::LoraModule;
 use eigenmix_tensors::{HostTensor, Matrix};
 
 use crate::parameters::check_shape;
-use crate::{ParameterError, ParameterValues};
+use crate::{ParameterError, TrainedValues};
 
 /// A factor of the update and whether training changes it.
 #[derive(Clone, Debug, PartialEq)]
@@ -114,7 +114,7 @@ impl Update {
     pub fn with_values(
         mut self,
         module: &str,
-        values: &ParameterValues,
+        values: &TrainedValues,
     ) -> Result<Self, ParameterError> {
         let replace = |name: &str, factor: &mut Factor| {
             if !factor.trained {
@@ -143,7 +143,7 @@ impl Update {
     }
 
     /// The trained factors, named `MODULE/FACTOR`.
-    pub fn values(&self, module: &str) -> ParameterValues {
+    pub fn values(&self, module: &str) -> TrainedValues {
         self.factors()
             .into_iter()
             .filter(|(_, factor)| factor.trained)

@@ -5,51 +5,54 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::methods::Recipe;
-use crate::{Method, TrainerError};
+use crate::{AdapterMethod, TrainerError};
 
-/// The `[adapter]` table.
+/// The `[adapter]` table: the method and its options.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdapterConfig {
-    pub method: Method,
-    /// The rank of the factors, or of EigenLoRAx's coefficients. eigenmix has none of its own, but
-    /// takes the scaling of LoRA at this rank.
+    /// The method that trains the adapter.
+    pub method: AdapterMethod,
+    /// The rank of the factors, or of EigenLoRAx's coefficients. eigenmix has no rank; it uses the
+    /// scaling that LoRA has at this rank.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub rank: Option<usize>,
-    /// s = alpha / rank; twice the rank if it is not given.
+    /// The scaling is alpha / rank. Default: twice the rank.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alpha: Option<f32>,
-    /// The probability of dropping an input of the update while training.
+    /// Dropout probability on the input of the update during training.
     #[serde(default)]
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub dropout: f64,
-    /// Which linear layers are adapted, as in PEFT: names or a regular expression, or
-    /// "all-linear". By default the modules of the subspace, or query and value.
+    /// The linear layers to adapt, as in PEFT: a list of names, a regular expression, or
+    /// "all-linear". Default: the modules of the subspace, or query and value for methods without
+    /// one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target_modules: Option<Targets>,
-    /// MoSLoRA: how the mixer starts.
+    pub target_modules: Option<TargetModulesConfig>,
+    /// MoSLoRA: how the mixer is initialised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mixer: Option<MixerInit>,
     /// The directory of an extracted subspace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subspace: Option<String>,
-    /// Instead of a subspace: the adapters to extract it from.
+    /// Adapters to extract the subspace from, instead of `subspace`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adapters: Vec<String>,
-    /// How many principal components of the subspace are used; all by default. The mean and random
-    /// directions that a subspace has besides are used with any number.
+    /// How many principal components of the subspace to use. Default: all. If the subspace also has
+    /// a mean and random directions, they are always used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub components: Option<usize>,
-    /// With `adapters`: how many random directions are added to the basis.
+    /// With `adapters`: the number of random directions to add to the basis.
     #[serde(default)]
     pub augment: usize,
-    /// Where the coefficients start: "zero" (the default), "random" (EigenLoRAx, as its authors
-    /// do), "project:ADAPTER", or "merge": the average of the recycled adapters.
+    /// How the coefficients are initialised: "zero", "random" (EigenLoRAx only, as its authors do),
+    /// "merge" (the average of the recycled adapters), or "project:ADAPTER" (the projection of one
+    /// adapter).
     #[serde(default)]
     pub init: Init,
-    /// Recycle adapters although they name another base model.
+    /// Recycle adapters even if they name another base model.
     #[serde(default)]
     pub allow_base_mismatch: bool,
 }
@@ -57,13 +60,13 @@ pub struct AdapterConfig {
 /// `target_modules` of a training file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
-pub enum Targets {
+pub enum TargetModulesConfig {
     Names(Vec<String>),
     /// A regular expression over whole paths, or "all-linear".
     Pattern(String),
 }
 
-/// Where the coefficients on a basis start.
+/// How the coefficients on a basis are initialised.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub enum Init {
@@ -85,7 +88,7 @@ impl TryFrom<String> for Init {
             other => match other.strip_prefix("project:") {
                 Some(adapter) if !adapter.is_empty() => Ok(Self::Project(adapter.to_owned())),
                 _ => Err(format!(
-                    "init `{other}` is unknown; there are zero, random, merge and project:ADAPTER"
+                    "init `{other}` is unknown; expected zero, random, merge or project:ADAPTER"
                 )),
             },
         }
@@ -104,7 +107,7 @@ impl From<Init> for String {
 }
 
 impl AdapterConfig {
-    /// Everything that the method does not have, or that it needs and is not there.
+    /// Options that the method does not have, and options that it needs and are missing.
     pub(crate) fn problems(&self) -> Vec<TrainerError> {
         let method = self.method;
         let definition = method.definition();
@@ -114,28 +117,28 @@ impl AdapterConfig {
             } => !starts_randomly && self.init == Init::Random,
             _ => false,
         };
-        let only = format!("only {}", Method::names_with_basis());
+        let only = format!("only {}", AdapterMethod::names_with_basis());
         let is_basis_given = self.subspace.is_some() || !self.adapters.is_empty();
         let rules = [
             (
                 !method.trains_everything() && self.rank.is_none_or(|rank| rank == 0),
                 "adapter.rank",
-                "it needs a rank of 1 or more".to_owned(),
+                "a rank of at least 1 is required".to_owned(),
             ),
             (
                 method.has_basis() && !is_basis_given,
                 "adapter.subspace",
-                "it needs a subspace, or adapters to extract one from".to_owned(),
+                "a subspace is required, or adapters to extract one from".to_owned(),
             ),
             (
                 method.has_basis() && self.subspace.is_some() && !self.adapters.is_empty(),
                 "adapter.adapters",
-                "a subspace is given already".to_owned(),
+                "`adapter.subspace` is given as well".to_owned(),
             ),
             (
                 method.has_basis() && self.subspace.is_some() && self.augment > 0,
                 "adapter.augment",
-                "augment the subspace when it is extracted".to_owned(),
+                "use --augment when extracting the subspace".to_owned(),
             ),
             (
                 !method.has_basis() && is_basis_given,
@@ -149,13 +152,13 @@ impl AdapterConfig {
             (
                 !method.has_basis() && self.init != Init::Zero,
                 "adapter.init",
-                format!("{only} have one"),
+                format!("{only} have coefficients to initialise"),
             ),
             (
                 is_refused_random,
                 "adapter.init",
                 format!(
-                    "{} starts from zero, project:ADAPTER or merge",
+                    "{} can be initialised with zero, project:ADAPTER or merge",
                     method.name()
                 ),
             ),

@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use eigenmix_moslora::ParameterValues;
+use eigenmix_moslora::TrainedValues;
 use eigenmix_tensors::{FileError, HostTensor};
 use eigenmix_tensors::{TensorFile, TensorOutput, write_directory, write_file, write_tensor_file};
 use serde::{Deserialize, Serialize};
 
 use crate::TrainerError;
+use crate::metric_value;
 use crate::run::Run;
 use crate::schedule::{PlateauConfig, PlateauState};
 
 /// Where a training stands between two steps.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
+pub struct TrainingProgress {
     /// Optimizer steps taken.
     pub step: usize,
     /// The epoch that is going on, counted from 0, and the batches of it that are done.
@@ -39,27 +40,27 @@ pub struct Progress {
     pub step_seconds: f64,
 }
 
-impl Progress {
-    /// Takes in the metric of an evaluation; returns whether it is the best so far.
+impl TrainingProgress {
+    /// Takes in the metric of an evaluation; returns whether it is the best so far. A NaN never is,
+    /// and any number is better than a NaN.
     pub(crate) fn judge(
         &mut self,
-        figure: f64,
+        value: f64,
         higher_is_better: bool,
         plateau: &PlateauConfig,
     ) -> bool {
-        let best = self.best.as_ref();
-        let is_better = best.is_none_or(|best| match higher_is_better {
-            true => figure > best.figure,
-            false => figure < best.figure,
-        });
+        let is_better = match &self.best {
+            Some(best) => metric_value::is_better(value, best.value, higher_is_better),
+            None => !value.is_nan(),
+        };
         if is_better {
             let step = self.step;
-            self.best = Some(Best { step, figure });
+            self.best = Some(Best { step, value });
             self.without_improvement = 0;
         } else {
             self.without_improvement += 1;
         }
-        self.plateau.update(figure, higher_is_better, plateau);
+        self.plateau.update(value, higher_is_better, plateau);
         is_better
     }
 }
@@ -68,17 +69,18 @@ impl Progress {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Best {
     pub step: usize,
-    #[serde(with = "crate::figure::one")]
-    pub figure: f64,
+    /// NaN only in checkpoints of earlier releases.
+    #[serde(rename = "figure", with = "metric_value::one")]
+    pub value: f64,
 }
 
 /// Everything that a checkpoint holds.
 pub struct CheckpointState {
-    pub progress: Progress,
-    pub parameters: ParameterValues,
-    pub optimizer: ParameterValues,
+    pub progress: TrainingProgress,
+    pub parameters: TrainedValues,
+    pub optimizer: TrainedValues,
     /// The parameters of the best evaluation, if they are to be kept.
-    pub best: Option<ParameterValues>,
+    pub best: Option<TrainedValues>,
 }
 
 const PARAMETERS: &str = "parameters.safetensors";
@@ -166,7 +168,7 @@ fn list(directory: &Path) -> Result<Vec<PathBuf>, TrainerError> {
 }
 
 /// Writes parameters as a safetensors file.
-pub(crate) fn write_values(path: &Path, values: &ParameterValues) -> Result<(), TrainerError> {
+pub(crate) fn write_values(path: &Path, values: &TrainedValues) -> Result<(), TrainerError> {
     let tensors = values
         .iter()
         .map(|(name, value)| TensorOutput::f32(name.clone(), value.shape.clone(), &value.values))
@@ -175,7 +177,7 @@ pub(crate) fn write_values(path: &Path, values: &ParameterValues) -> Result<(), 
 }
 
 /// Reads parameters from a safetensors file.
-pub(crate) fn read_values(path: &Path) -> Result<ParameterValues, TrainerError> {
+pub(crate) fn read_values(path: &Path) -> Result<TrainedValues, TrainerError> {
     let file = TensorFile::open(path)?;
     let mut values = BTreeMap::new();
     for name in file.names() {
@@ -189,4 +191,45 @@ pub(crate) fn read_values(path: &Path) -> Result<ParameterValues, TrainerError> 
         );
     }
     Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether each value is the best when it comes, and the evaluations since the best one.
+    fn judged(progress: &mut TrainingProgress, values: &[f64], higher: bool) -> Vec<(bool, usize)> {
+        let mut judge = |value: &f64| {
+            let is_best = progress.judge(*value, higher, &PlateauConfig::default());
+            (is_best, progress.without_improvement)
+        };
+        values.iter().map(&mut judge).collect()
+    }
+
+    #[test]
+    fn a_number_is_better_than_a_nan_that_came_first() {
+        for (better, worse, higher) in [(0.7, 0.6, true), (0.6, 0.7, false)] {
+            let mut progress = TrainingProgress::default();
+            let values = [f64::NAN, worse, f64::NAN, better, worse];
+            assert_eq!(
+                judged(&mut progress, &values, higher),
+                [(false, 1), (true, 0), (false, 1), (true, 0), (false, 1)]
+            );
+            assert_eq!(progress.best.map(|best| best.value), Some(better));
+            assert_eq!(progress.plateau.best, Some(better));
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_whose_best_value_is_nan_is_read_and_improved_on() {
+        let mut written = serde_json::to_value(TrainingProgress::default()).expect("JSON");
+        written["best"] = serde_json::json!({"step": 4, "figure": "NaN"});
+        let mut progress: TrainingProgress = serde_json::from_value(written).expect("progress");
+        assert_eq!(judged(&mut progress, &[-1.0], true), [(true, 0)]);
+        let written = serde_json::to_value(&progress).expect("JSON");
+        assert_eq!(
+            written["best"],
+            serde_json::json!({"step": 0, "figure": -1.0})
+        );
+    }
 }

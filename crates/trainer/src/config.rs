@@ -12,55 +12,63 @@ use serde::{Deserialize, Serialize};
 use crate::schedule::{PlateauConfig, Scheduler, Warmup};
 use crate::{AdapterConfig, TaskKind, TrainerError};
 
-/// A training file.
+/// A training file, with its tables.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
-    /// Decides every random draw: initial values, order of the examples, dropout, few-shot choice.
+    /// The seed of all random draws: initial values, order of the examples, dropout, the few-shot
+    /// sample.
     #[serde(default)]
     pub seed: u64,
-    /// The directory that the run is written to.
+    /// The directory to write the run to.
     pub output: String,
+    /// The base model.
     pub base: BaseConfig,
+    /// The dataset.
     pub data: DataConfig,
+    /// The task.
     #[serde(default)]
     pub task: TaskConfig,
+    /// The method and its options.
     pub adapter: AdapterConfig,
+    /// The optimiser, its schedule, evaluations and checkpoints.
     pub training: TrainingConfig,
 }
 
-/// The `[base]` table.
+/// The `[base]` table: the base model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BaseConfig {
-    /// A directory in Hugging Face form, or a Hub id.
+    /// The base model: a directory in Hugging Face format, or a Hub id.
     pub model: String,
-    /// The probability of dropping an activation of the base model while training.
+    /// Dropout probability inside the base model during training.
     #[serde(default)]
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub dropout: f64,
-    /// In which type frozen weights are kept: "auto", "float32" or "stored".
+    /// How frozen weights are stored in memory.
     #[serde(default, skip_serializing_if = "is_default")]
     pub weights: Precision,
-    /// Start from random weights and train everything: only `config.json` and the tokenizer are
-    /// read.
+    /// Start from random weights instead of those of the checkpoint; only `config.json` and the
+    /// tokenizer are read.
     #[serde(default)]
     pub from_scratch: bool,
 }
 
-/// The `[task]` table.
+/// The `[task]` table: what the model learns to predict, and how it is evaluated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TaskConfig {
+    /// The kind of task.
     pub kind: TaskKind,
-    /// What a label is: a class, or a number (as in STS-B).
+    /// What labels are: "class", or "number" for a regression such as STS-B.
     pub target: TargetKind,
-    /// What evaluations report; the first decides which checkpoint is the best. By default
-    /// accuracy, of numbers their correlations, of a language model its perplexity.
+    /// The metrics that evaluations report; the first one decides which checkpoint is best.
+    /// Default: accuracy for classes, Pearson and Spearman correlation for numbers, perplexity for
+    /// language models.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub metrics: Vec<Metric>,
-    /// CLIP: texts with {} where a label goes, such as "a photo of a {}.". What the text tower makes
-    /// of them is the head, which is not trained.
+    /// Prompts for CLIP's zero-shot head, with {} in the place of the label, such as "a photo of a
+    /// {}.". Their text features are the classifier; no head is trained.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub prompts: Vec<String>,
 }
@@ -91,24 +99,28 @@ impl Default for TaskConfig {
     }
 }
 
-/// The `[training]` table.
+/// The `[training]` table: optimiser, schedule, evaluations and checkpoints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingConfig {
+    /// How many times to go through the training data.
     #[schemars(range(min = 1))]
     pub epochs: usize,
-    /// Stop after this many optimizer steps, whatever the epochs.
+    /// Stop after this many optimizer steps, even before the last epoch ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<usize>,
+    /// Examples per batch.
     pub batch_size: NonZeroUsize,
+    /// Examples per batch in evaluations.
     #[serde(default = "default_evaluation_batch_size")]
     pub evaluation_batch_size: NonZeroUsize,
-    /// Batches whose gradients are averaged into one step.
+    /// Number of batches whose gradients are averaged into one optimizer step.
     #[serde(default = "one")]
     pub gradient_accumulation: NonZeroUsize,
+    /// The peak learning rate, reached after the warm-up.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub learning_rate: f64,
-    /// The head's own learning rate, if it is to have one.
+    /// A separate learning rate for the head. Default: `learning_rate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub head_learning_rate: Option<f64>,
@@ -116,63 +128,73 @@ pub struct TrainingConfig {
     #[serde(default = "default_weight_decay")]
     #[schemars(range(min = 0))]
     pub weight_decay: f64,
+    /// AdamW's β₁: the decay rate of the mean of the gradients.
     #[serde(default = "default_beta_1")]
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub beta_1: f64,
+    /// AdamW's β₂: the decay rate of the mean of their squares.
     #[serde(default = "default_beta_2")]
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub beta_2: f64,
+    /// AdamW's ε, which is added to the denominator.
     #[serde(default = "default_epsilon")]
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub epsilon: f64,
+    /// How the learning rate changes after the warm-up.
     #[serde(default)]
     pub scheduler: Scheduler,
+    /// The share of all steps in which the learning rate rises to its peak.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1))]
     pub warmup_ratio: Option<f64>,
+    /// The number of warm-up steps, instead of `warmup_ratio`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warmup_steps: Option<usize>,
+    /// Settings of `scheduler = "reduce-on-plateau"`.
     #[serde(default)]
     pub plateau: PlateauConfig,
-    /// Gradients are scaled down to this norm; 0 leaves them as they are.
+    /// Clip the norm of the gradients to this value; 0 turns clipping off.
     #[serde(default = "default_gradient_clip")]
     #[schemars(range(min = 0))]
     pub gradient_clip: f64,
-    /// Evaluate on the validation split after this many epochs; 0: only at the end.
+    /// Evaluate on the validation split every this many epochs; 0 evaluates only at the end.
     #[serde(default = "one_epoch")]
     pub evaluate_every: usize,
-    /// Write a checkpoint after this many steps, besides one an epoch.
+    /// Also write a checkpoint every this many steps, besides the one after each epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub save_every: Option<NonZeroUsize>,
-    /// Log a line after this many steps.
+    /// Log a line every this many steps.
     #[serde(default = "default_log_every")]
     pub log_every: NonZeroUsize,
-    /// Stop when this many evaluations in a row brought no improvement.
+    /// Stop after this many evaluations in a row without improvement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub early_stopping: Option<NonZeroUsize>,
-    /// Which state becomes the adapter.
+    /// Which state of the training is saved as its result.
     #[serde(default)]
     pub keep: Keep,
+    /// How training examples are grouped into batches.
     #[serde(default)]
     pub batching: LengthGrouping,
-    /// Keep only the inputs of the layers and run each layer again in the backward pass: the
-    /// activations of one layer at a time, for a third more time.
+    /// Gradient checkpointing: keep only the layers' inputs and run each layer again in the
+    /// backward pass. This needs the activations of one layer at a time and about a third more
+    /// time.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gradient_checkpointing: bool,
-    /// Write event files for TensorBoard beside metrics.jsonl.
-    // Not kept where it is as usual, or runs of earlier releases would count as others.
+    /// Write event files for TensorBoard in addition to metrics.jsonl.
+    // Left out of the resolved file if it is the default, or runs of earlier releases would have
+    // another configuration.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub tensorboard: bool,
 }
 
-/// Which state of a training becomes its result.
+/// Which state of a training is saved as its result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Keep {
-    /// The last one.
+    /// The state after the last step.
     #[default]
     Last,
-    /// The one that was best on the validation split.
+    /// The best state on the validation split.
     Best,
 }
 
@@ -240,7 +262,7 @@ impl TrainConfig {
                 "training.weight_decay",
                 training.weight_decay,
                 training.weight_decay >= 0.0 && training.weight_decay.is_finite(),
-                "a number from 0 on",
+                "a number of at least 0",
             ),
             (
                 "training.epochs",
@@ -280,16 +302,16 @@ impl TrainConfig {
         };
         let kind = self.task.kind;
         if !kind.definition().takes_prompts() {
-            let reason = "they say what images show; kind is to be \"image-classification\"";
+            let reason = "prompts need kind = \"image-classification\"";
             return wrong("task.kind", &format!("\"{}\"", kind.name()), reason);
         }
         if self.task.target == TargetKind::Regression {
-            let reason = "a number has no name that a text could say";
+            let reason = "labels that are numbers have no names for prompts";
             return wrong("task.target", "\"number\"", reason);
         }
         match self.base.from_scratch {
             true => {
-                let reason = "a text tower of random weights says nothing";
+                let reason = "prompts need a pretrained text tower";
                 wrong("base.from_scratch", "true", reason)
             }
             false => Ok(()),
@@ -361,7 +383,7 @@ fn default_gradient_clip() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Method;
+    use crate::AdapterMethod;
 
     const FILE: &str = r#"
         output = "runs/travel"
@@ -384,7 +406,7 @@ mod tests {
     #[test]
     fn a_short_file_is_completed_and_its_resolved_form_reads_back() {
         let config = TrainConfig::from_toml(FILE).unwrap();
-        assert_eq!(config.adapter.method, Method::Eigenlorax);
+        assert_eq!(config.adapter.method, AdapterMethod::Eigenlorax);
         assert_eq!(config.training.weight_decay, 0.01);
         assert_eq!(config.task.kind, TaskKind::SequenceClassification);
         let resolved = toml::to_string(&config).unwrap();

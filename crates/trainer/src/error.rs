@@ -25,14 +25,14 @@ pub enum TrainerError {
         expected: &'static str,
         found: String,
     },
-    #[error("`{key}` does not go with method `{method}`: {reason}")]
+    #[error("`{key}` does not work with method `{method}`: {reason}")]
     Method {
         key: &'static str,
         method: &'static str,
         reason: String,
     },
     #[error(
-        "device `{found}` is unknown; there are cpu, ndarray, wgpu, vulkan, cuda and auto, and the second of several is `cuda:1`"
+        "device `{found}` is unknown; expected cpu, ndarray, wgpu, vulkan, cuda or auto; `cuda:1` is the second CUDA device"
     )]
     UnknownDevice { found: String },
     #[error(
@@ -40,11 +40,11 @@ pub enum TrainerError {
     )]
     DeviceNotBuilt { device: &'static str },
     #[error(
-        "`{device}` finds no device on this machine: is a driver for it installed? `eigenmix devices` lists what there is"
+        "`{device}` finds no device on this machine: is a driver for it installed? `eigenmix devices` lists those available"
     )]
     NoDevice { device: &'static str },
     #[error(
-        "there is no `{device}:{index}`: `{device}` finds {count} device{plural} here, counted from 0",
+        "there is no `{device}:{index}`: `{device}` finds {count} device{plural} on this machine, counted from 0",
         plural = if *count == 1 { "" } else { "s" }
     )]
     TooFewDevices {
@@ -53,7 +53,7 @@ pub enum TrainerError {
         count: usize,
     },
     #[error(
-        "no layer of the base model is named by adapter.target_modules ({targets}); it has layers such as `{example}`"
+        "adapter.target_modules ({targets}) matches no layer of the base model, which has layers such as `{example}`"
     )]
     NoTargets { targets: String, example: String },
     #[error(
@@ -70,7 +70,7 @@ pub enum TrainerError {
     Vocabulary { tokenizer: usize, model: usize },
     #[error("`{model}` is a vision model and takes no text")]
     NoText { model: String },
-    #[error("task.kind = \"{task}\" does not go with `{model}`, which is a {found}; {known}")]
+    #[error("task.kind = \"{task}\" does not fit `{model}`, which is a {found}; {known}")]
     TaskModel {
         task: &'static str,
         model: String,
@@ -79,7 +79,7 @@ pub enum TrainerError {
         known: String,
     },
     #[error(
-        "the preprocessor of `{model}` makes images of {found:?} pixels, its config.json asks for {expected:?} in {channels} channels"
+        "the preprocessor of `{model}` gives images of {found:?} pixels, but its config.json says {expected:?} in {channels} channels"
     )]
     ImageSize {
         model: String,
@@ -88,18 +88,16 @@ pub enum TrainerError {
         found: [usize; 2],
     },
     #[error(
-        "`{model}` has no text tower that could read prompts; zero-shot classification needs a whole CLIP (model_type `clip`)"
+        "`{model}` has no text tower for prompts; zero-shot classification needs a whole CLIP (model_type `clip`)"
     )]
     NoTextTower { model: String },
-    #[error("the prompt `{text}` is longer than the {limit} tokens that the text tower takes")]
+    #[error("the prompt `{text}` is longer than the {limit} tokens of the text tower")]
     LongPrompt { text: String, limit: usize },
-    #[error(
-        "the adapter has prompts but no labels.json, so nobody knows what to ask; name the labels"
-    )]
+    #[error("the adapter has prompts but no labels.json; give the labels")]
     PromptsWithoutLabels,
     #[error("task.prompts: {0}")]
     Prompts(#[source] PromptError),
-    #[error("task.prompts do not go with {key} = {found}: {reason}")]
+    #[error("task.prompts do not work with {key} = {found}: {reason}")]
     PromptsWith {
         key: &'static str,
         found: String,
@@ -109,22 +107,20 @@ pub enum TrainerError {
     TooLong { found: usize, limit: usize },
     #[error("`{path}` exists already; --force replaces it, --resume continues it", path = .path.display())]
     OutputExists { path: PathBuf },
-    #[error("`{path}` is no run of Eigenmix (it has no config.toml), so --force does not replace it", path = .path.display())]
+    #[error("`{path}` is not a run of Eigenmix (it has no config.toml), so --force does not replace it", path = .path.display())]
     NotARun { path: PathBuf },
     #[error("`{path}` has no checkpoint to resume from", path = .path.display())]
     NothingToResume { path: PathBuf },
-    #[error("`{path}` was started with another configuration ({key}); resume it with the same, or start anew with --force", path = .path.display())]
+    #[error("`{path}` was started with another configuration ({key}); resume it with the same configuration, or start over with --force", path = .path.display())]
     ResumedConfig { path: PathBuf, key: String },
     #[error("the checkpoint `{path}` is damaged: {problem}", path = .path.display())]
     Checkpoint { path: PathBuf, problem: String },
     #[error("the loss is {loss} at step {step}; the learning rate is probably too high")]
     Diverged { step: usize, loss: f32 },
-    #[error(
-        "the adapter has no head, and neither has the base model a head with known labels; train one first"
-    )]
+    #[error("neither the adapter nor the base model has a head with known labels; train one first")]
     NoHead,
     #[error(
-        "Hub repository `{model}` has its weights as `{file}` only, a pickled file, which can run code when it is opened, so Eigenmix never does; ask its owner for model.safetensors, or convert it with transformers: AutoModel.from_pretrained(…).save_pretrained(DIR)"
+        "Hub repository `{model}` has its weights only as `{file}`, a pickled file; opening one can run code, so Eigenmix does not; ask its owner for model.safetensors, or convert it with transformers: AutoModel.from_pretrained(…).save_pretrained(DIR)"
     )]
     PickledBase { model: String, file: &'static str },
     #[error(transparent)]

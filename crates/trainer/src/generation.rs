@@ -128,7 +128,7 @@ fn largest(logits: &[f32]) -> u32 {
 
 /// Continues every prompt; each token goes through the model once, its keys and values are kept.
 ///
-/// `told` hears of every token as it comes: which text it belongs to, and the token.
+/// `on_token` hears of every token as it comes: which text it belongs to, and the token.
 ///
 /// - output: the new tokens of each text
 ///
@@ -139,7 +139,7 @@ pub fn generate(
     prompts: &[Prompt],
     options: &GenerationOptions,
     device: &Device,
-    told: &mut dyn FnMut(usize, u32),
+    on_token: &mut dyn FnMut(usize, u32),
 ) -> Vec<Vec<u32>> {
     let mut texts = vec![Vec::new(); prompts.len()];
     if prompts.is_empty() {
@@ -162,7 +162,7 @@ pub fn generate(
                 continue;
             }
             texts[text].push(token);
-            told(text, token);
+            on_token(text, token);
             if texts[text].len() < prompts[text].max_new_tokens.get() {
                 kept.push(place);
                 unseen.push(vec![token]);

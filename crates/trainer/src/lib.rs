@@ -7,11 +7,11 @@ mod checkpoint;
 mod config;
 mod device;
 mod error;
-mod figure;
 mod generation;
 mod host_values;
 mod memory;
 mod methods;
+mod metric_value;
 mod metrics_log;
 mod model;
 mod outcome;
@@ -24,24 +24,24 @@ mod tasks;
 mod tensorboard;
 mod training;
 
-pub use adapter_config::{AdapterConfig, Init, Targets as TargetNames};
+pub use adapter_config::{AdapterConfig, Init, TargetModulesConfig};
 pub use base_model::BaseModel;
 pub use basis_record::BasisRecord;
 pub use burn::tensor::Device;
 pub use config::{BaseConfig, Keep, TaskConfig, TrainConfig, TrainingConfig};
 pub use device::{Backend, DeviceChoice, DeviceKind, PresentDevice};
 pub use error::TrainerError;
-pub use figure::{Figure, named as named_figures, one as one_figure};
 pub use generation::{GenerationOptions, Prompt, Sampling, generate};
 pub use memory::MemoryEstimate;
-pub use methods::Method;
+pub use methods::AdapterMethod;
+pub use metric_value::{MetricValue, named as named_metrics, one as one_metric};
 pub use metrics_log::{EvaluationRecord, StepRecord};
 pub use model::{
     Classifier, LabelUnion, LoadedModel, TaskClassifiers, TaskHead, TaskHeads, ZeroShot,
 };
-pub use outcome::{Observer, Outcome, Plan, RunOptions};
+pub use outcome::{Observer, Outcome, RunOptions, TrainingPlan};
 pub use run::{Run, RunError};
-pub use run_history::{BestEvaluation, Evaluations, RunHistory, figures_in};
+pub use run_history::{BestEvaluation, Evaluations, RunHistory, metrics_in};
 pub use tasks::{
     Evaluation, EvaluationOptions, Examples, ImageInputs, Inputs, LabelSurvey, LabelledExamples,
     LengthSurvey, LineReader, Objective, Part, SplitData, Survey, Task, TaskKind, TaskReader,

@@ -5,13 +5,13 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::TrainConfig;
-use crate::methods::{BasisWidth, LayerSizes, Method, targeted};
+use crate::methods::{AdapterMethod, BasisWidth, LayerSizes, targeted};
 use crate::{BaseModel, TrainerError};
 
 /// Every number is an f32 while it is trained or computed with.
-const NUMBER: u64 = 4;
+const PARAMETER_BYTES: u64 = 4;
 /// AdamW keeps two moments of every trained number.
-const MOMENTS: u64 = 2;
+const MOMENTS_PER_PARAMETER: u64 = 2;
 
 /// An estimate of the memory of a training. No weights, data or adapters are read for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -59,18 +59,19 @@ impl MemoryEstimate {
         };
         let basis = BasisWidth::new(&config.adapter)?;
         let mut estimate = Self::trained(config, head, &description, &adapted, &basis);
-        estimate.weights = frozen_number(config, base) * estimate.frozen_parameters;
+        estimate.weights = frozen_parameter_bytes(config, base) * estimate.frozen_parameters;
         estimate.rows = rows(config, architecture);
         let kept = match config.training.gradient_checkpointing {
             true => Kept::LayerInputs,
             false => Kept::Everything,
         };
         let lowest = lowest_layer(architecture, config.adapter.method, &adapted);
-        estimate.activations = NUMBER * estimate.rows * numbers_per_row(architecture, lowest, kept)
-            + logits(head, architecture, estimate.rows);
-        if frozen_number(config, base) < NUMBER {
+        estimate.activations =
+            PARAMETER_BYTES * estimate.rows * values_per_row(architecture, lowest, kept)
+                + logits(head, architecture, estimate.rows);
+        if frozen_parameter_bytes(config, base) < PARAMETER_BYTES {
             // The matrix whose turn it is, widened.
-            estimate.activations += NUMBER * largest_matrix(architecture, &description);
+            estimate.activations += PARAMETER_BYTES * largest_matrix(architecture, &description);
         }
         Ok(estimate)
     }
@@ -127,9 +128,9 @@ impl MemoryEstimate {
             adapted_modules: adapted.len(),
             rows: 0,
             weights: 0,
-            basis: NUMBER * frozen_basis,
+            basis: PARAMETER_BYTES * frozen_basis,
             // The numbers, their gradients, their moments.
-            optimizer: NUMBER * trained * (2 + MOMENTS),
+            optimizer: PARAMETER_BYTES * trained * (2 + MOMENTS_PER_PARAMETER),
             activations: 0,
         }
     }
@@ -137,12 +138,12 @@ impl MemoryEstimate {
 
 /// The bytes of a frozen number: half of the usual where the checkpoint is in half precision and
 /// stays so.
-fn frozen_number(config: &TrainConfig, base: &BaseModel) -> u64 {
+fn frozen_parameter_bytes(config: &TrainConfig, base: &BaseModel) -> u64 {
     let json = base.checkpoint.config();
     let stored = json.get("dtype").or_else(|| json.get("torch_dtype"));
     match (config.base.weights, stored.and_then(Value::as_str)) {
-        (Precision::Stored, Some("bfloat16" | "float16")) => NUMBER / 2,
-        _ => NUMBER,
+        (Precision::Stored, Some("bfloat16" | "float16")) => PARAMETER_BYTES / 2,
+        _ => PARAMETER_BYTES,
     }
 }
 
@@ -172,7 +173,11 @@ fn rows(config: &TrainConfig, architecture: &Architecture) -> u64 {
 }
 
 /// The lowest transformer layer that has something to train, or that a gradient passes through.
-fn lowest_layer(architecture: &Architecture, method: Method, adapted: &[&LinearLayer]) -> usize {
+fn lowest_layer(
+    architecture: &Architecture,
+    method: AdapterMethod,
+    adapted: &[&LinearLayer],
+) -> usize {
     if method.trains_everything() {
         return 0;
     }
@@ -183,7 +188,7 @@ fn lowest_layer(architecture: &Architecture, method: Method, adapted: &[&LinearL
 
 /// How many numbers exist for each row at the worst moment: what is kept, and in the layer whose turn
 /// it is as many gradients as it has activations.
-fn numbers_per_row(architecture: &Architecture, lowest: usize, kept: Kept) -> u64 {
+fn values_per_row(architecture: &Architecture, lowest: usize, kept: Kept) -> u64 {
     let [d_model, _] = architecture.widths().map(|width| width as u64);
     let layer = architecture.activations_per_row() as u64;
     let n_layers = architecture.n_layers() as u64;
@@ -199,7 +204,7 @@ fn logits(head: HeadKind, architecture: &Architecture, rows: u64) -> u64 {
     const AT_A_TIME: u64 = 8 * 1024 * 1024;
     let vocabulary = architecture.vocab_size().unwrap_or(0) as u64;
     match head.is_per_token() {
-        true => 2 * NUMBER * (rows * vocabulary).min(AT_A_TIME.max(vocabulary)),
+        true => 2 * PARAMETER_BYTES * (rows * vocabulary).min(AT_A_TIME.max(vocabulary)),
         false => 0,
     }
 }

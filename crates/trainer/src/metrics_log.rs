@@ -34,10 +34,10 @@ pub struct EvaluationRecord {
     pub epoch: f64,
     pub split: Split,
     /// The mean loss over the split.
-    #[serde(serialize_with = "crate::figure::one::serialize")]
+    #[serde(serialize_with = "crate::metric_value::one::serialize")]
     pub loss: f64,
     /// By name; one that is not a number is written as `"NaN"`.
-    #[serde(flatten, serialize_with = "crate::figure::named::serialize")]
+    #[serde(flatten, serialize_with = "crate::metric_value::named::serialize")]
     pub metrics: BTreeMap<String, f64>,
     pub examples_per_second: f64,
 }
@@ -65,7 +65,7 @@ impl MetricsLog {
             .map_err(FileError::io("open", &path))?;
         let found = file.metadata().map_err(FileError::io("read", &path))?.len();
         if found < bytes {
-            let problem = format!("it has {found} bytes, its checkpoint knows of {bytes}");
+            let problem = format!("it has {found} bytes, fewer than the {bytes} of the checkpoint");
             return Err(TrainerError::Checkpoint { path, problem });
         }
         file.set_len(bytes)
@@ -92,35 +92,35 @@ impl MetricsLog {
 
     pub fn step(&mut self, record: &StepRecord) -> Result<(), TrainerError> {
         self.write(record)?;
-        let figures = [
+        let values = [
             ("loss", record.loss),
             ("learning_rate", record.learning_rate),
             ("epoch", record.epoch),
             ("examples_per_second", record.examples_per_second),
             ("tokens_per_second", record.tokens_per_second),
         ];
-        let figures = figures.into_iter();
-        self.scalars(record.step, Split::Train, figures)
+        let values = values.into_iter();
+        self.scalars(record.step, Split::Train, values)
     }
 
     pub fn evaluation(&mut self, record: &EvaluationRecord) -> Result<(), TrainerError> {
         self.write(record)?;
         let metrics = record.metrics.iter();
         let metrics = metrics.map(|(name, value)| (name.as_str(), *value));
-        let figures = [("loss", record.loss)].into_iter().chain(metrics);
-        self.scalars(record.step, record.split, figures)
+        let values = [("loss", record.loss)].into_iter().chain(metrics);
+        self.scalars(record.step, record.split, values)
     }
 
     fn scalars<'a>(
         &mut self,
         step: usize,
         split: Split,
-        figures: impl Iterator<Item = (&'a str, f64)>,
+        values: impl Iterator<Item = (&'a str, f64)>,
     ) -> Result<(), TrainerError> {
         let Some(events) = &mut self.events else {
             return Ok(());
         };
-        let scalars: Vec<(String, f64)> = figures
+        let scalars: Vec<(String, f64)> = values
             .map(|(name, value)| (format!("{}/{name}", split.name()), value))
             .collect();
         Ok(events.scalars(step, &scalars)?)

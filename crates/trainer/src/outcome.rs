@@ -10,13 +10,13 @@ use eigenmix_tensors::write_file;
 
 use crate::metrics_log::{EvaluationRecord, StepRecord};
 use crate::run::Run;
-use crate::{Method, TrainerError};
+use crate::{AdapterMethod, TrainerError};
 
 /// What happens during a training, for whoever shows it.
 pub trait Observer {
-    fn started(&mut self, _plan: &Plan) {}
+    fn started(&mut self, _plan: &TrainingPlan) {}
     /// After every optimizer step.
-    fn advanced(&mut self, _step: usize) {}
+    fn stepped(&mut self, _step: usize) {}
     fn logged(&mut self, _record: &StepRecord) {}
     fn evaluated(&mut self, _record: &EvaluationRecord) {}
     fn note(&mut self, _note: &str) {}
@@ -24,8 +24,8 @@ pub trait Observer {
 
 /// What a training will do.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Plan {
-    pub method: Method,
+pub struct TrainingPlan {
+    pub method: AdapterMethod,
     /// Numbers that the method trains, head excluded.
     pub adapter_parameters: usize,
     pub head_parameters: usize,
@@ -63,10 +63,10 @@ pub struct Outcome {
     pub peak_memory: Option<u64>,
     /// The last logged training loss.
     pub loss: Option<f64>,
-    /// Figures by name; one that is not a number is written as `"NaN"`.
-    #[serde(with = "crate::figure::optional")]
+    /// Metrics by name; one that is not a number is written as `"NaN"`.
+    #[serde(with = "crate::metric_value::optional")]
     pub validation: Option<BTreeMap<String, f64>>,
-    #[serde(with = "crate::figure::optional")]
+    #[serde(with = "crate::metric_value::optional")]
     pub test: Option<BTreeMap<String, f64>>,
 }
 

@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_outcome_with_a_figure_that_is_not_a_number_is_read_back() {
+    fn an_outcome_with_a_metric_that_is_nan_is_read_back() {
         let place = tempfile::tempdir().unwrap();
         let outcome = Outcome {
             output: place.path().to_owned(),
@@ -209,9 +209,9 @@ mod tests {
         for text in [text.clone(), text.replace("\"NaN\"", "null")] {
             fs::write(place.path().join(Run::OUTCOME), text).unwrap();
             let found = Run::at(place.path()).outcome().unwrap().unwrap();
-            let figures = found.test.unwrap();
-            assert_eq!((found.steps, figures["accuracy"]), (7, 0.5));
-            assert!(figures["pearson"].is_nan());
+            let metrics = found.test.unwrap();
+            assert_eq!((found.steps, metrics["accuracy"]), (7, 0.5));
+            assert!(metrics["pearson"].is_nan());
         }
     }
 

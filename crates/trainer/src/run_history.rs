@@ -1,4 +1,4 @@
-//! What a run left behind, as far as its files tell.
+//! The history of a run, read from its files.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,13 +7,13 @@ use eigenmix_data::metrics::lower_is_better;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::figure::Figure;
+use crate::metric_value::{self, MetricValue};
 use crate::run::{Run, RunError};
 
-/// What a line says about the course of the run; every other number in it is a figure of merit.
-const COURSE: [&str; 4] = ["step", "epoch", "examples_per_second", "tokens_per_second"];
+/// Keys of a line about the progress of the run; every other number in it is a metric.
+const PROGRESS_KEYS: [&str; 4] = ["step", "epoch", "examples_per_second", "tokens_per_second"];
 
-/// A run as far as its files tell.
+/// A run, read from its files.
 #[derive(Clone, Debug, Serialize)]
 pub struct RunHistory {
     #[serde(skip)]
@@ -24,7 +24,7 @@ pub struct RunHistory {
     /// By the split that was evaluated.
     pub evaluations: BTreeMap<String, Evaluations>,
     pub checkpoints: Vec<String>,
-    /// The directory with what was trained: an adapter, or of full fine-tuning a model.
+    /// The directory of the result: an adapter, or a model after full fine-tuning.
     pub result: Option<&'static str>,
 }
 
@@ -33,24 +33,24 @@ pub struct RunHistory {
 pub struct Evaluations {
     pub count: usize,
     pub last: Map<String, Value>,
-    /// For every figure of merit.
+    /// By the names of the metrics.
     pub best: BTreeMap<String, BestEvaluation>,
 }
 
-/// The best value of a figure and when it was reached.
+/// The best value of a metric and when it was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct BestEvaluation {
-    #[serde(serialize_with = "crate::figure::one::serialize")]
+    #[serde(serialize_with = "crate::metric_value::one::serialize")]
     pub value: f64,
     pub step: Option<u64>,
     pub epoch: Option<f64>,
 }
 
 impl RunHistory {
-    /// Reads the history of a run. One that has only begun has no metrics yet.
+    /// Reads the history of a run. A run that has just started has no metrics yet.
     ///
     /// # Errors
-    /// If a file is there and cannot be read.
+    /// If a file exists and cannot be read.
     pub fn read(run: &Run) -> Result<Self, RunError> {
         let mut history = Self {
             path: run.path().to_owned(),
@@ -80,19 +80,14 @@ impl RunHistory {
 
 impl Evaluations {
     fn add(&mut self, line: Map<String, Value>) {
-        for (name, value) in figures_in(&line) {
+        for (name, value) in metrics_in(&line) {
             let candidate = BestEvaluation {
                 value,
                 step: line.get("step").and_then(Value::as_u64),
                 epoch: line.get("epoch").and_then(Value::as_f64),
             };
             let is_better = |best: &BestEvaluation| {
-                match lower_is_better(&name) {
-                    // Anything is better than what is no number.
-                    _ if best.value.is_nan() => !value.is_nan(),
-                    true => value < best.value,
-                    false => value > best.value,
-                }
+                metric_value::is_better(value, best.value, !lower_is_better(&name))
             };
             if self.best.get(&name).is_none_or(is_better) {
                 self.best.insert(name, candidate);
@@ -103,11 +98,11 @@ impl Evaluations {
     }
 }
 
-/// The figures of merit in a line.
-pub fn figures_in(line: &Map<String, Value>) -> Vec<(String, f64)> {
+/// The metrics in a line, by name.
+pub fn metrics_in(line: &Map<String, Value>) -> Vec<(String, f64)> {
     line.iter()
-        .filter(|(name, _)| !COURSE.contains(&name.as_str()))
-        .filter_map(|(name, value)| Some((name.clone(), Figure::of(value)?)))
+        .filter(|(name, _)| !PROGRESS_KEYS.contains(&name.as_str()))
+        .filter_map(|(name, value)| Some((name.clone(), MetricValue::of(value)?)))
         .collect()
 }
 

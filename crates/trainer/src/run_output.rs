@@ -29,7 +29,7 @@ pub(crate) fn open(
         return Err(TrainerError::NothingToResume { path: path() });
     }
     fs::create_dir_all(output).map_err(FileError::io("create", output))?;
-    if !options.resume && !options.force && !is_blank(output)? {
+    if !options.resume && !options.force && !has_no_run(output)? {
         return Err(TrainerError::OutputExists { path: path() });
     }
     let lock = FileLock::acquire(&output.join(LOCK))?;
@@ -37,7 +37,7 @@ pub(crate) fn open(
     remove_unfinished(&output.join(Run::CHECKPOINTS))?;
     let config_path = output.join(Run::CONFIG);
     let has_begun = config_path.is_file();
-    if !has_begun && !is_blank(output)? {
+    if !has_begun && !has_no_run(output)? {
         return Err(match options.resume {
             true => TrainerError::NothingToResume { path: path() },
             false => TrainerError::NotARun { path: path() },
@@ -61,7 +61,7 @@ pub(crate) fn open(
 }
 
 /// Whether nothing is in the directory but what a process that was killed at once leaves.
-pub(crate) fn is_blank(output: &Path) -> Result<bool, TrainerError> {
+pub(crate) fn has_no_run(output: &Path) -> Result<bool, TrainerError> {
     let names = names(output)?;
     Ok(names.iter().all(|name| name == LOCK || is_unfinished(name)))
 }
@@ -113,9 +113,9 @@ fn names(directory: &Path) -> Result<Vec<String>, FileError> {
 fn first_difference(earlier: &str, now: &str) -> Option<String> {
     let mut pairs = earlier.lines().zip(now.lines());
     if let Some((earlier, now)) = pairs.find(|(earlier, now)| earlier != now) {
-        return Some(format!("`{earlier}` there, `{now}` here"));
+        return Some(format!("`{earlier}` then, `{now}` now"));
     }
-    (earlier.lines().count() != now.lines().count()).then(|| "one has more keys".to_owned())
+    (earlier.lines().count() != now.lines().count()).then(|| "the keys differ".to_owned())
 }
 
 #[cfg(test)]

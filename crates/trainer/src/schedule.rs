@@ -6,17 +6,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// How the learning rate goes on after the warm-up.
+/// How the learning rate changes after the warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scheduler {
+    /// Constant.
     Constant,
-    /// Straight down to zero at the last step.
+    /// Linearly to zero at the last step.
     #[default]
     Linear,
-    /// Along half a cosine down to zero at the last step.
+    /// Along half a cosine to zero at the last step.
     Cosine,
-    /// Constant, and lower each time the evaluations stop improving: see [`PlateauState`].
+    /// Constant, and reduced whenever evaluations stop improving (`training.plateau`).
     ReduceOnPlateau,
 }
 
@@ -53,15 +54,15 @@ impl Scheduler {
     }
 }
 
-/// How many steps the learning rate rises before it follows its schedule.
+/// For how many steps the learning rate rises before it follows its schedule.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Warmup {
-    /// A part of all steps, in [0, 1].
+    /// A share of all steps, in [0, 1].
     Ratio(f64),
     Steps(usize),
 }
 
-/// Settings that make no schedule.
+/// Invalid settings of a schedule.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum ScheduleError {
     #[error("`training.warmup_ratio` is {found}, expected a number from 0 to 1")]
@@ -73,12 +74,12 @@ pub enum ScheduleError {
     #[error("`training.plateau.factor` is {found}, expected a number between 0 and 1")]
     PlateauFactor { found: f64 },
 
-    #[error("`training.plateau.threshold` is {found}, expected a number from 0 up to 1")]
+    #[error("`training.plateau.threshold` is {found}, expected at least 0 and below 1")]
     PlateauThreshold { found: f64 },
 }
 
 impl ScheduleError {
-    /// The key of the configuration that it is about.
+    /// The key of the configuration that the error is about.
     pub fn key(&self) -> &'static str {
         match self {
             Self::WarmupRatio { .. } => "training.warmup_ratio",
@@ -114,16 +115,16 @@ impl Warmup {
     }
 }
 
-/// When and by how much `ReduceOnPlateau` lowers the rate; the defaults are torch's.
+/// When and by how much `reduce-on-plateau` lowers the learning rate; PyTorch's defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PlateauConfig {
-    /// What the rate is multiplied by, between 0 and 1.
+    /// The factor that the rate is multiplied by, between 0 and 1.
     #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub factor: f64,
-    /// How many evaluations without improvement are tolerated.
+    /// How many evaluations without improvement to tolerate before the rate is lowered.
     pub patience: usize,
-    /// An improvement is more than this part of the best figure.
+    /// An improvement must exceed this share of the best value.
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub threshold: f64,
 }
@@ -140,7 +141,7 @@ impl Default for PlateauConfig {
 
 impl PlateauConfig {
     /// # Errors
-    /// When the factor would not lower the rate, or no figure could ever be an improvement.
+    /// When the factor would not lower the rate, or no value could ever be an improvement.
     pub fn validate(&self) -> Result<(), ScheduleError> {
         if !(self.factor > 0.0 && self.factor < 1.0) {
             return Err(ScheduleError::PlateauFactor { found: self.factor });
@@ -154,15 +155,15 @@ impl PlateauConfig {
     }
 }
 
-/// What `ReduceOnPlateau` remembers between evaluations; it belongs into checkpoints.
+/// What `ReduceOnPlateau` remembers between evaluations; it is kept in checkpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlateauState {
-    /// The best figure so far, `None` before the first evaluation.
+    /// The best value so far; `None` before the first that is not NaN.
     pub best: Option<f64>,
     /// Evaluations without improvement since the best one or the last reduction.
     pub bad: usize,
-    /// What the rate of the schedule is multiplied by by now.
+    /// The current factor on the rate of the schedule.
     pub factor: f64,
 }
 
@@ -177,19 +178,19 @@ impl Default for PlateauState {
 }
 
 impl PlateauState {
-    /// Takes in an evaluation, and returns whether it lowered the rate.
+    /// Takes in an evaluation; returns whether it lowered the rate.
     ///
     /// The rule is that of torch's `ReduceLROnPlateau` with a relative threshold, except that the
-    /// threshold is relative to |best|: with torch's formula every repetition of a negative figure
-    /// counts as an improvement. A figure that is no number is no improvement.
-    pub fn update(&mut self, figure: f64, higher_is_better: bool, config: &PlateauConfig) -> bool {
+    /// threshold is relative to |best|: with torch's formula every repetition of a negative value
+    /// counts as an improvement. A NaN is not an improvement.
+    pub fn update(&mut self, value: f64, higher_is_better: bool, config: &PlateauConfig) -> bool {
         let improved = match self.best {
-            None => !figure.is_nan(),
-            Some(best) if higher_is_better => figure > best + config.threshold * best.abs(),
-            Some(best) => figure < best - config.threshold * best.abs(),
+            None => !value.is_nan(),
+            Some(best) if higher_is_better => value > best + config.threshold * best.abs(),
+            Some(best) => value < best - config.threshold * best.abs(),
         };
         if improved {
-            self.best = Some(figure);
+            self.best = Some(value);
             self.bad = 0;
             return false;
         }
@@ -211,7 +212,7 @@ mod tests {
 
     #[track_caller]
     fn assert_close(found: f64, expected: f64) {
-        // A handful of f64 operations on numbers of at most 4e-3.
+        // A handful of f64 operations on values of at most 4e-3.
         assert!(
             (found - expected).abs() < 1e-17,
             "{found} is not {expected}"
@@ -280,23 +281,23 @@ mod tests {
         assert!(steps(Some(f64::NAN), None).is_err());
     }
 
-    /// Feeds figures and returns (factor, bad, best) after each.
+    /// Feeds values and returns (factor, bad, best) after each.
     fn follow(
-        figures: &[f64],
+        values: &[f64],
         higher_is_better: bool,
         config: PlateauConfig,
     ) -> Vec<(f64, usize, f64)> {
         let mut state = PlateauState::default();
         let mut followed = Vec::new();
-        for figure in figures {
-            state.update(*figure, higher_is_better, &config);
+        for value in values {
+            state.update(*value, higher_is_better, &config);
             followed.push((state.factor, state.bad, state.best.unwrap()));
         }
         followed
     }
 
     /// Expected: torch 2.9.1 `ReduceLROnPlateau(optimizer with lr 1.0, mode, factor, patience)`,
-    /// after each `step(figure)`: the rate, `num_bad_epochs`, `best`.
+    /// after each `step(value)`: the rate, `num_bad_epochs`, `best`.
     #[test]
     fn plateaus_agree_with_torch() {
         let config = PlateauConfig {
@@ -304,7 +305,7 @@ mod tests {
             patience: 2,
             ..PlateauConfig::default()
         };
-        let figures = [0.5, 0.6, 0.60003, 0.6, 0.59, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7];
+        let values = [0.5, 0.6, 0.60003, 0.6, 0.59, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7];
         let expected = [
             (1.0, 0, 0.5),
             (1.0, 0, 0.6),
@@ -318,13 +319,13 @@ mod tests {
             (0.25, 1, 0.7),
             (0.25, 2, 0.7),
         ];
-        assert_eq!(follow(&figures, true, config), expected);
+        assert_eq!(follow(&values, true, config), expected);
 
         let config = PlateauConfig {
             patience: 1,
             ..PlateauConfig::default()
         };
-        let figures = [1.0, 0.9, 0.8999, 0.89985, 0.95, 0.95, 0.95, 0.8];
+        let values = [1.0, 0.9, 0.8999, 0.89985, 0.95, 0.95, 0.95, 0.8];
         let expected = [
             (1.0, 0, 1.0),
             (1.0, 0, 0.9),
@@ -335,11 +336,11 @@ mod tests {
             (0.010000000000000002, 0, 0.8999),
             (0.010000000000000002, 0, 0.8),
         ];
-        assert_eq!(follow(&figures, false, config), expected);
+        assert_eq!(follow(&values, false, config), expected);
     }
 
     #[test]
-    fn a_negative_figure_that_stays_the_same_is_no_improvement() {
+    fn a_negative_value_that_stays_the_same_is_not_an_improvement() {
         let config = PlateauConfig {
             patience: 1,
             ..PlateauConfig::default()
@@ -349,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_that_are_no_numbers_count_as_bad() {
+    fn nan_metrics_count_as_no_improvement() {
         let mut state = PlateauState::default();
         let config = PlateauConfig::default();
         state.update(f64::NAN, false, &config);
@@ -373,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn schedules_are_configured_by_words() {
+    fn schedules_are_configured_by_name() {
         for (scheduler, name) in [
             (Scheduler::Constant, "constant"),
             (Scheduler::Linear, "linear"),

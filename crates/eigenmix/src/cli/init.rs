@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use eigenmix_trainer::Method;
+use eigenmix_trainer::AdapterMethod;
 
 /// Write a commented training file for what is at hand.
 ///
@@ -31,7 +31,7 @@ pub(crate) struct InitArguments {
 
     /// What to train [default: eigenmix if adapters fit the base model, else lora].
     #[arg(long, value_name = "METHOD", value_parser = method_parser())]
-    pub(crate) method: Option<Method>,
+    pub(crate) method: Option<AdapterMethod>,
 
     /// The file to write.
     #[arg(long, short, value_name = "FILE", default_value = "train.toml")]
@@ -42,11 +42,11 @@ pub(crate) struct InitArguments {
     pub(crate) force: bool,
 }
 
-fn method_parser() -> impl TypedValueParser<Value = Method> {
-    PossibleValuesParser::new(Method::ALL.map(Method::name)).map(|name| {
-        let mut methods = Method::ALL.into_iter();
+fn method_parser() -> impl TypedValueParser<Value = AdapterMethod> {
+    PossibleValuesParser::new(AdapterMethod::ALL.map(AdapterMethod::name)).map(|name| {
+        let mut methods = AdapterMethod::ALL.into_iter();
         methods
             .find(|method| method.name() == name)
-            .unwrap_or(Method::Lora)
+            .unwrap_or(AdapterMethod::Lora)
     })
 }

@@ -8,7 +8,7 @@ use eigenmix_data::{DataConfig, Split};
 use eigenmix_experiment::{
     BadInput, EvaluationRequest, ExperimentError, Measured, Splits, evaluate,
 };
-use eigenmix_trainer::{BaseModel, DeviceChoice, named_figures, one_figure};
+use eigenmix_trainer::{BaseModel, DeviceChoice, named_metrics, one_metric};
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
@@ -82,9 +82,9 @@ struct EvaluateResult<'a> {
     data: &'a str,
     split: Split,
     examples: usize,
-    #[serde(serialize_with = "one_figure::serialize")]
+    #[serde(serialize_with = "one_metric::serialize")]
     loss: f64,
-    #[serde(serialize_with = "named_figures::serialize")]
+    #[serde(serialize_with = "named_metrics::serialize")]
     metrics: BTreeMap<String, f64>,
     seconds: f64,
 }

@@ -9,7 +9,7 @@ use eigenmix_experiment::starter::{
     FoundAdapter, FoundBase, FoundData, StarterFile, Surroundings, adapters_in,
 };
 use eigenmix_tensors::{FileError, write_file};
-use eigenmix_trainer::{Method, TrainConfig};
+use eigenmix_trainer::{AdapterMethod, TrainConfig};
 use serde::Serialize;
 
 use crate::cli::InitArguments;
@@ -117,15 +117,15 @@ fn named_by(adapters: &[String]) -> Option<String> {
         .then_some(first)
 }
 
-fn method(asked: Option<Method>, fitting: usize) -> Result<Method, BadInput> {
+fn method(asked: Option<AdapterMethod>, fitting: usize) -> Result<AdapterMethod, BadInput> {
     match (asked, fitting) {
         (Some(method), 0) if method.has_basis() => Err(BadInput(format!(
             "--method {}: it recycles adapters, and none that fits the base model was found; name some with --adapters",
             method.name()
         ))),
         (Some(method), _) => Ok(method),
-        (None, 0) => Ok(Method::Lora),
-        (None, _) => Ok(Method::Eigenmix),
+        (None, 0) => Ok(AdapterMethod::Lora),
+        (None, _) => Ok(AdapterMethod::Eigenmix),
     }
 }
 

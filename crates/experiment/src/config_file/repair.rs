@@ -93,7 +93,7 @@ mod tests {
             "init `merged` is unknown",
             "`data.max_length` must be at least 3, found 1",
             "`training.learning_rate` must be above 0, found -1",
-            "`adapter.subspace` does not go with method `eigenmix`",
+            "`adapter.subspace` does not work with method `eigenmix`",
         ];
         assert_eq!(found.len(), expected.len(), "{found:?}");
         for expected in expected {

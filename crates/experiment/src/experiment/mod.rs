@@ -285,7 +285,7 @@ mod tests {
             found,
             [
                 "16: `adapter.method` is missing",
-                "18: `adapter.rank` does not go with method `moslora`: it needs a rank of 1 or more"
+                "18: `adapter.rank` does not work with method `moslora`: a rank of at least 1 is required"
             ]
         );
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use eigenmix_charts::{Axis, Figure, LineChart, Point, Series};
-use eigenmix_trainer::{Run, figures_in};
+use eigenmix_trainer::{Run, metrics_in};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -52,7 +52,7 @@ impl Curves {
                     let loss = line.get("loss").and_then(Value::as_f64);
                     training_loss.entry(step).or_default().extend(loss);
                 } else if is_of_validation(&line) {
-                    for (name, value) in figures_in(&line) {
+                    for (name, value) in metrics_in(&line) {
                         let curve = validation.entry(name).or_default();
                         curve.entry(step).or_default().push(value);
                     }

@@ -42,7 +42,7 @@ impl CellState {
     }
 
     fn of_training(config: &TrainConfig, directory: &Path) -> Result<Self, ExperimentError> {
-        if Training::is_blank(directory)? {
+        if Training::has_no_run(directory)? {
             return Ok(Self::Fresh);
         }
         if !Training::is_same(config, directory)? {

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use eigenmix_trainer::{Observer, Outcome, Plan, StepRecord};
+use eigenmix_trainer::{Observer, Outcome, StepRecord, TrainingPlan};
 use serde::{Deserialize, Serialize};
 
 use crate::listener::Listener;
@@ -14,7 +14,7 @@ use crate::listener::Listener;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Event {
-    Started(Plan),
+    Started(TrainingPlan),
     Advanced(usize),
     Logged {
         loss: f64,
@@ -77,11 +77,11 @@ impl<W: Write + Send> Listener for EventWriter<'_, W> {
 struct ToldTraining<'a, 'w, W>(&'a EventWriter<'w, W>);
 
 impl<W: Write> Observer for ToldTraining<'_, '_, W> {
-    fn started(&mut self, plan: &Plan) {
+    fn started(&mut self, plan: &TrainingPlan) {
         self.0.tell(&Event::Started(plan.clone()));
     }
 
-    fn advanced(&mut self, step: usize) {
+    fn stepped(&mut self, step: usize) {
         self.0.tell(&Event::Advanced(step));
     }
 

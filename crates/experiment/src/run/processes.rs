@@ -76,7 +76,7 @@ fn follow(
     for line in BufReader::new(output).lines().map_while(Result::ok) {
         match serde_json::from_str(&line) {
             Ok(Event::Started(plan)) => observer.started(&plan),
-            Ok(Event::Advanced(step)) => observer.advanced(step),
+            Ok(Event::Advanced(step)) => observer.stepped(step),
             Ok(Event::Logged { loss }) => observer.logged(&StepRecord {
                 loss,
                 ..StepRecord::default()

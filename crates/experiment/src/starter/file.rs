@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use eigenmix_trainer::{LabelSurvey, Method, TaskKind};
+use eigenmix_trainer::{AdapterMethod, LabelSurvey, TaskKind};
 
 use super::{FoundAdapter, FoundBase, FoundData};
 
@@ -15,7 +15,7 @@ pub struct StarterFile<'a> {
     pub data: Option<&'a FoundData>,
     /// Those that fit.
     pub adapters: Vec<&'a FoundAdapter>,
-    pub method: Method,
+    pub method: AdapterMethod,
 }
 
 impl StarterFile<'_> {
@@ -314,7 +314,11 @@ mod tests {
 
     #[test]
     fn a_template_without_anything_found_is_a_training_file() {
-        for method in [Method::Lora, Method::Moslora, Method::Full] {
+        for method in [
+            AdapterMethod::Lora,
+            AdapterMethod::Moslora,
+            AdapterMethod::Full,
+        ] {
             let file = StarterFile {
                 path: "train.toml",
                 base: None,

@@ -2,12 +2,12 @@
 
 use burn::tensor::Device;
 use eigenmix_models::HeadKind;
-use eigenmix_moslora::ParameterValues;
+use eigenmix_moslora::TrainedValues;
 use serde_json::{Value, json};
 
 use crate::small_models::{encoder, from_scratch};
 
-fn drawn(config: &Value) -> ParameterValues {
+fn drawn(config: &Value) -> TrainedValues {
     let task = HeadKind::Classification { labels: 3 };
     let loaded = from_scratch(config, task, &Device::flex());
     loaded.names.values_of(&loaded.model)

@@ -23,8 +23,8 @@ fn logits_losses_and_texts_are_those_of_the_widened_weights() {
             let model = adapted_in(&config, head, Dtype::BF16, precision, &device).model;
             let mut found = vec![model.forward(&tokens(), &device)];
             if head == HeadKind::LanguageModel {
-                let trunk = model.hidden_states(&tokens(), &device);
-                let loss = model.next_token_loss(trunk, &[0, 3, 8], &[7, 11, 2]);
+                let hidden = model.hidden_states(&tokens(), &device);
+                let loss = model.next_token_loss(hidden, &[0, 3, 8], &[7, 11, 2]);
                 found.push(loss.reshape([1, 1]));
             }
             found

@@ -20,21 +20,23 @@ pub(crate) use start::{start, targeted};
 
 use definition::Definition;
 
-/// What is trained.
+/// The method that trains the adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum Method {
+pub enum AdapterMethod {
+    /// LoRA.
     Lora,
+    /// MoSLoRA: LoRA with a learnable r × r mixer.
     Moslora,
     /// EigenLoRAx: coefficients on the recycled basis.
     Eigenlorax,
-    /// A full mixer on the recycled basis.
+    /// eigenmix: a K × K mixer on the recycled basis.
     Eigenmix,
-    /// Every weight.
+    /// Full fine-tuning: every weight is trained.
     Full,
 }
 
-impl Method {
+impl AdapterMethod {
     /// Every method there is.
     pub const ALL: [Self; 5] = [
         Self::Lora,
@@ -93,11 +95,11 @@ mod tests {
 
     #[test]
     fn every_method_is_written_in_files_as_it_is_named() {
-        for method in Method::ALL {
+        for method in AdapterMethod::ALL {
             let written = serde_json::to_value(method).expect("a word");
             assert_eq!(written, method.name());
         }
-        assert_eq!(Method::names_with_basis(), "eigenlorax and eigenmix");
+        assert_eq!(AdapterMethod::names_with_basis(), "eigenlorax and eigenmix");
     }
 
     #[test]
@@ -107,7 +109,7 @@ mod tests {
         let base = BaseModel::open_config(&base).expect("the base model");
         let head = HeadKind::Classification { labels: 3 };
         let description = base.architecture.describe(head).expect("a description");
-        for method in Method::ALL {
+        for method in AdapterMethod::ALL {
             let mut table = format!("method = \"{}\"\nrank = 3\n", method.name());
             if method.has_basis() {
                 let adapters =

@@ -136,7 +136,7 @@ fn subspace(
     let extraction = extract(&adapters, &options, &|_, _| {})?;
     if let Some((path, report)) = extraction.report.short().next() {
         notes.push(format!(
-            "the adapters span fewer than the {} components asked for, in module `{path}` only {} on the left and {} on the right",
+            "the adapters span fewer than the requested {} components: in module `{path}` {} on the left and {} on the right",
             config.components.unwrap_or(0),
             report.left.available,
             report.right.available

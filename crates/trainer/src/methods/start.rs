@@ -10,7 +10,7 @@ use eigenmix_moslora::Update;
 use super::definition::{FactorLayer, Recipe};
 use super::on_basis::on_basis;
 use crate::TrainerError;
-use crate::adapter_config::{AdapterConfig, Targets};
+use crate::adapter_config::{AdapterConfig, TargetModulesConfig};
 
 /// The updates that a method starts with, by module path of the base model.
 #[derive(Default)]
@@ -64,9 +64,11 @@ pub(crate) fn targeted<'d>(
     description: &'d Description,
 ) -> Result<Vec<&'d LinearLayer>, TrainerError> {
     let targets = match &config.target_modules {
-        Some(Targets::Names(names)) => TargetModules::Names(names.clone()),
-        Some(Targets::Pattern(pattern)) if pattern == "all-linear" => TargetModules::AllLinear,
-        Some(Targets::Pattern(pattern)) => TargetModules::Regex(pattern.clone()),
+        Some(TargetModulesConfig::Names(names)) => TargetModules::Names(names.clone()),
+        Some(TargetModulesConfig::Pattern(pattern)) if pattern == "all-linear" => {
+            TargetModules::AllLinear
+        }
+        Some(TargetModulesConfig::Pattern(pattern)) => TargetModules::Regex(pattern.clone()),
         None => {
             let names = architecture.default_targets().iter();
             TargetModules::Names(names.map(|name| (*name).to_owned()).collect())

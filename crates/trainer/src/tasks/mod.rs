@@ -35,16 +35,16 @@ pub use text_classification::TextInputs;
 
 pub(crate) use labelled::all_logits;
 
-/// What is predicted from what.
+/// The kind of task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TaskKind {
-    /// A class or a number for a text or a pair of texts.
+    /// Classification or regression of a text or a pair of texts.
     #[default]
     SequenceClassification,
-    /// A class or a number for an image.
+    /// Classification or regression of an image.
     ImageClassification,
-    /// The next token.
+    /// Language modelling: predicting the next token.
     CausalLm,
 }
 

@@ -45,7 +45,7 @@ impl EventFile {
         Ok(events)
     }
 
-    /// Writes figures of a step, each under its tag.
+    /// Writes the values of a step, each under its tag.
     ///
     /// # Errors
     /// If it cannot be written.

@@ -23,7 +23,7 @@ use crate::checkpoint::load_latest;
 use crate::config::TrainConfig;
 use crate::methods::start;
 use crate::metrics_log::MetricsLog;
-use crate::outcome::{Observer, Outcome, Plan, RunOptions};
+use crate::outcome::{Observer, Outcome, RunOptions, TrainingPlan};
 use crate::peak_memory;
 use crate::run::Run;
 use crate::run_output;
@@ -222,11 +222,11 @@ impl Training {
     ///
     /// # Errors
     /// If it cannot be read.
-    pub fn is_blank(directory: &Path) -> Result<bool, TrainerError> {
-        run_output::is_blank(directory)
+    pub fn has_no_run(directory: &Path) -> Result<bool, TrainerError> {
+        run_output::has_no_run(directory)
     }
 
-    fn plan(&self, state: &Loop) -> Plan {
+    fn plan(&self, state: &Loop) -> TrainingPlan {
         let adapter_parameters = self.updates.values().map(Update::trained_parameters).sum();
         let all = state.trained_parameters();
         let method = self.config.adapter.method;
@@ -235,7 +235,7 @@ impl Training {
             false => (adapter_parameters, all - adapter_parameters),
         };
         let count = |split| self.data.split(split).map_or(0, |examples| examples.len());
-        Plan {
+        TrainingPlan {
             method,
             adapter_parameters,
             head_parameters,

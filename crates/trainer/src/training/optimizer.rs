@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor, TensorData};
 use eigenmix_kernels::{AdamWState, AdamWStep, sum_of_squares};
-use eigenmix_moslora::{ParameterNames, ParameterValues};
+use eigenmix_moslora::{ParameterNames, TrainedValues};
 use eigenmix_tensors::HostTensor;
 
 use crate::TrainerError;
@@ -67,7 +67,7 @@ impl AdamW {
     }
 
     /// m as `NAME/first` and v as `NAME/second`, for a checkpoint.
-    pub fn state(&self) -> ParameterValues {
+    pub fn state(&self) -> TrainedValues {
         let value = |tensor: &Tensor<1>| {
             let values: Vec<f32> = tensor
                 .to_data()
@@ -98,7 +98,7 @@ impl AdamW {
     /// If one of the two moments of a parameter is missing.
     pub fn restore(
         &mut self,
-        state: &ParameterValues,
+        state: &TrainedValues,
         steps: usize,
         device: &burn::tensor::Device,
     ) -> Result<(), TrainerError> {

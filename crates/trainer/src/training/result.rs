@@ -8,7 +8,7 @@ use eigenmix_adapter::{
 };
 use eigenmix_data::Targets;
 use eigenmix_models::{Description, HeadKind, LinearLayer};
-use eigenmix_moslora::{ParameterKind, ParameterNames, ParameterValues, Update};
+use eigenmix_moslora::{ParameterKind, ParameterNames, TrainedValues, Update};
 use eigenmix_tensors::{FileError, HostTensor};
 use eigenmix_tensors::{write_directory, write_file};
 use serde_json::{Value, json};
@@ -31,7 +31,7 @@ pub(crate) struct Trained<'a> {
     /// What each of the values is.
     pub names: &'a ParameterNames,
     /// The trained values by name.
-    pub values: &'a ParameterValues,
+    pub values: &'a TrainedValues,
 }
 
 impl Trained<'_> {
@@ -120,7 +120,7 @@ impl Trained<'_> {
     }
 
     /// The trained values as the checkpoint stores them.
-    fn stored_values(&self) -> ParameterValues {
+    fn stored_values(&self) -> TrainedValues {
         let stored = |(name, value): (&String, &HostTensor)| {
             let layer = name
                 .strip_suffix(".weight")
@@ -138,7 +138,7 @@ impl Trained<'_> {
 
     /// What the head of a zero-shot training needs of the base model and did not train: the text
     /// tower and the scale, without which the checkpoint would be no CLIP.
-    fn kept_values(&self) -> Result<ParameterValues, TrainerError> {
+    fn kept_values(&self) -> Result<TrainedValues, TrainerError> {
         let checkpoint = &self.base.checkpoint;
         let names = checkpoint.names().filter(|name| {
             // Positions are counted, not stored; old files have them as integers.
@@ -151,7 +151,7 @@ impl Trained<'_> {
         };
         match self.head {
             HeadKind::ZeroShot { .. } => names.map(read).collect(),
-            _ => Ok(ParameterValues::new()),
+            _ => Ok(TrainedValues::new()),
         }
     }
 
@@ -197,7 +197,7 @@ impl Trained<'_> {
 }
 
 /// What was trained besides the factors of updates.
-fn head_tensors(values: &ParameterValues, names: &ParameterNames) -> BTreeMap<String, HostTensor> {
+fn head_tensors(values: &TrainedValues, names: &ParameterNames) -> BTreeMap<String, HostTensor> {
     let tensors = values
         .iter()
         .filter(|(name, _)| names.kind(name) != Some(ParameterKind::Factor));
@@ -272,7 +272,7 @@ mod tests {
             shape: vec![values.len()],
             values: values.to_vec(),
         };
-        let values = ParameterValues::from([
+        let values = TrainedValues::from([
             ("classifier/main.weight".to_owned(), value(&[1.0, 2.0])),
             ("layers.0.query/mixer".to_owned(), value(&[3.0])),
         ]);

@@ -9,14 +9,14 @@ use burn::module::Module;
 use burn::tensor::Device;
 use eigenmix_data::{BatchPlan, EpochAugmentation, Split};
 use eigenmix_models::{Loaded, Network};
-use eigenmix_moslora::{ParameterKind, ParameterNames, ParameterValues};
+use eigenmix_moslora::{ParameterKind, ParameterNames, TrainedValues};
 
 use super::backward_pass::BackwardPass;
 use super::optimizer::{AdamW, NamedGradients, clip};
 use super::speed::Speed;
 use super::training_data::TrainingData;
 use crate::TrainerError;
-use crate::checkpoint::{CheckpointState, Progress, save};
+use crate::checkpoint::{CheckpointState, TrainingProgress, save};
 use crate::config::{Keep, TrainConfig};
 use crate::metrics_log::{EvaluationRecord, MetricsLog, StepRecord};
 use crate::outcome::{Observer, RunOptions};
@@ -32,8 +32,8 @@ pub(crate) struct Loop<'a> {
     model: Network,
     names: ParameterNames,
     optimizer: AdamW,
-    progress: Progress,
-    best: Option<ParameterValues>,
+    progress: TrainingProgress,
+    best: Option<TrainedValues>,
     log: MetricsLog,
     device: Device,
     total_steps: usize,
@@ -46,7 +46,7 @@ pub(crate) struct Loop<'a> {
 /// What a loop that got to its end has.
 pub(crate) struct Finished {
     /// The trained values that are kept.
-    pub values: ParameterValues,
+    pub values: TrainedValues,
     /// The metrics of the state that is kept.
     pub validation: Option<BTreeMap<String, f64>>,
     pub test: Option<BTreeMap<String, f64>>,
@@ -77,7 +77,7 @@ impl<'a> Loop<'a> {
             model: loaded.model,
             names: loaded.names,
             optimizer: AdamW::new(&config.training),
-            progress: Progress::default(),
+            progress: TrainingProgress::default(),
             best: None,
             log,
             device: options.device.clone().autodiff(),
@@ -206,7 +206,7 @@ impl<'a> Loop<'a> {
 
     /// Examples shown a second of training steps.
     pub fn examples_per_second(&self) -> Option<f64> {
-        let Progress {
+        let TrainingProgress {
             examples,
             step_seconds,
             ..
@@ -276,7 +276,7 @@ impl<'a> Loop<'a> {
         self.progress.loss_sum += step_loss;
         self.progress.loss_count += 1;
         self.progress.step_seconds += started.elapsed().as_secs_f64();
-        observer.advanced(self.progress.step);
+        observer.stepped(self.progress.step);
         let step = self.progress.step;
         if step == 1 || step % config.training.log_every == 0 || step == self.total_steps {
             self.log_step(groups, scale * base, observer)?;
@@ -331,10 +331,10 @@ impl<'a> Loop<'a> {
         };
         if due && let Some(metrics) = self.evaluate(Split::Validation, observer)? {
             let metric = self.data.metrics[0];
-            let figure = metrics.get(metric.name()).copied().unwrap_or(f64::NAN);
+            let value = metrics.get(metric.name()).copied().unwrap_or(f64::NAN);
             let higher_is_better = metric.higher_is_better();
             let plateau = &config.plateau;
-            if self.progress.judge(figure, higher_is_better, plateau) && config.keep == Keep::Best {
+            if self.progress.judge(value, higher_is_better, plateau) && config.keep == Keep::Best {
                 self.best = Some(self.names.values_of(&self.model));
             }
             self.last_validation = Some(metrics);
@@ -375,7 +375,7 @@ impl<'a> Loop<'a> {
 
     fn save(&mut self) -> Result<(), TrainerError> {
         self.progress.metrics_bytes = self.log.bytes()?;
-        let progress = Progress {
+        let progress = TrainingProgress {
             seconds: self.progress.seconds + self.started.elapsed().as_secs_f64(),
             ..self.progress.clone()
         };

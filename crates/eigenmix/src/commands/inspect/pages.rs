@@ -8,7 +8,7 @@ use eigenmix_charts::{Axis, Bar, BarGroup, Bars, Page, PageTable};
 use eigenmix_eigenlorax::{ProjectOptions, Subspace, project};
 use eigenmix_experiment::pictures::{Comparison, Curves, SpectrumSummary, module_maps};
 use eigenmix_experiment::{ExperimentError, OpenedAdapter, distinct_names, message};
-use eigenmix_trainer::{Run, RunHistory, figures_in};
+use eigenmix_trainer::{Run, RunHistory, metrics_in};
 use rayon::prelude::*;
 
 use super::adapter::AdapterSummary;
@@ -115,7 +115,7 @@ const OVERLAP: &str = "The cosine is that of the updates ΔW over all modules. T
 /// The figures of every split that was evaluated.
 fn evaluations(run: &RunHistory) -> PageTable {
     let rows = run.evaluations.iter().flat_map(|(split, evaluations)| {
-        let last = figures_in(&evaluations.last).into_iter();
+        let last = metrics_in(&evaluations.last).into_iter();
         last.map(move |(name, value)| {
             let best = evaluations.best.get(&name);
             let step = best.and_then(|best| best.step);

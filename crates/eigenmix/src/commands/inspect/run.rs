@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use toml::Table as Configuration;
 
 use eigenmix_experiment::Table;
-use eigenmix_trainer::{RunHistory, figures_in};
+use eigenmix_trainer::{RunHistory, metrics_in};
 
 /// The keys of the configuration that tell the most.
 const TOLD: [(&str, &str); 7] = [
@@ -68,7 +68,7 @@ impl fmt::Display for RunSummary {
         }
         let mut table = Table::with_header(["evaluation", "last", "best", "at step"]);
         for (split, evaluations) in &run.evaluations {
-            for (name, value) in figures_in(&evaluations.last) {
+            for (name, value) in metrics_in(&evaluations.last) {
                 let best = evaluations.best.get(&name);
                 let step = best.and_then(|best| best.step);
                 table.push([

@@ -70,7 +70,7 @@ impl LanguageReader<'_> {
         let mut notes = Vec::new();
         if found.tools_ignored > 0 {
             notes.push(format!(
-                "{} rows of the {split} split describe tools, which no chat template is told of",
+                "{} rows of the {split} split describe tools, which are not passed to the chat template",
                 found.tools_ignored
             ));
         }
@@ -87,7 +87,7 @@ impl LanguageReader<'_> {
         let encoded = encoder.encode_all(rows)?;
         if encoded.dropped > 0 {
             notes.push(format!(
-                "{} of {} rows have nothing to predict within data.max_length and were left out",
+                "{} of {} rows have no target tokens within data.max_length and were left out",
                 encoded.dropped,
                 rows.len()
             ));

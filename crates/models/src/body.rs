@@ -13,7 +13,7 @@ use crate::{Architecture, Batch, ImageBatch, ModelError, TokenBatch};
 
 /// Embeddings and layers: a batch in, hidden states out.
 #[derive(Module, Debug)]
-pub(crate) enum Trunk {
+pub(crate) enum Body {
     Encoder(Encoder),
     Decoder(Decoder),
     Vision(Vision),
@@ -21,12 +21,12 @@ pub(crate) enum Trunk {
 
 /// What the layers need to know of a batch.
 #[expect(clippy::large_enum_variant, reason = "there is one a batch")]
-pub(crate) enum TrunkContext {
+pub(crate) enum BodyContext {
     Attention(AttentionShape),
     Decoder(DecoderContext),
 }
 
-impl Trunk {
+impl Body {
     /// - dropout: the probability of dropping an activation while training
     pub fn build(
         builder: &mut Builder,
@@ -58,19 +58,19 @@ impl Trunk {
     ///
     /// # Panics
     /// If the batch lacks what the model takes.
-    pub fn embed(&self, batch: &Batch, device: &Device) -> (Tensor<2>, TrunkContext) {
+    pub fn embed(&self, batch: &Batch, device: &Device) -> (Tensor<2>, BodyContext) {
         match self {
             Self::Encoder(encoder) => {
                 let (hidden, shape) = encoder.embed(texts(batch));
-                (hidden, TrunkContext::Attention(shape))
+                (hidden, BodyContext::Attention(shape))
             }
             Self::Decoder(decoder) => {
                 let (hidden, context) = decoder.embed(texts(batch), None, device);
-                (hidden, TrunkContext::Decoder(context))
+                (hidden, BodyContext::Decoder(context))
             }
             Self::Vision(vision) => {
                 let (hidden, shape) = vision.embed(images(batch), device);
-                (hidden, TrunkContext::Attention(shape))
+                (hidden, BodyContext::Attention(shape))
             }
         }
     }
@@ -81,20 +81,20 @@ impl Trunk {
         &self,
         layer: usize,
         hidden: Tensor<2>,
-        context: &TrunkContext,
+        context: &BodyContext,
         read: Option<&ReadRows>,
     ) -> Tensor<2> {
         match (self, context) {
-            (Self::Encoder(encoder), TrunkContext::Attention(shape)) => {
+            (Self::Encoder(encoder), BodyContext::Attention(shape)) => {
                 encoder.layer(layer, hidden, shape, read)
             }
-            (Self::Decoder(decoder), TrunkContext::Decoder(context)) => {
+            (Self::Decoder(decoder), BodyContext::Decoder(context)) => {
                 decoder.layer(layer, hidden, context, read, None)
             }
-            (Self::Vision(vision), TrunkContext::Attention(shape)) => {
+            (Self::Vision(vision), BodyContext::Attention(shape)) => {
                 vision.layer(layer, hidden, shape, read)
             }
-            _ => unreachable!("the context was made by this trunk"),
+            _ => unreachable!("the context was made by this body"),
         }
     }
 
