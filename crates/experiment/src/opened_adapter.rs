@@ -13,7 +13,7 @@ use crate::BadInput;
 use crate::ExperimentError;
 use crate::listener::Listener;
 
-/// An opened adapter and where it lies.
+/// An opened adapter and its place.
 #[derive(Debug)]
 pub struct OpenedAdapter {
     pub file: AdapterFile,
@@ -22,7 +22,7 @@ pub struct OpenedAdapter {
 }
 
 impl OpenedAdapter {
-    /// Opens the adapter that `argument` means, downloading it if need be.
+    /// Opens the adapter that `argument` stands for, downloading it if necessary.
     ///
     /// # Errors
     /// If there is none, or it is damaged.
@@ -33,7 +33,7 @@ impl OpenedAdapter {
     }
 
     /// Opens all of `arguments`, in their order, and refuses those of which a part would be left
-    /// out; with `allow_partial` that is only told.
+    /// out; with `allow_partial` this is only a warning.
     ///
     /// # Errors
     /// As [`OpenedAdapter::open`], for the first argument that fails.
@@ -53,7 +53,8 @@ impl OpenedAdapter {
         Ok(opened)
     }
 
-    /// Refuses an adapter of which a part would be left out; with `allow_partial` that is only told.
+    /// Refuses an adapter of which a part would be left out; with `allow_partial` this is only a
+    /// warning.
     ///
     /// # Errors
     /// If there is such a part.
@@ -69,7 +70,7 @@ impl OpenedAdapter {
                 Ok(())
             }
             Err(error) => {
-                let problem = format!("{error}; --allow-partial goes on without them");
+                let problem = format!("{error}; --allow-partial continues without them");
                 Err(BadInput(problem).into())
             }
         }
@@ -105,18 +106,18 @@ impl OpenedAdapter {
             .filter(|part| !["", ".", ".."].contains(part))
             .collect();
         if parts.is_empty() {
-            // The directory we are in.
+            // The current directory.
             return "adapter".to_owned();
         }
         parts[parts.len().saturating_sub(components)..].join("-")
     }
 }
 
-/// Short names for tables and for directories: the last part of where each adapter came from, or as
-/// many parts as it takes to tell them apart.
+/// Short names for tables and for directories: the last part of each adapter's location, or as many
+/// parts as distinguish it from the others.
 ///
 /// # Errors
-/// If two are of the same place.
+/// If two have the same location.
 pub fn distinct_names(adapters: &[OpenedAdapter]) -> Result<Vec<String>, BadInput> {
     let parts = |adapter: &OpenedAdapter| adapter.file.location().split('/').count();
     let longest = adapters.iter().map(parts).max().unwrap_or(0);
@@ -138,7 +139,7 @@ pub fn distinct_names(adapters: &[OpenedAdapter]) -> Result<Vec<String>, BadInpu
     Err(BadInput(format!("adapter `{twice}` is given twice")))
 }
 
-/// The path of the adapter that `argument` means: of a run, the one it trained.
+/// The path of the adapter that `argument` stands for; for a run, the one that it trained.
 pub fn locate(argument: &str) -> Result<PathBuf, AdapterError> {
     let path = match Location::parse_owned(argument)? {
         Location::Path(path) => path,

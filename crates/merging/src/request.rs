@@ -36,7 +36,7 @@ use crate::space::Space;
 pub struct MergeRequest {
     pub space: Space,
     pub method: MethodKind,
-    /// The parameters of the method, each by its name.
+    /// The method's parameters, by name.
     #[serde(flatten)]
     pub parameters: ParameterValues,
     /// As in [`MergeOptions`], and so the fields below.

@@ -1,6 +1,6 @@
 //! An experiment file: the tables of a training file as defaults, stages that are made first,
-//! `seeds`, lists of values, and an `[[arm]]` a variant. A plain training file is an experiment with
-//! one arm and one seed.
+//! `seeds`, lists of values, and one `[[arm]]` per variant. A plain training file is an experiment
+//! with one arm and one seed.
 
 mod cell;
 mod naming;
@@ -36,7 +36,7 @@ pub struct Experiment {
     pub arms: Vec<Arm>,
 }
 
-/// A variant, once for every seed.
+/// A variant, run once per seed.
 #[derive(Serialize)]
 pub struct Arm {
     pub name: String,
@@ -46,10 +46,10 @@ pub struct Arm {
 impl Experiment {
     /// Resolves every stage and every cell.
     ///
-    /// - output: where to write instead of where the file says
+    /// - output: the output directory, instead of that of the file
     ///
     /// # Errors
-    /// With everything that is wrong with the file.
+    /// With all problems of the file.
     pub fn from_file(
         file: &ConfigFile,
         output: Option<&Path>,
@@ -301,6 +301,6 @@ mod tests {
         );
         let text = FILE.replace("\"small\"", "\"a/b\"");
         let found = mistakes(&text).join("\n");
-        assert!(found.contains("16: `a/b` is no name"), "{found}");
+        assert!(found.contains("16: `a/b` is not a valid name"), "{found}");
     }
 }
