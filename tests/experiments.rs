@@ -239,6 +239,50 @@ fn a_pipeline_from_sources_to_an_evaluated_merge_is_one_file() {
 }
 
 #[test]
+fn a_searched_merge_finds_the_data_of_its_stages_by_their_names() {
+    let place = Workplace::new();
+    let data = |task: &str| quickstart(&format!("tasks/{task}"));
+    let (gym, library) = (data("gym"), data("library"));
+    let stages = format!(
+        r#"
+        [[train]]
+        name = "gym"
+        data.path = "{gym}"
+        [[train]]
+        name = "library"
+        data.path = "{library}"
+        [[merge]]
+        name = "both"
+        adapters = ["train:gym", "train:library"]
+        space = "core"
+        method = "sum"
+        [merge.search]
+        base = "{base}"
+        data = ["library={library}", "gym={gym}"]
+        scales = [0.5]
+        search_rows = 20
+        "#,
+        base = quickstart("base"),
+    );
+    let file = experiment(&place, &stages);
+    place.run_json(&["run", &file, "--set", "seeds=[0]"]);
+    let merged = read_json(&place.path("out/merge/both/eigenmix.json"));
+    let tasks = merged["options"]["search"]["tasks"]
+        .as_array()
+        .expect("tasks");
+    let found: Vec<_> = tasks
+        .iter()
+        .map(|task| (&task["name"], &task["data"]))
+        .collect();
+    let expected = [("gym", &gym), ("library", &library)];
+    for ((name, data), (expected_name, expected_data)) in found.into_iter().zip(expected) {
+        assert_eq!(name, expected_name);
+        assert_eq!(data, expected_data);
+    }
+    assert_eq!(tasks.len(), 2);
+}
+
+#[test]
 fn a_cell_of_another_configuration_stands_in_the_way_before_anything_runs() {
     let place = Workplace::new();
     let file = experiment(&place, "");

@@ -93,24 +93,34 @@ impl OpenedAdapter {
             .sum()
     }
 
-    /// The last `components` parts of where it came from, without the revision of a Hub id.
+    /// As [`adapter_name`], for its location.
     pub fn name(&self, components: usize) -> String {
-        let location = self.file.location();
-        let location = match location.split_once('@') {
-            Some((id, _)) if !Path::new(location).exists() => id,
-            _ => location,
-        };
-        let location = location.strip_suffix(".safetensors").unwrap_or(location);
-        let parts: Vec<&str> = location
-            .split('/')
-            .filter(|part| !["", ".", ".."].contains(part))
-            .collect();
-        if parts.is_empty() {
-            // The current directory.
-            return "adapter".to_owned();
-        }
-        parts[parts.len().saturating_sub(components)..].join("-")
+        adapter_name(self.file.location(), components)
     }
+}
+
+/// The name of the adapter at `location`: its last `components` parts, without the revision of a
+/// Hub id. The adapter of a run, `RUN/adapter`, has the name of the run.
+pub fn adapter_name(location: &str, components: usize) -> String {
+    let is_path = Path::new(location).exists();
+    let location = match location.split_once('@') {
+        Some((id, _)) if !is_path => id,
+        _ => location,
+    };
+    let location = location.strip_suffix(".safetensors").unwrap_or(location);
+    let mut parts: Vec<&str> = location
+        .split('/')
+        .filter(|part| !["", ".", ".."].contains(part))
+        .collect();
+    // Two parts may be a Hub id; a path with more need not exist yet.
+    if parts.last() == Some(&Run::ADAPTER) && (parts.len() > 2 || parts.len() == 2 && is_path) {
+        parts.pop();
+    }
+    if parts.is_empty() {
+        // The current directory.
+        return Run::ADAPTER.to_owned();
+    }
+    parts[parts.len().saturating_sub(components)..].join("-")
 }
 
 /// Short names for tables and for directories: the last part of each adapter's location, or as many
@@ -149,4 +159,25 @@ pub fn locate(argument: &str) -> Result<PathBuf, AdapterError> {
     let is_run =
         !path.join(PeftConfig::FILE_NAME).exists() && trained.join(PeftConfig::FILE_NAME).exists();
     Ok(if is_run { trained } else { path })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_adapter_is_named_after_its_directory_its_run_or_its_repository() {
+        for (location, expected) in [
+            ("adapters/gym", "gym"),
+            ("runs/gym/adapter", "gym"),
+            ("out/train/gym/adapter", "gym"),
+            ("org/adapter", "adapter"),
+            ("org/name@v2", "name"),
+            ("styles/style.safetensors", "style"),
+            (".", "adapter"),
+        ] {
+            assert_eq!(adapter_name(location, 1), expected, "{location}");
+        }
+        assert_eq!(adapter_name("runs/a/gym/adapter", 2), "a-gym");
+    }
 }

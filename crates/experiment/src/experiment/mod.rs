@@ -291,6 +291,22 @@ mod tests {
     }
 
     #[test]
+    fn the_data_of_a_searched_merge_are_assigned_by_the_names_of_stages() {
+        let file = |data: &str| {
+            let stage = |name: &str| format!("[[train]]\nname = '{name}'\n");
+            let merge = "[[merge]]\nname = 'both'\nadapters = ['train:gym', 'train:library']\n\
+                space = 'core'\nmethod = 'ties'\n[merge.search]\nbase = 'm'\n";
+            let stages = [stage("gym"), stage("library"), merge.to_owned()].concat();
+            format!("{FILE}\n{stages}data = {data}\n")
+        };
+        assert!(read(&file("['library=l', 'gym=g']")).is_ok());
+        let found = mistakes(&file("['gym=g', 'bakery=b']"));
+        let expected =
+            "33: --data bakery=b: no adapter is called `bakery`; there are `gym`, `library`";
+        assert_eq!(found, [expected]);
+    }
+
+    #[test]
     fn a_reference_to_nothing_and_a_name_that_is_taken_are_told() {
         let text = format!("{FILE}\n[[arm]]\nname = 'small'\nadapter.subspace = 'extract:x'");
         let found = mistakes(&text).join("\n");

@@ -147,6 +147,10 @@ impl<'a> Reader<'a> {
         if let Err(error) = request.options() {
             self.tell(Problem::new(entry.place.clone(), error.to_string()));
         }
+        if let Err(error) = request.check_search_data() {
+            let place = KeyPath::dotted("search.data").below(&entry.place);
+            self.tell(Problem::new(place, error.to_string()));
+        }
         Some(Stage::Merge { name, request })
     }
 

@@ -8,7 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::SearchRequest;
+use super::search::assign;
 use crate::BadInput;
+use crate::opened_adapter::adapter_name;
 use crate::output_style::OutputFormat;
 
 /// Merge adapters into one.
@@ -86,6 +88,22 @@ impl MergeRequest {
             }
             other => BadInput(other.to_string()),
         })
+    }
+
+    /// Checks that every adapter has the data of its task, if there is a search: by their names
+    /// alone, so that a mistake is found before an adapter is made.
+    ///
+    /// # Errors
+    /// If an adapter has no data or two, or a name is unknown.
+    pub(crate) fn check_search_data(&self) -> Result<(), BadInput> {
+        let Some(search) = &self.search else {
+            return Ok(());
+        };
+        let names = self
+            .adapters
+            .iter()
+            .map(|location| adapter_name(location, 1));
+        assign(&names.collect::<Vec<_>>(), &search.data).map(drop)
     }
 
     fn of_library(&self) -> eigenmix_merging::MergeRequest {

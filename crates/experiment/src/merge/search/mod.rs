@@ -21,6 +21,7 @@ use crate::opened_adapter::OpenedAdapter;
 pub(crate) use self::plan::SearchPlan;
 pub use self::report::SearchReport;
 pub use self::request::SearchRequest;
+pub(crate) use self::task_data::assign;
 
 /// The best merge.
 pub(crate) struct Found {
@@ -145,7 +146,7 @@ fn read_tasks(
     listener: &dyn Listener,
 ) -> Result<Vec<Task>, ExperimentError> {
     let names: Vec<String> = adapters.iter().map(|adapter| adapter.name(1)).collect();
-    let directories = task_data::assign(&names, plan.data)?;
+    let directories = assign(&names, plan.data)?;
     let reading = Reading {
         base,
         device,
