@@ -1,9 +1,9 @@
-//! The numbers that methods have: one table for the methods, for files and flags, and for the search.
+//! The parameters of methods: one table for the methods, for files and flags, and for the search.
 
 use crate::method::MethodKind;
 use crate::names::in_words;
 
-/// A number that some methods have.
+/// A parameter of some methods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Parameter {
     Density,
@@ -12,37 +12,37 @@ pub enum Parameter {
     Coefficient,
 }
 
-/// What there is to know of a parameter.
+/// The description of a parameter.
 #[derive(Debug)]
 pub struct ParameterInfo {
     /// Its name in files: `rank_fraction`.
     pub name: &'static str,
     /// Its flag, without the hyphens in front: `rank-fraction`.
     pub flag: &'static str,
-    /// What stands for its value in the help.
+    /// The placeholder for its value in the help.
     pub symbol: &'static str,
     pub description: &'static str,
     pub default: f64,
     pub range: Range,
-    /// What to know of a value before another one is chosen.
+    /// Advice on choosing a value.
     pub advice: &'static str,
-    /// The values that a search tries; without, it is not searched.
+    /// The values that a search tries; `None` if it is not searched.
     pub search: Option<SearchInfo>,
 }
 
-/// What there is to know of the search of a parameter.
+/// The description of the search of a parameter.
 #[derive(Debug)]
 pub struct SearchInfo {
     /// The name of a list of its values in files.
     pub name: &'static str,
     /// The flag of a list of its values.
     pub flag: &'static str,
-    /// What stands for such a list in the help.
+    /// The placeholder for such a list in the help.
     pub symbol: &'static str,
     pub description: &'static str,
-    /// What is tried where nobody says what, ascending.
+    /// The default values to try, in ascending order.
     pub values: &'static [f64],
-    /// The same in words.
+    /// The same as text.
     pub values_in_words: &'static str,
 }
 
@@ -164,7 +164,7 @@ impl Parameter {
         methods
     }
 
-    /// What the help says of it: `ties, dare-ties: the share … [default: 0.2]`.
+    /// Its help: `ties, dare-ties: the share … [default: 0.2]`.
     pub fn help(self) -> String {
         let info = self.info();
         format!(
@@ -175,7 +175,7 @@ impl Parameter {
         )
     }
 
-    /// What the help says of the list of its values to search, if it is searched.
+    /// The help of the list of its values to search, if it is searched.
     pub fn search_help(self) -> Option<String> {
         let search = self.info().search.as_ref()?;
         Some(format!(
