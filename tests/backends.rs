@@ -231,7 +231,7 @@ fn devices_are_listed_with_what_is_missing() {
     }
     let settled = DeviceChoice::Auto.settled();
     assert!(
-        text.ends_with(&format!("--device auto takes {settled}\n")),
+        text.ends_with(&format!("--device auto uses {settled}\n")),
         "{text}"
     );
 }

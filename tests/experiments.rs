@@ -73,7 +73,7 @@ fn cells_in_processes_of_their_own_are_those_of_one_process() {
     let again = place.run(&["run", &file, "--out", "many", "--jobs", "2"]);
     assert_eq!(again.status, 0, "{again:?}");
     assert_eq!(
-        again.stderr.matches("finished before").count(),
+        again.stderr.matches("already finished").count(),
         4,
         "{again:?}"
     );
@@ -106,7 +106,7 @@ fn a_cell_that_fails_is_reported_and_the_others_are_finished() {
         let mended = place.run(&arguments);
         assert_eq!(mended.status, 0, "{mended:?}");
         assert_eq!(
-            mended.stderr.matches("finished before").count(),
+            mended.stderr.matches("already finished").count(),
             4,
             "{mended:?}"
         );
@@ -225,9 +225,9 @@ fn a_pipeline_from_sources_to_an_evaluated_merge_is_one_file() {
     let sources = subspace["sources"].as_array().expect("sources");
     assert_eq!(sources.len(), 2);
     let again = place.run(&["run", &file]);
-    assert_eq!(again.stderr.matches("made before").count(), 2, "{again:?}");
+    assert_eq!(again.stderr.matches("already made").count(), 2, "{again:?}");
     assert_eq!(
-        again.stderr.matches("finished before").count(),
+        again.stderr.matches("already finished").count(),
         9,
         "{again:?}"
     );
@@ -236,6 +236,50 @@ fn a_pipeline_from_sources_to_an_evaluated_merge_is_one_file() {
     let changed = place.run(&["run", &file]);
     assert_eq!(changed.status, 2, "{changed:?}");
     assert!(changed.stderr.contains("out/extract/shared"), "{changed:?}");
+}
+
+#[test]
+fn a_searched_merge_finds_the_data_of_its_stages_by_their_names() {
+    let place = Workplace::new();
+    let data = |task: &str| quickstart(&format!("tasks/{task}"));
+    let (gym, library) = (data("gym"), data("library"));
+    let stages = format!(
+        r#"
+        [[train]]
+        name = "gym"
+        data.path = "{gym}"
+        [[train]]
+        name = "library"
+        data.path = "{library}"
+        [[merge]]
+        name = "both"
+        adapters = ["train:gym", "train:library"]
+        space = "core"
+        method = "sum"
+        [merge.search]
+        base = "{base}"
+        data = ["library={library}", "gym={gym}"]
+        scales = [0.5]
+        search_rows = 20
+        "#,
+        base = quickstart("base"),
+    );
+    let file = experiment(&place, &stages);
+    place.run_json(&["run", &file, "--set", "seeds=[0]"]);
+    let merged = read_json(&place.path("out/merge/both/eigenmix.json"));
+    let tasks = merged["options"]["search"]["tasks"]
+        .as_array()
+        .expect("tasks");
+    let found: Vec<_> = tasks
+        .iter()
+        .map(|task| (&task["name"], &task["data"]))
+        .collect();
+    let expected = [("gym", &gym), ("library", &library)];
+    for ((name, data), (expected_name, expected_data)) in found.into_iter().zip(expected) {
+        assert_eq!(name, expected_name);
+        assert_eq!(data, expected_data);
+    }
+    assert_eq!(tasks.len(), 2);
 }
 
 #[test]
@@ -288,7 +332,7 @@ fn a_metric_that_is_not_a_number_is_reported_as_that_and_its_run_is_finished() {
     let again = place.run(&["run", &file]);
     assert_eq!(again.status, 0, "{again:?}");
     assert_eq!(
-        again.stderr.matches("finished before").count(),
+        again.stderr.matches("already finished").count(),
         4,
         "{again:?}"
     );
@@ -298,13 +342,13 @@ fn a_metric_that_is_not_a_number_is_reported_as_that_and_its_run_is_finished() {
             let arm = arm(&report, name);
             assert_eq!(arm["metrics"]["accuracy"]["mean"], "NaN", "{arm}");
             let notes = arm["notes"].to_string();
-            assert!(notes.contains("accuracy is not a number"), "{notes}");
+            assert!(notes.contains("accuracy is NaN"), "{notes}");
         }
         let told = place.run(arguments).stdout;
         assert!(told.contains("NaN ± NaN"), "{told}");
     }
     let page = fs::read_to_string(place.path("out/report.html")).expect("a page");
-    assert!(page.contains("plain, seed 0: accuracy is not a number"));
+    assert!(page.contains("plain, seed 0: accuracy is NaN"));
 }
 
 #[test]
@@ -340,7 +384,7 @@ fn outputs_that_are_not_numbers_are_told_by_evaluate_and_by_an_arm_alike() {
         .save(&huge, &SaveOptions::default())
         .expect("an adapter that can be saved");
     let base = quickstart("base");
-    let words = "the model's outputs are not numbers";
+    let words = "the model's outputs are NaN";
     let told = place.run_refused(&[
         "evaluate",
         "--quiet",

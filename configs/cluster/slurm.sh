@@ -1,12 +1,11 @@
 #!/bin/bash
-# An experiment spread over a Slurm job array. The directory it is written to is to be one that all
-# nodes see.
+# An experiment spread over a Slurm job array. The output directory must be visible to all nodes.
 #
 #     sbatch configs/cluster/slurm.sh configs/clinc150.toml
 #     eigenmix report runs/clinc150
 #
-# The time limit may be short: a task that comes to it finishes its step, saves, and is queued again;
-# the same command then goes on where it stopped. More tasks than cells are of no use.
+# The time limit may be short: a task that reaches it finishes its step, saves and is requeued, and the
+# same command continues where it stopped. More tasks than cells are useless.
 #SBATCH --job-name=eigenmix
 #SBATCH --array=1-8
 #SBATCH --cpus-per-task=8

@@ -12,7 +12,7 @@ use crate::decomposition::{product, with_column};
 /// Every side of every module has a random stream of its own, found from its name, so the columns
 /// depend neither on the order of the modules nor on the number of threads.
 pub(crate) struct Augmentation<'a> {
-    /// How many columns to add, as far as the width allows.
+    /// How many columns to add, at most up to the width.
     pub columns: usize,
     pub seed: u64,
     /// The path of the module.
@@ -38,8 +38,8 @@ impl Augmentation<'_> {
     }
 }
 
-/// What `vector` `[d, 1]` has outside of the orthonormal `basis` `[d, k]`, as a direction of
-/// length 1 and its length before; nothing if all of it lies inside, up to rounding.
+/// The part of `vector` `[d, 1]` outside the orthonormal `basis` `[d, k]`, as a direction of length
+/// 1 and its length before; `None` if all of it lies inside, up to rounding.
 ///
 /// Gram–Schmidt, twice: the second pass removes the rounding of the first.
 pub(crate) fn normalised(mut vector: Mat<f64>, basis: &Mat<f64>) -> Option<(Mat<f64>, f64)> {

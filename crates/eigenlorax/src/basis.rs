@@ -1,4 +1,4 @@
-//! One side of a module's subspace: orthonormal columns and how much variance each carries.
+//! One side of a module's subspace: orthonormal columns and how much variance each explains.
 
 use eigenmix_tensors::Matrix;
 use faer::Mat;
@@ -6,7 +6,7 @@ use faer::Mat;
 use crate::decomposition::to_f64;
 
 /// An orthonormal basis `[d, columns]`: first the principal components, the strongest first; then,
-/// of centred components, the direction of the mean; then random columns that were asked for.
+/// of centred components, the direction of the mean; then the requested random columns.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Basis {
     vectors: Matrix,
@@ -15,7 +15,7 @@ pub struct Basis {
     counts: ColumnCounts,
 }
 
-/// What the columns of a basis are, in their order.
+/// The kinds of the columns of a basis, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ColumnCounts {
     pub(crate) principal: usize,
@@ -24,7 +24,7 @@ pub(crate) struct ColumnCounts {
 }
 
 impl ColumnCounts {
-    /// All of them; of numbers from a file it need not fit.
+    /// The number of all columns; counts from a file may overflow.
     pub(crate) fn columns(self) -> usize {
         self.principal
             .saturating_add(usize::from(self.has_mean))
@@ -61,14 +61,15 @@ impl Basis {
         &self.vectors
     }
 
-    /// The orthonormal columns, of a basis that is not needed any more: `[d, columns]`.
+    /// The orthonormal columns, consuming the basis: `[d, columns]`.
     pub fn into_vectors(self) -> Matrix {
         self.vectors
     }
 
-    /// What each column carries of the squared norm of the stacked factors: `[columns]`. A
+    /// The share of each column in the squared norm of the stacked factors: `[columns]`. A
     /// principal component has its eigenvalue of the scatter matrix X·Xᵀ (a sum, not a mean); the
-    /// mean's column has n·‖what of the mean the components before it miss‖²; a random column 0.
+    /// mean's column has n·‖r‖², r being the part of the mean outside the components before it; a
+    /// random column has 0.
     pub fn variance(&self) -> &[f32] {
         &self.variance
     }
@@ -78,7 +79,7 @@ impl Basis {
         &self.variance[..self.counts.principal]
     }
 
-    /// The trace of the scatter matrix: what all components together would carry.
+    /// The trace of the scatter matrix: the variance of all components together.
     pub fn total_variance(&self) -> f64 {
         self.total_variance
     }
@@ -103,29 +104,29 @@ impl Basis {
         self.vectors.rows()
     }
 
-    /// How many columns there are of every kind.
+    /// How many columns there are of each kind.
     pub fn columns(&self) -> usize {
         self.vectors.cols()
     }
 
-    /// The variance that the principal components carry, out of [`Basis::total_variance`].
+    /// The variance that the principal components explain, out of [`Basis::total_variance`].
     pub fn kept_variance(&self) -> f64 {
         let variance = self.principal_variance().iter();
         variance.map(|&value| f64::from(value)).sum()
     }
 
-    /// The share, 0 to 1, of the total variance that the principal components carry; 1 where
-    /// there is no variance to carry.
+    /// The share, 0 to 1, of the total variance that the principal components explain; 1 if there
+    /// is no variance.
     pub fn kept(&self) -> f64 {
         kept_share(self.kept_variance(), self.total_variance)
     }
 
-    /// The basis with at most `count` principal components, the strongest, and all that it has
-    /// besides: the mean of centred components and random columns are no principal components, so
-    /// that they neither count nor go.
+    /// The basis with at most `count` principal components, the strongest, and all of its other
+    /// columns: the mean of centred components and random columns are not principal components, so
+    /// they are neither counted nor dropped.
     ///
-    /// The column of the mean is what all components of the extraction miss of it; what the dropped
-    /// ones had of the mean goes with them.
+    /// The column of the mean is its part outside all components of the extraction; the part inside
+    /// the dropped components is lost.
     pub fn with_components(&self, count: usize) -> Self {
         let principal = self.counts.principal.min(count);
         let kept: Vec<usize> = (0..principal)
@@ -150,7 +151,7 @@ impl Basis {
     }
 }
 
-/// `kept / total`, never above 1, and 1 of nothing.
+/// `kept / total`, at most 1; 1 if `total` is 0.
 pub(crate) fn kept_share(kept: f64, total: f64) -> f64 {
     if total > 0.0 {
         (kept / total).min(1.0)

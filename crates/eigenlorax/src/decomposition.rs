@@ -52,7 +52,7 @@ pub fn product(left: MatRef<'_, f64>, right: MatRef<'_, f64>) -> Mat<f64> {
     result
 }
 
-/// Up to so many columns, a QR decomposition is fastest column by column (measured at 768 rows).
+/// Up to this many columns, a QR decomposition is fastest column by column (measured at 768 rows).
 const NARROW: usize = 8;
 
 /// The thin QR decomposition `X = Q · R` of a `[rows, cols]` matrix, Q kept as its Householder
@@ -245,8 +245,8 @@ pub(crate) fn deviation_from_orthonormal(vectors: MatRef<'_, f64>) -> f64 {
     (gram - Mat::<f64>::identity(vectors.ncols(), vectors.ncols())).norm_max()
 }
 
-/// The entry of `column` of `matrix` that is largest in magnitude, the first of equals; 0 where
-/// there are no rows. Its sign tells ±v apart, so that a basis can be the same every time.
+/// The entry of `column` of `matrix` that is largest in magnitude, the first if several are equal;
+/// 0 if there are no rows. Its sign distinguishes ±v, so that a basis is deterministic.
 pub(crate) fn dominant_entry(matrix: MatRef<'_, f64>, column: usize) -> f64 {
     matrix
         .col(column)

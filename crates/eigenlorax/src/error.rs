@@ -1,4 +1,4 @@
-//! Everything that can go wrong between adapters and a subspace.
+//! The errors of extracting and using subspaces.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use crate::decomposition::DecompositionError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EigenloraxError {
-    #[error("0 components were asked for; ask for at least 1")]
+    #[error("0 components were requested; use at least 1")]
     NoComponents,
 
     #[error(

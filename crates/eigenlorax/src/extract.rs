@@ -13,7 +13,7 @@ use crate::principal::{Columns, PrincipalBasis};
 use crate::report::{AdapterReport, ExtractReport, ModuleReport, SideReport};
 use crate::subspace::{ModuleSubspace, Subspace};
 
-/// A subspace and the account of how it came about.
+/// A subspace and the report of its extraction.
 #[derive(Clone, Debug)]
 pub struct Extraction {
     pub subspace: Subspace,
@@ -95,7 +95,7 @@ pub fn extract<S: AdapterSource>(
     Ok(Extraction { subspace, report })
 }
 
-/// What one module gave.
+/// The result for one module.
 struct ExtractedModule {
     subspace: ModuleSubspace,
     report: ModuleReport,

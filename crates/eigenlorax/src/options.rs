@@ -1,4 +1,4 @@
-//! What to extract, and how.
+//! The options of an extraction.
 
 use eigenmix_adapter::LoraModule;
 use serde::{Deserialize, Serialize};
@@ -11,12 +11,12 @@ use crate::low_rank::LowRank;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExtractOptions {
-    /// How many principal components a side keeps.
+    /// The number of principal components to keep per side.
     pub components: Components,
-    /// In which form the factors of an adapter are stacked.
+    /// The form in which the factors of an adapter are stacked.
     #[serde(default)]
     pub factors: Factors,
-    /// Whether the mean column is subtracted first, and kept as a component of its own.
+    /// Whether the mean column is subtracted first and kept as an extra component.
     #[serde(default)]
     pub center: bool,
     /// How many random columns are added to each side, orthonormal to the others.
@@ -48,16 +48,16 @@ impl ExtractOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Components {
-    /// So many a side, or all there are if there are fewer.
+    /// This many per side, or all if there are fewer.
     Count(usize),
-    /// The fewest that carry this share, in (0, 1], of the variance of their side.
+    /// The fewest that explain this share, in (0, 1], of the variance of their side.
     Variance(f64),
-    /// All there are: the sources can be reconstructed.
+    /// All: the sources can be reconstructed.
     All,
 }
 
 impl Components {
-    /// The number asked for, where it is a number.
+    /// The requested number, if it is a number.
     pub fn asked(self) -> Option<usize> {
         match self {
             Self::Count(count) => Some(count),
@@ -82,7 +82,7 @@ impl Components {
         }
     }
 
-    /// Refuses what is out of range.
+    /// Refuses values out of range.
     pub(crate) fn check(self) -> Result<(), EigenloraxError> {
         match self {
             Self::Count(0) => Err(EigenloraxError::NoComponents),
@@ -94,15 +94,15 @@ impl Components {
     }
 }
 
-/// In which form the factors of one adapter and module are stacked, `ΔW = s·B·W·A`.
+/// The form in which the factors of one adapter and module are stacked, `ΔW = s·B·W·A`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Factors {
     /// `U·√S` and `V·√S` of `ΔW = U·S·Vᵀ`: the subspace depends on ΔW only.
     #[default]
     Balanced,
-    /// `s·B·W` and `Aᵀ` as the file has them, as in the EigenLoRAx paper: scaling and mixer belong
-    /// to the left side, and the subspace depends on how ΔW happened to be split.
+    /// `s·B·W` and `Aᵀ` as they are stored, as in the EigenLoRAx paper: scaling and mixer belong to
+    /// the left side, and the subspace depends on how the adapter splits ΔW.
     Raw,
 }
 

@@ -11,9 +11,9 @@ use crate::decomposition::{
 };
 use crate::options::Components;
 
-/// Components with less than this share of the largest variance are rounding: the columns come
-/// from f32 files, whose relative rounding of 1e-7 is squared in a variance. What is above can be
-/// told from a Gram or scatter matrix in f64, although these square the condition number.
+/// Components with less than this share of the largest variance are rounding: the columns come from
+/// f32 files, whose relative rounding of 1e-7 is squared in a variance. Larger ones can be
+/// distinguished in a Gram or scatter matrix in f64, although these square the condition number.
 const VARIANCE_FLOOR: f64 = 1e-14;
 
 /// How many columns are gathered before they go into a scatter matrix together.
@@ -84,9 +84,9 @@ impl Columns {
 
     /// The basis of the columns so far.
     ///
-    /// Uncentred, the components are the left singular vectors of X. Centred, they are those of
-    /// X − μ·1ᵀ, and what they miss of the mean column μ becomes one more column, because the
-    /// mean alone carries much of what a new task gains.
+    /// Uncentred, the components are the left singular vectors of X. Centred, they are those of X −
+    /// μ·1ᵀ, and what they miss of the mean column μ becomes one more column, because the mean
+    /// alone explains much of what a new task gains.
     ///
     /// # Errors
     /// If a decomposition doesn't converge, which finite columns don't lead to.
@@ -151,7 +151,7 @@ impl Columns {
     }
 }
 
-/// A basis, and how many principal components there were to choose from.
+/// A basis, and how many principal components were available.
 pub(crate) struct PrincipalBasis {
     pub basis: Basis,
     pub available: usize,
@@ -268,7 +268,7 @@ fn add_outer_product(scatter: &mut Mat<f64>, panel: MatRef<'_, f64>, weight: f64
     );
 }
 
-/// Chooses between v and −v, which are the same component, so that a basis is always the same.
+/// Chooses between v and −v, which are the same component, so that the basis is deterministic.
 fn point_dominant_entries_up(vectors: &mut Mat<f64>) {
     for column in 0..vectors.ncols() {
         if dominant_entry(vectors.as_ref(), column) < 0.0 {

@@ -1,4 +1,4 @@
-//! An adapter brought into a subspace, and how much of it is lost on the way.
+//! The projection of an adapter into a subspace, and its error.
 
 use std::collections::BTreeMap;
 
@@ -10,17 +10,17 @@ use crate::error::EigenloraxError;
 use crate::low_rank::LowRank;
 use crate::subspace::{ModuleSubspace, Subspace};
 
-/// What to let pass when projecting.
+/// The options of a projection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProjectOptions {
     /// Whether the adapter may name another base model than the subspace.
     pub allow_base_mismatch: bool,
 }
 
-/// An adapter as far as a subspace can express it.
+/// The part of an adapter that a subspace can express.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Projection {
-    /// ‖ΔW − ΔŴ‖ / ‖ΔW‖ per module that the subspace has, in Frobenius norms; 0 where ΔW is zero.
+    /// ‖ΔW − ΔŴ‖ / ‖ΔW‖ per module that the subspace has, in Frobenius norms; 0 if ΔW is zero.
     pub modules: BTreeMap<String, f64>,
     /// The same over all modules of the adapter together. The skipped ones count as lost.
     pub overall: f64,
@@ -120,12 +120,12 @@ fn project_module(
     })
 }
 
-/// `part / whole`, and 0 of nothing.
+/// `part / whole`; 0 if `whole` is 0.
 fn relative(part: f64, whole: f64) -> f64 {
     if whole > 0.0 { part / whole } else { 0.0 }
 }
 
-/// `adapter` with other updates; its targets are narrowed to them where some are missing.
+/// `adapter` with other updates; its targets are narrowed to them if some are missing.
 fn with_modules(
     adapter: &Adapter,
     modules: BTreeMap<String, LoraModule>,

@@ -1,4 +1,4 @@
-//! The account of an extraction: what went in, what was asked for, what was there.
+//! The report of an extraction: inputs, requested and available components.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::basis::{Basis, kept_share};
 use crate::error::EigenloraxError;
 use crate::subspace::ModuleSubspace;
 
-/// What an extraction found.
+/// The report of an extraction.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExtractReport {
     /// The adapters, in the order in which they were given.
@@ -18,10 +18,10 @@ pub struct ExtractReport {
     pub modules: BTreeMap<String, ModuleReport>,
     /// Modules that no adapter changes: the subspace doesn't have them, random columns or not.
     pub left_out: Vec<String>,
-    /// The share of the variance of all left sides that the principal components carry.
+    /// The share of the variance of all left sides that the principal components explain.
     pub left_kept: f64,
     /// The same of the right sides. Adapters whose A was drawn from one seed share much of it by
-    /// accident, which is why the sides are told apart.
+    /// accident, which is why the sides are reported separately.
     pub right_kept: f64,
     #[serde(skip)]
     left_sums: VarianceSums,
@@ -37,7 +37,7 @@ struct VarianceSums {
 }
 
 impl VarianceSums {
-    /// Adds one side and gives the share kept of all sides so far.
+    /// Adds one side and returns the share kept of all sides so far.
     fn add(&mut self, basis: &Basis) -> f64 {
         self.kept += basis.kept_variance();
         self.total += basis.total_variance();
@@ -64,7 +64,7 @@ impl ExtractReport {
         self.modules.insert(path, module);
     }
 
-    /// The modules in which a side has fewer components than were asked for.
+    /// The modules in which a side has fewer components than requested.
     pub fn short(&self) -> impl Iterator<Item = (&str, &ModuleReport)> {
         self.modules
             .iter()
@@ -73,7 +73,7 @@ impl ExtractReport {
     }
 }
 
-/// One adapter that went in.
+/// One of the adapters.
 #[derive(Clone, Debug, Serialize)]
 pub struct AdapterReport {
     pub source: Source,
@@ -113,9 +113,9 @@ pub struct ModuleReport {
 /// One side of a module.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct SideReport {
-    /// How many principal components were asked for, where a number was.
+    /// How many principal components were requested, if a number was.
     pub asked: Option<usize>,
-    /// How many there are.
+    /// How many are available.
     pub available: usize,
     /// How many were taken.
     pub principal: usize,
@@ -123,7 +123,7 @@ pub struct SideReport {
     pub has_mean: bool,
     /// How many random columns were added.
     pub augmented: usize,
-    /// The share of the variance that the principal components carry.
+    /// The share of the variance that the principal components explain.
     pub kept: f64,
 }
 
@@ -139,7 +139,7 @@ impl SideReport {
         }
     }
 
-    /// Whether fewer principal components were there than were asked for.
+    /// Whether fewer principal components were available than requested.
     pub fn is_short(&self) -> bool {
         self.asked.is_some_and(|asked| asked > self.available)
     }

@@ -1,4 +1,4 @@
-//! How much the adapters of a set have in common, pair by pair.
+//! What the adapters of a set have in common, pair by pair.
 
 use eigenmix_adapter::{AdapterSet, AdapterSource, ModuleMembers};
 use rayon::prelude::*;
@@ -8,8 +8,8 @@ use crate::decomposition::{ThinSvd, product};
 use crate::error::EigenloraxError;
 use crate::low_rank::LowRank;
 
-/// Figures of every pair of T adapters, each `[T][T]` and symmetric. `None` where a pair has no
-/// figure: no module in common in which both change something.
+/// Similarities of every pair of T adapters, each `[T][T]` and symmetric. `None` if a pair has no
+/// module in common in which both change something.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Similarity {
     /// ⟨ΔW_i, ΔW_j⟩ / (‖ΔW_i‖·‖ΔW_j‖) over all modules together, a missing one being 0.
@@ -22,7 +22,7 @@ pub struct Similarity {
     pub right_overlap: Pairs,
 }
 
-/// A figure for every pair.
+/// One value per pair.
 pub type Pairs = Vec<Vec<Option<f64>>>;
 
 /// Compares `adapters` pair by pair, through their factors alone:
@@ -32,7 +32,7 @@ pub type Pairs = Vec<Vec<Option<f64>>>;
 /// If there are no modules, two adapters disagree on the shape of one, or a module can't be read,
 /// isn't finite or has a DoRA magnitude.
 pub fn similarity<S: AdapterSource>(adapters: &[S]) -> Result<Similarity, EigenloraxError> {
-    // Adapters of different base models may well be compared, to see whether they are.
+    // Adapters of different base models can be compared, to see whether they are different.
     let set = AdapterSet::new(adapters, true)?;
     let modules: Vec<ModulePairs> = set
         .modules()
@@ -57,7 +57,7 @@ pub fn similarity<S: AdapterSource>(adapters: &[S]) -> Result<Similarity, Eigenl
     Ok(Similarity {
         cosine: symmetric(count, |first, second| {
             let norms = norm(first) * norm(second);
-            // Rounding may lead a hair beyond 1.
+            // Rounding may lead slightly beyond 1.
             (norms > 0.0).then(|| (inner[first][second] / norms).clamp(-1.0, 1.0))
         }),
         left_overlap: symmetric(count, |first, second| left[first][second].value()),
@@ -65,7 +65,7 @@ pub fn similarity<S: AdapterSource>(adapters: &[S]) -> Result<Similarity, Eigenl
     })
 }
 
-/// The figures of one module for the pairs that have it, `adapters` in ascending order.
+/// The values of one module for the pairs that have it, `adapters` in ascending order.
 struct ModulePairs {
     pairs: Vec<Pair>,
 }
@@ -137,7 +137,7 @@ impl Mean {
     }
 }
 
-/// Both triangles from the figures of (i, j) with i ≤ j.
+/// Both triangles from the values of (i, j) with i ≤ j.
 fn symmetric(count: usize, figure: impl Fn(usize, usize) -> Option<f64>) -> Pairs {
     let row = |first: usize| -> Vec<Option<f64>> {
         let columns = 0..count;

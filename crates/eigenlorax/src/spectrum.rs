@@ -1,4 +1,4 @@
-//! How the variance of a subspace falls from component to component.
+//! The variance of each component of a subspace.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::subspace::{ModuleSubspace, Subspace};
 pub struct Spectrum {
     /// Of the principal components, the strongest first; the mean and random columns are left out.
     pub variance: Vec<f32>,
-    /// What all components together would carry.
+    /// The variance of all components together.
     pub total: f64,
 }
 
@@ -31,7 +31,7 @@ impl Spectrum {
         }
     }
 
-    /// The share, 0 to 1, of the total variance that the components carry; 1 where there is none.
+    /// The share, 0 to 1, of the total variance that the components explain; 1 if there is none.
     pub fn kept(&self) -> f64 {
         kept_share(
             self.variance.iter().map(|&value| f64::from(value)).sum(),
@@ -39,7 +39,7 @@ impl Spectrum {
         )
     }
 
-    /// The share that the first component carries, the first two, and so on.
+    /// The share that the first component explains, the first two, and so on.
     pub fn cumulative(&self) -> Vec<f64> {
         let mut carried = 0.0;
         let variances = self.variance.iter();

@@ -39,8 +39,8 @@ impl ModuleSubspace {
         [self.left.width(), self.right.width()]
     }
 
-    /// The same subspace with at most `count` principal components a side, the strongest. What
-    /// either basis has besides stays, as [`Basis::with_components`] says.
+    /// The same subspace with at most `count` principal components per side, the strongest. The
+    /// other columns of either basis stay, as [`Basis::with_components`] says.
     pub fn with_components(&self, count: usize) -> Self {
         Self {
             left: self.left.with_components(count),

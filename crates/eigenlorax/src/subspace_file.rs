@@ -21,7 +21,7 @@ const DESCRIPTION: &str = "subspace.json";
 /// bf16 less than 1e-2; a basis that is off by more than this gives wrong coefficients.
 const ORTHONORMALITY_TOLERANCE: f64 = 1e-3;
 
-/// What is in `subspace.json`.
+/// The content of `subspace.json`.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Description {
@@ -39,7 +39,7 @@ struct ModuleDescription {
     right: BasisDescription,
 }
 
-/// What a basis has beside its tensors.
+/// The fields of a basis besides its tensors.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BasisDescription {
@@ -71,11 +71,11 @@ impl BasisDescription {
 impl Subspace {
     /// Writes the directory `directory`, complete or not at all: per module the tensors
     /// `MODULE/left` `[d_out, p]`, `MODULE/right` `[d_in, q]`, `MODULE/left_variance` `[p]` and
-    /// `MODULE/right_variance` `[q]`, and the rest in `subspace.json`. `force` replaces a directory
-    /// that is there.
+    /// `MODULE/right_variance` `[q]`, and the rest in `subspace.json`. `force` replaces an existing
+    /// directory.
     ///
     /// # Errors
-    /// If the directory is there and `force` isn't set, or something can't be written.
+    /// If the directory exists and `force` isn't set, or something can't be written.
     pub fn save(&self, directory: &Path, force: bool) -> Result<(), EigenloraxError> {
         eigenmix_tensors::write_directory(directory, force, |directory| {
             eigenmix_tensors::write_tensor_file(&directory.join(TENSORS), self.tensors())?;
@@ -206,7 +206,7 @@ fn read_basis(
         let shape = file.shape(&vectors_name)?;
         return Err(damaged(
             file,
-            format!("`{vectors_name}` is no matrix, its shape is {shape:?}"),
+            format!("`{vectors_name}` is not a matrix: shape {shape:?}"),
         ));
     };
     if found != columns || columns == 0 || columns > width {
@@ -242,7 +242,7 @@ fn read_basis(
         return Err(damaged(
             file,
             format!(
-                "the columns of `{vectors_name}` are not orthonormal: their products are off by {deviation:.1e}, at most {ORTHONORMALITY_TOLERANCE:.0e} is rounding"
+                "the columns of `{vectors_name}` are not orthonormal: their products deviate from the identity by {deviation:.1e}, more than rounding ({ORTHONORMALITY_TOLERANCE:.0e})"
             ),
         ));
     }

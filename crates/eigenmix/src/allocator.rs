@@ -1,4 +1,4 @@
-//! The C library's allocator, set to keep what it got.
+//! Configures the C library's allocator to keep freed memory.
 
 /// Keeps large allocations in the process. By default glibc gives every temporary tensor back to
 /// the kernel, and the page faults of getting it again cost up to a quarter of a training step.

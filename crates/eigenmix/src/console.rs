@@ -1,4 +1,4 @@
-//! Where words go: results to standard output, everything else to standard error.
+//! Output: results to standard output, everything else to standard error.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -12,7 +12,7 @@ use crate::cli::Common;
 use crate::progress::{Progress, suspend};
 use crate::training_display::TrainingDisplay;
 
-/// The two streams, as `--json`, `--quiet` and `--verbose` want them used.
+/// The two streams, used according to `--json`, `--quiet` and `--verbose`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Console {
     json: bool,
@@ -20,7 +20,7 @@ pub(crate) struct Console {
     verbose: bool,
 }
 
-/// Nobody reads standard output any more.
+/// Standard output was closed.
 #[derive(Debug, thiserror::Error)]
 #[error("standard output was closed")]
 pub(crate) struct OutputClosed;
@@ -34,7 +34,7 @@ impl Console {
         }
     }
 
-    /// Whether standard output is to hold one JSON object.
+    /// Whether to print one JSON object on standard output.
     pub(crate) fn is_json(&self) -> bool {
         self.json
     }
@@ -43,7 +43,7 @@ impl Console {
         self.verbose
     }
 
-    /// Prints the result of the command: its words, or with `--json` its data as one object.
+    /// Prints the result of the command: as text, or with `--json` as one object.
     ///
     /// # Errors
     /// If standard output cannot be written.
@@ -63,7 +63,7 @@ impl Console {
         self.part(format_args!("{line}\n"))
     }
 
-    /// Prints part of a line on standard output at once, for text that comes word by word.
+    /// Prints part of a line on standard output at once, for text that is generated token by token.
     ///
     /// # Errors
     /// If standard output cannot be written.
@@ -76,21 +76,21 @@ impl Console {
         })
     }
 
-    /// Something good to know, on standard error; not with `--quiet`.
+    /// A note, on standard error; not with `--quiet`.
     pub(crate) fn note(&self, note: impl Display) {
         if !self.quiet {
             say(format_args!("{note}"));
         }
     }
 
-    /// Something for the curious, on standard error; only with `--verbose`.
+    /// A detail, on standard error; only with `--verbose`.
     pub(crate) fn detail(&self, detail: impl Display) {
         if self.verbose {
             say(format_args!("{detail}"));
         }
     }
 
-    /// Something that may make the result other than expected; `--quiet` does not hide it.
+    /// A warning: the result may not be what is expected. `--quiet` does not hide it.
     pub(crate) fn warn(&self, warning: impl Display) {
         say(format_args!("{WARNING}warning:{WARNING:#} {warning}"));
     }
@@ -128,7 +128,7 @@ impl Listener for Console {
     }
 }
 
-/// How the word before a warning is shown; the word says it without the colour too.
+/// The style of the word before a warning; the word alone is enough without colours.
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 
@@ -137,8 +137,8 @@ pub(crate) fn say_error(error: impl Display) {
     say(format_args!("{ERROR}error:{ERROR:#} {error}"));
 }
 
-/// If standard error is closed there is nobody left to tell. Colours only reach a terminal, and not
-/// with NO_COLOR.
+/// If standard error is closed, the message is dropped. Colours only reach a terminal, and not with
+/// NO_COLOR.
 fn say(words: std::fmt::Arguments<'_>) {
     suspend(|| {
         let _ = writeln!(anstream::stderr().lock(), "{words}");

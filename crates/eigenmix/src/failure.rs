@@ -1,4 +1,4 @@
-//! What a failed command says and which status it leaves.
+//! Error messages and exit statuses.
 
 use std::process::ExitCode;
 
@@ -10,9 +10,9 @@ use crate::console::{OutputClosed, say_error};
 const BAD_INPUT: u8 = 2;
 const OTHER: u8 = 1;
 
-/// Prints `error` in one line and gives the status it stands for.
+/// Prints `error` in one line and returns its exit status.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
-    // Whoever closed the pipe, such as `head`, has seen enough.
+    // The reader of the pipe, such as `head`, closed it on purpose.
     if error.is::<OutputClosed>() {
         return ExitCode::SUCCESS;
     }

@@ -14,7 +14,7 @@ pub(crate) fn flag() -> anyhow::Result<&'static AtomicBool> {
         if STOP.swap(true, Ordering::Relaxed) {
             std::process::exit(INTERRUPTED);
         }
-        eprintln!("stopping after this step; Ctrl-C once more stops at once, without saving");
+        eprintln!("stopping after this step; press Ctrl-C again to stop at once without saving");
     })
     .context("cannot watch for Ctrl-C")?;
     Ok(&STOP)

@@ -1,18 +1,18 @@
-//! A figure a module, laid out as layers × kinds of module.
+//! One value per module, laid out as layers × kinds of module.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use eigenmix_experiment::{LayerPath, Table, short_label};
 
-/// The most columns that a line of a terminal has room for.
+/// The most columns that fit on a line of a terminal.
 const WIDEST: usize = 12;
 
-/// A figure for every module path.
+/// One value per module path.
 ///
-/// Paths with a layer number, such as `bert.encoder.layer.3.attention.self.query`, make one grid for
-/// each part in front of the number: a row a layer, a column for each rest; where these are many, as
-/// in the blocks of a UNet, rows and columns change places. Others get a row each.
+/// Paths with a layer number, such as `bert.encoder.layer.3.attention.self.query`, make one grid
+/// for each part in front of the number: one row per layer, one column per rest; if there are many
+/// of these, as in the blocks of a UNet, rows and columns are swapped. Other paths get a row each.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerTable<'a> {
     figures: &'a BTreeMap<String, f64>,
@@ -20,7 +20,7 @@ pub(crate) struct LayerTable<'a> {
 }
 
 impl<'a> LayerTable<'a> {
-    /// The table of `figures`, each written as `show` writes it.
+    /// The table of `values`, each formatted by `show`.
     pub(crate) fn new(figures: &'a BTreeMap<String, f64>, show: fn(f64) -> String) -> Self {
         Self { figures, show }
     }

@@ -1,4 +1,4 @@
-//! A page that was asked for, checked before the work.
+//! The file of a requested page, checked before the work.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use eigenmix_tensors::{FileError, write_file};
 
 use eigenmix_experiment::BadInput;
 
-/// A file that may be written: it is not there yet, or `--force` allows to replace it.
+/// A file that may be written: it does not exist yet, or `--force` allows overwriting it.
 #[derive(Clone, Debug)]
 pub(crate) struct PageFile {
     path: PathBuf,
@@ -15,7 +15,7 @@ pub(crate) struct PageFile {
 
 impl PageFile {
     /// # Errors
-    /// If the file exists and `force` is not set, or it is no file.
+    /// If the file exists and `force` is not set, or it is not a file.
     pub(crate) fn new(path: &Path, force: bool) -> anyhow::Result<Self> {
         if path.is_dir() {
             let problem = format!(
@@ -34,7 +34,7 @@ impl PageFile {
     }
 
     /// # Errors
-    /// If it cannot be written; what was there is then still there.
+    /// If it cannot be written; an existing file then remains.
     pub(crate) fn write(&self, page: &Page) -> anyhow::Result<()> {
         Ok(write_file(&self.path, page.render().as_bytes())?)
     }

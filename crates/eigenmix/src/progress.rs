@@ -1,4 +1,4 @@
-//! How far a long step is: a bar on a terminal, now and then a line elsewhere.
+//! Progress of a long step: a bar on a terminal, an occasional line elsewhere.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-/// How often a line is written where there is no terminal.
+/// How often a line is written if there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// All bars, one below the other: the cell of an experiment below the experiment.
@@ -23,7 +23,7 @@ pub(crate) struct Progress {
     bar: ProgressBar,
     action: String,
     unit: &'static str,
-    /// When the last line was written; nothing where a bar or nothing is shown.
+    /// When the last line was written; `None` if a bar or nothing is shown.
     lines: Option<Mutex<Instant>>,
 }
 
@@ -51,19 +51,19 @@ impl Progress {
         }
     }
 
-    /// One step more is done.
+    /// One more step is done.
     pub(crate) fn advance(&self) {
         self.bar.inc(1);
         self.write_line_if_due();
     }
 
-    /// So many steps were done before: they count for the position, not for the rate.
+    /// This many steps were done before: they count for the position, not for the rate.
     pub(crate) fn start_at(&self, position: usize) {
         self.bar.set_position(position as u64);
         self.bar.reset_eta();
     }
 
-    /// So many steps are done, of which `message` tells something, such as the loss.
+    /// `position` steps are done; `message` adds a detail such as the loss.
     pub(crate) fn set(&self, position: usize, message: impl Into<String>) {
         self.bar.set_message(message.into());
         // A total may have been a guess.
@@ -80,7 +80,7 @@ impl Progress {
             return;
         }
         *last = Instant::now();
-        // If standard error is closed there is nobody left to tell.
+        // If standard error is closed, the message is dropped.
         let _ = writeln!(io::stderr().lock(), "{}", self.line());
     }
 
@@ -110,7 +110,7 @@ impl eigenmix_experiment::Progress for Progress {
 }
 
 impl Drop for Progress {
-    /// Takes the bar away: what matters of it is in the result.
+    /// Removes the bar: what matters is in the result.
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }

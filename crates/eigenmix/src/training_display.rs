@@ -1,4 +1,4 @@
-//! What a training shows while it runs.
+//! The display of a running training.
 
 use eigenmix_trainer::{EvaluationRecord, Observer, StepRecord, TrainingPlan};
 
@@ -14,7 +14,7 @@ pub(crate) struct TrainingDisplay<'a> {
 }
 
 impl<'a> TrainingDisplay<'a> {
-    /// - action: what the progress is called, such as `training`
+    /// - action: the name of the progress, such as `training`
     pub(crate) fn new(console: &'a Console, action: impl Into<String>) -> Self {
         Self {
             console,
@@ -28,7 +28,7 @@ impl<'a> TrainingDisplay<'a> {
 impl Observer for TrainingDisplay<'_> {
     fn started(&mut self, plan: &TrainingPlan) {
         self.console.detail(format_args!(
-            "{}: {} trains {} numbers in {} modules and {} in the head, of {} in the base model; {} examples, {} steps",
+            "{}: {} trains {} parameters in {} modules and {} in the head; the base model has {}; {} examples, {} steps",
             self.action,
             plan.method.name(),
             plan.adapter_parameters,

@@ -1,5 +1,5 @@
-//! Files on their way from the Hub and to it: a bar each on a terminal, plain lines elsewhere, and one
-//! line for each that is done.
+//! Transfers from and to the Hub: a bar each on a terminal, plain lines elsewhere, and one line for
+//! each finished file.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -9,12 +9,12 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use eigenmix_experiment::ByteCount;
 
-/// How often a line is written where there is no terminal.
+/// How often a line is written if there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Shows transfers on standard error.
 pub(crate) struct TransferDisplay {
-    /// None where there is no terminal.
+    /// `None` if there is no terminal.
     bars: Option<MultiProgress>,
 }
 
@@ -52,7 +52,7 @@ impl TransferObserver for TransferDisplay {
     }
 }
 
-/// One transfer, as it is told.
+/// One transfer, as it is shown.
 struct TransferLine {
     name: String,
     direction: TransferDirection,
@@ -68,7 +68,7 @@ struct TransferLine {
 impl TransferLine {
     fn say(&self, line: &str) {
         let write = || {
-            // If standard error is closed there is nobody left to tell.
+            // If standard error is closed, the message is dropped.
             let _ = writeln!(io::stderr().lock(), "{line}");
         };
         match &self.bar {
@@ -77,7 +77,7 @@ impl TransferLine {
         }
     }
 
-    /// Bytes in a second, of those that went over the wire.
+    /// Bytes per second, of those that were transferred.
     fn rate(&self) -> ByteCount {
         let seconds = self.started.elapsed().as_secs_f64().max(1e-3);
         let bytes = self.position.saturating_sub(self.resumed_at);
@@ -134,7 +134,7 @@ impl TransferProgress for TransferLine {
         // Another process may have fetched it.
         let line = match self.position == self.size {
             true => self.done(),
-            false => format!("{}: another process has fetched it", self.name),
+            false => format!("{}: already downloaded by another process", self.name),
         };
         if let Some((_, bar)) = &self.bar {
             bar.finish_and_clear();
@@ -144,7 +144,7 @@ impl TransferProgress for TransferLine {
 
     fn waiting(&mut self) {
         self.say(&format!(
-            "{}: another process is fetching it; waiting",
+            "{}: waiting for another process that is downloading it",
             self.name
         ));
     }

@@ -1,4 +1,4 @@
-//! An output directory, checked before the work and replaced only if it is one of ours.
+//! An output directory, checked before the work and overwritten only if Eigenmix wrote it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ const MARKS: [&str; 5] = [
     "report.json",
 ];
 
-/// A directory that may be written: it is not there yet, or `--force` allows to replace it.
+/// A directory that may be written: it does not exist yet, or `--force` allows overwriting it.
 #[derive(Debug)]
 pub struct Destination {
     path: PathBuf,
@@ -30,8 +30,8 @@ impl Destination {
     /// Checks `path` before any work is spent on what will be written there.
     ///
     /// # Errors
-    /// If it exists and `force` is not set; or with `force`, if it is or holds anything but an adapter, a
-    /// subspace, a run or a directory of such: a slip of the hand must not cost a home directory.
+    /// If it exists and `force` is not set; or with `force`, if it is or holds anything but an
+    /// adapter, a subspace, a run or a directory of such: a typo must not delete a home directory.
     pub fn new(path: &Path, force: bool) -> Result<Self, ExperimentError> {
         if path.symlink_metadata().is_ok() {
             if !force {
@@ -39,7 +39,7 @@ impl Destination {
             }
             if !is_replaceable(path) {
                 let problem = format!(
-                    "`{}` is not a directory that eigenmix wrote (it has none of {}), so --force does not replace it; choose another directory, or remove it yourself",
+                    "`{}` is not a directory that eigenmix wrote (it has none of {}), so --force does not overwrite it; choose another directory, or remove it yourself",
                     path.display(),
                     MARKS.join(", ")
                 );
@@ -52,7 +52,7 @@ impl Destination {
         })
     }
 
-    /// Refuses to replace a directory that is read or lies around what is read.
+    /// Refuses to overwrite a directory that is an input or contains one.
     ///
     /// # Errors
     /// If `input` is this directory or in it.
@@ -64,7 +64,7 @@ impl Destination {
             return Ok(());
         }
         let problem = format!(
-            "`{}` would be replaced, but the input `{}` is in it; choose another directory",
+            "`{}` would be overwritten, but it contains the input `{}`; choose another directory",
             output.display(),
             input.display()
         );

@@ -1,4 +1,4 @@
-//! `eigenmix train --dry-run`: what a training would train, and how much memory it would take.
+//! `eigenmix train --dry-run`: what a training would train, and an estimate of its memory.
 
 use std::fmt;
 
@@ -14,7 +14,8 @@ use crate::table::Table;
 pub struct DryRun {
     model: String,
     method: &'static str,
-    /// How many outputs a classifier's head was taken to have; unknown where the data are not at hand.
+    /// How many outputs a classifier's head was assumed to have; unknown if the data are not
+    /// available.
     labels: Option<usize>,
     #[serde(flatten)]
     memory: MemoryEstimate,
@@ -22,7 +23,8 @@ pub struct DryRun {
 }
 
 impl DryRun {
-    /// Reads the base model's `config.json`, and the training data for their labels if they are there.
+    /// Reads the base model's `config.json`, and the labels of the training data if they are
+    /// available.
     pub fn new(config: TrainConfig) -> Result<Self, ExperimentError> {
         config.validate()?;
         let base = BaseModel::open_config(&config.base.model)?;
@@ -41,7 +43,7 @@ impl DryRun {
     }
 }
 
-/// The size of a head whose labels nobody knows yet.
+/// The size of a head whose labels are not known yet.
 const UNKNOWN_LABELS: usize = 2;
 
 impl fmt::Display for DryRun {
@@ -49,14 +51,14 @@ impl fmt::Display for DryRun {
         let memory = &self.memory;
         writeln!(
             formatter,
-            "`{}` with {}: nothing was trained",
+            "`{}` with {}: dry run, nothing was trained",
             self.model, self.method
         )?;
         let labels = match (self.labels, memory.head_parameters) {
-            (None, 1..) => " (two labels assumed, as the data are not at hand)",
+            (None, 1..) => " (two labels assumed, since the data are not available)",
             _ => "",
         };
-        let mut table = Table::with_header(["", "numbers", "memory"]);
+        let mut table = Table::with_header(["", "parameters", "memory"]);
         let mut row = |name: &str, numbers: Option<u64>, bytes: Option<u64>| {
             table.push([
                 name.to_owned(),
@@ -65,21 +67,25 @@ impl fmt::Display for DryRun {
             ]);
         };
         row(
-            "frozen",
+            "frozen weights",
             Some(memory.frozen_parameters),
             Some(memory.weights),
         );
         row("trained, adapter", Some(memory.adapter_parameters), None);
         row("trained, head", Some(memory.head_parameters), None);
-        row("with gradients and AdamW", None, Some(memory.optimizer));
+        row(
+            "trained, with gradients and AdamW's moments",
+            None,
+            Some(memory.optimizer),
+        );
         if memory.basis > 0 {
             row("basis", None, Some(memory.basis));
         }
         row("activations", None, Some(memory.activations));
-        row("in all", None, Some(self.total));
+        row("total", None, Some(self.total));
         write!(
             formatter,
-            "{table}\n{} modules are adapted; {} rows a batch, at full length{labels}",
+            "{table}\n{} adapted modules; {} rows (tokens or patches) per batch at full length{labels}",
             memory.adapted_modules, memory.rows
         )
     }

@@ -15,12 +15,12 @@ use eigenmix_trainer::{RunError, TrainerError};
 
 use crate::config_file::{BadConfig, ConfigError, OverrideError};
 
-/// What was given cannot be used.
+/// An input that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BadInput(pub String);
 
-/// Why something of this crate failed; [`crate::is_bad_input`] says whose fault that is.
+/// The error of this crate; [`crate::is_bad_input`] says whether the input caused it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExperimentError {
@@ -30,7 +30,7 @@ pub enum ExperimentError {
     #[error(transparent)]
     Config(#[from] ConfigError),
 
-    /// What an error happened in, such as a stage or the data of a task.
+    /// The context of an error, such as a stage or the data of a task.
     #[error("{what}")]
     Within {
         what: String,
@@ -38,11 +38,11 @@ pub enum ExperimentError {
         source: Box<ExperimentError>,
     },
 
-    /// What a cell in a process of its own failed with, as that process tells it.
+    /// The error of a cell in its own process, as that process reported it.
     #[error("{problem}")]
     Cell { problem: String, is_bad_input: bool },
 
-    /// A process for a cell ended without a word about its cell.
+    /// The process of a cell ended without reporting the cell's result.
     #[error("its process ended: {status}{}", said(.words))]
     Crashed { status: String, words: String },
 
@@ -53,14 +53,14 @@ pub enum ExperimentError {
         source: io::Error,
     },
 
-    #[error("a [[train]] stage failed, and without it nothing else can be made")]
+    #[error("a [[train]] stage failed, and later stages need it")]
     StageFailed,
 
     /// Some cells ended in an error; the others are finished and reported.
-    #[error("{failed} of {of} cells failed; the same command tries them again")]
+    #[error("{failed} of {of} cells failed; run the same command to retry them")]
     CellsFailed { failed: usize, of: usize },
 
-    /// The work was stopped before its end, and what it did so far is saved.
+    /// The work was stopped before its end; its results so far are saved.
     #[error("interrupted")]
     Interrupted,
 
@@ -101,7 +101,7 @@ pub enum ExperimentError {
     Trainer(Box<TrainerError>),
 }
 
-/// Boxed, so that what succeeds need not carry the room for them.
+/// Boxed, so that a success does not carry their size.
 macro_rules! boxed {
     ($($variant:ident($kind:ty)),+ $(,)?) => {
         $(impl From<$kind> for ExperimentError {
@@ -149,7 +149,7 @@ fn said(words: &str) -> String {
     }
 }
 
-/// Names what an error happened in.
+/// Adds the context of an error.
 pub(crate) trait Within<T> {
     fn within(self, what: impl FnOnce() -> String) -> Result<T, ExperimentError>;
 }

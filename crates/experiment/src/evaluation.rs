@@ -1,5 +1,5 @@
-//! A model measured on a dataset: what `eigenmix evaluate` prints and the arms of an experiment that
-//! evaluate compare.
+//! The evaluation of a model on a dataset, for `eigenmix evaluate` and for the arms of an
+//! experiment that evaluate.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -14,7 +14,7 @@ use crate::listener::Listener;
 use crate::model_request::ModelRequest;
 use crate::{BadInput, ExperimentError};
 
-/// How a model did on one split.
+/// The metrics of a model on one split.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measured {
     pub split: Split,
@@ -28,24 +28,24 @@ pub struct Measured {
     pub seconds: f64,
 }
 
-/// What is measured, on what.
+/// The model, the data and the metrics of an evaluation.
 pub struct EvaluationRequest<'a> {
     pub model: &'a ModelRequest,
     /// The data, made for the base model, which may limit how long texts are.
     pub data: &'a dyn Fn(&BaseModel) -> Result<DataConfig, ExperimentError>,
     pub splits: Splits<'a>,
-    /// What is measured; what is usual for the task if there are none.
+    /// The metrics; the usual ones for the task if empty.
     pub metrics: &'a [Metric],
-    /// How many examples to run at once.
+    /// The batch size.
     pub batch_size: NonZeroUsize,
 }
 
-/// On which parts of the data a model is measured.
+/// The splits that a model is evaluated on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Splits<'a> {
-    /// On this one, which has to be there.
+    /// This one, which has to exist.
     One(Split),
-    /// On those of these that are there.
+    /// Those of these that exist.
     Present(&'a [Split]),
 }
 
@@ -58,11 +58,11 @@ impl Splits<'_> {
     }
 }
 
-/// Measures a model, split by split.
+/// Evaluates a model, split by split.
 ///
 /// # Errors
-/// If model, adapter, head and data do not go together, a split that has to be there is not, or the
-/// outputs of the model are not numbers.
+/// If model, adapter, head and data do not fit together, a required split is missing, or the
+/// outputs of the model are NaN.
 pub fn evaluate(
     request: &EvaluationRequest,
     listener: &dyn Listener,
@@ -116,11 +116,11 @@ fn measure(
     )?;
     drop(progress);
     if evaluation.loss.is_nan() {
-        let problem = "the model's outputs are not numbers; are the adapter's weights damaged?";
+        let problem = "the model's outputs are NaN; are the adapter's weights damaged?";
         return Err(BadInput(problem.to_owned()).into());
     }
     for name in not_numbers(&evaluation.metrics) {
-        listener.warn(&format_args!("{name} on the {split} split is not a number"));
+        listener.warn(&format_args!("{name} on the {split} split is NaN"));
     }
     Ok(Measured {
         split,
@@ -131,7 +131,7 @@ fn measure(
     })
 }
 
-/// The names of the figures that are not numbers.
+/// The names of the metrics that are NaN.
 pub(crate) fn not_numbers(figures: &BTreeMap<String, f64>) -> impl Iterator<Item = &str> {
     let unknown = figures.iter().filter(|(_, figure)| figure.is_nan());
     unknown.map(|(name, _)| name.as_str())

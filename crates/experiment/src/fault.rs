@@ -1,4 +1,4 @@
-//! Whose fault an error is: that of what was given, or of the machine.
+//! Whether the input or the machine is to blame for an error.
 
 use std::error::Error;
 use std::io;
@@ -15,7 +15,7 @@ use eigenmix_trainer::{RunError, TrainerError};
 use crate::config_file::{BadConfig, ConfigError, OverrideError};
 use crate::{BadInput, ExperimentError};
 
-/// Whether something in what the user gave has to change before the work can succeed.
+/// Whether the user's input has to change before the work can succeed.
 ///
 /// One answer for every error of Eigenmix: the command line makes an exit status of it, and Python
 /// the kind of its exception.
@@ -30,7 +30,7 @@ pub fn is_bad_input(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-/// The verdict on one error, its causes left aside.
+/// The verdict on one error, without its causes.
 fn judged(error: &(dyn Error + 'static)) -> bool {
     macro_rules! verdict {
         ($($kind:ty),+) => {
@@ -175,7 +175,7 @@ impl Fault for HubError {
     }
 }
 
-/// What the disk refuses is nobody's input.
+/// An error of the disk is not the input's fault.
 impl Fault for FileError {
     fn is_bad_input(&self) -> bool {
         !matches!(self, Self::Io { .. })

@@ -1,4 +1,4 @@
-//! The labels of images that a zero-shot head is to choose from, where nobody named them.
+//! The labels for a zero-shot head, taken from the data if none are given.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use eigenmix_data::DataLocation;
 use eigenmix_data::{DataConfig, DataError, LabelMap, LabelPolicy, Split, read_image_split};
 use eigenmix_trainer::TrainerError;
 
-/// Those of the training split, or where there is none of `split`.
+/// Those of the training split, or of `split` if there is no training split.
 ///
 /// # Errors
 /// If the data can't be read, or have fewer than two labels.

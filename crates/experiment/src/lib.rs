@@ -2,12 +2,12 @@
 //!
 //! An [`Experiment`] is read from a TOML file ([`ConfigFile`]): stages that are made first
 //! ([`ExtractRequest`], [`MergeRequest`], trainings), then arms × seeds × values, each a [`Cell`].
-//! [`run()`] finishes the cells, here or in processes of their own, and leaves a [`Report`].
-//! [`extract()`], [`merge()`] and [`evaluate`] do one thing at a time; [`merge_into_base`] and [`truncate`]
-//! make other files of an adapter.
+//! [`run()`] finishes the cells, in this process or in one process each, and writes a [`Report`].
+//! [`extract()`], [`merge()`] and [`evaluate`] do one thing at a time; [`merge_into_base`] and
+//! [`truncate`] make other files of an adapter.
 //!
-//! Nothing is printed: a [`Listener`] hears of notes, warnings and progress, and an error is a typed
-//! [`ExperimentError`], of which [`is_bad_input`] says whether the input has to change.
+//! Nothing is printed: a [`Listener`] receives notes, warnings and progress, and an error is a
+//! typed [`ExperimentError`], of which [`is_bad_input`] says whether the input has to change.
 //!
 //! ```
 //! use eigenmix_experiment::{ConfigFile, Experiment, Places};

@@ -1,18 +1,18 @@
-//! Who hears what the work has to say: notes, warnings and how far it is. This crate prints nothing.
+//! The receiver of notes, warnings and progress. This crate prints nothing.
 
 use std::fmt::Display;
 
 use eigenmix_trainer::Observer;
 
-/// Hears of everything that is no result. Every method does nothing unless it is defined.
+/// Receives everything except results. Every method does nothing by default.
 pub trait Listener: Sync {
-    /// Something good to know.
+    /// A note.
     fn note(&self, _note: &dyn Display) {}
 
-    /// Something for the curious.
+    /// A detail.
     fn detail(&self, _detail: &dyn Display) {}
 
-    /// Something that may make the result other than expected.
+    /// A warning: the result may not be what is expected.
     fn warn(&self, _warning: &dyn Display) {}
 
     /// A long step begins; it ends when the progress is dropped.
@@ -32,16 +32,16 @@ pub trait Listener: Sync {
     }
 }
 
-/// How far a long step is; may be told from many threads.
+/// The progress of a long step; may be reported from many threads.
 pub trait Progress: Send + Sync {
-    /// One unit more is done.
+    /// One more unit is done.
     fn advance(&self) {}
 
-    /// So many units are done, of which `message` tells something, such as the loss.
+    /// `position` units are done; `message` adds a detail such as the loss.
     fn set(&self, _position: usize, _message: &str) {}
 }
 
-/// Hears nothing.
+/// Ignores everything.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 

@@ -1,10 +1,10 @@
-//! How an adapter matched its base model, told before its results are.
+//! Prints how an adapter matched its base model, before its results.
 
 use eigenmix_models::LoadReport;
 
 use crate::listener::Listener;
 
-/// Tells what matched, and warns of whatever makes the adapter do less than it says.
+/// Prints what matched, and warns of anything without effect.
 pub(crate) fn tell(report: &LoadReport, listener: &dyn Listener) {
     listener.detail(&format_args!(
         "adapter: {} modules matched, {} missing, {} unexpected, {} without effect, {} tensors of the head",

@@ -1,7 +1,7 @@
-//! The model that is to be run: a base model, an adapter on it, a head.
+//! The model to run: a base model, an adapter on it, a head.
 //!
-//! A merge of several tasks has no head of its own, as heads belong to their task: `head` takes that
-//! of another adapter, `prompts` what texts say of the labels.
+//! A merge of several tasks has no head of its own, as heads belong to their task: `head` takes
+//! that of another adapter, `prompts` makes one from texts.
 
 use eigenmix_adapter::{AdapterFile, Prompts};
 use eigenmix_data::LabelMap;
@@ -13,20 +13,20 @@ use crate::load_report;
 use crate::opened_adapter::OpenedAdapter;
 use crate::{BadInput, ExperimentError};
 
-/// A model that is to be run.
+/// A request for a model to run.
 #[derive(Clone, Debug, Default)]
 pub struct ModelRequest {
     /// The base model: a directory or a Hub id.
     pub base: String,
-    /// In which type frozen weights are kept.
+    /// How frozen weights are stored in memory.
     pub weights: Precision,
-    /// The adapter; without one the base model runs as it is.
+    /// The adapter; without one the base model runs alone.
     pub adapter: Option<String>,
     /// The adapter whose head and labels are used instead.
     pub head: Option<String>,
-    /// Go on although the adapter has tensors that the base model has no place for.
+    /// Continue even if the adapter has tensors that do not fit the base model.
     pub allow_partial: bool,
-    /// CLIP: what texts say of each label; of the adapter where there are none.
+    /// CLIP: zero-shot prompts; those of the adapter if there are none.
     pub prompts: Vec<String>,
     /// CLIP: the labels to choose from.
     pub labels: Vec<String>,
@@ -55,13 +55,13 @@ impl ModelRequest {
 }
 
 impl OpenedModel<'_> {
-    /// Loads the model, and tells how the adapter matched.
+    /// Loads the model and reports how the adapter matched.
     ///
-    /// - labels: those of a zero-shot head, where neither a flag nor an adapter names them
+    /// - labels: those of a zero-shot head, if neither a flag nor an adapter names them
     ///
     /// # Errors
     /// If the adapter or the head does not fit the base model, `--head` names an adapter that has
-    /// none, or nobody names the labels of a zero-shot head.
+    /// none, or the labels of a zero-shot head are unknown.
     pub fn load(
         &self,
         labels: &dyn Fn() -> Result<LabelMap, ExperimentError>,
@@ -113,8 +113,8 @@ impl OpenedModel<'_> {
         )?)
     }
 
-    /// What prompts say of labels, if there are prompts: from the flags, or else from the adapter
-    /// whose head it is to be.
+    /// The prompts and labels of a zero-shot head, if there are prompts: from the flags, or else
+    /// from the adapter whose head it replaces.
     fn zero_shot(
         &self,
         file: Option<&AdapterFile>,
@@ -129,7 +129,7 @@ impl OpenedModel<'_> {
             (true, Some(prompts)) => prompts.clone(),
             (true, None) if named.is_empty() => return Ok(None),
             (true, None) => {
-                let problem = "--labels: there is no prompt to say what they are; give --prompt \"a photo of a {}.\"";
+                let problem = "--labels needs a prompt; give --prompt \"a photo of a {}.\"";
                 return Err(BadInput(problem.to_owned()).into());
             }
         };
@@ -143,9 +143,10 @@ impl OpenedModel<'_> {
     }
 }
 
-/// For commands that read no labels from data.
+/// The labels for commands that read none from data.
 pub fn no_labels() -> Result<LabelMap, ExperimentError> {
-    let problem = "--prompt: nobody says what the labels are; give --labels a,b,c";
+    let problem =
+        "--prompt needs labels, and neither the adapter nor the data have any; give --labels a,b,c";
     Err(BadInput(problem.to_owned()).into())
 }
 
@@ -153,7 +154,7 @@ pub fn no_labels() -> Result<LabelMap, ExperimentError> {
 fn own_head(base: &BaseModel, owner: &AdapterFile) -> Result<TaskHead, ExperimentError> {
     if owner.head_names().next().is_none() {
         let problem = format!(
-            "--head: adapter `{}` has no head, it saves no module whole; name the adapter that was trained on the task",
+            "--head: adapter `{}` has no head; name the adapter that was trained on the task",
             owner.location()
         );
         return Err(BadInput(problem).into());

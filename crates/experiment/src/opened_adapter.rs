@@ -13,7 +13,7 @@ use crate::BadInput;
 use crate::ExperimentError;
 use crate::listener::Listener;
 
-/// An opened adapter and where it lies.
+/// An opened adapter and its place.
 #[derive(Debug)]
 pub struct OpenedAdapter {
     pub file: AdapterFile,
@@ -22,7 +22,7 @@ pub struct OpenedAdapter {
 }
 
 impl OpenedAdapter {
-    /// Opens the adapter that `argument` means, downloading it if need be.
+    /// Opens the adapter that `argument` stands for, downloading it if necessary.
     ///
     /// # Errors
     /// If there is none, or it is damaged.
@@ -33,7 +33,7 @@ impl OpenedAdapter {
     }
 
     /// Opens all of `arguments`, in their order, and refuses those of which a part would be left
-    /// out; with `allow_partial` that is only told.
+    /// out; with `allow_partial` this is only a warning.
     ///
     /// # Errors
     /// As [`OpenedAdapter::open`], for the first argument that fails.
@@ -53,7 +53,8 @@ impl OpenedAdapter {
         Ok(opened)
     }
 
-    /// Refuses an adapter of which a part would be left out; with `allow_partial` that is only told.
+    /// Refuses an adapter of which a part would be left out; with `allow_partial` this is only a
+    /// warning.
     ///
     /// # Errors
     /// If there is such a part.
@@ -69,7 +70,7 @@ impl OpenedAdapter {
                 Ok(())
             }
             Err(error) => {
-                let problem = format!("{error}; --allow-partial goes on without them");
+                let problem = format!("{error}; --allow-partial continues without them");
                 Err(BadInput(problem).into())
             }
         }
@@ -92,31 +93,41 @@ impl OpenedAdapter {
             .sum()
     }
 
-    /// The last `components` parts of where it came from, without the revision of a Hub id.
+    /// As [`adapter_name`], for its location.
     pub fn name(&self, components: usize) -> String {
-        let location = self.file.location();
-        let location = match location.split_once('@') {
-            Some((id, _)) if !Path::new(location).exists() => id,
-            _ => location,
-        };
-        let location = location.strip_suffix(".safetensors").unwrap_or(location);
-        let parts: Vec<&str> = location
-            .split('/')
-            .filter(|part| !["", ".", ".."].contains(part))
-            .collect();
-        if parts.is_empty() {
-            // The directory we are in.
-            return "adapter".to_owned();
-        }
-        parts[parts.len().saturating_sub(components)..].join("-")
+        adapter_name(self.file.location(), components)
     }
 }
 
-/// Short names for tables and for directories: the last part of where each adapter came from, or as
-/// many parts as it takes to tell them apart.
+/// The name of the adapter at `location`: its last `components` parts, without the revision of a
+/// Hub id. The adapter of a run, `RUN/adapter`, has the name of the run.
+pub fn adapter_name(location: &str, components: usize) -> String {
+    let is_path = Path::new(location).exists();
+    let location = match location.split_once('@') {
+        Some((id, _)) if !is_path => id,
+        _ => location,
+    };
+    let location = location.strip_suffix(".safetensors").unwrap_or(location);
+    let mut parts: Vec<&str> = location
+        .split('/')
+        .filter(|part| !["", ".", ".."].contains(part))
+        .collect();
+    // Two parts may be a Hub id; a path with more need not exist yet.
+    if parts.last() == Some(&Run::ADAPTER) && (parts.len() > 2 || parts.len() == 2 && is_path) {
+        parts.pop();
+    }
+    if parts.is_empty() {
+        // The current directory.
+        return Run::ADAPTER.to_owned();
+    }
+    parts[parts.len().saturating_sub(components)..].join("-")
+}
+
+/// Short names for tables and for directories: the last part of each adapter's location, or as many
+/// parts as distinguish it from the others.
 ///
 /// # Errors
-/// If two are of the same place.
+/// If two have the same location.
 pub fn distinct_names(adapters: &[OpenedAdapter]) -> Result<Vec<String>, BadInput> {
     let parts = |adapter: &OpenedAdapter| adapter.file.location().split('/').count();
     let longest = adapters.iter().map(parts).max().unwrap_or(0);
@@ -138,7 +149,7 @@ pub fn distinct_names(adapters: &[OpenedAdapter]) -> Result<Vec<String>, BadInpu
     Err(BadInput(format!("adapter `{twice}` is given twice")))
 }
 
-/// The path of the adapter that `argument` means: of a run, the one it trained.
+/// The path of the adapter that `argument` stands for; for a run, the one that it trained.
 pub fn locate(argument: &str) -> Result<PathBuf, HubError> {
     let path = match Location::parse_owned(argument)? {
         Location::Path(path) => path,
@@ -148,4 +159,25 @@ pub fn locate(argument: &str) -> Result<PathBuf, HubError> {
     let is_run =
         !path.join(PeftConfig::FILE_NAME).exists() && trained.join(PeftConfig::FILE_NAME).exists();
     Ok(if is_run { trained } else { path })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_adapter_is_named_after_its_directory_its_run_or_its_repository() {
+        for (location, expected) in [
+            ("adapters/gym", "gym"),
+            ("runs/gym/adapter", "gym"),
+            ("out/train/gym/adapter", "gym"),
+            ("org/adapter", "adapter"),
+            ("org/name@v2", "name"),
+            ("styles/style.safetensors", "style"),
+            (".", "adapter"),
+        ] {
+            assert_eq!(adapter_name(location, 1), expected, "{location}");
+        }
+        assert_eq!(adapter_name("runs/a/gym/adapter", 2), "a-gym");
+    }
 }

@@ -1,4 +1,4 @@
-//! The dialect of an adapter that is written: its sources', or the one that was asked for.
+//! The dialect of an adapter that is written: that of its sources, or the requested one.
 
 use std::path::Path;
 
@@ -8,20 +8,20 @@ use eigenmix_tensors::Dtype;
 use crate::BadInput;
 use crate::opened_adapter::OpenedAdapter;
 
-/// The form of an adapter that is written, as far as it was asked for.
+/// The requested form of an adapter that is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OutputFormat {
-    /// The dialect; that of the sources without.
+    /// The dialect. Default: that of the sources.
     pub dialect: Option<Dialect>,
-    /// kohya, diffusers, mlx: the type of the factors; without that of the file where it loses
-    /// nothing, else f32.
+    /// kohya, diffusers, mlx: the dtype of the factors. Default: that of the file if it is exact,
+    /// otherwise f32.
     pub dtype: Option<Dtype>,
 }
 
-/// How what is made of `sources` is written to `out`.
+/// The style in which a result made from `sources` is written to `out`.
 ///
 /// # Errors
-/// If the sources have several dialects and none was chosen, or `out` or a dtype does not go with it.
+/// If the sources have several dialects and none was chosen, or `out` or a dtype does not fit it.
 pub fn style_of_result(
     sources: &[&OpenedAdapter],
     format: OutputFormat,
@@ -37,10 +37,10 @@ pub fn style_of_result(
     checked(style, format, out)
 }
 
-/// How an unchanged `source` is written to `out`.
+/// The style in which an unchanged `source` is written to `out`.
 ///
 /// # Errors
-/// If `out` or a dtype does not go with the dialect.
+/// If `out` or a dtype does not fit the dialect.
 pub fn style_of_copy(
     source: &OpenedAdapter,
     format: OutputFormat,

@@ -1,4 +1,4 @@
-//! What of an adapter and its run may be published, and what the model card says of it.
+//! The publishable part of an adapter and its run, and the content of the model card.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ impl PublicBase {
     /// The Hub id that was given, or the one that the configuration names.
     ///
     /// # Errors
-    /// If it is none: the name of a directory here helps nobody else, and is nobody else's business.
+    /// If it is not a Hub id: the path of a local directory would help nobody and is private.
     pub fn new(given: Option<&str>, config: &PeftConfig) -> Result<Self, BadInput> {
         if let Some(given) = given {
             let id =
@@ -31,7 +31,7 @@ impl PublicBase {
             });
         }
         let Some(name) = config.base_model() else {
-            let problem = "the adapter names no base model, without which nobody can use it; give --base-model ID";
+            let problem = "the adapter names no base model; give --base-model ID";
             return Err(BadInput(problem.to_owned()));
         };
         let id = HubId::parse(name)
@@ -39,7 +39,7 @@ impl PublicBase {
             .filter(|_| !Path::new(name).exists());
         let Some(id) = id else {
             return Err(BadInput(format!(
-                "the adapter names `{name}` as its base model, which is a directory and no model on the Hub; give its id there with --base-model ID"
+                "the adapter's base model `{name}` is a directory; give its Hub id with --base-model ID"
             )));
         };
         let own = config.revision().map(str::to_owned);
@@ -50,7 +50,7 @@ impl PublicBase {
     }
 }
 
-/// The same without paths of this machine: what is a path keeps its last part.
+/// The same without paths of this machine: of a path only the last part is kept.
 pub fn without_paths(provenance: Provenance) -> Provenance {
     let Provenance {
         version,
@@ -86,7 +86,7 @@ fn value_without_paths(value: Value) -> Value {
 }
 
 fn text_without_path(text: String) -> String {
-    // `init = "project:ADAPTER"` has a path behind a word.
+    // `init = "project:ADAPTER"` has a path after a word.
     if let Some((word, path)) = text.split_once(':')
         && word == "project"
     {
@@ -110,7 +110,7 @@ fn last_part(path: &str) -> &str {
     parts.rfind(|part| !part.is_empty()).unwrap_or("")
 }
 
-/// What a card says of an adapter from a run, or from elsewhere.
+/// The content of the model card of an adapter from a run, or from elsewhere.
 pub fn publication(
     repository: &HubId,
     license: Option<&str>,
@@ -156,8 +156,8 @@ pub fn publication(
     }
 }
 
-/// The figures of the state that was kept: those on the test split; on the validation split only if
-/// the last state is the one.
+/// The metrics of the saved state: those on the test split; those on the validation split only if
+/// the last state was saved.
 fn reported(run: &RunHistory) -> Option<(&str, &Evaluations)> {
     let of = |split: &str| {
         let (name, evaluations) = run.evaluations.get_key_value(split)?;

@@ -1,4 +1,4 @@
-//! A mean over seeds and how far they lie apart.
+//! A mean over seeds and their standard deviation.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,7 @@ impl Spread {
         Self { mean, deviation }
     }
 
-    /// As [`Spread::of`], `None` of no values.
+    /// As [`Spread::of`], `None` if there are no values.
     pub fn of_any(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let values: Vec<f64> = values.into_iter().collect();
         (!values.is_empty()).then(|| Self::of(&values))

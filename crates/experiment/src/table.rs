@@ -18,7 +18,7 @@ impl Table {
         table
     }
 
-    /// The same with these columns, counted from 0, flush left: they hold text, not figures.
+    /// The same with these columns, counted from 0, flush left: they hold text, not numbers.
     #[must_use]
     pub fn with_text_in(mut self, columns: impl IntoIterator<Item = usize>) -> Self {
         self.text.extend(columns);

@@ -1,4 +1,4 @@
-//! An adapter of lower rank: the best approximation of every ΔW, and what it keeps.
+//! An adapter of lower rank: the best approximation of every ΔW, and the share that it keeps.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use serde::Serialize;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Truncation {
     pub rank: usize,
-    /// ‖ΔW_R‖² / ‖ΔW‖² over all modules; 1 of nothing.
+    /// ‖ΔW_R‖² / ‖ΔW‖² over all modules; 1 if there are none.
     pub energy_kept: f64,
     /// The same of every module.
     pub modules: BTreeMap<String, f64>,
@@ -94,7 +94,7 @@ fn truncate_module(
     if module.rank() <= rank {
         return Ok((module.clone(), energy));
     }
-    // A matrix of few rows or columns has fewer directions than asked for.
+    // A matrix of few rows or columns has fewer directions than requested.
     let rank = rank.min(s.len());
     // σ is shared evenly, so that neither factor loses precision in f32.
     let b = Matrix::from_fn(module.d_out(), rank, |row, component| {

@@ -8,27 +8,28 @@ use eigenmix_experiment::{Schema, schema};
 use eigenmix_trainer::TrainConfig;
 use serde_json::{Map, Value};
 
-/// Set to write the file anew.
+/// Set to regenerate the file.
 const WRITE: &str = "EIGENMIX_WRITE_DOCS";
 
 const INTRODUCTION: &str = "\
 # Configuration files
 
-Every table and every key of training and experiment files. Made from their JSON schemas, which
-`eigenmix schema training` and `eigenmix schema experiment` print, so change the doc comments in the code
-and write this file anew:
+Every table and every key of training and experiment files. This page is generated from their JSON schemas,
+which `eigenmix schema training` and `eigenmix schema experiment` print: change the doc comments in the code
+and regenerate it with
 
-    EIGENMIX_WRITE_DOCS=1 cargo test --release -p eigenmix-experiment --test configuration_reference
+    EIGENMIX_WRITE_DOCS=1 cargo test --release -p eigenmix -p eigenmix-experiment --test configuration_reference
 
-A key without a default and not required is left out unless it is wanted. `--set KEY=VALUE` overrides a key
-by its full name, such as `training.epochs`.
+A key that is not required and has no default is optional. `--set KEY=VALUE` overrides a key by its full
+name, such as `training.epochs`.
 ";
 
 const EXPERIMENT: &str = "
 ## Experiment files
 
-An experiment file has the tables of a training file as defaults, and what follows. `train:NAME`,
-`extract:NAME` and `merge:NAME` name what a stage makes wherever an adapter or a subspace may be named.
+An experiment file has the tables of a training file, as defaults, and the keys and tables below. Wherever an
+adapter or a subspace can be given, `train:NAME`, `extract:NAME` and `merge:NAME` stand for the result of that
+stage.
 ";
 
 #[test]
@@ -41,7 +42,7 @@ fn the_reference_of_configuration_files_is_that_of_the_schemas() {
     let found = fs::read_to_string(&path).unwrap_or_default();
     assert!(
         found == expected,
-        "docs/configuration.md is stale; write it anew with\n    {WRITE}=1 cargo test --release -p eigenmix-experiment --test configuration_reference"
+        "docs/configuration.md is stale; regenerate it with\n    {WRITE}=1 cargo test --release -p eigenmix -p eigenmix-experiment --test configuration_reference"
     );
 }
 

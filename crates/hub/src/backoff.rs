@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// How often a request is sent before its failure counts.
 const ATTEMPTS: u32 = 5;
-/// No server makes us wait longer than this.
+/// The longest wait that a server can request.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// The attempts at one request: pauses of p, 2p, 4p, … and up to half as much again, so that many
@@ -33,7 +33,7 @@ impl Backoff {
         true
     }
 
-    /// Something was achieved: the next failure is the first again.
+    /// There was progress: the next failure counts as the first.
     pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }

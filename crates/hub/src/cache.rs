@@ -56,7 +56,7 @@ impl CachedRepository {
             .join(format!("{etag}.incomplete"))
     }
 
-    /// The commit that the revision meant when it was last asked for.
+    /// The commit of the revision when the Hub was last asked.
     pub(crate) fn commit(&self) -> Option<String> {
         let commit = match fs::read_to_string(self.reference()) {
             Ok(commit) => commit.trim().to_owned(),
@@ -66,7 +66,7 @@ impl CachedRepository {
         (is_plain(&commit) && self.snapshot(&commit).is_dir()).then_some(commit)
     }
 
-    /// Remembers which commit the revision means.
+    /// Stores the commit of the revision.
     pub(crate) fn remember(&self, commit: &str) -> Result<(), HubError> {
         let path = self.reference();
         let is_commit = self.repository.revision() == commit;
@@ -107,7 +107,7 @@ impl CachedRepository {
                     file.lock()?;
                     Ok(file)
                 }
-                // A file system without locks: Python's library goes on without as well.
+                // A file system without locks: Python's library continues without one as well.
                 Err(fs::TryLockError::Error(error))
                     if error.kind() == io::ErrorKind::Unsupported =>
                 {
@@ -144,7 +144,7 @@ impl CachedRepository {
         link().map_err(HubError::io("write to the Hub cache", &pointer))
     }
 
-    /// The names of the files in a snapshot, as far as they are here, sorted.
+    /// The names of the files in a snapshot that are in the cache, sorted.
     pub(crate) fn files(&self, commit: &str) -> Vec<String> {
         let root = self.snapshot(commit);
         let mut names = Vec::new();
@@ -189,7 +189,8 @@ fn point(_blob: &Path, name: &str, etag: &str, pointer: &Path) -> io::Result<()>
     std::os::unix::fs::symlink(format!("{ups}blobs/{etag}"), pointer)
 }
 
-/// Links need rights there that few have: the file itself, as Python's library does.
+/// On Windows, links need rights that few users have: move the file itself, as Python's library
+/// does.
 #[cfg(not(unix))]
 fn point(blob: &Path, _name: &str, _etag: &str, pointer: &Path) -> io::Result<()> {
     fs::rename(blob, pointer)

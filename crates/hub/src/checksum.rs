@@ -1,4 +1,4 @@
-//! What an etag says of a file's content.
+//! The checksum in a file's etag.
 
 use std::fmt::LowerHex;
 use std::fs::File;
@@ -9,7 +9,7 @@ use sha1::Sha1;
 use sha2::digest::Output;
 use sha2::{Digest, Sha256};
 
-/// The sum that a file must have.
+/// The checksum that a file must have.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Checksum<'a> {
     /// Of a file in large storage.
@@ -19,7 +19,7 @@ pub(crate) enum Checksum<'a> {
 }
 
 impl<'a> Checksum<'a> {
-    /// The sum that `etag` is; other servers than the Hub may use other etags, which say nothing.
+    /// The checksum in `etag`. Servers other than the Hub may use other etags, which contain none.
     pub(crate) fn from_etag(etag: &'a str) -> Option<Self> {
         let is_hexadecimal = etag
             .chars()
@@ -31,7 +31,7 @@ impl<'a> Checksum<'a> {
         }
     }
 
-    /// What is wrong with a file, if anything is.
+    /// The problem with a file, if any.
     pub(crate) fn problem(&self, path: &Path) -> io::Result<Option<String>> {
         let (name, expected, found) = match self {
             Self::Sha256(expected) => ("SHA-256", expected, digest_file(path, Sha256::new())?),
@@ -45,7 +45,7 @@ impl<'a> Checksum<'a> {
     }
 }
 
-/// The digest of what `state` has seen and then a whole file, in hexadecimal.
+/// The digest of the bytes already in `state` followed by a whole file, in hexadecimal.
 fn digest_file<D: Digest>(path: &Path, mut state: D) -> io::Result<String>
 where
     Output<D>: LowerHex,

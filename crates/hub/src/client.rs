@@ -1,5 +1,5 @@
-//! Requests to the Hub: the token goes to it and to nobody else, and what fails for a while is tried
-//! again.
+//! Requests to the Hub: the token is sent to it and to no other server, and temporary failures are
+//! retried.
 
 use std::io::Read;
 use std::time::Duration;
@@ -20,7 +20,7 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(60);
 const MOST_REDIRECTS: usize = 10;
 /// The longest description of the files of a repository that is read.
 const JSON_LIMIT: u64 = 256 << 20;
-/// How much of a server's own words an error repeats.
+/// How much of a server's message an error repeats.
 const DETAIL_LIMIT: usize = 300;
 
 /// A connection to one Hub.
@@ -36,9 +36,9 @@ pub(crate) struct Client {
 /// Which redirects are followed.
 #[derive(Clone, Copy, PartialEq)]
 enum Redirects {
-    /// Those within the Hub; another is the answer.
+    /// Those within the Hub; any other is returned as the answer.
     Within,
-    /// All, the token staying behind.
+    /// All, without the token.
     Anywhere,
 }
 
@@ -90,7 +90,8 @@ impl Client {
         Ok(answer.into_parts().0.headers)
     }
 
-    /// The rest of a file from `start` on; once, since only the caller knows what it has got so far.
+    /// The rest of a file from `start`; one attempt, since only the caller knows what it has
+    /// received so far.
     pub(crate) fn get_from(&self, path: &str, start: u64) -> Result<Response<Body>, RequestError> {
         self.following(&self.url(path), Redirects::Anywhere, |url| {
             let request = self.signed(self.agent.get(url), url);
@@ -132,7 +133,7 @@ impl Client {
         self.retrying(|| self.post_once(url, content_type, body))
     }
 
-    /// The same for what must not happen twice.
+    /// The same for requests that must not be sent twice.
     pub(crate) fn post_once(
         &self,
         url: &str,
@@ -166,8 +167,8 @@ impl Client {
 
     /// Sends `length` bytes to a storage server and returns the headers of its answer.
     ///
-    /// - headers: what the server wants to see
-    /// - open: gives the bytes from their beginning, for every attempt anew
+    /// - headers: the headers that the server needs
+    /// - open: opens the bytes from their beginning, again for every attempt
     pub(crate) fn put<R: Read>(
         &self,
         url: &str,
@@ -196,7 +197,7 @@ impl Client {
         format!("{}/{path}", self.endpoint)
     }
 
-    /// Sends again what fails for a while.
+    /// Retries requests that fail temporarily.
     fn retrying<T>(
         &self,
         attempt: impl Fn() -> Result<T, RequestError>,
@@ -233,7 +234,7 @@ impl Client {
 
     /// Where a redirect leads.
     fn redirected(&self, from: &str, headers: &HeaderMap) -> Result<String, RequestError> {
-        let malformed = || RequestError::Redirect("to an address that is none");
+        let malformed = || RequestError::Redirect("to an invalid address");
         let location = headers
             .get("Location")
             .and_then(|value| value.to_str().ok());
@@ -279,7 +280,7 @@ impl Client {
         own.is_some() && own == origin(url)
     }
 
-    /// Refuses an answer that is an error, with the server's own words.
+    /// Refuses an answer that is an error, with the server's message.
     fn checked(&self, answer: Response<Body>) -> Result<Response<Body>, RequestError> {
         let status = answer.status();
         if !status.is_client_error() && !status.is_server_error() {
@@ -296,7 +297,7 @@ impl Client {
         })
     }
 
-    /// The words of a server in one line, without the token, should it have repeated it.
+    /// The message of a server on one line, without the token if the server repeated it.
     fn quoted(&self, status: StatusCode, said: &str) -> String {
         let said = match &self.token {
             Some(token) => said.replace(token.as_str(), "(token)"),
@@ -320,7 +321,7 @@ pub(crate) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> 
     headers.get(name)?.to_str().ok()
 }
 
-/// What the body of an error answer says: `{"error": "…"}`, as the Hub has it.
+/// The message in the body of an error answer: `{"error": "…"}` on the Hub.
 fn error_in(answer: Response<Body>) -> Option<String> {
     const LONGEST: u64 = 1 << 16;
     let mut body = answer.into_body();

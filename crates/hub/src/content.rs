@@ -1,4 +1,4 @@
-//! What is to be uploaded.
+//! Files to upload.
 
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
@@ -42,7 +42,7 @@ impl UploadContent {
         }
     }
 
-    /// The `length` bytes from `start` on, or as many as there are.
+    /// The `length` bytes from `start`, or as many as there are.
     pub(crate) fn part(&self, start: u64, length: u64) -> io::Result<Box<dyn Read + '_>> {
         match self {
             Self::Bytes(bytes) => {

@@ -1,5 +1,5 @@
-//! One file of a repository into the cache: continued where it was broken off, verified, only then
-//! given its name.
+//! Downloads one file of a repository into the cache: resumes where it broke off, verifies the
+//! file, and only then gives it its name.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -26,7 +26,7 @@ pub(crate) struct Download<'a> {
     pub(crate) path: String,
 }
 
-/// What the Hub says of a file.
+/// The Hub's information about a file.
 struct Description {
     etag: String,
     size: u64,
@@ -36,7 +36,7 @@ impl Download<'_> {
     /// Makes sure that the file is in the cache under its name.
     ///
     /// # Errors
-    /// If it cannot be fetched, comes damaged, or the cache cannot be written.
+    /// If it cannot be fetched, arrives damaged, or the cache cannot be written.
     pub(crate) fn run(&self) -> Result<(), HubError> {
         let headers = self
             .client
@@ -78,7 +78,7 @@ impl Download<'_> {
             Some(commit) if commit != self.commit => Err(HubError::Answer {
                 id: self.id.to_owned(),
                 problem: format!(
-                    "`{}` was asked for at commit {}, but is of {commit:?}",
+                    "`{}` was requested at commit {}, but is of {commit:?}",
                     self.name, self.commit
                 ),
             }),
@@ -89,8 +89,8 @@ impl Download<'_> {
         }
     }
 
-    /// Fetches what is missing from `partial`, and all of it once more where what was there before
-    /// turns out to be wrong.
+    /// Fetches what is missing from `partial`, and everything again if the existing part turns out
+    /// to be wrong.
     fn complete(
         &self,
         partial: &Path,
@@ -172,7 +172,7 @@ impl Download<'_> {
         }
     }
 
-    /// One request for what comes after `start`.
+    /// One request for the bytes after `start`.
     fn append(
         &self,
         file: &mut File,
@@ -197,7 +197,7 @@ impl Download<'_> {
                 return Err(Broken::For(self.senseless("the part that was asked for")));
             }
             if !continues {
-                // A server that knows no ranges sends everything.
+                // A server without range requests sends everything.
                 file.set_len(0).map_err(unwritable)?;
                 position = 0;
             }
@@ -258,7 +258,7 @@ fn is_complete(blob: &Path, size: u64) -> bool {
     fs::metadata(blob).is_ok_and(|found| found.is_file() && found.len() == size)
 }
 
-/// The length of a file, 0 where there is none.
+/// The length of a file, 0 if there is none.
 fn length(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |found| found.len())
 }

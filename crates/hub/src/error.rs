@@ -1,4 +1,4 @@
-//! What can go wrong between here and the Hub.
+//! The errors of access to the Hub.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ pub enum HubError {
     #[error("`{id}`: the name `{name}` would leave the repository's directory")]
     UnsafeFileName { id: String, name: String },
 
-    #[error("`{id}`: asking the Hub at {endpoint} failed{advice}")]
+    #[error("`{id}`: the request to the Hub at {endpoint} failed{advice}")]
     Request {
         id: String,
         endpoint: String,
@@ -49,10 +49,10 @@ pub enum HubError {
         available: String,
     },
 
-    #[error("the Hub's answer for `{id}` makes no sense: {problem}")]
+    #[error("unexpected answer of the Hub for `{id}`: {problem}")]
     Answer { id: String, problem: String },
 
-    #[error("`{name}` of `{id}` came damaged: {problem}; what came was thrown away, try once more")]
+    #[error("`{name}` of `{id}` arrived damaged: {problem}; the download was discarded, try again")]
     Damaged {
         id: String,
         name: String,
@@ -60,7 +60,7 @@ pub enum HubError {
     },
 
     #[error(
-        "`{id}` is not a path here and not complete in the Hub cache `{cache}` (missing: {missing}), and HF_HUB_OFFLINE forbids to download it"
+        "`{id}` is not a local path and not complete in the Hub cache `{cache}` (missing: {missing}), and HF_HUB_OFFLINE forbids downloading it"
     )]
     Offline {
         id: String,
@@ -69,7 +69,7 @@ pub enum HubError {
     },
 
     #[error(
-        "`{id}` is not complete in the Hub cache `{cache}` (missing: {missing}), and asking the Hub at {endpoint} failed{} ({source})", .source.advice()
+        "`{id}` is not complete in the Hub cache `{cache}` (missing: {missing}), and the request to the Hub at {endpoint} failed{} ({source})", .source.advice()
     )]
     Incomplete {
         id: String,
@@ -83,11 +83,11 @@ pub enum HubError {
     UploadOffline,
 
     #[error(
-        "nothing can be sent to the Hub without a token that may write: set HF_TOKEN, or log in with `hf auth login`"
+        "nothing can be sent to the Hub without a token with write access: set HF_TOKEN, or log in with `hf auth login`"
     )]
     NoToken,
 
-    #[error("the Hub at {endpoint} does not take `{name}`: {problem}")]
+    #[error("the Hub at {endpoint} rejects `{name}`: {problem}")]
     Refused {
         endpoint: String,
         name: String,
@@ -122,7 +122,7 @@ pub enum RequestError {
     #[error("http status {status}{detail}")]
     Status {
         status: u16,
-        /// The server's own words, if it had any, after `: `.
+        /// The server's message, if any, after `: `.
         detail: String,
         /// How long it asks to wait.
         retry_after: Option<Duration>,
@@ -142,7 +142,7 @@ pub enum RequestError {
 }
 
 impl RequestError {
-    /// Whether the same request may well succeed a little later.
+    /// Whether the same request may succeed a little later.
     pub(crate) fn is_transient(&self) -> bool {
         use io::ErrorKind::{
             BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof, WouldBlock,
@@ -152,8 +152,8 @@ impl RequestError {
             Self::Interrupted(_) => true,
             Self::Transport(error) => match error.as_ref() {
                 ureq::Error::Timeout(_) => true,
-                // Not a refused connection or an unknown host: whoever is offline should learn it
-                // at once.
+                // Not a refused connection or an unknown host: a user who is offline should learn
+                // it at once.
                 ureq::Error::Io(error) => matches!(
                     error.kind(),
                     BrokenPipe
@@ -188,10 +188,10 @@ impl RequestError {
         match self.status() {
             Some(401) => ": the token is not valid; check HF_TOKEN",
             Some(403) => {
-                ": the token may not write there; check the name, or what the token may do"
+                ": the token has no write access there; check the name or the token's permissions"
             }
             Some(404) => ": there is no such repository or branch; check the spelling",
-            Some(413) => ": a file is larger than the Hub takes",
+            Some(413) => ": a file is too large for the Hub",
             _ => self.advice(),
         }
     }
@@ -203,7 +203,7 @@ impl RequestError {
                 ": it does not exist, or is private or gated; check the spelling, or set HF_TOKEN"
             }
             Some(404) => ": there is no such repository, revision or file; check the spelling",
-            Some(429) => ": it was asked too often; wait a while, or set HF_TOKEN",
+            Some(429) => ": too many requests; wait, or set HF_TOKEN",
             _ => "",
         }
     }

@@ -1,4 +1,4 @@
-//! Names of files in a repository, which are in nobody's hands but its owner's.
+//! Names of files in a repository, which its owner chooses.
 
 use std::path::{Component, Path};
 

@@ -1,4 +1,4 @@
-//! Access to the Hub, as the environment or the caller describes it.
+//! Access to the Hub, configured by the environment or by the caller.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ pub(crate) const DEFAULT_REVISION: &str = "main";
 /// The first pause before a request is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A file that is wanted from a repository.
+/// A file to fetch from a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileRequest {
     /// Its path in the repository.
@@ -87,8 +87,8 @@ impl Hub {
         Self::with_pause(endpoint, cache, token, PAUSE)
     }
 
-    /// The same with another pause before the second attempt at a request; every further one is twice
-    /// as long as the last.
+    /// The same with another pause before the second attempt at a request; every further one is
+    /// twice as long.
     pub fn with_pause(
         endpoint: &str,
         cache: &Path,
@@ -103,7 +103,7 @@ impl Hub {
         }
     }
 
-    /// Whether ids mean repositories of datasets instead of models and adapters.
+    /// Whether ids stand for repositories of datasets instead of models and adapters.
     pub fn datasets(mut self, datasets: bool) -> Self {
         self.kind = match datasets {
             true => RepoType::Dataset,
@@ -125,8 +125,8 @@ impl Hub {
     /// if it is complete.
     ///
     /// # Errors
-    /// If the repository cannot be asked and the cache does not have the required files, the
-    /// repository does not have one of them, or a name would lead out of the snapshot.
+    /// If the Hub cannot be reached and the cache does not have the required files, the repository
+    /// does not have one of them, or a name would lead out of the snapshot.
     pub fn fetch(&self, id: &HubId, requests: &[FileRequest]) -> Result<PathBuf, HubError> {
         for request in requests {
             file_name::check_file_name(id, &request.name)?;
@@ -137,7 +137,7 @@ impl Hub {
     /// Asks for a repository: which commit its revision is, and which files it has.
     ///
     /// # Errors
-    /// If the Hub cannot be asked and the cache knows nothing of it.
+    /// If the Hub cannot be reached and the cache does not have it.
     pub fn open(&self, id: &HubId) -> Result<Repository, HubError> {
         Repository::open(self, id)
     }

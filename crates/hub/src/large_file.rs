@@ -21,11 +21,11 @@ struct Batch {
     objects: Vec<Object>,
 }
 
-/// What is to be done for one content.
+/// The actions for one content.
 #[derive(Deserialize)]
 struct Object {
     oid: String,
-    /// None if the content is there already.
+    /// `None` if the content exists already.
     actions: Option<Actions>,
     error: Option<ObjectError>,
 }
@@ -74,7 +74,7 @@ impl Upload<'_> {
             .collect();
         for file in files {
             let Some(object) = objects.get(file.sha256.as_str()) else {
-                return Err(self.senseless(format!("nothing is said of `{}`", file.name())));
+                return Err(self.senseless(format!("`{}` is missing", file.name())));
             };
             if let Some(error) = &object.error {
                 return Err(self.refused(file.name(), error.message.clone()));
@@ -101,7 +101,7 @@ impl Upload<'_> {
                     self.put(&action.href, &headers, file, 0, file.size, &progress)?;
                 }
                 Some(Some(size)) => self.send_parts(file, action, size, &progress)?,
-                Some(None) => return Err(self.senseless("its chunk_size is none".to_owned())),
+                Some(None) => return Err(self.senseless("its chunk_size is invalid".to_owned())),
             }
         }
         if let Some(action) = &actions.verify {
@@ -139,7 +139,7 @@ impl Upload<'_> {
             let length = size.min(file.size - start);
             let tag = self.put(address, &[], file, start, length, progress)?;
             let Some(tag) = tag else {
-                return Err(self.senseless(format!("part {number} came without an etag")));
+                return Err(self.senseless(format!("part {number} has no etag")));
             };
             parts.push(json!({"partNumber": number, "etag": tag}));
         }
@@ -175,7 +175,7 @@ impl Upload<'_> {
         Ok(header(&headers, "ETag").map(str::to_owned))
     }
 
-    /// The Hub calls itself by its own name, even where it is reached by another.
+    /// The Hub uses its own name in addresses, even if it is reached by another.
     fn own_address(&self, address: &str) -> String {
         match address.strip_prefix(crate::hub::DEFAULT_ENDPOINT) {
             Some(path) => format!("{}{path}", self.client.endpoint()),
@@ -212,7 +212,7 @@ fn part(file: &UploadFile, start: u64, length: u64) -> io::Result<Box<dyn Read +
     file.content.part(start, length)
 }
 
-/// The size of the parts of a multipart upload; `Some(None)` if it makes no sense.
+/// The size of the parts of a multipart upload; `Some(None)` if it is invalid.
 fn part_size(action: &Action) -> Option<Option<u64>> {
     let size = action.header.get("chunk_size")?;
     let number = match size {
@@ -227,7 +227,7 @@ fn plain_headers(action: &Action) -> Vec<(String, String)> {
     action.header.iter().filter_map(text).collect()
 }
 
-/// Tells how much was read.
+/// Reports how much was read.
 struct Counted<'a, R> {
     inner: R,
     position: u64,

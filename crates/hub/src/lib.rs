@@ -11,7 +11,7 @@
 //! # }
 //! ```
 //!
-//! What is fetched is in the cache afterwards, verified, with all files of one commit:
+//! Fetched files are then in the cache, verified, all of one commit:
 //!
 //! ```no_run
 //! use eigenmix_hub::{FileRequest, Hub, HubId};
@@ -45,10 +45,11 @@
 //! 33 s of them compile the C code of `aws-lc-sys`, which the Xet client brings in whatever the
 //! features; on x86-64 Linux it needed a C compiler and no cmake.
 //!
-//! Nor does it do all that is done here. Over plain HTTP, a download that broke off starts again at its
-//! first byte, a connection that breaks within a file is not tried again, and what came is not compared
-//! with its checksum before it enters the cache. Commit modes, the observer of transfers, locks between
-//! processes, retries of requests and the use of the cache alone have their counterparts there.
+//! Nor does it do everything that this crate does. Over plain HTTP, a download that broke off
+//! starts again at its first byte, a connection that breaks within a file is not retried, and the
+//! download is not compared with its checksum before it enters the cache. Commit modes, the
+//! observer of transfers, locks between processes, retries of requests and the use of the cache
+//! alone have their counterparts there.
 
 mod adapters;
 mod backoff;

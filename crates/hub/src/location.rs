@@ -1,4 +1,4 @@
-//! What an ADAPTER or MODEL argument means: a path here, or a repository on the Hub.
+//! The meaning of an ADAPTER or MODEL argument: a local path, or a repository on the Hub.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ const NAME_LIMIT: usize = 96;
 /// A parsed argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
-    /// Something that exists here.
+    /// An existing local path.
     Path(PathBuf),
     /// A repository on the Hub.
     Hub(HubId),
@@ -38,9 +38,9 @@ impl Location {
         HubId::parse(argument).map(Self::Hub)
     }
 
-    /// The same where an id needs an owner: what is no path here and looks like one that was misspelt
-    /// is not asked of the Hub. An owner is seldom the name of a directory here; with a revision it is
-    /// an id for certain.
+    /// The same where an id needs an owner: an argument that is not a local path but looks like a
+    /// misspelt one is not requested from the Hub. An owner is rarely the name of a local
+    /// directory; with a revision, the argument is certainly an id.
     ///
     /// # Errors
     /// As [`Location::parse`], and [`HubError::PathNotFound`] for a misspelt path.
@@ -93,7 +93,7 @@ impl HubId {
         &self.repository
     }
 
-    /// The revision that was asked for; without one the Hub's `main` is meant.
+    /// The requested revision; `None` stands for the Hub's `main`.
     pub fn revision(&self) -> Option<&str> {
         self.revision.as_deref()
     }
@@ -111,7 +111,7 @@ impl fmt::Display for HubId {
 fn repository_problem(repository: &str) -> Option<&'static str> {
     let names: Vec<&str> = repository.split('/').collect();
     if names.len() > 2 {
-        return Some("a Hub id has one slash");
+        return Some("a Hub id has at most one slash");
     }
     names.into_iter().find_map(|name| {
         if name.is_empty() {

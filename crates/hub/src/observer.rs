@@ -1,4 +1,4 @@
-//! Whoever wants to see transfers go on.
+//! The observer of transfers.
 
 use std::sync::OnceLock;
 
@@ -9,27 +9,27 @@ pub enum TransferDirection {
     Upload,
 }
 
-/// A file on its way.
+/// A transfer in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transfer<'a> {
     pub direction: TransferDirection,
     /// The repository and the name in it, as in `org/name/config.json`.
     pub name: &'a str,
-    /// Bytes in all.
+    /// The total number of bytes.
     pub size: u64,
-    /// Bytes that were there before.
+    /// The number of bytes that were there before.
     pub resumed_at: u64,
 }
 
-/// Is told of every file that is downloaded or uploaded, from whatever thread does it.
+/// Called for every file that is downloaded or uploaded, from the thread that does it.
 pub trait TransferObserver: Send + Sync {
-    /// A transfer begins; what is returned follows it, and is dropped when it ends.
+    /// A transfer begins; the returned value follows it and is dropped when it ends.
     fn begin(&self, transfer: Transfer<'_>) -> Box<dyn TransferProgress>;
 }
 
 /// Follows one transfer.
 pub trait TransferProgress: Send {
-    /// So many bytes are there now.
+    /// This many bytes are there now.
     fn reached(&mut self, position: u64);
     /// All bytes are there and are the right ones.
     fn finish(&mut self);
@@ -39,14 +39,14 @@ pub trait TransferProgress: Send {
 
 static OBSERVER: OnceLock<Box<dyn TransferObserver>> = OnceLock::new();
 
-/// Sets who is told of all transfers of this process; the first call counts. Like a logger, it is one
-/// a process, as its terminal is.
+/// Sets the observer of all transfers of this process; only the first call counts. Like a logger,
+/// there is one per process, as there is one terminal.
 pub fn observe_transfers(observer: Box<dyn TransferObserver>) {
-    // Whoever came first stays.
+    // The first observer stays.
     let _ = OBSERVER.set(observer);
 }
 
-/// Tells the observer, if there is one.
+/// Calls the observer, if there is one.
 pub(crate) fn begin(transfer: Transfer<'_>) -> Box<dyn TransferProgress> {
     match OBSERVER.get() {
         Some(observer) => observer.begin(transfer),

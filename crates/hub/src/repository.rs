@@ -14,7 +14,7 @@ use crate::error::{HubError, RequestError};
 use crate::file_name::check_file_name;
 use crate::{FileRequest, Hub};
 
-/// What may stand in an address as it is, besides letters and digits.
+/// The characters that need no escape in an address, besides letters and digits.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
@@ -24,7 +24,7 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
 /// A repository at the commit that its revision meant when it was opened: all files that are fetched
 /// are of that commit.
 ///
-/// Without a connection it is what the cache has of the newest commit that it knows.
+/// Without a connection, the files in the cache of the newest commit that it has.
 pub struct Repository {
     hub: Hub,
     id: HubId,
@@ -38,13 +38,13 @@ pub struct Repository {
 /// Where the list of files comes from.
 enum Origin {
     Hub,
-    /// From the cache, since nothing else may be used.
+    /// From the cache, in offline mode.
     Offline,
-    /// From the cache, since asking the Hub failed like this.
+    /// From the cache, since the request to the Hub failed with this error.
     Unreachable(Arc<RequestError>),
 }
 
-/// What the Hub tells of a repository at a revision, as far as it is of use here.
+/// The Hub's answer about a repository at a revision; only the fields that are used.
 #[derive(Deserialize)]
 struct Description {
     sha: String,
@@ -104,7 +104,7 @@ impl Repository {
         })
     }
 
-    /// The names of its files; from the cache only those that are there.
+    /// The names of its files; from the cache, only the cached ones.
     pub fn files(&self) -> &[String] {
         &self.files
     }

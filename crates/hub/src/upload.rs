@@ -1,4 +1,4 @@
-//! A commit to a repository: checked here and by the Hub before the first byte of it is sent.
+//! A commit to a repository: checked locally and by the Hub before its first byte is sent.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,23 +16,23 @@ use crate::file_name::check_file_name;
 use crate::hub::DEFAULT_REVISION;
 use crate::repository::escaped;
 
-/// How much of each file the Hub wants to see to decide how it stores it.
+/// How many bytes of each file the Hub needs to decide how to store it.
 const SAMPLE: u64 = 512;
 const CARD: &str = "README.md";
 const JSON: &str = "application/json";
 
-/// Files for a model repository, which is created if it is not there.
+/// Files for a model repository, which is created if it does not exist.
 #[derive(Clone, Debug)]
 pub struct Commit<'a> {
     /// Without a revision.
     pub id: &'a HubId,
     /// Whether a new repository is private; one that exists stays as it is.
     pub private: bool,
-    /// The branch, made from `main` if it is not there; `main` by default.
+    /// The branch, created from `main` if it does not exist. Default: `main`.
     pub branch: Option<&'a str>,
     /// The first line of the message.
     pub message: &'a str,
-    /// Propose the commit in a pull request instead.
+    /// Open a pull request instead of committing.
     pub create_pr: bool,
     pub files: &'a [UploadFile],
 }
@@ -98,7 +98,7 @@ impl Hub {
     ///
     /// # Errors
     /// Without a token, if a file cannot be read or has a name that no repository can have, or the
-    /// Hub refuses something. Nothing becomes visible unless all files are there.
+    /// Hub refuses something. Nothing becomes visible unless all files are uploaded.
     pub fn commit(&self, commit: &Commit<'_>) -> Result<Committed, HubError> {
         if self.offline {
             return Err(HubError::UploadOffline);
@@ -139,7 +139,7 @@ impl Upload<'_> {
         for file in files {
             check_file_name(self.id, &file.name)?;
             if !names.insert(&file.name) {
-                let problem = format!("`{}` is to be uploaded twice", file.name);
+                let problem = format!("`{}` is listed twice", file.name);
                 return Err(self.senseless(problem));
             }
             measured.push(Measured {
@@ -151,7 +151,8 @@ impl Upload<'_> {
         Ok(measured)
     }
 
-    /// Lets the Hub check the head of the model card, for which it would refuse the commit.
+    /// Lets the Hub check the metadata of the model card, since it would refuse a commit with an
+    /// invalid one.
     fn validate_card(&self, files: &[UploadFile]) -> Result<(), HubError> {
         #[derive(Deserialize)]
         struct Validation {
@@ -197,9 +198,10 @@ impl Upload<'_> {
             .post_json::<_, Value>("api/repos/create", JSON, &request);
         match created {
             Ok(_) => Ok(()),
-            // It is there already.
+            // It exists already.
             Err(error) if error.status() == Some(409) => Ok(()),
-            // Who may not create in an organization may still write to what is there.
+            // A user who cannot create repositories in an organization may still write to existing
+            // ones.
             Err(error) if error.status() == Some(403) && self.exists() => Ok(()),
             Err(error) => Err(self.failed(error)),
         }
@@ -249,7 +251,7 @@ impl Upload<'_> {
             .map(|file| {
                 let mut answers = answer.files.iter();
                 let Some(found) = answers.find(|answer| answer.path == file.name()) else {
-                    return Err(self.senseless(format!("nothing is said of `{}`", file.name())));
+                    return Err(self.senseless(format!("`{}` is missing", file.name())));
                 };
                 if found.ignored {
                     return Err(HubError::Refused {
@@ -258,7 +260,7 @@ impl Upload<'_> {
                         problem: "the repository's .gitignore leaves it out".to_owned(),
                     });
                 }
-                // Large storage takes no empty files.
+                // Large storage does not accept empty files.
                 let mode = match file.size {
                     0 => UploadMode::Regular,
                     _ => found.mode,

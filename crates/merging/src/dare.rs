@@ -10,8 +10,8 @@ use crate::factors::Factors;
 /// Which entries of one representation are dropped.
 ///
 /// Every entry has its own place in a random stream, and every adapter and module their own stream,
-/// found from what the adapter does there. So the choice depends neither on blocks and threads nor
-/// on the order or the names of the adapters.
+/// derived from the adapter's update. So the choice depends neither on blocks and threads nor on
+/// the order or the names of the adapters.
 pub(crate) struct DropMask {
     random: ChaCha8Rng,
     /// Entries whose random word is below this are dropped.
@@ -19,7 +19,7 @@ pub(crate) struct DropMask {
 }
 
 impl DropMask {
-    /// A mask for every adapter that has the module, or none where nothing is dropped.
+    /// A mask for every adapter that has the module, or none if nothing is dropped.
     pub(crate) fn of_tasks(
         factors: &[Factors<'_>],
         setting: &EntrySetting<'_>,
@@ -33,7 +33,7 @@ impl DropMask {
             .iter()
             .map(|factors| {
                 let fingerprint = fingerprint(setting.path, factors);
-                // Equal adapters get streams of their own all the same.
+                // Equal adapters still get different streams.
                 let twins = earlier
                     .iter()
                     .filter(|&&other| other == fingerprint)
@@ -49,7 +49,7 @@ impl DropMask {
             .collect()
     }
 
-    /// Zeroes what is dropped of `entries`, the first of which is number `first`.
+    /// Zeroes the dropped ones of `entries`, the first of which has the index `first`.
     pub(crate) fn apply(&self, first: usize, entries: &mut [f32]) {
         let mut random = self.random.clone();
         random.set_word_pos(first as u128);
@@ -72,7 +72,7 @@ pub(crate) fn sum(entries: &Entries<'_>) -> Matrix {
     })
 }
 
-/// A number that tells updates apart: the FNV-1a hash of the path and of the bits of the factors.
+/// A fingerprint of an update: the FNV-1a hash of the path and of the bits of the factors.
 fn fingerprint(path: &str, factors: &Factors<'_>) -> u64 {
     let values = [&factors.b, &factors.a]
         .into_iter()

@@ -10,7 +10,7 @@ use crate::entries::{Block, Entries, TaskEntries};
 use crate::error::MergeError;
 use crate::magnitude::{LowerDigits, UpperDigits};
 
-/// What has to be known of all entries before the first one can be merged.
+/// The values over all entries that are needed before the first one can be merged.
 ///
 /// Of an adapter's d entries, those are kept whose magnitude is at least the (d − ⌊d·density⌋)-th
 /// smallest: one more than ⌊d·density⌋, and all that equal the last one. The elected sign of an
@@ -22,7 +22,7 @@ pub(crate) struct Election {
     zero_is_positive: bool,
 }
 
-/// Up to so many entries, keeping them all costs less than the tables for counting their digits.
+/// Up to this many entries, keeping them all costs less than the tables for counting their digits.
 const SHORT: usize = 1 << 16;
 
 /// Calls its argument for every module, on any threads.
@@ -114,8 +114,8 @@ impl Election {
         }
     }
 
-    /// The mean of the kept entries that agree with the elected sign, entry by entry; zero where
-    /// none does.
+    /// The mean of the kept entries that agree with the elected sign, entry by entry; zero if none
+    /// does.
     pub(crate) fn merge(&self, entries: &Entries<'_>) -> Matrix {
         entries.merged(|block, target| {
             sum_kept(entries, block, &self.thresholds);
@@ -140,7 +140,7 @@ impl Election {
     }
 }
 
-/// The order, counted from 1, of the smallest magnitude that is kept of `total`; nothing if all are.
+/// The order, counted from 1, of the smallest magnitude that is kept of `total`; `None` if all are.
 fn threshold_order(total: u64, density: f64) -> Option<u64> {
     let kept = (total as f64 * density) as u64;
     (kept < total).then_some(total - kept)
@@ -180,7 +180,7 @@ fn sign_balance(entries: &Entries<'_>, thresholds: &[f32]) -> i64 {
         .sum()
 }
 
-/// Zeroes what is below the thresholds, and sums the rest, entry by entry.
+/// Zeroes entries below the thresholds, and sums the rest, entry by entry.
 ///
 /// In f64 the sum of f32 values hardly rounds, so a sign doesn't depend on the order of adapters.
 fn sum_kept(entries: &Entries<'_>, block: &mut Block, thresholds: &[f32]) {

@@ -166,7 +166,7 @@ impl<'a> Entries<'a> {
     }
 }
 
-/// How many blocks a thread takes at least: so many that their memory is seldom allocated anew.
+/// The minimum number of blocks per thread, so that memory is rarely reallocated.
 fn run_length(blocks: usize) -> usize {
     blocks.div_ceil(2 * rayon::current_num_threads()).max(1)
 }

@@ -38,23 +38,21 @@ pub enum MergeError {
         owners: String,
     },
 
-    #[error("a λ to be searched must be a finite number above 0, found {found}; 0 merges nothing")]
+    #[error("values of λ must be finite and above 0, found {found}")]
     SearchScale { found: f64 },
 
-    #[error(
-        "there is no {what} to search; name at least one value, or leave the grid to the default"
-    )]
+    #[error("no values of {what} to search; give at least one, or use the default grid")]
     NothingToSearch { what: String },
 
     #[error(
-        "the values of {what} to be searched must ascend, found {} before {}", .found[0], .found[1]
+        "the values of {what} must be in ascending order, found {} before {}", .found[0], .found[1]
     )]
     NotAscending { what: String, found: [f64; 2] },
 
-    #[error("a search of 0 rounds was asked for; 1 goes through the coordinates once")]
+    #[error("the search needs at least 1 round")]
     NoRounds,
 
-    #[error("a rank of 0 was asked for; ask for at least 1, or for none to keep everything")]
+    #[error("the rank must be at least 1; leave it out to keep everything")]
     NoRank,
 
     #[error(

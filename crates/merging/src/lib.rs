@@ -41,9 +41,9 @@
 //! # }
 //! ```
 //!
-//! What a method and its parameters are called, their ranges, defaults and searched values stand in
-//! one table, [`MethodKind`] and [`Parameter`]; [`MergeRequest`] is a merge in those words.
-//! [`search`] looks for the best λ, density, drop or rank fraction by any score, as the papers do.
+//! The names of methods and parameters, their ranges, defaults and searched values are in one
+//! table, [`MethodKind`] and [`Parameter`]; [`MergeRequest`] is a merge in those terms. [`search`]
+//! looks for the best λ, density, drop or rank fraction by any score, as the papers do.
 //!
 //! Decompositions run in f64, entries are compared and averaged as f32. The cost is linear in m and
 //! n; the result is the same on any number of threads.

@@ -11,7 +11,7 @@ pub(crate) struct UpperDigits {
     counts: Vec<u64>,
 }
 
-/// Where the sought magnitude is known to lie after the first pass.
+/// The place of the sought magnitude after the first pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bracket {
     /// Its upper half.
@@ -48,7 +48,7 @@ impl UpperDigits {
         add(&mut self.counts, &other.counts);
     }
 
-    /// Where the `order`-th smallest lies, counted from 1; nothing if there are fewer.
+    /// Where the `order`-th smallest lies, counted from 1; `None` if there are fewer.
     pub(crate) fn bracket(&self, order: u64) -> Option<Bracket> {
         let (upper, order) = position(&self.counts, order)?;
         Some(Bracket { upper, order })
@@ -81,7 +81,7 @@ impl LowerDigits {
         add(&mut self.counts, &other.counts);
     }
 
-    /// The sought magnitude; nothing if this saw other values than the first pass.
+    /// The sought magnitude; `None` if this pass saw other values than the first.
     pub(crate) fn magnitude(&self) -> Option<f32> {
         let (lower, _) = position(&self.counts, self.bracket.order)?;
         Some(f32::from_bits(self.bracket.upper << LOW_BITS | lower))

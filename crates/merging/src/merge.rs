@@ -21,11 +21,11 @@ use crate::source::MergeSource;
 use crate::space::{Frame, ReducedFactors};
 use crate::update::{Merged, Update, WayBack};
 
-/// A merged adapter and the account of how it came about.
+/// A merged adapter and the report of its merge.
 #[derive(Clone, Debug)]
 pub struct Merge {
-    /// Plain LoRA with scaling 1. It has heads, biases and labels only where exactly one adapter
-    /// brings heads or biases.
+    /// Plain LoRA with scaling 1. It has heads, biases and labels only if exactly one adapter has
+    /// heads or biases.
     pub adapter: Adapter,
     pub report: MergeReport,
 }
@@ -37,9 +37,9 @@ pub struct Merge {
 /// the rank that it needs and is exact to f32 rounding; entrywise methods in the full space have a
 /// result of full rank, of which an SVD is made only to truncate or isotropize it.
 ///
-/// `progress` is told how many modules are done, out of how many, from whichever thread finished
-/// one; where TIES looks at the whole model, every pass over the modules counts. The result is the
-/// same bit for bit on any number of threads.
+/// `progress` is called with the number of modules that are done and their total, from the thread
+/// that finished one; where TIES looks at the whole model, every pass over the modules counts. The
+/// result is the same bit for bit on any number of threads.
 ///
 /// # Errors
 /// Before anything is computed: if the adapters don't belong together, as [`AdapterSet::new`] says, or
@@ -96,7 +96,7 @@ pub fn merge<S: MergeSource>(
     Ok(Merge { adapter, report })
 }
 
-/// Everything that the merge of a module depends on besides the module.
+/// The inputs of the merge of a module besides the module.
 struct Merger<'a, S> {
     set: &'a AdapterSet<'a, S>,
     options: &'a MergeOptions,
@@ -141,7 +141,7 @@ impl<'a, S: MergeSource> Merger<'a, S> {
         }
     }
 
-    /// TIES over all modules, of which no more is kept between passes than their small sides.
+    /// TIES over all modules; between passes only their small sides are kept.
     fn model_election(&self) -> Result<Option<Election>, MergeError> {
         let Some((method, density)) = self.model_density() else {
             return Ok(None);

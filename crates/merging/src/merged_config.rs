@@ -12,7 +12,7 @@ use crate::source::MergeSource;
 /// - whether the merged adapter has every module that any adapter has
 ///
 /// # Errors
-/// If a value that was read from an adapter is refused when written, which a checked one isn't.
+/// If a value of an adapter is refused when written, which a checked one isn't.
 pub(crate) fn merged_config<S: MergeSource>(
     adapters: &[S],
     base_model: Option<&str>,
@@ -36,13 +36,14 @@ pub(crate) fn merged_config<S: MergeSource>(
         targets,
         saved,
         common(adapters, |config| {
-            // Of a classifier without a head PEFT says that its file lacks one, and loads nothing.
+            // PEFT reports that the file of a classifier without a head lacks one, and loads
+            // nothing.
             let is_told = heads_of.is_some() || !config.task_has_head();
             config.task_type().filter(|_| is_told)
         }),
         &ranks,
     )?;
-    // Of an adapter whose targets left out layers or modules, only the paths say which it has.
+    // If an adapter's targets left out layers or modules, only the paths say which it has.
     let mut config = if modules.keys().all(|path| config.targets(path, false)) {
         config
     } else {
@@ -66,7 +67,7 @@ pub(crate) fn merged_config<S: MergeSource>(
     Ok(config)
 }
 
-/// The target modules that all adapters have in common, where nothing narrows them down.
+/// The target modules that all adapters have in common, if nothing narrows them down.
 fn common_targets<S: MergeSource>(adapters: &[S]) -> Option<&TargetModules> {
     let targets = adapters[0].config().target_modules()?;
     let narrowing = ["layers_to_transform", "layers_pattern", "exclude_modules"];
@@ -85,7 +86,7 @@ fn common_targets<S: MergeSource>(adapters: &[S]) -> Option<&TargetModules> {
         .then_some(targets)
 }
 
-/// What `field` says in all adapters, if they agree.
+/// The value of `field` in all adapters, if they agree.
 fn common<'a, S: MergeSource>(
     adapters: &'a [S],
     field: impl Fn(&'a PeftConfig) -> Option<&'a str>,

@@ -1,4 +1,4 @@
-//! Methods: how representations become one.
+//! Methods: how representations are combined.
 
 use eigenmix_eigenlorax::decomposition::DecompositionError;
 use faer::Mat;
@@ -12,7 +12,7 @@ use crate::parameter::Parameter;
 use crate::parameter_values::ParameterValues;
 use crate::tsv::Tsv;
 
-/// How the representations τ_t of T adapters, each times its weight, become one.
+/// How the representations τ_t of T adapters, each times its weight, are combined.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Method {
@@ -22,33 +22,33 @@ pub enum Method {
     Sum,
     /// The mean of those kept entries that agree with the elected sign (arXiv 2306.01708).
     Ties {
-        /// The share of the entries of each τ_t that is kept, the largest by magnitude: (0, 1].
+        /// The share of entries of each τ_t to keep, the largest by magnitude: (0, 1].
         density: f64,
     },
     /// Random entries dropped, the others divided by 1 − drop, summed (arXiv 2311.03099).
     Dare {
-        /// The probability of an entry to be dropped: [0, 1).
+        /// The probability of dropping an entry: [0, 1).
         drop: f64,
     },
     /// DARE, then TIES instead of the sum.
     DareTies {
-        /// The probability of an entry to be dropped: [0, 1).
+        /// The probability of dropping an entry: [0, 1).
         drop: f64,
         /// The share of the entries that TIES keeps, the dropped ones counted as zeros: (0, 1].
         density: f64,
     },
     /// The strongest singular triplets of each adapter, made orthonormal (arXiv 2412.00081).
     Tsv,
-    /// The mean, and the low-rank part of what sets each adapter apart from it (arXiv 2412.12153).
+    /// The mean, plus the low-rank part of each adapter's deviation from it (arXiv 2412.12153).
     Cart {
-        /// ρ: the share of the singular values of each deviation that is kept: (0, 1].
+        /// ρ: the share of singular values of each deviation to keep: (0, 1].
         rank_fraction: f64,
-        /// λ_c: what the sum of the deviations is multiplied by.
+        /// λ_c: the factor on the sum of the deviations.
         coefficient: f64,
     },
 }
 
-/// A method without the values of its parameters: a word in files and flags.
+/// A method without the values of its parameters: a name in files and flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MethodKind {
     Average,
@@ -62,10 +62,10 @@ pub enum MethodKind {
 
 by_name!(MethodKind, "method", "How updates become one.");
 
-/// What there is to know of a method beforehand.
+/// The description of a method.
 #[derive(Debug)]
 pub struct MethodInfo {
-    /// Its word in files, flags and reports.
+    /// Its name in files, flags and reports.
     pub name: &'static str,
     pub parameters: &'static [Parameter],
     /// Whether it resolves a conflict, which one adapter doesn't have.
@@ -154,7 +154,7 @@ impl MethodKind {
     }
 }
 
-/// What a method needs to see of the representations.
+/// The part of the representations that a method needs.
 pub(crate) enum Recipe {
     /// Whole matrices, in any orthonormal coordinates.
     Matrices(Box<dyn MatrixMethod>),
@@ -179,7 +179,7 @@ pub(crate) trait MatrixMethod: Sync {
 pub(crate) struct EntryMethod {
     /// DARE's probability; 0 drops nothing.
     pub(crate) drop: f64,
-    /// TIES' density; without it entries are summed.
+    /// TIES' density; if `None`, entries are summed.
     pub(crate) density: Option<f64>,
 }
 
@@ -227,7 +227,7 @@ impl Method {
         }
     }
 
-    /// Its word in files, flags and reports.
+    /// Its name in files, flags and reports.
     pub fn name(self) -> &'static str {
         self.kind().name()
     }

@@ -1,13 +1,13 @@
-//! Choices that have a word: one list serves files, flags, messages and the schema.
+//! Choices that have a name: one list serves files, flags, messages and the schema.
 
-/// A word that names no choice.
+/// A word that is not the name of a choice.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("there is no {what} `{found}`; expected {}", in_words(.expected, "or"))]
 pub struct UnknownName {
-    /// What the word should have been: a space, a method.
+    /// The kind of choice: a space, a method.
     pub what: &'static str,
     pub found: String,
-    /// All words that there are.
+    /// All names.
     pub expected: Vec<&'static str>,
 }
 

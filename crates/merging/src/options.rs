@@ -1,4 +1,4 @@
-//! What to merge, and how.
+//! The options of a merge.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,22 +14,23 @@ use crate::space::Space;
 pub struct MergeOptions {
     pub space: Space,
     pub method: Method,
-    /// Whether every direction of the merged update is made equally strong, as the last step.
+    /// Whether all non-zero singular values of the merged update are set to their mean, as the last
+    /// step.
     #[serde(default)]
     pub isotropize: bool,
-    /// λ, which multiplies the result.
+    /// λ, a factor on the result.
     #[serde(default = "one")]
     pub scale: f64,
-    /// w, one for each adapter, which multiply the representations; all 1 without. The basis of a
-    /// space is that of the adapters as they are.
+    /// w, one for each adapter, which multiply the representations; all 1 if `None`. The basis of a
+    /// space is that of the unweighted adapters.
     #[serde(default)]
     pub weights: Option<Vec<f64>>,
-    /// What TIES looks at for its largest entries and its majority sign.
+    /// The range over which TIES takes its largest entries and its majority sign.
     pub scope: Scope,
     /// Which rows KnOTS merges.
     #[serde(default)]
     pub knots_rows: KnotsRows,
-    /// The highest rank of a merged module; whatever is needed without.
+    /// The highest rank of a merged module; as high as needed if `None`.
     #[serde(default)]
     pub rank: Option<usize>,
     /// The seed of DARE.
@@ -40,10 +41,10 @@ pub struct MergeOptions {
     pub allow_base_mismatch: bool,
 }
 
-/// What TIES takes its top density of.
+/// The range over which TIES takes its top density.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Each module for itself, as the authors of Core Space do.
+    /// Each module separately, as the authors of Core Space do.
     Layer,
     /// All modules of an adapter together, as the authors of KnOTS do.
     Model,
@@ -87,7 +88,7 @@ impl MergeOptions {
         }
     }
 
-    /// Refuses what is out of range, or doesn't fit so many adapters.
+    /// Refuses values out of range, or unfit for this number of adapters.
     pub(crate) fn check(&self, adapters: usize) -> Result<(), MergeError> {
         self.method.check(adapters)?;
         if !self.scale.is_finite() {

@@ -1,9 +1,9 @@
-//! The numbers that methods have: one table for the methods, for files and flags, and for the search.
+//! The parameters of methods: one table for the methods, for files and flags, and for the search.
 
 use crate::method::MethodKind;
 use crate::names::in_words;
 
-/// A number that some methods have.
+/// A parameter of some methods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Parameter {
     Density,
@@ -12,37 +12,37 @@ pub enum Parameter {
     Coefficient,
 }
 
-/// What there is to know of a parameter.
+/// The description of a parameter.
 #[derive(Debug)]
 pub struct ParameterInfo {
     /// Its name in files: `rank_fraction`.
     pub name: &'static str,
     /// Its flag, without the hyphens in front: `rank-fraction`.
     pub flag: &'static str,
-    /// What stands for its value in the help.
+    /// The placeholder for its value in the help.
     pub symbol: &'static str,
     pub description: &'static str,
     pub default: f64,
     pub range: Range,
-    /// What to know of a value before another one is chosen.
+    /// Advice on choosing a value.
     pub advice: &'static str,
-    /// The values that a search tries; without, it is not searched.
+    /// The values that a search tries; `None` if it is not searched.
     pub search: Option<SearchInfo>,
 }
 
-/// What there is to know of the search of a parameter.
+/// The description of the search of a parameter.
 #[derive(Debug)]
 pub struct SearchInfo {
     /// The name of a list of its values in files.
     pub name: &'static str,
     /// The flag of a list of its values.
     pub flag: &'static str,
-    /// What stands for such a list in the help.
+    /// The placeholder for such a list in the help.
     pub symbol: &'static str,
     pub description: &'static str,
-    /// What is tried where nobody says what, ascending.
+    /// The default values to try, in ascending order.
     pub values: &'static [f64],
-    /// The same in words.
+    /// The same as text.
     pub values_in_words: &'static str,
 }
 
@@ -92,7 +92,7 @@ impl Parameter {
                 name: "density",
                 flag: "density",
                 symbol: "D",
-                description: "the share of the entries that is kept, above 0 and up to 1",
+                description: "the share of entries to keep, above 0 and at most 1",
                 default: 0.2,
                 range: Range::AboveZeroUpToOne,
                 advice: "0.2 keeps the largest 20 %",
@@ -102,14 +102,14 @@ impl Parameter {
                     symbol: "D,…",
                     description: "the densities to try",
                     values: &[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0],
-                    values_in_words: "0.1 to 1.0 by 0.1",
+                    values_in_words: "0.1 to 1.0 in steps of 0.1",
                 }),
             },
             Self::Drop => &ParameterInfo {
                 name: "drop",
                 flag: "drop",
                 symbol: "P",
-                description: "the probability of an entry to be dropped",
+                description: "the probability of dropping an entry",
                 default: 0.5,
                 range: Range::ZeroUpToBelowOne,
                 advice: "0.9 drops nine entries in ten",
@@ -119,14 +119,14 @@ impl Parameter {
                     symbol: "P,…",
                     description: "the probabilities to try",
                     values: &[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99],
-                    values_in_words: "0.1 to 0.9 by 0.1, and 0.99",
+                    values_in_words: "0.1 to 0.9 in steps of 0.1, and 0.99",
                 }),
             },
             Self::RankFraction => &ParameterInfo {
                 name: "rank_fraction",
                 flag: "rank-fraction",
                 symbol: "RHO",
-                description: "the share of the singular values that is kept",
+                description: "the share of singular values to keep",
                 default: 0.16,
                 range: Range::AboveZeroUpToOne,
                 advice: "the paper tries 0.04, 0.08, 0.16 and 0.32",
@@ -143,7 +143,7 @@ impl Parameter {
                 name: "coefficient",
                 flag: "coefficient",
                 symbol: "C",
-                description: "what the deviations from the mean are multiplied by",
+                description: "the factor on the deviations from the mean",
                 default: 1.0,
                 range: Range::Finite,
                 advice: "1 adds them as they are",
@@ -164,7 +164,7 @@ impl Parameter {
         methods
     }
 
-    /// What the help says of it: `ties, dare-ties: the share … [default: 0.2]`.
+    /// Its help: `ties, dare-ties: the share … [default: 0.2]`.
     pub fn help(self) -> String {
         let info = self.info();
         format!(
@@ -175,7 +175,7 @@ impl Parameter {
         )
     }
 
-    /// What the help says of the list of its values to search, if it is searched.
+    /// The help of the list of its values to search, if it is searched.
     pub fn search_help(self) -> Option<String> {
         let search = self.info().search.as_ref()?;
         Some(format!(
@@ -246,12 +246,12 @@ mod tests {
     fn the_help_says_whose_it_is_and_its_default() {
         assert_eq!(
             Parameter::Density.help(),
-            "ties, dare-ties: the share of the entries that is kept, above 0 and up to 1 [default: 0.2]"
+            "ties, dare-ties: the share of entries to keep, above 0 and at most 1 [default: 0.2]"
         );
         assert_eq!(
             Parameter::Drop.search_help().as_deref(),
             Some(
-                "dare, dare-ties: the probabilities to try [default: 0.1 to 0.9 by 0.1, and 0.99]"
+                "dare, dare-ties: the probabilities to try [default: 0.1 to 0.9 in steps of 0.1, and 0.99]"
             )
         );
         assert_eq!(Parameter::Coefficient.search_help(), None);

@@ -1,4 +1,4 @@
-//! The account of a merge: what went in, what came out, what was left aside.
+//! The report of a merge: inputs, results, omissions.
 
 use std::collections::BTreeMap;
 
@@ -8,20 +8,20 @@ use serde::Serialize;
 use crate::error::MergeError;
 use crate::source::MergeSource;
 
-/// What a merge did.
+/// The report of a merge.
 #[derive(Clone, Debug, Serialize)]
 pub struct MergeReport {
     /// The adapters, in the order in which they were given.
     pub adapters: Vec<AdapterReport>,
     /// All modules that any adapter has.
     pub modules: BTreeMap<String, ModuleReport>,
-    /// The adapter whose heads and biases the merged one has, where only one brings any.
+    /// The adapter whose heads and biases the merged one has, if only one has any.
     pub heads_of: Option<usize>,
     /// The share of ‖ΔW‖² over all modules that truncation kept.
     pub energy_kept: f64,
 }
 
-/// One adapter that went in.
+/// One of the adapters.
 #[derive(Clone, Debug, Serialize)]
 pub struct AdapterReport {
     pub source: Source,
@@ -42,7 +42,8 @@ pub struct ModuleReport {
     pub shape: [usize; 2],
     /// Σr: the sum of their ranks.
     pub columns: usize,
-    /// The rank of the merged update; 0 where it is zero, and the merged adapter lacks the module.
+    /// The rank of the merged update; 0 if it is zero, and then the merged adapter lacks the
+    /// module.
     pub rank: usize,
     /// The share of ‖ΔW‖² that truncation kept; 1 without.
     pub energy_kept: f64,

@@ -1,5 +1,4 @@
-//! What somebody asks of a merge, in the words of files and flags, and the options that it stands
-//! for.
+//! A merge as files and flags describe it, and the options that result.
 
 use std::num::NonZeroUsize;
 
@@ -14,8 +13,8 @@ use crate::options::{MergeOptions, Scope};
 use crate::parameter_values::ParameterValues;
 use crate::space::Space;
 
-/// A merge as a file or a command line asks for it: what is left out has the defaults of its method
-/// and space.
+/// A merge as a file or a command line describes it: what is left out has the defaults of its
+/// method and space.
 ///
 /// ```
 /// use eigenmix_merging::{MergeRequest, Method};
@@ -36,10 +35,10 @@ use crate::space::Space;
 pub struct MergeRequest {
     pub space: Space,
     pub method: MethodKind,
-    /// The parameters of the method, each by its name.
+    /// The method's parameters, by name.
     #[serde(flatten)]
     pub parameters: ParameterValues,
-    /// As in [`MergeOptions`], and so the fields below.
+    /// This and the fields below: as in [`MergeOptions`].
     #[serde(default)]
     pub isotropize: bool,
     #[serde(default)]
@@ -78,7 +77,7 @@ impl MergeRequest {
         }
     }
 
-    /// The options that it stands for. Ranges are checked when they are used, as they depend on the
+    /// The resulting options. Ranges are checked when they are used, as they depend on the
     /// adapters.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! What a merge needs to know of an adapter besides its factors.
+//! The parts of an adapter besides its factors that a merge needs.
 
 use eigenmix_adapter::{Adapter, AdapterError, AdapterFile, AdapterSource, LoadedAdapter};
 

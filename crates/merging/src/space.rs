@@ -1,4 +1,4 @@
-//! Spaces: what of an update a method gets to see, and the way back.
+//! Spaces: the representation of an update that a method sees, and the way back.
 
 use eigenmix_eigenlorax::decomposition::{DecompositionError, product, to_f32};
 use eigenmix_tensors::Matrix;
@@ -9,11 +9,11 @@ use crate::knots_space::KnotsRows;
 use crate::names::by_name;
 use crate::{core_space, full_space, knots_space};
 
-/// In which representation adapters are merged. Sums and averages are the same in all of them.
+/// The representation in which adapters are merged. Sums and averages are the same in all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Space {
     /// `τ_t = ΔW_t` `[m, n]`. Entrywise methods form one dense module at a time, and their result
-    /// has full rank unless a rank is asked for.
+    /// has full rank unless a rank is requested.
     Full,
     /// `τ_t = Σ·V_tᵀ` `[k, n]` of `[ΔW_1 … ΔW_T] = U·Σ·[V_1ᵀ … V_Tᵀ]` (arXiv 2410.19735).
     Knots,
@@ -65,8 +65,8 @@ pub(crate) struct Frame {
 
 /// One side of a representation.
 pub(crate) enum Side {
-    /// The rows (or columns) are those of ΔW itself. Where no single entry matters they are left in
-    /// the coordinates of U (or V), which are as good.
+    /// The rows (or columns) are those of ΔW itself. If no single entry matters, they stay in the
+    /// coordinates of U (or V), which are equivalent.
     Ambient,
     /// The rows (or columns) are k directions in the span of U (or V).
     Reduced {

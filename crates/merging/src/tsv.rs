@@ -6,7 +6,7 @@ use faer::{Mat, MatRef};
 use crate::method::MatrixMethod;
 
 /// Singular values up to this fraction of the strongest are rounding: of a triplet, where its
-/// vectors are arbitrary, and of stacked unit vectors, where two of them say the same. f32 factors
+/// vectors are arbitrary, and of stacked unit vectors, where two of them are the same. f32 factors
 /// round at 6e-8.
 const NEGLIGIBLE: f64 = 1e-6;
 
@@ -14,10 +14,10 @@ const NEGLIGIBLE: f64 = 1e-6;
 /// side by side in U, Σ and V, with Û and V̂ the nearest matrices to U and V whose columns are
 /// orthonormal (`P·Qᵀ` of the SVD `P·S·Qᵀ`).
 ///
-/// At least one triplet an adapter is kept, where T > k. A triplet whose singular value is zero is
+/// At least one triplet per adapter is kept if T > k. A triplet whose singular value is zero is
 /// left out: its vectors are arbitrary, and making them orthonormal to the others would change the
-/// result at random (the authors' code lets it). For the same reason columns that repeat others
-/// get no new direction.
+/// result at random (the authors' code lets it). For the same reason columns that repeat others get
+/// no new direction.
 pub(crate) struct Tsv;
 
 impl MatrixMethod for Tsv {

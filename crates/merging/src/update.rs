@@ -23,7 +23,7 @@ pub(crate) enum Merged {
 
 /// The merged update of a module.
 pub(crate) struct Update {
-    /// Nothing where ΔW is zero.
+    /// `None` if ΔW is zero.
     pub(crate) module: Option<LoraModule>,
     pub(crate) rank: usize,
     /// The share of ‖ΔW‖² that was kept.
@@ -57,7 +57,7 @@ impl Update {
     }
 }
 
-/// Everything that the way back from a merged representation depends on.
+/// The inputs of the way back from a merged representation.
 pub(crate) struct WayBack<'a> {
     pub(crate) frame: &'a Frame,
     pub(crate) bases: &'a Coordinates,
@@ -194,7 +194,7 @@ mod tests {
         Factors::Owned(LoraModule::new(b, a, 0.5))
     }
 
-    /// No space of today reduces the columns alone, but the way back doesn't rely on it.
+    /// No current space reduces the columns alone, but the way back supports it.
     #[test]
     fn a_representation_with_fewer_columns_finds_its_way_back() {
         let factors = factors();

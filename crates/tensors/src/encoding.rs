@@ -8,12 +8,12 @@ use crate::FileError;
 
 /// The little-endian bytes of `values`, each rounded to the nearest number of `dtype`.
 ///
-/// - tensor: the name that errors have
+/// - tensor: the name in errors
 ///
 /// # Errors
 /// [`FileError::TooLarge`] if `dtype` has no number near a value: one that rounds to infinity, one
-/// that is not finite itself, or of an integer one outside its range or with a fraction.
-/// [`FileError::NotWritable`] if `dtype` is none that is written here.
+/// that is not finite itself, or, for an integer dtype, one outside its range or with a fraction.
+/// [`FileError::NotWritable`] if `dtype` is not supported for writing.
 pub fn encode(tensor: &str, values: &[f32], dtype: Dtype) -> Result<Vec<u8>, FileError> {
     let encoded = match dtype {
         Dtype::F64 => each(values, |value| float(value, f64::from(value).to_le_bytes())),
@@ -56,7 +56,7 @@ pub fn encode(tensor: &str, values: &[f32], dtype: Dtype) -> Result<Vec<u8>, Fil
     })
 }
 
-/// Whether f16 or bf16 holds every one of `values` as it is; no other `dtype` is asked for.
+/// Whether f16 or bf16 holds all of `values` exactly; `dtype` is one of these.
 pub fn is_exact(values: &[f32], dtype: Dtype) -> bool {
     match dtype {
         Dtype::F16 => values

@@ -1,4 +1,4 @@
-//! What can go wrong between a file and its tensors, or between a result and the disk.
+//! The errors of reading and writing files.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ pub enum FileError {
     },
 
     #[error(
-        "`{path}` is locked by {}: somebody is writing there just now; wait until that is done, or write elsewhere",
+        "`{path}` is being written by {}; wait until it is done, or choose another output",
         if .holder.is_empty() { "another process" } else { .holder }
     )]
     InUse { path: PathBuf, holder: String },
@@ -123,7 +123,7 @@ pub enum FileError {
     #[error("`{0}` exists already; choose another directory, or replace it with --force")]
     AlreadyExists(PathBuf),
 
-    #[error("`{0}` cannot be an output: it has no name of its own; name a new directory or file")]
+    #[error("`{0}` cannot be an output; name a new directory or file")]
     OutputName(PathBuf),
 
     #[error("two tensors to be written to `{path}` are both named `{tensor}`")]

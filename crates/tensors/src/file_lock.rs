@@ -1,4 +1,4 @@
-//! Who may write an output: a file that one process at a time has locked.
+//! The lock of an output: a file that one process at a time holds locked.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -9,7 +9,7 @@ use crate::FileError;
 /// A lock file, held by this process until it is dropped.
 ///
 /// The system gives the lock back when the process ends, however it ends, so a file that a killed
-/// process left behind is in nobody's way.
+/// process left behind does not matter.
 #[derive(Debug)]
 pub struct FileLock {
     path: PathBuf,
@@ -18,7 +18,7 @@ pub struct FileLock {
 }
 
 impl FileLock {
-    /// Locks `path`, which is made if it is not there.
+    /// Locks `path`, which is created if it does not exist.
     ///
     /// # Errors
     /// [`FileError::InUse`] if another process holds it, and I/O errors.
@@ -50,7 +50,7 @@ impl FileLock {
                 .map_err(error("open"))?;
             if !lock(&file).map_err(error("lock"))? {
                 let mut holder = String::new();
-                // Only to be told; a holder that has not written itself yet stays unnamed.
+                // Only for messages; a holder that has not written its name yet stays unnamed.
                 let _ = file.read_to_string(&mut holder);
                 return Err(FileError::InUse {
                     path: path.to_owned(),
@@ -76,7 +76,7 @@ impl Drop for FileLock {
     }
 }
 
-/// Some network file systems have no locks: there, nobody is kept out.
+/// Some network file systems have no locks; there, no process is kept out.
 fn supported(locked: io::Result<()>) -> io::Result<bool> {
     match locked {
         Err(error) if error.kind() != io::ErrorKind::Unsupported => Err(error),

@@ -15,7 +15,7 @@ impl HostTensor {
     /// A tensor of this shape over row-major `values`.
     ///
     /// # Panics
-    /// If `values` does not hold exactly as many numbers as `shape` says.
+    /// If `values` does not hold exactly as many values as `shape` says.
     pub fn new(shape: impl Into<Vec<usize>>, values: Vec<f32>) -> Self {
         let shape = shape.into();
         let count: usize = shape.iter().product();
@@ -30,7 +30,7 @@ impl HostTensor {
     /// A matrix `[rows, cols]` as `[cols, rows]`.
     ///
     /// # Panics
-    /// If it is no matrix.
+    /// If it is not a matrix.
     pub fn transposed(&self) -> Self {
         let &[rows, cols] = &self.shape[..] else {
             panic!("{:?} is not the shape of a matrix", self.shape);

@@ -1,8 +1,8 @@
-//! Host tensors: dense matrices, safetensors files in and out, and outputs that are whole or not
-//! there at all.
+//! Host tensors: dense matrices, safetensors files in and out, and outputs that are complete or
+//! absent.
 //!
-//! Nothing that comes from a file is trusted: headers, offsets, shapes and dtypes are checked before
-//! they are used. Nothing that goes to a file is half there: it is written beside its target and
+//! Nothing that comes from a file is trusted: headers, offsets, shapes and dtypes are checked
+//! before they are used. No file is ever half written: output is written beside its target and
 //! renamed.
 //!
 //! ```

@@ -12,7 +12,7 @@ impl Matrix {
     /// A matrix `[rows, cols]` over row-major `values`.
     ///
     /// # Panics
-    /// If `values` does not hold exactly `rows * cols` numbers.
+    /// If `values` does not hold exactly `rows * cols` values.
     pub fn new(rows: usize, cols: usize, values: Vec<f32>) -> Self {
         assert_eq!(
             values.len(),

@@ -1,4 +1,4 @@
-//! Output that is either there completely or not there at all.
+//! Output that is either complete or absent.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -69,7 +69,7 @@ pub fn write_directory<E: From<FileError>>(
     let created = create_ancestors(&parent)?;
     let result = stage_directory(target, &parent, name, fill);
     if result.is_err() {
-        // Only what this call made, and only while it is empty.
+        // Only directories that this call made, and only while they are empty.
         for ancestor in &created {
             let _ = fs::remove_dir(ancestor);
         }
@@ -106,7 +106,7 @@ fn stage_directory<E: From<FileError>>(
         if let Some((aside, old)) = moved_aside
             && fs::rename(&old, target).is_err()
         {
-            // The old directory is worth more than a tidy parent: leave it where it is.
+            // The old directory is worth more than a tidy parent: it stays where it is.
             let _ = aside.keep();
         }
         return Err(FileError::io("write", target)(source).into());
@@ -171,7 +171,7 @@ fn permitted<'a, 'name>(
     builder
 }
 
-/// Makes a rename survive a power failure, where the platform can.
+/// Makes a rename survive a power failure, if the platform can.
 fn sync_directory(directory: &Path) {
     if let Ok(handle) = File::open(directory) {
         let _ = handle.sync_all();

@@ -1,4 +1,4 @@
-//! A safetensors file that somebody else wrote: mapped into memory, checked, read tensor by tensor.
+//! A safetensors file from any source: mapped into memory, checked, read tensor by tensor.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -118,7 +118,7 @@ impl TensorFile {
         &self.path
     }
 
-    /// What the header says besides the tensors (`__metadata__`).
+    /// The metadata of the header (`__metadata__`).
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }
@@ -161,7 +161,7 @@ impl TensorFile {
     /// The values of a tensor of f32, f16, bf16 or f64 as f32, row-major.
     ///
     /// # Errors
-    /// If there is none of that name, or it holds anything but floating-point numbers.
+    /// If there is none of that name, or it does not have a floating-point dtype.
     pub fn read_f32(&self, name: &str) -> Result<Vec<f32>, FileError> {
         let bytes = self.view(name)?;
         Ok(match self.info(name)?.dtype {

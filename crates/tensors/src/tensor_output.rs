@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::FileError;
 use crate::output::write_file_with;
 
-/// One tensor on its way into a file.
+/// A tensor to be written to a file.
 #[derive(Clone, Debug)]
 pub struct TensorOutput<'a> {
     name: String,
@@ -116,7 +116,7 @@ pub fn write_tensor_file_with(
     })
 }
 
-/// What a header is in JSON.
+/// A header in JSON.
 #[derive(Serialize)]
 struct Header<'a> {
     #[serde(rename = "__metadata__", skip_serializing_if = "BTreeMap::is_empty")]

@@ -9,16 +9,16 @@ use eigenmix_experiment::{Override, Shard};
 
 /// Run an experiment: its stages, then arms × seeds × values, and compare the arms in one report.
 ///
-/// What is finished is not done again, and what was interrupted goes on; a cell that fails is
-/// reported, and the others are run all the same.
+/// Finished cells are not run again, interrupted ones continue, and a failed cell does not stop the
+/// others.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  eigenmix run configs/clinc150.toml
-  eigenmix run configs/clinc150.toml --set training.epochs=1 --out runs/quick --jobs 2
+  eigenmix run configs/quickstart.toml
+  eigenmix run configs/quickstart.toml --set training.epochs=1 --out runs/quick --jobs 2
   eigenmix run configs/clinc150.toml --shard 3/8")]
 pub(crate) struct RunArguments {
-    /// The experiment, a TOML file with `seeds` and an [[arm]] a variant; or a training file.
+    /// The experiment: a TOML file with `seeds` and one [[arm]] per variant; or a training file.
     #[arg(
         value_name = "EXPERIMENT.toml",
         default_value = "configs/quickstart.toml"
@@ -29,35 +29,35 @@ pub(crate) struct RunArguments {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) overrides: Vec<Override>,
 
-    /// Where to write the runs and the report, instead of where the file says.
+    /// The directory for runs and report, instead of `output` in the file.
     #[arg(long, short, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 
-    /// Only check the file and show what would be done.
+    /// Only check the file and show the plan.
     #[arg(long)]
     pub(crate) dry_run: bool,
 
-    /// How many cells to run at once, each in a process of its own with its part of the threads.
+    /// The number of cells to run at a time, each in its own process with its share of the threads.
     #[arg(long, short, value_name = "N", default_value = "1")]
     pub(crate) jobs: NonZeroUsize,
 
-    /// Run only the I-th of N parts of the cells, from 1/N to N/N, as for a job array; every part
-    /// makes the stages it needs, and `eigenmix report` collects the parts.
+    /// Run only the I-th of N parts of the cells (1/N to N/N), as in a job array. Each part makes
+    /// the stages it needs; `eigenmix report` collects the parts.
     #[arg(long, value_name = "I/N")]
     pub(crate) shard: Option<Shard>,
 
-    /// Start every stage and every cell anew, whatever is finished or begun.
+    /// Start all stages and cells from scratch.
     #[arg(long, short)]
     pub(crate) force: bool,
 }
 
-/// Write the report of an experiment from what is finished of it.
+/// Write the report of the finished part of an experiment.
 ///
-/// Several directories are those of one experiment whose parts were run on different machines.
+/// Several directories are parts of one experiment that ran on different machines.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  eigenmix report runs/clinc150
+  eigenmix report runs/quickstart
   eigenmix report from-node-1/clinc150 from-node-2/clinc150 --out runs/clinc150-report")]
 pub(crate) struct ReportArguments {
     /// The directory that `eigenmix run` wrote to.
@@ -69,7 +69,7 @@ pub(crate) struct ReportArguments {
     pub(crate) out: Option<PathBuf>,
 }
 
-/// Print the JSON schema of training or experiment files, with which editors complete their keys.
+/// Print the JSON schema of training or experiment files, for completion in editors.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:

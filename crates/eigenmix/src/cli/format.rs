@@ -1,4 +1,4 @@
-//! In which dialect an adapter is written.
+//! The dialect in which an adapter is written.
 
 use clap::{Args, ValueEnum};
 use eigenmix_adapter::Dialect;
@@ -12,8 +12,8 @@ pub(crate) struct FormatArguments {
     #[arg(long, value_enum)]
     pub(crate) format: Option<FormatChoice>,
 
-    /// kohya, diffusers, mlx: the type of the factors [default: that of the file where it loses
-    /// nothing, else f32].
+    /// kohya, diffusers, mlx: the dtype of the factors [default: that of the file if it is exact,
+    /// otherwise f32].
     #[arg(long, value_enum)]
     pub(crate) dtype: Option<DtypeChoice>,
 }

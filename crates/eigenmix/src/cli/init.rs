@@ -1,4 +1,4 @@
-//! The command that begins a training file.
+//! The command that writes a training file.
 
 use std::path::PathBuf;
 
@@ -6,18 +6,19 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use eigenmix_trainer::AdapterMethod;
 
-/// Write a commented training file for what is at hand.
+/// Write a commented training file for your model, data and adapters.
 ///
-/// Looks at the base model, the data and the adapters that are named, or else searches for them below
-/// the directory we are in. What is guessed has a comment with its reason.
+/// Looks at the model, the data and the adapters given, or searches for them below the current
+/// directory. Each guess has a comment with its reason.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   eigenmix init
-  eigenmix init --base models/minilm --data datasets/travel --adapters adapters
+  eigenmix init --base datasets/quickstart/base --data datasets/quickstart/tasks/ferry_port \\
+      --adapters datasets/quickstart/adapters --out ferry.toml
   eigenmix init --base org/base --data org/texts --method lora --out configs/texts.toml")]
 pub(crate) struct InitArguments {
-    /// The base model: a directory or a Hub id, of which only the description is fetched.
+    /// The base model: a directory or a Hub id (no weights are downloaded).
     #[arg(long, value_name = "MODEL")]
     pub(crate) base: Option<String>,
 
@@ -25,11 +26,11 @@ pub(crate) struct InitArguments {
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<String>,
 
-    /// Adapters to recycle, or directories that hold some.
+    /// Adapters to recycle, or directories that contain some.
     #[arg(long, value_name = "DIR|ADAPTER", num_args = 1..)]
     pub(crate) adapters: Vec<String>,
 
-    /// What to train [default: eigenmix if adapters fit the base model, else lora].
+    /// The method [default: eigenmix if adapters fit the base model, otherwise lora].
     #[arg(long, value_name = "METHOD", value_parser = method_parser())]
     pub(crate) method: Option<AdapterMethod>,
 
@@ -37,7 +38,7 @@ pub(crate) struct InitArguments {
     #[arg(long, short, value_name = "FILE", default_value = "train.toml")]
     pub(crate) out: PathBuf,
 
-    /// Replace FILE if it is there.
+    /// Overwrite FILE if it exists.
     #[arg(long, short)]
     pub(crate) force: bool,
 }

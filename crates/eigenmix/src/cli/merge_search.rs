@@ -7,14 +7,14 @@ use eigenmix_experiment::SearchRequest;
 
 use super::parameter_flags::SearchFlags;
 
-/// What is searched, on what, and how long.
+/// The values to search, the data, and the length of the search.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Search")]
 pub(crate) struct SearchArguments {
-    /// Search λ and the parameters of the method, coordinate by coordinate, for the best mean over
-    /// the tasks of accuracy on the validation split divided by the adapter's own; then evaluate
-    /// the best merge on the test splits, each task with its own head, and with all heads at once.
-    /// A parameter that is given by its flag is not searched.
+    /// Search λ and the method's parameters, one coordinate at a time, for the best normalised
+    /// accuracy on the validation splits: the mean over the tasks of the accuracy divided by that
+    /// of the task's own adapter. Then evaluate the best merge on the test splits, each task with
+    /// its own head, and with all heads at once. Parameters given by flags are not searched.
     #[arg(long, requires_all = ["base", "data"])]
     pub(crate) search: bool,
 
@@ -22,18 +22,19 @@ pub(crate) struct SearchArguments {
     #[arg(long, value_name = "MODEL", requires = "search")]
     pub(crate) base: Option<String>,
 
-    /// The data of an adapter's task, once for each adapter: NAME is the adapter's name (the last
-    /// part of its path or Hub id) or its place, from 1; without NAME= the directories belong to
-    /// the adapters in their order.
+    /// The data of an adapter's task, once per adapter. NAME is the adapter's name (the last part
+    /// of its path or Hub id) or its position from 1; without NAME=, the directories are in the
+    /// order of the adapters.
     #[arg(long, value_name = "[NAME=]DIR", requires = "search")]
     pub(crate) data: Vec<String>,
 
-    /// CLIP: classify images by what texts say of each label, {} being where the label goes; may be
-    /// repeated [default: the prompts that each adapter was trained with].
+    /// CLIP: a zero-shot prompt with {} in the place of the label; may be repeated [default: the
+    /// prompts of each adapter].
     #[arg(long = "prompt", value_name = "TEXT", requires = "search")]
     pub(crate) prompts: Vec<String>,
 
-    /// The λ to try [default: 0.1 to 1.0 by 0.1, and on up to 9.9 while --patience lasts].
+    /// The values of λ to try [default: 0.1 to 1.0 in steps of 0.1, then up to 9.9 while --patience
+    /// lasts].
     #[arg(
         long,
         value_name = "λ,…",
@@ -47,7 +48,7 @@ pub(crate) struct SearchArguments {
     #[command(flatten)]
     pub(crate) values: SearchFlags,
 
-    /// Beyond 1.0, stop when so many λ in a row were no better than the best before them.
+    /// Beyond 1.0, stop after this many values of λ in a row without improvement.
     #[arg(
         long,
         value_name = "N",
@@ -57,11 +58,11 @@ pub(crate) struct SearchArguments {
     )]
     pub(crate) patience: NonZeroUsize,
 
-    /// Go through the coordinates so often, or until nothing changes.
+    /// Go through the coordinates at most this many times, or until nothing changes.
     #[arg(long, value_name = "N", default_value = "1", requires = "search")]
     pub(crate) rounds: NonZeroUsize,
 
-    /// Search on so many validation rows of each task, drawn by the seed [default: all].
+    /// Search on this many validation rows per task, drawn with the seed [default: all].
     #[arg(long, value_name = "N", requires = "search")]
     pub(crate) search_rows: Option<NonZeroUsize>,
 
@@ -87,13 +88,13 @@ pub(crate) struct SearchArguments {
     )]
     pub(crate) label: String,
 
-    /// How many examples to run at once.
+    /// The batch size.
     #[arg(long, value_name = "N", default_value = "32", requires = "search")]
     pub(crate) batch_size: NonZeroUsize,
 }
 
 impl SearchArguments {
-    /// The search that was asked for, if one was.
+    /// The requested search, if any.
     pub(super) fn request(&self) -> Option<SearchRequest> {
         // Whoever asks for a search has to name a base model.
         let base = self.base.clone().filter(|_| self.search)?;

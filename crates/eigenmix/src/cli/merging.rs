@@ -14,15 +14,16 @@ use super::{FormatArguments, SearchArguments};
 
 /// Merge adapters into one.
 ///
-/// A space says in which coordinates the updates are compared, a method how they become one; every
-/// pair works, and no dense update is formed where thin factors do.
+/// A space decides in which coordinates updates are compared, a method how they are combined; any
+/// pair works. Dense updates are formed only where a method needs single entries.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  eigenmix merge adapters/* --out merged --space core --method tsv
+  eigenmix merge datasets/quickstart/adapters/* --out merged --space core --method tsv
   eigenmix merge a b --out merged --space knots --method ties --density 0.2 --scale 0.7
-  eigenmix merge gym library --out merged --space core --method ties --search \\
-      --base models/minilm --data gym=datasets/gym --data library=datasets/library
+  eigenmix merge datasets/quickstart/adapters/{gym,library} --out merged --space core \\
+      --method ties --search --base datasets/quickstart/base \\
+      --data gym=datasets/quickstart/tasks/gym --data library=datasets/quickstart/tasks/library
   eigenmix merge a b c --out merged --space full --method sum --weights 0.5,0.3,0.2 --rank 16
   eigenmix merge style.safetensors face.safetensors --out both.safetensors --space core --method sum")]
 pub(crate) struct MergeArguments {
@@ -35,19 +36,20 @@ pub(crate) struct MergeArguments {
     #[arg(long, short, value_name = "DIR")]
     pub(crate) out: PathBuf,
 
-    /// The coordinates: dense updates, the shared left basis (KnOTS) or both (Core Space).
+    /// The space: dense updates (full), a shared left basis (KnOTS), or shared bases on both sides
+    /// (Core Space).
     #[arg(long, value_parser = word_parser::<Space>(Space::ALL.map(Space::name)))]
     pub(crate) space: Space,
 
-    /// How the updates become one.
+    /// How to combine the updates.
     #[arg(long, value_parser = word_parser::<MethodKind>(MethodKind::ALL.map(MethodKind::name)))]
     pub(crate) method: MethodKind,
 
-    /// Make every direction of the merged update equally strong, as the last step.
+    /// Set all non-zero singular values of the merged update to their mean, as the last step.
     #[arg(long)]
     pub(crate) isotropize: bool,
 
-    /// λ, which multiplies the result [default: 1].
+    /// λ, a factor on the result [default: 1].
     #[arg(long, value_name = "λ", allow_negative_numbers = true)]
     pub(crate) scale: Option<f64>,
 
@@ -63,12 +65,12 @@ pub(crate) struct MergeArguments {
     #[command(flatten)]
     pub(crate) parameters: ParameterFlags,
 
-    /// ties, dare-ties: take the largest entries of each module or of the whole model [default:
+    /// ties, dare-ties: choose the largest entries per module or over the whole model [default:
     /// model in the knots space, layer otherwise].
     #[arg(long, value_parser = word_parser::<Scope>(Scope::ALL.map(Scope::name)))]
     pub(crate) scope: Option<Scope>,
 
-    /// knots: merge the rows without their singular values, and multiply by these afterwards.
+    /// knots: merge the rows without their singular values and multiply by them afterwards.
     #[arg(long)]
     pub(crate) unscaled_rows: bool,
 
@@ -76,23 +78,23 @@ pub(crate) struct MergeArguments {
     #[arg(long, value_name = "R")]
     pub(crate) rank: Option<NonZeroUsize>,
 
-    /// The seed of dare.
+    /// dare, dare-ties: the seed.
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub(crate) seed: u64,
 
-    /// Tell what was done for each module.
+    /// Show the result for each module.
     #[arg(long)]
     pub(crate) explain: bool,
 
-    /// Go on although the adapters name different base models.
+    /// Continue even if the adapters name different base models.
     #[arg(long)]
     pub(crate) allow_base_mismatch: bool,
 
-    /// Go on although an adapter has tensors that are not used.
+    /// Continue even if an adapter has tensors that are not used.
     #[arg(long)]
     pub(crate) allow_partial: bool,
 
-    /// Replace DIR if it is there.
+    /// Overwrite DIR if it exists.
     #[arg(long, short)]
     pub(crate) force: bool,
 

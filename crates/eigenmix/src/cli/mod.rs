@@ -1,4 +1,4 @@
-//! What can be typed: every command, argument and flag, with its help.
+//! Commands, arguments and flags, with their help.
 
 mod completions;
 mod device;
@@ -36,15 +36,18 @@ An ADAPTER is a directory as PEFT or mlx-lm writes it, a .safetensors file of ko
 org/name@revision). A MODEL is a directory or a Hub id.
 
 From published adapters to a new one (`eigenmix init` writes the training file):
-  eigenmix extract adapters/* --out subspaces/clinc --components 16
-  eigenmix train configs/travel.toml --set adapter.subspace=subspaces/clinc
-  eigenmix evaluate --base MODEL --adapter runs/travel --data datasets/travel
-  eigenmix export runs/travel --out travel-lora
-  eigenmix push runs/travel me/travel-lora
+  eigenmix extract datasets/quickstart/adapters/* --out shared
+  eigenmix init --base datasets/quickstart/base --data datasets/quickstart/tasks/ferry_port \\
+      --adapters datasets/quickstart/adapters --out ferry.toml
+  eigenmix train ferry.toml --set output=runs/ferry
+  eigenmix evaluate --base datasets/quickstart/base --adapter runs/ferry \\
+      --data datasets/quickstart/tasks/ferry_port
+  eigenmix export runs/ferry --out ferry-lora
+  eigenmix push runs/ferry me/ferry-lora
 
-Exit status: 0 success, 2 wrong usage or bad input, 1 anything else.";
+Exit status: 0 on success, 2 for wrong usage or bad input, 1 otherwise.";
 
-/// Recycles LoRA adapters: extracts the subspace they share, trains in it, merges them.
+/// Recycle LoRA adapters: extract the subspace they share, train in it, merge them.
 #[derive(Debug, Parser)]
 #[command(name = "eigenmix", version, after_help = OVERVIEW, max_term_width = 100)]
 #[command(arg_required_else_help = true, subcommand_required = true)]
@@ -55,24 +58,24 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// What every command understands.
+/// Options of every command.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Common options")]
 pub(crate) struct Common {
-    /// Where models run: `cpu` is our own kernels, `auto` a GPU if there is one; all others need a
-    /// build with that backend. `cuda:1` is the second of several.
+    /// Where to run models: `cpu` (this project's kernels), `auto` (a GPU if there is one), or
+    /// another backend of this build; `cuda:1` is the second CUDA device.
     #[arg(long, global = true, default_value_t, value_parser = device::parser())]
     pub(crate) device: DeviceChoice,
 
-    /// How many CPU threads to use [default: all].
+    /// The number of CPU threads [default: all].
     #[arg(long, global = true, value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,
 
-    /// No progress and no notes on standard error; warnings and errors remain.
+    /// Print only warnings and errors on standard error.
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
 
-    /// More notes on standard error, and tables by module.
+    /// Print more notes on standard error, and tables by module.
     #[arg(long, short, global = true, conflicts_with = "quiet")]
     pub(crate) verbose: bool,
 
@@ -101,7 +104,7 @@ pub(crate) enum Command {
     #[command(hide = true, after_help = "Example:\n  eigenmix run-cell < cell.json")]
     RunCell,
     Completions(CompletionsArguments),
-    /// List the devices that this build can run models on.
+    /// List the backends of this build and the devices they find.
     #[command(after_help = "Example:\n  eigenmix devices --json")]
     Devices,
 }

@@ -1,4 +1,4 @@
-//! The flags that say which model a command runs.
+//! The flags that choose the model.
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -8,28 +8,28 @@ use eigenmix_trainer::DeviceChoice;
 
 use super::ZeroShotArguments;
 
-/// A base model, and what goes on top of it.
+/// A base model, with or without an adapter.
 #[derive(Debug, Args)]
 pub(crate) struct ModelArguments {
     /// The base model.
     #[arg(long, value_name = "MODEL")]
     pub(crate) base: String,
 
-    /// In which type frozen weights are kept: as the device likes it, in f32, or as they are stored
-    /// (half the memory for a model in half precision).
+    /// How to store frozen weights in memory: as suits the device, in f32, or as in the checkpoint
+    /// (half the memory for a half-precision model).
     #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = precision_parser())]
     pub(crate) weights: Precision,
 
-    /// The adapter, with its head and labels.json where it has one; without an adapter the base
-    /// model runs as it is.
+    /// The adapter, with its head and labels.json if it has them; without it, the base model runs
+    /// alone.
     #[arg(long, value_name = "ADAPTER")]
     pub(crate) adapter: Option<String>,
 
-    /// Use the head and labels of this adapter instead, as for a task of a merged adapter.
+    /// Use the head and labels of this adapter, as for one task of a merged adapter.
     #[arg(long, value_name = "ADAPTER")]
     pub(crate) head: Option<String>,
 
-    /// Go on although the adapter has tensors that the base model has no place for.
+    /// Continue even if the adapter has tensors that do not fit the base model.
     #[arg(long)]
     pub(crate) allow_partial: bool,
 }

@@ -11,13 +11,14 @@ use super::FormatArguments;
 /// Extract the subspace that adapters share.
 ///
 /// Per module, the principal components of both factors over all adapters (EigenLoRAx). Without
-/// --components and --variance all directions are kept, so the adapters can be reconstructed.
+/// --components and --variance all directions are kept, so that the adapters can be reconstructed
+/// exactly.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  eigenmix extract adapters/* --out subspaces/clinc
+  eigenmix extract datasets/quickstart/adapters/* --out shared
   eigenmix extract org/a org/b@v2 --out shared --components 16 --augment 4
-  eigenmix extract adapters/* --out paper --components 16 --raw-factors --center")]
+  eigenmix extract datasets/quickstart/adapters/* --out paper --components 16 --raw-factors --center")]
 pub(crate) struct ExtractArguments {
     /// The adapters, all for one base model.
     #[arg(required = true, value_name = "ADAPTER")]
@@ -27,20 +28,20 @@ pub(crate) struct ExtractArguments {
     #[arg(long, short, value_name = "DIR")]
     pub(crate) out: PathBuf,
 
-    /// How many components a side of a module keeps.
+    /// The number of components to keep on each side of a module.
     #[arg(long, short = 'k', value_name = "K", conflicts_with = "variance")]
     pub(crate) components: Option<NonZeroUsize>,
 
-    /// Keep the fewest components that carry this share of the variance, such as 0.95.
+    /// Keep as few components as explain this share of the variance, such as 0.95.
     #[arg(long, value_name = "SHARE")]
     pub(crate) variance: Option<f64>,
 
-    /// Stack the factors as the files have them, instead of balanced; the subspace then depends on
-    /// how each adapter happened to split ΔW.
+    /// Stack the factors as they are stored, not balanced; the subspace then depends on how each
+    /// adapter splits ΔW.
     #[arg(long)]
     pub(crate) raw_factors: bool,
 
-    /// Subtract the mean first and keep it as a component of its own.
+    /// Centre the columns first and keep the mean as an extra component.
     #[arg(long)]
     pub(crate) center: bool,
 
@@ -52,15 +53,15 @@ pub(crate) struct ExtractArguments {
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub(crate) seed: u64,
 
-    /// Go on although the adapters name different base models.
+    /// Continue even if the adapters name different base models.
     #[arg(long)]
     pub(crate) allow_base_mismatch: bool,
 
-    /// Go on although an adapter has tensors that are not used.
+    /// Continue even if an adapter has tensors that are not used.
     #[arg(long)]
     pub(crate) allow_partial: bool,
 
-    /// Replace DIR if it is there.
+    /// Overwrite DIR if it exists.
     #[arg(long, short)]
     pub(crate) force: bool,
 }
@@ -85,13 +86,13 @@ impl From<&ExtractArguments> for ExtractRequest {
 
 /// Measure how much of an adapter a subspace can express.
 ///
-/// Prints the relative error ‖ΔW − ΔŴ‖ / ‖ΔW‖ per module and in all, and writes the projected
-/// adapters with --out. Modules that the subspace does not have count as lost.
+/// Prints the relative error ‖ΔW − ΔŴ‖ / ‖ΔW‖ per module and in total; --out writes the projected
+/// adapters. Modules missing from the subspace count as lost.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  eigenmix project adapters/banking --subspace subspaces/clinc
-  eigenmix project adapters/* --subspace subspaces/clinc --out projected --json")]
+  eigenmix project datasets/quickstart/adapters/gym --subspace shared
+  eigenmix project datasets/quickstart/adapters/* --subspace shared --out projected --json")]
 pub(crate) struct ProjectArguments {
     /// The adapters to project.
     #[arg(required = true, value_name = "ADAPTER")]
@@ -108,15 +109,15 @@ pub(crate) struct ProjectArguments {
     #[command(flatten)]
     pub(crate) format: FormatArguments,
 
-    /// Go on although an adapter names another base model than the subspace.
+    /// Continue even if an adapter names another base model than the subspace.
     #[arg(long)]
     pub(crate) allow_base_mismatch: bool,
 
-    /// Go on although an adapter has tensors that are not used.
+    /// Continue even if an adapter has tensors that are not used.
     #[arg(long)]
     pub(crate) allow_partial: bool,
 
-    /// Replace DIR if it is there.
+    /// Overwrite DIR if it exists.
     #[arg(long, short)]
     pub(crate) force: bool,
 }
@@ -124,15 +125,16 @@ pub(crate) struct ProjectArguments {
 /// Export a run or an adapter as plain LoRA, in its own dialect or another, or merged into its base
 /// model.
 ///
-/// In PEFT's dialect scaling and mixers are folded into the factors, so that every tool reads the same ΔW. With
-/// --merge-into-base the result is a checkpoint that needs no adapter: W₀ + ΔW in the dtype of the
-/// base model, the heads of the adapter in place, every other tensor bit for bit as it was.
+/// In PEFT's dialect scaling and mixers are folded into the factors, so that every tool reads the
+/// same ΔW. With --merge-into-base the result is a checkpoint that needs no adapter: W₀ + ΔW in the
+/// dtype of the base model, the heads of the adapter in place, every other tensor bit for bit as it
+/// was.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  eigenmix export runs/travel --out travel-lora
-  eigenmix export runs/travel --out travel-small --rank 4
-  eigenmix export runs/travel --out travel-merged --merge-into-base models/minilm
+  eigenmix export runs/ferry --out ferry-lora
+  eigenmix export runs/ferry --out ferry-small --rank 4
+  eigenmix export runs/ferry --out ferry-model --merge-into-base datasets/quickstart/base
   eigenmix export style.safetensors --out style-diffusers --format diffusers")]
 pub(crate) struct ExportArguments {
     /// A run, an adapter's directory or file, or a Hub id.
@@ -146,7 +148,7 @@ pub(crate) struct ExportArguments {
     #[command(flatten)]
     pub(crate) format: FormatArguments,
 
-    /// Write the base model in this directory with the adapter merged into its weights.
+    /// Merge the adapter into the weights of this base model and write the checkpoint.
     #[arg(long, value_name = "MODEL", conflicts_with_all = ["format", "dtype"])]
     pub(crate) merge_into_base: Option<PathBuf>,
 
@@ -154,11 +156,11 @@ pub(crate) struct ExportArguments {
     #[arg(long, short, value_name = "R")]
     pub(crate) rank: Option<NonZeroUsize>,
 
-    /// Go on although the adapter has tensors that are not used.
+    /// Continue even if the adapter has tensors that are not used.
     #[arg(long)]
     pub(crate) allow_partial: bool,
 
-    /// Replace DIR if it is there.
+    /// Overwrite DIR if it exists.
     #[arg(long, short)]
     pub(crate) force: bool,
 }
@@ -166,26 +168,26 @@ pub(crate) struct ExportArguments {
 /// Show what is in an adapter, a subspace, a run or a safetensors file, or what several adapters
 /// have in common.
 ///
-/// With --html also as pictures, on one page that opens offline: the sizes of updates by module, how
-/// much adapters have in common, how much of its sources a subspace carries, learning curves.
+/// --html also draws charts, on one page that opens offline: the size of updates by module, what
+/// adapters have in common, how much variance a subspace explains, learning curves.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  eigenmix inspect adapters/banking
+  eigenmix inspect datasets/quickstart/adapters/gym
   eigenmix inspect org/name --json
-  eigenmix inspect runs/travel
-  eigenmix inspect adapters/* --html adapters.html
-  eigenmix inspect subspaces/clinc --html subspace.html")]
+  eigenmix inspect runs/ferry
+  eigenmix inspect datasets/quickstart/adapters/* --html adapters.html
+  eigenmix inspect shared --html subspace.html")]
 pub(crate) struct InspectArguments {
     /// A directory or a .safetensors file, or the Hub id of an adapter; or several adapters.
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<String>,
 
-    /// Write pictures of it to FILE, as one page that opens offline.
+    /// Write charts to FILE, one page that opens offline.
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
 
-    /// Replace FILE if it is there.
+    /// Overwrite FILE if it exists.
     #[arg(long, short, requires = "html")]
     pub(crate) force: bool,
 }

@@ -8,16 +8,16 @@ use eigenmix_experiment::Override;
 
 use super::{ModelArguments, ZeroShotArguments};
 
-/// Train an adapter as a TOML file describes it.
+/// Train an adapter as described in a TOML file.
 ///
-/// The run's directory gets the resolved configuration, metrics.jsonl, checkpoints and, at the end,
-/// a plain PEFT adapter.
+/// Writes a run: the resolved configuration, metrics.jsonl, checkpoints and, at the end, a plain
+/// PEFT adapter.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  eigenmix train configs/travel.toml
-  eigenmix train configs/travel.toml --set training.epochs=3 --set output=runs/short
-  eigenmix train configs/travel.toml --resume")]
+  eigenmix train configs/quickstart/pretrain.toml
+  eigenmix train ferry.toml --set training.epochs=3 --set output=runs/short
+  eigenmix train ferry.toml --resume")]
 pub(crate) struct TrainArguments {
     /// The configuration, a TOML file.
     #[arg(value_name = "CONFIG.toml")]
@@ -31,21 +31,23 @@ pub(crate) struct TrainArguments {
     #[arg(long, conflicts_with = "force")]
     pub(crate) resume: bool,
 
-    /// Only say what would be trained and how much memory it would take; no weights are read.
+    /// Only show what would be trained and estimate the memory; no weights are read.
     #[arg(long)]
     pub(crate) dry_run: bool,
 
-    /// Replace the run's directory if it is there.
+    /// Overwrite the run if it exists.
     #[arg(long, short)]
     pub(crate) force: bool,
 }
 
-/// Measure a model on a dataset: accuracies, correlations, perplexity.
+/// Evaluate a model on a dataset: accuracy, correlation, perplexity.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  eigenmix evaluate --base models/minilm --adapter runs/travel --data datasets/travel --split test
-  eigenmix evaluate --base models/minilm --adapter merged --head runs/travel --data datasets/travel
+  eigenmix evaluate --base datasets/quickstart/base --adapter datasets/quickstart/adapters/gym \\
+      --data datasets/quickstart/tasks/gym --split test
+  eigenmix evaluate --base datasets/quickstart/base --adapter merged \\
+      --head datasets/quickstart/adapters/gym --data datasets/quickstart/tasks/gym
   eigenmix evaluate --base models/clip --data datasets/pets --prompt 'a photo of a {}, a pet.'")]
 pub(crate) struct EvaluateArguments {
     #[command(flatten)]
@@ -56,7 +58,7 @@ pub(crate) struct EvaluateArguments {
     #[arg(long, value_name = "DIR|ID")]
     pub(crate) data: String,
 
-    /// Which part of the data to use.
+    /// The split to evaluate on.
     #[arg(long, default_value = "test")]
     pub(crate) split: String,
 
@@ -72,16 +74,16 @@ pub(crate) struct EvaluateArguments {
     #[arg(long, value_name = "COLUMN", default_value = "label")]
     pub(crate) label: String,
 
-    /// Set another key of a training file's [data] table, such as format=alpaca; may be repeated.
+    /// Set another key of the [data] table, such as format=alpaca; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) overrides: Vec<Override>,
 
-    /// What to measure, such as accuracy, perplexity or exact-match; may be repeated [default: what
-    /// is usual for the task].
+    /// A metric, such as accuracy, perplexity or exact-match; may be repeated [default: the usual
+    /// ones for the task].
     #[arg(long = "metric", value_name = "NAME")]
     pub(crate) metrics: Vec<String>,
 
-    /// How many examples to run at once.
+    /// The batch size.
     #[arg(long, value_name = "N", default_value = "32")]
     pub(crate) batch_size: NonZeroUsize,
 
@@ -89,12 +91,13 @@ pub(crate) struct EvaluateArguments {
     pub(crate) zero_shot: ZeroShotArguments,
 }
 
-/// Predict a label for every line of text or image, or continue every line with a language model.
+/// Predict a label for each text or image, or continue each text with a language model.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  eigenmix predict --base models/minilm --adapter runs/travel --input queries.txt
-  echo 'book a table for two' | eigenmix predict --base models/minilm --adapter runs/travel --json
+  eigenmix predict --base datasets/quickstart/base --adapter runs/ferry --input queries.txt
+  echo 'i want to cancel the cabin' | eigenmix predict --base datasets/quickstart/base \\
+      --adapter runs/ferry --json
   echo 'Why is the sky blue?' | eigenmix predict --base models/llama --adapter runs/chat --chat
   ls photos/*.jpg | eigenmix predict --base models/vit --adapter runs/birds
   ls photos/*.jpg | eigenmix predict --base models/clip --prompt 'a photo of a {}.' --labels cat,dog")]
@@ -102,44 +105,44 @@ pub(crate) struct PredictArguments {
     #[command(flatten)]
     pub(crate) model: ModelArguments,
 
-    /// A file with a text, or the path of an image, on every line; or - for standard input.
+    /// A file with one text or image path per line; - is standard input.
     #[arg(long, value_name = "FILE|-", default_value = "-")]
     pub(crate) input: PathBuf,
 
-    /// How many examples to run at once.
+    /// The batch size.
     #[arg(long, value_name = "N", default_value = "32")]
     pub(crate) batch_size: NonZeroUsize,
 
-    /// Classifiers: show so many of the most probable labels.
+    /// Classifiers: show the N most probable labels.
     #[arg(long, value_name = "N", default_value = "1")]
     pub(crate) top: NonZeroUsize,
 
-    /// Language models: take each line as a user's message and let the chat template frame it.
+    /// Language models: treat each line as a user message and apply the chat template.
     #[arg(long)]
     pub(crate) chat: bool,
 
-    /// Language models, with --chat: what comes before the user's message.
+    /// Language models, with --chat: the system message.
     #[arg(long, value_name = "TEXT", requires = "chat")]
     pub(crate) system: Option<String>,
 
-    /// Language models: the most tokens to write for each line.
+    /// Language models: the maximum number of new tokens per line.
     #[arg(long, value_name = "N", default_value = "128")]
     pub(crate) max_new_tokens: NonZeroUsize,
 
-    /// Language models: draw tokens instead of taking the likeliest; logits are divided by this.
+    /// Language models: sample with this temperature instead of taking the most likely token.
     #[arg(long, value_name = "T")]
     pub(crate) temperature: Option<f64>,
 
-    /// Language models, with --temperature: draw from the K likeliest tokens only.
+    /// Language models, with --temperature: sample from the K most likely tokens.
     #[arg(long, value_name = "K", requires = "temperature")]
     pub(crate) top_k: Option<NonZeroUsize>,
 
-    /// Language models, with --temperature: draw from the likeliest tokens that together have this
+    /// Language models, with --temperature: sample from the smallest set of tokens with this total
     /// probability.
     #[arg(long, value_name = "P", requires = "temperature")]
     pub(crate) top_p: Option<f64>,
 
-    /// Language models, with --temperature: the seed of the draws.
+    /// Language models, with --temperature: the sampling seed.
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub(crate) seed: u64,
 
@@ -153,7 +156,8 @@ pub(crate) struct PredictArguments {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
-  eigenmix forward --base models/minilm --adapter runs/travel --inputs in.safetensors --out out.safetensors")]
+  eigenmix forward --base datasets/quickstart/base --adapter runs/ferry --inputs in.safetensors \\
+      --out out.safetensors")]
 pub(crate) struct ForwardArguments {
     #[command(flatten)]
     pub(crate) model: ModelArguments,
@@ -166,7 +170,7 @@ pub(crate) struct ForwardArguments {
     #[arg(long, short, value_name = "FILE")]
     pub(crate) out: PathBuf,
 
-    /// Replace FILE if it is there.
+    /// Overwrite FILE if it exists.
     #[arg(long, short)]
     pub(crate) force: bool,
 

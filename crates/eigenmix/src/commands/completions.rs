@@ -1,4 +1,4 @@
-//! `eigenmix completions`: what a shell needs to complete commands and flags.
+//! `eigenmix completions`: shell completions of commands and flags.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! `eigenmix devices`: what this build and this machine can run models on.
+//! `eigenmix devices`: the devices of this build and machine.
 
 use std::fmt;
 
@@ -31,7 +31,7 @@ pub(crate) fn run(console: &Console) -> anyhow::Result<()> {
 #[derive(Serialize)]
 struct Devices {
     devices: Vec<Device>,
-    /// What `--device auto` takes.
+    /// The device that `--device auto` uses.
     auto: String,
 }
 
@@ -44,7 +44,7 @@ struct Device {
 
 #[derive(Serialize)]
 struct Present {
-    /// As `--device` takes it.
+    /// Its name for `--device`.
     device: String,
     name: String,
     kind: String,
@@ -84,6 +84,6 @@ impl fmt::Display for Devices {
             table.push([device.name, "–", &missing]);
         }
         writeln!(formatter, "{table}")?;
-        write!(formatter, "--device auto takes {}", self.auto)
+        write!(formatter, "--device auto uses {}", self.auto)
     }
 }

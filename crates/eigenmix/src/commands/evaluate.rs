@@ -1,4 +1,4 @@
-//! `eigenmix evaluate`: the figures of a model on a dataset.
+//! `eigenmix evaluate`: the metrics of a model on a dataset.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +15,7 @@ use toml::Table;
 use crate::cli::EvaluateArguments;
 use crate::console::Console;
 
-/// How long texts may be by default, where the model would take far longer ones.
+/// The default maximum length of texts, for models that accept far longer ones.
 const MAX_LENGTH: usize = 1024;
 
 pub(crate) fn run(
@@ -39,7 +39,7 @@ pub(crate) fn run(
     Ok(())
 }
 
-/// The `[data]` table that the flags and `--set` stand for.
+/// The `[data]` table from the flags and `--set`.
 fn data_config(
     arguments: &EvaluateArguments,
     base: &BaseModel,
@@ -76,7 +76,7 @@ fn metrics(names: &[String]) -> Result<Vec<Metric>, BadInput> {
 
 #[derive(Serialize)]
 struct EvaluateResult<'a> {
-    /// The adapter, or without one the base model.
+    /// The adapter, or the base model if there is none.
     #[serde(rename = "adapter")]
     model: &'a str,
     data: &'a str,

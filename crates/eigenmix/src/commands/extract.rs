@@ -1,4 +1,4 @@
-//! `eigenmix extract`: adapters in, the subspace that they share out.
+//! `eigenmix extract`: from adapters to the subspace that they share.
 
 use eigenmix_experiment::ExtractRequest;
 

@@ -43,7 +43,7 @@ struct Input {
 }
 
 impl Input {
-    /// The logits in the shape that other software gives them: `[examples, outputs]`, or for a
+    /// The logits in the shape that other software returns: `[examples, outputs]`, or for a
     /// language model `[batch, length, vocabulary]` with zeros where there is padding.
     fn unpack(&self, head: HeadKind, logits: Vec<f32>) -> (Vec<usize>, Vec<f32>) {
         let examples = self.batch.examples();
@@ -64,9 +64,9 @@ impl Input {
 }
 
 impl Input {
-    /// Refuses tokens that the model has no position or no segment for.
+    /// Refuses tokens without a position or a segment in the model.
     ///
-    /// - segments: how many there are; 0 where the model takes no notice of them
+    /// - segments: how many there are; 0 if the model ignores them
     fn check(self, path: &Path, positions: usize, segments: usize) -> anyhow::Result<Self> {
         let Some(tokens) = &self.batch.texts else {
             return Ok(self);
@@ -90,7 +90,7 @@ impl Input {
     }
 }
 
-/// What the model takes: `input.pixel_values`, or `input.input_ids` and its companions.
+/// The inputs of the model: `input.pixel_values`, or `input.input_ids` and its companions.
 fn read_input(path: &Path, architecture: &Architecture) -> anyhow::Result<Input> {
     let file = TensorFile::open(path)?;
     let mut input = Input {
@@ -129,8 +129,8 @@ fn read_images(
     Ok(ImageBatch::new(pixels, [images, channels, size]))
 }
 
-/// The token batch that `input.input_ids`, `input.attention_mask` and `input.token_type_ids` are, and
-/// how long its padded texts were.
+/// The token batch from `input.input_ids`, `input.attention_mask` and `input.token_type_ids`, and
+/// the length of its padded texts.
 fn read_tokens(
     file: &TensorFile,
     path: &Path,

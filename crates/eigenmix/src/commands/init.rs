@@ -1,4 +1,4 @@
-//! `eigenmix init`: a training file for what is at hand.
+//! `eigenmix init`: a training file for the user's model, data and adapters.
 
 use std::fmt;
 use std::path::Path;
@@ -43,7 +43,7 @@ pub(crate) fn run(arguments: &InitArguments, console: &Console) -> anyhow::Resul
     let base_name = base_name.or_else(|| named_by(&adapters));
     let base = match (&base_name, &arguments.base) {
         (Some(name), Some(_)) => Some(FoundBase::open(name)?),
-        // Nobody named it here, so it is no error if it cannot be had.
+        // The user did not name it, so a failure to open it is not an error.
         (Some(name), None) => match FoundBase::open(name) {
             Ok(base) => Some(base),
             Err(error) => {
@@ -84,7 +84,7 @@ pub(crate) fn run(arguments: &InitArguments, console: &Console) -> anyhow::Resul
         method,
     };
     let text = file.to_string();
-    TrainConfig::from_toml(&text).context("the file that would be written is none")?;
+    TrainConfig::from_toml(&text).context("the generated file is not a valid training file")?;
     write_file(&arguments.out, text.as_bytes())?;
     result.method = method.name();
     result.is_complete = file.is_complete();
@@ -92,7 +92,7 @@ pub(crate) fn run(arguments: &InitArguments, console: &Console) -> anyhow::Resul
     console.result(&result)
 }
 
-/// What was guessed in a file, with the reason that stands above it.
+/// The guesses of a file, each with the reason above it.
 fn guesses(text: &str) -> Vec<String> {
     let mut lines = text.lines();
     let mut guesses = Vec::new();
@@ -120,7 +120,7 @@ fn named_by(adapters: &[String]) -> Option<String> {
 fn method(asked: Option<AdapterMethod>, fitting: usize) -> Result<AdapterMethod, BadInput> {
     match (asked, fitting) {
         (Some(method), 0) if method.has_basis() => Err(BadInput(format!(
-            "--method {}: it recycles adapters, and none that fits the base model was found; name some with --adapters",
+            "--method {} needs adapters for this base model, and none were found; name some with --adapters",
             method.name()
         ))),
         (Some(method), _) => Ok(method),
@@ -149,7 +149,7 @@ fn line_of(adapter: &FoundAdapter) -> String {
 struct InitResult {
     out: String,
     method: &'static str,
-    /// Whether nothing is left to fill in.
+    /// Whether nothing has to be filled in.
     is_complete: bool,
     found: Vec<String>,
     guesses: Vec<String>,
@@ -166,7 +166,7 @@ impl InitResult {
         }
     }
 
-    /// The only one of what was found; several are a question.
+    /// The only one that was found; if there are several, the user has to choose.
     fn only(&mut self, what: &str, flag: &str, names: &[String]) -> Option<String> {
         match names {
             [name] => Some(name.clone()),

@@ -1,4 +1,4 @@
-//! `eigenmix merge`: several adapters in, one out.
+//! `eigenmix merge`: from several adapters to one.
 
 use std::fmt;
 
@@ -25,7 +25,7 @@ pub(crate) fn run(
 struct MergeResult {
     #[serde(flatten)]
     merged: Merged,
-    /// Whether what was done for each module is told.
+    /// Whether to show the result for each module.
     #[serde(skip)]
     explain: bool,
 }

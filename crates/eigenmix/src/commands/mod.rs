@@ -1,4 +1,4 @@
-//! One file a command.
+//! One file per command.
 
 mod completions;
 mod devices;
@@ -20,10 +20,10 @@ mod train;
 use crate::cli::{Cli, Command, Common};
 use crate::console::Console;
 
-/// Does what was typed.
+/// Runs a command.
 ///
 /// # Errors
-/// Whatever the command fails with; [`crate::failure`] knows which status that is.
+/// The error of the command; [`crate::failure`] turns it into an exit status.
 pub(crate) fn run(cli: Cli, console: &Console) -> anyhow::Result<()> {
     let Cli { common, command } = cli;
     set_threads(&common)?;

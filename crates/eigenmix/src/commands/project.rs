@@ -36,8 +36,7 @@ pub(crate) fn run(arguments: &ProjectArguments, console: &Console) -> anyhow::Re
     let names = distinct_names(&adapters)?;
     if let Some(out) = &arguments.out {
         if adapters.len() > 1 && out.extension().is_some_and(|found| found == "safetensors") {
-            let problem =
-                "--out is a directory where several adapters are projected; leave out .safetensors";
+            let problem = "with several adapters --out is a directory; leave out .safetensors";
             return Err(BadInput(problem.to_owned()).into());
         }
         for adapter in &adapters {
@@ -65,7 +64,7 @@ pub(crate) fn run(arguments: &ProjectArguments, console: &Console) -> anyhow::Re
     })
 }
 
-/// What is projected, and into what.
+/// The adapters to project, and the subspace.
 struct Task<'a> {
     arguments: &'a ProjectArguments,
     /// With their names.
@@ -75,7 +74,7 @@ struct Task<'a> {
 }
 
 impl Task<'_> {
-    /// Projects every adapter, and writes it to the directory that `place` gives for its name.
+    /// Projects every adapter, and writes it to the directory that `place` returns for its name.
     fn project_all(
         &self,
         place: impl Fn(&str) -> Option<PathBuf> + Sync,
@@ -114,7 +113,7 @@ impl Task<'_> {
         let projection = eigenmix_eigenlorax::project(&loaded, self.subspace, &options)?;
         if let Some(module) = projection.skipped.first() {
             self.console.warn(format_args!(
-                "adapter `{}`: the subspace does not have {} of its {} modules, such as `{module}`; they count as lost",
+                "adapter `{}`: {} of its {} modules are missing from the subspace, such as `{module}`; they count as lost",
                 adapter.file.location(),
                 projection.skipped.len(),
                 loaded.adapter.modules.len()
@@ -155,7 +154,7 @@ struct ProjectResult {
 #[derive(Serialize)]
 struct ProjectedAdapter {
     adapter: String,
-    /// That of its directory below `out`, if there are several.
+    /// The name of its directory below `out`, if there are several.
     name: String,
     relative_error: f64,
     largest_module_error: f64,
@@ -188,13 +187,7 @@ impl fmt::Display for ProjectResult {
                 )?;
             }
         }
-        let header = [
-            "relative error",
-            "in all",
-            "worst module",
-            "modules",
-            "lost",
-        ];
+        let header = ["relative error", "total", "worst module", "modules", "lost"];
         let mut table = Table::with_header(header);
         for adapter in &self.adapters {
             table.push([

@@ -86,7 +86,7 @@ pub(crate) fn run(arguments: &PushArguments, console: &Console) -> anyhow::Resul
 fn destination(argument: &str) -> anyhow::Result<HubId> {
     let id = HubId::parse(argument)?;
     let problem = if id.revision().is_some() {
-        "a branch is named by --revision"
+        "name a branch with --revision"
     } else if !id.repository().contains('/') {
         "a repository has an owner, as in me/travel-lora"
     } else {
@@ -140,7 +140,7 @@ fn coefficients(run: &Path) -> Result<UploadFile, BadInput> {
     }
 }
 
-/// The last look before anything is sent: no text names the home directory or the place we are in.
+/// The last check before sending: no text contains the home directory or the current directory.
 fn refuse_paths(files: &[UploadFile]) -> anyhow::Result<()> {
     let home = std::env::home_dir();
     let here = std::env::current_dir().ok();
@@ -162,7 +162,7 @@ fn refuse_paths(files: &[UploadFile]) -> anyhow::Result<()> {
         let text = String::from_utf8_lossy(&text);
         if let Some(found) = private.iter().find(|path| text.contains(path.as_str())) {
             let problem = format!(
-                "`{}` would tell the world of `{found}` on this machine; remove it from the adapter's files",
+                "`{}` contains the local path `{found}`; remove it before publishing",
                 file.name
             );
             return Err(BadInput(problem).into());

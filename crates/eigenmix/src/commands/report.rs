@@ -1,4 +1,4 @@
-//! `eigenmix report`: the comparison of an experiment's arms, from what is finished of it.
+//! `eigenmix report`: the comparison of an experiment's arms, from its finished cells.
 
 use eigenmix_experiment::BadInput;
 use eigenmix_experiment::ExperimentPlan;

@@ -1,4 +1,4 @@
-//! `eigenmix schema`: what configuration files may hold, for editors.
+//! `eigenmix schema`: the JSON schemas of configuration files, for editors.
 
 use eigenmix_experiment::Schema;
 use eigenmix_trainer::TrainConfig;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{BadConfig, OverrideError};
 
-/// Why a configuration file is no configuration.
+/// Why a configuration file is not valid.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -18,7 +18,7 @@ pub enum ConfigError {
         source: toml::de::Error,
     },
 
-    /// Everything that is wrong with it.
+    /// All of its problems.
     #[error(transparent)]
     Bad(#[from] BadConfig),
 

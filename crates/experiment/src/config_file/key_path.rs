@@ -1,4 +1,4 @@
-//! Where in a configuration something is.
+//! The path of a key.
 
 use std::fmt;
 
@@ -61,7 +61,7 @@ impl KeyPath {
         self.0.starts_with(&other.0)
     }
 
-    /// What is there.
+    /// The value at this path.
     pub fn find<'v>(&self, root: &'v Value) -> Option<&'v Value> {
         self.0.iter().try_fold(root, |value, step| match step {
             Step::Key(key) => value.as_table()?.get(key),
@@ -69,7 +69,7 @@ impl KeyPath {
         })
     }
 
-    /// Takes away what is there; whether something was.
+    /// Removes the value at this path; returns whether there was one.
     pub fn remove(&self, root: &mut Value) -> bool {
         let Some((last, parents)) = self.0.split_last() else {
             return false;
@@ -88,7 +88,7 @@ impl KeyPath {
         }
     }
 
-    /// Puts `value` there, and makes the tables on the way to it.
+    /// Sets the value at this path, creating the tables on the way to it.
     pub fn insert(&self, root: &mut Value, value: Value) {
         let Some((Step::Key(last), parents)) = self.0.split_last() else {
             return;

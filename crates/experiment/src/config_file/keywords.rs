@@ -1,4 +1,4 @@
-//! The keywords of JSON schemas that are known here.
+//! The supported keywords of JSON schemas.
 
 use std::collections::BTreeSet;
 
@@ -24,8 +24,8 @@ const CHECKED: [&str; 16] = [
     "exclusiveMaximum",
 ];
 
-/// The keywords that demand nothing, or nothing that others don't: `format` names the Rust type of a
-/// number, whose bounds are there as well.
+/// The keywords that demand nothing beyond the others: `format` names the Rust type of a number,
+/// whose bounds are there as well.
 const NOTES: [&str; 6] = [
     "$schema",
     "$defs",
@@ -42,7 +42,7 @@ pub(super) fn collect_unknown(node: &Json, unknown: &mut BTreeSet<String>) {
     };
     for (keyword, value) in keywords {
         match keyword.as_str() {
-            // Names of properties and of definitions are no keywords.
+            // Names of properties and of definitions are not keywords.
             "properties" | "$defs" => {
                 let inner = value.as_object().into_iter().flat_map(Map::values);
                 inner.for_each(|node| collect_unknown(node, unknown));

@@ -1,4 +1,4 @@
-//! Which line of a file says what.
+//! The line of each key of a file.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use super::KeyPath;
 /// The lines of a TOML file, from 1, by the paths of its keys.
 pub struct Lines(HashMap<KeyPath, usize>);
 
-/// A place in a file, if it has one, and what is to be said about it.
+/// A line of the file, if known, and a message about it.
 pub type Placed = (Option<usize>, String);
 
 impl Lines {

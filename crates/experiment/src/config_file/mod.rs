@@ -1,5 +1,5 @@
-//! A TOML file as its writer sees it: what is wrong with it is told all at once, each with its line
-//! and the nearest right word.
+//! A TOML file from its writer's point of view: all mistakes are reported at once, each with its
+//! line and the nearest valid key.
 
 mod config_error;
 mod key_path;
@@ -22,7 +22,7 @@ pub use overrides::{Override, OverrideError};
 pub use problem::{BadConfig, Problem};
 pub use schema::Schema;
 
-/// A configuration that was read, with what was set on the command line.
+/// A configuration that was read, with the overrides of the command line.
 pub struct ConfigFile {
     path: PathBuf,
     /// A table.
@@ -35,7 +35,8 @@ impl ConfigFile {
     /// Reads the file at `path` and applies the overrides.
     ///
     /// # Errors
-    /// If it cannot be read, is not TOML, or an override goes through something that is no table.
+    /// If it cannot be read, is not TOML, or an override goes through something that is not a
+    /// table.
     pub fn read(path: &Path, overrides: &[Override]) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
             path: path.to_owned(),
@@ -69,7 +70,7 @@ impl ConfigFile {
         self.root.as_table().unwrap_or(&EMPTY)
     }
 
-    /// Whether the file, with what was set on the command line, says something there.
+    /// Whether the file, with the overrides of the command line, has a value at this path.
     pub fn has(&self, path: &KeyPath) -> bool {
         path.find(&self.root).is_some()
     }
@@ -83,7 +84,7 @@ impl ConfigFile {
         found.map_err(|problems| self.error(problems).into())
     }
 
-    /// The error that tells `problems`, each with its place in the file or on the command line.
+    /// The error that lists `problems`, each with its place in the file or on the command line.
     pub fn error(&self, problems: Vec<Problem>) -> BadConfig {
         let placed = problems.into_iter().map(|problem| {
             let change = self
@@ -102,7 +103,7 @@ impl ConfigFile {
 /// The training that a table describes.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// All of its problems.
 pub fn train_config(table: &Table) -> Result<TrainConfig, Vec<Problem>> {
     repair::train_config(table)
 }

@@ -25,7 +25,7 @@ pub enum OverrideError {
     NotATable { key: String, part: String },
 }
 
-/// As it may be typed.
+/// As it was typed.
 impl fmt::Display for Override {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}={}", self.path.join("."), self.value)
@@ -50,15 +50,15 @@ impl FromStr for Override {
 }
 
 impl Override {
-    /// Whether `path` is what it sets, or in it.
+    /// Whether `path` is the key that it sets, or lies below it.
     pub fn sets(&self, path: &KeyPath) -> bool {
         path.starts_with(&KeyPath::dotted(&self.path.join(".")))
     }
 
-    /// Sets the key in `configuration`, and makes the tables on the way to it.
+    /// Sets the key in `configuration`, creating the tables on the way to it.
     ///
     /// # Errors
-    /// If something on the way is there and is not a table.
+    /// If something on the way exists and is not a table.
     pub fn apply(&self, configuration: &mut Table) -> Result<(), OverrideError> {
         let Some((name, parents)) = self.path.split_last() else {
             return Err(OverrideError::Key(String::new()));

@@ -29,7 +29,7 @@ pub struct BadConfig {
 
 impl BadConfig {
     pub fn new(path: &Path, mut problems: Vec<Placed>) -> Self {
-        // What is on the command line comes last.
+        // Problems of the command line come last.
         problems.sort_by_key(|(line, _)| line.unwrap_or(usize::MAX));
         problems.dedup();
         let path = path.to_owned();

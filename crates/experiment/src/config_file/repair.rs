@@ -1,7 +1,7 @@
-//! Everything wrong with a training's configuration, not only the first thing.
+//! Finds all problems of a training's configuration.
 //!
-//! What breaks the schema is told and taken out, and what is left is judged further: whether its
-//! values make sense, alone and together.
+//! Values that violate the schema are reported and removed; the rest is then checked for valid
+//! values and combinations.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use super::{KeyPath, Problem, Schema};
 /// The training that `table` describes.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// All of its problems.
 pub(super) fn train_config(table: &Table) -> Result<TrainConfig, Vec<Problem>> {
     let schema = Schema::of::<TrainConfig>();
     let mut judged = Value::Table(table.clone());
@@ -24,7 +24,7 @@ pub(super) fn train_config(table: &Table) -> Result<TrainConfig, Vec<Problem>> {
         problem.path.remove(&mut judged);
     }
     fill(&schema, &mut judged, &mut guessed);
-    // Every round takes one value out, so there are no more rounds than values.
+    // Every round removes one value, so there are no more rounds than values.
     let config = loop {
         let mut track = serde_path_to_error::Track::new();
         let reader = serde_path_to_error::Deserializer::new(judged.clone(), &mut track);
@@ -44,7 +44,8 @@ pub(super) fn train_config(table: &Table) -> Result<TrainConfig, Vec<Problem>> {
     };
     for error in config.problems() {
         let path = KeyPath::dotted(error.key().unwrap_or_default());
-        // What was only guessed cannot be wrong, nor make something else wrong.
+        // A value that only stands in for a missing one cannot be wrong, nor make another one
+        // wrong.
         if !path.first().is_some_and(|table| guessed.contains(table)) {
             problems.push(Problem::new(path, error.to_string()));
         }
@@ -55,7 +56,7 @@ pub(super) fn train_config(table: &Table) -> Result<TrainConfig, Vec<Problem>> {
     }
 }
 
-/// Puts something in the place of everything that is missing, and remembers in which tables.
+/// Fills in everything that is missing, and remembers in which tables.
 fn fill(schema: &Schema, judged: &mut Value, guessed: &mut BTreeSet<String>) {
     // A table that is missing is filled in the second round.
     for _ in 0..2 {

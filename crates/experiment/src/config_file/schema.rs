@@ -1,4 +1,4 @@
-//! A JSON schema, and what of it a configuration breaks.
+//! A JSON schema, and a configuration's violations of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use super::{KeyPath, Problem};
 #[derive(Clone, Debug)]
 pub struct Schema {
     root: Json,
-    /// What it demands and nobody would check.
+    /// The keywords that would not be checked.
     unknown: BTreeSet<String>,
 }
 
@@ -37,12 +37,12 @@ impl Schema {
     }
 
     /// Everything in `value` that the schema does not allow. A schema with a keyword that is not
-    /// checked allows nothing: better refused than waved through.
+    /// checked allows nothing: refusing a file is better than passing it unchecked.
     pub fn check(&self, value: &Value) -> Vec<Problem> {
         let mut problems = Vec::new();
         for keyword in &self.unknown {
             let message = format!(
-                "the schema of this file demands `{keyword}`, which nobody checks; this is a fault of Eigenmix"
+                "the schema of this file demands `{keyword}`, which is not checked; this is a fault in Eigenmix"
             );
             problems.push(Problem::new(KeyPath::default(), message));
         }
@@ -189,7 +189,7 @@ impl Schema {
         }
         let required = node.get("required").and_then(Json::as_array);
         for key in required.into_iter().flatten().filter_map(Json::as_str) {
-            // One that is only misspelt is told as such.
+            // A misspelt key is reported as such.
             if !table.contains_key(key) && !misspelt.contains(&key) {
                 let path = path.key(key);
                 problems.push(Problem::new(path.clone(), format!("`{path}` is missing")));
@@ -227,7 +227,7 @@ fn is_choice(node: &Json) -> bool {
     node.get("const").is_some() || node.get("enum").is_some()
 }
 
-/// The words that may stand here, if only certain ones may.
+/// The allowed words, if only certain ones are allowed.
 fn choices(alternatives: &[&Json]) -> Vec<String> {
     let word = |value: &Json| value.as_str().map(str::to_owned);
     let of = |node: &&Json| -> Vec<String> {
@@ -244,7 +244,7 @@ fn choices(alternatives: &[&Json]) -> Vec<String> {
 fn wrong_choice(alternatives: &[&Json], value: &Value, path: &KeyPath) -> Option<String> {
     let choices = choices(alternatives);
     let found = value.as_str()?;
-    // Where any text may stand, the words are only examples.
+    // If any text is allowed, the words are only examples.
     let is_free = alternatives
         .iter()
         .any(|node| !is_choice(node) && is_of_type(node, value));
@@ -262,7 +262,7 @@ fn count_in(node: &Json, keyword: &str) -> Option<usize> {
     usize::try_from(node.get(keyword)?.as_u64()?).ok()
 }
 
-/// What is to be said of a list that is too short or too long.
+/// The message about a list that is too short or too long.
 fn wrong_length(node: &Json, value: &Value, path: &KeyPath) -> Option<String> {
     let found = value.as_array()?.len();
     let (least, most) = (count_in(node, "minItems"), count_in(node, "maxItems"));
@@ -278,7 +278,7 @@ fn wrong_length(node: &Json, value: &Value, path: &KeyPath) -> Option<String> {
     ))
 }
 
-/// The bound that a number does not keep.
+/// The bound that a number violates.
 fn broken_bound(node: &Json, value: &Value) -> Option<String> {
     let number = value
         .as_float()
@@ -296,7 +296,7 @@ fn broken_bound(node: &Json, value: &Value) -> Option<String> {
     })
 }
 
-/// What may stand somewhere, in words.
+/// The allowed values, as text.
 fn wanted(alternatives: &[&Json]) -> String {
     let mut kinds: BTreeMap<&str, &str> = BTreeMap::new();
     for node in alternatives {
@@ -330,7 +330,7 @@ fn wanted(alternatives: &[&Json]) -> String {
     kinds.chain(words).collect::<Vec<_>>().join(" or ")
 }
 
-/// A value as it stands in the file; of a table or a list only what it is.
+/// A value as it is written in the file; for a table or a list only its kind.
 fn shown(value: &Value) -> String {
     match value {
         Value::Table(_) => "a table".to_owned(),

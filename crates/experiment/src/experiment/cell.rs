@@ -32,7 +32,7 @@ pub struct EvaluationConfig {
     pub output: String,
     /// The adapter.
     pub evaluate: String,
-    /// The adapter whose head is used, where the evaluated one has none.
+    /// The adapter whose head is used, if the evaluated one has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<String>,
     pub base: BaseConfig,

@@ -1,6 +1,6 @@
 //! An experiment file: the tables of a training file as defaults, stages that are made first,
-//! `seeds`, lists of values, and an `[[arm]]` a variant. A plain training file is an experiment with
-//! one arm and one seed.
+//! `seeds`, lists of values, and one `[[arm]]` per variant. A plain training file is an experiment
+//! with one arm and one seed.
 
 mod cell;
 mod naming;
@@ -36,7 +36,7 @@ pub struct Experiment {
     pub arms: Vec<Arm>,
 }
 
-/// A variant, once for every seed.
+/// A variant, run once per seed.
 #[derive(Serialize)]
 pub struct Arm {
     pub name: String,
@@ -46,10 +46,10 @@ pub struct Arm {
 impl Experiment {
     /// Resolves every stage and every cell.
     ///
-    /// - output: where to write instead of where the file says
+    /// - output: the output directory, instead of that of the file
     ///
     /// # Errors
-    /// With everything that is wrong with the file.
+    /// With all problems of the file.
     pub fn from_file(
         file: &ConfigFile,
         output: Option<&Path>,
@@ -291,6 +291,22 @@ mod tests {
     }
 
     #[test]
+    fn the_data_of_a_searched_merge_are_assigned_by_the_names_of_stages() {
+        let file = |data: &str| {
+            let stage = |name: &str| format!("[[train]]\nname = '{name}'\n");
+            let merge = "[[merge]]\nname = 'both'\nadapters = ['train:gym', 'train:library']\n\
+                space = 'core'\nmethod = 'ties'\n[merge.search]\nbase = 'm'\n";
+            let stages = [stage("gym"), stage("library"), merge.to_owned()].concat();
+            format!("{FILE}\n{stages}data = {data}\n")
+        };
+        assert!(read(&file("['library=l', 'gym=g']")).is_ok());
+        let found = mistakes(&file("['gym=g', 'bakery=b']"));
+        let expected =
+            "33: --data bakery=b: no adapter is called `bakery`; there are `gym`, `library`";
+        assert_eq!(found, [expected]);
+    }
+
+    #[test]
     fn a_reference_to_nothing_and_a_name_that_is_taken_are_told() {
         let text = format!("{FILE}\n[[arm]]\nname = 'small'\nadapter.subspace = 'extract:x'");
         let found = mistakes(&text).join("\n");
@@ -301,6 +317,6 @@ mod tests {
         );
         let text = FILE.replace("\"small\"", "\"a/b\"");
         let found = mistakes(&text).join("\n");
-        assert!(found.contains("16: `a/b` is no name"), "{found}");
+        assert!(found.contains("16: `a/b` is not a valid name"), "{found}");
     }
 }

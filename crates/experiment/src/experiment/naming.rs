@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use toml::{Table, Value};
 
-/// Whether a directory can have this name everywhere.
+/// Whether a directory can have this name on every system.
 pub(super) fn is_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && name.chars().all(is_plain)
 }
@@ -13,7 +13,7 @@ fn is_plain(letter: char) -> bool {
     letter.is_alphanumeric() || "-_.+= ".contains(letter)
 }
 
-/// A name of values as a directory.
+/// The name of a combination of values, as a directory name.
 pub(super) fn plain(name: &str) -> String {
     let letter = |letter| match is_plain(letter) || letter == ',' {
         true => letter,
@@ -22,7 +22,7 @@ pub(super) fn plain(name: &str) -> String {
     name.chars().map(letter).collect()
 }
 
-/// `name`, with a number where it is taken.
+/// `name`, with a number if it is taken.
 pub(super) fn free_name(taken: &mut BTreeSet<String>, name: &str) -> String {
     let numbered = (2..).map(|number| format!("{name}-{number}"));
     let mut candidates = std::iter::once(name.to_owned()).chain(numbered);
@@ -33,7 +33,7 @@ pub(super) fn free_name(taken: &mut BTreeSet<String>, name: &str) -> String {
     free
 }
 
-/// What an arm without a name is called: what it evaluates, or how it trains.
+/// The default name of an arm: the adapter that it evaluates, or its method.
 pub(super) fn usual_name(own: &Table, table: &Table) -> String {
     let evaluated = own.get("evaluate").and_then(Value::as_str);
     let method = table

@@ -1,5 +1,4 @@
-//! Models, data and adapters that a file names and that are not there: better said before anything is
-//! run than after hours of the arms before.
+//! Checks that the models, data and adapters that a file names exist, before anything runs.
 
 use std::path::Path;
 
@@ -8,15 +7,15 @@ use toml::Value;
 
 use crate::config_file::{KeyPath, Problem};
 
-/// Whether the models, data and adapters that a file names have to be there already.
+/// Whether the models, data and adapters that a file names have to exist already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Places {
     Checked,
-    /// The plan is wanted where its parts need not be.
+    /// For a plan alone, the inputs need not exist.
     Unchecked,
 }
 
-/// Where a configuration names a model, data, adapters or a subspace.
+/// The keys by which a configuration names a model, data, adapters or a subspace.
 const PLACES: [&str; 8] = [
     "base.model",
     "data.path",
@@ -28,8 +27,8 @@ const PLACES: [&str; 8] = [
     "head",
 ];
 
-/// What a resolved table names that is neither here nor on the Hub, nor made by a stage below
-/// `output`.
+/// The inputs of a resolved table that exist neither locally nor on the Hub and that no stage below
+/// `output` makes.
 pub(super) fn missing(root: &Value, output: &Path) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut check = |path: KeyPath, text: &str| {
@@ -43,7 +42,7 @@ pub(super) fn missing(root: &Value, output: &Path) -> Vec<Problem> {
     for key in PLACES {
         let path = KeyPath::dotted(key);
         match path.find(root) {
-            // The words of `init` that are no adapter.
+            // The values of `init` that do not name an adapter.
             Some(Value::String(text)) if key == "adapter.init" && !text.contains(':') => {}
             Some(Value::String(text)) => check(path, text),
             Some(Value::Array(items)) => {

@@ -1,4 +1,4 @@
-//! From the tables of an experiment file to its stages and cells, or to everything wrong with them.
+//! From the tables of an experiment file to its stages and cells, or to a list of all problems.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -55,12 +55,12 @@ struct Reader<'a> {
     file: &'a ConfigFile,
     places: Places,
     output: PathBuf,
-    /// What breaks the schema of the file, which the schemas of its parts need not tell again.
+    /// Schema violations already found, not to be reported again for the parts.
     shape: BTreeSet<KeyPath>,
     problems: Vec<Problem>,
 }
 
-/// A table of the list `[[KIND]]`, and where it is.
+/// A table of the list `[[KIND]]`, and its place in the file.
 struct Entry<'a> {
     place: KeyPath,
     table: &'a Table,
@@ -147,6 +147,10 @@ impl<'a> Reader<'a> {
         if let Err(error) = request.options() {
             self.tell(Problem::new(entry.place.clone(), error.to_string()));
         }
+        if let Err(error) = request.check_search_data() {
+            let place = KeyPath::dotted("search.data").below(&entry.place);
+            self.tell(Problem::new(place, error.to_string()));
+        }
         Some(Stage::Merge { name, request })
     }
 
@@ -154,7 +158,7 @@ impl<'a> Reader<'a> {
         match table.try_into() {
             Ok(request) => Some(request),
             Err(error) => {
-                // Where the schema has told something about it already, this is that again.
+                // If the schema check already reported a problem here, this error is the same one.
                 if !self.shape.iter().any(|path| path.starts_with(place)) {
                     let message = error.message().to_owned();
                     self.tell(Problem::new(place.clone(), message));
@@ -182,7 +186,7 @@ impl<'a> Reader<'a> {
         let entries = self.entries("arm");
         let empty = Table::new();
         let entries = match entries.is_empty() {
-            // The defaults alone are what is to be trained.
+            // The defaults alone are the training.
             true => vec![Entry {
                 place: KeyPath::default(),
                 table: &empty,
@@ -199,7 +203,7 @@ impl<'a> Reader<'a> {
             self.check_name(&name, &entry.place);
             if TAKEN.contains(&name.as_str()) {
                 let message = format!(
-                    "`{name}` is no name for an arm: {} are directories of the experiment",
+                    "an arm cannot be called `{name}`: {} are directories of the experiment",
                     TAKEN.join(", ")
                 );
                 self.tell(Problem::new(entry.place.key("name"), message));
@@ -284,7 +288,7 @@ impl<'a> Reader<'a> {
     ) -> Option<Work> {
         let (mut table, problems) = self.references().resolve(table);
         self.tell_in(problems, entry, combination);
-        // TOML's integers end where a seed may go on; the schema refuses what is beyond.
+        // A seed can be larger than TOML's integers; the schema refuses larger values.
         table.insert("seed".into(), Value::Integer(seed.cast_signed()));
         table.insert("output".into(), Value::String(output.display().to_string()));
         match train_config(&table) {
@@ -331,7 +335,7 @@ impl<'a> Reader<'a> {
         None
     }
 
-    /// Tells problems of a resolved cell where the file has their cause.
+    /// Reports problems of a resolved cell at their place in the file.
     fn tell_in(&mut self, problems: Vec<Problem>, entry: &Entry, combination: &Combination) {
         for problem in problems {
             let path = match combination.place_of(&problem.path) {
@@ -387,7 +391,7 @@ impl<'a> Reader<'a> {
     /// A name becomes a directory.
     fn check_name(&mut self, name: &str, place: &KeyPath) {
         if !is_name(name) {
-            let message = format!("`{name}` is no name: use letters, digits, - and _");
+            let message = format!("`{name}` is not a valid name: use letters, digits, - and _");
             self.tell(Problem::new(place.key("name"), message));
         }
     }
@@ -401,7 +405,7 @@ fn tables_of(entry: &Table) -> Table {
         .collect()
 }
 
-/// Puts `changes` over `table`, table by table.
+/// Applies `changes` to `table`, table by table.
 fn overlay(table: &mut Table, changes: Table) {
     for (key, change) in changes {
         match (table.get_mut(&key), change) {

@@ -1,4 +1,4 @@
-//! `train:NAME`, `extract:NAME`, `merge:NAME`: what a stage of the same experiment makes.
+//! `train:NAME`, `extract:NAME`, `merge:NAME`: the result of a stage of the same experiment.
 
 use std::path::Path;
 
@@ -36,8 +36,8 @@ pub(super) struct References<'a> {
 }
 
 impl References<'_> {
-    /// Puts directories in the place of references, wherever a configuration may name an adapter or
-    /// a subspace, and tells those that refer to nothing.
+    /// Replaces references by directories, wherever a configuration can name an adapter or a
+    /// subspace, and reports references to nothing.
     pub(super) fn resolve(&self, table: Table) -> (Table, Vec<Problem>) {
         use StageKind::{Extract, Merge, Train};
         let mut root = Value::Table(table);
@@ -103,7 +103,7 @@ impl References<'_> {
                 .map(|kind| format!("{}:NAME", kind.name()))
                 .collect();
             let message = format!(
-                "`{path}` cannot be {text:?}; it takes {}",
+                "`{path}` cannot be {text:?}; expected {}",
                 wanted.join(" or ")
             );
             problems.push(Problem::new(path.clone(), message));

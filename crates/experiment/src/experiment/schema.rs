@@ -1,4 +1,4 @@
-//! What an experiment file may hold, as a JSON schema made of those of its parts.
+//! The JSON schema of experiment files, built from the schemas of their parts.
 
 use eigenmix_trainer::TrainConfig;
 use schemars::JsonSchema;
@@ -17,7 +17,7 @@ pub fn schema() -> Schema {
     let training = part::<TrainConfig>(&mut definitions);
     let extract = part::<ExtractRequest>(&mut definitions);
     let merge = part::<MergeRequest>(&mut definitions);
-    // What an arm leaves out, the defaults have, and the other way round.
+    // A key that an arm leaves out is in the defaults, and the other way round.
     for table in TABLES {
         let name = training["properties"][table]["$ref"]
             .as_str()
@@ -29,15 +29,15 @@ pub fn schema() -> Schema {
     }
     let seed = described(
         training["properties"]["seed"].clone(),
-        "Decides every random draw.",
+        "The seed of all random draws.",
     );
     let seeds = json!({
-        "description": "Every arm is trained once with each of these.",
+        "description": "The seeds; every arm is run once with each of them.",
         "type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}
     });
     let vary = described(
         lists_of(&training, &definitions),
-        "Lists of values: every arm is trained with every combination of them.",
+        "Lists of values; every arm is run with every combination of them.",
     );
     let mut tables = Map::new();
     for table in TABLES {
@@ -46,7 +46,7 @@ pub fn schema() -> Schema {
     let named = |description: &str| json!({"type": "string", "description": description});
     let source = table_of(
         [
-            ("name", named("What `train:NAME` stands for.")),
+            ("name", named("The name, used as `train:NAME`.")),
             ("seed", seed.clone()),
         ],
         &tables,
@@ -55,18 +55,18 @@ pub fn schema() -> Schema {
         [
             (
                 "name",
-                named("The name in the report, and of the directory."),
+                named("The name in the report and of the arm's directory."),
             ),
             ("seed", seed.clone()),
             ("seeds", seeds.clone()),
             ("vary", vary.clone()),
             (
                 "evaluate",
-                named("Nothing is trained: this adapter is evaluated, such as merge:NAME."),
+                named("Evaluate this adapter (such as merge:NAME) instead of training one."),
             ),
             (
                 "head",
-                named("With `evaluate`: the adapter whose head is used."),
+                named("With `evaluate`: the adapter whose head to use."),
             ),
         ],
         &tables,
@@ -74,32 +74,32 @@ pub fn schema() -> Schema {
     let list = |items: Value, description: &str| json!({"type": "array", "minItems": 1, "items": items, "description": description});
     let root = table_of(
         [
-            (
-                "output",
-                named("The directory that runs and report are written to."),
-            ),
+            ("output", named("The directory for runs and report.")),
             ("seed", seed),
             ("seeds", seeds),
             ("vary", vary),
             (
                 "train",
-                list(source, "Adapters to train first, for the other stages."),
+                list(
+                    source,
+                    "Adapters to train first, as sources for other stages and arms.",
+                ),
             ),
             (
                 "extract",
                 list(
-                    with_name(extract, "What `extract:NAME` stands for."),
+                    with_name(extract, "The name, used as `extract:NAME`."),
                     "Subspaces to extract first.",
                 ),
             ),
             (
                 "merge",
                 list(
-                    with_name(merge, "What `merge:NAME` stands for."),
+                    with_name(merge, "The name, used as `merge:NAME`."),
                     "Adapters to merge first.",
                 ),
             ),
-            ("arm", list(arm, "A variant, compared with the others.")),
+            ("arm", list(arm, "A variant to compare with the others.")),
         ],
         &tables,
     );
@@ -115,7 +115,7 @@ pub fn schema() -> Schema {
     Schema::new(Value::Object(root))
 }
 
-/// The schema of `T`, its definitions put to the others.
+/// The schema of `T`; its definitions are added to the others.
 fn part<T: JsonSchema>(definitions: &mut Map<String, Value>) -> Value {
     let mut root = schemars::schema_for!(T).to_value();
     if let Some(Value::Object(own)) = root.as_object_mut().and_then(|root| root.remove("$defs")) {

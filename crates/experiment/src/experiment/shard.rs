@@ -1,4 +1,4 @@
-//! A part of an experiment: `I/N`, as for a job array.
+//! A part of an experiment: `I/N`, as in a job array.
 
 use std::num::NonZeroUsize;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! What is made before the arms.
+//! The stages of an experiment.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use super::{Cell, StageKind};
 use crate::extract::ExtractRequest;
 use crate::merge::MergeRequest;
 
-/// Something that arms refer to as `KIND:NAME`.
+/// A stage, which arms refer to as `KIND:NAME`.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {

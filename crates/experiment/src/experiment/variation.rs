@@ -21,7 +21,7 @@ struct Setting {
 /// changes nothing.
 ///
 /// # Errors
-/// If something in it is no list of values.
+/// If something in it is not a list of values.
 pub(super) fn combinations(vary: &Table) -> Result<Vec<Combination>, Vec<Problem>> {
     let mut lists = Vec::new();
     let mut problems = Vec::new();
@@ -67,7 +67,7 @@ fn collect(
 }
 
 impl Combination {
-    /// Puts the values into a configuration.
+    /// Sets the values in a configuration.
     pub(super) fn apply(&self, table: Table) -> Table {
         let mut root = Value::Table(table);
         for setting in &self.0 {

@@ -1,4 +1,4 @@
-//! What an extraction found.
+//! The result of an extraction.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::byte_count::ByteCount;
 
-/// What an extraction found, for people and as JSON.
+/// The result of an extraction, for display and as JSON.
 #[derive(Debug, Serialize)]
 pub struct Extracted {
     out: String,
@@ -32,9 +32,9 @@ pub struct Extracted {
 /// One side over all modules.
 #[derive(Debug, Serialize)]
 struct SideSummary {
-    /// The columns of every kind: the fewest and the most of a module.
+    /// The columns of each kind: the fewest and the most per module.
     columns: [usize; 2],
-    /// The share of all variance that the principal components carry.
+    /// The share of all variance that the principal components explain.
     variance_kept: f64,
     /// The mean of the shares of the modules.
     variance_kept_mean: f64,
@@ -123,7 +123,7 @@ impl fmt::Display for Extracted {
         for (name, side) in [("left ", &self.left), ("right", &self.right)] {
             writeln!(
                 formatter,
-                "  variance    {name} {:.2} % kept, a module {:.2} % on average and at least {:.2} %",
+                "  variance    {name} {:.2} % kept; per module {:.2} % on average, {:.2} % at least",
                 100.0 * side.variance_kept,
                 100.0 * side.variance_kept_mean,
                 100.0 * side.variance_kept_min
@@ -131,7 +131,7 @@ impl fmt::Display for Extracted {
         }
         write!(
             formatter,
-            "  size        {}, the adapters {}",
+            "  size        {} (the adapters: {})",
             ByteCount(self.bytes),
             ByteCount(self.source_bytes)
         )

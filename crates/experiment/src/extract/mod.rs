@@ -1,4 +1,4 @@
-//! Adapters in, the subspace that they share out.
+//! From adapters to the subspace that they share.
 
 mod extracted;
 mod request;
@@ -15,10 +15,10 @@ use crate::destination::Destination;
 use crate::listener::Listener;
 use crate::opened_adapter::OpenedAdapter;
 
-/// Extracts the subspace, writes it to `request.out` and tells what there is to know of it.
+/// Extracts the subspace, writes it to `request.out` and returns the result to print.
 ///
 /// # Errors
-/// If the adapters do not go together, or the output cannot be written.
+/// If the adapters do not fit together, or the output cannot be written.
 pub fn extract(
     request: &ExtractRequest,
     listener: &dyn Listener,
@@ -43,7 +43,7 @@ pub fn extract(
     Ok(extracted)
 }
 
-/// What made it into the subspace differently from what one may expect.
+/// Reports what in the subspace may not be as expected.
 fn tell_what_is_special(report: &ExtractReport, listener: &dyn Listener) {
     for adapter in &report.adapters {
         let location = &adapter.source.location;
@@ -67,7 +67,7 @@ fn tell_what_is_special(report: &ExtractReport, listener: &dyn Listener) {
         }
         if !adapter.whole_tensors.is_empty() {
             listener.detail(&format_args!(
-                "adapter `{location}`: its own {} belong to its task and are not decomposed",
+                "adapter `{location}`: {} belong to its task and are left out of the subspace",
                 adapter.whole_tensors.join(", ")
             ));
         }
@@ -84,7 +84,7 @@ fn tell_what_is_special(report: &ExtractReport, listener: &dyn Listener) {
         let available = available(module);
         let asked = module.left.asked.unwrap_or(available);
         listener.warn(&format_args!(
-            "{asked} components were asked for, but the adapters have fewer directions in {} of {} modules, only {available} in `{path}`; --augment {} fills up with random ones",
+            "{asked} components were requested, but in {} of {} modules the adapters span fewer directions (only {available} in `{path}`); --augment {} adds random ones",
             short.len(),
             report.modules.len(),
             asked.saturating_sub(available)

@@ -1,4 +1,4 @@
-//! What to extract a subspace from, and how: an `[[extract]]` table, or the flags of a command.
+//! The request for an extraction: an `[[extract]]` table, or the flags of a command.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 /// Extract the subspace that adapters share.
 ///
 /// Per module, the principal components of both factors over all adapters (EigenLoRAx). Without
-/// `components` and `variance` all directions are kept, so the adapters can be reconstructed.
+/// `components` and `variance` all directions are kept, so that the adapters can be reconstructed
+/// exactly.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExtractRequest {
@@ -19,17 +20,17 @@ pub struct ExtractRequest {
     /// Where to write the subspace: a new directory.
     #[serde(skip)]
     pub out: PathBuf,
-    /// How many components a side of a module keeps.
+    /// The number of components to keep on each side of a module.
     #[serde(default)]
     pub components: Option<NonZeroUsize>,
-    /// Keep the fewest components that carry this share of the variance, such as 0.95.
+    /// Keep as few components as explain this share of the variance, such as 0.95.
     #[serde(default)]
     pub variance: Option<f64>,
-    /// Stack the factors as the files have them, instead of balanced; the subspace then depends on
-    /// how each adapter happened to split ΔW.
+    /// Stack the factors as they are stored, not balanced; the subspace then depends on how each
+    /// adapter splits ΔW.
     #[serde(default)]
     pub raw_factors: bool,
-    /// Subtract the mean first and keep it as a component of its own.
+    /// Centre the columns first and keep the mean as an extra component.
     #[serde(default)]
     pub center: bool,
     /// Add N random columns to each side, orthonormal to the others.
@@ -38,19 +39,19 @@ pub struct ExtractRequest {
     /// The seed of the random columns.
     #[serde(default)]
     pub seed: u64,
-    /// Go on although the adapters name different base models.
+    /// Continue even if the adapters name different base models.
     #[serde(default)]
     pub allow_base_mismatch: bool,
-    /// Go on although an adapter has tensors that are not used.
+    /// Continue even if an adapter has tensors that are not used.
     #[serde(default)]
     pub allow_partial: bool,
-    /// Replace the directory if it is there.
+    /// Overwrite the directory if it exists.
     #[serde(skip)]
     pub force: bool,
 }
 
 impl ExtractRequest {
-    /// The options of the extraction; `components` goes before `variance`.
+    /// The options of the extraction; `components` takes precedence over `variance`.
     pub fn options(&self) -> ExtractOptions {
         ExtractOptions {
             components: match (self.components, self.variance) {

@@ -1,4 +1,4 @@
-//! What a merge did.
+//! The result of a merge.
 
 use std::fmt;
 
@@ -8,12 +8,12 @@ use serde::Serialize;
 use super::SearchReport;
 use crate::table::Table;
 
-/// What a merge did, for people and as JSON.
+/// The result of a merge, for display and as JSON.
 #[derive(Debug, Serialize)]
 pub struct Merged {
     pub out: String,
     pub options: MergeOptions,
-    /// Numbers of the merged adapter.
+    /// Parameters of the merged adapter.
     pub parameters: usize,
     #[serde(flatten)]
     pub report: MergeReport,
@@ -24,7 +24,7 @@ pub struct Merged {
 }
 
 impl Merged {
-    /// What was done for each module.
+    /// The result for each module.
     pub fn modules(&self) -> Table {
         let mut table = Table::with_header([
             "module",

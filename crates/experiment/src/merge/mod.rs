@@ -1,4 +1,4 @@
-//! Several adapters in, one out.
+//! From several adapters to one.
 
 mod merged;
 mod request;
@@ -22,12 +22,12 @@ use crate::listener::Listener;
 use crate::opened_adapter::OpenedAdapter;
 use crate::output_style::style_of_result;
 
-/// Merges, writes the result to `request.out` and tells what there is to know of it.
+/// Merges, writes the adapter to `request.out` and returns the result to print.
 ///
 /// - device: where a search runs the base model
 ///
 /// # Errors
-/// If the adapters do not go together, or the output cannot be written.
+/// If the adapters do not fit together, or the output cannot be written.
 pub fn merge(
     request: &MergeRequest,
     device: DeviceChoice,
@@ -111,7 +111,7 @@ fn tell_what_is_special(report: &MergeReport, listener: &dyn Listener) {
     let partial: Vec<&str> = report.partial().map(|(path, _)| path).collect();
     if let Some(path) = partial.first() {
         listener.warn(&format_args!(
-            "{} modules are not in every adapter and were merged from those that have them, such as `{path}`",
+            "{} modules are missing from some adapters and were merged from the others, such as `{path}`",
             partial.len()
         ));
     }
@@ -129,12 +129,12 @@ fn tell_what_is_special(report: &MergeReport, listener: &dyn Listener) {
         .collect();
     match (report.heads_of, with_heads.as_slice()) {
         (Some(index), _) => listener.note(&format_args!(
-            "the heads are those of `{}`, the only adapter that has any",
+            "heads are taken from `{}`, the only adapter with any",
             report.adapters[index].source.location
         )),
         (None, []) => {}
         (None, several) => listener.note(&format_args!(
-            "{} adapters have heads of their own ({}); heads belong to their task and are not merged; evaluate, predict and forward take one with --head ADAPTER",
+            "{} adapters have heads ({}); heads are task-specific and not merged; choose one with --head ADAPTER in evaluate, predict and forward",
             several.len(),
             several[0].whole_tensors.join(", ")
         )),

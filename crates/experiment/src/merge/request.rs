@@ -1,4 +1,4 @@
-//! What to merge, and how: a `[[merge]]` table, or the flags of a command.
+//! The request for a merge: a `[[merge]]` table, or the flags of a command.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -8,13 +8,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::SearchRequest;
+use super::search::assign;
 use crate::BadInput;
+use crate::opened_adapter::adapter_name;
 use crate::output_style::OutputFormat;
 
 /// Merge adapters into one.
 ///
-/// A space says in which coordinates the updates are compared, a method how they become one; every
-/// pair works, and no dense update is formed where thin factors do.
+/// A space decides in which coordinates updates are compared, a method how they are combined; any
+/// pair works. Dense updates are formed only where a method needs single entries.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MergeRequest {
@@ -24,42 +26,43 @@ pub struct MergeRequest {
     /// diffusers.
     #[serde(skip)]
     pub out: PathBuf,
-    /// The coordinates: dense updates, the shared left basis (KnOTS) or both (Core Space).
+    /// The space: dense updates (full), a shared left basis (KnOTS), or shared bases on both sides
+    /// (Core Space).
     pub space: Space,
-    /// How the updates become one.
+    /// How to combine the updates.
     pub method: MethodKind,
-    /// Make every direction of the merged update equally strong, as the last step.
+    /// Set all non-zero singular values of the merged update to their mean, as the last step.
     #[serde(default)]
     pub isotropize: bool,
-    /// λ, which multiplies the result [default: 1].
+    /// λ, a factor on the result [default: 1].
     #[serde(default)]
     pub scale: Option<f64>,
     /// A weight for each adapter.
     #[serde(default)]
     pub weights: Option<Vec<f64>>,
-    /// The parameters of the method, each by its name.
+    /// The method's parameters, by name.
     #[serde(flatten)]
     pub parameters: ParameterValues,
-    /// ties, dare-ties: take the largest entries of each module or of the whole model [default:
+    /// ties, dare-ties: choose the largest entries per module or over the whole model [default:
     /// model in the knots space, layer otherwise].
     #[serde(default)]
     pub scope: Option<Scope>,
-    /// knots: merge the rows without their singular values, and multiply by these afterwards.
+    /// knots: merge the rows without their singular values and multiply by them afterwards.
     #[serde(default)]
     pub unscaled_rows: bool,
     /// Truncate every module to its best approximation of this rank.
     #[serde(default)]
     pub rank: Option<NonZeroUsize>,
-    /// The seed of dare.
+    /// dare, dare-ties: the seed.
     #[serde(default)]
     pub seed: u64,
-    /// Go on although the adapters name different base models.
+    /// Continue even if the adapters name different base models.
     #[serde(default)]
     pub allow_base_mismatch: bool,
-    /// Go on although an adapter has tensors that are not used.
+    /// Continue even if an adapter has tensors that are not used.
     #[serde(default)]
     pub allow_partial: bool,
-    /// Replace what is there.
+    /// Overwrite existing output.
     #[serde(skip)]
     pub force: bool,
     /// The form of the adapter that is written.
@@ -85,6 +88,22 @@ impl MergeRequest {
             }
             other => BadInput(other.to_string()),
         })
+    }
+
+    /// Checks that every adapter has the data of its task, if there is a search: by their names
+    /// alone, so that a mistake is found before an adapter is made.
+    ///
+    /// # Errors
+    /// If an adapter has no data or two, or a name is unknown.
+    pub(crate) fn check_search_data(&self) -> Result<(), BadInput> {
+        let Some(search) = &self.search else {
+            return Ok(());
+        };
+        let names = self
+            .adapters
+            .iter()
+            .map(|location| adapter_name(location, 1));
+        assign(&names.collect::<Vec<_>>(), &search.data).map(drop)
     }
 
     fn of_library(&self) -> eigenmix_merging::MergeRequest {

@@ -9,7 +9,7 @@ use crate::BadInput;
 use crate::ExperimentError;
 use crate::opened_adapter::{OpenedAdapter, distinct_names};
 
-/// How much adapters have in common.
+/// What adapters have in common.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     pub adapters: Vec<String>,
@@ -18,7 +18,7 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// More adapters than this are neither compared nor legible.
+    /// The most adapters that are compared; a chart of more would not be legible.
     pub const MOST: usize = 48;
 
     /// Compares `adapters`, the first ones if there are many.
@@ -34,10 +34,10 @@ impl Comparison {
         })
     }
 
-    /// Compares the adapters that something was made of.
+    /// Compares the adapters that a subspace was extracted from.
     ///
     /// # Errors
-    /// If one of them is not to be found any more, is another one by now, or as [`Comparison::of`].
+    /// If one of them is missing or has changed since, or as [`Comparison::of`].
     pub fn of_sources(sources: &[Source]) -> Result<Self, ExperimentError> {
         let sources = &sources[..sources.len().min(Self::MOST)];
         let opened = sources.iter().map(|source| {
@@ -45,7 +45,7 @@ impl Comparison {
             match opened.file.source().sha256 == source.sha256 {
                 true => Ok(opened),
                 false => Err(BadInput(format!(
-                    "`{}` is not the adapter any more that it was",
+                    "`{}` has changed since it was recycled",
                     source.location
                 ))
                 .into()),
@@ -54,7 +54,7 @@ impl Comparison {
         Self::of(&opened.collect::<Result<Vec<_>, ExperimentError>>()?)
     }
 
-    /// What to say where not all adapters are shown.
+    /// The note to print if not all adapters are shown.
     pub fn note(&self, of: usize) -> Option<String> {
         let shown = self.adapters.len();
         (shown < of).then(|| format!("The first {shown} of {of} adapters are compared."))

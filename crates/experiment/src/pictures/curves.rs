@@ -1,4 +1,4 @@
-//! Learning curves: figures over the steps of a training, mean and spread over its seeds.
+//! Learning curves: metrics over the steps of a training, mean and spread over its seeds.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,10 +20,10 @@ pub struct Curves {
     pub validation: BTreeMap<String, Curve>,
 }
 
-/// A figure over the steps.
+/// A metric over the steps.
 pub type Curve = Vec<CurvePoint>;
 
-/// A figure at a step over the seeds that have it.
+/// A metric at a step, over the seeds that have it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CurvePoint {
     pub step: u64,
@@ -32,11 +32,11 @@ pub struct CurvePoint {
     pub seeds: usize,
 }
 
-/// The figures of several runs by step.
+/// The metrics of several runs by step.
 type Collected = BTreeMap<u64, Vec<f64>>;
 
 impl Curves {
-    /// Reads `metrics.jsonl` of `runs`; one that has none adds nothing.
+    /// Reads `metrics.jsonl` of `runs`; a run without one adds nothing.
     ///
     /// # Errors
     /// If one cannot be read.
@@ -68,8 +68,8 @@ impl Curves {
         })
     }
 
-    /// The curves of arms in common pictures, a picture a figure. A figure that was measured at
-    /// one step only is no curve.
+    /// The curves of all arms together, one chart per metric. A metric that was measured at only
+    /// one step is not a curve.
     pub fn figures(arms: &[(&str, &Self)]) -> Vec<Figure> {
         let mut pictures = Vec::new();
         let losses = arms

@@ -1,5 +1,5 @@
-//! The pictures of reports and of `inspect --html`: what is shown of adapters, subspaces and runs,
-//! as data and as figures.
+//! The charts of reports and of `inspect --html`: adapters, subspaces and runs, as data and as
+//! charts.
 
 mod comparison;
 mod curves;

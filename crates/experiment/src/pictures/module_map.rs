@@ -1,4 +1,4 @@
-//! A figure of every module as heat maps: kinds of module × layers.
+//! One value per module as heat maps: kinds of module × layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,10 +6,10 @@ use eigenmix_charts::{Figure, HeatMap};
 
 use crate::layer_path::{LayerPath, short_label};
 
-/// The heat maps of `figures` by module path: one for each stack of layers, and one for the modules
+/// The heat maps of `values` by module path: one for each stack of layers, and one for the modules
 /// outside of all.
 ///
-/// - title: what the figures are
+/// - title: what the values are
 /// - range: the values of the first and the last colour, if not the smallest and the largest
 pub fn module_maps(
     caption: &str,

@@ -1,4 +1,4 @@
-//! How much of the variance of its sources a subspace carries: by component, and by module.
+//! How much of the variance of its sources a subspace explains: by component, and by module.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::module_map::module_maps;
 
-/// The variances of a subspace as they are shown.
+/// The variances of a subspace, as shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SpectrumSummary {
     pub left: SideSummary,
@@ -22,7 +22,7 @@ pub struct SideSummary {
     pub share: Vec<f64>,
     /// The share of the components up to each.
     pub cumulative: Vec<CumulativeShare>,
-    /// The share that all components carry, by module.
+    /// The share that all components explain, by module.
     pub kept: BTreeMap<String, f64>,
 }
 

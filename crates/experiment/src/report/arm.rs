@@ -13,28 +13,28 @@ use crate::message;
 use crate::pictures::{Curves, SpectrumSummary};
 use crate::spread::Spread;
 
-/// An arm's figures over its finished seeds. What needs a finished seed is missing without one.
+/// An arm's metrics over its finished seeds. What needs a finished seed is missing without one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ArmReport {
     pub name: String,
     pub seeds: Vec<u64>,
-    /// Trained numbers, head excluded, and those of the head.
+    /// Trained parameters, head excluded, and those of the head.
     pub adapter_parameters: Option<usize>,
     pub head_parameters: Option<usize>,
     /// The bytes to keep for the task.
     pub bytes: Option<u64>,
     pub seconds: Option<Spread>,
-    /// Examples a second of training steps.
+    /// Examples per second of training steps.
     #[serde(default)]
     pub examples_per_second: Option<Spread>,
     /// The largest resident set of the process during the training, in bytes.
     #[serde(default)]
     pub peak_memory: Option<Spread>,
-    /// Of the test split, or where there is none of the validation split.
+    /// Of the test split, or of the validation split if there is no test split.
     pub metrics: BTreeMap<String, Spread>,
     #[serde(default)]
     pub curves: Curves,
-    /// Of methods with a basis: what it is made of.
+    /// The subspace, for methods with a basis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subspace: Option<ArmSubspace>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -44,7 +44,7 @@ pub struct ArmReport {
     pub notes: Vec<String>,
 }
 
-/// The subspace that an arm trained in, as its first seed had it.
+/// The subspace that an arm trained in, that of its first seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ArmSubspace {
     pub sources: Vec<Source>,
@@ -59,17 +59,17 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Where the failure of a cell is told.
+    /// The file that records the failure of a cell.
     ///
     /// - output: the directory of the experiment
     pub(crate) fn path(output: &Path, cell: &str) -> PathBuf {
         output.join("failures").join(format!("{cell}.json"))
     }
 
-    /// What a cell failed with; `None` if it did not.
+    /// The error of a failed cell; `None` if it did not fail.
     ///
     /// # Errors
-    /// If its file is there and cannot be read.
+    /// If its file exists and cannot be read.
     pub(super) fn read(output: &Path, cell: &str) -> Result<Option<Self>, FileError> {
         let path = Self::path(output, cell);
         let text = match std::fs::read(&path) {
@@ -86,7 +86,7 @@ impl Failure {
 
 impl ArmReport {
     /// Summarises the outcomes of one arm, with their seeds; `None` if there are none. Curves and
-    /// subspace are read from the runs, as far as they are there.
+    /// subspace are read from the runs, if they exist.
     pub fn of(name: &str, outcomes: &[(u64, Outcome)]) -> Option<Self> {
         let (_, first) = outcomes.first()?;
         let figures = |outcome: &Outcome| {
@@ -105,7 +105,7 @@ impl ArmReport {
         let mut notes = Vec::new();
         for (seed, outcome) in outcomes {
             for metric in not_numbers(&figures(outcome)) {
-                notes.push(format!("{name}, seed {seed}: {metric} is not a number"));
+                notes.push(format!("{name}, seed {seed}: {metric} is NaN"));
             }
         }
         let runs = outcomes.iter().map(|(_, outcome)| outcome.output.as_path());

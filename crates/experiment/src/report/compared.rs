@@ -26,8 +26,8 @@ pub(super) struct ComparedSet {
 }
 
 impl Compared {
-    /// Compares the sources of every subspace of `report`, each set once. Adapters that are not at
-    /// hand any more leave a note.
+    /// Compares the sources of every subspace of `report`, each set once. Adapters that are no
+    /// longer available leave a note.
     pub(super) fn of(report: &Report) -> Self {
         let mut sets: Vec<(&[Source], Vec<String>)> = Vec::new();
         for arm in &report.arms {

@@ -1,4 +1,4 @@
-//! What an experiment found: arm by arm, over the seeds.
+//! The results of an experiment: arm by arm, over the seeds.
 
 mod arm;
 mod compared;

@@ -1,4 +1,4 @@
-//! `report.html`: the comparison as tables and pictures.
+//! `report.html`: the comparison as tables and charts.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ pub(super) fn page(report: &Report, compared: &Compared) -> Page {
         .copied()
         .collect();
     page.paragraph(&format!(
-        "{} {}, {} {}. Figures are mean ± standard deviation over the seeds.",
+        "{} {}, {} {}. Values are mean ± standard deviation over the seeds.",
         report.arms.len(),
         if report.arms.len() == 1 {
             "arm"
@@ -66,7 +66,7 @@ pub(super) fn page(report: &Report, compared: &Compared) -> Page {
     for (arms, subspace) in subspaces(report) {
         page.heading(&format!("Subspace of {}", arms.join(", ")));
         page.paragraph(&format!(
-            "Extracted from {} adapters. Shares are of the variance of their stacked factors; the left side is that of the outputs, the right one that of the inputs. The bands span the modules.",
+            "Extracted from {} adapters. Shares refer to the variance of the stacked factors; left is the output side, right the input side. Bands span the modules.",
             subspace.sources.len()
         ));
         page.figures(subspace.spectrum.figures());

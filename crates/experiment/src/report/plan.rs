@@ -1,4 +1,5 @@
-//! Which cells an experiment has, and from what they left behind to its report, wherever they were run.
+//! The cells of an experiment, and the way from their results to its report, wherever they were
+//! run.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,7 @@ use super::{ArmReport, Failure, Report};
 use crate::experiment::Experiment;
 use crate::{BadInput, ExperimentError};
 
-/// Which cells an experiment has, as it is kept in its directory.
+/// The cells of an experiment, as stored in its directory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExperimentPlan {
     pub output: PathBuf,
@@ -51,7 +52,7 @@ impl ExperimentPlan {
         }
     }
 
-    /// Leaves it in the directory of the experiment.
+    /// Writes it to the directory of the experiment.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -78,7 +79,7 @@ impl ExperimentPlan {
             .map_err(|error| BadInput(format!("`{}`: {error}", path.display())).into())
     }
 
-    /// Whether both are plans of the same arms and seeds, wherever they are written.
+    /// Whether both are plans of the same arms and seeds, whatever their directories.
     pub fn has_same_cells(&self, other: &Self) -> bool {
         self.arms == other.arms
     }
@@ -90,7 +91,7 @@ impl ExperimentPlan {
     /// How many cells there are, and how many of them are finished in one of the directories.
     ///
     /// # Errors
-    /// If an outcome is there and cannot be read.
+    /// If an outcome exists and cannot be read.
     pub fn progress(&self, directories: &[PathBuf]) -> Result<(usize, usize), ExperimentError> {
         let (mut cells, mut finished) = (0, 0);
         for cell in self.cells() {
@@ -103,7 +104,7 @@ impl ExperimentPlan {
     /// The report of every cell that is finished, or failed, in one of the directories.
     ///
     /// # Errors
-    /// If an outcome or a failure is there and cannot be read.
+    /// If an outcome or a failure exists and cannot be read.
     pub fn collect(&self, directories: &[PathBuf]) -> Result<Report, ExperimentError> {
         let mut arms = Vec::new();
         for arm in &self.arms {

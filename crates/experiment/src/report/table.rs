@@ -1,4 +1,4 @@
-//! The comparison of the arms as a table: for the terminal, for Markdown and for the page.
+//! The comparison of the arms as a table, for the terminal, Markdown and the page.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -21,10 +21,10 @@ impl Report {
         metrics.map(String::as_str).collect()
     }
 
-    /// An arm a row.
+    /// One arm per row.
     pub(super) fn rows(&self) -> Rows {
         let metrics = self.metrics();
-        // What every arm has as often, nobody needs to be told.
+        // The number of seeds is shown only where it differs.
         let counts: BTreeSet<usize> = self.arms.iter().map(|arm| arm.seeds.len()).collect();
         let has_seeds = counts.len() > 1;
         let is_measured =
@@ -32,7 +32,7 @@ impl Report {
         let has_speed = is_measured(|arm| arm.examples_per_second);
         let has_memory = is_measured(|arm| arm.peak_memory);
 
-        let mut header: Vec<String> = ["method", "trained parameters", "of the head", "saved"]
+        let mut header: Vec<String> = ["arm", "trained parameters", "head parameters", "size"]
             .map(str::to_owned)
             .to_vec();
         header.extend(metrics.iter().map(|metric| (*metric).to_owned()));
@@ -83,7 +83,7 @@ impl Report {
         }
     }
 
-    /// A line for every cell without an outcome.
+    /// One line per cell without an outcome.
     pub(super) fn failures(&self) -> Vec<String> {
         let failures = self.arms.iter().flat_map(|arm| {
             let name = &arm.name;

@@ -1,4 +1,4 @@
-//! How far a cell got in earlier runs of the experiment.
+//! The state of a cell from earlier runs of the experiment.
 
 use std::path::Path;
 
@@ -13,10 +13,10 @@ use crate::experiment::{Cell, Work};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CellState {
     Fresh,
-    /// A training with this configuration was begun.
+    /// A training with this configuration was started.
     Started,
     Finished,
-    /// Whatever is there is to go.
+    /// Existing output is to be replaced.
     Replaced,
 }
 

@@ -1,4 +1,4 @@
-//! A cell that trains nothing: an adapter is evaluated.
+//! A cell that evaluates an adapter instead of training one.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -33,10 +33,10 @@ pub(super) fn is_same(
     Ok(earlier == toml::to_string(config)?)
 }
 
-/// Evaluates on the test and on the validation split, as far as they are there.
+/// Evaluates on the test and on the validation split, if they exist.
 ///
 /// # Errors
-/// If model, adapter and data do not go together, or the result cannot be written.
+/// If model, adapter and data do not fit together, or the result cannot be written.
 pub(super) fn evaluate(
     config: &EvaluationConfig,
     force: bool,

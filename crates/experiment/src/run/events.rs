@@ -1,4 +1,4 @@
-//! What a cell in a process of its own tells the one that started it: a line of JSON each.
+//! Events of a cell that runs in its own process, sent to its parent as lines of JSON.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -29,11 +29,10 @@ pub(super) enum Event {
     },
 }
 
-/// Writes what happens as lines.
+/// Writes events as lines.
 pub(super) struct EventWriter<'a, W> {
     output: Mutex<W>,
-    /// Set when nobody listens any more: whoever started this process is gone, and the cell is to be
-    /// left as Ctrl-C leaves it.
+    /// Set when the parent process is gone, so that the cell stops as after Ctrl-C.
     stop: &'a AtomicBool,
 }
 
@@ -73,7 +72,7 @@ impl<W: Write + Send> Listener for EventWriter<'_, W> {
     }
 }
 
-/// A training whose course is written.
+/// A training whose events are written.
 struct ToldTraining<'a, 'w, W>(&'a EventWriter<'w, W>);
 
 impl<W: Write> Observer for ToldTraining<'_, '_, W> {

@@ -1,4 +1,4 @@
-//! A cell and what is left of it to do.
+//! A cell and the part of it that is left to do.
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -12,14 +12,14 @@ use crate::ExperimentError;
 use crate::experiment::{Cell, Work};
 use crate::listener::Listener;
 
-/// A cell of an experiment that is to be finished.
+/// A cell of an experiment that has to be finished.
 #[derive(Debug)]
 pub(super) struct Job<'a> {
     pub(super) cell: &'a Cell,
     force: bool,
     /// How far it was when the run began.
     pub(super) state: CellState,
-    /// What others wait for that need its result too.
+    /// The lock for which others wait that need its result too.
     pub(super) lock: Option<PathBuf>,
 }
 
@@ -35,7 +35,7 @@ impl<'a> Job<'a> {
         })
     }
 
-    /// What another process finished in the meantime need not be done again.
+    /// Takes into account what another process finished in the meantime.
     ///
     /// # Errors
     /// If the lock cannot be had, or the cell was run with another configuration.
@@ -49,9 +49,9 @@ impl<'a> Job<'a> {
     }
 }
 
-/// Does in this process what is left of a cell.
+/// Runs the rest of a cell in this process.
 ///
-/// - label: what the cell is called where its course is shown
+/// - label: the name of the cell where its progress is shown
 ///
 /// # Errors
 /// Whatever its training or evaluation fails with.

@@ -1,4 +1,4 @@
-//! An experiment done: its stages, every arm with every seed, and one comparison.
+//! Runs an experiment: its stages, every arm with every seed, and one comparison.
 
 mod cell_state;
 mod evaluated_cell;
@@ -29,7 +29,7 @@ use crate::report::{ExperimentPlan, Report};
 pub enum Jobs<'a> {
     /// One after the other, in this process.
     Here,
-    /// At most so many at once, each in a process of its own with its part of the threads.
+    /// At most this many at a time, each in its own process with its share of the threads.
     Processes {
         most: NonZeroUsize,
         /// The program for a cell on a device with so many threads; it is to call
@@ -38,14 +38,14 @@ pub enum Jobs<'a> {
     },
 }
 
-/// How an experiment is run, apart from what its file says.
+/// How an experiment is run, apart from its file.
 #[derive(Clone, Copy)]
 pub struct RunRequest<'a> {
     pub device: DeviceChoice,
     pub jobs: Jobs<'a>,
-    /// Start every stage and every cell anew, whatever is finished or begun.
+    /// Start all stages and cells from scratch.
     pub force: bool,
-    /// Set from outside to stop after the present step.
+    /// Set from outside to stop after the current step.
     pub stop: &'a AtomicBool,
 }
 
@@ -53,27 +53,26 @@ pub struct RunRequest<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finished {
     pub report: Report,
-    /// How many cells failed, of how many that were to be run.
+    /// How many cells failed, and how many were to be run.
     pub failed: usize,
     pub of: usize,
 }
 
-/// Makes the stages, finishes every cell, and writes the report. What is finished is not done again,
-/// and what was interrupted goes on; a cell that fails is reported, and the others are run all the
-/// same.
+/// Makes the stages, finishes every cell, and writes the report. Finished cells are not run again,
+/// interrupted ones continue, and a failed cell does not stop the others.
 ///
 /// - plan: the whole experiment, of which `experiment` may be a shard
 ///
 /// # Errors
-/// If a stage fails, something was made before with another configuration, a file cannot be written,
-/// or [`ExperimentError::Interrupted`] once `stop` is set.
+/// If a stage fails, an earlier result has another configuration, a file cannot be written, or
+/// [`ExperimentError::Interrupted`] once `stop` is set.
 pub fn run(
     experiment: &Experiment,
     plan: &ExperimentPlan,
     request: &RunRequest,
     listener: &dyn Listener,
 ) -> Result<Finished, ExperimentError> {
-    // Nothing is begun that an earlier run with another configuration stands in the way of.
+    // Nothing is started if results of another configuration are in the way.
     let jobs = experiment
         .cells()
         .map(|cell| Job::new(cell, request.force))

@@ -1,4 +1,5 @@
-//! Cells in processes of their own: one that runs out of memory or is killed takes no other along.
+//! Cells in their own processes: one that runs out of memory or is killed does not affect the
+//! others.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
@@ -13,13 +14,13 @@ use crate::ExperimentError;
 use crate::experiment::Cell;
 use crate::listener::Listener;
 
-/// How often a running cell is asked whether it is to stop.
+/// How often to check whether to stop.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Does what is left of a cell in the process that `worker` starts, and passes on what it tells.
+/// Runs the rest of a cell in the process that `worker` starts, and forwards its events.
 ///
 /// # Errors
-/// What the process failed with, as it tells it; or how it ended, if it ends without a word.
+/// The error that the process reports, or how it ended if it reports none.
 pub(super) fn run_cell(
     cell: &Cell,
     state: CellState,
@@ -45,7 +46,7 @@ pub(super) fn run_cell(
         let is_over = &is_over;
         scope.spawn(move || pass_on_stop(process, stop, is_over));
         let words = scope.spawn(move || io::read_to_string(errors).unwrap_or_default());
-        // If it is gone already, its status tells more than the broken pipe.
+        // If the process has ended already, its status says more than the broken pipe.
         let _ = input.write_all(&task);
         drop(input);
         let told = follow(output, label, listener);
@@ -65,7 +66,8 @@ pub(super) fn run_cell(
     }
 }
 
-/// Passes on what a process tells until it closes its output; how its cell ended, if it says so.
+/// Forwards the events of a process until it closes its output; returns how its cell ended, if
+/// reported.
 fn follow(
     output: impl Read,
     label: &str,
@@ -131,7 +133,7 @@ fn interrupt(process: u32) {
     }
 }
 
-/// There, Ctrl-C reaches every process of the listener.
+/// On other systems, Ctrl-C reaches every process of the console.
 #[cfg(not(unix))]
 fn interrupt(_process: u32) {}
 
@@ -189,7 +191,7 @@ mod tests {
         assert!(words.contains("exit status: 3"), "{words}");
         assert!(words.ends_with("it said: out of memory"), "{words}");
         assert!(!is_bad_input(&error));
-        // What it was about to say it did not say.
+        // The process ended before it reported anything.
         let error = run("echo '{\"started\": '", &crate::Silent).expect_err("an error");
         assert!(error.to_string().contains("exit status: 0"), "{error}");
     }

@@ -36,7 +36,7 @@ pub(super) struct Summary {
 }
 
 impl Schedule<'_> {
-    /// Finishes every job; one that fails is told and recorded, and leaves the others alone.
+    /// Runs every job; a failure is reported and recorded, and the others continue.
     ///
     /// # Errors
     /// If a failure cannot be recorded.
@@ -89,7 +89,7 @@ impl Schedule<'_> {
         match result {
             Ok(None) => self
                 .listener
-                .note(&format_args!("{label}: finished before")),
+                .note(&format_args!("{label}: already finished")),
             Ok(Some(outcome)) if outcome.interrupted => return Err(Stopped::Interrupted),
             Ok(Some(outcome)) => {
                 let figure = figure(&outcome);
@@ -133,7 +133,7 @@ impl Schedule<'_> {
         }
     }
 
-    /// Leaves a failure where the report looks for it, or takes an earlier one away.
+    /// Records a failure for the report, or removes an earlier one.
     fn record(&self, job: &Job, failure: Option<&Failure>) -> Result<(), ExperimentError> {
         let path = Failure::path(self.output, &job.cell.name);
         match failure {
@@ -170,7 +170,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The first figure of merit, for the line that a finished cell gets.
+/// The first metric, for the line about a finished cell.
 fn figure(outcome: &Outcome) -> String {
     let figures = outcome.test.as_ref().or(outcome.validation.as_ref());
     let first = figures.and_then(|figures| figures.iter().next());

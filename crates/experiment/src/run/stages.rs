@@ -1,4 +1,5 @@
-//! What arms refer to, made once: a process that finds another one making it waits for that.
+//! The stages that arms refer to, made once: a process that finds another one making a stage waits
+//! for it.
 
 use std::path::{Path, PathBuf};
 
@@ -14,10 +15,10 @@ use crate::extract::{ExtractRequest, extract};
 use crate::listener::Listener;
 use crate::merge::{MergeRequest, merge};
 
-/// Makes every stage that is not there yet, sources first.
+/// Makes every missing stage, sources first.
 ///
 /// # Errors
-/// If one fails: what refers to it could not be run.
+/// If one fails, since nothing that refers to it could run.
 pub(super) fn make(
     stages: &[Stage],
     force: bool,
@@ -68,7 +69,7 @@ fn make_one(
             true => {
                 schedule
                     .listener
-                    .note(&format_args!("{label}: made before"));
+                    .note(&format_args!("{label}: already made"));
                 Ok(())
             }
             false => Err(FileError::AlreadyExists(directory).into()),
@@ -97,7 +98,7 @@ fn make_one(
     Ok(write_file(&stamp, &serde_json::to_vec_pretty(&wanted)?)?)
 }
 
-/// The first line of it, and the rest for the curious.
+/// Its first line as a note, and the rest as details.
 fn tell(listener: &dyn Listener, label: &str, result: &impl std::fmt::Display) {
     let words = result.to_string();
     let (first, rest) = words.split_once('\n').unwrap_or((&words, ""));

@@ -11,11 +11,11 @@ use super::job::run_cell;
 use crate::experiment::Cell;
 use crate::{ExperimentError, is_bad_input, message};
 
-/// Runs the cell that `input` describes and writes what happens to `output`, a line of JSON each: what
-/// a process does that [`crate::Jobs::Processes`] starts, with its standard streams.
+/// Runs the cell that `input` describes and writes its events to `output`, as lines of JSON. A
+/// process that [`crate::Jobs::Processes`] starts calls this with its standard streams.
 ///
 /// # Errors
-/// Whatever the cell fails with, after it was written as well; or if `input` describes no cell.
+/// The error of the cell, which is also written; or if `input` does not describe a cell.
 pub fn run_cell_of_another(
     mut input: impl Read,
     output: impl Write + Send,
@@ -28,7 +28,7 @@ pub fn run_cell_of_another(
         .map_err(ExperimentError::process("read standard input"))?;
     let (cell, state): (Cell, CellState) =
         serde_json::from_str(&text).map_err(|error| ExperimentError::Cell {
-            problem: format!("standard input describes no cell: {error}"),
+            problem: format!("standard input does not describe a cell: {error}"),
             is_bad_input: false,
         })?;
     let writer = EventWriter::new(output, stop);

@@ -1,4 +1,4 @@
-//! Adapters at hand, and whether they fit the base model.
+//! Available adapters, and whether they fit the base model.
 
 use std::fs;
 use std::path::Path;
@@ -8,9 +8,9 @@ use eigenmix_models::Description;
 
 use crate::opened_adapter::OpenedAdapter;
 
-/// An adapter that was looked at.
+/// An adapter that was examined.
 pub struct FoundAdapter {
-    /// As it is to be named in a configuration.
+    /// Its name in a configuration.
     pub name: String,
     pub base_model: Option<String>,
     pub rank: usize,
@@ -20,9 +20,9 @@ pub struct FoundAdapter {
 }
 
 impl FoundAdapter {
-    /// Looks at an adapter; one that cannot be read has that as its problem.
+    /// Examines an adapter; if it cannot be read, that is its problem.
     ///
-    /// - base: what it is to fit; anything fits an unknown base model
+    /// - base: the base model that it should fit; anything fits an unknown one
     pub fn look(name: &str, base: Option<&Description>) -> Self {
         match OpenedAdapter::open(name) {
             Ok(opened) => Self {
@@ -63,7 +63,7 @@ fn problem(file: &AdapterFile, base: Option<&Description>) -> Option<String> {
     None
 }
 
-/// The adapters that an argument means: itself, or those in a directory of adapters or runs.
+/// The adapters that an argument stands for: itself, or those in a directory of adapters or runs.
 pub fn adapters_in(argument: &str) -> Vec<String> {
     let path = Path::new(argument);
     let is_adapter = |path: &Path| {

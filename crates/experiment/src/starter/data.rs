@@ -1,4 +1,4 @@
-//! What data hold: splits, columns, labels, lengths.
+//! The content of a dataset: splits, columns, labels, lengths.
 
 use std::path::Path;
 
@@ -41,7 +41,7 @@ const LABELS: [&str; 9] = [
 ];
 const IMAGES: [&str; 5] = ["image", "img", "photo", "picture", "path"];
 
-/// Data that were looked at.
+/// A dataset that was examined.
 pub struct FoundData {
     pub path: String,
     pub kind: TaskKind,
@@ -49,16 +49,16 @@ pub struct FoundData {
     pub reason: String,
     /// The `[data]` table that reads them.
     pub config: DataConfig,
-    /// Rows of each split that is there.
+    /// The number of rows of each existing split.
     pub splits: Vec<(Split, usize)>,
     pub columns: Vec<String>,
     pub labels: LabelSurvey,
-    /// The tokens of texts, where the base model's tokenizer could count them.
+    /// The tokens of the texts, if the base model's tokenizer could count them.
     pub lengths: Option<LengthSurvey>,
 }
 
 impl FoundData {
-    /// Looks at the data at `path`.
+    /// Examines the data at `path`.
     ///
     /// # Errors
     /// If they have no training split, or it cannot be read.
@@ -86,7 +86,7 @@ impl FoundData {
             found.choose_images();
         } else if !found.choose_texts(base) {
             found.kind = TaskKind::CausalLm;
-            found.reason = "the columns are those of language models".to_owned();
+            found.reason = "the columns are those of rows for a language model".to_owned();
         }
         found.read(&location, base).within(|| format!("`{path}`"))?;
         Ok(found)
@@ -102,7 +102,7 @@ impl FoundData {
 
     fn choose_images(&mut self) {
         self.kind = TaskKind::ImageClassification;
-        self.reason = "the base model takes pictures".to_owned();
+        self.reason = "the base model is a vision model".to_owned();
         if let Some(image) = self.first(&IMAGES) {
             self.config.image = image.to_owned();
         }
@@ -140,7 +140,7 @@ impl FoundData {
         true
     }
 
-    /// Reads what is there of each split.
+    /// Reads each existing split.
     fn read(
         &mut self,
         location: &DataLocation<'_>,
@@ -193,7 +193,7 @@ impl FoundData {
             LabelSurvey::None => String::new(),
         };
         let columns = match self.columns.is_empty() {
-            true => "pictures in a folder for each class".to_owned(),
+            true => "images in one folder per class".to_owned(),
             false => format!("columns {}", self.columns.join(", ")),
         };
         format!(

@@ -1,4 +1,4 @@
-//! The training file that is suggested: TOML with a comment for every guess.
+//! The suggested training file: TOML with a comment for every guess.
 
 use std::fmt::{self, Write as _};
 
@@ -6,11 +6,11 @@ use eigenmix_trainer::{AdapterMethod, LabelSurvey, TaskKind};
 
 use super::{FoundAdapter, FoundBase, FoundData};
 
-/// What the file is made of.
+/// The parts that the file is made from.
 pub struct StarterFile<'a> {
     pub path: &'a str,
     pub base: Option<&'a FoundBase>,
-    /// The name of the base model where it could not be looked at.
+    /// The name of the base model, if it could not be opened.
     pub base_name: Option<&'a str>,
     pub data: Option<&'a FoundData>,
     /// Those that fit.
@@ -19,7 +19,7 @@ pub struct StarterFile<'a> {
 }
 
 impl StarterFile<'_> {
-    /// Whether nothing in it is left to fill in.
+    /// Whether nothing in it has to be filled in.
     pub fn is_complete(&self) -> bool {
         self.data.is_some() && (self.base.is_some() || self.base_name.is_some())
     }
@@ -52,7 +52,7 @@ impl StarterFile<'_> {
                 writeln!(text, "model = {}", quoted(base.name()))
             }
             (None, Some(name)) => {
-                writeln!(text, "# Not looked at yet.")?;
+                writeln!(text, "# Not examined yet.")?;
                 writeln!(text, "model = {}", quoted(name))
             }
             (None, None) => {
@@ -172,7 +172,7 @@ impl StarterFile<'_> {
             writeln!(text, "# components = 16")?;
             writeln!(
                 text,
-                "# Guessed: the average of the adapters is nearer to a related task than nothing."
+                "# Guessed: the average of the adapters is a better start for a related task than zero."
             )?;
             writeln!(text, "init = \"merge\"")?;
         }
@@ -185,7 +185,7 @@ impl StarterFile<'_> {
             None => {
                 writeln!(
                     text,
-                    "# Guessed: enough for most tasks; twice as much costs twice as many numbers."
+                    "# Guessed: enough for most tasks; doubling it doubles the parameters."
                 )?;
                 writeln!(text, "rank = {}", if self.is_decoder() { 16 } else { 8 })?;
             }
@@ -193,7 +193,7 @@ impl StarterFile<'_> {
         if let Some(base) = self.base.filter(|_| !method.has_basis()) {
             writeln!(
                 text,
-                "# PEFT's default in this architecture; \"all-linear\" adapts every linear layer."
+                "# PEFT's default for this architecture; \"all-linear\" adapts every linear layer."
             )?;
             let targets = base.default_targets().iter();
             let targets: Vec<String> = targets.map(|target| quoted(target)).collect();
@@ -228,10 +228,10 @@ impl StarterFile<'_> {
     fn write_training(&self, text: &mut String) -> fmt::Result {
         writeln!(text, "\n[training]")?;
         let (epochs, reason) = match self.rows() {
-            None => (8, "how many rows there are is not known".to_owned()),
-            Some(rows @ 0..1_000) => (20, format!("{rows} rows are few, and take many epochs")),
-            Some(rows @ 1_000..10_000) => (8, format!("{rows} rows take some epochs")),
-            Some(rows) => (3, format!("{rows} rows are many, and take few epochs")),
+            None => (8, "the number of rows is unknown".to_owned()),
+            Some(rows @ 0..1_000) => (20, format!("{rows} rows are few, so many epochs help")),
+            Some(rows @ 1_000..10_000) => (8, format!("a medium number of rows ({rows})")),
+            Some(rows) => (3, format!("{rows} rows are many, so few epochs suffice")),
         };
         writeln!(text, "# Guessed: {reason}.")?;
         writeln!(text, "epochs = {epochs}")?;
@@ -246,14 +246,14 @@ impl StarterFile<'_> {
         )?;
         let (rate, reason) = match (self.method, self.is_decoder()) {
             (method, _) if method.trains_everything() => ("5e-5", "every weight is trained"),
-            (method, _) if method.has_basis() => ("4e-3", "coefficients on a basis are few"),
+            (method, _) if method.has_basis() => (
+                "4e-3",
+                "there are few coefficients, which allow a high rate",
+            ),
             (_, true) => ("2e-4", "usual for LoRA on decoders"),
             (_, false) => ("2e-3", "usual for LoRA on small encoders"),
         };
-        writeln!(
-            text,
-            "# Guessed: {reason}. The first thing to try others of."
-        )?;
+        writeln!(text, "# Guessed: {reason}. Tune this first.")?;
         writeln!(text, "learning_rate = {rate}")?;
         writeln!(
             text,
@@ -271,10 +271,7 @@ impl StarterFile<'_> {
     }
 
     fn write(&self, text: &mut String) -> fmt::Result {
-        writeln!(
-            text,
-            "# Written by `eigenmix init`; what is guessed says so.\n#"
-        )?;
+        writeln!(text, "# Written by `eigenmix init`; guesses are marked.\n#")?;
         writeln!(
             text,
             "#     eigenmix train {} --dry-run      what would be trained, and its memory",

@@ -1,13 +1,14 @@
-//! What a base model is for, as its description says.
+//! What a base model is for, from its `config.json`.
 
 use eigenmix_models::{Description, HeadKind};
 use eigenmix_trainer::{BaseModel, TaskKind};
 
 use crate::ExperimentError;
-/// How many labels a head has before the data are known; it changes nothing of what is adapted.
+/// The number of labels of a head before the data are known; it does not affect which modules are
+/// adapted.
 const LABELS: usize = 2;
 
-/// A base model that was looked at.
+/// A base model that was examined.
 pub struct FoundBase {
     pub model: BaseModel,
     pub description: Description,
@@ -29,7 +30,7 @@ impl FoundBase {
         &self.model.name
     }
 
-    /// Its task, where the data leave it open.
+    /// Its usual task, if the data leave the task open.
     pub fn usual_task(&self) -> TaskKind {
         let architecture = &self.model.architecture;
         TaskKind::of_model(architecture, architecture.usual_head(LABELS))
@@ -53,12 +54,12 @@ impl FoundBase {
         let architecture = &self.model.architecture;
         let [d_model, _] = architecture.widths();
         let takes = match (architecture.image_shape(), architecture.max_length()) {
-            (Some([_, size]), _) => format!("pictures of {size} × {size}"),
+            (Some([_, size]), _) => format!("images of {size} × {size} pixels"),
             (_, Some(limit)) => format!("up to {limit} tokens"),
             (_, None) => String::new(),
         };
         format!(
-            "{}: a {} of width {d_model} with {} linear layers and {} numbers, takes {takes}",
+            "{}: a {}, hidden size {d_model}, {} linear layers, {} parameters, for {takes}",
             self.name(),
             architecture.kind(),
             self.description.layers.len(),

@@ -1,4 +1,4 @@
-//! `eigenmix init`: what is at hand, and the training file that it suggests.
+//! `eigenmix init`: examines model, data and adapters and suggests a training file.
 
 mod adapters;
 mod data;

@@ -1,4 +1,4 @@
-//! What lies below a directory: base models, data and adapters.
+//! Finds base models, data and adapters below a directory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use eigenmix_adapter::PeftConfig;
 use eigenmix_data::{DataConfig, Split, column_names};
 
-/// How many directories deep the search goes, and how many it looks into.
+/// How many directories deep the search goes, and how many directories it reads.
 const DEPTH: usize = 3;
 const MOST: usize = 2_000;
 
-/// Directories that are never looked into: what was made here, not what it was made from.
+/// Directories that are never searched: they hold results, not inputs.
 const LEFT_OUT: [&str; 4] = ["target", "runs", "node_modules", "__pycache__"];
 
-/// What was found, as paths from the directory of the search on.
+/// What was found, as paths relative to the searched directory.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Surroundings {
     pub bases: Vec<String>,
@@ -22,7 +22,7 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
-    /// Searches below `root`. What cannot be read is not there.
+    /// Searches below `root`. What cannot be read is skipped.
     pub fn of(root: &Path) -> Self {
         let mut found = Self::default();
         let mut pending = vec![(PathBuf::new(), 0)];
@@ -65,7 +65,7 @@ fn is_base(path: &Path) -> bool {
     path.join("config.json").is_file() && weights.iter().any(|name| path.join(name).is_file())
 }
 
-/// The names of the directories in one, as far as they may hold something of interest.
+/// The names of the subdirectories that are worth searching.
 fn directories(path: &Path) -> Vec<String> {
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
     entries

@@ -189,6 +189,6 @@ fn who_may_not_write_is_told_so_without_the_token() {
     let error = hub
         .commit(&commit_of(&id("strangers/theirs"), &files))
         .unwrap_err();
-    assert!(error.to_string().contains("may not write"), "{error}");
+    assert!(error.to_string().contains("no write access"), "{error}");
     assert_eq!(server.files("strangers/theirs", "main"), None);
 }

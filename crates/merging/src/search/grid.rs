@@ -1,4 +1,4 @@
-//! Which values a search tries.
+//! The values that a search tries.
 
 use std::collections::BTreeMap;
 
@@ -8,24 +8,24 @@ use super::setting::{Coordinate, Setting};
 use crate::error::MergeError;
 use crate::method::Method;
 
-/// λ = 0.1, 0.2, …: where scales end that nobody named.
+/// The last default value of λ, in tenths.
 const LAST_TENTH: u32 = 99;
 
-/// The values of every coordinate of a method, and how long to look.
+/// The values of every coordinate of a method, and the length of the search.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SearchGrid {
     /// The values to try, in ascending order, of each coordinate that the method has.
     pub values: BTreeMap<Coordinate, Vec<f64>>,
-    /// Whether λ goes on beyond the last of its values, by tenths up to 9.9: until so many in a
-    /// row were no better than the best before them.
+    /// Whether λ continues beyond its last value, in tenths up to 9.9, until this many values in a
+    /// row bring no improvement.
     pub patience: Option<usize>,
-    /// How often to go through the coordinates at most.
+    /// The maximum number of rounds over the coordinates.
     pub rounds: usize,
 }
 
 impl SearchGrid {
-    /// The grids of the papers: λ 0.1 … 1.0 (KnOTS), then on with patience 2 (Core Space), and of the
-    /// method's parameters what [`crate::SearchInfo`] says. One round.
+    /// The grids of the papers: λ 0.1 … 1.0 (KnOTS), then further with patience 2 (Core Space), and
+    /// the values of [`crate::SearchInfo`] for the method's parameters. One round.
     pub fn new(method: Method) -> Self {
         let values = Coordinate::of(method).into_iter().map(|coordinate| {
             let values = match coordinate {
@@ -61,7 +61,7 @@ impl SearchGrid {
         (counts.sum::<usize>() + 1).saturating_sub(self.values.len())
     }
 
-    /// The values of a coordinate that are tried whatever comes of them.
+    /// The values of a coordinate that are always tried.
     pub(crate) fn certain(&self, coordinate: Coordinate) -> &[f64] {
         self.values.get(&coordinate).map_or(&[], Vec::as_slice)
     }
@@ -91,7 +91,7 @@ impl SearchGrid {
         setting
     }
 
-    /// Refuses values that no merge has; `adapters` is how many are merged.
+    /// Refuses values that no merge can have; `adapters` is the number of merged adapters.
     ///
     /// # Errors
     /// If there is such a value, no value at all, or values don't ascend.
@@ -124,7 +124,7 @@ impl SearchGrid {
     }
 }
 
-/// Divided rather than added up, so that they are the numbers that people write.
+/// Divided rather than added up, so that 0.3 is exactly 0.3.
 fn tenths(range: std::ops::RangeInclusive<u32>) -> impl Iterator<Item = f64> {
     range.map(|tenths| f64::from(tenths) / 10.0)
 }

@@ -1,7 +1,7 @@
 //! Search of λ and of a method's parameters, coordinate by coordinate, as the papers do.
 //!
-//! λ multiplies the result of every method, so a scan of λ needs one merge: whoever scores a
-//! [`Setting`] does well to keep the last merge, as settings of one method follow each other.
+//! λ multiplies the result of every method, so a scan of λ needs one merge: a function that scores
+//! a [`Setting`] should keep the last merge, as settings of one method follow each other.
 
 mod grid;
 mod setting;
@@ -18,15 +18,15 @@ use crate::method::Method;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Trial {
     pub setting: Setting,
-    /// The higher the better.
+    /// Higher is better.
     pub score: f64,
 }
 
-/// What a search found.
+/// The result of a search.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SearchOutcome {
     pub best: Trial,
-    /// Everything that was tried, in order, each setting once.
+    /// All trials in order, each setting once.
     pub trials: Vec<Trial>,
 }
 
@@ -34,11 +34,11 @@ pub struct SearchOutcome {
 ///
 /// It starts from λ = 1 and the method's own parameters, moved onto the grid. A round goes through
 /// the coordinates, λ first, and moves each to the value with the highest score while the others
-/// stay: of equal ones to the first, so to the smallest. Rounds end when one changes nothing, at
-/// the latest after `grid.rounds`. A score that is not a number is worse than any other.
+/// stay; of equal scores the first wins, so the smallest value. Rounds end when one changes
+/// nothing, at the latest after `grid.rounds`. NaN is worse than any other score.
 ///
 /// # Errors
-/// If the grid has a value that no merge of so many `adapters` has, or as `score` fails.
+/// If the grid has a value that no merge of this many `adapters` can have, or if `score` fails.
 pub fn search<E: From<MergeError>>(
     method: Method,
     adapters: usize,
@@ -113,12 +113,12 @@ impl<E, F: FnMut(&Setting) -> Result<f64, E>> Searcher<'_, F> {
     }
 }
 
-/// How far a scan of one coordinate has come.
+/// The state of a scan of one coordinate.
 #[derive(Default)]
 struct Scan {
-    /// The first of the best.
+    /// The best so far, the first if several are equal.
     best: Option<Trial>,
-    /// How many values in a row were no better.
+    /// How many values in a row brought no improvement.
     in_vain: usize,
 }
 
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn patience_counts_from_the_best_before_one_too() {
         let grid = SearchGrid::new(Method::Sum);
-        // 0.9 and 1.0 are in vain already.
+        // 0.9 and 1.0 brought no improvement already.
         let outcome = found(Method::Sum, &grid, |setting| -(setting.scale - 0.8).abs());
         assert_eq!(scales(&outcome).last(), Some(&1.0));
         // Only 1.0 is, so 1.1 is tried.

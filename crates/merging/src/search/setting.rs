@@ -5,7 +5,7 @@ use serde::{Serialize, Serializer};
 use crate::method::Method;
 use crate::parameter::Parameter;
 
-/// What a merge is searched for.
+/// A setting of a merge.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Setting {
     pub method: Method,
@@ -13,7 +13,7 @@ pub struct Setting {
     pub scale: f64,
 }
 
-/// One number of a setting.
+/// One coordinate of a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Coordinate {
     /// λ, which every method has.

@@ -20,7 +20,7 @@ pub(super) struct AdapterSummary {
     location: String,
     sha256: String,
     dialect: &'static str,
-    /// What a file says besides its tensors.
+    /// The information in a file besides its tensors.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     metadata: BTreeMap<String, String>,
     base_model: Option<String>,
@@ -33,7 +33,7 @@ pub(super) struct AdapterSummary {
     scalings: [f32; 2],
     target_modules: Option<serde_json::Value>,
     parameters: usize,
-    /// The bytes of so many parameters as f32.
+    /// The bytes of its parameters as f32.
     bytes: u64,
     shapes: Vec<ShapeCount>,
     modules: BTreeMap<String, ModuleSummary>,
@@ -215,7 +215,7 @@ impl fmt::Display for AdapterSummary {
         }
         write!(
             formatter,
-            "  ‖ΔW‖     {:.4} in all, by layer:\n\n{}",
+            "  ‖ΔW‖     {:.4} in total, by layer:\n\n{}",
             self.norm,
             LayerTable::new(&self.norms(), |norm| format!("{norm:.4}"))
         )

@@ -1,4 +1,4 @@
-//! Lists in a line.
+//! Lists on one line.
 
 use std::fmt;
 

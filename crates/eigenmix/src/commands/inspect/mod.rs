@@ -1,4 +1,4 @@
-//! `eigenmix inspect`: what a path holds.
+//! `eigenmix inspect`: the content of a path.
 
 mod adapter;
 mod listing;
@@ -64,7 +64,7 @@ pub(crate) fn run(arguments: &InspectArguments, console: &Console) -> anyhow::Re
     let path = locate(argument)?;
     if given.is_dir() && !has_adapter_file(&path) {
         let problem = format!(
-            "`{argument}` is none of what inspect knows: an adapter (adapter_config.json), a subspace (subspace.json), a run (config.toml, metrics.jsonl) or a .safetensors file"
+            "`{argument}` is nothing that inspect can show: expected an adapter (adapter_config.json), a subspace (subspace.json), a run (config.toml, metrics.jsonl) or a .safetensors file"
         );
         return Err(BadInput(problem).into());
     }
@@ -74,9 +74,10 @@ pub(crate) fn run(arguments: &InspectArguments, console: &Console) -> anyhow::Re
     console.result(&summary)
 }
 
-const NO_PICTURES: &str = "--html shows adapters, subspaces and runs; of the tensors of a single file there is nothing to draw";
+const NO_PICTURES: &str =
+    "--html draws adapters, subspaces and runs, not the tensors of a single file";
 
-/// Whether there is anything by which an adapter is known; what is wrong with it, opening it tells.
+/// Whether the path looks like an adapter; opening it reports what is wrong.
 fn has_adapter_file(directory: &Path) -> bool {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     entries

@@ -1,4 +1,4 @@
-//! `inspect --html`: what is inspected, as a page of pictures.
+//! `inspect --html`: a page of charts.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -30,11 +30,11 @@ pub(super) fn several(adapters: &SeveralAdapters) -> Page {
     let count = adapters.adapters.len();
     let mut page = Page::new(format!("{count} adapters"));
     page.list(adapters.adapters.iter().map(AdapterSummary::location));
-    page.heading("What they have in common");
+    page.heading("Similarity");
     page.paragraph(OVERLAP);
     page.list(adapters.comparison.note(count).as_deref());
     page.figures(adapters.comparison.figures());
-    page.heading("Sizes of the updates");
+    page.heading("Size of the updates");
     let names = &adapters.comparison.adapters;
     let totals = names.iter().zip(&adapters.adapters);
     let bars = totals.map(|(name, adapter)| (name.clone(), adapter.norm()));
@@ -53,13 +53,13 @@ pub(super) fn several(adapters: &SeveralAdapters) -> Page {
 pub(super) fn subspace(path: &Path, subspace: &Subspace) -> Page {
     let mut page = Page::new(format!("Subspace {}", path.display()));
     page.paragraph(&format!(
-        "{} modules, extracted from {} adapters of {}. Shares are of the variance of their stacked factors; the left side is that of the outputs, the right one that of the inputs. The bands span the modules.",
+        "{} modules, extracted from {} adapters of {}. Shares refer to the variance of the stacked factors; left is the output side, right the input side. Bands span the modules.",
         subspace.modules.len(),
         subspace.sources.len(),
         subspace.base_model.as_deref().unwrap_or("an unnamed base model")
     ));
     page.figures(SpectrumSummary::of(&subspace.spectra()).figures());
-    page.heading("Its sources");
+    page.heading("Sources");
     page.list(
         subspace
             .sources
@@ -74,7 +74,7 @@ pub(super) fn subspace(path: &Path, subspace: &Subspace) -> Page {
         }
         Err(error) => page.paragraph(&format!("They are not compared: {}.", message(&error))),
     }
-    page.heading("How well it reconstructs them");
+    page.heading("Reconstruction of the sources");
     match reconstruction(&mut page, subspace) {
         Ok(()) => {}
         Err(error) => page.paragraph(&format!("Not measured: {}.", message(error.as_ref()))),
@@ -98,21 +98,21 @@ pub(super) fn run(run: &RunHistory, words: &str) -> anyhow::Result<Page> {
         page.figures(pictures);
     }
     if let Some(record) = Run::at(&run.path).basis()? {
-        page.heading("The subspace it trained in");
+        page.heading("Subspace of this run");
         page.figures(SpectrumSummary::of(&record.modules).figures());
     }
     let adapter = Run::at(&run.path).adapter();
     if adapter.is_dir() {
-        page.heading("What it trained");
+        page.heading("Update of this run");
         let summary = AdapterSummary::read(&AdapterFile::open(&adapter)?)?;
         page.figures(norms("Size of the update by module", &summary));
     }
     Ok(page)
 }
 
-const OVERLAP: &str = "The cosine is that of the updates ΔW over all modules. The overlap of two subspaces is the share of the smaller one that lies in the larger one: 1 if one contains the other, 0 if they are orthogonal. Adapters whose A was drawn from one seed overlap on the right by accident.";
+const OVERLAP: &str = "The cosine is that of the updates ΔW over all modules. The overlap of two subspaces is the share of the smaller one that lies in the larger one: 1 if one contains the other, 0 if they are orthogonal. Adapters whose A was drawn from one seed overlap on the right side by accident.";
 
-/// The figures of every split that was evaluated.
+/// The metrics of every split that was evaluated.
 fn evaluations(run: &RunHistory) -> PageTable {
     let rows = run.evaluations.iter().flat_map(|(split, evaluations)| {
         let last = metrics_in(&evaluations.last).into_iter();
@@ -134,7 +134,7 @@ fn evaluations(run: &RunHistory) -> PageTable {
     }
 }
 
-/// The lines that are printed, but for the table that is shown as a picture.
+/// The printed lines, except the table that is shown as a chart.
 fn describe(page: &mut Page, words: &str) {
     let lines = words.lines().take_while(|line| !line.is_empty());
     page.list(lines.map(str::trim));

@@ -1,4 +1,4 @@
-//! A run: what it trained, how far it came and how well.
+//! A run: what it trained, its progress and its metrics.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use toml::Table as Configuration;
 use eigenmix_experiment::Table;
 use eigenmix_trainer::{RunHistory, metrics_in};
 
-/// The keys of the configuration that tell the most.
+/// The keys of the configuration to show.
 const TOLD: [(&str, &str); 7] = [
     ("base", "model"),
     ("data", "path"),

@@ -1,4 +1,4 @@
-//! Several adapters: each in short, and what they have in common.
+//! Several adapters: each summarised, and what they have in common.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ impl SeveralAdapters {
     /// Reads and compares all of `paths`.
     ///
     /// # Errors
-    /// If one is no adapter, or they are for different base models.
+    /// If one is not an adapter, or they are for different base models.
     pub(super) fn read(paths: &[String]) -> anyhow::Result<Self> {
         let opened = paths.par_iter().map(|path| OpenedAdapter::open(path));
         let opened: Vec<Result<OpenedAdapter, ExperimentError>> = opened.collect();

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// So many modules of one shape.
+/// The number of modules of one shape.
 #[derive(Serialize)]
 pub(super) struct ShapeCount {
     d_out: usize,

@@ -1,4 +1,4 @@
-//! A subspace: how many components it has, and how much of its sources they carry.
+//! A subspace: how many components it has, and how much of its sources' variance they explain.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -111,7 +111,7 @@ impl<'a> SubspaceSummary<'a> {
     }
 }
 
-/// Kept variance over total variance, of one side of all modules; 1 of nothing.
+/// Kept variance over total variance, of one side of all modules; 1 if there are none.
 fn variance_kept(subspace: &Subspace, side: impl Fn(&ModuleSubspace) -> &Basis) -> f64 {
     let sides: Vec<&Basis> = subspace.modules.values().map(side).collect();
     let total: f64 = sides.iter().map(|basis| basis.total_variance()).sum();

@@ -68,7 +68,7 @@ impl fmt::Display for TensorListing {
         }
         write!(
             formatter,
-            "{table}\n{} tensors, {} numbers, {}",
+            "{table}\n{} tensors, {} values, {}",
             self.tensors.len(),
             self.numbers,
             ByteCount(self.bytes)

@@ -1,4 +1,4 @@
-//! What a language model writes after every line.
+//! Continuations of each line by a language model.
 
 use eigenmix_data::{
     ChatTemplate, DataConfig, IncrementalDecoder, LanguageEncoder, Message, TextTokenizer,
@@ -48,7 +48,7 @@ fn sampling(arguments: &PredictArguments) -> anyhow::Result<Sampling> {
 struct Prompts<'a> {
     encoder: LanguageEncoder<'a>,
     tokenizer: &'a TextTokenizer,
-    /// How many tokens prompt and continuation may have together.
+    /// The maximum number of tokens of prompt and continuation together.
     room: usize,
     arguments: &'a PredictArguments,
 }
@@ -72,7 +72,7 @@ impl<'a> Prompts<'a> {
         })
     }
 
-    /// - index: which line of the input it is, from 0
+    /// - index: the line of the input, from 0
     fn encode(&self, index: usize, line: &str) -> anyhow::Result<Prompt> {
         let number = index + 1;
         let mut prompt = match self.arguments.chat {
@@ -92,7 +92,7 @@ impl<'a> Prompts<'a> {
             let first = self.tokenizer.bos_id().or(self.tokenizer.eos_id());
             prompt.push(first.ok_or_else(|| {
                 BadInput(format!(
-                    "line {number} is empty, and the tokenizer has no token that begins a text; write a prompt or remove the line"
+                    "line {number} is empty, and the tokenizer has no beginning-of-text token; write a prompt or remove the line"
                 ))
             })?);
         }
@@ -103,7 +103,7 @@ impl<'a> Prompts<'a> {
                 room => format!("shorten the prompt, or give --max-new-tokens {room}"),
             };
             return Err(BadInput(format!(
-                "line {number}: a prompt of {} tokens and --max-new-tokens {wanted} are more than the {} that the model takes; {advice}",
+                "line {number}: the prompt's {} tokens and --max-new-tokens {wanted} exceed the model's {} positions; {advice}",
                 prompt.len(),
                 self.room,
             ))
@@ -116,7 +116,7 @@ impl<'a> Prompts<'a> {
     }
 }
 
-/// Every token is shown as it comes.
+/// Every token is shown as soon as it is generated.
 fn one_by_one(
     model: &LoadedModel,
     prompts: &Prompts,
@@ -188,7 +188,7 @@ struct Continuations {
     predictions: Vec<Continuation>,
 }
 
-/// A prompt and what comes after it.
+/// A prompt and its continuation.
 #[derive(Serialize)]
 struct Continuation {
     text: String,

@@ -7,7 +7,7 @@ use super::lines;
 use crate::cli::PredictArguments;
 use crate::console::Console;
 
-/// A label for every line, or for the image file that it names.
+/// A label for each line, or for the image file that it names.
 pub(super) fn run(
     classifier: &Classifier,
     reader: &dyn LineReader,
@@ -61,7 +61,7 @@ struct Prediction {
     labels: Vec<Candidate>,
 }
 
-/// A label that may be the right one.
+/// A candidate label.
 #[derive(Serialize)]
 struct Candidate {
     label: String,

@@ -1,4 +1,4 @@
-//! `eigenmix predict`: a label for every text or image, or what a language model writes next.
+//! `eigenmix predict`: a label for each text or image, or its continuation by a language model.
 
 mod continuations;
 mod labels;

@@ -1,4 +1,4 @@
-//! How good merged updates are at every task.
+//! Evaluates merged updates on every task.
 
 use std::num::NonZeroUsize;
 
@@ -30,12 +30,12 @@ pub struct Evaluation<'a> {
 /// The accuracy of every task, in their order.
 pub type Accuracies = Vec<f64>;
 
-/// A merged model that is not told which task an example belongs to.
+/// The joint evaluation of a merged model, which does not know which task an example belongs to.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Joint {
-    /// The labels of all tasks, a name that several have counted once.
+    /// The number of labels of all tasks; a label that several have counts once.
     pub labels: usize,
-    /// The test examples of all tasks.
+    /// The number of test examples of all tasks.
     pub examples: usize,
     pub hits_at_1: f64,
     pub hits_at_3: f64,
@@ -63,11 +63,11 @@ impl<'a> Evaluation<'a> {
         })
     }
 
-    /// What each adapter reaches alone, on the validation and on the test split.
+    /// The accuracy of each adapter alone, on the validation and on the test split.
     ///
     /// # Errors
-    /// If an adapter does not fit the base model, or gets everything wrong: nothing can be measured
-    /// against zero.
+    /// If an adapter does not fit the base model, or gets everything wrong: an accuracy of 0 cannot
+    /// be a reference.
     pub fn own(
         &self,
         adapters: &[OpenedAdapter],
@@ -95,7 +95,7 @@ impl<'a> Evaluation<'a> {
                     return Ok(accuracy);
                 }
                 Err(BadInput(format!(
-                    "adapter `{location}` gets every {split} example of `{}` wrong, so nothing can be measured against it; are data and labels its own?",
+                    "adapter `{location}` gets every {split} example of `{}` wrong, so its accuracy cannot be a reference; do data and labels belong to it?",
                     task.data
                 ))
                 .into())
@@ -132,8 +132,8 @@ impl<'a> Evaluation<'a> {
             .collect()
     }
 
-    /// The accuracy of every task on its test split with its own head on the base model alone, which
-    /// is what a merge has to be better than.
+    /// The accuracy of every task on its test split with its own head on the base model alone,
+    /// which is the baseline of a merge.
     ///
     /// # Errors
     /// If a head does not fit the base model.
@@ -161,7 +161,7 @@ impl<'a> Evaluation<'a> {
     /// all heads on every example.
     ///
     /// # Errors
-    /// If the merged adapter does not fit the base model, or a logit is not a number.
+    /// If the merged adapter does not fit the base model, or a logit is NaN.
     pub fn test(
         &self,
         merged: &Adapter,
@@ -181,7 +181,7 @@ impl<'a> Evaluation<'a> {
             let inputs = &*task.test.inputs;
             let joint = placed.joint_logits(inputs, self.batch_size, &advance)?;
             if joint.iter().any(|logit| logit.is_nan()) {
-                let problem = "the merged model's outputs are not numbers";
+                let problem = "the merged model's outputs are NaN";
                 return Err(BadInput(problem.to_owned()).into());
             }
             let own = placed.own(index, &joint);

@@ -21,6 +21,7 @@ use crate::opened_adapter::OpenedAdapter;
 pub(crate) use self::plan::SearchPlan;
 pub use self::report::SearchReport;
 pub use self::request::SearchRequest;
+pub(crate) use self::task_data::assign;
 
 /// The best merge.
 pub(crate) struct Found {
@@ -31,9 +32,9 @@ pub(crate) struct Found {
 }
 
 /// Searches the setting with the best mean over the tasks of accuracy / own accuracy on their
-/// validation splits, merges with it and measures it on their test splits.
+/// validation splits, merges with it and evaluates the result on their test splits.
 ///
-/// λ is a plain factor of every merge, so only the method's own parameters need another one.
+/// λ is a plain factor of every merge, so only the method's own parameters need another merge.
 ///
 /// # Errors
 /// If the data, a head or an adapter don't fit, or as merging fails.
@@ -74,7 +75,7 @@ pub(crate) fn search(
         let adapter = eigenmix_merging::merge(&files, &options, &|_, _| {})?.adapter;
         Ok(Unscaled { method, adapter })
     };
-    // What cannot be merged is refused before anything is measured.
+    // Adapters that cannot be merged are refused before anything is evaluated.
     let mut last = Some(unscaled(grid.start(options.method).method)?);
     let (own_validation, own_test) = evaluation.own(adapters, listener)?;
     let mut trials = Vec::new();
@@ -119,7 +120,7 @@ pub(crate) fn search(
     })
 }
 
-/// A merge with λ = 1, which serves for every other λ.
+/// A merge with λ = 1, from which that with any other λ follows.
 struct Unscaled {
     method: Method,
     adapter: Adapter,
@@ -128,7 +129,7 @@ struct Unscaled {
 impl Unscaled {
     /// The merge with another λ.
     fn scaled(&mut self, scale: f64) -> &Adapter {
-        // A merged adapter has scaling 1 in every module, so that λ is all there is.
+        // A merged adapter has scaling 1 in every module, so that λ is the only factor.
         for module in self.adapter.modules.values_mut() {
             module.scaling = scale as f32;
         }
@@ -145,7 +146,7 @@ fn read_tasks(
     listener: &dyn Listener,
 ) -> Result<Vec<Task>, ExperimentError> {
     let names: Vec<String> = adapters.iter().map(|adapter| adapter.name(1)).collect();
-    let directories = task_data::assign(&names, plan.data)?;
+    let directories = assign(&names, plan.data)?;
     let reading = Reading {
         base,
         device,
@@ -161,7 +162,7 @@ fn read_tasks(
         .collect()
 }
 
-/// The names, with their place behind those that are not the only ones.
+/// The names, with their position behind those that occur more than once.
 fn distinct(names: Vec<String>) -> Vec<String> {
     let is_only = |name: &String| names.iter().filter(|other| *other == name).count() == 1;
     let places = names.iter().zip(1..);

@@ -1,4 +1,4 @@
-//! `report.html` beside a merge that was searched: its tasks, and how the search went.
+//! `report.html` beside a merge that was searched: its tasks and the course of the search.
 
 use eigenmix_charts::{
     Axis, Bar, BarGroup, Bars, Figure, LineChart, Page, PageTable, Point, Series,
@@ -9,11 +9,11 @@ use super::report::{Parameters, SearchReport, TaskReport, TrialReport};
 
 /// The page of a search.
 ///
-/// - title: what was merged, and where to
+/// - title: the title of the page
 pub(super) fn page(title: &str, report: &SearchReport) -> Page {
     let mut page = Page::new(title);
     page.paragraph(&format!(
-        "Best of {} settings: {}, with {:.4} of the adapters' own accuracy on validation data, the mean over the tasks, and {:.4} on the test data.",
+        "Best of {} settings: {}. Normalised accuracy {:.4} on validation data, {:.4} on test data (mean over the tasks).",
         report.trials.len(),
         Parameters(&report.best),
         report.validation_score,
@@ -29,7 +29,7 @@ pub(super) fn page(title: &str, report: &SearchReport) -> Page {
     ));
     page.heading("Search");
     page.paragraph(
-        "The score is the mean over the tasks of accuracy / own accuracy on the validation data.",
+        "The score is the normalised accuracy on the validation data: the mean over the tasks of the accuracy divided by that of the task's own adapter.",
     );
     page.figures([scores(&report.trials)]);
     page
@@ -89,10 +89,10 @@ fn normalised(tasks: &[TaskReport]) -> Figure {
         series: Vec::new(),
         groups: groups.collect(),
     };
-    bars.figure("What the merge keeps of each task")
+    bars.figure("Normalised accuracy of each task")
 }
 
-/// The scores over λ, a line for each choice of the other parameters.
+/// The scores over λ, one line for each choice of the other parameters.
 fn scores(trials: &[TrialReport]) -> Figure {
     let mut series: Vec<Series> = Vec::new();
     for trial in trials {
@@ -113,10 +113,10 @@ fn scores(trials: &[TrialReport]) -> Figure {
         y: Axis::linear("score"),
         series,
     };
-    chart.figure("Score of every setting that was tried")
+    chart.figure("Score of each setting")
 }
 
-/// The parameters of a trial but λ.
+/// The parameters of a trial other than λ.
 fn others(trial: &TrialReport) -> String {
     let coordinates = Coordinate::of(trial.setting.method).into_iter();
     let others: Vec<String> = coordinates

@@ -1,4 +1,4 @@
-//! What a search tries, and on what: its request with every value filled in.
+//! The plan of a search: its request with every value filled in.
 
 use std::num::NonZeroUsize;
 
@@ -11,7 +11,7 @@ use super::SearchRequest;
 use crate::BadInput;
 use crate::merge::MergeRequest;
 
-/// What to search, and on what.
+/// The values to search, and the data.
 pub(crate) struct SearchPlan<'a> {
     pub grid: SearchGrid,
     /// The base model.
@@ -20,7 +20,7 @@ pub(crate) struct SearchPlan<'a> {
     pub data: &'a [String],
     /// The columns of the data.
     pub columns: DataConfig,
-    /// What texts say of the labels of images, instead of what the adapters bring.
+    /// Zero-shot prompts, instead of those of the adapters.
     pub prompts: Option<Prompts>,
     pub search_rows: Option<NonZeroUsize>,
     pub batch_size: NonZeroUsize,
@@ -29,7 +29,7 @@ pub(crate) struct SearchPlan<'a> {
 }
 
 impl<'a> SearchPlan<'a> {
-    /// The search that was asked for, if one was.
+    /// The requested search, if any.
     ///
     /// # Errors
     /// If values are given for a parameter that the method doesn't have.
@@ -55,7 +55,7 @@ impl<'a> SearchPlan<'a> {
     }
 }
 
-/// The default grid with the values that were given: a list by its flag, or one by the method's.
+/// The default grid, with the given values: a list, or the single value that the merge sets.
 fn grid(
     merge: &MergeRequest,
     search: &SearchRequest,
@@ -85,7 +85,7 @@ fn grid(
     Ok(grid)
 }
 
-/// What `--prompt` says, if anything.
+/// The prompts of `--prompt`, if any.
 fn prompts(search: &SearchRequest) -> Result<Option<Prompts>, BadInput> {
     match search.prompts.is_empty() {
         true => Ok(None),

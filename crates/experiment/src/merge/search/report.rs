@@ -1,4 +1,4 @@
-//! What a search tried and found, for people and for files.
+//! The report of a search, for display and for files.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -12,12 +12,12 @@ use super::evaluation::{Accuracies, Joint, normalised_mean};
 use super::task::Task;
 use crate::table::Table;
 
-/// The account of a search, without anything that depends on the clock.
+/// The report of a search, without anything that depends on the clock.
 #[derive(Clone, Debug, Serialize)]
 pub struct SearchReport {
     pub(super) base: String,
     pub(super) grid: SearchGrid,
-    /// How many validation rows of each task were drawn; all without.
+    /// How many validation rows of each task were drawn; all if `None`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) search_rows: Option<NonZeroUsize>,
     pub(super) trials: Vec<TrialReport>,
@@ -30,7 +30,7 @@ pub struct SearchReport {
     pub(super) joint: Joint,
 }
 
-/// A setting and how good it was.
+/// A setting and its score.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct TrialReport {
     #[serde(flatten)]
@@ -53,7 +53,7 @@ pub(super) struct TaskReport {
     pub(super) base: f64,
 }
 
-/// The figures of a task on a split.
+/// The metrics of a task on a split.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct SplitReport {
     pub(super) examples: usize,
@@ -78,12 +78,12 @@ pub(super) struct Measured {
 }
 
 impl SearchReport {
-    /// The report as a page of tables and pictures.
+    /// The report as a page of tables and charts.
     pub fn page(&self, title: &str) -> Page {
         super::page::page(title, self)
     }
 
-    /// - locations: where the adapters came from, in their order
+    /// - locations: the locations of the adapters, in their order
     pub(super) fn new(
         plan: &SearchPlan,
         tasks: &[Task],
@@ -207,7 +207,7 @@ impl fmt::Display for SearchReport {
     }
 }
 
-/// A setting in words.
+/// A setting as text.
 pub(super) struct Parameters<'a>(pub &'a Setting);
 
 impl fmt::Display for Parameters<'_> {

@@ -6,38 +6,39 @@ use eigenmix_merging::SearchValues;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What is searched, on what, and how long.
+/// The values to search, the data, and the length of the search.
 ///
-/// λ and the parameters of the method are searched, coordinate by coordinate, for the best mean over
-/// the tasks of accuracy on the validation split divided by the adapter's own; then the best merge is
-/// evaluated on the test splits, each task with its own head, and with all heads at once. A parameter
-/// that the merge gives is not searched.
+/// Searches λ and the method's parameters, one coordinate at a time, for the best normalised
+/// accuracy on the validation splits: the mean over the tasks of the accuracy divided by that of
+/// the task's own adapter. Then evaluates the best merge on the test splits, each task with its own
+/// head, and with all heads at once. Parameters that the merge sets are not searched.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SearchRequest {
     /// The base model.
     pub base: String,
-    /// The data of an adapter's task, once for each adapter: NAME=DIR, where NAME is the adapter's
-    /// name (the last part of its path or Hub id) or its place, from 1; without NAME= the directories
-    /// belong to the adapters in their order.
+    /// The data of each adapter's task, as NAME=DIR, where NAME is the adapter's name (that of its
+    /// stage, or the last part of its path or Hub id) or its position from 1; without NAME=, the
+    /// directories are in the order of the adapters.
     pub data: Vec<String>,
-    /// CLIP: classify images by what texts say of each label, {} being where the label goes
-    /// [default: the prompts that each adapter was trained with].
+    /// CLIP: zero-shot prompts with {} in the place of the label [default: the prompts of each
+    /// adapter].
     #[serde(default)]
     pub prompts: Vec<String>,
-    /// The λ to try [default: 0.1 to 1.0 by 0.1, and on up to 9.9 while `patience` lasts].
+    /// The values of λ to try [default: 0.1 to 1.0 in steps of 0.1, then up to 9.9 while `patience`
+    /// lasts].
     #[serde(default)]
     pub scales: Option<Vec<f64>>,
-    /// The values to try of the parameters of the method, each list by its name.
+    /// The values to try for each parameter of the method, under the name of the list.
     #[serde(flatten)]
     pub values: SearchValues,
-    /// Beyond 1.0, stop when so many λ in a row were no better than the best before them.
+    /// Beyond 1.0, stop after this many values of λ in a row without improvement.
     #[serde(default = "default_patience")]
     pub patience: NonZeroUsize,
-    /// Go through the coordinates so often, or until nothing changes.
+    /// Go through the coordinates at most this many times, or until nothing changes.
     #[serde(default = "default_rounds")]
     pub rounds: NonZeroUsize,
-    /// Search on so many validation rows of each task, drawn by the seed [default: all].
+    /// Search on this many validation rows per task, drawn with the seed [default: all].
     #[serde(default)]
     pub search_rows: Option<NonZeroUsize>,
     /// The column of the (first) text.
@@ -49,7 +50,7 @@ pub struct SearchRequest {
     /// The column of the label.
     #[serde(default = "default_label")]
     pub label: String,
-    /// How many examples to run at once.
+    /// The batch size.
     #[serde(default = "default_batch_size")]
     pub batch_size: NonZeroUsize,
 }

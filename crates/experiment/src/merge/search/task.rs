@@ -17,7 +17,7 @@ use crate::image_labels::image_labels;
 use crate::listener::Listener;
 use crate::opened_adapter::OpenedAdapter;
 
-/// What a merged model is measured on, for one of its adapters.
+/// The task of one of the merged adapters, on which a merged model is evaluated.
 pub struct Task {
     pub name: String,
     /// The directory of its data.
@@ -28,10 +28,10 @@ pub struct Task {
     pub test: Examples,
 }
 
-/// A split, its texts tokenized once.
+/// A split; its texts are tokenised once.
 pub struct Examples {
     pub inputs: Box<dyn Inputs>,
-    /// The output of the task's head that is right, for each.
+    /// The right output of the task's head, for each example.
     pub expected: Vec<usize>,
 }
 
@@ -41,7 +41,7 @@ pub struct Reading<'a> {
     pub device: &'a Device,
     /// The columns.
     pub columns: &'a DataConfig,
-    /// What texts say of the labels, instead of what the adapters bring.
+    /// Zero-shot prompts, instead of those of the adapters.
     pub prompts: Option<&'a Prompts>,
     pub listener: &'a dyn Listener,
     /// How many validation rows are drawn.
@@ -62,7 +62,7 @@ impl Task {
         reading: &Reading,
     ) -> Result<Self, ExperimentError> {
         let location = adapter.file.location();
-        let of_adapter = || format!("adapter `{location}` cannot be scored");
+        let of_adapter = || format!("adapter `{location}` cannot be used in a search");
         let limit = reading.base.architecture.max_length();
         let config = DataConfig {
             path: data.clone(),
@@ -96,7 +96,7 @@ impl Task {
     }
 }
 
-/// What the task's outputs come from: the adapter's own head, or what texts say of its labels.
+/// The head of the task: the adapter's own, or one made from prompts.
 fn head(
     adapter: &OpenedAdapter,
     config: &DataConfig,
@@ -108,7 +108,7 @@ fn head(
     };
     if let Some(module) = file.module_paths().find(|path| is_of_text_tower(path)) {
         return Err(BadInput(format!(
-            "it adapts the text tower (`{module}`), so every merge would have text features of its own; a search compares merges under the same head"
+            "it adapts the text tower (`{module}`), so every merge would have its own head; a search needs the same head for all merges"
         ))
         .into());
     }
@@ -124,7 +124,7 @@ fn unlabelled(head: &TaskHead, base: &BaseModel) -> BadInput {
     BadInput(match head.outputs(base) {
         Some(1) => "its head has one output without a label, which is a regression; a search compares accuracies and needs classification heads".to_owned(),
         outputs => format!(
-            "nobody says what the {} outputs of its head stand for; write a labels.json beside it",
+            "the {} outputs of its head have no labels; add a labels.json beside it",
             outputs.unwrap_or(0)
         ),
     })
@@ -155,7 +155,7 @@ impl Examples {
         self.expected.len()
     }
 
-    /// The part of the examples whose largest logit is the right one.
+    /// The share of examples whose largest logit is the right one.
     ///
     /// - logits: `[examples, outputs]`
     ///

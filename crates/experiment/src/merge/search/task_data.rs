@@ -6,8 +6,9 @@ use crate::BadInput;
 
 /// The directory of every adapter, in their order.
 ///
-/// - names: what the adapters are called; several may be called the same
-/// - arguments: `NAME=DIR` or `PLACE=DIR` for each adapter, or a plain `DIR` for each in their order
+/// - names: the names of the adapters; several may have the same name
+/// - arguments: `NAME=DIR` or `POSITION=DIR` for each adapter, or a plain `DIR` for each in their
+///   order
 ///
 /// # Errors
 /// If an adapter has no data or has it twice, a name is unknown or belongs to several, or plain
@@ -20,7 +21,7 @@ pub fn assign(names: &[String], arguments: &[String]) -> Result<Vec<String>, Bad
     let plain = targets.iter().filter(|target| target.adapter.is_none());
     let plain = plain.count();
     if 0 < plain && plain < targets.len() {
-        let problem = "some --data have a NAME= and some have not; give it to all of them, or to none and keep the order of the adapters";
+        let problem = "give NAME= for every --data or for none (then in the order of the adapters)";
         return Err(BadInput(problem.to_owned()));
     }
     if plain > names.len() {
@@ -52,9 +53,9 @@ pub fn assign(names: &[String], arguments: &[String]) -> Result<Vec<String>, Bad
         .collect()
 }
 
-/// One argument, understood.
+/// A parsed argument.
 struct Target<'a> {
-    /// `None` of a plain directory.
+    /// `None` for a plain directory.
     adapter: Option<usize>,
     directory: &'a str,
 }
@@ -73,7 +74,7 @@ impl<'a> Target<'a> {
             (Some(only), None) => Some(only),
             (Some(_), Some(_)) => {
                 return Err(BadInput(format!(
-                    "--data {argument}: several adapters are called `{name}`; name them by their place, 1 to {}, as in --data 1=DIR",
+                    "--data {argument}: several adapters are called `{name}`; use their position, 1 to {}, as in --data 1=DIR",
                     names.len()
                 )));
             }
@@ -82,7 +83,7 @@ impl<'a> Target<'a> {
         if adapter.is_some() {
             return Ok(Self { adapter, directory });
         }
-        // A directory may have the sign in its own name.
+        // The name of a directory may contain `=`.
         if Path::new(argument).is_dir() {
             return Ok(plain);
         }
@@ -97,7 +98,7 @@ impl<'a> Target<'a> {
     }
 }
 
-/// The index that a place, counted from 1, stands for.
+/// The index of a position, which counts from 1.
 fn place(name: &str, adapters: usize) -> Option<usize> {
     let index = name.parse::<usize>().ok()?.checked_sub(1)?;
     (index < adapters).then_some(index)
