@@ -224,7 +224,7 @@ mod tests {
         (4.0, 3.999_873_3, 1.000_503_7),
     ];
 
-    fn numbers(count: usize, phase: f32, device: &Device) -> Tensor<1> {
+    fn drawn(count: usize, phase: f32, device: &Device) -> Tensor<1> {
         let values: Vec<f32> = (0..count)
             .map(|i| (i as f32 * 0.37 + phase).sin() * 5.0)
             .collect();
@@ -257,7 +257,7 @@ mod tests {
         for function in ALL {
             let run = |fused: bool| {
                 // More than a chunk holds, and not contiguous.
-                let input = numbers(70_000, 0.1, &device).require_grad();
+                let input = drawn(70_000, 0.1, &device).require_grad();
                 let transposed = input.clone().reshape([100, 700]).transpose();
                 let output = match fused {
                     true => function.forward(transposed),

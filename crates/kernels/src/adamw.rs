@@ -21,7 +21,7 @@ pub struct AdamWStep {
     pub rate: f64,
     /// λ.
     pub weight_decay: f64,
-    /// t, from 1 on.
+    /// t, from 1.
     pub step: i32,
 }
 
@@ -37,8 +37,8 @@ impl AdamWStep {
     /// m ← β₁ m + (1 − β₁) g, v ← β₂ v + (1 − β₂) g²,
     /// θ ← θ − η λ θ − η · (m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + ε)
     ///
-    /// On the CPU this happens in place where nobody else holds the tensors. None of them may be part of
-    /// a graph.
+    /// On the CPU this happens in place if there is no other handle to the tensors. None of them
+    /// may be part of a graph.
     ///
     /// - gradient: `[count]`
     ///
@@ -102,17 +102,17 @@ pub fn sum_of_squares<'a>(tensors: impl IntoIterator<Item = &'a Tensor<1>>) -> f
     let sums: Vec<Tensor<1>> = sums.collect();
     match sums.is_empty() {
         true => here,
-        // A GPU is waited for once, not once for each tensor.
+        // Waits for a GPU once, not once per tensor.
         false => here + f64::from(Tensor::cat(sums, 0).sum().into_scalar::<f32>()),
     }
 }
 
 fn squares_of_one(tensor: &Tensor<1>) -> f64 {
-    /// How many squares are added up in f32.
+    /// How many squares are summed in f32.
     const PART: usize = 1024;
     let data = tensor.to_data();
-    let numbers = data.as_slice::<f32>().expect("a tensor of f32");
-    let parts = numbers.chunks(PART).map(|part| {
+    let values = data.as_slice::<f32>().expect("a tensor of f32");
+    let parts = values.chunks(PART).map(|part| {
         let mut sum = 0.0;
         squares(part, &mut sum);
         f64::from(sum)
@@ -121,8 +121,8 @@ fn squares_of_one(tensor: &Tensor<1>) -> f64 {
 }
 
 vectorised! {
-    fn squares(numbers: &[f32], sum: &mut f32) {
-        *sum = crate::simd::dot(numbers, numbers);
+    fn squares(values: &[f32], sum: &mut f32) {
+        *sum = crate::simd::dot(values, values);
     }
 }
 
@@ -146,8 +146,8 @@ impl AdamW for Flex {
         gradient: FlexTensor,
         step: AdamWStep,
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
-        // A tensor that is all of its buffer, and nobody else's, stays where it is. A part of a larger
-        // one is copied: its storage is the whole.
+        // A tensor that fills its buffer and has no other handle is changed in place. A part of a
+        // larger tensor is copied, since its storage is that of the whole.
         let owned = |tensor: FlexTensor| tensor.to_contiguous();
         let (mut parameter, mut first, mut second) =
             (owned(parameter), owned(first), owned(second));
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
     use burn::tensor::{Device, TensorData};
 
-    fn numbers(count: usize, phase: f32) -> Tensor<1> {
+    fn values(count: usize, phase: f32) -> Tensor<1> {
         let values: Vec<f32> = (0..count)
             .map(|i| (i as f32 * 0.91 + phase).sin())
             .collect();
@@ -214,13 +214,13 @@ mod tests {
         // More than a chunk.
         let count = 20_000;
         let state = AdamWState {
-            parameter: numbers(count, 0.0),
-            first: numbers(count, 1.0) * 0.1,
-            second: numbers(count, 2.0).square() * 0.1,
+            parameter: values(count, 0.0),
+            first: values(count, 1.0) * 0.1,
+            second: values(count, 2.0).square() * 0.1,
         };
         let before = state.clone();
-        let found = STEP.apply(state.clone(), numbers(count, 3.0));
-        let expected = STEP.composed(state, numbers(count, 3.0));
+        let found = STEP.apply(state.clone(), values(count, 3.0));
+        let expected = STEP.composed(state, values(count, 3.0));
         let pairs = [
             (found.parameter, expected.parameter),
             (found.first, expected.first),
@@ -231,18 +231,18 @@ mod tests {
             let difference = (found - expected).abs().max().into_scalar::<f32>();
             assert!(difference < 1e-6, "{difference}");
         }
-        let difference = (before.parameter - numbers(count, 0.0)).abs().max();
+        let difference = (before.parameter - values(count, 0.0)).abs().max();
         assert_eq!(difference.into_scalar::<f32>(), 0.0);
     }
 
     #[test]
     fn a_step_of_parts_of_larger_tensors_moves_these_parts() {
         let (count, whole) = (700, 2000);
-        let part = |phase: f32, start: usize| numbers(whole, phase).slice(start..start + count);
+        let part = |phase: f32, start: usize| values(whole, phase).slice(start..start + count);
         let state = AdamWState {
             parameter: part(0.0, 300),
-            first: (numbers(whole, 1.0) * 0.1).slice(0..count),
-            second: numbers(whole, 2.0).square().slice(900..900 + count),
+            first: (values(whole, 1.0) * 0.1).slice(0..count),
+            second: values(whole, 2.0).square().slice(900..900 + count),
         };
         let found = STEP.apply(state.clone(), part(3.0, 450));
         let expected = STEP.composed(state, part(3.0, 450));
@@ -264,7 +264,7 @@ mod tests {
         let values: Vec<f32> = (0..count).map(|i| (i % 7) as f32).collect();
         let expected: usize = (0..count).map(|i| (i % 7) * (i % 7)).sum();
         let tensor = Tensor::from_data(TensorData::new(values, [count]), &Device::flex());
-        // Whole numbers this small are exact.
+        // Integers this small are exact.
         assert_eq!(sum_of_squares([&tensor]), expected as f64);
     }
 }

@@ -37,17 +37,17 @@ pub struct LowRankFactors {
 
 /// The outputs of layers with one input, side by side, on top of `residual`.
 ///
-/// On the CPU this is one product a layer, after which biases, updates and the residual are added
-/// while a few rows are in the cache. The backward pass gives gradients to the input, the residual and
-/// the factors; of what it needs only the input is kept, and that only where a factor is trained. Where
-/// a weight or a bias is trained, composed operations run.
+/// On the CPU this is one product per layer, after which biases, updates and the residual are added
+/// while a few rows are in the cache. The backward pass computes the gradients of the input, the
+/// residual and the factors; it keeps only the input, and that only if a factor is trained. If a
+/// weight or a bias is trained, composed operations run instead.
 ///
 /// # Shapes
 /// - input: `[rows, d_in]`
 /// - residual, output: `[rows, Σ d_out]`
 ///
 /// # Panics
-/// If there is no layer, or there are more than three.
+/// If there are no layers, or more than three.
 pub fn adapted_linear(
     input: Tensor<2>,
     layers: &[AdaptedLayer],
@@ -115,7 +115,7 @@ fn composed(input: Tensor<2>, layers: &[AdaptedLayer], residual: Option<Tensor<2
     }
 }
 
-/// Which tensors an [`adapted_linear`] has, in the order in which it is given them.
+/// Which tensors an [`adapted_linear`] has, in the order of its arguments.
 #[derive(Clone, Debug)]
 pub(crate) struct LinearPlan {
     pub has_residual: bool,
@@ -125,7 +125,7 @@ pub(crate) struct LinearPlan {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LayerPlan {
     pub has_bias: bool,
-    /// `None` where there is no update.
+    /// `None` if there is no update.
     pub scaling: Option<f32>,
 }
 
@@ -136,7 +136,7 @@ impl LinearPlan {
     }
 }
 
-/// The gradients that a backward pass is asked for.
+/// The gradients that a backward pass needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
     pub input: bool,
@@ -146,7 +146,7 @@ pub(crate) struct Wanted {
 
 pub(crate) struct LinearGradients<B: Backend> {
     pub input: Option<FloatTensor<B>>,
-    /// As wanted.
+    /// The requested gradients.
     pub factors: Vec<Option<FloatTensor<B>>>,
 }
 
@@ -167,7 +167,7 @@ pub(crate) trait AdaptedLinear: Backend {
 pub(crate) trait AdaptedLinearBackward: Backend {
     /// With t = s · x · R and dt = s · dy · L: dx = dy · W + dt · Rᵀ, dL = dyᵀ · t, dR = xᵀ · dt.
     ///
-    /// - input: what the forward pass got, if a factor's gradient is wanted
+    /// - input: the input of the forward pass, if a factor's gradient is needed
     /// - factors: left and right of each update
     fn fused_adapted_linear_backward(
         gradient: FloatTensor<Self>,
@@ -256,7 +256,7 @@ struct Kept<B: Backend> {
     plan: LinearPlan,
 }
 
-/// Those of the input, of the residual if there is one, and of the factors.
+/// The gradients of the input, of the residual if there is one, and of the factors.
 fn gradients<B: AdaptedLinearBackward>(
     kept: Kept<B>,
     gradient: FloatTensor<B>,

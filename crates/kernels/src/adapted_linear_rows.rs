@@ -1,5 +1,5 @@
-//! Adapted linear layers on the CPU: whole products by `gemm`, and what is as thin as the update's rank
-//! in passes over a few rows at a time.
+//! Adapted linear layers on the CPU: large products by `gemm`, and products as thin as the update's
+//! rank in passes over a few rows at a time.
 
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
@@ -14,13 +14,13 @@ use crate::vector::{Vector, for_vectors};
 
 /// Rows of a forward pass that one thread finishes at a time.
 const FORWARD_ROWS: usize = 32;
-/// Into how many parts at most the rows of a backward pass fall. The gradients of the factors are summed
-/// part by part, so the number must not depend on the machine.
+/// The maximum number of parts into which the rows of a backward pass are divided. The gradients of
+/// the factors are summed part by part, so this must not depend on the machine.
 const BACKWARD_PARTS: usize = 16;
-/// How many rows a part has at least.
+/// The minimum number of rows of a part.
 const BACKWARD_ROWS: usize = 64;
 
-/// Layers with one input, whose outputs lie side by side.
+/// Layers with a common input, whose outputs are side by side.
 pub(crate) struct Layers {
     layers: Vec<Layer>,
     /// Σ d_out.
@@ -46,7 +46,7 @@ struct UpdateRows {
     scaling: f32,
 }
 
-/// An update's factors and what of them is transposed.
+/// An update's factors and their transposes.
 pub(crate) struct Thin<'a> {
     /// `[d_out, rank]` and `[rank, d_out]`.
     left: &'a [f32],
@@ -140,7 +140,7 @@ impl Layers {
     }
 
     /// - gradient: `[rows, Σ d_out]`, contiguous
-    /// - input: `[rows, d_in]`, contiguous; needed where a factor's gradient is wanted
+    /// - input: `[rows, d_in]`, contiguous; needed for the gradient of a factor
     pub fn backward(
         &self,
         gradient: &FlexTensor,
@@ -241,7 +241,7 @@ impl Layers {
             // SAFETY: the target is of that many rows.
             unsafe { layer.weight.widened().input_gradient(gradient, target) };
         }
-        // SAFETY: the first layer wrote all of them, and without rows there is none.
+        // SAFETY: the first layer wrote all values, and without rows there are none.
         unsafe { d_input.into_vec() }
     }
 
@@ -343,8 +343,8 @@ for_vectors! {
 }
 
 for_vectors! {
-    /// What a few rows add to the gradients of the input and of the factors: first those of the left,
-    /// then of the right one, update by update.
+    /// The contribution of a few rows to the gradients of the input and of the factors: first those
+    /// of the left, then of the right one, update by update.
     fn thin_gradients<V>(
         input: Option<&[f32]>,
         d_in: usize,

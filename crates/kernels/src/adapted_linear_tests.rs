@@ -3,7 +3,7 @@ use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use super::{AdaptedLayer, LowRankFactors, adapted_linear, composed};
 use crate::{FrozenWeight, Weight};
 
-fn numbers(rows: usize, cols: usize, phase: f32, device: &Device) -> Tensor<2> {
+fn values(rows: usize, cols: usize, phase: f32, device: &Device) -> Tensor<2> {
     let values: Vec<f32> = (0..rows * cols)
         .map(|i| (i as f32 * 0.91 + phase).sin())
         .collect();
@@ -36,16 +36,16 @@ fn layers(cases: &[Case], device: &Device) -> (Vec<AdaptedLayer>, Vec<Tensor<2>>
     let layers = cases.iter().enumerate().map(|(index, case)| {
         let phase = index as f32;
         let weight = match case.transposed {
-            true => numbers(D_IN, case.d_out, phase, device).transpose(),
-            false => numbers(case.d_out, D_IN, phase, device),
+            true => values(D_IN, case.d_out, phase, device).transpose(),
+            false => values(case.d_out, D_IN, phase, device),
         };
         let update = case.rank.map(|rank| {
             let tracked = |factor: Tensor<2>| match device.is_autodiff() {
                 true => factor.require_grad(),
                 false => factor,
             };
-            let left = tracked(numbers(case.d_out, rank, phase + 0.3, device));
-            let right = tracked(numbers(D_IN, rank, phase + 0.6, device));
+            let left = tracked(values(case.d_out, rank, phase + 0.3, device));
+            let right = tracked(values(D_IN, rank, phase + 0.6, device));
             factors.extend([left.clone(), right.clone()]);
             let scaling = 0.75;
             LowRankFactors {
@@ -54,7 +54,7 @@ fn layers(cases: &[Case], device: &Device) -> (Vec<AdaptedLayer>, Vec<Tensor<2>>
                 scaling,
             }
         });
-        let bias = numbers(1, case.d_out, phase + 0.9, device).reshape([case.d_out]);
+        let bias = values(1, case.d_out, phase + 0.9, device).reshape([case.d_out]);
         AdaptedLayer {
             weight: Weight::Frozen(FrozenWeight::from(weight.cast(case.stored))),
             bias: case.bias.then_some(bias),
@@ -72,8 +72,8 @@ fn run(operation: Operation, rows: usize, cases: &[Case], tracked: bool) -> Vec<
     let (layers, factors) = layers(cases, &device);
     let width: usize = cases.iter().map(|case| case.d_out).sum();
     let mut inputs = vec![
-        numbers(rows, D_IN, 2.0, &device),
-        numbers(rows, width, 4.0, &device),
+        values(rows, D_IN, 2.0, &device),
+        values(rows, width, 4.0, &device),
     ];
     if tracked {
         inputs = inputs.into_iter().map(Tensor::require_grad).collect();
@@ -81,7 +81,7 @@ fn run(operation: Operation, rows: usize, cases: &[Case], tracked: bool) -> Vec<
     let output = operation(inputs[0].clone(), &layers, Some(inputs[1].clone()));
     let mut found = vec![output.clone().inner()];
     if output.is_tracked() {
-        let weights = numbers(rows, width, 3.0, &device);
+        let weights = values(rows, width, 3.0, &device);
         let gradients = (output * weights).sum().backward();
         inputs.extend(factors);
         found.extend(inputs.iter().filter_map(|input| input.grad(&gradients)));
@@ -160,8 +160,8 @@ fn gradients_agree_with_finite_differences() {
     let loss = |moved: usize, index: usize, step: f32| {
         let (mut layers, _) = layers(&cases, &device);
         let mut tensors = vec![
-            numbers(rows, D_IN, 2.0, &device),
-            numbers(rows, width, 4.0, &device),
+            values(rows, D_IN, 2.0, &device),
+            values(rows, width, 4.0, &device),
         ];
         for layer in &layers {
             let update = layer.update.as_ref().expect("an update");
@@ -181,7 +181,7 @@ fn gradients_agree_with_finite_differences() {
             (update.left, update.right) = (pair[0].clone(), pair[1].clone());
         }
         let output = adapted_linear(tensors[0].clone(), &layers, Some(tensors[1].clone()));
-        let loss = (output * numbers(rows, width, 3.0, &device)).sum();
+        let loss = (output * values(rows, width, 3.0, &device)).sum();
         let gradients = loss.clone().backward();
         let gradient = tensors[moved].grad(&gradients).expect("a gradient");
         let gradient = gradient
@@ -221,7 +221,7 @@ fn without_a_graph_the_output_is_the_same() {
         },
     ];
     let (layers, _) = layers(&cases, &device);
-    let input = numbers(70, D_IN, 2.0, &device);
+    let input = values(70, D_IN, 2.0, &device);
     let found = adapted_linear(input.clone(), &layers, None);
     let difference = (found - composed(input, &layers, None)).abs().max();
     // Sums over 29 terms of size one.

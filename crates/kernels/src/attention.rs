@@ -41,8 +41,8 @@ pub fn attention(
     attend(vec![query, key, value], places, [width, key_width], shape)
 }
 
-/// [`attention`] of queries, keys and values that lie side by side, as
-/// [`adapted_linear`](crate::adapted_linear) gives them; so do the gradients.
+/// [`attention`] of queries, keys and values that are side by side, as
+/// [`adapted_linear`](crate::adapted_linear) returns them; so are the gradients.
 ///
 /// # Shapes
 /// - projections: `[rows, (n_heads + 2 · n_key_heads) · d_head]`
@@ -60,7 +60,7 @@ pub fn self_attention(projections: Tensor<2>, shape: &AttentionShape) -> Tensor<
     attend(vec![projections], places, [width, key_width], shape)
 }
 
-/// [`attention`] of queries of their own to keys and values that lie side by side.
+/// [`attention`] of separate queries to keys and values that are side by side.
 ///
 /// # Shapes
 /// - query, output: `[rows, n_heads · d_head]`
@@ -81,7 +81,7 @@ pub fn cross_attention(
     attend(inputs, places, [width, key_width], shape)
 }
 
-/// - places: for query, key and value the tensor that they are in and the first of their columns
+/// - places: for query, key and value the tensor that contains it and its first column
 fn attend(
     mut inputs: Vec<Tensor<2>>,
     places: [(usize, usize); 3],
@@ -140,7 +140,7 @@ fn attend(
     Tensor::from_dispatch(Dispatch::fused_attention(first, others, plan))
 }
 
-/// An attention and where its inputs are.
+/// An attention and the places of its inputs.
 #[derive(Clone, Debug)]
 pub(crate) struct AttentionPlan {
     shape: AttentionShape,
@@ -232,7 +232,8 @@ impl AttentionForward for Flex {
             stride: width,
         };
         let tasks = plan.tasks();
-        // A few long sequences are cut, so that every thread gets some of their queries.
+        // If there are only a few long sequences, they are divided, so that every thread gets some
+        // queries.
         let is_few = tasks.len() < 4 * rayon::current_num_threads();
         let pieces: Vec<(&AttentionTask, Range<usize>)> = tasks
             .iter()

@@ -12,7 +12,7 @@ use crate::{AttentionShape, Visibility};
 /// Query rows that are worked on at a time, which bounds the scores kept.
 pub(crate) const QUERY_BLOCK: usize = 32;
 
-/// What of an [`AttentionShape`] is the same for all sequences.
+/// The part of an [`AttentionShape`] that is the same for all sequences.
 pub(crate) struct Heads {
     pub n_heads: usize,
     pub n_key_heads: usize,
@@ -36,7 +36,7 @@ pub(crate) struct HeadTarget {
     pub stride: usize,
 }
 
-// SAFETY: whoever writes through it writes rows and columns that no other thread does.
+// SAFETY: the threads that write through it write disjoint rows and columns.
 unsafe impl Send for HeadTarget {}
 // SAFETY: as above.
 unsafe impl Sync for HeadTarget {}
@@ -47,7 +47,7 @@ pub(crate) struct Group<'a> {
     pub query: HeadRows<'a>,
     pub key: HeadRows<'a>,
     pub value: HeadRows<'a>,
-    /// How many queries and keys the sequence has.
+    /// The number of queries and of keys of the sequence.
     pub queries: usize,
     pub keys: usize,
 }
@@ -278,9 +278,9 @@ for_vectors! {
 }
 
 for_vectors! {
-    /// All queries of a group. With the probabilities P computed again from Q and K:
-    /// dV = Pᵀ dO, dP = dO Vᵀ, dS = P ⊙ (dP − rowsum(P ⊙ dP)), dQ = scale · dS K, dK = scale · dSᵀ Q;
-    /// keys and values sum over the heads that they serve.
+    /// All queries of a group. With the probabilities P computed again from Q and K: dV = Pᵀ dO, dP
+    /// = dO Vᵀ, dS = P ⊙ (dP − rowsum(P ⊙ dP)), dQ = scale · dS K, dK = scale · dSᵀ Q; the
+    /// gradients of keys and values are summed over the heads that they serve.
     fn backward<V>(
         group: &Group<'_>,
         gradient: HeadRows<'_>,
@@ -293,7 +293,7 @@ for_vectors! {
         let mut probability = vec![0.0; QUERY_BLOCK.min(queries) * keys];
         let mut d_score = vec![0.0; probability.len()];
         let mut slopes = vec![0.0; slope_count(heads, probability.len())];
-        // The first block writes the rows of the keys that it sees; the others are added to.
+        // The first block writes the rows of the keys that it sees; the later ones add to them.
         let seen_first = blocks(0..queries, queries, keys, heads)
             .next()
             .map_or(0..0, |(_, block)| block.seen);

@@ -1,15 +1,17 @@
-//! The shape of an attention: rows of sequences, heads, and who sees whom.
+//! The shape of an attention: rows of sequences, heads, and which keys each query sees.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Which rows belong to which sequence, how a row is split into heads, and who sees whom.
+/// Which rows belong to which sequence, how a row is split into heads, and which keys each query
+/// sees.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttentionShape {
     /// The queries of sequence i are the rows `offsets[i]..offsets[i + 1]`.
     pub offsets: Arc<[usize]>,
-    /// Its keys and values are the rows `key_offsets[i]..key_offsets[i + 1]`: as many as queries, or
-    /// more where earlier tokens come from a cache. The last query stands at the last key.
+    /// Its keys and values are the rows `key_offsets[i]..key_offsets[i + 1]`: as many as queries,
+    /// or more if earlier tokens come from a cache. The last query is at the position of the last
+    /// key.
     pub key_offsets: Arc<[usize]>,
     pub n_heads: usize,
     /// Heads of keys and values; each serves `n_heads / n_key_heads` heads of queries (grouped-query
@@ -29,7 +31,7 @@ pub enum Visibility {
     Everything,
     /// Those up to its own position.
     Causal,
-    /// The last so many up to its own position: a sliding window.
+    /// This many keys up to its own position: a sliding window.
     Window(usize),
 }
 

@@ -6,7 +6,7 @@ use super::{attention, cross_attention, self_attention};
 use crate::attention_shape::{AttentionShape, Visibility};
 use crate::padded_attention::composed;
 
-fn numbers(rows: usize, width: usize, phase: f32, device: &Device) -> Tensor<2> {
+fn values(rows: usize, width: usize, phase: f32, device: &Device) -> Tensor<2> {
     let values: Vec<f32> = (0..rows * width)
         .map(|i| (i as f32 * 0.73 + phase).sin() * 1.5)
         .collect();
@@ -42,11 +42,11 @@ fn compare(shape: &AttentionShape, d_head: usize) {
     let (width, key_width) = (shape.n_heads * d_head, shape.n_key_heads * d_head);
     let last = |offsets: &[usize]| offsets[offsets.len() - 1];
     let (rows, key_rows) = (last(&shape.offsets), last(&shape.key_offsets));
-    let weights = numbers(rows, width, 3.0, &device);
+    let weights = values(rows, width, 3.0, &device);
     let run = |operation: fn(Tensor<2>, Tensor<2>, Tensor<2>, &AttentionShape) -> Tensor<2>| {
-        let query = numbers(rows, width, 0.0, &device).require_grad();
+        let query = values(rows, width, 0.0, &device).require_grad();
         let [key, value] =
-            [1.0, 2.0].map(|phase| numbers(key_rows, key_width, phase, &device).require_grad());
+            [1.0, 2.0].map(|phase| values(key_rows, key_width, phase, &device).require_grad());
         let output = operation(query.clone(), key.clone(), value.clone(), shape);
         let gradients = (output.clone() * weights.clone()).sum().backward();
         let [query, key, value] =
@@ -68,9 +68,9 @@ fn compare_side_by_side(shape: &AttentionShape, d_head: usize) {
     let widths = [width, key_width, key_width];
     let run = |operation: &dyn Fn([Tensor<2>; 3]) -> Tensor<2>| {
         let inputs = [0, 1, 2]
-            .map(|index| numbers(rows, widths[index], index as f32, &device).require_grad());
+            .map(|index| values(rows, widths[index], index as f32, &device).require_grad());
         let output = operation(inputs.clone());
-        let weights = numbers(rows, width, 3.0, &device);
+        let weights = values(rows, width, 3.0, &device);
         let gradients = (output.clone() * weights).sum().backward();
         let [query, key, value] = inputs.map(|input| input.grad(&gradients).expect("a gradient"));
         [output.inner(), query, key, value]
@@ -143,7 +143,7 @@ fn a_causal_query_does_not_see_what_comes_after_it() {
         key_offsets: offsets(&[rows]),
         ..shape(3, 3, Visibility::Causal)
     };
-    let [query, key, value] = [0.0, 1.0, 2.0].map(|phase| numbers(rows, width, phase, &device));
+    let [query, key, value] = [0.0, 1.0, 2.0].map(|phase| values(rows, width, phase, &device));
     let whole = attention(query.clone(), key.clone(), value.clone(), &shape);
     let first = |rows: Tensor<2>| rows.slice([0..7, 0..width]);
     let prefix = AttentionShape {
@@ -162,7 +162,7 @@ fn a_sequence_does_not_see_its_neighbours() {
     let device = Device::flex();
     let (rows, width) = (LENGTHS.iter().sum::<usize>(), 12);
     let shape = shape(3, 3, Visibility::Everything);
-    let [query, key, value] = [0.0, 1.0, 2.0].map(|phase| numbers(rows, width, phase, &device));
+    let [query, key, value] = [0.0, 1.0, 2.0].map(|phase| values(rows, width, phase, &device));
     let together = attention(query.clone(), key.clone(), value.clone(), &shape);
     let (start, end) = (shape.offsets[2], shape.offsets[3]);
     let part = |rows: Tensor<2>| rows.slice([start..end, 0..width]);

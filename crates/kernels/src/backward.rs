@@ -8,27 +8,28 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend};
 
-/// From what the forward pass kept, the output's gradient and which parents want one: the gradient of
-/// each parent, in their order. What nobody wants is dropped, and may be left out as `None`.
+/// Computes the gradient of each parent, in their order, from what the forward pass kept, the
+/// output's gradient and which parents need one. Gradients that are not needed are dropped, and may
+/// be `None`.
 pub(crate) type Gradient<B, K> = fn(K, FloatTensor<B>, &[bool]) -> Vec<Option<FloatTensor<B>>>;
 
 /// A backend that keeps a graph of what the backend `B` computes.
 pub(crate) trait Differentiable<B: Backend>: Backend {
-    /// The output of an operation with a backward pass of its own.
+    /// The output of an operation with its own backward pass.
     ///
     /// - parents: the tensors whose gradients the operation gives
-    /// - forward: the output, and what the backward pass needs; is told whether there may be one,
-    ///   without which nothing is kept
+    /// - forward: the output, and what the backward pass needs; its argument says whether there may
+    ///   be a backward pass, without which nothing is kept
     fn differentiable<K: Clone + Debug + Send + 'static, const N: usize>(
         parents: [FloatTensor<Self>; N],
         forward: impl FnOnce([FloatTensor<B>; N], bool) -> (FloatTensor<B>, K),
         gradient: Gradient<B, K>,
     ) -> FloatTensor<Self>;
 
-    /// [`Differentiable::differentiable`] for one to eight parents, as many as a kernel was given.
+    /// [`Differentiable::differentiable`] for the one to eight parents of a kernel.
     ///
     /// # Panics
-    /// If there is no parent, or there are more than eight.
+    /// If there are no parents, or more than eight.
     fn differentiable_list<K: Clone + Debug + Send + 'static>(
         parents: Vec<FloatTensor<Self>>,
         forward: impl FnOnce(Vec<FloatTensor<B>>, bool) -> (FloatTensor<B>, K),

@@ -1,8 +1,8 @@
 //! Memory of tensors on the CPU.
 //!
-//! Flex clears the memory of a new tensor and then copies it to where it is aligned, on one thread:
-//! three passes over values that nobody reads. Kernels write their outputs into memory that is not
-//! cleared. Until a value is written there is none: no reference to an `f32` may point at its place.
+//! Flex clears the memory of a new tensor and then copies it to an aligned address, on one thread:
+//! three passes over values that are never read. Kernels write their outputs into uninitialised
+//! memory instead. Until a value is written, no reference to an `f32` may point at its place.
 
 use std::mem::MaybeUninit;
 
@@ -10,7 +10,7 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::{Shape, TensorData};
 use rayon::prelude::*;
 
-/// Memory of f32 that is still to be written, through pointers.
+/// Uninitialised memory for f32 values, written through pointers.
 pub(crate) struct Unwritten(Box<[MaybeUninit<f32>]>);
 
 impl Unwritten {
@@ -18,7 +18,7 @@ impl Unwritten {
         Self(Box::new_uninit_slice(count))
     }
 
-    /// To the first value.
+    /// A pointer to the first value.
     pub fn as_mut_ptr(&mut self) -> *mut f32 {
         self.0.as_mut_ptr().cast()
     }
@@ -26,7 +26,7 @@ impl Unwritten {
     /// The first `count` values.
     ///
     /// # Safety
-    /// They have to be written.
+    /// They must be written.
     ///
     /// # Panics
     /// If there are fewer.
@@ -36,26 +36,26 @@ impl Unwritten {
     }
 
     /// # Safety
-    /// All values have to be written.
+    /// All values must be written.
     pub unsafe fn into_vec(self) -> Vec<f32> {
         // SAFETY: the caller's.
         unsafe { self.0.assume_init() }.into_vec()
     }
 
     /// # Safety
-    /// All values have to be written.
+    /// All values must be written.
     ///
     /// # Panics
-    /// If the shape has another number of values.
+    /// If the shape has more or fewer values.
     pub unsafe fn into_tensor(self, shape: impl Into<Shape>) -> FlexTensor {
         // SAFETY: the caller's.
         tensor(unsafe { self.into_vec() }, shape)
     }
 }
 
-/// A tensor that `write` fills, `part_length` values at a time on all threads, each part with what
-/// `sources` has for it. A part is zero before it is written: whoever writes it clears it first, in
-/// the cache that it is written in.
+/// A tensor that `write` fills, `part_length` values at a time on all threads, each part from its
+/// item of `sources`. A part is zero before it is written: the thread that writes it clears it
+/// first, in its own cache.
 ///
 /// # Panics
 /// If there are more or fewer sources than parts.
@@ -73,7 +73,7 @@ pub(crate) fn written_in_parts<S: IndexedParallelIterator>(
 /// [`written_in_parts`] without the zeros.
 ///
 /// # Safety
-/// `write` has to write every value of a part.
+/// `write` must write every value of a part.
 ///
 /// # Panics
 /// As [`written_in_parts`].
@@ -101,19 +101,19 @@ fn cleared(part: &mut [MaybeUninit<f32>]) -> &mut [f32] {
 }
 
 /// # Safety
-/// All values have to be written.
+/// All values must be written.
 pub(crate) unsafe fn assume_written(values: &mut [MaybeUninit<f32>]) -> &mut [f32] {
     // SAFETY: the caller's; both slices are of the same length and layout.
     unsafe { &mut *(std::ptr::from_mut(values) as *mut [f32]) }
 }
 
 /// # Panics
-/// If the shape has another number of values.
+/// If the shape has more or fewer values.
 pub(crate) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, shape))
 }
 
-/// A contiguous tensor's values, which may lie inside a larger storage.
+/// A contiguous tensor's values, which may be part of a larger storage.
 pub(crate) fn values_of(tensor: &FlexTensor) -> &[f32] {
     let start = tensor.layout().start_offset();
     let count = tensor.layout().shape().num_elements();

@@ -1,4 +1,4 @@
-//! The sum of rows of several tables: what a token's vector is made of.
+//! The sum of rows of several tables: the embedding of a token.
 
 use std::sync::Arc;
 
@@ -13,19 +13,19 @@ use crate::buffer::written_in_parts;
 use crate::stored_weight::{StoredWeight, WeightList};
 use crate::{Weight, has_kernels};
 
-/// How many rows a thread adds up at a time.
+/// How many rows a thread sums at a time.
 const ROWS: usize = 32;
 
 /// Row i is the sum of row `indices[i]` of every table, in f32.
 ///
-/// The kernel gives no gradients: where a table is trained, composed operations run.
+/// The kernel computes no gradients; if a table is trained, composed operations run.
 ///
 /// # Shapes
 /// - tables: each `[count, d_model]`, with `[rows]` indices
 /// - output: `[rows, d_model]`
 ///
 /// # Panics
-/// If there is no table or more than three, an index is out of bounds, or sizes differ.
+/// If there are no tables or more than three, an index is out of bounds, or sizes differ.
 pub fn sum_of_rows(tables: &[(&Weight, &[i32])]) -> Tensor<2> {
     let (first, _) = &tables[0];
     let is_trained = tables.iter().any(|(table, _)| table.is_tracked());
@@ -57,7 +57,7 @@ pub(crate) trait SumOfRows: Backend {
     ) -> FloatTensor<Self>;
 }
 
-/// Of what is not trained nothing is to be differentiated.
+/// Frozen tables are not differentiated.
 impl<B: SumOfRows, C: CheckpointStrategy> SumOfRows for Autodiff<B, C> {
     fn fused_sum_of_rows(tables: WeightList<Self>, rows: EmbeddingRows) -> FloatTensor<Self> {
         let tables = tables.into_vec().into_iter().map(StoredWeight::into_inner);
@@ -111,7 +111,7 @@ mod tests {
     use crate::FrozenWeight;
     use burn::tensor::{Device, FloatDType};
 
-    fn numbers(rows: usize, cols: usize, phase: f32, device: &Device) -> Tensor<2> {
+    fn values(rows: usize, cols: usize, phase: f32, device: &Device) -> Tensor<2> {
         let values: Vec<f32> = (0..rows * cols)
             .map(|i| (i as f32 * 0.91 + phase).sin())
             .collect();
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn rows_are_looked_up_and_added() {
         for device in [Device::flex(), Device::flex().autodiff()] {
-            let (words, positions) = (numbers(50, 7, 0.3, &device), numbers(90, 7, 1.3, &device));
+            let (words, positions) = (values(50, 7, 0.3, &device), values(90, 7, 1.3, &device));
             // More rows than a chunk, and a table in half precision.
             let words = words.cast(FloatDType::BF16);
             let ids: Vec<i32> = (0..80).map(|row| row * 13 % 50).collect();
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "an index beyond 5 rows")]
     fn an_index_out_of_bounds_is_refused() {
-        let table = FrozenWeight::from(numbers(5, 3, 0.0, &Device::flex()));
+        let table = FrozenWeight::from(values(5, 3, 0.0, &Device::flex()));
         sum_of_rows(&[(&Weight::Frozen(table), &[0, 5])]);
     }
 }

@@ -1,5 +1,5 @@
 //! The product of a few rows with a weight in half precision, which takes as long as reading the
-//! weight does.
+//! weight.
 
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{DType, Shape, bf16, f16};
@@ -10,11 +10,12 @@ use crate::CHUNK;
 use crate::buffer::{values_of, written_in_parts};
 use crate::simd::{dot, vectorised};
 
-/// Up to how many rows a product is worth computing this way; from there on, rearranging the weight
-/// for the caches pays.
+/// The largest number of rows for which a product is computed this way; with more rows, rearranging
+/// the weight for the caches is faster.
 pub(crate) const FEW_ROWS: usize = 8;
 
-/// Up to how many values one thread reads a weight in less time than several take to begin.
+/// Weights with at most this many values are read by one thread in less time than several take to
+/// start.
 const SERIAL: usize = 1024 * 1024;
 
 /// x · Wᵀ, where every thread reads its own rows of W, once and as they are stored.
@@ -43,7 +44,7 @@ pub(crate) fn few_rows_product(input: &FlexTensor, weight: &FlexTensor) -> FlexT
     turned.transpose(0, 1).to_contiguous()
 }
 
-/// The values of a contiguous tensor, which may begin inside its storage.
+/// The values of a contiguous tensor, which may start inside its storage.
 fn part<'a, E>(tensor: &FlexTensor, storage: &'a [E]) -> &'a [E] {
     let start = tensor.layout().start_offset();
     let count = tensor.layout().shape().num_elements();
@@ -109,7 +110,7 @@ mod tests {
     use crate::{FrozenWeight, Weight};
     use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
-    fn numbers(rows: usize, cols: usize, phase: f32, device: &Device) -> Tensor<2> {
+    fn values(rows: usize, cols: usize, phase: f32, device: &Device) -> Tensor<2> {
         let values: Vec<f32> = (0..rows * cols)
             .map(|i| (i as f32 * 0.91 + phase).sin() * 2.0)
             .collect();
@@ -121,9 +122,9 @@ mod tests {
         let device = Device::flex();
         // More outputs than a chunk, and a width that no vector divides.
         let (d_in, d_out) = (131, 1100);
-        let weight = numbers(d_out, d_in, 0.3, &device);
+        let weight = values(d_out, d_in, 0.3, &device);
         for rows in [1, 3, FEW_ROWS] {
-            let input = numbers(rows, d_in, 0.0, &device);
+            let input = values(rows, d_in, 0.0, &device);
             for stored in [FloatDType::BF16, FloatDType::F16] {
                 let stored = weight.clone().cast(stored);
                 let wide = stored.clone().cast(FloatDType::F32);

@@ -1,4 +1,4 @@
-//! A weight that is not trained, as it is kept.
+//! A frozen weight, in the form in which it is stored in memory.
 
 use burn::backend::Dispatch;
 use burn::module::{Module, Param};
@@ -7,20 +7,21 @@ use burn::tensor::{DType, Device, FloatDType, Int, Tensor};
 use crate::stored_weight::StoredWeight;
 use crate::widens_half_precision;
 
-/// A matrix W `[d_out, d_in]` that is not trained, in the form in which it is kept. What a model does
-/// with it, it does through the operations of this crate, which know the forms:
-/// [`adapted_linear`](crate::adapted_linear) and [`Weight::product`](crate::Weight::product) multiply by
-/// it, forward and backward, [`sum_of_rows`](crate::sum_of_rows) reads its rows, and
-/// [`linear_cross_entropy`](crate::linear_cross_entropy) takes it for an output layer.
+/// A frozen matrix W `[d_out, d_in]`, in the form in which it is stored in memory. Models use it
+/// through the operations of this crate, which know the forms:
+/// [`adapted_linear`](crate::adapted_linear) and [`Weight::product`](crate::Weight::product)
+/// multiply by it, forward and backward, [`sum_of_rows`](crate::sum_of_rows) reads its rows, and
+/// [`linear_cross_entropy`](crate::linear_cross_entropy) uses it as an output layer.
 ///
-/// A form that is added is one more variant here, with how it is computed with where there are no
-/// kernels, and one of [`StoredWeight`](crate::stored_weight::StoredWeight), with how the CPU reads it.
+/// A new form is one more variant here, with its composed operations for devices without kernels,
+/// and one of [`StoredWeight`](crate::stored_weight::StoredWeight), with how the CPU reads it.
 #[derive(Module, Debug)]
 pub struct FrozenWeight {
     form: Form,
 }
 
-/// How a weight is kept. Parameters of the module, so that it moves with the model; never trained.
+/// How a weight is stored. Its parameters are those of a module, so that it moves with the model;
+/// they are never trained.
 #[derive(Module, Debug)]
 enum Form {
     /// `[d_out, d_in]` in f32, f16 or bf16.
@@ -57,8 +58,8 @@ impl FrozenWeight {
         }
     }
 
-    /// x · Wᵀ, composed of Burn's operations. Halves are multiplied in their own type, but where the
-    /// device computes with them only by widening them.
+    /// x · Wᵀ, composed of Burn's operations. Half-precision weights are multiplied in their own
+    /// type, unless the device can compute with them only by widening them.
     ///
     /// - input: `[rows, d_in]`, f32
     /// - output: `[rows, d_out]`, f32

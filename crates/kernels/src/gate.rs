@@ -13,15 +13,15 @@ use crate::buffer::{assume_written, filled_in_parts, values_of};
 use crate::{Activation, CHUNK, has_kernels};
 
 impl Activation {
-    /// f(gate) ⊙ up, as SwiGLU and GeGLU have it (arXiv 2002.05202), of gate and up that lie side by
-    /// side, as [`adapted_linear`](crate::adapted_linear) gives them; so do their gradients.
+    /// f(gate) ⊙ up, as SwiGLU and GeGLU have it (arXiv 2002.05202), of gate and up that are side
+    /// by side, as [`adapted_linear`](crate::adapted_linear) returns them; so are their gradients.
     ///
     /// # Shapes
-    /// - both: `[rows, 2 · width]`, each row the gate and then what it is multiplied with
+    /// - both: `[rows, 2 · width]`, each row the gate and then the value that it multiplies
     /// - output: `[rows, width]`
     ///
     /// # Panics
-    /// If the rows have no halves.
+    /// If the width of the rows is odd.
     pub fn gate(self, both: Tensor<2>) -> Tensor<2> {
         let [_, width] = both.dims();
         assert!(width.is_multiple_of(2), "gate and up in {width}");
@@ -52,7 +52,7 @@ pub(crate) trait GateBackward: Backend {
     ) -> FloatTensor<Self>;
 }
 
-/// How many rows of so many values a thread works on at a time.
+/// How many rows of this width a thread works on at a time.
 fn rows_at_a_time(width: usize) -> usize {
     (CHUNK / width.max(1)).max(1)
 }
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
     use burn::tensor::{Device, TensorData};
 
-    fn numbers(rows: usize, cols: usize, phase: f32, device: &Device) -> Tensor<2> {
+    fn drawn(rows: usize, cols: usize, phase: f32, device: &Device) -> Tensor<2> {
         let values: Vec<f32> = (0..rows * cols)
             .map(|i| (i as f32 * 0.37 + phase).sin() * 5.0)
             .collect();
@@ -150,9 +150,9 @@ mod tests {
             Activation::Relu,
         ] {
             let run = |operation: fn(Activation, Tensor<2>) -> Tensor<2>| {
-                let both = numbers(rows, 2 * width, 0.1, &device).require_grad();
+                let both = drawn(rows, 2 * width, 0.1, &device).require_grad();
                 let output = operation(function, both.clone());
-                let weights = numbers(rows, width, 2.9, &device);
+                let weights = drawn(rows, width, 2.9, &device);
                 let gradients = (output.clone() * weights).sum().backward();
                 [output.inner(), both.grad(&gradients).expect("a gradient")]
             };
@@ -169,8 +169,8 @@ mod tests {
     fn gradients_agree_with_finite_differences() {
         let device = Device::flex().autodiff();
         let (rows, width) = (3, 5);
-        let weights = numbers(rows, width, 2.9, &device) * 0.2;
-        let both = || numbers(rows, 2 * width, 0.4, &device) * 0.4;
+        let weights = drawn(rows, width, 2.9, &device) * 0.2;
+        let both = || drawn(rows, 2 * width, 0.4, &device) * 0.4;
         let loss = |both: Tensor<2>| (Activation::Silu.gate(both) * weights.clone()).sum();
         let tracked = both().require_grad();
         let gradients = loss(tracked.clone()).backward();

@@ -3,7 +3,7 @@
 //! On Burn's flex backend they are vectorised kernels that run on all threads and keep for the
 //! backward pass only what it needs; on every other backend the same function composes Burn's own
 //! operations, which autodiff differentiates. Which one runs is decided by the tensor's device, so
-//! models call one function and need not know.
+//! models call one function on any device.
 
 mod activation;
 mod adamw;
@@ -48,8 +48,8 @@ pub use weight::Weight;
 use burn::backend::DispatchDevice;
 use burn::tensor::Device;
 
-/// How many values a thread works on at a time: enough to pay for handing the work over, little
-/// enough to stay in its second-level cache.
+/// How many values a thread works on at a time: enough to outweigh the cost of handing over the
+/// work, few enough to stay in its second-level cache.
 const CHUNK: usize = 16 * 1024;
 
 /// Whether this device computes with half-precision weights only by widening them.

@@ -18,16 +18,16 @@ use crate::simd::{exp, tanh, total, vectorised};
 use crate::stored_weight::{StoredWeight, WidenedWeight};
 use crate::{Weight, has_kernels};
 
-/// How many logits exist at a time: 32 MiB. Each time the product rearranges the whole weight once, which
-/// a few rows would not pay for.
+/// How many logits exist at a time: 32 MiB. Each product rearranges the whole weight, which is too
+/// expensive for a few rows.
 const LOGITS: usize = 8 * 1024 * 1024;
 
 /// The mean over the rows of −log softmax(hidden · Wᵀ)[target]; with a softcap c, the logits x are
 /// c · tanh(x / c).
 ///
 /// On the CPU the logits exist a few rows at a time, and the gradient of `hidden` is found with
-/// them, so that nothing as wide as the vocabulary is kept. The kernel gives no gradient to the
-/// weight: where it is trained, composed operations run.
+/// them, so that nothing as wide as the vocabulary is kept. The kernel computes no gradient of the
+/// weight; if it is trained, composed operations run.
 ///
 /// # Shapes
 /// - hidden: `[rows, d_model]`, at least one row
@@ -36,7 +36,7 @@ const LOGITS: usize = 8 * 1024 * 1024;
 /// - output: `[1]`
 ///
 /// # Panics
-/// If there is no row, or another number of targets than rows.
+/// If there are no rows, or more or fewer targets than rows.
 pub fn linear_cross_entropy(
     hidden: Tensor<2>,
     weight: &Weight,
@@ -74,7 +74,7 @@ fn composed(
     -activation::log_softmax(logits, 1).gather(1, targets).mean()
 }
 
-/// What is to be predicted, and how logits are capped.
+/// The target tokens, and how logits are capped.
 #[derive(Clone, Debug)]
 pub(crate) struct TokenTargets {
     targets: Arc<[i32]>,
@@ -263,7 +263,7 @@ mod tests {
     use crate::FrozenWeight;
     use burn::tensor::Device;
 
-    fn numbers(rows: usize, cols: usize, phase: f32, device: &Device) -> Tensor<2> {
+    fn values(rows: usize, cols: usize, phase: f32, device: &Device) -> Tensor<2> {
         let values: Vec<f32> = (0..rows * cols)
             .map(|i| (i as f32 * 0.91 + phase).sin() * 2.0)
             .collect();
@@ -276,11 +276,11 @@ mod tests {
         // The second needs three chunks.
         for (rows, d_model, vocabulary) in [(7, 5, 11), (200, 3, 100_003)] {
             for softcap in [None, Some(1.5)] {
-                let weight = numbers(vocabulary, d_model, 1.0, &device);
+                let weight = values(vocabulary, d_model, 1.0, &device);
                 let weight = Weight::Frozen(FrozenWeight::from(weight));
                 let targets: Vec<i32> = (0..rows).map(|i| (i * 37 % vocabulary) as i32).collect();
                 let run = |operation: fn(Tensor<2>, &Weight, &[i32], Option<f32>) -> Tensor<1>| {
-                    let hidden = numbers(rows, d_model, 0.0, &device).require_grad();
+                    let hidden = values(rows, d_model, 0.0, &device).require_grad();
                     let loss = operation(hidden.clone(), &weight, &targets, softcap) * 3.0;
                     let gradients = loss.backward();
                     (loss.into_scalar::<f32>(), hidden.grad(&gradients).unwrap())
@@ -302,8 +302,8 @@ mod tests {
     #[test]
     fn without_a_graph_the_loss_is_the_same() {
         let device = Device::flex();
-        let hidden = numbers(9, 4, 0.0, &device);
-        let weight = Weight::Frozen(FrozenWeight::from(numbers(13, 4, 1.0, &device)));
+        let hidden = values(9, 4, 0.0, &device);
+        let weight = Weight::Frozen(FrozenWeight::from(values(13, 4, 1.0, &device)));
         let targets = [0, 3, 12, 5, 5, 1, 7, 2, 11];
         let found = linear_cross_entropy(hidden.clone(), &weight, &targets, None);
         let expected = composed(hidden, &weight, &targets, None);

@@ -16,7 +16,7 @@ use crate::{chunk_of_rows, has_kernels};
 
 /// y = (x − mean) / √(variance + ε) · γ + β over the last dimension.
 ///
-/// The kernel gives no gradients to γ and β: where one of them is trained, Burn's composed
+/// The kernel computes no gradients of γ and β; if one of them is trained, Burn's composed
 /// operation runs.
 ///
 /// # Shapes
@@ -38,7 +38,7 @@ pub fn layer_norm<const D: usize>(
 /// y = x / √(mean(x²) + ε) · γ over groups of as many values as γ has (arXiv 1910.07467): whole rows,
 /// or each head of a row.
 ///
-/// The kernel gives no gradient to γ: where it is trained, composed operations run.
+/// The kernel computes no gradient of γ; if it is trained, composed operations run.
 ///
 /// # Shapes
 /// - input: `[rows, n · d]`
@@ -79,7 +79,7 @@ fn fused<const D: usize>(
 /// What a row is normalised by.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Statistics {
-    /// Whether the mean is taken away; without, it counts as zero.
+    /// Whether the mean is subtracted; otherwise it counts as zero.
     centred: bool,
     epsilon: f32,
 }
@@ -174,7 +174,7 @@ impl<B: NormForward + NormBackward, C: CheckpointStrategy> NormForward for Autod
 /// The shape of the output.
 ///
 /// # Panics
-/// If the input is not made of rows of `width` values.
+/// If the input cannot be divided into rows of `width` values.
 fn whole_rows(input: &FlexTensor, width: usize) -> Shape {
     let shape = input.layout().shape();
     let count = shape.num_elements();
@@ -246,7 +246,7 @@ mod tests {
     use super::*;
     use burn::tensor::{Device, TensorData};
 
-    fn numbers(count: usize, phase: f32, device: &Device) -> Tensor<1> {
+    fn values(count: usize, phase: f32, device: &Device) -> Tensor<1> {
         let values: Vec<f32> = (0..count)
             .map(|i| (i as f32 * 1.7 + phase).sin() * 2.0)
             .collect();
@@ -256,13 +256,13 @@ mod tests {
     #[test]
     fn layer_norms_agree_with_the_composed_operation() {
         let device = Device::flex().autodiff();
-        // More rows than a chunk holds, and a width that is no multiple of a vector.
+        // More rows than a chunk holds, and a width that is not a multiple of a vector.
         let (rows, width) = (700, 37);
-        let gamma = numbers(width, 0.3, &device) + 1.5;
-        let beta = numbers(width, 0.9, &device);
-        let weights = numbers(rows * width, 2.0, &device).reshape([rows, width]);
+        let gamma = values(width, 0.3, &device) + 1.5;
+        let beta = values(width, 0.9, &device);
+        let weights = values(rows * width, 2.0, &device).reshape([rows, width]);
         let run = |fused: bool| {
-            let input = numbers(rows * width, 0.0, &device)
+            let input = values(rows * width, 0.0, &device)
                 .reshape([rows, width])
                 .require_grad();
             let output = if fused {
@@ -288,13 +288,13 @@ mod tests {
     #[test]
     fn rms_norms_of_rows_and_heads_agree_with_the_composed_operation() {
         let device = Device::flex().autodiff();
-        // Whole rows, and three heads a row; more rows than a chunk holds.
+        // Whole rows, and three heads per row; more rows than a chunk holds.
         for (group, width) in [(37, 37), (16, 48)] {
             let rows = 700;
-            let gamma = numbers(group, 0.3, &device) + 1.5;
-            let weights = numbers(rows * width, 2.0, &device).reshape([rows, width]);
+            let gamma = values(group, 0.3, &device) + 1.5;
+            let weights = values(rows * width, 2.0, &device).reshape([rows, width]);
             let run = |operation: fn(Tensor<2>, Tensor<1>, f64) -> Tensor<2>| {
-                let input = numbers(rows * width, 0.0, &device).require_grad();
+                let input = values(rows * width, 0.0, &device).require_grad();
                 let output = operation(input.clone().reshape([rows, width]), gamma.clone(), 1e-5);
                 let gradients = (output.clone() * weights.clone()).sum().backward();
                 (output.inner(), input.grad(&gradients).unwrap())

@@ -14,24 +14,24 @@ use crate::vector::{Vector, for_vectors};
 
 /// Columns of a panel: what three vectors of sixteen lanes hold, or twice three of eight.
 const WIDTH: usize = 48;
-/// Rows of a block. With three vectors of columns, as many running sums as the registers hold beside
-/// what is multiplied: 24 of 32 where vectors have sixteen lanes, 12 of 16 where they have eight.
+/// Rows of a block. With three vectors of columns, as many running sums as the registers hold
+/// besides the operands: 24 of 32 with sixteen lanes per vector, 12 of 16 with eight.
 const ROWS_OF_SIXTEEN_LANES: usize = 8;
 const ROWS_OF_EIGHT_LANES: usize = 4;
-/// How many terms of a sum are added up before the output is written.
+/// How many terms of a sum are added before the output is written.
 const INNER: usize = 768;
 /// How many columns are packed at a time, in panels that all threads then read.
 const COLS: usize = 64 * WIDTH;
 /// How many rows a thread multiplies with all panels before it takes others.
 const FEWEST_ROWS: usize = 64;
 const MOST_ROWS: usize = 512;
-/// Numbers of the panels that a block of rows meets one after the other, while its left side is in the
-/// first-level cache: what half of a second-level cache holds, so that the next block finds them there.
+/// How many values of the panels a block of rows multiplies by while its left side is in the
+/// first-level cache: half of a second-level cache, so that the next block finds them there.
 const GROUP: usize = 256 * 1024;
 /// How many terms ahead the panel, and how many values ahead the left side is fetched.
 const PANEL_AHEAD: usize = 8;
 const LEFT_AHEAD: usize = 32;
-/// In how many of its last terms a block fetches where its sums go, a line each.
+/// In how many of its last terms a block fetches the cache lines that its sums go to, one per term.
 const LAST_TERMS: usize = 48;
 
 thread_local! {
@@ -39,14 +39,14 @@ thread_local! {
     static PANELS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
-/// Whether [`packed_product`] is the way to compute a product: packing costs as much as multiplying with
-/// a few rows does.
+/// Whether [`packed_product`] is faster for a product: packing costs as much as multiplying a few
+/// rows.
 pub(crate) fn is_worth_packing(sizes: Sizes) -> bool {
     sizes.rows >= FEWEST_ROWS && sizes.cols > 0 && sizes.inner > 0 && has_vectors()
 }
 
-/// target (+)= left · right + start. In which order terms are added depends on the sizes only, so that
-/// any number of threads computes the same.
+/// target (+)= left · right + start. The order in which terms are added depends on the sizes only,
+/// so the result is the same with any number of threads.
 ///
 /// # Safety
 /// As for [`product`](crate::product::product), with a start that was measured.
@@ -62,7 +62,7 @@ pub(crate) unsafe fn packed_product(
         .div_ceil(4 * rayon::current_num_threads())
         .clamp(FEWEST_ROWS, MOST_ROWS)
         .next_multiple_of(ROWS_OF_SIXTEEN_LANES);
-    // Taken, not borrowed: this thread may begin another product while it waits for the others.
+    // Taken, not borrowed: this thread may start another product while it waits for the others.
     let mut memory = PANELS.take();
     for first_col in (0..cols).step_by(COLS) {
         let cols = COLS.min(cols - first_col);
@@ -98,8 +98,8 @@ pub(crate) unsafe fn packed_product(
     PANELS.set(memory);
 }
 
-/// The panels of a matrix: 48 columns after 48 columns, each as rows of 48 values, with zeros in place
-/// of columns that the last panel has no longer.
+/// The panels of a matrix: 48 columns after 48 columns, each as rows of 48 values, with zeros in
+/// place of the missing columns of the last panel.
 fn pack_all(right: MatrixView, panels: &mut [f32]) {
     let inner = right.n_rows();
     panels
@@ -145,7 +145,7 @@ for_vectors! {
 }
 
 for_vectors! {
-    /// A few rows of the product. The target has to be good for them.
+    /// A few rows of the product. The target must be valid for them.
     ///
     /// - left: `[rows, inner]`
     /// - panels: of `[inner, cols]`
@@ -207,7 +207,7 @@ impl Group<'_> {
         row
     }
 
-    /// `ROWS` rows from `row` on and `cols` columns from `first` on, which lie in one panel.
+    /// `ROWS` rows from `row` on and `cols` columns from `first` on, which are in one panel.
     #[inline(always)]
     unsafe fn block<V: Vector, const ROWS: usize, const VECTORS: usize>(
         &self,
@@ -269,8 +269,8 @@ impl Group<'_> {
         }
     }
 
-    /// Adds the start to a block that was just written. Not before: whatever else may happen to the
-    /// sums has the compiler keep them in memory all along.
+    /// Adds the start to a block that was just written. Not earlier: any other use of the sums
+    /// makes the compiler keep them in memory all the time.
     #[inline(never)]
     fn add_start(&self, rows: Range<usize>, cols: Range<usize>) {
         for row in rows {
@@ -286,7 +286,7 @@ impl Group<'_> {
 /// Adds one term to every sum of a block.
 ///
 /// # Safety
-/// `left` has to be good for a value in each row, `right` for the vectors of a row of the panel.
+/// `left` must be valid for a value in each row, `right` for the vectors of a row of the panel.
 #[inline(always)]
 unsafe fn add_term<V: Vector, const ROWS: usize, const VECTORS: usize>(
     sums: &mut [[V; VECTORS]; ROWS],

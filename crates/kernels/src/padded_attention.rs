@@ -4,8 +4,8 @@ use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 
 use crate::attention_shape::AttentionShape;
 
-/// [`attention`](crate::attention) through padding: rows are gathered into `[sequences, longest]`, what is not seen is
-/// masked out of the scores, and the rows that exist are gathered back.
+/// [`attention`](crate::attention) through padding: rows are gathered into `[sequences, longest]`,
+/// unseen keys are masked out of the scores, and the rows that exist are gathered back.
 pub(crate) fn composed(
     query: Tensor<2>,
     key: Tensor<2>,
@@ -23,7 +23,7 @@ pub(crate) fn composed(
     for (sequence, (&length, &key_length)) in queries.lengths.iter().zip(&keys.lengths).enumerate()
     {
         for row in 0..queries.longest {
-            // Rows of padding see what the last query sees; nobody reads them.
+            // Rows of padding see what the last query sees; they are never read.
             let position = key_length - length + row.min(length - 1);
             let start = (sequence * queries.longest + row) * keys.longest;
             for seen in shape.visibility.of(position, key_length) {

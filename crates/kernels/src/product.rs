@@ -1,4 +1,4 @@
-//! Products of matrices: of large ones by a kernel of our own, of others by the crate `gemm`.
+//! Products of matrices: of large ones by a kernel of this crate, of others by the crate `gemm`.
 
 use burn::backend::flex::FlexTensor;
 
@@ -15,14 +15,14 @@ pub(crate) struct MatrixView<'a> {
     col_stride: usize,
 }
 
-/// From how many multiplications on a product is worth more than one thread.
+/// The number of multiplications from which a product is divided among threads.
 const PARALLEL: usize = 1024 * 1024;
 
 impl<'a> MatrixView<'a> {
-    /// A tensor of two dimensions, as its strides say.
+    /// A tensor of two dimensions, by its strides.
     ///
     /// # Panics
-    /// If it has another number of dimensions, or runs backwards.
+    /// If it does not have two dimensions, or has a negative stride.
     pub fn of(tensor: &'a FlexTensor) -> Self {
         let layout = tensor.layout();
         let &[row_stride, col_stride] = layout.strides() else {
@@ -66,7 +66,7 @@ impl<'a> MatrixView<'a> {
         self.cols
     }
 
-    /// Of rows and of columns.
+    /// The number of rows and of columns.
     pub fn strides(&self) -> (usize, usize) {
         (self.row_stride, self.col_stride)
     }
@@ -106,7 +106,7 @@ impl<'a> MatrixView<'a> {
         let last = (self.rows - 1) * self.row_stride + (self.cols - 1) * self.col_stride;
         assert!(
             last < self.values.len(),
-            "a matrix of more numbers than there are"
+            "a matrix of more values than the slice has"
         );
     }
 }
@@ -124,7 +124,7 @@ impl Sizes {
     }
 }
 
-/// What is added to a product while its sums are at hand.
+/// What is added to a product while its sums are in registers or cache.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Start<'a> {
     /// To every row: a value for each column.
@@ -175,8 +175,8 @@ impl Start<'_> {
 /// target (+)= left · right + start.
 ///
 /// # Safety
-/// The target has to be good for as many rows as `left` has of as many values as `right` has columns,
-/// and nobody else may use them meanwhile.
+/// The target must be valid for as many rows as `left` has, with as many values as `right` has
+/// columns, and nothing else may access them meanwhile.
 ///
 /// # Panics
 /// If the inner dimensions differ, or the start is too short.
@@ -192,10 +192,10 @@ pub(crate) unsafe fn product(left: MatrixView, right: MatrixView, target: Target
     for row in 0..started_rows {
         let first = target.start_of(row, 0);
         if !target.accumulate {
-            // SAFETY: the caller's target has that many rows, and nobody else uses them.
+            // SAFETY: the caller's target has that many rows, and nothing else accesses them.
             unsafe { first.write_bytes(0, sizes.cols) };
         }
-        // SAFETY: as above, and what is not added to was just cleared.
+        // SAFETY: as above, and rows that are not added to were just cleared.
         let target_row = unsafe { std::slice::from_raw_parts_mut(first, sizes.cols) };
         start.from(row, 0, target.row_stride).add_to(target_row);
     }

@@ -13,12 +13,12 @@ use crate::simd::vectorised;
 use crate::{chunk_of_rows, has_kernels};
 
 /// Turns value i and value i + d_head/2 of each head by the row's angle i (RoFormer, arXiv
-/// 2104.09864, in the order of halves that Hugging Face checkpoints have):
-/// (a, b) → (a·cos − b·sin, b·cos + a·sin).
+/// 2104.09864, with the halves ordered as in Hugging Face checkpoints): (a, b) → (a·cos − b·sin,
+/// b·cos + a·sin).
 ///
 /// # Shapes
-/// - input, output: `[rows, n · d_head]`; only the first `heads` heads are turned, so that values may lie
-///   beside queries and keys
+/// - input, output: `[rows, n · d_head]`; only the first `heads` heads are turned, so that values
+///   may be next to queries and keys
 /// - cosines, sines: `[rows, d_head / 2]`, constants
 pub fn rotary(input: Tensor<2>, cosines: Tensor<2>, sines: Tensor<2>, heads: usize) -> Tensor<2> {
     if !has_kernels(&input.device()) {
@@ -183,7 +183,7 @@ mod tests {
     use super::*;
     use burn::tensor::{Device, TensorData};
 
-    fn numbers(rows: usize, cols: usize, phase: f32, device: &Device) -> Tensor<2> {
+    fn values(rows: usize, cols: usize, phase: f32, device: &Device) -> Tensor<2> {
         let values: Vec<f32> = (0..rows * cols)
             .map(|i| (i as f32 * 0.91 + phase).sin() * 2.0)
             .collect();
@@ -194,12 +194,12 @@ mod tests {
     fn values_and_gradients_agree_with_the_composed_operation() {
         let device = Device::flex().autodiff();
         let (rows, heads, half) = (800, 3, 10);
-        let angles = numbers(rows, half, 0.5, &device);
+        let angles = values(rows, half, 0.5, &device);
         let (cosines, sines) = (angles.clone().cos(), angles.sin());
-        let weights = numbers(rows, heads * 2 * half, 1.9, &device);
+        let weights = values(rows, heads * 2 * half, 1.9, &device);
         for turned in [heads, heads - 1] {
             let run = |operation: &dyn Fn(Tensor<2>, Tensor<2>, Tensor<2>) -> Tensor<2>| {
-                let input = numbers(rows, heads * 2 * half, 0.0, &device).require_grad();
+                let input = values(rows, heads * 2 * half, 0.0, &device).require_grad();
                 let output = operation(input.clone(), cosines.clone(), sines.clone());
                 let gradients = (output.clone() * weights.clone()).sum().backward();
                 (output.inner(), input.grad(&gradients).unwrap())
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn turning_keeps_lengths_and_relative_angles() {
         let device = Device::flex();
-        let row = numbers(1, 8, 0.3, &device);
+        let row = values(1, 8, 0.3, &device);
         let turned = |angle: f32| {
             let angle = Tensor::<2>::full([1, 4], angle, &device);
             rotary(row.clone(), angle.clone().cos(), angle.sin(), 1)

@@ -1,5 +1,4 @@
-//! Small matrix products whose right side lies in contiguous rows: what attention and updates of low
-//! rank are made of.
+//! Small matrix products whose right side has contiguous rows, for attention and low-rank updates.
 
 use crate::vector::Vector;
 
@@ -20,7 +19,7 @@ pub(crate) struct Target {
     pub accumulate: bool,
 }
 
-// SAFETY: whoever lets several threads write through a target gives each rows of its own.
+// SAFETY: the threads that write through a target write disjoint rows.
 unsafe impl Send for Target {}
 // SAFETY: as above.
 unsafe impl Sync for Target {}
@@ -40,8 +39,8 @@ pub(crate) struct Sizes {
     pub inner: usize,
 }
 
-/// How many rows of the output stay in registers: with two vectors a row sixteen running sums, which
-/// hide the latency of a multiplication and leave registers for the right side.
+/// How many rows of the output stay in registers: with two vectors per row sixteen running sums,
+/// which hide the latency of a multiplication and leave registers for the right side.
 const TALL: usize = 8;
 const SHORT: usize = 4;
 
@@ -50,8 +49,8 @@ const SHORT: usize = 4;
 /// - right: row k starts at `k * right_stride` and is contiguous
 ///
 /// # Safety
-/// The target has to be good for `rows` rows of `cols` values, which nobody else uses meanwhile, and
-/// the unit of `V` has to be there.
+/// The target must be valid for `rows` rows of `cols` values, nothing else may access them
+/// meanwhile, and the unit of `V` must be present.
 ///
 /// # Panics
 /// If a view is too short.
@@ -139,7 +138,7 @@ impl Product<'_> {
     ) {
         let whole = lanes == V::LANES;
         let (row_stride, col_stride) = (self.left.row_stride, self.left.col_stride);
-        // SAFETY: the caller's: all rows, columns and inner indices lie within their matrices.
+        // SAFETY: the caller's: all rows, columns and inner indices are within their matrices.
         unsafe {
             let mut sums = [[V::splat(0.0); VECTORS]; ROWS];
             let mut left = self.left.values.as_ptr().wrapping_add(row * row_stride);

@@ -20,8 +20,9 @@ pub(crate) use vectorised;
 pub(crate) fn exp(x: f32) -> f32 {
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
-    // Adding and subtracting 1.5 · 2²³ rounds to the nearest integer. In between, the lowest bits are
-    // that integer: a conversion to i32 would have to look after numbers that do not fit, one by one.
+    // Adding and subtracting 1.5 · 2²³ rounds to the nearest integer. In between, the lowest bits
+    // are that integer: a conversion to i32 would have to check for values that do not fit, one by
+    // one.
     const ROUND: f32 = 12_582_912.0;
     const EXPONENT_OF_ONE: u32 = 127;
     let x = x.clamp(-87.3, 88.0);
@@ -124,7 +125,7 @@ mod tests {
             let left: Vec<f32> = (0..count).map(|index| index as f32).collect();
             let right: Vec<f32> = (0..count).map(|index| (index % 3) as f32).collect();
             let expected: usize = (0..count).map(|index| index * (index % 3)).sum();
-            // Whole numbers this small are exact in f32.
+            // Integers this small are exact in f32.
             assert_eq!(dot(&left, &right), expected as f32);
             assert_eq!(total(&left), (0..count).sum::<usize>() as f32);
         }

@@ -39,8 +39,8 @@ impl StoredWeight<Flex> {
 
     /// W in f32, for several products.
     ///
-    /// A model in half precision takes half the memory and computes as the widened model does: W is
-    /// widened for a product and again for the gradient, and forgotten in between.
+    /// A half-precision model takes half the memory and computes like the widened model: W is
+    /// widened for a product and again for the gradient, and dropped in between.
     pub fn widened(&self) -> WidenedWeight {
         match self {
             Self::Float(values) => WidenedWeight(widened(values)),
@@ -49,14 +49,14 @@ impl StoredWeight<Flex> {
 
     /// target = x · Wᵀ + start.
     ///
-    /// Of a few rows, such as a text that is being written, the time is what reading W takes: there
-    /// each row of W is read once, as it is stored.
+    /// For a few rows, such as in generation, reading W takes most of the time, so each row of W is
+    /// read once, as it is stored.
     ///
     /// - input: `[rows, d_in]`, contiguous
     ///
     /// # Safety
-    /// The target has to be good for as many rows of d_out values, which nobody else uses meanwhile,
-    /// and is not added to.
+    /// The target must be valid for as many rows of d_out values, nothing else may access them
+    /// meanwhile, and it must not be one that is added to.
     pub unsafe fn product(&self, input: &FlexTensor, target: Target, start: Start) {
         let rows = input.layout().shape()[0];
         if rows == 0 {
@@ -84,7 +84,7 @@ impl StoredWeight<Flex> {
         unsafe { self.widened().product(MatrixView::of(input), target, start) }
     }
 
-    /// Row `index` in f32. W has to be contiguous.
+    /// Row `index` in f32. W must be contiguous.
     ///
     /// - row: `[d_in]`
     pub fn read_row(&self, index: usize, row: &mut [f32]) {

@@ -10,7 +10,7 @@ pub(crate) enum Slot<B: Backend> {
     Full(FloatTensor<B>),
 }
 
-/// Up to eight tensors; extensions of backends take structures of tensors, but no vectors.
+/// Up to eight tensors; extensions of backends accept structures of tensors, but not vectors.
 #[derive(ExtensionType)]
 pub(crate) struct TensorList<B: Backend> {
     #[extension_type]

@@ -32,7 +32,7 @@ pub(crate) fn transpose<V: Vector>(
         for col in (0..whole_cols).step_by(V::LANES) {
             let from = from[row * stride + col..].as_ptr();
             let to = to[col * to_stride + row..].as_mut_ptr();
-            // SAFETY: both sides were measured, and the square lies within them.
+            // SAFETY: both sides were measured, and the square is within them.
             unsafe { V::transpose(from, stride, to, to_stride) };
         }
     }

@@ -1,6 +1,6 @@
 //! The vector unit of this machine: detected here, for every kernel.
 
-/// What this machine computes vectors with, the widest first.
+/// The vector units that a machine may have, the widest first.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Unit {
@@ -11,8 +11,8 @@ pub(crate) enum Unit {
     Other,
 }
 
-/// The features that a unit is made of. Kernels are compiled for all of a unit's features, so a unit
-/// that lacks one of them must not run them.
+/// The features of a unit. Kernels are compiled for all of a unit's features, so a unit that lacks
+/// one of them must not run them.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy, Debug)]
 struct Features {
@@ -80,7 +80,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// Has kernels run as on a machine without AVX-512. Other tests may run meanwhile: they have to
+    /// Makes kernels run as on a machine without AVX-512. Other tests may run meanwhile; they must
     /// pass there too.
     pub(crate) static HAS_NO_AVX512: AtomicBool = AtomicBool::new(false);
 

@@ -5,11 +5,12 @@
 ///
 /// # Safety
 /// Every function may only run where the unit that the vector belongs to was detected, which
-/// [`for_vectors`] sees to; pointers have to be good for [`Vector::LANES`] values, or as many as said.
+/// [`for_vectors`] ensures; pointers must be valid for [`Vector::LANES`] values, or for the given
+/// count.
 pub(crate) trait Vector: Copy {
     const LANES: usize;
 
-    unsafe fn splat(number: f32) -> Self;
+    unsafe fn splat(value: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
     /// The first `count` values; zeros in the other lanes.
     unsafe fn load_part(from: *const f32, count: usize) -> Self;
@@ -20,12 +21,12 @@ pub(crate) trait Vector: Copy {
     /// self · factor + summand.
     unsafe fn mul_add(self, factor: Self, summand: Self) -> Self;
 
-    /// Has `count` values brought into the first-level cache.
+    /// Prefetches `count` values into the first-level cache.
     #[inline(always)]
     fn prefetch(_from: *const f32, _count: usize) {}
 
     /// Writes the columns of a square of `LANES` rows and columns as rows, each row `stride` values
-    /// behind the one before.
+    /// after the previous one.
     #[inline(always)]
     unsafe fn transpose(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
         for row in 0..Self::LANES {
@@ -37,13 +38,13 @@ pub(crate) trait Vector: Copy {
     }
 }
 
-/// For every other machine: what the compiler makes of eight values.
+/// For all other machines: eight values, vectorised by the compiler.
 impl Vector for [f32; 8] {
     const LANES: usize = 8;
 
     #[inline(always)]
-    unsafe fn splat(number: f32) -> Self {
-        [number; 8]
+    unsafe fn splat(value: f32) -> Self {
+        [value; 8]
     }
 
     #[inline(always)]
@@ -98,14 +99,14 @@ pub(crate) mod x86 {
     #[derive(Clone, Copy)]
     pub(crate) struct Narrow(__m256);
 
-    // SAFETY of all blocks: the unit is there and the pointers are good, says the caller.
+    // SAFETY of all blocks: the caller guarantees the unit and valid pointers.
 
     impl Vector for Wide {
         const LANES: usize = 16;
 
         #[inline(always)]
-        unsafe fn splat(number: f32) -> Self {
-            unsafe { Self(_mm512_set1_ps(number)) }
+        unsafe fn splat(value: f32) -> Self {
+            unsafe { Self(_mm512_set1_ps(value)) }
         }
 
         #[inline(always)]
@@ -211,8 +212,8 @@ pub(crate) mod x86 {
         const LANES: usize = 8;
 
         #[inline(always)]
-        unsafe fn splat(number: f32) -> Self {
-            unsafe { Self(_mm256_set1_ps(number)) }
+        unsafe fn splat(value: f32) -> Self {
+            unsafe { Self(_mm256_set1_ps(value)) }
         }
 
         #[inline(always)]
@@ -344,29 +345,29 @@ mod tests {
 
     /// a · b + c in every lane, then the part of a load and of a store that was asked for.
     fn exercise<V: Vector>() {
-        let numbers: Vec<f32> = (1..=16).map(|number| number as f32).collect();
+        let values: Vec<f32> = (1..=16).map(|value| value as f32).collect();
         for count in 0..=V::LANES {
             let mut out = [-1.0f32; 16];
             // SAFETY: the caller checked the unit, and all slices hold sixteen values.
             unsafe {
-                let part = V::load_part(numbers.as_ptr(), count);
-                let sum = part.mul_add(V::splat(2.0), V::load(numbers.as_ptr()));
+                let part = V::load_part(values.as_ptr(), count);
+                let sum = part.mul_add(V::splat(2.0), V::load(values.as_ptr()));
                 sum.add(V::splat(0.5)).store_part(out.as_mut_ptr(), count);
             }
             for (lane, &found) in out.iter().enumerate() {
-                let number = (lane + 1) as f32;
+                let value = (lane + 1) as f32;
                 let expected = if lane < count {
-                    3.0 * number + 0.5
+                    3.0 * value + 0.5
                 } else {
                     -1.0
                 };
                 assert_eq!(found, expected, "lane {lane} of {count}");
             }
             // SAFETY: as above.
-            unsafe { V::load_part(numbers.as_ptr(), count).store(out.as_mut_ptr()) };
+            unsafe { V::load_part(values.as_ptr(), count).store(out.as_mut_ptr()) };
             assert!(out[count..V::LANES].iter().all(|&lane| lane == 0.0));
         }
-        let square: Vec<f32> = (0..16 * 17).map(|number| number as f32).collect();
+        let square: Vec<f32> = (0..16 * 17).map(|value| value as f32).collect();
         let mut turned = vec![-1.0; 16 * 18];
         // SAFETY: as above, and both squares are of sixteen rows.
         unsafe { V::transpose(square.as_ptr(), 17, turned.as_mut_ptr(), 18) };

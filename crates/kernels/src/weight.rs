@@ -11,7 +11,7 @@ use crate::{AdaptedLayer, FrozenWeight, adapted_linear};
 #[derive(Module, Debug)]
 pub enum Weight {
     Frozen(FrozenWeight),
-    /// In f32. The kernels give it no gradients: composed operations run.
+    /// In f32. The kernels compute no gradients of it; composed operations run.
     Trained(Param<Tensor<2>>),
 }
 
@@ -45,7 +45,7 @@ impl Weight {
         adapted_linear(input, &[layer], None)
     }
 
-    /// Whether it is to get a gradient.
+    /// Whether it needs a gradient.
     pub(crate) fn is_tracked(&self) -> bool {
         match self {
             Self::Frozen(_) => false,
@@ -72,7 +72,7 @@ impl Weight {
         }
     }
 
-    /// As kernels take it, which give it no gradient.
+    /// The form for kernels, which compute no gradient of it.
     pub(crate) fn stored(&self) -> StoredWeight<Dispatch> {
         match self {
             Self::Frozen(weight) => weight.stored(),

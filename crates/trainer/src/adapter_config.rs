@@ -26,8 +26,8 @@ pub struct AdapterConfig {
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub dropout: f64,
     /// The linear layers to adapt, as in PEFT: a list of names, a regular expression, or
-    /// "all-linear". Default: the modules of the subspace, or query and value for methods without
-    /// one.
+    /// "all-linear". Default: query and value. Methods with a subspace adapt the modules of the
+    /// subspace instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_modules: Option<TargetModulesConfig>,
     /// MoSLoRA: how the mixer is initialised.
@@ -190,7 +190,7 @@ impl AdapterConfig {
         problems
     }
 
-    /// s of LoRA: alpha / rank.
+    /// The scaling of LoRA: alpha / rank.
     pub(crate) fn scaling(&self) -> f32 {
         self.alpha
             .map_or(2.0, |alpha| alpha / self.rank.unwrap_or(1) as f32)
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn every_init_reads_back_as_it_was_written() {
+    fn every_init_is_read_back_as_written() {
         for text in ["zero", "random", "merge", "project:some/adapter"] {
             let init = Init::try_from(text.to_owned()).unwrap();
             assert_eq!(String::from(init), text);

@@ -1,4 +1,4 @@
-//! A base model directory: where it is, what it is, its tokenizer.
+//! A base model directory: its location, description and tokenizer.
 
 use std::path::{Path, PathBuf};
 
@@ -8,9 +8,9 @@ use eigenmix_models::{Architecture, Checkpoint, shard_names};
 
 use crate::TrainerError;
 
-/// A base model that is found and described, with its weights mapped but not read.
+/// A base model whose weights are mapped but not read.
 pub struct BaseModel {
-    /// As the user named it: what goes into an adapter's configuration.
+    /// The name that the user gave, which adapters' configurations repeat.
     pub name: String,
     pub checkpoint: Checkpoint,
     pub architecture: Architecture,
@@ -20,7 +20,7 @@ impl BaseModel {
     /// Finds a base model, fetching it from the Hub if it is not a directory.
     ///
     /// # Errors
-    /// If it cannot be found, or is no model that Eigenmix supports.
+    /// If it cannot be found, or is not a model that Eigenmix supports.
     pub fn open(name: &str) -> Result<Self, TrainerError> {
         let directory = locate(name, Wanted::Weights)?;
         Self::describe(name, Checkpoint::open(&directory)?)
@@ -45,8 +45,8 @@ impl BaseModel {
         })
     }
 
-    /// Its name without a revision, and the revision of the Hub that was asked for: PEFT keeps the two
-    /// apart.
+    /// Its name without a revision, and the requested revision on the Hub; PEFT stores the two
+    /// separately.
     pub fn name_and_revision(&self) -> (&str, Option<&str>) {
         match self.name.split_once('@') {
             Some((name, revision)) if !Path::new(&self.name).exists() => (name, Some(revision)),
@@ -74,7 +74,7 @@ impl BaseModel {
         }
     }
 
-    /// The longest sequence that it takes, special tokens included.
+    /// The maximum length of its sequences, special tokens included.
     ///
     /// # Errors
     /// If it takes no text.
@@ -95,7 +95,7 @@ impl BaseModel {
     }
 }
 
-/// What belongs to a model besides its weights and their configuration.
+/// Files that belong to a model besides its weights and `config.json`.
 pub(crate) const COMPANIONS: [&str; 12] = [
     "tokenizer.json",
     "tokenizer_config.json",
@@ -116,7 +116,7 @@ const SHARD_INDEX: &str = "model.safetensors.index.json";
 /// Weights that are never opened, since they can run code.
 const PICKLED: [&str; 2] = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
 
-/// What of a base model is fetched from the Hub.
+/// Which files of a base model to fetch from the Hub.
 #[derive(Clone, Copy, PartialEq)]
 enum Wanted {
     /// Everything but the weights, which may be gigabytes.
@@ -132,8 +132,8 @@ fn locate(name: &str, wanted: Wanted) -> Result<PathBuf, TrainerError> {
     }
 }
 
-/// Fetches what is wanted of a model and nothing else: repositories often hold the same weights in
-/// several forms.
+/// Fetches only the requested files of a model: repositories often have the same weights in several
+/// formats.
 fn fetch(hub: &Hub, id: &HubId, wanted: Wanted) -> Result<PathBuf, TrainerError> {
     let repository = hub.open(id)?;
     let mut requests = vec![FileRequest::required("config.json")];

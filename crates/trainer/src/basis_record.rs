@@ -1,4 +1,4 @@
-//! `basis.json` in a run: what its subspace is made of, for reports. The vectors themselves are
+//! `basis.json` in a run: the sources of its subspace, for reports. The vectors themselves are
 //! where the subspace is, or follow from the adapters.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Checkpoints: only what is trained, and what the loop needs to go on exactly.
+//! Checkpoints: the trained parameters, and what the loop needs to resume exactly.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,15 +13,15 @@ use crate::metric_value;
 use crate::run::Run;
 use crate::schedule::{PlateauConfig, PlateauState};
 
-/// Where a training stands between two steps.
+/// The state of a training between two steps.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TrainingProgress {
     /// Optimizer steps taken.
     pub step: usize,
-    /// The epoch that is going on, counted from 0, and the batches of it that are done.
+    /// The current epoch, from 0, and how many of its batches are done.
     pub epoch: usize,
     pub batch: usize,
-    /// The loss summed over the steps since the last logged line, and how many they are.
+    /// The sum of the losses since the last logged line, and how many they are.
     pub loss_sum: f64,
     pub loss_count: usize,
     pub plateau: PlateauState,
@@ -29,11 +29,11 @@ pub struct TrainingProgress {
     pub best: Option<Best>,
     /// Evaluations since the best one.
     pub without_improvement: usize,
-    /// How long `metrics.jsonl` was.
+    /// The length of `metrics.jsonl`.
     pub metrics_bytes: u64,
     /// Seconds spent so far.
     pub seconds: f64,
-    /// Examples shown so far, and the seconds that the steps with them took.
+    /// Training examples so far, and the seconds that their steps took.
     #[serde(default)]
     pub examples: usize,
     #[serde(default)]
@@ -65,7 +65,7 @@ impl TrainingProgress {
     }
 }
 
-/// The evaluation that was best.
+/// The best evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Best {
     pub step: usize,
@@ -74,12 +74,12 @@ pub struct Best {
     pub value: f64,
 }
 
-/// Everything that a checkpoint holds.
+/// The content of a checkpoint.
 pub struct CheckpointState {
     pub progress: TrainingProgress,
     pub parameters: TrainedValues,
     pub optimizer: TrainedValues,
-    /// The parameters of the best evaluation, if they are to be kept.
+    /// The parameters of the best evaluation, if `keep = "best"`.
     pub best: Option<TrainedValues>,
 }
 
@@ -88,10 +88,10 @@ const OPTIMIZER: &str = "optimizer.safetensors";
 const BEST: &str = "best.safetensors";
 const PROGRESS: &str = "progress.json";
 
-/// Writes `checkpoints/step-N` below `run` and removes the ones before it but the last.
+/// Writes `checkpoints/step-N` below `run` and removes all earlier ones except the last.
 ///
 /// # Errors
-/// If it cannot be written; the earlier checkpoints are untouched then.
+/// If it cannot be written; the earlier checkpoints are then untouched.
 pub fn save(run: &Path, state: &CheckpointState) -> Result<PathBuf, TrainerError> {
     let directory = run.join(Run::CHECKPOINTS);
     std::fs::create_dir_all(&directory).map_err(FileError::io("create", &directory))?;
@@ -112,7 +112,7 @@ pub fn save(run: &Path, state: &CheckpointState) -> Result<PathBuf, TrainerError
     })?;
     let mut earlier = list(&directory)?;
     earlier.retain(|other| *other != path);
-    // The one before stays, in case this one turns out to be unreadable.
+    // The previous one is kept, in case this one turns out to be unreadable.
     earlier.pop();
     for other in earlier {
         std::fs::remove_dir_all(&other).map_err(FileError::io("remove", &other))?;
@@ -123,7 +123,7 @@ pub fn save(run: &Path, state: &CheckpointState) -> Result<PathBuf, TrainerError
 /// The newest readable checkpoint below `run`; `None` if none was ever completed.
 ///
 /// # Errors
-/// If there are some and none of them can be read.
+/// If checkpoints exist and none can be read.
 pub fn load_latest(run: &Path) -> Result<Option<CheckpointState>, TrainerError> {
     let mut problem = None;
     for path in list(&run.join(Run::CHECKPOINTS))?.into_iter().rev() {

@@ -1,4 +1,4 @@
-//! The training file: what is trained, on what, how.
+//! The training file.
 
 use std::num::NonZeroUsize;
 
@@ -74,10 +74,10 @@ pub struct TaskConfig {
 }
 
 impl TaskConfig {
-    /// The prompts of a zero-shot head; `None` where there are none and the head is trained.
+    /// The prompts of a zero-shot head; `None` if there are none and the head is trained.
     ///
     /// # Errors
-    /// If one has no place for a label.
+    /// If one does not contain {}.
     pub fn prompts(&self) -> Result<Option<Prompts>, TrainerError> {
         match self.prompts.is_empty() {
             true => Ok(None),
@@ -202,7 +202,7 @@ impl TrainConfig {
     /// Parses a training file.
     ///
     /// # Errors
-    /// If it is not TOML, has an unknown key or a value that makes no sense.
+    /// If it is not TOML, or has an unknown key or an invalid value.
     pub fn from_toml(text: &str) -> Result<Self, TrainerError> {
         let config: Self = toml::from_str(text).map_err(TrainerError::Toml)?;
         config.validate()?;
@@ -215,7 +215,7 @@ impl TrainConfig {
         self.problems().into_iter().next().map_or(Ok(()), Err)
     }
 
-    /// Every value that makes no sense; [`TrainerError::key`] tells which.
+    /// An error for every invalid value; [`TrainerError::key`] names the key.
     pub fn problems(&self) -> Vec<TrainerError> {
         let training = &self.training;
         let below_one = 0.0..1.0;
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_and_a_senseless_value_are_named() {
+    fn an_unknown_key_and_an_invalid_value_are_named() {
         let unknown = FILE.replace("batch_size", "batchsize");
         let error = TrainConfig::from_toml(&unknown).unwrap_err().to_string();
         assert!(error.contains("batchsize"), "{error}");
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn prompts_go_with_classes_of_images_only() {
+    fn prompts_are_accepted_for_image_classes_only() {
         let with = |task: &str| {
             let file = FILE.replace("[adapter]", &format!("[task]\n{task}\n[adapter]"));
             TrainConfig::from_toml(&file)

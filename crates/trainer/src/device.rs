@@ -7,7 +7,7 @@ use burn::tensor::Device;
 
 use crate::TrainerError;
 
-/// What computes. All but the first are cargo features.
+/// A compute backend. All but the first are cargo features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
     /// Burn's flex backend with this project's kernels.
@@ -28,16 +28,16 @@ pub struct PresentDevice {
     pub kind: DeviceKind,
 }
 
-/// In the order in which one would rather have them.
+/// In order of preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DeviceKind {
     DiscreteGpu,
     IntegratedGpu,
     VirtualGpu,
     OtherGpu,
-    /// A processor, as a backend for processors uses it.
+    /// A CPU, of a CPU backend.
     Cpu,
-    /// A processor that passes for a GPU.
+    /// A GPU emulated in software.
     SoftwareGpu,
 }
 
@@ -46,7 +46,7 @@ pub enum DeviceKind {
 pub enum DeviceChoice {
     /// A real GPU if this build and this machine have one, else the CPU.
     Auto,
-    /// The device of this number, or the best one there is.
+    /// The device with this index, or the best one.
     Of(Backend, Option<usize>),
 }
 
@@ -59,7 +59,7 @@ impl Backend {
         Self::Cuda,
     ];
 
-    /// As `--device` and the cargo feature say it.
+    /// The name in `--device` and of the cargo feature.
     pub fn name(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
@@ -81,8 +81,8 @@ impl Backend {
         }
     }
 
-    /// The devices of this machine that the backend reaches, the best first; none if this build hasn't
-    /// the backend.
+    /// The devices of this machine that the backend can use, the best first; none if this build
+    /// lacks the backend.
     pub fn present(self) -> Vec<PresentDevice> {
         let devices: Vec<Device> = match self {
             Self::Cpu => vec![Device::flex()],
@@ -141,7 +141,7 @@ fn kind_of(device: &Device) -> DeviceKind {
 }
 
 impl PresentDevice {
-    /// As the device calls itself, where it does. Asking opens it.
+    /// The name that the device reports, if any. Asking opens the device.
     pub fn name(&self) -> Option<String> {
         #[cfg(any(feature = "wgpu", feature = "cuda"))]
         if self.kind != DeviceKind::Cpu {
@@ -150,8 +150,8 @@ impl PresentDevice {
         None
     }
 
-    /// Whether the machine knows where the device is plugged in. What wgpu reaches through OpenGL alone
-    /// has no such place, and there a computation may never end. Asking opens the device.
+    /// Whether the device is attached to a bus of this machine. A device that wgpu reaches through
+    /// OpenGL alone is not, and a computation on it may never end. Asking opens the device.
     fn is_a_card(&self) -> bool {
         #[cfg(any(feature = "wgpu", feature = "cuda"))]
         if let Some(card) = self

@@ -75,7 +75,7 @@ pub enum TrainerError {
         task: &'static str,
         model: String,
         found: &'static str,
-        /// Which models do which task.
+        /// Which models each task is for.
         known: String,
     },
     #[error(

@@ -126,14 +126,15 @@ fn largest(logits: &[f32]) -> u32 {
     best as u32
 }
 
-/// Continues every prompt; each token goes through the model once, its keys and values are kept.
+/// Continues every prompt. Each token passes through the model once, and its keys and values are
+/// cached.
 ///
-/// `on_token` hears of every token as it comes: which text it belongs to, and the token.
+/// `on_token` is called for every new token, with the index of its text and the token.
 ///
 /// - output: the new tokens of each text
 ///
 /// # Panics
-/// If a prompt is empty or the model is no decoder.
+/// If a prompt is empty or the model is not a decoder.
 pub fn generate(
     network: &Network,
     prompts: &[Prompt],
@@ -146,17 +147,17 @@ pub fn generate(
         return texts;
     }
     let mut cache = network.cache(prompts.len());
-    // The texts that still go on, and what of each the model has not seen.
-    let mut going_on: Vec<usize> = (0..prompts.len()).collect();
+    // The texts that are not finished, and the tokens of each that the model has not seen.
+    let mut unfinished: Vec<usize> = (0..prompts.len()).collect();
     let mut unseen: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.tokens.clone()).collect();
     for position in 0.. {
         let batch = TokenBatch::continuing(&unseen, cache.lengths());
         let logits = host_values(network.next_token(&batch, &mut cache, device));
-        let vocabulary = logits.len() / going_on.len();
-        let mut kept = Vec::with_capacity(going_on.len());
+        let vocabulary = logits.len() / unfinished.len();
+        let mut kept = Vec::with_capacity(unfinished.len());
         unseen.clear();
         for (place, logits) in logits.chunks_exact(vocabulary).enumerate() {
-            let text = going_on[place];
+            let text = unfinished[place];
             let token = options.sampling.choose(logits, [text as u64, position]);
             if options.stop.contains(&token) {
                 continue;
@@ -171,9 +172,9 @@ pub fn generate(
         if kept.is_empty() {
             break;
         }
-        if kept.len() < going_on.len() {
+        if kept.len() < unfinished.len() {
             cache.keep(&kept);
-            going_on = kept.iter().map(|&place| going_on[place]).collect();
+            unfinished = kept.iter().map(|&place| unfinished[place]).collect();
         }
     }
     texts
@@ -283,7 +284,7 @@ mod tests {
         for (prompt, text) in prompts.iter().zip(&texts) {
             assert_eq!(*text, without_cache(&model, &prompt.tokens, 20, &device));
         }
-        // A token that ends a text is not part of it, and the other texts go on.
+        // A token that ends a text is not part of it, and the other texts continue.
         let stop = GenerationOptions {
             stop: vec![texts[0][4]],
             ..options

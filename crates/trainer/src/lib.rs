@@ -43,8 +43,8 @@ pub use outcome::{Observer, Outcome, RunOptions, TrainingPlan};
 pub use run::{Run, RunError};
 pub use run_history::{BestEvaluation, Evaluations, RunHistory, metrics_in};
 pub use tasks::{
-    Evaluation, EvaluationOptions, Examples, ImageInputs, Inputs, LabelSurvey, LabelledExamples,
-    LengthSurvey, LineReader, Objective, Part, SplitData, Survey, Task, TaskKind, TaskReader,
-    TextInputs, label_metrics, preprocessor,
+    Evaluation, EvaluationOptions, Examples, ImageInputs, Inputs, LabelSurvey, LabelledBatch,
+    LabelledExamples, LengthSurvey, LineReader, Objective, SplitData, Survey, Task, TaskKind,
+    TaskReader, TextInputs, label_metrics, preprocessor,
 };
 pub use training::Training;

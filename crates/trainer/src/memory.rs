@@ -1,4 +1,4 @@
-//! What a training will need, from its file and the base model's `config.json` alone.
+//! Memory estimates from a training file and the base model's `config.json` alone.
 
 use eigenmix_models::{Architecture, Description, HeadKind, LinearLayer, Precision};
 use serde::Serialize;
@@ -8,19 +8,19 @@ use crate::config::TrainConfig;
 use crate::methods::{AdapterMethod, BasisWidth, LayerSizes, targeted};
 use crate::{BaseModel, TrainerError};
 
-/// Every number is an f32 while it is trained or computed with.
+/// Parameters and activations are f32 while they are trained or computed with.
 const PARAMETER_BYTES: u64 = 4;
-/// AdamW keeps two moments of every trained number.
+/// AdamW keeps two moments of every trained parameter.
 const MOMENTS_PER_PARAMETER: u64 = 2;
 
-/// An estimate of the memory of a training. No weights, data or adapters are read for it.
+/// An estimate of the memory of a training, made without reading weights or data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MemoryEstimate {
-    /// Numbers of the base model that stay as they are.
+    /// Frozen parameters of the base model.
     pub frozen_parameters: u64,
-    /// Numbers of the adapter that are trained.
+    /// Trained parameters of the adapter.
     pub adapter_parameters: u64,
-    /// Numbers of the head that are trained.
+    /// Trained parameters of the head.
     pub head_parameters: u64,
     pub adapted_modules: usize,
     /// Rows (tokens or patches) of a batch, each example as long as `data.max_length` allows.
@@ -29,10 +29,9 @@ pub struct MemoryEstimate {
     pub weights: u64,
     /// Bytes of a frozen basis.
     pub basis: u64,
-    /// Bytes of trained numbers, their gradients and the optimiser's moments.
+    /// Bytes of trained parameters, their gradients and the optimiser's moments.
     pub optimizer: u64,
-    /// Bytes of what the forward pass keeps for the backward pass, and of the backward pass's own
-    /// temporaries.
+    /// Bytes of the activations kept for the backward pass, and of its temporaries.
     pub activations: u64,
 }
 
@@ -42,7 +41,8 @@ impl MemoryEstimate {
     /// - labels: how many outputs the head of a classifier has
     ///
     /// # Errors
-    /// If the model is not for the task, takes no texts as long, or the targets name no layer.
+    /// If the model does not fit the task or the length of the texts, or the targets match no
+    /// layer.
     pub fn new(
         config: &TrainConfig,
         base: &BaseModel,
@@ -70,13 +70,13 @@ impl MemoryEstimate {
             PARAMETER_BYTES * estimate.rows * values_per_row(architecture, lowest, kept)
                 + logits(head, architecture, estimate.rows);
         if frozen_parameter_bytes(config, base) < PARAMETER_BYTES {
-            // The matrix whose turn it is, widened.
+            // The matrix that is multiplied by, widened to f32.
             estimate.activations += PARAMETER_BYTES * largest_matrix(architecture, &description);
         }
         Ok(estimate)
     }
 
-    /// All bytes together.
+    /// The total number of bytes.
     pub fn total(&self) -> u64 {
         self.weights + self.basis + self.optimizer + self.activations
     }
@@ -129,15 +129,14 @@ impl MemoryEstimate {
             rows: 0,
             weights: 0,
             basis: PARAMETER_BYTES * frozen_basis,
-            // The numbers, their gradients, their moments.
+            // The parameters, their gradients and their moments.
             optimizer: PARAMETER_BYTES * trained * (2 + MOMENTS_PER_PARAMETER),
             activations: 0,
         }
     }
 }
 
-/// The bytes of a frozen number: half of the usual where the checkpoint is in half precision and
-/// stays so.
+/// The bytes of a frozen parameter: two if a half-precision checkpoint is kept as stored.
 fn frozen_parameter_bytes(config: &TrainConfig, base: &BaseModel) -> u64 {
     let json = base.checkpoint.config();
     let stored = json.get("dtype").or_else(|| json.get("torch_dtype"));
@@ -147,7 +146,7 @@ fn frozen_parameter_bytes(config: &TrainConfig, base: &BaseModel) -> u64 {
     }
 }
 
-/// How many numbers the largest matrix of a product has; the embedding table may be the output layer.
+/// How many values the largest weight matrix has; the embedding table may be the output layer.
 fn largest_matrix(architecture: &Architecture, description: &Description) -> u64 {
     let [d_model, _] = architecture.widths();
     let table = match architecture.supports(HeadKind::LanguageModel) {
@@ -166,7 +165,7 @@ enum Kept {
     LayerInputs,
 }
 
-/// Rows of a batch whose examples are all as long as they may be.
+/// Rows of a batch whose examples all have the maximum length.
 fn rows(config: &TrainConfig, architecture: &Architecture) -> u64 {
     let each = architecture.rows_per_example(config.data.max_length);
     config.training.batch_size.get() as u64 * each as u64
@@ -186,8 +185,8 @@ fn lowest_layer(
     numbers.min().unwrap_or(architecture.n_layers())
 }
 
-/// How many numbers exist for each row at the worst moment: what is kept, and in the layer whose turn
-/// it is as many gradients as it has activations.
+/// How many values exist per row at the peak: the kept activations, and in the current layer as
+/// many gradients as activations.
 fn values_per_row(architecture: &Architecture, lowest: usize, kept: Kept) -> u64 {
     let [d_model, _] = architecture.widths().map(|width| width as u64);
     let layer = architecture.activations_per_row() as u64;

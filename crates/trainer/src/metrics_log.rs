@@ -1,4 +1,4 @@
-//! `metrics.jsonl`: a line a logged step and a line an evaluation; and the same for TensorBoard.
+//! `metrics.jsonl`: one line per logged step and per evaluation; and the same for TensorBoard.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -18,9 +18,9 @@ use crate::tensorboard::EventFile;
 pub struct StepRecord {
     /// Optimizer steps taken, this one included.
     pub step: usize,
-    /// Epochs done, with the fraction of the one that is going on.
+    /// Epochs done, with the fraction of the current one.
     pub epoch: f64,
-    /// The mean training loss since the line before.
+    /// The mean training loss since the previous line.
     pub loss: f64,
     pub learning_rate: f64,
     pub examples_per_second: f64,
@@ -36,7 +36,7 @@ pub struct EvaluationRecord {
     /// The mean loss over the split.
     #[serde(serialize_with = "crate::metric_value::one::serialize")]
     pub loss: f64,
-    /// By name; one that is not a number is written as `"NaN"`.
+    /// By name; NaN is written as `"NaN"`.
     #[serde(flatten, serialize_with = "crate::metric_value::named::serialize")]
     pub metrics: BTreeMap<String, f64>,
     pub examples_per_second: f64,
@@ -50,8 +50,8 @@ pub(crate) struct MetricsLog {
 }
 
 impl MetricsLog {
-    /// Opens the log of the run in `directory`, cut to its first `bytes` bytes: what came after the checkpoint that
-    /// a training resumes from is written again.
+    /// Opens the log of the run in `directory`, cut to its first `bytes` bytes: the lines after the
+    /// checkpoint that a training resumes from are written again.
     ///
     /// # Errors
     /// If it cannot be opened, or is shorter than that.
@@ -79,9 +79,9 @@ impl MetricsLog {
         })
     }
 
-    /// Writes what comes to an event file for TensorBoard as well.
+    /// Also writes everything from here on to an event file for TensorBoard.
     ///
-    /// - resumed: how many steps were taken before, where the training goes on
+    /// - resumed: how many steps were taken before, if the training was resumed
     ///
     /// # Errors
     /// If it cannot be written.

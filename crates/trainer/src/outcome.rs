@@ -1,4 +1,4 @@
-//! What a training is asked for, what it tells while it runs, and how it ended.
+//! Options, events and outcome of a training.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::metrics_log::{EvaluationRecord, StepRecord};
 use crate::run::Run;
 use crate::{AdapterMethod, TrainerError};
 
-/// What happens during a training, for whoever shows it.
+/// Receives the events of a training.
 pub trait Observer {
     fn started(&mut self, _plan: &TrainingPlan) {}
     /// After every optimizer step.
@@ -22,11 +22,11 @@ pub trait Observer {
     fn note(&mut self, _note: &str) {}
 }
 
-/// What a training will do.
+/// The plan of a training.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct TrainingPlan {
     pub method: AdapterMethod,
-    /// Numbers that the method trains, head excluded.
+    /// Parameters that the method trains, head excluded.
     pub adapter_parameters: usize,
     pub head_parameters: usize,
     pub base_parameters: usize,
@@ -37,24 +37,25 @@ pub struct TrainingPlan {
     /// Examples that `max_length` cut.
     pub truncated_examples: usize,
     pub total_steps: usize,
-    /// Steps that an earlier run took.
+    /// Steps taken before the training was resumed.
     pub resumed_steps: usize,
 }
 
-/// How a training ended; a finished one leaves it in `outcome.json`.
+/// The outcome of a training; that of a finished one is written to `outcome.json`.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Outcome {
     pub output: PathBuf,
-    /// Whether it was stopped before its end; its checkpoint lets it go on.
+    /// Whether it was interrupted; it can be resumed from its checkpoint.
     pub interrupted: bool,
     pub steps: usize,
     /// Seconds of training, evaluations included, loading excluded.
     pub seconds: f64,
     pub adapter_parameters: usize,
     pub head_parameters: usize,
-    /// The bytes to keep for this task: coefficients where the method has a basis, else the adapter.
+    /// The bytes to keep for this task: the coefficients if the method has a basis, otherwise the
+    /// adapter.
     pub bytes: u64,
-    /// Examples shown a second of training steps, evaluations and checkpoints excluded.
+    /// Training examples per second, evaluations and checkpoints excluded.
     #[serde(default)]
     pub examples_per_second: Option<f64>,
     /// The largest resident set of the process, in bytes, from the loading of the model to the end,
@@ -63,7 +64,7 @@ pub struct Outcome {
     pub peak_memory: Option<u64>,
     /// The last logged training loss.
     pub loss: Option<f64>,
-    /// Metrics by name; one that is not a number is written as `"NaN"`.
+    /// Metrics by name; NaN is written as `"NaN"`.
     #[serde(with = "crate::metric_value::optional")]
     pub validation: Option<BTreeMap<String, f64>>,
     #[serde(with = "crate::metric_value::optional")]
@@ -71,7 +72,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Leaves it in the directory of a run, which makes the run a finished one.
+    /// Writes it into the run's directory, which marks the run as finished.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -83,13 +84,13 @@ impl Outcome {
     }
 }
 
-/// How a training is run, apart from what its file says.
+/// Options of a run that are not in its file.
 pub struct RunOptions<'a> {
     pub device: Device,
     /// Continue from the last checkpoint.
     pub resume: bool,
     /// Replace an earlier run.
     pub force: bool,
-    /// Set from outside to stop after the present step.
+    /// Set from outside to stop after the current step.
     pub stop: &'a AtomicBool,
 }

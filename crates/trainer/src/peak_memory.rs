@@ -1,6 +1,6 @@
-//! How much memory this process has had at most, as far as the system counts it.
+//! The peak memory of this process.
 
-/// Forgets the peak so far, where Linux permits it: [`read`] then tells of what comes after.
+/// Resets the peak, where Linux permits it; [`read`] then measures from here on.
 pub(crate) fn reset() {
     // 5 resets the high-water mark of the resident set (proc_pid_clear_refs(5)). Where it may not
     // be written, the peak of the process so far stands; nothing else depends on it.

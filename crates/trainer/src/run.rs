@@ -55,7 +55,7 @@ impl Run {
     pub const METRICS: &str = "metrics.jsonl";
     /// How the run ended; only a finished one has it.
     pub const OUTCOME: &str = "outcome.json";
-    /// What the subspace of the run is made of.
+    /// The sources of the subspace of the run.
     pub const BASIS: &str = "basis.json";
     /// The trained adapter.
     pub const ADAPTER: &str = "adapter";
@@ -160,7 +160,7 @@ impl Run {
         }))
     }
 
-    /// What the subspace is made of; `None` if the method has no basis or an earlier release wrote
+    /// The sources of the subspace; `None` if the method has no basis or an earlier release wrote
     /// the run.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! The directory of a run: who may write it, and whether it is the run that is meant.
+//! The directory of a run: who may write it, and whether it belongs to this configuration.
 
 use std::fs;
 use std::path::Path;
@@ -12,13 +12,13 @@ use crate::run::Run;
 
 const LOCK: &str = "run.lock";
 
-/// Makes the directory `output` of a run with this configuration, or checks that it is the run that
-/// is to be continued. Nobody else can open it while the lock lives.
+/// Makes the directory `output` of a run with this configuration, or checks that it is the run to
+/// continue. No other process can open it while the lock is held.
 ///
-/// A run that was killed before it had anything to lose counts as not there.
+/// A run that was killed before its first output counts as absent.
 ///
 /// # Errors
-/// If it is there and is not to be continued or replaced, or if another process writes it.
+/// If it exists and should be neither continued nor replaced, or if another process writes it.
 pub(crate) fn open(
     output: &Path,
     config: &str,
@@ -51,7 +51,7 @@ pub(crate) fn open(
             None => Ok(lock),
         };
     }
-    // Without --force there is nothing to remove by now, unless somebody was faster.
+    // Without --force there is nothing to remove by now, unless another process was faster.
     if has_begun && !options.force {
         return Err(TrainerError::OutputExists { path: path() });
     }
@@ -60,7 +60,7 @@ pub(crate) fn open(
     Ok(lock)
 }
 
-/// Whether nothing is in the directory but what a process that was killed at once leaves.
+/// Whether the directory contains nothing except the lock and unfinished files of a killed process.
 pub(crate) fn has_no_run(output: &Path) -> Result<bool, TrainerError> {
     let names = names(output)?;
     Ok(names.iter().all(|name| name == LOCK || is_unfinished(name)))
@@ -78,8 +78,8 @@ fn remove_unfinished(directory: &Path) -> Result<(), TrainerError> {
     Ok(())
 }
 
-/// Removes everything but the lock; the configuration last, so that what a kill leaves half removed
-/// is still known as a run.
+/// Removes everything but the lock. The configuration goes last, so that a half-removed run is
+/// still recognised as a run.
 fn clear(output: &Path) -> Result<(), TrainerError> {
     let mut names = names(output)?;
     names.sort_by_key(|name| name == Run::CONFIG);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_kill_leaves_of_a_beginning_is_in_nobodys_way() {
+    fn unfinished_files_of_a_killed_start_do_not_block_a_run() {
         for (resume, force) in [(false, false), (true, false), (false, true)] {
             let root = tempfile::tempdir().unwrap();
             let output = root.path();

@@ -1,4 +1,4 @@
-//! How many columns a basis will have, as far as that can be known before it is made.
+//! An upper bound on the columns of a basis, before it is extracted.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,17 +8,17 @@ use eigenmix_hub::{Location, open_adapter};
 
 use crate::{AdapterConfig, TrainerError};
 
-/// What the subspace or the adapters that a configuration names can span, by module: on the left and
-/// on the right. Nothing where they are not at hand.
+/// How many directions the subspace or the adapters of a configuration can span, by module: on the
+/// left and on the right. Empty if they are not available.
 #[derive(Debug, Default)]
 pub(crate) struct BasisWidth(BTreeMap<String, [SideWidth; 2]>);
 
-/// What one side of a module can span.
+/// How many directions one side of a module can span.
 #[derive(Clone, Copy, Debug, Default)]
 struct SideWidth {
     /// How many principal components, of which `components` takes the first.
     principal: usize,
-    /// The mean and random directions of a subspace, which stay whatever is taken.
+    /// The mean and random directions of a subspace, which are always used.
     beside: usize,
 }
 
@@ -34,7 +34,7 @@ impl SideWidth {
 
 impl BasisWidth {
     /// # Errors
-    /// If what is at hand cannot be read.
+    /// If an available file cannot be read.
     pub(crate) fn new(config: &AdapterConfig) -> Result<Self, TrainerError> {
         if let Some(directory) = &config.subspace {
             let path = Path::new(directory);

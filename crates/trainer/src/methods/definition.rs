@@ -1,4 +1,4 @@
-//! What a method says of itself.
+//! The definition of a method.
 
 use eigenmix_eigenlorax::ModuleSubspace;
 use eigenmix_moslora::Update;
@@ -14,7 +14,7 @@ pub(crate) struct Definition {
     pub recipe: Recipe,
     /// How many parameters it trains in one layer.
     pub trained: fn(&LayerSizes) -> usize,
-    /// Whether it has a mixer of its own, which starts as `adapter.mixer` says.
+    /// Whether it has its own mixer, which is initialised by `adapter.mixer`.
     pub has_mixer: bool,
 }
 
@@ -47,7 +47,7 @@ pub(crate) struct BasisLayer<'a> {
     pub config: &'a AdapterConfig,
     pub path: &'a str,
     pub module: &'a ModuleSubspace,
-    /// The mixer `[p, q]` that it starts from, in units of ΔW.
+    /// The initial mixer `[p, q]`, in units of ΔW.
     pub started: Option<Matrix>,
     pub seed: u64,
 }
@@ -58,7 +58,7 @@ pub(crate) struct LayerSizes {
     pub rank: usize,
     pub d_out: usize,
     pub d_in: usize,
-    /// The columns of the basis on the left and on the right, where there is one.
+    /// The columns of the basis on the left and on the right, if there is one.
     pub p: usize,
     pub q: usize,
 }

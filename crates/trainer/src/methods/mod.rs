@@ -1,5 +1,5 @@
-//! The ways to adapt a base model. A method is one file here and its lines in this registry; its
-//! update starts in the crate `moslora`.
+//! The ways to adapt a base model. A method is one file here and its lines in this registry; the
+//! crate `moslora` initialises its updates.
 
 mod basis_width;
 mod definition;
@@ -37,7 +37,7 @@ pub enum AdapterMethod {
 }
 
 impl AdapterMethod {
-    /// Every method there is.
+    /// All methods.
     pub const ALL: [Self; 5] = [
         Self::Lora,
         Self::Moslora,
@@ -71,7 +71,7 @@ impl AdapterMethod {
         matches!(self.definition().recipe, Recipe::Everything)
     }
 
-    /// The names of those that train on a subspace, as one says them: `a, b and c`.
+    /// The names of those that train on a subspace, as a list in a sentence: `a, b and c`.
     pub(crate) fn names_with_basis() -> String {
         let with_basis = Self::ALL.into_iter().filter(|method| method.has_basis());
         let names: Vec<&str> = with_basis.map(Self::name).collect();
@@ -94,7 +94,7 @@ mod tests {
     use crate::{AdapterConfig, BaseModel};
 
     #[test]
-    fn every_method_is_written_in_files_as_it_is_named() {
+    fn every_method_has_its_name_in_files() {
         for method in AdapterMethod::ALL {
             let written = serde_json::to_value(method).expect("a word");
             assert_eq!(written, method.name());
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_counted_before_an_update_is_made_is_what_the_update_trains() {
+    fn the_parameters_counted_in_advance_are_those_that_an_update_trains() {
         let quickstart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/quickstart");
         let base = quickstart.join("base").display().to_string();
         let base = BaseModel::open_config(&base).expect("the base model");

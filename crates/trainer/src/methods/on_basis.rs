@@ -35,7 +35,7 @@ pub(super) fn on_basis(
         && !config.allow_base_mismatch
         && !same_directory(found, base_model)
     {
-        // A directory may hold the very model that the adapters name by its Hub id; shapes decide.
+        // A directory may contain the model that the adapters name by its Hub id; shapes decide.
         if !Path::new(base_model).exists() {
             return Err(TrainerError::SubspaceBase {
                 expected: base_model.to_owned(),
@@ -79,7 +79,7 @@ pub(super) fn on_basis(
         {
             subspace.module_for(path, [lora.d_out(), lora.d_in()])?;
         }
-        // What is extracted for this training has as many components as were asked for already.
+        // A subspace extracted for this training already has the requested number of components.
         let module = match config.components {
             Some(count) => module.with_components(count),
             None => module.clone(),
@@ -152,7 +152,7 @@ fn read(name: &str) -> Result<LoadedAdapter, TrainerError> {
     Ok(LoadedAdapter::read(&file)?)
 }
 
-/// Whether two names of a base model are the same directory here.
+/// Whether two names of a base model are the same local directory.
 fn same_directory(left: &str, right: &str) -> bool {
     match (
         Path::new(left).canonicalize(),

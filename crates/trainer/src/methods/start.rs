@@ -1,4 +1,4 @@
-//! The updates that a training starts with.
+//! The initial updates of a training.
 
 use std::collections::BTreeMap;
 
@@ -12,22 +12,22 @@ use super::on_basis::on_basis;
 use crate::TrainerError;
 use crate::adapter_config::{AdapterConfig, TargetModulesConfig};
 
-/// The updates that a method starts with, by module path of the base model.
+/// The initial updates of a method, by module path of the base model.
 #[derive(Default)]
 pub(crate) struct MethodStart {
     pub updates: BTreeMap<String, Update>,
     /// The adapters that were recycled.
     pub sources: Vec<Source>,
-    /// The variances of the components that are used, by module; of methods with a basis.
+    /// The variances of the components in use, by module; for methods with a basis.
     pub spectra: BTreeMap<String, ModuleSpectra>,
-    /// What a user should know: fewer components than asked, modules left out.
+    /// Notes for the user: fewer components than requested, modules left out.
     pub notes: Vec<String>,
 }
 
 /// Prepares the updates of every adapted module.
 ///
 /// # Errors
-/// If the targets name no layer, or the subspace or an adapter does not fit the base model.
+/// If the targets match no layer, or the subspace or an adapter does not fit the base model.
 pub(crate) fn start(
     config: &AdapterConfig,
     base_model: &str,
@@ -57,7 +57,7 @@ pub(crate) fn start(
     }
 }
 
-/// The layers that the configuration names, or queries and values, as PEFT does.
+/// The layers that the configuration names; by default queries and values, as in PEFT.
 pub(crate) fn targeted<'d>(
     config: &AdapterConfig,
     architecture: &Architecture,

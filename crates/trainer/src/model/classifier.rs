@@ -13,12 +13,12 @@ use crate::host_values::host_values;
 use crate::tasks::{Inputs, all_logits};
 use crate::{BaseModel, TrainerError};
 
-/// A model that gives logits of labels.
+/// A model that computes logits of labels.
 pub struct Classifier {
     network: Network,
     device: Device,
     outputs: usize,
-    /// What each output stands for, where it is known.
+    /// The labels of the outputs, if known.
     pub labels: Option<LabelMap>,
     /// How the adapter matched the base model; `None` without an adapter.
     pub report: Option<LoadReport>,
@@ -62,7 +62,7 @@ impl Classifier {
     /// The classifier that a loaded model is.
     ///
     /// # Errors
-    /// If it is none.
+    /// If it is not a classifier.
     pub fn from_model(model: LoadedModel) -> Result<Self, TrainerError> {
         let outputs = model.head.labels().ok_or(TrainerError::NoHead)?;
         Ok(Self {
@@ -74,15 +74,15 @@ impl Classifier {
         })
     }
 
-    /// How many logits an example gets.
+    /// The number of logits per example.
     pub fn outputs(&self) -> usize {
         self.outputs
     }
 
-    /// What the labels of data are for this model.
+    /// How the labels of data are encoded for this model.
     ///
     /// # Errors
-    /// If it has several outputs and nobody says what they stand for.
+    /// If it has several outputs and no labels are known for them.
     pub fn targets(&self) -> Result<Targets, TrainerError> {
         match (&self.labels, self.outputs) {
             (Some(labels), _) => Ok(Targets::Classes(labels.clone())),

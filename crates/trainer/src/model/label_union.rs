@@ -1,11 +1,11 @@
-//! The labels of several tasks as those of one.
+//! The union of the labels of several tasks.
 
 use std::collections::HashMap;
 
 use eigenmix_data::LabelMap;
 
-/// The labels of all tasks, each name once: what a merged model is asked when it is not told which
-/// task an example belongs to (the joint evaluation of KnOTS, arXiv 2410.19735).
+/// The labels of all tasks, each name once, for a merged model that does not know which task an
+/// example belongs to (the joint evaluation of KnOTS, arXiv 2410.19735).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelUnion {
     names: Vec<String>,
@@ -16,7 +16,8 @@ pub struct LabelUnion {
 }
 
 impl LabelUnion {
-    /// Labels in the order of the tasks and of their outputs; a name that two tasks have is one.
+    /// Labels in the order of the tasks and of their outputs; a name that two tasks share is one
+    /// label.
     pub fn new(tasks: &[&LabelMap]) -> Self {
         let mut union = Self {
             names: Vec::new(),
@@ -42,18 +43,18 @@ impl LabelUnion {
         &self.names
     }
 
-    /// The label in the union that an output of a task stands for.
+    /// The label in the union of an output of a task.
     ///
     /// # Panics
-    /// If there is no such task or output.
+    /// If the task or output does not exist.
     pub fn label(&self, task: usize, output: usize) -> usize {
         self.labels[self.first[task] + output]
     }
 
-    /// One logit a label: of a label that several tasks have, the largest, as each of their outputs
-    /// means it. A NaN stays one.
+    /// One logit per label; for a label that several tasks share, the largest of their outputs. A
+    /// NaN stays NaN.
     ///
-    /// - logits: `[examples, Σ outputs]`, those of one task after those of another
+    /// - logits: `[examples, Σ outputs]`, task by task
     /// - output: `[examples, labels]`
     pub fn unite(&self, logits: &[f32]) -> Vec<f32> {
         let examples = logits.chunks_exact(self.labels.len().max(1));

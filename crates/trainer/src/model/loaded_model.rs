@@ -17,21 +17,21 @@ use crate::host_values::host_values;
 use crate::tasks::{Evaluation, EvaluationOptions, Examples, TaskKind};
 use crate::{BaseModel, TrainerError};
 
-/// A model that gives logits.
+/// A model that computes logits.
 pub struct LoadedModel {
     pub network: Network,
     pub device: Device,
-    /// What it gives: labels, the next token, image features.
+    /// What it computes: logits of labels, of the next token, or image features.
     pub head: HeadKind,
-    /// What each output of a classifier stands for, where it is known.
+    /// The labels of a classifier, if known.
     pub labels: Option<LabelMap>,
     /// How the adapter matched the base model; `None` without an adapter.
     pub report: Option<LoadReport>,
 }
 
 impl LoadedModel {
-    /// Loads `base` with `adapter` on top. The adapter's head or prompts decide what the model gives,
-    /// or else what the checkpoint was saved as.
+    /// Loads `base` with `adapter` on top. The adapter's head or prompts decide what the model
+    /// computes, otherwise the checkpoint's own head does.
     ///
     /// # Errors
     /// If the adapter does not fit the base model (or, unless `allow_partial`, not wholly), or an
@@ -115,15 +115,16 @@ impl LoadedModel {
         })
     }
 
-    /// What kind of task it is for.
+    /// The kind of its task.
     pub fn task_kind(&self, base: &BaseModel) -> TaskKind {
         TaskKind::of_model(&base.architecture, self.head)
     }
 
-    /// What the labels of data are for it; `None` where its task has none.
+    /// How the labels of data are encoded for it; `None` if its task has no labels.
     ///
     /// # Errors
-    /// If it has several outputs and nobody says what they stand for, or gives no labels at all.
+    /// If it has several outputs and no labels are known for them, or it does not predict labels at
+    /// all.
     pub fn targets(&self) -> Result<Option<Targets>, TrainerError> {
         match (&self.labels, self.head) {
             (_, head) if head.is_per_token() => Ok(None),
@@ -133,13 +134,13 @@ impl LoadedModel {
         }
     }
 
-    /// Measures it on examples.
+    /// Evaluates it on examples.
     ///
-    /// - tokenizer: to read what a language model writes
-    /// - progress: hears how many examples more are done
+    /// - tokenizer: decodes what a language model generates
+    /// - progress: is called with the number of further examples that are done
     ///
     /// # Errors
-    /// If a metric does not go with the task, or an image can't be read.
+    /// If a metric does not fit the task, or an image can't be read.
     pub fn evaluate(
         &self,
         examples: &dyn Examples,
@@ -166,7 +167,7 @@ impl LoadedModel {
 }
 
 /// What `adapter` changes in the model that `description` describes. Under a zero-shot head it may
-/// adapt the text tower as well, which the head was computed with.
+/// adapt the text tower as well, with which the head was computed.
 fn place(
     base: &BaseModel,
     head: HeadKind,
@@ -184,7 +185,7 @@ fn place(
     Ok((adaptation, report))
 }
 
-/// What the model gives: labels where the adapter or the checkpoint has a classifier.
+/// What the model computes: logits of labels if the adapter or the checkpoint has a classifier.
 fn own_head(base: &BaseModel, adapter: Option<&Adapter>) -> Result<HeadKind, TrainerError> {
     let output = base.architecture.output_weight();
     if let Some(head) = adapter.and_then(|adapter| adapter.heads.get(output)) {

@@ -1,4 +1,4 @@
-//! The head of a task: what turns an adapted base model's vectors into the task's labels.
+//! The head of a task: it maps hidden states of the adapted base model to the task's labels.
 
 use eigenmix_tensors::HostTensor;
 use std::collections::BTreeMap;
@@ -13,13 +13,13 @@ use crate::{BaseModel, TrainerError};
 pub struct TaskHead {
     /// Its tensors by name in the base model, the output layer's among them.
     pub tensors: BTreeMap<String, HostTensor>,
-    /// What its outputs stand for, if anybody says so.
+    /// The labels of its outputs, if known.
     pub labels: Option<Labels>,
 }
 
 impl TaskHead {
-    /// The head that `adapter` was saved with; what it lacks of the output layer is the base
-    /// model's own.
+    /// The head that `adapter` was saved with; parts of the output layer that it lacks are taken
+    /// from the base model.
     ///
     /// # Errors
     /// If neither has an output layer, or it cannot be read.
@@ -78,7 +78,7 @@ impl TaskHead {
         }
     }
 
-    /// Takes the place of the head in `adaptation`, and of what `report` says of it.
+    /// Replaces the head in `adaptation` and in `report`.
     pub(crate) fn replace(
         &self,
         adaptation: &mut Adaptation,
@@ -86,7 +86,7 @@ impl TaskHead {
         description: &Description,
     ) {
         if self.is_zero_shot() {
-            // It goes on top of the adapter's own projection, if it has one.
+            // It is placed on top of the adapter's own projection, if there is one.
             adaptation.tensors.extend(self.tensors.clone());
             return;
         }
@@ -102,7 +102,7 @@ impl TaskHead {
                 report.unexpected.push(name.clone());
             }
         }
-        // A layer that is there whole is not adapted, whatever the adapter's targets match.
+        // A layer that is saved whole is not adapted, even if the adapter's targets match it.
         let is_whole = |path: &String| self.tensors.contains_key(&format!("{path}.weight"));
         report.missing.retain(|path| !is_whole(path));
     }

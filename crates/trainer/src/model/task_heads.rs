@@ -13,7 +13,7 @@ use crate::{BaseModel, Classifier, TrainerError};
 /// The heads of several tasks for one base model.
 ///
 /// Heads that differ in their output layer only are stacked, so that one pass through the model
-/// serves them all; others (RoBERTa and DistilBERT have a layer more in theirs) take one each.
+/// serves them all; others (RoBERTa and DistilBERT have an additional layer) take one each.
 pub struct TaskHeads {
     outputs: Vec<usize>,
     stacks: Vec<Stack>,
@@ -39,7 +39,7 @@ struct Pass {
 }
 
 impl TaskHeads {
-    /// - heads: one a task, each with an output layer
+    /// - heads: one per task, each with an output layer
     ///
     /// # Errors
     /// If one has no output layer.
@@ -73,8 +73,8 @@ impl TaskHeads {
         self.stacks.len()
     }
 
-    /// Places `adapter` on `base`, or nothing, and every head on top; heads of the adapter's own are
-    /// left aside.
+    /// Places `adapter` on `base`, or nothing, and every head on top; the adapter's own heads are
+    /// ignored.
     ///
     /// # Errors
     /// As [`Classifier::assemble`].
@@ -129,8 +129,8 @@ impl TaskClassifiers {
         Ok(select(&all, pass.classifier.outputs(), columns))
     }
 
-    /// The logits of all heads on the same examples, those of one task after those of another:
-    /// `[examples, Σ outputs]`. Every pass tells `progress` of all examples.
+    /// The logits of all heads on the same examples, task by task: `[examples, Σ outputs]`.
+    /// `progress` is called for all examples in every pass.
     ///
     /// # Errors
     /// If an image can't be read.

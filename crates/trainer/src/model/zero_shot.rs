@@ -1,4 +1,4 @@
-//! Zero-shot classification with CLIP: what prompts say of the labels is the head.
+//! Zero-shot classification with CLIP: the text features of prompts are the head.
 
 use eigenmix_tensors::HostTensor;
 use std::collections::BTreeMap;
@@ -15,16 +15,16 @@ use crate::{BaseModel, TrainerError};
 /// How many texts go through the text tower at once.
 const BATCH: usize = 64;
 
-/// Labels and what is said of each, in tokens.
+/// Labels and their tokenised prompts.
 pub struct ZeroShot {
     labels: Vec<String>,
-    /// The texts of one label after those of another: `[labels · prompts]`.
+    /// The texts, label by label: `[labels · prompts]`.
     texts: Vec<Encoding>,
     prompts: usize,
 }
 
 impl ZeroShot {
-    /// Tokenizes what `prompts` say of `labels`.
+    /// Tokenises `prompts` for `labels`.
     ///
     /// # Errors
     /// If the base model has no text tower or no tokenizer for it, or a text is too long for it.
@@ -50,10 +50,11 @@ impl ZeroShot {
         })
     }
 
-    /// What an adapter that was trained below a zero-shot head brings along; `None` for others.
+    /// The prompts and labels of an adapter that was trained below a zero-shot head; `None` for
+    /// others.
     ///
     /// # Errors
-    /// As [`ZeroShot::new`], and if it says nothing of its labels.
+    /// As [`ZeroShot::new`], and if it has no labels.
     pub fn of_adapter(base: &BaseModel, adapter: &Adapter) -> Result<Option<Self>, TrainerError> {
         let Some(prompts) = &adapter.prompts else {
             return Ok(None);
@@ -69,8 +70,8 @@ impl ZeroShot {
         &self.labels
     }
 
-    /// The head: for each label the mean of its texts' features, each of length 1, brought to length
-    /// 1 itself (the prompt ensembling of arXiv 2103.00020, section 3.1.4).
+    /// The head: for each label the mean of its texts' normalised features, normalised again (the
+    /// prompt ensembling of arXiv 2103.00020, section 3.1.4).
     ///
     /// - adapter: one that may adapt the text tower
     ///
@@ -119,7 +120,7 @@ fn text_tower(base: &BaseModel) -> Result<&ClipTextConfig, TrainerError> {
     })
 }
 
-/// Σ xᵢ / ‖xᵢ‖, brought to length 1.
+/// Σ xᵢ / ‖xᵢ‖, normalised to length 1.
 ///
 /// - features: `[texts, width]`
 fn ensemble(features: &[f32], width: usize) -> Vec<f32> {

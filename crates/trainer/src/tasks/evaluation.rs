@@ -1,4 +1,4 @@
-//! Measuring a model on a split.
+//! Evaluating a model on a split.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use eigenmix_data::TextTokenizer;
 use eigenmix_data::metrics::Metric;
 
-/// How a model did on a split.
+/// The result of an evaluation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
     /// The mean loss: over the examples, or over the predicted tokens of a language model.
@@ -16,13 +16,13 @@ pub struct Evaluation {
     pub metrics: BTreeMap<String, f64>,
 }
 
-/// How an evaluation is run.
+/// Options of an evaluation.
 pub struct EvaluationOptions<'a> {
     pub metrics: &'a [Metric],
     pub batch_size: NonZeroUsize,
     pub device: &'a Device,
-    /// To read what a language model writes.
+    /// Decodes what a language model generates.
     pub tokenizer: Option<&'a TextTokenizer>,
-    /// Hears how many examples more are done.
+    /// Is called with the number of further examples that are done.
     pub progress: &'a dyn Fn(usize),
 }

@@ -1,4 +1,4 @@
-//! The examples of any task, and the batches that are made of them.
+//! The examples of any task, and their batches.
 
 use eigenmix_data::EpochAugmentation;
 use eigenmix_data::metrics::{Metric, MetricError};
@@ -7,31 +7,30 @@ use eigenmix_models::{Batch, Network};
 use super::{Evaluation, EvaluationOptions, LabelledExamples, Objective};
 use crate::TrainerError;
 
-/// A split as the model takes it.
+/// A split, prepared for the model.
 pub trait Examples {
-    /// How many there are.
+    /// The number of examples.
     fn len(&self) -> usize;
 
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How long each is, in tokens; an image without a text counts as one.
+    /// The length of each example in tokens; an image without a text counts as one.
     fn lengths(&self) -> Vec<usize>;
 
-    /// How many were cut to fit.
+    /// How many examples were truncated.
     fn truncated(&self) -> usize;
 
-    /// What is measured unless a configuration says otherwise; the first decides which state of a
-    /// training is the best.
+    /// The default metrics of a training; the first decides which state is best.
     fn default_metrics(&self) -> Vec<Metric>;
 
-    /// What `evaluate` measures unless it is asked for something else.
+    /// The default metrics of `eigenmix evaluate`.
     fn detailed_metrics(&self) -> Vec<Metric> {
         self.default_metrics()
     }
 
-    /// Checks that the data have what the metrics are measured on, before anything is computed.
+    /// Checks that the data have what the metrics need, before anything is computed.
     ///
     /// # Errors
     /// If they do not, naming the metric.
@@ -41,34 +40,34 @@ pub trait Examples {
 
     /// Examples as one batch with its objective.
     ///
-    /// - augmented: how training varies images; `None` for evaluations
+    /// - augmented: how training images are augmented; `None` for evaluations
     ///
     /// # Errors
     /// If an image can't be read.
-    fn part(
+    fn batch(
         &self,
         examples: &[usize],
         augmented: Option<EpochAugmentation>,
-    ) -> Result<Part, TrainerError>;
+    ) -> Result<LabelledBatch, TrainerError>;
 
-    /// Measures `network` on all of them.
+    /// Evaluates `network` on all examples.
     ///
     /// # Errors
-    /// If a metric does not go with the task, or an image can't be read.
+    /// If a metric does not fit the task, or an image can't be read.
     fn evaluate(
         &self,
         network: &Network,
         options: &EvaluationOptions,
     ) -> Result<Evaluation, TrainerError>;
 
-    /// Inputs and targets apart, where each example has a label.
+    /// Inputs and targets separately, if each example has a label.
     fn into_labelled(self: Box<Self>) -> Option<LabelledExamples> {
         None
     }
 }
 
-/// A batch and what it is trained towards.
-pub struct Part {
+/// A batch and its training objective.
+pub struct LabelledBatch {
     pub batch: Batch,
     pub objective: Box<dyn Objective>,
 }

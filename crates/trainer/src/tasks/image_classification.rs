@@ -1,4 +1,4 @@
-//! A class or a number for an image.
+//! Classification or regression of images.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::labelled::{Inputs, LabelledReader, LabelledSource, count_labels};
 use super::{LabelSurvey, LineReader, Survey, Task, TaskReader};
 use crate::{BaseModel, TrainerError};
 
-/// Preprocessing makes red, green and blue of every image.
+/// Preprocessing converts every image to RGB.
 const CHANNELS: usize = 3;
 
 pub(super) struct ImageClassification;
@@ -103,7 +103,7 @@ impl Task for ImageClassification {
     }
 }
 
-/// The model's own preprocessing, which must give images of the size that the model takes.
+/// The model's own preprocessing, which must give images of the size that the model expects.
 ///
 /// # Errors
 /// If it is missing, malformed, or does not.
@@ -123,7 +123,7 @@ pub fn preprocessor(base: &BaseModel) -> Result<ImagePreprocessor, TrainerError>
     Ok(preprocessor)
 }
 
-/// Images, decoded when they are wanted.
+/// Images, decoded when they are needed.
 pub struct ImageInputs(pub ImageDataset);
 
 impl Inputs for ImageInputs {
@@ -172,7 +172,7 @@ impl LabelledSource for Images {
     }
 }
 
-/// A path of an image file a line.
+/// One path of an image file per line.
 struct ImageLines {
     preprocessor: ImagePreprocessor,
     input: Arc<Path>,

@@ -1,12 +1,12 @@
-//! How long texts may be.
+//! The limit on the length of texts.
 
 use eigenmix_data::DataConfig;
 use eigenmix_models::Architecture;
 
 use crate::TrainerError;
 
-/// Checks that a model takes texts of `data.max_length` tokens; of one that takes no texts nothing is
-/// asked.
+/// Checks that a model accepts texts of `data.max_length` tokens. Always passes for models without
+/// texts.
 ///
 /// # Errors
 /// If it does not.

@@ -7,6 +7,6 @@ use crate::TrainerError;
 /// Makes batches of lines that each stand for one example.
 pub trait LineReader {
     /// # Errors
-    /// If a line does not name or hold what the task takes.
+    /// If a line is not a valid input of the task.
     fn batch(&self, lines: &[String]) -> Result<Batch, TrainerError>;
 }

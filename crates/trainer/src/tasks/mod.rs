@@ -1,5 +1,5 @@
-//! What can be trained for. A task is one file or directory here, and one line in this registry:
-//! rows → examples → batches → objective → metrics and predictions.
+//! The kinds of tasks. A task is one file or directory here, and one line in this registry: rows →
+//! examples → batches → objective → metrics and predictions.
 
 mod causal_lm;
 mod evaluation;
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::{BaseModel, TrainerError};
 
 pub use evaluation::{Evaluation, EvaluationOptions};
-pub use examples::{Examples, Part};
+pub use examples::{Examples, LabelledBatch};
 pub use image_classification::{ImageInputs, preprocessor};
 pub use labelled::{Inputs, LabelledExamples, label_metrics};
 pub use line_reader::LineReader;
@@ -49,14 +49,14 @@ pub enum TaskKind {
 }
 
 impl TaskKind {
-    /// Every kind there is.
+    /// All kinds.
     pub const ALL: [Self; 3] = [
         Self::SequenceClassification,
         Self::ImageClassification,
         Self::CausalLm,
     ];
 
-    /// What the kind means.
+    /// The definition of the kind.
     pub fn definition(self) -> &'static dyn Task {
         match self {
             Self::SequenceClassification => &text_classification::TextClassification,
@@ -70,7 +70,7 @@ impl TaskKind {
         self.definition().name()
     }
 
-    /// The task of a model under a head: the first of several that it could be.
+    /// The task of a model with a head; the first if several are possible.
     pub fn of_model(architecture: &Architecture, head: HeadKind) -> Self {
         let does = |kind: &Self| {
             let task = kind.definition();
@@ -81,11 +81,11 @@ impl TaskKind {
 
     /// Opens a dataset for this task and one model.
     ///
-    /// - metrics: what will be measured
+    /// - metrics: those that will be computed
     ///
     /// # Errors
     /// If the model is not for the task, its tokenizer or preprocessor is missing or does not fit,
-    /// or there are no such data.
+    /// or the data do not exist.
     pub fn open<'a>(
         self,
         base: &'a BaseModel,
@@ -105,11 +105,11 @@ impl TaskKind {
         task.open(base, config, metrics)
     }
 
-    /// How many outputs a head for the labels of the training split has; `None` where the data are not
-    /// at hand, or have no labels.
+    /// The number of outputs of a head for the labels of the training split; `None` if the data are
+    /// not available locally or have no labels.
     ///
     /// # Errors
-    /// If the data are there and can't be read.
+    /// If the data exist and can't be read.
     pub fn count_labels(
         self,
         config: &DataConfig,
@@ -119,7 +119,7 @@ impl TaskKind {
         match found {
             Ok(config) => self.definition().count_labels(&config, target),
             Err(DataError::Hub(_) | DataError::NotADirectory { .. }) => Ok(None),
-            // Of the Hub the cache may have other splits.
+            // The cache may have other splits of a dataset on the Hub.
             Err(DataError::MissingSplit { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }

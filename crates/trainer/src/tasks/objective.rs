@@ -1,4 +1,4 @@
-//! What a batch is trained towards.
+//! Training objectives.
 
 use burn::tensor::{Device, Tensor};
 use eigenmix_models::Network;

@@ -7,7 +7,7 @@ use eigenmix_data::{DataError, Split, TargetKind, Targets, TextTokenizer};
 use super::Examples;
 use crate::TrainerError;
 
-/// A split's examples and what should be said about them.
+/// A split's examples and notes about them.
 pub struct SplitData {
     pub examples: Box<dyn Examples>,
     pub notes: Vec<String>,
@@ -15,8 +15,8 @@ pub struct SplitData {
 
 /// Reads the splits of a dataset for one model and one kind of task.
 pub trait TaskReader {
-    /// The training split, as far as the configuration draws from it, and what its labels are
-    /// encoded as; `None` where there are no labels.
+    /// The training split, or the sample of it that the configuration asks for, and how its labels
+    /// are encoded; `None` if there are no labels.
     ///
     /// # Errors
     /// If it can't be read, or a row is not as the configuration says.
@@ -28,13 +28,13 @@ pub trait TaskReader {
 
     /// A split for an evaluation.
     ///
-    /// - targets: what labels are encoded as, where there are labels
+    /// - targets: how labels are encoded, if there are labels
     ///
     /// # Errors
     /// As [`TaskReader::train`], and if `targets` are needed and missing.
     fn split(&self, split: Split, targets: Option<&Targets>) -> Result<SplitData, TrainerError>;
 
-    /// So many examples of a split, drawn by the seed; or all of them.
+    /// This many examples of a split, drawn with the seed, or all of them.
     ///
     /// # Errors
     /// As [`TaskReader::split`].
@@ -46,13 +46,13 @@ pub trait TaskReader {
         seed: u64,
     ) -> Result<SplitData, TrainerError>;
 
-    /// What reads texts, where texts are read.
+    /// The tokenizer, if texts are read.
     fn tokenizer(&self) -> Option<&TextTokenizer>;
 
-    /// The same, to read later what a language model writes.
+    /// The same, to decode what a language model generates.
     fn into_tokenizer(self: Box<Self>) -> Option<TextTokenizer>;
 
-    /// A split, or nothing where there is no such split.
+    /// A split; `None` if it does not exist.
     ///
     /// # Errors
     /// As [`TaskReader::split`].

@@ -1,4 +1,4 @@
-//! What a split holds, as far as a suggested training file wants to know.
+//! The facts about a split that a suggested training file needs.
 
 use std::collections::BTreeSet;
 
@@ -6,18 +6,18 @@ use eigenmix_data::{RawLabel, Row};
 
 use crate::BaseModel;
 
-/// How many rows tell the usual length.
+/// How many rows to measure the length on.
 const SAMPLE: usize = 2_000;
 
-/// What a split holds.
+/// The facts about a split.
 pub struct Survey {
     pub rows: usize,
     pub labels: LabelSurvey,
-    /// The tokens of texts, where a tokenizer could count them.
+    /// The lengths of texts in tokens, if there is a tokenizer to count them.
     pub lengths: Option<LengthSurvey>,
 }
 
-/// What stands in the column of the labels.
+/// The kind of values in the label column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LabelSurvey {
     Classes(usize),
@@ -25,16 +25,16 @@ pub enum LabelSurvey {
     None,
 }
 
-/// How long texts are, in tokens.
+/// The lengths of texts in tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LengthSurvey {
-    /// As long are 99 of 100 at most.
+    /// The 99th percentile.
     pub usual: usize,
     pub longest: usize,
 }
 
 impl LabelSurvey {
-    /// Names are classes; so are whole numbers, unless almost every row has its own.
+    /// Names are classes; so are integers, unless almost every row has its own.
     pub(super) fn of(rows: &[Row]) -> Self {
         let mut names = BTreeSet::new();
         let mut fractions = 0;
@@ -58,7 +58,7 @@ impl LabelSurvey {
 }
 
 impl LengthSurvey {
-    /// `None` where there are no rows, or the model has no tokenizer that reads them.
+    /// `None` if there are no rows, or the model has no tokenizer for them.
     pub(super) fn of(rows: &[Row], base: &BaseModel) -> Option<Self> {
         let (tokenizer, limit) = (base.tokenizer().ok()?, base.max_length().ok()?);
         let sample = &rows[..rows.len().min(SAMPLE)];

@@ -1,4 +1,4 @@
-//! What a kind of task says of itself.
+//! The definition of a kind of task.
 
 use std::path::Path;
 
@@ -9,37 +9,37 @@ use eigenmix_models::{Architecture, HeadKind};
 use super::{LineReader, Survey, TaskReader};
 use crate::{BaseModel, TrainerError};
 
-/// A kind of task: which models it is for, what is read for it, and what is asked of the model.
+/// A kind of task: its models, data and head.
 pub trait Task: Sync {
     /// The name in configurations.
     fn name(&self) -> &'static str;
 
-    /// PEFT's name for it, where it has one.
+    /// PEFT's name for it, if there is one.
     fn peft_name(&self) -> Option<&'static str> {
         None
     }
 
-    /// Which models do it, in words: a part of the sentence that refuses others.
+    /// Which models it is for, as a clause of the error message for others.
     fn models(&self) -> &'static str;
 
     /// Whether a model of this architecture can do it.
     fn fits(&self, architecture: &Architecture) -> bool;
 
-    /// Whether this is what a model under such a head does.
+    /// Whether a model with such a head does this task.
     fn is_of_head(&self, head: HeadKind) -> bool;
 
-    /// The head that it asks of a model.
+    /// The head that it needs.
     ///
-    /// - labels: how many outputs it needs, where there are labels
-    /// - from_prompts: whether texts about the labels are the head
+    /// - labels: the number of outputs, if there are labels
+    /// - from_prompts: whether the head comes from prompts
     fn head(&self, labels: usize, from_prompts: bool) -> HeadKind;
 
-    /// Whether texts about the labels can be its head.
+    /// Whether its head can come from prompts.
     fn takes_prompts(&self) -> bool {
         false
     }
 
-    /// Checks that the model takes texts as long as the configuration wants them.
+    /// Checks that the model accepts texts of the configured length.
     ///
     /// # Errors
     /// If it does not.
@@ -54,7 +54,8 @@ pub trait Task: Sync {
     /// Opens a dataset for a model that it fits; see [`TaskKind::open`](super::TaskKind::open).
     ///
     /// # Errors
-    /// If the model's tokenizer or preprocessor is missing or does not fit, or there are no such data.
+    /// If the model's tokenizer or preprocessor is missing or does not fit, or the data do not
+    /// exist.
     fn open<'a>(
         &self,
         base: &'a BaseModel,
@@ -62,10 +63,10 @@ pub trait Task: Sync {
         metrics: &[Metric],
     ) -> Result<Box<dyn TaskReader + 'a>, TrainerError>;
 
-    /// How many outputs a head for the labels of the training split has; `None` where there are no
+    /// The number of outputs of a head for the labels of the training split; `None` if there are no
     /// labels.
     ///
-    /// - config: of data that are at hand
+    /// - config: of locally available data
     ///
     /// # Errors
     /// If the data can't be read.
@@ -77,8 +78,8 @@ pub trait Task: Sync {
         Ok(None)
     }
 
-    /// What `predict` makes of the lines of its input; `None` where a line is a prompt that the model
-    /// continues.
+    /// Turns the input lines of `predict` into batches; `None` if each line is a prompt to
+    /// continue.
     ///
     /// - input: the file of the lines, for messages
     ///
@@ -90,10 +91,10 @@ pub trait Task: Sync {
         input: &Path,
     ) -> Result<Option<Box<dyn LineReader>>, TrainerError>;
 
-    /// What a split holds, for a suggested training file.
+    /// The facts about a split, for a suggested training file.
     ///
     /// - config: with the directory and files of that split
-    /// - base: counts tokens, where there is one
+    /// - base: counts tokens, if given
     ///
     /// # Errors
     /// If the split can't be read.
@@ -104,13 +105,13 @@ pub trait Task: Sync {
         base: Option<&BaseModel>,
     ) -> Result<Survey, TrainerError>;
 
-    /// The columns that are read, by their keys in `[data]`; none where their names need not be given.
+    /// The columns that are read, by their keys in `[data]`; empty if no column needs to be named.
     fn columns<'c>(&self, _config: &'c DataConfig) -> Vec<(&'static str, &'c str)> {
         Vec::new()
     }
 
-    /// `data.max_length` of a suggested training file where nobody counted tokens, and why; `None`
-    /// where no texts are read.
+    /// The `data.max_length` of a suggested training file if tokens could not be counted, and why;
+    /// `None` if no texts are read.
     fn usual_max_length(&self) -> Option<(usize, &'static str)> {
         None
     }

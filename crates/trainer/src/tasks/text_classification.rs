@@ -1,4 +1,4 @@
-//! A class or a number for a text or a pair of texts.
+//! Classification or regression of texts or pairs of texts.
 
 use std::path::Path;
 
@@ -111,7 +111,7 @@ impl Task for TextClassification {
     }
 
     fn usual_max_length(&self) -> Option<(usize, &'static str)> {
-        Some((128, "nobody counted the tokens"))
+        Some((128, "the tokens could not be counted"))
     }
 }
 

@@ -1,4 +1,4 @@
-//! TensorBoard's `Event` message (tensorflow/core/util/event.proto), as far as scalars need it:
+//! TensorBoard's `Event` message (tensorflow/core/util/event.proto), the part that scalars need:
 //!
 //! ```text
 //! Event       1 wall_time: double   2 step: int64
@@ -13,7 +13,7 @@ pub(super) enum What<'a> {
     /// The first event of every file.
     FileVersion,
     Scalars(&'a [(String, f64)]),
-    /// A training goes on here: readers forget what they read of this step and later ones.
+    /// A training was resumed here: readers drop this step and later ones from earlier files.
     Start,
 }
 

@@ -20,8 +20,8 @@ pub(crate) struct EventFile {
 }
 
 impl EventFile {
-    /// Starts a new file in `run`. Where a training goes on after `resumed` steps, its first events
-    /// tell readers to forget the later steps of the files before: those are written again.
+    /// Starts a new file in `run`. If a training resumes after `resumed` steps, its first event
+    /// makes readers drop the later steps of earlier files, which are written again.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -78,7 +78,8 @@ fn latest(run: &Path) -> Result<Option<u64>, TrainerError> {
     Ok(seconds.max())
 }
 
-/// The name of this machine as far as it is known and fits into a file name.
+/// The name of this machine, without characters that a file name cannot have; `localhost` if
+/// unknown.
 fn host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname")
         .or_else(|_| std::env::var("HOSTNAME"))
@@ -104,7 +105,7 @@ mod tests {
         records(&std::fs::read(&events.path).unwrap())
     }
 
-    /// What comes after the wall time: 1 byte of key and 8 of the number.
+    /// What comes after the wall time: 1 byte of key and 8 of the value.
     fn without_time(event: &[u8]) -> &[u8] {
         assert_eq!(event[0], 0x09);
         &event[9..]

@@ -1,4 +1,4 @@
-//! Event files for TensorBoard, beside `metrics.jsonl`.
+//! Event files for TensorBoard, in addition to `metrics.jsonl`.
 
 mod event;
 mod event_file;

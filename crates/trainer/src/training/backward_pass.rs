@@ -6,9 +6,9 @@ use eigenmix_moslora::ParameterNames;
 
 use super::optimizer::{NamedGradients, accumulate, named_gradients};
 use crate::config::TrainConfig;
-use crate::tasks::Part;
+use crate::tasks::LabelledBatch;
 
-/// Forward and backward through the model as it is at one step.
+/// The forward and backward pass through the model at one step.
 pub(super) struct BackwardPass<'a> {
     pub config: &'a TrainConfig,
     pub model: &'a Network,
@@ -21,15 +21,15 @@ pub(super) struct BackwardPass<'a> {
 impl BackwardPass<'_> {
     /// The mean loss of a batch; its gradients, times `weight`, are added to `gradients`.
     ///
-    /// - number: which batch of the step it is
+    /// - number: the index of the batch in the step
     pub fn run(
         &self,
-        part: &Part,
+        batch: &LabelledBatch,
         number: usize,
         weight: f64,
         gradients: &mut NamedGradients,
     ) -> f64 {
-        let Part { batch, objective } = part;
+        let LabelledBatch { batch, objective } = batch;
         let (model, device) = (self.model, self.device);
         let before = |layer: Option<usize>| self.seed_dropout(number, layer);
         let mut collect = |mut found| {
@@ -49,7 +49,7 @@ impl BackwardPass<'_> {
         f64::from(loss.into_scalar::<f32>()) / weight
     }
 
-    /// A seed a step makes a resumed training drop what an uninterrupted one drops.
+    /// One seed per step makes a resumed training drop what an uninterrupted one drops.
     fn seed_dropout(&self, batch: usize, layer: Option<usize>) {
         let config = self.config;
         if config.base.dropout > 0.0 || config.adapter.dropout > 0.0 {

@@ -1,5 +1,5 @@
 //! A training from its file to its adapter: everything is read and checked before the first step,
-//! then the loop runs, and every checkpoint lets it go on as if it had never stopped.
+//! then the loop runs, and it can be resumed from every checkpoint as if it had never stopped.
 
 mod backward_pass;
 mod optimizer;
@@ -32,18 +32,18 @@ use result::Trained;
 use training_data::TrainingData;
 use training_loop::Loop;
 
-/// A training that is read and checked.
+/// A training whose inputs have been read and checked.
 pub struct Training {
     config: TrainConfig,
     base: BaseModel,
     head: HeadKind,
-    /// What CLIP is asked about the labels, where the head comes from prompts.
+    /// The prompts of a zero-shot head and their labels; `None` if the head is trained.
     zero_shot: Option<ZeroShot>,
     description: Description,
     data: TrainingData,
     updates: BTreeMap<String, Update>,
     sources: Vec<Source>,
-    /// The variances of the subspace, where the method has one.
+    /// The variances of the subspace, if the method has one.
     spectra: BTreeMap<String, ModuleSpectra>,
     notes: Vec<String>,
 }
@@ -93,7 +93,7 @@ impl Training {
         })
     }
 
-    /// Runs the training, or what is left of it.
+    /// Runs the training, or the rest of it.
     ///
     /// # Errors
     /// If the output exists, a checkpoint does not fit, the loss diverges or a file cannot be
@@ -132,7 +132,8 @@ impl Training {
             &load,
             &options.device.clone().autodiff(),
         )?;
-        // Only now is nothing left that can fail before the first step: with --force an earlier run goes.
+        // An earlier run is removed (--force) only here, after everything that can fail before the
+        // first step.
         let _lock = run_output::open(&output, &resolved(&self.config)?, options)?;
         let checkpoint = match options.resume {
             true => load_latest(&output)?,
@@ -218,7 +219,7 @@ impl Training {
         Ok(earlier == resolved(config)?)
     }
 
-    /// Whether nothing is in `directory` that a run would not begin over.
+    /// Whether `directory` contains nothing that a run has to keep.
     ///
     /// # Errors
     /// If it cannot be read.

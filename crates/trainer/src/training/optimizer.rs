@@ -92,7 +92,7 @@ impl AdamW {
 
     /// Continues from a checkpoint's `state` after `steps` steps.
     ///
-    /// - example: a tensor on the device that the parameters are on, without autodiff
+    /// - device: that of the parameters, without autodiff
     ///
     /// # Errors
     /// If one of the two moments of a parameter is missing.
@@ -223,7 +223,7 @@ pub fn accumulate(sum: &mut NamedGradients, gradients: NamedGradients) {
 }
 
 /// Scales the gradients by `factor`, and down to the norm `limit` if theirs is larger (0: never).
-/// Returns the norm before.
+/// Returns the norm before clipping.
 pub fn clip(gradients: &mut NamedGradients, factor: f64, limit: f64) -> f64 {
     let norm = sum_of_squares(gradients.values()).sqrt() * factor;
     let scale = match limit > 0.0 && norm > limit {

@@ -1,4 +1,4 @@
-//! What a finished training leaves behind: a plain PEFT adapter and its coefficients, or a model.
+//! The result of a finished training: a plain PEFT adapter and its coefficients, or a model.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -36,7 +36,7 @@ pub(crate) struct Trained<'a> {
 
 impl Trained<'_> {
     /// Writes `adapter/`, and `coefficients.safetensors` where the method has a basis, below `run`.
-    /// Returns the bytes that have to be kept for this task: the coefficients, or the adapter.
+    /// Returns the bytes to keep for this task: those of the coefficients or of the adapter.
     ///
     /// # Errors
     /// If something cannot be written.
@@ -106,7 +106,7 @@ impl Trained<'_> {
         })
     }
 
-    /// Every linear layer that PEFT will find in the base model: of CLIP, in both of its towers.
+    /// Every linear layer that PEFT finds in the base model; in CLIP those of both towers.
     fn all_layers(&self) -> Vec<LinearLayer> {
         let text = self.base.architecture.clip_text();
         let text = text.map(|text| text.describe().layers).unwrap_or_default();
@@ -136,12 +136,12 @@ impl Trained<'_> {
         self.values.iter().map(stored).collect()
     }
 
-    /// What the head of a zero-shot training needs of the base model and did not train: the text
-    /// tower and the scale, without which the checkpoint would be no CLIP.
+    /// The parts of the base model that a zero-shot head needs and that were not trained: the text
+    /// tower and the scale. Without them the checkpoint would not be a CLIP.
     fn kept_values(&self) -> Result<TrainedValues, TrainerError> {
         let checkpoint = &self.base.checkpoint;
         let names = checkpoint.names().filter(|name| {
-            // Positions are counted, not stored; old files have them as integers.
+            // Position ids are computed, not stored; old files contain them as integers.
             !self.values.contains_key(*name) && !name.ends_with("position_ids")
         });
         let read = |name: &str| {
@@ -196,7 +196,7 @@ impl Trained<'_> {
     }
 }
 
-/// What was trained besides the factors of updates.
+/// The trained tensors other than factors of updates.
 fn head_tensors(values: &TrainedValues, names: &ParameterNames) -> BTreeMap<String, HostTensor> {
     let tensors = values
         .iter()
@@ -206,8 +206,8 @@ fn head_tensors(values: &TrainedValues, names: &ParameterNames) -> BTreeMap<Stri
         .collect()
 }
 
-/// A value in the shape in which the checkpoint has it, as some tensors are kept in another one. The
-/// head of a new task has other sizes than the one that it replaces, and stays as it is.
+/// A value in its shape in the checkpoint, since some tensors are kept in another one. The head of
+/// a new task has other sizes than the one that it replaces, and keeps its own shape.
 fn in_shape(value: &HostTensor, shape: &[usize]) -> HostTensor {
     match shape.iter().product::<usize>() == value.values.len() {
         true => HostTensor {
@@ -225,7 +225,8 @@ fn labels(targets: Option<&Targets>) -> Option<Labels> {
     }
 }
 
-/// The short names that select exactly the adapted modules (`query`, `value`), or else their paths.
+/// The short names that select exactly the adapted modules (`query`, `value`), otherwise their
+/// paths.
 fn target_names(
     modules: &BTreeMap<String, eigenmix_adapter::LoraModule>,
     layers: &[LinearLayer],
@@ -241,7 +242,7 @@ fn target_names(
     }
 }
 
-/// `modules_to_save`: the family's head modules, and whatever else was trained whole.
+/// `modules_to_save`: the family's head modules, and all other modules that were trained whole.
 fn saved_modules(heads: &BTreeMap<String, HostTensor>, description: &Description) -> Vec<String> {
     let mut modules = BTreeSet::new();
     for name in heads.keys() {
@@ -264,7 +265,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tensor_of_the_head_is_kept_whatever_its_name() {
+    fn a_tensor_of_the_head_is_kept_under_any_name() {
         let mut names = ParameterNames::default();
         names.insert(ParamId::new(), "classifier/main.weight".to_owned());
         names.insert_factor(ParamId::new(), "layers.0.query", "mixer");

@@ -1,4 +1,4 @@
-//! How fast a training goes.
+//! The speed of a training.
 
 use std::time::Instant;
 
@@ -23,7 +23,7 @@ impl Speed {
         self.tokens += tokens;
     }
 
-    /// Examples and tokens a second.
+    /// Examples and tokens per second.
     pub fn rates(&self) -> (f64, f64) {
         let seconds = self.since.elapsed().as_secs_f64();
         (self.examples as f64 / seconds, self.tokens as f64 / seconds)

@@ -1,4 +1,4 @@
-//! What a training learns from and is measured on.
+//! The data of a training.
 
 use eigenmix_data::metrics::Metric;
 use eigenmix_data::{Split, Targets, TextTokenizer};
@@ -12,13 +12,13 @@ pub(crate) struct TrainingData {
     pub train: Box<dyn Examples>,
     pub validation: Option<Box<dyn Examples>>,
     pub test: Option<Box<dyn Examples>>,
-    /// What labels are encoded as, where there are labels.
+    /// How labels are encoded, if there are labels.
     pub targets: Option<Targets>,
-    /// To read what a language model writes.
+    /// Decodes what a language model generates.
     pub tokenizer: Option<TextTokenizer>,
-    /// What is measured; the first decides which state is the best.
+    /// The metrics of evaluations; the first decides which state is best.
     pub metrics: Vec<Metric>,
-    /// What a user should know of the data.
+    /// Notes on the data for the user.
     pub notes: Vec<String>,
 }
 
@@ -26,7 +26,7 @@ impl TrainingData {
     /// Reads the data that the configuration names.
     ///
     /// # Errors
-    /// If they are missing, malformed or do not go with the model or the task.
+    /// If they are missing, malformed or do not fit the model or the task.
     pub fn read(config: &TrainConfig, base: &BaseModel) -> Result<Self, TrainerError> {
         let reader = config
             .task
@@ -66,10 +66,10 @@ impl TrainingData {
         }
     }
 
-    /// Checks that what is measured can be measured.
+    /// Checks that the metrics can be computed.
     ///
     /// # Errors
-    /// If a metric does not go with the data.
+    /// If a metric does not fit the data.
     pub fn require_measurable(&self) -> Result<(), TrainerError> {
         for examples in [&self.validation, &self.test].into_iter().flatten() {
             examples.require_measurable(&self.metrics)?;

@@ -21,7 +21,7 @@ use crate::config::{Keep, TrainConfig};
 use crate::metrics_log::{EvaluationRecord, MetricsLog, StepRecord};
 use crate::outcome::{Observer, RunOptions};
 use crate::schedule::Scheduler;
-use crate::tasks::{EvaluationOptions, Part};
+use crate::tasks::{EvaluationOptions, LabelledBatch};
 
 /// The running state of a training.
 pub(crate) struct Loop<'a> {
@@ -43,7 +43,7 @@ pub(crate) struct Loop<'a> {
     last_validation: Option<BTreeMap<String, f64>>,
 }
 
-/// What a loop that got to its end has.
+/// The result of a loop that reached its end.
 pub(crate) struct Finished {
     /// The trained values that are kept.
     pub values: TrainedValues,
@@ -59,7 +59,7 @@ impl<'a> Loop<'a> {
     /// - loaded: the model, with autodiff
     ///
     /// # Errors
-    /// If the checkpoint is one of another model.
+    /// If the checkpoint belongs to another model.
     pub fn new(
         config: &'a TrainConfig,
         data: &'a TrainingData,
@@ -106,7 +106,7 @@ impl<'a> Loop<'a> {
         Ok(())
     }
 
-    /// The names of what is trained.
+    /// The names of the trained parameters.
     pub fn names(&self) -> &ParameterNames {
         &self.names
     }
@@ -117,7 +117,7 @@ impl<'a> Loop<'a> {
         values.values().map(|value| value.values.len()).sum()
     }
 
-    /// How many steps it takes, if nothing stops it.
+    /// How many steps the training takes if it is not stopped.
     pub fn total_steps(&self) -> usize {
         self.total_steps
     }
@@ -142,10 +142,10 @@ impl<'a> Loop<'a> {
         self.last_validation.as_ref()
     }
 
-    /// Takes the state that is to be kept, and measures it.
+    /// Takes the state to keep and evaluates it.
     ///
     /// # Errors
-    /// If an evaluation fails or can't be written down.
+    /// If an evaluation fails or can't be logged.
     pub fn finish(&mut self, observer: &mut dyn Observer) -> Result<Finished, TrainerError> {
         let keep_best = self.config.training.keep == Keep::Best;
         let values = match &self.best {
@@ -204,7 +204,7 @@ impl<'a> Loop<'a> {
         Ok(true)
     }
 
-    /// Examples shown a second of training steps.
+    /// Training examples per second, evaluations excluded.
     pub fn examples_per_second(&self) -> Option<f64> {
         let TrainingProgress {
             examples,
@@ -234,11 +234,11 @@ impl<'a> Loop<'a> {
             seed: config.seed,
             epoch: self.progress.epoch,
         };
-        let parts = group
+        let batches = group
             .iter()
-            .map(|indices| self.data.train.part(indices, Some(augmented)))
-            .collect::<Result<Vec<Part>, TrainerError>>()?;
-        let targets: usize = parts.iter().map(|part| part.objective.targets()).sum();
+            .map(|indices| self.data.train.batch(indices, Some(augmented)))
+            .collect::<Result<Vec<LabelledBatch>, TrainerError>>()?;
+        let targets: usize = batches.iter().map(|batch| batch.objective.targets()).sum();
         let pass = BackwardPass {
             config: self.config,
             model: &self.model,
@@ -248,12 +248,13 @@ impl<'a> Loop<'a> {
         };
         let mut gradients = NamedGradients::new();
         let mut step_loss = 0.0;
-        for (number, part) in parts.iter().enumerate() {
+        for (number, batch) in batches.iter().enumerate() {
             // The group's loss is the mean over all its targets, however they fall into batches.
-            let weight = part.objective.targets() as f64 / targets as f64;
-            step_loss += weight * pass.run(part, number, weight, &mut gradients);
-            self.speed.count(part.batch.examples(), part.batch.tokens());
-            self.progress.examples += part.batch.examples();
+            let weight = batch.objective.targets() as f64 / targets as f64;
+            step_loss += weight * pass.run(batch, number, weight, &mut gradients);
+            self.speed
+                .count(batch.batch.examples(), batch.batch.tokens());
+            self.progress.examples += batch.batch.examples();
         }
         if !step_loss.is_finite() {
             let (step, loss) = (self.progress.step + 1, step_loss as f32);
@@ -284,7 +285,7 @@ impl<'a> Loop<'a> {
         Ok(())
     }
 
-    /// What the learning rates are multiplied by at the present step.
+    /// The factor on the learning rates at the current step.
     fn schedule(&self) -> Result<f64, TrainerError> {
         let config = &self.config;
         let warmup = config.warmup()?.steps(self.total_steps);
@@ -321,7 +322,8 @@ impl<'a> Loop<'a> {
         Ok(())
     }
 
-    /// Evaluates if it is due, updates what depends on it, and writes a checkpoint.
+    /// Evaluates if an evaluation is due, updates the best state and the schedule, and writes a
+    /// checkpoint.
     fn end_epoch(&mut self, observer: &mut dyn Observer) -> Result<(), TrainerError> {
         let config = &self.config.training;
         let last = self.progress.step >= self.total_steps;

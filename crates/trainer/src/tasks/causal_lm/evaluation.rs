@@ -1,4 +1,4 @@
-//! What is measured of a language model: loss, perplexity, choices, continuations.
+//! Metrics of language models: loss, perplexity, choices, continuations.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -13,10 +13,10 @@ use crate::generation::{GenerationOptions, Prompt, Sampling, generate};
 use crate::host_values::host_values;
 use crate::tasks::{Evaluation, EvaluationOptions, Examples, Objective};
 
-/// Measures `network` on `data`.
+/// Evaluates `network` on `data`.
 ///
 /// # Errors
-/// If the data have nothing that a metric is measured on, or what is written can't be decoded.
+/// If the data lack what a metric needs, or generated tokens can't be decoded.
 pub(super) fn evaluate(
     network: &Network,
     data: &LanguageExamples,
@@ -29,7 +29,7 @@ pub(super) fn evaluate(
         let value = match metric {
             Metric::Accuracy => choice_accuracy(network, &data.choices, options),
             Metric::ExactMatch => exact_match(network, &data.continuations, options)?,
-            // Nothing else is measurable.
+            // No other metric is defined for language models.
             _ => loss.exp(),
         };
         metrics.insert(metric.name().to_owned(), value);
@@ -53,8 +53,8 @@ fn mean_token_loss(network: &Network, data: &LanguageExamples, options: &Evaluat
     sum / count as f64
 }
 
-/// The part of the questions whose right choice is the most likely one, by the sum of its tokens'
-/// log-probabilities; the first of several.
+/// The share of questions whose correct choice is the most likely one, by the sum of its tokens'
+/// log-probabilities; the first if several are equal.
 fn choice_accuracy(
     network: &Network,
     questions: &[ChoiceExample],
@@ -106,8 +106,8 @@ fn choice_accuracy(
     right.count() as f64 / questions.len() as f64
 }
 
-/// The part of the prompts that the model continues, greedily, with exactly the expected text, blanks
-/// around it aside.
+/// The share of prompts whose greedy continuation equals the expected text, ignoring surrounding
+/// whitespace.
 fn exact_match(
     network: &Network,
     continuations: &[Continuation],
@@ -123,7 +123,8 @@ fn exact_match(
             .iter()
             .map(|&index| Prompt {
                 tokens: continuations[index].prompt.clone(),
-                // One token more than expected shows that a text goes on where it should have ended.
+                // One token more than expected shows that a text continues where it should have
+                // ended.
                 max_new_tokens: NonZeroUsize::MIN
                     .saturating_add(continuations[index].expected_tokens),
             })

@@ -1,4 +1,4 @@
-//! Texts of which tokens are predicted, and the batches that are made of them.
+//! Texts whose tokens are predicted, and their batches.
 
 use burn::tensor::{Device, Tensor};
 use eigenmix_data::metrics::{Metric, MetricError};
@@ -7,18 +7,18 @@ use eigenmix_models::{Network, TokenBatch};
 
 use super::evaluation::evaluate;
 use crate::TrainerError;
-use crate::tasks::{Evaluation, EvaluationOptions, Examples, Objective, Part};
+use crate::tasks::{Evaluation, EvaluationOptions, Examples, LabelledBatch, Objective};
 
-/// Texts for a language model, and what else can be measured on them.
+/// Texts for a language model, with the choices and continuations to evaluate.
 pub(super) struct LanguageExamples {
     pub examples: Vec<LanguageExample>,
-    /// Questions with several continuations, where the data are multiple-choice.
+    /// Questions with several continuations, if the data are multiple-choice.
     pub choices: Vec<ChoiceExample>,
-    /// Prompts with the text that is to come, where the data have such.
+    /// Prompts with the expected continuation, if the data have them.
     pub continuations: Vec<Continuation>,
 }
 
-/// A prompt and the text that should follow.
+/// A prompt and its expected continuation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Continuation {
     /// In tokens.
@@ -28,7 +28,7 @@ pub(super) struct Continuation {
     pub expected_tokens: usize,
 }
 
-/// A token for each of some rows of a batch: cross-entropy.
+/// A target token for each of some rows of a batch: cross-entropy.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct NextTokens {
     pub rows: Vec<i32>,
@@ -94,13 +94,13 @@ impl Examples for LanguageExamples {
         })
     }
 
-    fn part(
+    fn batch(
         &self,
         examples: &[usize],
         _showing: Option<EpochAugmentation>,
-    ) -> Result<Part, TrainerError> {
+    ) -> Result<LabelledBatch, TrainerError> {
         let (batch, objective) = self.batch(examples);
-        Ok(Part {
+        Ok(LabelledBatch {
             batch: batch.into(),
             objective: Box::new(objective),
         })

@@ -16,13 +16,13 @@ pub(super) struct LanguageReader<'a> {
     pub base: &'a BaseModel,
     pub config: &'a DataConfig,
     pub location: DataLocation<'a>,
-    /// Whether continuations are to be compared.
+    /// Whether continuations are compared.
     pub exact_match: bool,
     pub tokenizer: TextTokenizer,
 }
 
 impl TaskReader for LanguageReader<'_> {
-    /// - target: there are no labels that it could be said of
+    /// - target: ignored, as there are no labels
     fn train(
         &self,
         _target: TargetKind,
@@ -111,7 +111,8 @@ impl LanguageReader<'_> {
             notes,
         })
     }
-    /// What a model should write after each row's prompt, where there is one that leaves room for it.
+    /// The expected continuation of each row's prompt, if there is one and the prompt leaves room
+    /// for it.
     fn continuations(
         &self,
         encoder: &LanguageEncoder,

@@ -1,4 +1,4 @@
-//! The inputs of examples, apart from what is to be predicted of them.
+//! The inputs of examples, without their targets.
 
 use std::num::NonZeroUsize;
 
@@ -9,7 +9,7 @@ use eigenmix_models::{Batch, Network};
 use crate::TrainerError;
 use crate::host_values::host_values;
 
-/// Texts, images, or whatever else a model takes.
+/// Texts, images, or other inputs of a model.
 pub trait Inputs {
     /// How many examples there are.
     fn len(&self) -> usize;

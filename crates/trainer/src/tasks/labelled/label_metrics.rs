@@ -10,7 +10,7 @@ use crate::TrainerError;
 /// The metrics of logits `[examples, outputs]` against targets, by name.
 ///
 /// # Errors
-/// If a metric does not go with the task.
+/// If a metric does not fit the task.
 pub fn label_metrics(
     metrics: &[Metric],
     logits: &[f32],

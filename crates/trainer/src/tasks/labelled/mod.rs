@@ -10,7 +10,7 @@ use eigenmix_data::metrics::Metric;
 use eigenmix_data::{EncodedTargets, EpochAugmentation};
 use eigenmix_models::Network;
 
-use super::{Evaluation, EvaluationOptions, Examples, Part};
+use super::{Evaluation, EvaluationOptions, Examples, LabelledBatch};
 use crate::TrainerError;
 use host_loss::host_loss;
 use objective::LabelObjective;
@@ -54,12 +54,12 @@ impl Examples for LabelledExamples {
         }
     }
 
-    fn part(
+    fn batch(
         &self,
         examples: &[usize],
         augmented: Option<EpochAugmentation>,
-    ) -> Result<Part, TrainerError> {
-        Ok(Part {
+    ) -> Result<LabelledBatch, TrainerError> {
+        Ok(LabelledBatch {
             batch: self.inputs.batch(examples, augmented)?,
             objective: Box::new(LabelObjective::new(&self.targets, examples)),
         })

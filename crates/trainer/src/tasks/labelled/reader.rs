@@ -11,11 +11,11 @@ use super::{Inputs, LabelledExamples};
 use crate::TrainerError;
 use crate::tasks::{SplitData, TaskReader};
 
-/// One kind of rows, and what makes a model's inputs of them.
+/// One kind of rows, and how they become a model's inputs.
 pub(in crate::tasks) trait LabelledSource {
     type Row: Labelled;
 
-    /// The rows of a split, and what should be said about them.
+    /// The rows of a split, and notes about them.
     ///
     /// - config: with the directory and files of that split
     fn rows(split: Split, config: &DataConfig) -> Result<(Vec<Self::Row>, Vec<String>), DataError>;
@@ -59,7 +59,7 @@ pub(in crate::tasks) struct LabelledReader<'a, S> {
 
 impl<'a, S: LabelledSource> LabelledReader<'a, S> {
     /// # Errors
-    /// If there are no such data.
+    /// If the data do not exist.
     pub fn new(source: S, config: &'a DataConfig) -> Result<Self, TrainerError> {
         Ok(Self {
             source,
