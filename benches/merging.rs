@@ -18,7 +18,7 @@ const ADAPTERS: u64 = 8;
 const RANK: usize = 16;
 
 fn main() {
-    allocator::keep_memory();
+    allocator::keep_freed_memory();
     let ties = Method::Ties { density: 0.2 };
     let layer = |space| MergeOptions {
         scope: Scope::Layer,

@@ -3,8 +3,8 @@
 //! with one arm and one seed.
 
 mod cell;
+mod input_check;
 mod naming;
-mod places;
 mod reader;
 mod reference;
 mod schema;
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 pub use cell::{Cell, EvaluationConfig, Work};
-pub use places::Places;
+pub use input_check::InputCheck;
 pub use reference::StageKind;
 pub use schema::schema;
 pub use shard::Shard;
@@ -53,9 +53,9 @@ impl Experiment {
     pub fn from_file(
         file: &ConfigFile,
         output: Option<&Path>,
-        places: Places,
+        inputs: InputCheck,
     ) -> Result<Self, ExperimentError> {
-        reader::read(file, output, places).map_err(|problems| file.error(problems).into())
+        reader::read(file, output, inputs).map_err(|problems| file.error(problems).into())
     }
 
     /// Keeps only the cells of a shard, and of the arms those that have any.
@@ -128,7 +128,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("x.toml");
         std::fs::write(&path, text).unwrap();
-        Experiment::from_file(&ConfigFile::read(&path, &[])?, None, Places::Unchecked)
+        Experiment::from_file(&ConfigFile::read(&path, &[])?, None, InputCheck::Skipped)
     }
 
     fn names(experiment: &Experiment) -> Vec<&str> {

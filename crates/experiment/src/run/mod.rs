@@ -18,7 +18,7 @@ use eigenmix_trainer::DeviceChoice;
 
 use self::job::Job;
 use self::schedule::Schedule;
-pub use self::worker::run_cell_of_another;
+pub use self::worker::run_cell_from_parent;
 use crate::ExperimentError;
 use crate::experiment::Experiment;
 use crate::listener::Listener;
@@ -33,7 +33,7 @@ pub enum Jobs<'a> {
     Processes {
         most: NonZeroUsize,
         /// The program for a cell on a device with so many threads; it is to call
-        /// [`run_cell_of_another`] with its standard streams.
+        /// [`run_cell_from_parent`] with its standard streams.
         worker: &'a (dyn Fn(DeviceChoice, usize) -> io::Result<Command> + Sync),
     },
 }
