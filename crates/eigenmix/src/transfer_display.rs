@@ -119,7 +119,7 @@ impl TransferLine {
 
 impl TransferProgress for TransferLine {
     fn reached(&mut self, position: u64) {
-        // A server that knows no ranges starts anew.
+        // A server without range requests starts from the beginning.
         self.resumed_at = self.resumed_at.min(position);
         self.position = position;
         if let Some((_, bar)) = &self.bar {

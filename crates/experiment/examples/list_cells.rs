@@ -20,7 +20,7 @@ fn main() -> ExitCode {
 
 fn list(path: &std::path::Path) -> Result<(), ExperimentError> {
     let file = ConfigFile::read(path, &[])?;
-    // Only the plan is wanted: models, data and adapters need not be there.
+    // Only the plan is needed: models, data and adapters need not exist.
     let experiment = Experiment::from_file(&file, None, InputCheck::Skipped)?;
     for stage in &experiment.stages {
         println!("{}:{}", stage.kind().name(), stage.name());

@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_in_different_places_are_told_at_once_with_their_lines() {
+    fn mistakes_in_different_places_are_reported_at_once_with_their_lines() {
         let text = FILE
             .replace("seeds = [3, 4]", "sedes = [3, 4]")
             .replace("epochs = 2", "epochs = \"two\"")
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_arm_lacks_is_told_where_the_arm_begins_to_say_it() {
+    fn what_an_arm_lacks_is_reported_at_the_arm() {
         let text = FILE.replace("method = \"lora\"\n        rank = 8", "alpha = 8");
         let found = mistakes(&text);
         assert_eq!(
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_to_nothing_and_a_name_that_is_taken_are_told() {
+    fn a_reference_to_nothing_and_a_name_that_is_taken_are_reported() {
         let text = format!("{FILE}\n[[arm]]\nname = 'small'\nadapter.subspace = 'extract:x'");
         let found = mistakes(&text).join("\n");
         assert!(found.contains("23: two arms are called `small`"), "{found}");

@@ -32,7 +32,7 @@ pub enum Jobs<'a> {
     /// At most this many at a time, each in its own process with its share of the threads.
     Processes {
         most: NonZeroUsize,
-        /// The program for a cell on a device with so many threads; it is to call
+        /// The program for a cell on a device with this many threads; it must call
         /// [`run_cell_from_parent`] with its standard streams.
         worker: &'a (dyn Fn(DeviceChoice, usize) -> io::Result<Command> + Sync),
     },

@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tasks_of_one_name_are_told_apart_by_their_places() {
+    fn tasks_of_one_name_are_distinguished_by_their_positions() {
         let names = ["gym", "emotion", "emotion"].map(str::to_owned);
         let expected = ["gym", "emotion (2)", "emotion (3)"];
         assert_eq!(distinct(names.to_vec()), expected);
