@@ -24,7 +24,7 @@ const D_MODEL: usize = 768;
 const LAYERS: usize = 12;
 
 fn main() {
-    allocator::keep_memory();
+    allocator::keep_freed_memory();
     let place = tempfile::tempdir().expect("a temporary directory");
     let paths: Vec<PathBuf> = (0..ADAPTERS)
         .map(|index| place.path().join(index.to_string()))

@@ -15,7 +15,7 @@ const RANK: usize = 8;
 const COMPONENTS: usize = 16;
 
 fn main() {
-    allocator::keep_memory();
+    allocator::keep_freed_memory();
     println!("median of {REPETITIONS}, forward and backward");
     for (what, rows, d_out, d_in) in [
         ("MiniLM, query, 32 × 128", 4096, 384, 384),

@@ -18,7 +18,7 @@ const ADAPTERS: u64 = 8;
 const RANK: usize = 16;
 
 fn main() {
-    allocator::keep_memory();
+    allocator::keep_freed_memory();
     let ties = Method::Ties { density: 0.2 };
     let layer = |space| MergeOptions {
         scope: Scope::Layer,
@@ -106,7 +106,7 @@ fn best_of(repetitions: usize, adapters: &[LoadedAdapter], options: &MergeOption
         .unwrap_or_default()
 }
 
-/// VmHWM, the most memory this process has held so far, in MB; only Linux tells.
+/// VmHWM, the most memory this process has held so far, in MB; Linux only.
 fn peak_memory() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM"))?;

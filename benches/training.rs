@@ -1,8 +1,8 @@
 //! How long a step of a training takes, and how long the program needs to reach its first one, for each
 //! method and the shapes of an encoder and a decoder: `cargo bench --workspace --bench training`.
 //!
-//! It runs the program itself on models and data that it makes; where `benches/peft/compare.py` is run
-//! too, the same figures stand beside those of PyTorch and PEFT.
+//! It runs the program itself on models and data that it makes; where `benches/peft/compare.py` is
+//! run too, the same values are compared with those of PyTorch and PEFT.
 
 use std::error::Error;
 use std::fs;

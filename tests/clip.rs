@@ -22,7 +22,7 @@ fn golden(name: &str) -> String {
     folder.join(name).to_str().expect("UTF-8").to_owned()
 }
 
-/// Writes the numbers that make_golden.py shows the model.
+/// Writes the values that make_golden.py shows the model.
 fn write_images(path: &Path) {
     let shape = [3, 3, 32, 32];
     let count = shape.iter().product();
@@ -167,7 +167,7 @@ fn a_trained_adapter_is_plain_and_knows_its_labels_and_prompts() {
     let colors = ["blue", "green", "red", "yellow"];
     assert_eq!(labels["2"], "red");
 
-    // Evaluation knows what to ask, says what the training said, and can be told to ask the same.
+    // Evaluation knows the prompts, agrees with the training, and can be given the same prompts.
     let base = golden("base");
     let common = ["--base", &base, "--adapter", "runs/colors"];
     let evaluate = [&["evaluate"], &common[..], &["--data", "colors"]].concat();

@@ -13,7 +13,7 @@ use support::letter_tasks::{
 };
 use support::{Random, Workplace};
 
-/// What nobody has an adapter for.
+/// The task that no adapter was trained on.
 const UNSEEN: LetterTask = LetterTask {
     shift: 2,
     reversed: true,

@@ -208,7 +208,7 @@ fn a_pipeline_from_sources_to_an_evaluated_merge_is_one_file() {
     ]);
     let expected = direct["metrics"]["accuracy"].as_f64().expect("an accuracy");
     assert_eq!(accuracy(&report, "merge_both"), expected);
-    // Nobody asked for a metric, so both measured what is usual.
+    // No metric was requested, so both report the default ones.
     let (own, direct) = (&arm(&report, "merge_both")["metrics"], &direct["metrics"]);
     let names = |metrics: &Value| -> Vec<String> {
         metrics
@@ -231,7 +231,7 @@ fn a_pipeline_from_sources_to_an_evaluated_merge_is_one_file() {
         9,
         "{again:?}"
     );
-    // Of another extraction nobody knows which arms were trained on it.
+    // After another extraction it is unknown which arms were trained on it.
     experiment(&place, &stages.replace("components = 3", "components = 4"));
     let changed = place.run(&["run", &file]);
     assert_eq!(changed.status, 2, "{changed:?}");
@@ -313,11 +313,11 @@ fn an_experiment_without_seeds_is_refused() {
     assert!(message.contains("--set seeds=[]"), "{message}");
 }
 
-/// Writes `figure` in the place of the accuracy on the test split of a finished cell.
-fn write_accuracy(place: &Workplace, cell: &str, figure: Value) {
+/// Replaces the accuracy on the test split of a finished cell by `value`.
+fn write_accuracy(place: &Workplace, cell: &str, value: Value) {
     let path = place.path("out").join(cell).join("outcome.json");
     let mut outcome = read_json(&path);
-    outcome["test"]["accuracy"] = figure;
+    outcome["test"]["accuracy"] = value;
     fs::write(path, outcome.to_string()).expect("a file");
 }
 
@@ -366,7 +366,7 @@ fn a_damaged_outcome_is_an_error_that_names_the_file() {
 }
 
 #[test]
-fn outputs_that_are_not_numbers_are_told_by_evaluate_and_by_an_arm_alike() {
+fn nan_outputs_are_reported_by_evaluate_and_by_an_arm_alike() {
     let place = Workplace::new();
     let own = quickstart("tasks/ferry_port");
     let stage = format!("[[train]]\nname = \"own\"\ndata.path = \"{own}\"");
@@ -408,7 +408,7 @@ fn outputs_that_are_not_numbers_are_told_by_evaluate_and_by_an_arm_alike() {
 }
 
 #[test]
-fn what_is_not_there_is_told_before_anything_runs() {
+fn missing_inputs_are_reported_before_anything_runs() {
     let place = Workplace::new();
     let more = "[[extract]]\nname = \"s\"\nadapters = [\"an/adapter/gone\", \"org/on-the-hub\"]\n\
         [[arm]]\nname = \"far\"\ndata.path = \"nowhere/at/all\"";

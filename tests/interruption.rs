@@ -219,7 +219,7 @@ fn two_processes_do_not_write_the_same_run() {
         let holder = format!("process {}", first.id());
         assert!(second.stderr.contains(&holder), "{second:?}");
     }
-    // The first goes on as if nothing had happened, and leaves the run to whoever comes next.
+    // The first continues as if nothing had happened, and leaves the run to the next process.
     let stop_after = |before: usize, mut process: Child| {
         wait_until(&mut process, "a step that is new", || {
             logged_lines(&run) > before

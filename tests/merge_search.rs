@@ -130,7 +130,7 @@ fn a_search_scores_what_merge_and_evaluate_give_one_by_one() {
     }
     assert_eq!(number(&trials[0]["scale"]), 0.5, "λ ascends");
 
-    // What is written is the best merge, and its figures are those of the test split.
+    // What is written is the best merge, and its metrics are those of the test split.
     let position = trials.iter().position(|trial| trial == best).expect("it");
     let bytes = |name: &str| fs::read(place.path(name).join(WEIGHTS)).expect("an adapter");
     assert_eq!(bytes("best"), bytes(&format!("trial-{position}")));

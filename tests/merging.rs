@@ -201,7 +201,7 @@ fn an_adapter_merges_with_itself_and_with_another_and_no_head_is_lost_without_a_
     place.save("sibling", &random_sibling(&file, 5));
     let sibling = AdapterFile::open(&place.path("sibling")).expect("an adapter");
     let first = directory.to_str().expect("UTF-8");
-    // Itself twice, and itself and the other: with weights that tell them apart.
+    // Itself twice, and itself and the other: with weights that distinguish them.
     for (name, second, other) in [("twice", first, &file), ("both", "sibling", &sibling)] {
         for space in ["full", "knots", "core"] {
             let out = format!("{name}-{space}");
@@ -237,7 +237,7 @@ fn an_adapter_merges_with_itself_and_with_another_and_no_head_is_lost_without_a_
             }
         }
     }
-    // Entrywise, whoever agrees with itself everywhere is its own mean.
+    // An adapter that agrees with itself in every entry is its own mean.
     let outcome = place.run(&[
         "merge",
         first,

@@ -396,7 +396,7 @@ fn a_merged_checkpoint_gives_the_logits_of_base_and_adapter() {
 }
 
 #[test]
-fn an_adapter_without_effect_is_told() {
+fn an_adapter_without_effect_is_reported() {
     let place = Workplace::new();
     let source = AdapterFile::open(Path::new(&quickstart("adapters/gym"))).expect("an adapter");
     let mut adapter = source.load().expect("an adapter");

@@ -81,7 +81,7 @@ fn write_task(place: &Workplace, name: &str, asked: &[Attribute], counts: [usize
     write_image_task(&place.path("tasks").join(name), asked, size, seed);
 }
 
-/// Trains a ViT to tell shapes and places, to `base/model`.
+/// Trains a ViT to classify shapes and places, to `base/model`.
 fn pretrain(place: &Workplace) {
     write_vit(&place.path("sizes"));
     let asked = [Attribute::Shape, Attribute::Quadrant];
@@ -98,7 +98,7 @@ fn pretrain(place: &Workplace) {
     assert!(number(&outcome["test"]["accuracy"]) > 0.3, "{outcome}");
 }
 
-/// Trains adapters for questions that nobody asked the base model; returns their directories.
+/// Trains adapters for questions that the base model was not trained on; returns their directories.
 fn train_sources(place: &Workplace) -> Vec<String> {
     use Attribute::{Color, Quadrant, Shape, Texture};
     let questions: [(&str, &[Attribute]); 4] = [

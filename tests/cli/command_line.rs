@@ -36,7 +36,7 @@ fn wrong_usage_ends_with_status_2_and_help_with_0() {
 }
 
 #[test]
-fn json_is_one_line_on_standard_output_and_words_are_not() {
+fn json_is_one_line_and_text_is_not() {
     let place = Workplace::new();
     place.save("a", &random_adapter(1, 3));
     let words = place.run(&["inspect", "a"]);

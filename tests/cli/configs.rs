@@ -111,7 +111,7 @@ fn every_published_setting_is_dry_run_here() {
 /// 2 · K · r = 2 · 32 · 8 numbers for each of query and value in 12 layers: 12 288, which is the 12 K
 /// that the paper states.
 #[test]
-fn eigenlorax_trains_12_k_numbers_of_roberta() {
+fn eigenlorax_trains_12_k_parameters_of_roberta() {
     let found = dry_run("eigenlorax-glue-mrpc.toml", &roberta_base(), &[]);
     assert_eq!(found["adapter_parameters"], 12_288);
     assert_eq!(found["adapted_modules"], 24);
@@ -153,7 +153,7 @@ fn knots_adapters_of_llama_have_a_head_of_three_labels() {
     let of_layer = 16 * (2 * (4096 + 4096) + 2 * (4096 + 1024));
     assert_eq!(found["adapter_parameters"], 32 * of_layer);
     assert_eq!(found["adapted_modules"], 32 * 4);
-    assert_eq!(found["labels"], Value::Null, "no data are at hand");
+    assert_eq!(found["labels"], Value::Null, "no data are available");
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn knots_adapters_of_clip_are_on_the_image_tower() {
     assert_eq!(found["adapted_modules"], 12 * 4);
     // Prompts take the place of a trained head.
     assert_eq!(found["head_parameters"], 0);
-    // 49 patches and the class token of 64 pictures.
+    // 49 patches and the class token of 64 images.
     assert_eq!(found["rows"], 64 * 50);
 }
 

@@ -218,7 +218,7 @@ fn damaged_files_are_refused_by_every_command() {
     let place = with_files(&["kohya.safetensors"]);
     let whole = fs::read(place.path("kohya.safetensors")).expect("a file");
     fs::write(place.path("cut.safetensors"), &whole[..whole.len() - 9]).expect("a file");
-    // The name of an alpha spelt otherwise: its module takes the rank for it, and nobody would know.
+    // The name of an alpha spelt differently: its module would use the rank instead, silently.
     let text = String::from_utf8_lossy(&whole).into_owned();
     assert!(text.contains(".alpha"));
     let position = whole

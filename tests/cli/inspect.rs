@@ -1,4 +1,4 @@
-//! `inspect`: what it recognises, and that its figures are right.
+//! `inspect`: what it recognises, and that its values are right.
 
 use std::fs;
 

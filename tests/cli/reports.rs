@@ -1,4 +1,4 @@
-//! Reports and pages: that they hold the figures, open offline and replace nothing unasked.
+//! Reports and pages: that they contain the metrics, open offline and overwrite nothing by default.
 
 use std::fs;
 
@@ -150,7 +150,7 @@ fn the_spectrum_of_a_run_is_that_of_the_subspace_it_used() {
 }
 
 #[test]
-fn several_adapters_are_compared_in_words_and_in_pictures() {
+fn several_adapters_are_compared_in_text_and_charts() {
     let place = Workplace::new();
     for (name, seed) in [("a", 1), ("b", 2), ("c", 3)] {
         place.save(name, &random_adapter(seed, 3));

@@ -1,7 +1,7 @@
 //! What needs `../shared`: a folder beside the repository with what the project was made from, a
-//! real model, data sets, and adapters that strangers published. None of it is ours to pass on.
-//! Each test names the part that it needs, is skipped where that is absent, and the last line says
-//! how many were. All other tests do with what is in the repository.
+//! real model, data sets, and third-party adapters. None of it can be redistributed. Each test
+//! names the part that it needs, is skipped where that is absent, and the last line says how many
+//! were. All other tests do with what is in the repository.
 
 mod authors_merges;
 mod clinc150;

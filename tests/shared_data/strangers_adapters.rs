@@ -1,4 +1,4 @@
-//! Adapters that strangers published, and those of a real base model.
+//! Published third-party adapters, and those of a real base model.
 
 use std::path::Path;
 

@@ -1,9 +1,9 @@
 //! Tasks for little decoders: one language of letters, and several things to do with them.
 //!
-//! With an instruction a text says what is to be done, `reversed 2 : a d f b =` and after it
-//! `d h f c`: every letter moved on by two, last to first. A base model learns to follow all
-//! instructions. The tasks for adapters show the letters alone, `: a d f b =`, so that only the
-//! weights can say what is to be done with them.
+//! With an instruction a text says what to do, `reversed 2 : a d f b =` and after it `d h f c`:
+//! every letter moved on by two, last to first. A base model learns to follow all instructions. The
+//! tasks for adapters show the letters alone, `: a d f b =`, so that only the weights can say what
+//! to do with them.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ const LENGTH: usize = 4;
 /// How far letters are moved.
 pub const SHIFTS: [usize; 4] = [1, 2, 3, 4];
 
-/// What is to be done with letters.
+/// The operation on letters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LetterTask {
     /// By how many places each letter moves on in the alphabet, whose end is followed by its beginning.
@@ -27,7 +27,7 @@ pub struct LetterTask {
     pub reversed: bool,
 }
 
-/// Whether a text says what is to be done.
+/// Whether a text contains the instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Instruction {
     Given,

@@ -24,9 +24,9 @@ pub struct Extraction {
 /// the stacked columns `[B₁ … B_T]` `[d_out, Σr]` and `[A₁ᵀ … A_Tᵀ]` `[d_in, Σr]`
 /// (EigenLoRAx, arXiv 2502.04700, the column stack).
 ///
-/// A module counts the adapters that have it. `progress` is told how many modules are done, out of
-/// how many, from whichever thread finished one. The result is the same bit for bit on any number
-/// of threads.
+/// A module counts the adapters that have it. `progress` is called with the number of modules that
+/// are done and their total, from whichever thread finished one. The result is the same bit for bit
+/// on any number of threads.
 ///
 /// # Errors
 /// Before anything is computed: if there is nothing to extract, if an option is out of range, if

@@ -108,9 +108,9 @@ impl Columns {
 
         let spectrum = if self.scatter.is_some() {
             self.flush();
-            Spectrum::of_scatter(self, mean.as_ref())?
+            ColumnSpectrum::of_scatter(self, mean.as_ref())?
         } else {
-            Spectrum::of_stack(self, mean.as_ref())?
+            ColumnSpectrum::of_stack(self, mean.as_ref())?
         };
         let available = spectrum.available(mean_energy);
         let total: f64 = spectrum.variances.iter().map(|value| value.max(0.0)).sum();
@@ -158,7 +158,7 @@ pub(crate) struct PrincipalBasis {
 }
 
 /// The variances of a set of columns, largest first, and the way to their directions.
-struct Spectrum {
+struct ColumnSpectrum {
     variances: Vec<f64>,
     directions: Directions,
 }
@@ -173,7 +173,7 @@ enum Directions {
     OfScatter(Mat<f64>),
 }
 
-impl Spectrum {
+impl ColumnSpectrum {
     fn of_stack(columns: Columns, mean: Option<&Mat<f64>>) -> Result<Self, DecompositionError> {
         let mut stack = columns.gathered;
         // An adapter whose rank is below its factors' leaves the end of the stack empty.

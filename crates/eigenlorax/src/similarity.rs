@@ -138,11 +138,11 @@ impl Mean {
 }
 
 /// Both triangles from the values of (i, j) with i ≤ j.
-fn symmetric(count: usize, figure: impl Fn(usize, usize) -> Option<f64>) -> Pairs {
+fn symmetric(count: usize, value: impl Fn(usize, usize) -> Option<f64>) -> Pairs {
     let row = |first: usize| -> Vec<Option<f64>> {
         let columns = 0..count;
         columns
-            .map(|second| figure(first.min(second), first.max(second)))
+            .map(|second| value(first.min(second), first.max(second)))
             .collect()
     };
     (0..count).map(row).collect()

@@ -26,11 +26,11 @@ fn the_cosine_is_that_of_the_dense_updates_of_all_modules() {
             .map(|(left, right)| left * right)
             .sum()
     };
-    let found = similarity(&adapters).expect("figures");
+    let found = similarity(&adapters).expect("similarities");
     for (i, left) in dense.iter().enumerate() {
         for (j, right) in dense.iter().enumerate() {
             let expected = dot(left, right) / (dot(left, left) * dot(right, right)).sqrt();
-            let cosine = found.cosine[i][j].expect("a figure");
+            let cosine = found.cosine[i][j].expect("a similarity");
             // The dense updates are rounded to f32.
             assert!(
                 (cosine - expected).abs() < 1e-6,
@@ -57,10 +57,10 @@ fn another_factorisation_and_the_opposite_sign_span_the_same_subspaces() {
             a.get(rank - 1 - row, col)
         });
     }
-    let found = similarity(&[first, second]).expect("figures");
-    assert!((found.cosine[0][1].expect("a figure") + 1.0).abs() < 1e-9);
+    let found = similarity(&[first, second]).expect("similarities");
+    assert!((found.cosine[0][1].expect("a similarity") + 1.0).abs() < 1e-9);
     for overlap in [&found.left_overlap, &found.right_overlap] {
-        assert!((overlap[0][1].expect("a figure") - 1.0).abs() < 1e-9);
+        assert!((overlap[0][1].expect("a similarity") - 1.0).abs() < 1e-9);
     }
 }
 
@@ -71,10 +71,10 @@ fn a_shared_a_is_seen_on_the_right_side_only() {
     for (path, module) in &mut second.adapter.modules {
         module.a = first.adapter.modules[path].a.clone();
     }
-    let found = similarity(&[first, second]).expect("figures");
-    assert!((found.right_overlap[0][1].expect("a figure") - 1.0).abs() < 1e-9);
+    let found = similarity(&[first, second]).expect("similarities");
+    assert!((found.right_overlap[0][1].expect("a similarity") - 1.0).abs() < 1e-9);
     // Random subspaces of 3 or 4 out of 29 or 37 dimensions overlap by about 0.1.
-    let left = found.left_overlap[0][1].expect("a figure");
+    let left = found.left_overlap[0][1].expect("a similarity");
     assert!(left > 0.02 && left < 0.3, "{left}");
 }
 
@@ -88,7 +88,7 @@ fn what_a_pair_does_not_share_has_no_overlap_and_no_cosine() {
     let mut zero = only(QUERY);
     let query = zero.adapter.modules.get_mut(QUERY).expect("a module");
     query.scaling = 0.0;
-    let found = similarity(&[only(QUERY), only(DOWN), zero]).expect("figures");
+    let found = similarity(&[only(QUERY), only(DOWN), zero]).expect("similarities");
     assert_eq!(found.cosine[0][1], Some(0.0));
     assert_eq!(found.left_overlap[0][1], None);
     assert_eq!(found.cosine[0][2], None);

@@ -2,7 +2,7 @@
 
 /// Keeps large allocations in the process. By default glibc gives every temporary tensor back to
 /// the kernel, and the page faults of getting it again cost up to a quarter of a training step.
-pub(crate) fn keep_memory() {
+pub(crate) fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         /// The largest threshold that glibc accepts on 64 bits.

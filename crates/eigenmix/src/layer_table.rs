@@ -15,29 +15,29 @@ const WIDEST: usize = 12;
 /// of these, as in the blocks of a UNet, rows and columns are swapped. Other paths get a row each.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerTable<'a> {
-    figures: &'a BTreeMap<String, f64>,
+    values: &'a BTreeMap<String, f64>,
     show: fn(f64) -> String,
 }
 
 impl<'a> LayerTable<'a> {
     /// The table of `values`, each formatted by `show`.
-    pub(crate) fn new(figures: &'a BTreeMap<String, f64>, show: fn(f64) -> String) -> Self {
-        Self { figures, show }
+    pub(crate) fn new(values: &'a BTreeMap<String, f64>, show: fn(f64) -> String) -> Self {
+        Self { values, show }
     }
 
     fn grid(&self, stack: &str, cells: &BTreeMap<(usize, &str), f64>) -> Table {
         let layers: BTreeSet<usize> = cells.keys().map(|&(layer, _)| layer).collect();
         let kinds: BTreeSet<&str> = cells.keys().map(|&(_, kind)| kind).collect();
         let show = |layer, kind| match cells.get(&(layer, kind)) {
-            Some(&figure) => (self.show)(figure),
+            Some(&value) => (self.show)(value),
             None => "—".to_owned(),
         };
         if kinds.len() > WIDEST && kinds.len() > layers.len() {
             let numbers = layers.iter().map(usize::to_string);
             let mut table = Table::with_header([format!("{stack}.*")].into_iter().chain(numbers));
             for kind in kinds {
-                let figures = layers.iter().map(|&layer| show(layer, kind));
-                table.push([kind.to_owned()].into_iter().chain(figures));
+                let values = layers.iter().map(|&layer| show(layer, kind));
+                table.push([kind.to_owned()].into_iter().chain(values));
             }
             return table;
         }
@@ -46,8 +46,8 @@ impl<'a> LayerTable<'a> {
             .map(|kind| short_label(kind, &kinds).to_owned());
         let mut table = Table::with_header([format!("{stack}.*")].into_iter().chain(labels));
         for layer in layers {
-            let figures = kinds.iter().map(|&kind| show(layer, kind));
-            table.push([layer.to_string()].into_iter().chain(figures));
+            let values = kinds.iter().map(|&kind| show(layer, kind));
+            table.push([layer.to_string()].into_iter().chain(values));
         }
         table
     }
@@ -58,14 +58,14 @@ impl fmt::Display for LayerTable<'_> {
         let mut stacks: BTreeMap<&str, BTreeMap<(usize, &str), f64>> = BTreeMap::new();
         let mut others = Table::default();
         let mut has_others = false;
-        for (path, &figure) in self.figures {
+        for (path, &value) in self.values {
             match LayerPath::parse(path) {
                 Some(LayerPath { stack, layer, kind }) => {
                     let cells = stacks.entry(stack).or_default();
-                    cells.insert((layer, kind), figure);
+                    cells.insert((layer, kind), value);
                 }
                 None => {
-                    others.push([path.clone(), (self.show)(figure)]);
+                    others.push([path.clone(), (self.show)(value)]);
                     has_others = true;
                 }
             }
@@ -85,16 +85,16 @@ mod tests {
 
     #[test]
     fn modules_are_laid_out_by_layer_and_kind() {
-        let figures = [
+        let values = [
             ("encoder.layer.0.attention.self.query", 1.0),
             ("encoder.layer.10.attention.self.query", 2.0),
             ("encoder.layer.10.attention.output.dense", 3.0),
             ("encoder.layer.2.output.dense", 4.0),
             ("pooler", 5.0),
         ];
-        let figures = figures.map(|(path, figure)| (path.to_owned(), figure));
+        let values = values.map(|(path, value)| (path.to_owned(), value));
         let text =
-            LayerTable::new(&BTreeMap::from(figures), |figure| format!("{figure:.1}")).to_string();
+            LayerTable::new(&BTreeMap::from(values), |value| format!("{value:.1}")).to_string();
         let expected = "\
 encoder.layer.*  attention.output.dense  query  output.dense
 0                                     —    1.0             —
@@ -107,8 +107,8 @@ pooler  5.0";
     #[test]
     fn many_kinds_are_rows() {
         let kinds = (0..=WIDEST).map(|kind| (format!("blocks.{}.part_{kind:02}", kind % 2), 1.0));
-        let figures = kinds.collect();
-        let text = LayerTable::new(&figures, |figure| format!("{figure:.1}")).to_string();
+        let values = kinds.collect();
+        let text = LayerTable::new(&values, |value| format!("{value:.1}")).to_string();
         let lines: Vec<&str> = text.lines().take(3).collect();
         assert_eq!(
             lines,

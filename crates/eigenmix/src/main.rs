@@ -20,7 +20,7 @@ use crate::console::Console;
 use crate::transfer_display::TransferDisplay;
 
 fn main() -> ExitCode {
-    allocator::keep_memory();
+    allocator::keep_freed_memory();
     let cli = Cli::parse();
     let console = Console::new(&cli.common);
     if !cli.common.quiet {

@@ -69,17 +69,17 @@ impl Observer for TrainingDisplay<'_> {
         if !self.console.is_verbose() {
             return;
         }
-        let figures: Vec<String> = record
+        let metrics: Vec<String> = record
             .metrics
             .iter()
-            .map(|(name, figure)| format!("{name} {figure:.4}"))
+            .map(|(name, value)| format!("{name} {value:.4}"))
             .collect();
         self.console.note(format_args!(
             "epoch {:.0}, {}: loss {:.4}, {}",
             record.epoch,
             record.split,
             record.loss,
-            figures.join(", ")
+            metrics.join(", ")
         ));
     }
 

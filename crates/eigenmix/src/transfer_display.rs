@@ -46,7 +46,7 @@ impl TransferObserver for TransferDisplay {
             resumed_at: transfer.resumed_at,
             position: transfer.resumed_at,
             started: Instant::now(),
-            told: Instant::now(),
+            last_line: Instant::now(),
             bar,
         })
     }
@@ -61,7 +61,7 @@ struct TransferLine {
     position: u64,
     started: Instant,
     /// When the last line was written.
-    told: Instant,
+    last_line: Instant,
     bar: Option<(MultiProgress, ProgressBar)>,
 }
 
@@ -119,18 +119,18 @@ impl TransferLine {
 
 impl TransferProgress for TransferLine {
     fn reached(&mut self, position: u64) {
-        // A server that knows no ranges starts anew.
+        // A server without range requests starts from the beginning.
         self.resumed_at = self.resumed_at.min(position);
         self.position = position;
         if let Some((_, bar)) = &self.bar {
             bar.set_position(position);
-        } else if self.told.elapsed() >= LINE_INTERVAL {
-            self.told = Instant::now();
+        } else if self.last_line.elapsed() >= LINE_INTERVAL {
+            self.last_line = Instant::now();
             self.say(&self.under_way());
         }
     }
 
-    fn finish(&mut self) {
+    fn finished(&mut self) {
         // Another process may have fetched it.
         let line = match self.position == self.size {
             true => self.done(),
@@ -170,7 +170,7 @@ mod tests {
             resumed_at,
             position: 4_000_000,
             started: Instant::now() - Duration::from_secs(2),
-            told: Instant::now(),
+            last_line: Instant::now(),
             bar: None,
         }
     }

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use eigenmix_experiment::{ConfigFile, Experiment, ExperimentError, Places, Work, message};
+use eigenmix_experiment::{ConfigFile, Experiment, ExperimentError, InputCheck, Work, message};
 
 fn main() -> ExitCode {
     let path = std::env::args_os().nth(1).map(PathBuf::from);
@@ -20,8 +20,8 @@ fn main() -> ExitCode {
 
 fn list(path: &std::path::Path) -> Result<(), ExperimentError> {
     let file = ConfigFile::read(path, &[])?;
-    // Only the plan is wanted: models, data and adapters need not be there.
-    let experiment = Experiment::from_file(&file, None, Places::Unchecked)?;
+    // Only the plan is needed: models, data and adapters need not exist.
+    let experiment = Experiment::from_file(&file, None, InputCheck::Skipped)?;
     for stage in &experiment.stages {
         println!("{}:{}", stage.kind().name(), stage.name());
     }

@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_strangers_directory_is_not_replaced_even_with_force() {
+    fn a_directory_of_other_software_is_not_replaced_even_with_force() {
         let root = tempfile::tempdir().expect("a directory");
         fs::write(root.path().join("thesis.tex"), "x").expect("a file");
         assert!(Destination::new(root.path(), true).is_err());

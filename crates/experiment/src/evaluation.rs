@@ -16,14 +16,14 @@ use crate::{BadInput, ExperimentError};
 
 /// The metrics of a model on one split.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Measured {
+pub struct SplitEvaluation {
     pub split: Split,
     /// How many examples there were.
     pub examples: usize,
     /// The mean loss: over the examples, or over the predicted tokens of a language model.
     pub loss: f64,
     /// By name. One that cannot be computed is NaN, and listeners are warned of it.
-    pub figures: BTreeMap<String, f64>,
+    pub metrics: BTreeMap<String, f64>,
     /// How long it took, loading excluded.
     pub seconds: f64,
 }
@@ -66,7 +66,7 @@ impl Splits<'_> {
 pub fn evaluate(
     request: &EvaluationRequest,
     listener: &dyn Listener,
-) -> Result<Vec<Measured>, ExperimentError> {
+) -> Result<Vec<SplitEvaluation>, ExperimentError> {
     let opened = request.model.open()?;
     let base = &opened.base;
     let config = (request.data)(base)?;
@@ -97,7 +97,7 @@ fn measure(
     split: Split,
     found: SplitData,
     listener: &dyn Listener,
-) -> Result<Measured, ExperimentError> {
+) -> Result<SplitEvaluation, ExperimentError> {
     found.notes.iter().for_each(|note| listener.note(note));
     let examples = found.examples;
     let metrics = match request.metrics.is_empty() {
@@ -119,20 +119,20 @@ fn measure(
         let problem = "the model's outputs are NaN; are the adapter's weights damaged?";
         return Err(BadInput(problem.to_owned()).into());
     }
-    for name in not_numbers(&evaluation.metrics) {
+    for name in nan_metrics(&evaluation.metrics) {
         listener.warn(&format_args!("{name} on the {split} split is NaN"));
     }
-    Ok(Measured {
+    Ok(SplitEvaluation {
         split,
         examples: examples.len(),
         loss: evaluation.loss,
-        figures: evaluation.metrics,
+        metrics: evaluation.metrics,
         seconds: started.elapsed().as_secs_f64(),
     })
 }
 
 /// The names of the metrics that are NaN.
-pub(crate) fn not_numbers(figures: &BTreeMap<String, f64>) -> impl Iterator<Item = &str> {
-    let unknown = figures.iter().filter(|(_, figure)| figure.is_nan());
+pub(crate) fn nan_metrics(metrics: &BTreeMap<String, f64>) -> impl Iterator<Item = &str> {
+    let unknown = metrics.iter().filter(|(_, value)| value.is_nan());
     unknown.map(|(name, _)| name.as_str())
 }

@@ -17,8 +17,7 @@ use crate::{BadInput, ExperimentError};
 
 /// Whether the user's input has to change before the work can succeed.
 ///
-/// One answer for every error of Eigenmix: the command line makes an exit status of it, and Python
-/// the kind of its exception.
+/// One answer for every error of Eigenmix, from which the command line makes its exit status.
 pub fn is_bad_input(error: &(dyn Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {

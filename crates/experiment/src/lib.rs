@@ -10,7 +10,7 @@
 //! typed [`ExperimentError`], of which [`is_bad_input`] says whether the input has to change.
 //!
 //! ```
-//! use eigenmix_experiment::{ConfigFile, Experiment, Places};
+//! use eigenmix_experiment::{ConfigFile, Experiment, InputCheck};
 //!
 //! let directory = tempfile::tempdir()?;
 //! let path = directory.path().join("ranks.toml");
@@ -26,9 +26,9 @@
 //!     training = { epochs = 3, batch_size = 32, learning_rate = 2e-3 }
 //!     "#,
 //! )?;
-//! // With `Places::Checked`, models and data have to be there.
+//! // With `InputCheck::Required`, models and data have to be there.
 //! let file = ConfigFile::read(&path, &["training.epochs=1".parse()?])?;
-//! let experiment = Experiment::from_file(&file, None, Places::Unchecked)?;
+//! let experiment = Experiment::from_file(&file, None, InputCheck::Skipped)?;
 //! let cells: Vec<&str> = experiment.cells().map(|cell| cell.name.as_str()).collect();
 //! assert_eq!(
 //!     cells,
@@ -43,6 +43,7 @@
 //! ```
 
 mod byte_count;
+pub mod charts;
 mod config_file;
 mod destination;
 mod dry_run;
@@ -60,7 +61,6 @@ pub mod merge_into_base;
 mod model_request;
 mod opened_adapter;
 mod output_style;
-pub mod pictures;
 mod publication;
 mod report;
 mod run;
@@ -76,21 +76,21 @@ pub use config_file::{
 pub use destination::Destination;
 pub use dry_run::DryRun;
 pub use error::{BadInput, ExperimentError, message};
-pub use evaluation::{EvaluationRequest, Measured, Splits, evaluate};
+pub use evaluation::{EvaluationRequest, SplitEvaluation, Splits, evaluate};
 pub use experiment::{
-    Arm, Cell, EvaluationConfig, Experiment, Places, Shard, Stage, StageKind, Work, schema,
+    Arm, Cell, EvaluationConfig, Experiment, InputCheck, Shard, Stage, StageKind, Work, schema,
 };
-pub use extract::{ExtractRequest, Extracted, extract};
+pub use extract::{ExtractRequest, ExtractionSummary, extract};
 pub use fault::is_bad_input;
 pub use layer_path::{LayerPath, short_label};
 pub use listener::{Listener, Progress, Silent};
-pub use merge::{MergeRequest, Merged, SearchReport, SearchRequest, merge};
+pub use merge::{MergeRequest, MergeSummary, SearchReport, SearchRequest, merge};
 pub use model_request::{ModelRequest, OpenedModel, no_labels};
 pub use opened_adapter::{OpenedAdapter, distinct_names, locate};
 pub use output_style::{OutputFormat, style_of_copy, style_of_result};
 pub use publication::{PublicBase, publication, without_paths};
 pub use report::{ArmReport, ArmSubspace, ExperimentPlan, Failure, Report};
-pub use run::{Finished, Jobs, RunRequest, run, run_cell_of_another};
+pub use run::{Finished, Jobs, RunRequest, run, run_cell_from_parent};
 pub use spread::Spread;
 pub use table::Table;
 pub use truncation::{Truncation, truncate};

@@ -5,7 +5,7 @@ use eigenmix_models::LoadReport;
 use crate::listener::Listener;
 
 /// Prints what matched, and warns of anything without effect.
-pub(crate) fn tell(report: &LoadReport, listener: &dyn Listener) {
+pub(crate) fn show(report: &LoadReport, listener: &dyn Listener) {
     listener.detail(&format_args!(
         "adapter: {} modules matched, {} missing, {} unexpected, {} without effect, {} tensors of the head",
         report.matched.len(),

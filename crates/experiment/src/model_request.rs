@@ -69,7 +69,7 @@ impl OpenedModel<'_> {
     ) -> Result<LoadedModel, ExperimentError> {
         let model = self.model(labels)?;
         if let Some(report) = &model.report {
-            load_report::tell(report, listener);
+            load_report::show(report, listener);
         }
         Ok(model)
     }

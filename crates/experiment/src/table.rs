@@ -70,7 +70,7 @@ mod tests {
     use super::Table;
 
     #[test]
-    fn names_are_flush_left_and_figures_flush_right() {
+    fn names_are_left_aligned_and_numbers_right_aligned() {
         let mut table = Table::with_header(["adapter", "error"]);
         table.push(["home", "0.1234"]);
         table.push(["Ödland", "1"]);

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn truncation_keeps_the_strongest_directions_and_tells_their_energy() {
+    fn truncation_keeps_the_strongest_directions_and_reports_their_energy() {
         let (smaller, truncation) = truncate(&adapter(), 2).expect("a truncation");
         // (3² + 2²) / (3² + 2² + 1²), the scaling cancels.
         assert!((truncation.energy_kept - 13.0 / 14.0).abs() < 1e-12);

@@ -60,7 +60,7 @@ impl Download<'_> {
                 fs::rename(&partial, &blob)
                     .map_err(HubError::io("write to the Hub cache", &blob))?;
             }
-            progress.finish();
+            progress.finished();
         }
         self.cache.link(self.commit, self.name, &etag)
     }
@@ -70,10 +70,10 @@ impl Download<'_> {
         let etag = linked("X-Linked-ETag", "ETag")
             .map(|etag| etag.trim_start_matches("W/").trim_matches('"'))
             .filter(|etag| is_plain(etag))
-            .ok_or_else(|| self.senseless("an etag"))?;
+            .ok_or_else(|| self.malformed_answer("an etag"))?;
         let size = linked("X-Linked-Size", "Content-Length")
             .and_then(|size| size.parse().ok())
-            .ok_or_else(|| self.senseless("a size"))?;
+            .ok_or_else(|| self.malformed_answer("a size"))?;
         match header(headers, "X-Repo-Commit") {
             Some(commit) if commit != self.commit => Err(HubError::Answer {
                 id: self.id.to_owned(),
@@ -194,7 +194,7 @@ impl Download<'_> {
                 && header(answer.headers(), "Content-Range")
                     .is_some_and(|range| range.starts_with(&expected));
             if answer.status() == StatusCode::PARTIAL_CONTENT && !continues {
-                return Err(Broken::For(self.senseless("the part that was asked for")));
+                return Err(Broken::For(self.malformed_answer("the requested part")));
             }
             if !continues {
                 // A server without range requests sends everything.
@@ -230,7 +230,7 @@ impl Download<'_> {
         }
     }
 
-    fn senseless(&self, missing: &str) -> HubError {
+    fn malformed_answer(&self, missing: &str) -> HubError {
         HubError::Answer {
             id: self.id.to_owned(),
             problem: format!("`{}` comes without {missing}", self.name),

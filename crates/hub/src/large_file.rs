@@ -12,7 +12,7 @@ use crate::client::{header, read_json};
 use crate::content::UploadFile;
 use crate::error::{HubError, RequestError};
 use crate::observer::{self, Transfer, TransferDirection, TransferProgress};
-use crate::upload::{Measured, Upload};
+use crate::upload::{FileDigest, Upload};
 
 const LFS_TYPE: &str = "application/vnd.git-lfs+json";
 
@@ -50,7 +50,7 @@ struct ObjectError {
 
 impl Upload<'_> {
     /// Sends the contents that the Hub's storage does not have yet.
-    pub(crate) fn send_large(&self, files: &[&Measured<'_>]) -> Result<(), HubError> {
+    pub(crate) fn send_large(&self, files: &[&FileDigest<'_>]) -> Result<(), HubError> {
         let objects: Vec<Value> = files
             .iter()
             .map(|file| json!({"oid": file.sha256, "size": file.size}))
@@ -74,7 +74,7 @@ impl Upload<'_> {
             .collect();
         for file in files {
             let Some(object) = objects.get(file.sha256.as_str()) else {
-                return Err(self.senseless(format!("`{}` is missing", file.name())));
+                return Err(self.malformed_answer(format!("`{}` is missing", file.name())));
             };
             if let Some(error) = &object.error {
                 return Err(self.refused(file.name(), error.message.clone()));
@@ -86,7 +86,7 @@ impl Upload<'_> {
         Ok(())
     }
 
-    fn send_object(&self, file: &Measured<'_>, actions: &Actions) -> Result<(), HubError> {
+    fn send_object(&self, file: &FileDigest<'_>, actions: &Actions) -> Result<(), HubError> {
         let shown = format!("{}/{}", self.id, file.name());
         let progress = RefCell::new(observer::begin(Transfer {
             direction: TransferDirection::Upload,
@@ -101,7 +101,9 @@ impl Upload<'_> {
                     self.put(&action.href, &headers, file, 0, file.size, &progress)?;
                 }
                 Some(Some(size)) => self.send_parts(file, action, size, &progress)?,
-                Some(None) => return Err(self.senseless("its chunk_size is invalid".to_owned())),
+                Some(None) => {
+                    return Err(self.malformed_answer("its chunk_size is invalid".to_owned()));
+                }
             }
         }
         if let Some(action) = &actions.verify {
@@ -111,14 +113,14 @@ impl Upload<'_> {
                 .post(&url, "application/json", body.as_bytes())
                 .map_err(|error| self.failed(error))?;
         }
-        progress.into_inner().finish();
+        progress.into_inner().finished();
         Ok(())
     }
 
     /// - size: of all parts but the last, in bytes
     fn send_parts(
         &self,
-        file: &Measured<'_>,
+        file: &FileDigest<'_>,
         action: &Action,
         size: u64,
         progress: &RefCell<Box<dyn TransferProgress>>,
@@ -131,7 +133,7 @@ impl Upload<'_> {
         let count = file.size.div_ceil(size);
         if !addresses.keys().copied().eq(1..=count) {
             let problem = format!("{} addresses for {count} parts", addresses.len());
-            return Err(self.senseless(problem));
+            return Err(self.malformed_answer(problem));
         }
         let mut parts = Vec::with_capacity(addresses.len());
         for (number, address) in addresses {
@@ -139,7 +141,7 @@ impl Upload<'_> {
             let length = size.min(file.size - start);
             let tag = self.put(address, &[], file, start, length, progress)?;
             let Some(tag) = tag else {
-                return Err(self.senseless(format!("part {number} has no etag")));
+                return Err(self.malformed_answer(format!("part {number} has no etag")));
             };
             parts.push(json!({"partNumber": number, "etag": tag}));
         }
@@ -158,7 +160,7 @@ impl Upload<'_> {
         &self,
         url: &str,
         headers: &[(String, String)],
-        file: &Measured<'_>,
+        file: &FileDigest<'_>,
         start: u64,
         length: u64,
         progress: &RefCell<Box<dyn TransferProgress>>,
@@ -200,7 +202,7 @@ impl Upload<'_> {
         }
     }
 
-    pub(crate) fn senseless(&self, problem: String) -> HubError {
+    pub(crate) fn malformed_answer(&self, problem: String) -> HubError {
         HubError::Answer {
             id: self.id.to_string(),
             problem,

@@ -32,7 +32,7 @@ pub trait TransferProgress: Send {
     /// This many bytes are there now.
     fn reached(&mut self, position: u64);
     /// All bytes are there and are the right ones.
-    fn finish(&mut self);
+    fn finished(&mut self);
     /// Another process fetches the same file, and this one waits for it.
     fn waiting(&mut self) {}
 }
@@ -58,5 +58,5 @@ struct Unobserved;
 
 impl TransferProgress for Unobserved {
     fn reached(&mut self, _position: u64) {}
-    fn finish(&mut self) {}
+    fn finished(&mut self) {}
 }

@@ -56,14 +56,14 @@ pub(crate) struct Upload<'a> {
 }
 
 /// A file and what identifies its content.
-pub(crate) struct Measured<'a> {
+pub(crate) struct FileDigest<'a> {
     pub(crate) file: &'a UploadFile,
     pub(crate) size: u64,
     /// In hexadecimal.
     pub(crate) sha256: String,
 }
 
-impl Measured<'_> {
+impl FileDigest<'_> {
     pub(crate) fn name(&self) -> &str {
         &self.file.name
     }
@@ -121,7 +121,7 @@ impl Hub {
             upload.create_branch()?;
         }
         let modes = upload.modes(&files, commit.create_pr)?;
-        let large: Vec<&Measured<'_>> = files
+        let large: Vec<&FileDigest<'_>> = files
             .iter()
             .filter(|file| modes.get(file.name()) == Some(&UploadMode::Lfs))
             .collect();
@@ -133,16 +133,16 @@ impl Hub {
 }
 
 impl Upload<'_> {
-    fn measure<'a>(&self, files: &'a [UploadFile]) -> Result<Vec<Measured<'a>>, HubError> {
+    fn measure<'a>(&self, files: &'a [UploadFile]) -> Result<Vec<FileDigest<'a>>, HubError> {
         let mut names = BTreeSet::new();
         let mut measured = Vec::with_capacity(files.len());
         for file in files {
             check_file_name(self.id, &file.name)?;
             if !names.insert(&file.name) {
                 let problem = format!("`{}` is listed twice", file.name);
-                return Err(self.senseless(problem));
+                return Err(self.malformed_answer(problem));
             }
-            measured.push(Measured {
+            measured.push(FileDigest {
                 file,
                 size: file.content.size().map_err(unreadable(file))?,
                 sha256: file.content.sha256().map_err(unreadable(file))?,
@@ -229,7 +229,7 @@ impl Upload<'_> {
 
     fn modes<'a>(
         &self,
-        files: &'a [Measured<'_>],
+        files: &'a [FileDigest<'_>],
         create_pr: bool,
     ) -> Result<BTreeMap<&'a str, UploadMode>, HubError> {
         let described: Result<Vec<Value>, HubError> = files
@@ -251,7 +251,7 @@ impl Upload<'_> {
             .map(|file| {
                 let mut answers = answer.files.iter();
                 let Some(found) = answers.find(|answer| answer.path == file.name()) else {
-                    return Err(self.senseless(format!("`{}` is missing", file.name())));
+                    return Err(self.malformed_answer(format!("`{}` is missing", file.name())));
                 };
                 if found.ignored {
                     return Err(HubError::Refused {
@@ -273,7 +273,7 @@ impl Upload<'_> {
     fn commit(
         &self,
         commit: &Commit<'_>,
-        files: &[Measured<'_>],
+        files: &[FileDigest<'_>],
         modes: &BTreeMap<&str, UploadMode>,
     ) -> Result<Committed, HubError> {
         let header = json!({

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use eigenmix_adapter::{Adapter, AdapterFile, LoraModule, PeftConfig, SaveOptions, TargetModules};
-use eigenmix_merging::{MergeRequest, MethodKind, Space, merge};
+use eigenmix_merging::{MethodKind, RequestedOptions, Space, merge};
 use eigenmix_tensors::Matrix;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for space in Space::ALL {
         for method in MethodKind::ALL {
             // The defaults of the method and of the space; a file may hold the same request.
-            let options = MergeRequest::new(space, method).options()?;
+            let options = RequestedOptions::new(space, method).options()?;
             let merged = merge(&adapters, &options, &|_, _| {})?;
             let module = &merged.report.modules["encoder.layer.0.query"];
             println!(

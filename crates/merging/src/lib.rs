@@ -42,7 +42,7 @@
 //! ```
 //!
 //! The names of methods and parameters, their ranges, defaults and searched values are in one
-//! table, [`MethodKind`] and [`Parameter`]; [`MergeRequest`] is a merge in those terms. [`search`]
+//! table, [`MethodKind`] and [`Parameter`]; [`RequestedOptions`] is a merge in those terms. [`search`]
 //! looks for the best λ, density, drop or rank fraction by any score, as the papers do.
 //!
 //! Decompositions run in f64, entries are compared and averaged as f32. The cost is linear in m and
@@ -63,17 +63,17 @@ mod linear;
 mod magnitude;
 mod merge;
 mod merged_config;
+mod merged_svd;
 mod method;
 mod names;
 mod options;
 mod parameter;
 mod parameter_values;
 mod report;
-mod request;
+mod requested_options;
 mod search;
 mod source;
 mod space;
-mod spectrum;
 mod stack_basis;
 mod tsv;
 mod update;
@@ -86,8 +86,8 @@ pub use names::UnknownName;
 pub use options::{MergeOptions, Scope};
 pub use parameter::{Parameter, ParameterInfo, Range, SearchInfo};
 pub use parameter_values::{Given, ParameterValues, PerParameter, SearchValues};
-pub use report::{AdapterReport, MergeReport, ModuleReport};
-pub use request::MergeRequest;
+pub use report::{MergeReport, MergedModule, MergedSource};
+pub use requested_options::RequestedOptions;
 pub use search::{Coordinate, SearchGrid, SearchOutcome, Setting, Trial, search};
 pub use source::MergeSource;
 pub use space::Space;

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbouring_floats_are_told_apart() {
+    fn neighbouring_floats_are_distinguished() {
         let values = [1.0, 1.0 + f32::EPSILON, 1.0 - f32::EPSILON / 2.0];
         assert_eq!(selected(&values, 2), Some(1.0));
     }

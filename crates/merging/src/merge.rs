@@ -16,10 +16,10 @@ use crate::factors::{self, Factors};
 use crate::merged_config::merged_config;
 use crate::method::{EntryMethod, Recipe};
 use crate::options::{MergeOptions, Scope};
-use crate::report::{MergeReport, ModuleReport};
+use crate::report::{MergeReport, MergedModule};
 use crate::source::MergeSource;
 use crate::space::{Frame, ReducedFactors};
-use crate::update::{Merged, Update, WayBack};
+use crate::update::{MergedRepresentation, Update, WayBack};
 
 /// A merged adapter and the report of its merge.
 #[derive(Clone, Debug)]
@@ -56,7 +56,7 @@ pub fn merge<S: MergeSource>(
     factors::refuse_biases(adapters)?;
     let merger = Merger::new(&set, options, progress);
     let election = merger.model_election()?;
-    let merged: Vec<(Option<LoraModule>, ModuleReport)> = set
+    let merged: Vec<(Option<LoraModule>, MergedModule)> = set
         .modules()
         .par_iter()
         .map(|(path, members)| {
@@ -201,7 +201,7 @@ impl<'a, S: MergeSource> Merger<'a, S> {
         path: &str,
         members: &ModuleMembers,
         election: Option<&Election>,
-    ) -> Result<(Option<LoraModule>, ModuleReport), MergeError> {
+    ) -> Result<(Option<LoraModule>, MergedModule), MergeError> {
         let factors = factors::load(self.set, path, members)?;
         let coordinates = Coordinates::new(&factors).map_err(in_module(path))?;
         let input_norms = coordinates.norms();
@@ -221,7 +221,7 @@ impl<'a, S: MergeSource> Merger<'a, S> {
             };
             Update::new(merged, &way).map_err(in_module(path))?
         };
-        let report = ModuleReport {
+        let report = MergedModule {
             adapters: members.adapters.clone(),
             shape: members.shape,
             columns: members.columns,
@@ -243,7 +243,7 @@ impl<'a, S: MergeSource> Merger<'a, S> {
         factors: &[Factors<'_>],
         coordinates: &Coordinates,
         election: Option<&Election>,
-    ) -> Result<(Frame, Merged), DecompositionError> {
+    ) -> Result<(Frame, MergedRepresentation), DecompositionError> {
         let frame = self.frame(coordinates)?;
         let merged = match &self.recipe {
             Recipe::Matrices(method) => {
@@ -253,13 +253,13 @@ impl<'a, S: MergeSource> Merger<'a, S> {
                     .map(|&adapter| self.weights[adapter])
                     .collect();
                 let tasks = frame.matrices(coordinates, &weights);
-                Merged::Coordinates(method.combine(&tasks, frame.size(coordinates))?)
+                MergedRepresentation::Coordinates(method.combine(&tasks, frame.size(coordinates))?)
             }
             Recipe::Entries(method) => {
                 let reduced = frame.reduced_factors(coordinates);
                 let setting = self.entry_setting(*method, path, members);
                 let entries = Entries::new(&reduced, factors, &setting);
-                Merged::Dense(match (method.density, election) {
+                MergedRepresentation::Dense(match (method.density, election) {
                     (None, _) => dare::sum(&entries),
                     (Some(_), Some(election)) => election.merge(&entries),
                     (Some(density), None) => {

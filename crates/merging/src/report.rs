@@ -12,9 +12,9 @@ use crate::source::MergeSource;
 #[derive(Clone, Debug, Serialize)]
 pub struct MergeReport {
     /// The adapters, in the order in which they were given.
-    pub adapters: Vec<AdapterReport>,
+    pub adapters: Vec<MergedSource>,
     /// All modules that any adapter has.
-    pub modules: BTreeMap<String, ModuleReport>,
+    pub modules: BTreeMap<String, MergedModule>,
     /// The adapter whose heads and biases the merged one has, if only one has any.
     pub heads_of: Option<usize>,
     /// The share of ‖ΔW‖² over all modules that truncation kept.
@@ -23,7 +23,7 @@ pub struct MergeReport {
 
 /// One of the adapters.
 #[derive(Clone, Debug, Serialize)]
-pub struct AdapterReport {
+pub struct MergedSource {
     pub source: Source,
     /// w, its weight.
     pub weight: f64,
@@ -35,7 +35,7 @@ pub struct AdapterReport {
 
 /// One module.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ModuleReport {
+pub struct MergedModule {
     /// The adapters that have it, as indices into [`MergeReport::adapters`].
     pub adapters: Vec<usize>,
     /// `[d_out, d_in]`.
@@ -55,7 +55,7 @@ pub struct ModuleReport {
 
 impl MergeReport {
     /// The modules that only some adapters have, which were merged from those.
-    pub fn partial(&self) -> impl Iterator<Item = (&str, &ModuleReport)> {
+    pub fn partial(&self) -> impl Iterator<Item = (&str, &MergedModule)> {
         self.modules
             .iter()
             .filter(|(_, module)| module.adapters.len() < self.adapters.len())
@@ -73,13 +73,13 @@ impl MergeReport {
     pub(crate) fn new<S: MergeSource>(
         adapters: &[S],
         weights: &[f64],
-        modules: BTreeMap<String, ModuleReport>,
+        modules: BTreeMap<String, MergedModule>,
     ) -> Result<Self, MergeError> {
         let adapters = adapters
             .iter()
             .zip(weights)
             .map(|(adapter, &weight)| {
-                Ok(AdapterReport {
+                Ok(MergedSource {
                     source: adapter.source(),
                     weight,
                     modules: adapter.shapes()?.len(),
@@ -88,7 +88,7 @@ impl MergeReport {
             })
             .collect::<Result<Vec<_>, MergeError>>()?;
         let mut with_heads = (0..adapters.len()).filter(|&index| {
-            let adapter: &AdapterReport = &adapters[index];
+            let adapter: &MergedSource = &adapters[index];
             !adapter.whole_tensors.is_empty()
         });
         let heads_of = match (with_heads.next(), with_heads.next()) {

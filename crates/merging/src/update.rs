@@ -8,13 +8,13 @@ use eigenmix_tensors::Matrix;
 use faer::Mat;
 
 use crate::coordinates::Coordinates;
+use crate::merged_svd::{MergedSvd, columns_to_f32};
 use crate::options::MergeOptions;
 use crate::space::{Frame, Side};
-use crate::spectrum::{Spectrum, columns_to_f32};
 use crate::stack_basis::StackBasis;
 
 /// A merged representation.
-pub(crate) enum Merged {
+pub(crate) enum MergedRepresentation {
     /// Ambient sides in the coordinates of U or V.
     Coordinates(Mat<f64>),
     /// Every entry of the representation.
@@ -45,14 +45,19 @@ impl Update {
     ///
     /// # Errors
     /// If a decomposition doesn't converge, which finite values don't lead to.
-    pub(crate) fn new(merged: Merged, way: &WayBack<'_>) -> Result<Self, DecompositionError> {
+    pub(crate) fn new(
+        merged: MergedRepresentation,
+        way: &WayBack<'_>,
+    ) -> Result<Self, DecompositionError> {
         let scale = way.options.scale;
         match (merged, &way.frame.left, &way.frame.right) {
-            (Merged::Coordinates(tau), ..) => way.of_coordinates(faer::Scale(scale) * tau),
-            (Merged::Dense(tau), Side::Reduced { .. }, Side::Reduced { .. }) => {
+            (MergedRepresentation::Coordinates(tau), ..) => {
+                way.of_coordinates(faer::Scale(scale) * tau)
+            }
+            (MergedRepresentation::Dense(tau), Side::Reduced { .. }, Side::Reduced { .. }) => {
                 way.of_coordinates(faer::Scale(scale) * to_f64(&tau))
             }
-            (Merged::Dense(tau), ..) => way.of_dense(tau.scaled(scale as f32)),
+            (MergedRepresentation::Dense(tau), ..) => way.of_dense(tau.scaled(scale as f32)),
         }
     }
 }
@@ -71,8 +76,8 @@ impl WayBack<'_> {
         let (frame, bases) = (self.frame, self.bases);
         let rows = frame.left.synthesised(tau);
         let columns = frame.right.synthesised(rows.transpose().to_owned());
-        let spectrum = Spectrum::new(&bases.left, columns.transpose(), &bases.right)?;
-        Ok(self.of_spectrum(spectrum))
+        let spectrum = MergedSvd::new(&bases.left, columns.transpose(), &bases.right)?;
+        Ok(self.of_svd(spectrum))
     }
 
     /// Of a representation whose entries are there one by one, on at least one side those of ΔW.
@@ -82,7 +87,7 @@ impl WayBack<'_> {
             return Ok(self.of_rows(tau));
         }
         match (&self.frame.left, &self.frame.right) {
-            (Side::Ambient, Side::Ambient) => Ok(self.of_spectrum(Spectrum {
+            (Side::Ambient, Side::Ambient) => Ok(self.of_svd(MergedSvd {
                 left: None,
                 right: None,
                 svd: ThinSvd::new(to_f64(&tau).as_ref())?,
@@ -92,19 +97,19 @@ impl WayBack<'_> {
                 let right = StackBasis::new(transposed_to_f64(&tau))?;
                 let coordinates = left.synthesised(right.coordinates.transpose().to_owned());
                 let left = &self.bases.left;
-                Ok(self.of_spectrum(Spectrum::new(left, coordinates.as_ref(), &right)?))
+                Ok(self.of_svd(MergedSvd::new(left, coordinates.as_ref(), &right)?))
             }
             // τ = U'·C, so ΔW = U' · C·Hᵀ · Vᵀ.
             (Side::Ambient, right @ Side::Reduced { .. }) => {
                 let left = StackBasis::new(to_f64(&tau))?;
                 let coordinates = right.synthesised(left.coordinates.transpose().to_owned());
                 let right = &self.bases.right;
-                Ok(self.of_spectrum(Spectrum::new(&left, coordinates.transpose(), right)?))
+                Ok(self.of_svd(MergedSvd::new(&left, coordinates.transpose(), right)?))
             }
         }
     }
 
-    fn of_spectrum(&self, mut spectrum: Spectrum<'_>) -> Update {
+    fn of_svd(&self, mut spectrum: MergedSvd<'_>) -> Update {
         let WayBack { options, .. } = self;
         let inputs = options.scale.abs() * self.inputs;
         let energy_kept = spectrum.reduce(inputs, options.isotropize, options.rank);
@@ -220,7 +225,8 @@ mod tests {
                 options: &options,
                 inputs: update.norm(),
             };
-            let merged = Update::new(Merged::Dense(tau.clone()), &way).expect("finite values");
+            let merged =
+                Update::new(MergedRepresentation::Dense(tau.clone()), &way).expect("finite values");
             let module = merged.module.expect("an update");
             assert_eq!(
                 (module.rank(), merged.rank),

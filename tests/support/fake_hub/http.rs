@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use super::{Fault, Server, State, answers, lock};
 
-/// What somebody asked.
+/// A request.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub server: Server,

@@ -1,7 +1,7 @@
 //! A Hub on this machine, and the storage server that it sends large files to and from: what
-//! Hugging Face's answers to its own Python library look like, as far as anybody here asks.
+//! Hugging Face's answers to its own Python library look like, as far as these tests need.
 //!
-//! It lives as long as its value, knows one token, and can be told to misbehave.
+//! It lives as long as its value, knows one token, and can be made to misbehave.
 
 // Each test binary compiles this file, and none needs all of it.
 #![allow(dead_code, unused_imports)]
@@ -45,7 +45,7 @@ pub fn files_in(directory: impl AsRef<Path>) -> Files {
 
 /// A running Hub.
 pub struct FakeHub {
-    /// What `HF_ENDPOINT` is to be.
+    /// The value for `HF_ENDPOINT`.
     pub endpoint: String,
     state: Arc<Mutex<State>>,
     stopped: Arc<AtomicBool>,
@@ -64,9 +64,9 @@ pub enum Server {
 pub enum Fault {
     /// This status instead.
     Status(u16),
-    /// This status, and the wish to wait for so many seconds.
+    /// This status, with a Retry-After of this many seconds.
     StatusWait(u16, u64),
-    /// The connection ends after so many bytes of the body.
+    /// The connection ends after this many bytes of the body.
     EndAfter(usize),
     /// The first byte of the body is another.
     Damage,
@@ -191,7 +191,7 @@ impl FakeHub {
         Some(repository.access == Access::Private)
     }
 
-    /// Spoils the next so many answers to requests that have `within` in `METHOD /path?query`.
+    /// Spoils the next N answers to requests that have `within` in `METHOD /path?query`.
     pub fn spoil(&self, within: &str, fault: Fault, times: usize) {
         self.state().faults.push(PlannedFault {
             within: within.to_owned(),

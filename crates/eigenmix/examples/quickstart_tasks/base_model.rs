@@ -26,7 +26,7 @@ pub fn write_base(folder: &Path, vocabulary: &BTreeSet<String>) -> Result<()> {
         .collect();
     ensure!(
         vocabulary.len() <= MAX_WORDS,
-        "{} words and marks, at most {MAX_WORDS} are wanted",
+        "{} words and marks, expected at most {MAX_WORDS}",
         vocabulary.len()
     );
     write(

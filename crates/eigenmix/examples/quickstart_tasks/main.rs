@@ -30,7 +30,7 @@ const FRAME_TOKENS: usize = 2;
 const SPLITS: [(&str, usize, usize); 3] =
     [("train", 60, 90), ("validation", 15, 9), ("test", 30, 9)];
 
-/// Takes sentences that nobody said before and that the tokenizer knows in full.
+/// Takes new sentences of which the tokenizer knows every word.
 struct Collector {
     vocabulary: BTreeSet<String>,
     said: HashSet<String>,
@@ -162,7 +162,7 @@ fn main() -> Result<()> {
                     collector.fresh(|| {
                         let sentence =
                             speaker.say(random.choose(&actions).as_str(), form, &mut random)?;
-                        // Without such a word nobody could tell the topic, which is half of the label.
+                        // Without such a word the topic, half of the label, would be unknown.
                         let tells = pieces(&sentence)
                             .iter()
                             .any(|word| telling[name.as_str()].contains(word));

@@ -123,7 +123,7 @@ impl PhraseBook {
             phrases.extend(own.unwrap_or(&Phrases::default()));
             ensure!(
                 phrases.templates() >= MIN_TEMPLATES,
-                "topic `{name}`, action `{label}`: {} templates, at least {MIN_TEMPLATES} are wanted",
+                "topic `{name}`, action `{label}`: {} templates, expected at least {MIN_TEMPLATES}",
                 phrases.templates()
             );
             actions.insert(label.clone(), phrases);

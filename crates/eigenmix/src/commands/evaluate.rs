@@ -6,7 +6,7 @@ use std::fmt;
 use eigenmix_data::metrics::Metric;
 use eigenmix_data::{DataConfig, Split};
 use eigenmix_experiment::{
-    BadInput, EvaluationRequest, ExperimentError, Measured, Splits, evaluate,
+    BadInput, EvaluationRequest, ExperimentError, SplitEvaluation, Splits, evaluate,
 };
 use eigenmix_trainer::{BaseModel, DeviceChoice, named_metrics, one_metric};
 use serde::{Deserialize, Serialize};
@@ -90,7 +90,7 @@ struct EvaluateResult<'a> {
 }
 
 impl<'a> EvaluateResult<'a> {
-    fn new(arguments: &'a EvaluateArguments, measured: Measured) -> Self {
+    fn new(arguments: &'a EvaluateArguments, measured: SplitEvaluation) -> Self {
         let model = &arguments.model;
         Self {
             model: model.adapter.as_deref().unwrap_or(&model.base),
@@ -98,7 +98,7 @@ impl<'a> EvaluateResult<'a> {
             split: measured.split,
             examples: measured.examples,
             loss: measured.loss,
-            metrics: measured.figures,
+            metrics: measured.metrics,
             seconds: measured.seconds,
         }
     }
@@ -111,8 +111,8 @@ impl fmt::Display for EvaluateResult<'_> {
             "`{}` on {} examples of `{}`, {}",
             self.model, self.examples, self.data, self.split
         )?;
-        for (name, figure) in &self.metrics {
-            write!(formatter, "\n  {name:<11}  {figure:.4}")?;
+        for (name, value) in &self.metrics {
+            write!(formatter, "\n  {name:<11}  {value:.4}")?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use eigenmix_experiment::{MergeRequest, Merged};
+use eigenmix_experiment::{MergeRequest, MergeSummary};
 use eigenmix_trainer::DeviceChoice;
 use serde::Serialize;
 
@@ -24,7 +24,7 @@ pub(crate) fn run(
 #[derive(Serialize)]
 struct MergeResult {
     #[serde(flatten)]
-    merged: Merged,
+    merged: MergeSummary,
     /// Whether to show the result for each module.
     #[serde(skip)]
     explain: bool,

@@ -91,7 +91,7 @@ impl Task<'_> {
                 Ok(ProjectedAdapter::new(name, adapter, projection))
             })
             .collect();
-        // In their order, so that of several failures the first is told.
+        // In their order, so that the first of several failures is reported.
         projected.into_iter().collect()
     }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::process::Command;
 
 use eigenmix_experiment::{
-    ConfigFile, Experiment, ExperimentError, ExperimentPlan, Finished, Jobs, Places, RunRequest,
+    ConfigFile, Experiment, ExperimentError, ExperimentPlan, Finished, InputCheck, Jobs, RunRequest,
 };
 use eigenmix_trainer::DeviceChoice;
 
@@ -19,8 +19,8 @@ pub(crate) fn run(
 ) -> anyhow::Result<()> {
     let file = ConfigFile::read(&arguments.experiment, &arguments.overrides)?;
     let places = match arguments.dry_run {
-        true => Places::Unchecked,
-        false => Places::Checked,
+        true => InputCheck::Skipped,
+        false => InputCheck::Required,
     };
     let mut experiment = Experiment::from_file(&file, arguments.out.as_deref(), places)?;
     let plan = ExperimentPlan::of(&experiment);
@@ -65,7 +65,7 @@ fn worker(device: DeviceChoice, threads: usize) -> io::Result<Command> {
 pub(crate) fn run_cell(device: DeviceChoice) -> anyhow::Result<()> {
     let stop = interruption::flag()?;
     let (input, output) = (io::stdin().lock(), io::stdout());
-    Ok(eigenmix_experiment::run_cell_of_another(
+    Ok(eigenmix_experiment::run_cell_from_parent(
         input, output, device, stop,
     )?)
 }

@@ -72,9 +72,9 @@ impl fmt::Display for TrainResult {
         if !outcome.interrupted {
             write!(formatter, "\n  size        {}", ByteCount(outcome.bytes))?;
         }
-        for (split, figures) in [("validation", &outcome.validation), ("test", &outcome.test)] {
-            for (name, figure) in figures.iter().flatten() {
-                write!(formatter, "\n  {split:<10}  {name} {figure:.4}")?;
+        for (split, metrics) in [("validation", &outcome.validation), ("test", &outcome.test)] {
+            for (name, value) in metrics.iter().flatten() {
+                write!(formatter, "\n  {split:<10}  {name} {value:.4}")?;
             }
         }
         Ok(())

@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn several_slips_of_the_pen_are_told_with_their_lines() {
+    fn several_syntax_errors_are_reported_with_their_lines() {
         let (_, mistakes) = Lines::of("a = 1\nb = \nc = [1\nd = 4\n");
         let lines: Vec<_> = mistakes.iter().map(|(line, _)| *line).collect();
         assert!(lines.contains(&Some(2)) && lines.len() > 1, "{mistakes:?}");

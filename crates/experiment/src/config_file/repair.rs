@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_of_every_kind_are_told_together() {
+    fn all_kinds_of_mistakes_are_reported_together() {
         let found = messages(
             "outptu = 'o'\nbase.model = 'm'\ndata = { path = 'd', max_length = 1 }\n\
              adapter = { method = 'eigenmix', rank = 4, init = 'merged' }\n\

@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_mistake_is_told_with_what_is_right() {
+    fn every_kind_of_mistake_is_reported_with_the_remedy() {
         for (from, to, expected) in [
             (
                 "epochs",

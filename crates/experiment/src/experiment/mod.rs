@@ -3,8 +3,8 @@
 //! with one arm and one seed.
 
 mod cell;
+mod input_check;
 mod naming;
-mod places;
 mod reader;
 mod reference;
 mod schema;
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 pub use cell::{Cell, EvaluationConfig, Work};
-pub use places::Places;
+pub use input_check::InputCheck;
 pub use reference::StageKind;
 pub use schema::schema;
 pub use shard::Shard;
@@ -53,9 +53,9 @@ impl Experiment {
     pub fn from_file(
         file: &ConfigFile,
         output: Option<&Path>,
-        places: Places,
+        inputs: InputCheck,
     ) -> Result<Self, ExperimentError> {
-        reader::read(file, output, places).map_err(|problems| file.error(problems).into())
+        reader::read(file, output, inputs).map_err(|problems| file.error(problems).into())
     }
 
     /// Keeps only the cells of a shard, and of the arms those that have any.
@@ -128,7 +128,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("x.toml");
         std::fs::write(&path, text).unwrap();
-        Experiment::from_file(&ConfigFile::read(&path, &[])?, None, Places::Unchecked)
+        Experiment::from_file(&ConfigFile::read(&path, &[])?, None, InputCheck::Skipped)
     }
 
     fn names(experiment: &Experiment) -> Vec<&str> {
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_in_different_places_are_told_at_once_with_their_lines() {
+    fn mistakes_in_different_places_are_reported_at_once_with_their_lines() {
         let text = FILE
             .replace("seeds = [3, 4]", "sedes = [3, 4]")
             .replace("epochs = 2", "epochs = \"two\"")
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_arm_lacks_is_told_where_the_arm_begins_to_say_it() {
+    fn what_an_arm_lacks_is_reported_at_the_arm() {
         let text = FILE.replace("method = \"lora\"\n        rank = 8", "alpha = 8");
         let found = mistakes(&text);
         assert_eq!(
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_to_nothing_and_a_name_that_is_taken_are_told() {
+    fn a_reference_to_nothing_and_a_name_that_is_taken_are_reported() {
         let text = format!("{FILE}\n[[arm]]\nname = 'small'\nadapter.subspace = 'extract:x'");
         let found = mistakes(&text).join("\n");
         assert!(found.contains("23: two arms are called `small`"), "{found}");

@@ -6,16 +6,16 @@ use toml::{Table, Value};
 
 /// Whether a directory can have this name on every system.
 pub(super) fn is_name(name: &str) -> bool {
-    !name.is_empty() && !name.starts_with('.') && name.chars().all(is_plain)
+    !name.is_empty() && !name.starts_with('.') && name.chars().all(is_allowed)
 }
 
-fn is_plain(letter: char) -> bool {
+fn is_allowed(letter: char) -> bool {
     letter.is_alphanumeric() || "-_.+= ".contains(letter)
 }
 
 /// The name of a combination of values, as a directory name.
-pub(super) fn plain(name: &str) -> String {
-    let letter = |letter| match is_plain(letter) || letter == ',' {
+pub(super) fn as_directory_name(name: &str) -> String {
+    let letter = |letter| match is_allowed(letter) || letter == ',' {
         true => letter,
         false => '_',
     };
@@ -34,13 +34,13 @@ pub(super) fn free_name(taken: &mut BTreeSet<String>, name: &str) -> String {
 }
 
 /// The default name of an arm: the adapter that it evaluates, or its method.
-pub(super) fn usual_name(own: &Table, table: &Table) -> String {
+pub(super) fn default_name(own: &Table, table: &Table) -> String {
     let evaluated = own.get("evaluate").and_then(Value::as_str);
     let method = table
         .get("adapter")
         .and_then(|adapter| adapter.get("method"));
     match (evaluated, method.and_then(Value::as_str)) {
-        (Some(adapter), _) => plain(adapter),
+        (Some(adapter), _) => as_directory_name(adapter),
         (None, method) => method.unwrap_or("training").to_owned(),
     }
 }

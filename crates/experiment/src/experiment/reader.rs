@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use super::naming::{free_name, is_name, plain, usual_name};
-use super::places::{Places, missing};
+use super::input_check::{InputCheck, missing_inputs};
+use super::naming::{as_directory_name, default_name, free_name, is_name};
 use super::reference::{References, StageKind};
 use super::schema::{TABLES, schema};
 use super::variation::{Combination, combinations};
@@ -22,7 +22,7 @@ const TAKEN: [&str; 4] = ["train", "extract", "merge", "failures"];
 pub(super) fn read(
     file: &ConfigFile,
     output: Option<&Path>,
-    places: Places,
+    inputs: InputCheck,
 ) -> Result<Experiment, Vec<Problem>> {
     let given = output.or_else(|| Some(Path::new(file.table().get("output")?.as_str()?)));
     let mut problems = schema().check(file.root());
@@ -32,9 +32,9 @@ pub(super) fn read(
     }
     let mut reader = Reader {
         file,
-        places,
+        inputs,
         output: given.unwrap_or(Path::new("output")).to_owned(),
-        shape: problems
+        schema_problems: problems
             .iter()
             .map(|problem| problem.path.clone())
             .collect(),
@@ -53,10 +53,10 @@ pub(super) fn read(
 
 struct Reader<'a> {
     file: &'a ConfigFile,
-    places: Places,
+    inputs: InputCheck,
     output: PathBuf,
     /// Schema violations already found, not to be reported again for the parts.
-    shape: BTreeSet<KeyPath>,
+    schema_problems: BTreeSet<KeyPath>,
     problems: Vec<Problem>,
 }
 
@@ -67,9 +67,10 @@ struct Entry<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn tell(&mut self, problem: Problem) {
-        let is_told = self.shape.contains(&problem.path) || self.problems.contains(&problem);
-        if !is_told {
+    fn add_problem(&mut self, problem: Problem) {
+        let is_known =
+            self.schema_problems.contains(&problem.path) || self.problems.contains(&problem);
+        if !is_known {
             self.problems.push(problem);
         }
     }
@@ -106,7 +107,7 @@ impl<'a> Reader<'a> {
                 self.check_name(&name, &entry.place);
                 if !names.insert(name.clone()) {
                     let message = format!("two [[{}]] are called `{name}`", kind.name());
-                    self.tell(Problem::new(entry.place.key("name"), message));
+                    self.add_problem(Problem::new(entry.place.key("name"), message));
                 }
                 stages.extend(self.stage(kind, name, &entry));
             }
@@ -132,7 +133,7 @@ impl<'a> Reader<'a> {
         let (table, mut problems) = self.references().resolve(table);
         problems.extend(self.missing(&Value::Table(table.clone())));
         for problem in problems {
-            self.tell(Problem::new(
+            self.add_problem(Problem::new(
                 problem.path.below(&entry.place),
                 problem.message,
             ));
@@ -145,11 +146,11 @@ impl<'a> Reader<'a> {
         let mut request: Box<MergeRequest> = self.request(table, &entry.place)?;
         request.out = directory;
         if let Err(error) = request.options() {
-            self.tell(Problem::new(entry.place.clone(), error.to_string()));
+            self.add_problem(Problem::new(entry.place.clone(), error.to_string()));
         }
         if let Err(error) = request.check_search_data() {
             let place = KeyPath::dotted("search.data").below(&entry.place);
-            self.tell(Problem::new(place, error.to_string()));
+            self.add_problem(Problem::new(place, error.to_string()));
         }
         Some(Stage::Merge { name, request })
     }
@@ -159,9 +160,13 @@ impl<'a> Reader<'a> {
             Ok(request) => Some(request),
             Err(error) => {
                 // If the schema check already reported a problem here, this error is the same one.
-                if !self.shape.iter().any(|path| path.starts_with(place)) {
+                if !self
+                    .schema_problems
+                    .iter()
+                    .any(|path| path.starts_with(place))
+                {
                     let message = error.message().to_owned();
-                    self.tell(Problem::new(place.clone(), message));
+                    self.add_problem(Problem::new(place.clone(), message));
                 }
                 None
             }
@@ -199,18 +204,18 @@ impl<'a> Reader<'a> {
             let mut table = self.defaults();
             overlay(&mut table, tables_of(entry.table));
             let name = entry.table.get("name").and_then(Value::as_str);
-            let name = name.map_or_else(|| usual_name(entry.table, &table), str::to_owned);
+            let name = name.map_or_else(|| default_name(entry.table, &table), str::to_owned);
             self.check_name(&name, &entry.place);
             if TAKEN.contains(&name.as_str()) {
                 let message = format!(
                     "an arm cannot be called `{name}`: {} are directories of the experiment",
                     TAKEN.join(", ")
                 );
-                self.tell(Problem::new(entry.place.key("name"), message));
+                self.add_problem(Problem::new(entry.place.key("name"), message));
             }
             if !names.insert(name.clone()) {
                 let message = format!("two arms are called `{name}`");
-                self.tell(Problem::new(entry.place.key("name"), message));
+                self.add_problem(Problem::new(entry.place.key("name"), message));
             }
             arms.extend(self.variants(&name, &table, entry));
         }
@@ -230,7 +235,7 @@ impl<'a> Reader<'a> {
             Err(problems) => {
                 for problem in problems {
                     let path = self.place_of(&problem.path, entry);
-                    self.tell(Problem::new(path, problem.message));
+                    self.add_problem(Problem::new(path, problem.message));
                 }
                 return Vec::new();
             }
@@ -243,7 +248,10 @@ impl<'a> Reader<'a> {
         for combination in &combinations {
             let variant = combination.name();
             let directory = match &variant {
-                Some(variant) => free_name(&mut directories, &format!("{name}/{}", plain(variant))),
+                Some(variant) => free_name(
+                    &mut directories,
+                    &format!("{name}/{}", as_directory_name(variant)),
+                ),
                 None => name.to_owned(),
             };
             let table = combination.apply(table.clone());
@@ -287,27 +295,27 @@ impl<'a> Reader<'a> {
         combination: &Combination,
     ) -> Option<Work> {
         let (mut table, problems) = self.references().resolve(table);
-        self.tell_in(problems, entry, combination);
+        self.add_problems_of(problems, entry, combination);
         // A seed can be larger than TOML's integers; the schema refuses larger values.
         table.insert("seed".into(), Value::Integer(seed.cast_signed()));
         table.insert("output".into(), Value::String(output.display().to_string()));
         match train_config(&table) {
             Ok(config) => {
                 let problems = self.missing(&Value::Table(table));
-                self.tell_in(problems, entry, combination);
+                self.add_problems_of(problems, entry, combination);
                 Some(Work::Train(Box::new(config)))
             }
             Err(problems) => {
-                self.tell_in(problems, entry, combination);
+                self.add_problems_of(problems, entry, combination);
                 None
             }
         }
     }
 
     fn missing(&self, root: &Value) -> Vec<Problem> {
-        match self.places {
-            Places::Unchecked => Vec::new(),
-            Places::Checked => missing(root, &self.output),
+        match self.inputs {
+            InputCheck::Skipped => Vec::new(),
+            InputCheck::Required => missing_inputs(root, &self.output),
         }
     }
 
@@ -331,19 +339,24 @@ impl<'a> Reader<'a> {
         if problems.is_empty() {
             return self.request(table, &entry.place).map(Work::Evaluate);
         }
-        self.tell_in(problems, entry, combination);
+        self.add_problems_of(problems, entry, combination);
         None
     }
 
     /// Reports problems of a resolved cell at their place in the file.
-    fn tell_in(&mut self, problems: Vec<Problem>, entry: &Entry, combination: &Combination) {
+    fn add_problems_of(
+        &mut self,
+        problems: Vec<Problem>,
+        entry: &Entry,
+        combination: &Combination,
+    ) {
         for problem in problems {
             let path = match combination.place_of(&problem.path) {
                 Some(path) => path,
                 None => problem.path,
             };
             let path = self.place_of(&path, entry);
-            self.tell(Problem::new(path, problem.message));
+            self.add_problem(Problem::new(path, problem.message));
         }
     }
 
@@ -373,7 +386,7 @@ impl<'a> Reader<'a> {
         let number = |value: &Value| u64::try_from(value.as_integer()?).ok();
         match (table.get("seeds"), table.get("seed")) {
             (Some(_), Some(_)) => {
-                self.tell(Problem::new(
+                self.add_problem(Problem::new(
                     place.key("seeds"),
                     "give either `seed` or `seeds`",
                 ));
@@ -392,7 +405,7 @@ impl<'a> Reader<'a> {
     fn check_name(&mut self, name: &str, place: &KeyPath) {
         if !is_name(name) {
             let message = format!("`{name}` is not a valid name: use letters, digits, - and _");
-            self.tell(Problem::new(place.key("name"), message));
+            self.add_problem(Problem::new(place.key("name"), message));
         }
     }
 }

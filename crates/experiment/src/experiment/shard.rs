@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_parts_together_are_everything_once() {
+    fn the_shards_cover_every_item_once() {
         let items: Vec<usize> = (0..11).collect();
         let part = |text: &str| text.parse::<Shard>().unwrap().part_of(&items);
         assert_eq!(part("2/4"), [1, 5, 9]);
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_part_is_refused() {
+    fn invalid_shards_are_refused() {
         for text in ["0/4", "5/4", "4", "1/0", "a/b", ""] {
             assert!(text.parse::<Shard>().is_err(), "{text}");
         }

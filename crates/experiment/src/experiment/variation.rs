@@ -94,7 +94,7 @@ impl Combination {
         let part = |setting: &Setting| {
             let path = setting.path.to_string();
             let key = path.rsplit('.').next().unwrap_or_default();
-            format!("{key}={}", word(&setting.value))
+            format!("{key}={}", value_name(&setting.value))
         };
         let parts: Vec<String> = self.0.iter().map(part).collect();
         (!parts.is_empty()).then(|| parts.join(","))
@@ -102,10 +102,10 @@ impl Combination {
 }
 
 /// A value in a name.
-fn word(value: &Value) -> String {
+fn value_name(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
-        Value::Array(items) => items.iter().map(word).collect::<Vec<_>>().join("+"),
+        Value::Array(items) => items.iter().map(value_name).collect::<Vec<_>>().join("+"),
         other => other.to_string(),
     }
 }

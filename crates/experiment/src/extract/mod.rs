@@ -1,15 +1,15 @@
 //! From adapters to the subspace that they share.
 
-mod extracted;
 mod request;
+mod summary;
 
 use std::time::Instant;
 
 use eigenmix_adapter::AdapterFile;
 use eigenmix_eigenlorax::{ExtractReport, Extraction, ModuleReport};
 
-pub use self::extracted::Extracted;
 pub use self::request::ExtractRequest;
+pub use self::summary::ExtractionSummary;
 use crate::ExperimentError;
 use crate::destination::Destination;
 use crate::listener::Listener;
@@ -22,7 +22,7 @@ use crate::opened_adapter::OpenedAdapter;
 pub fn extract(
     request: &ExtractRequest,
     listener: &dyn Listener,
-) -> Result<Extracted, ExperimentError> {
+) -> Result<ExtractionSummary, ExperimentError> {
     let start = Instant::now();
     let destination = Destination::new(&request.out, request.force)?;
     let adapters = OpenedAdapter::open_all(&request.adapters, request.allow_partial, listener)?;
@@ -36,15 +36,15 @@ pub fn extract(
         eigenmix_eigenlorax::extract(&files, &request.options(), &|_, _| progress.advance())?
     };
     subspace.save(destination.path(), destination.force())?;
-    tell_what_is_special(&report, listener);
+    report_notes(&report, listener);
     let source_bytes = adapters.iter().map(OpenedAdapter::bytes).sum();
-    let mut extracted = Extracted::new(&request.out, &subspace, report, source_bytes);
+    let mut extracted = ExtractionSummary::new(&request.out, &subspace, report, source_bytes);
     extracted.seconds = start.elapsed().as_secs_f64();
     Ok(extracted)
 }
 
 /// Reports what in the subspace may not be as expected.
-fn tell_what_is_special(report: &ExtractReport, listener: &dyn Listener) {
+fn report_notes(report: &ExtractReport, listener: &dyn Listener) {
     for adapter in &report.adapters {
         let location = &adapter.source.location;
         match adapter.without_effect.len() {

@@ -1,8 +1,8 @@
 //! From several adapters to one.
 
-mod merged;
 mod request;
 mod search;
+mod summary;
 
 use std::time::Instant;
 
@@ -12,10 +12,10 @@ use eigenmix_tensors::write_file;
 use eigenmix_trainer::DeviceChoice;
 use serde_json::{Value, json};
 
-pub use self::merged::Merged;
 pub use self::request::MergeRequest;
 use self::search::{SearchPlan, search};
 pub use self::search::{SearchReport, SearchRequest};
+pub use self::summary::MergeSummary;
 use crate::ExperimentError;
 use crate::destination::Destination;
 use crate::listener::Listener;
@@ -32,7 +32,7 @@ pub fn merge(
     request: &MergeRequest,
     device: DeviceChoice,
     listener: &dyn Listener,
-) -> Result<Merged, ExperimentError> {
+) -> Result<MergeSummary, ExperimentError> {
     let options = request.options()?;
     let plan = SearchPlan::of(request, &options, device)?;
     let destination = Destination::new(&request.out, request.force)?;
@@ -76,8 +76,8 @@ pub fn merge(
         let path = destination.path().join("report.html");
         write_file(&path, search.page(&title).render().as_bytes())?;
     }
-    tell_what_is_special(&report, listener);
-    Ok(Merged {
+    report_notes(&report, listener);
+    Ok(MergeSummary {
         out: request.out.display().to_string(),
         options,
         parameters: adapter.parameter_count(),
@@ -107,7 +107,7 @@ fn recorded(options: &MergeOptions, search: Option<&SearchReport>) -> Value {
     recorded
 }
 
-fn tell_what_is_special(report: &MergeReport, listener: &dyn Listener) {
+fn report_notes(report: &MergeReport, listener: &dyn Listener) {
     let partial: Vec<&str> = report.partial().map(|(path, _)| path).collect();
     if let Some(path) = partial.first() {
         listener.warn(&format_args!(

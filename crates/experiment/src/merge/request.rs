@@ -80,7 +80,7 @@ impl MergeRequest {
     /// # Errors
     /// If a parameter does not belong to the method, or an option to the space.
     pub fn options(&self) -> Result<MergeOptions, BadInput> {
-        let options = self.of_library().options();
+        let options = self.requested_options().options();
         options.map_err(|error| match error {
             MergeError::OptionOfOthers { option, owners } => {
                 let flag = option.replace('_', "-");
@@ -106,8 +106,8 @@ impl MergeRequest {
         assign(&names.collect::<Vec<_>>(), &search.data).map(drop)
     }
 
-    fn of_library(&self) -> eigenmix_merging::MergeRequest {
-        eigenmix_merging::MergeRequest {
+    fn requested_options(&self) -> eigenmix_merging::RequestedOptions {
+        eigenmix_merging::RequestedOptions {
             space: self.space,
             method: self.method,
             parameters: self.parameters.clone(),

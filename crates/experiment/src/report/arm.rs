@@ -8,9 +8,9 @@ use eigenmix_tensors::FileError;
 use eigenmix_trainer::{Outcome, Run};
 use serde::{Deserialize, Serialize};
 
-use crate::evaluation::not_numbers;
+use crate::charts::{Curves, SpectrumSummary};
+use crate::evaluation::nan_metrics;
 use crate::message;
-use crate::pictures::{Curves, SpectrumSummary};
 use crate::spread::Spread;
 
 /// An arm's metrics over its finished seeds. What needs a finished seed is missing without one.
@@ -89,22 +89,22 @@ impl ArmReport {
     /// subspace are read from the runs, if they exist.
     pub fn of(name: &str, outcomes: &[(u64, Outcome)]) -> Option<Self> {
         let (_, first) = outcomes.first()?;
-        let figures = |outcome: &Outcome| {
-            let figures = outcome.test.clone();
-            figures
+        let metrics_of = |outcome: &Outcome| {
+            let metrics = outcome.test.clone();
+            metrics
                 .or_else(|| outcome.validation.clone())
                 .unwrap_or_default()
         };
-        let spread = |figure: &dyn Fn(&Outcome) -> Option<f64>| {
-            Spread::of_any(outcomes.iter().filter_map(|(_, outcome)| figure(outcome)))
+        let spread = |value: &dyn Fn(&Outcome) -> Option<f64>| {
+            Spread::of_any(outcomes.iter().filter_map(|(_, outcome)| value(outcome)))
         };
-        let metrics = figures(first).into_keys().filter_map(|metric| {
-            let spread = spread(&|outcome| figures(outcome).get(&metric).copied())?;
+        let metrics = metrics_of(first).into_keys().filter_map(|metric| {
+            let spread = spread(&|outcome| metrics_of(outcome).get(&metric).copied())?;
             Some((metric, spread))
         });
         let mut notes = Vec::new();
         for (seed, outcome) in outcomes {
-            for metric in not_numbers(&figures(outcome)) {
+            for metric in nan_metrics(&metrics_of(outcome)) {
                 notes.push(format!("{name}, seed {seed}: {metric} is NaN"));
             }
         }

@@ -4,8 +4,8 @@ use eigenmix_adapter::Source;
 use serde::Serialize;
 
 use super::Report;
+use crate::charts::Comparison;
 use crate::message;
-use crate::pictures::Comparison;
 
 /// The comparisons, and what could not be compared.
 #[derive(Default, Serialize)]

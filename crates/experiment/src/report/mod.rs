@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_left_out_with_a_word() {
+    fn what_cannot_be_read_is_left_out_with_a_note() {
         let run = tempfile::tempdir().expect("a directory");
         std::fs::write(run.path().join("metrics.jsonl"), "{\n{}\n").expect("a file");
         std::fs::write(run.path().join("basis.json"), "{}").expect("a file");

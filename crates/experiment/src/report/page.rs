@@ -8,7 +8,7 @@ use eigenmix_charts::{
 use eigenmix_data::metrics::lower_is_better;
 
 use super::{ArmReport, Compared, Report};
-use crate::pictures::Curves;
+use crate::charts::Curves;
 
 /// The page of an experiment.
 ///
@@ -57,7 +57,7 @@ pub(super) fn page(report: &Report, compared: &Compared) -> Page {
         .iter()
         .map(|arm| (arm.name.as_str(), &arm.curves))
         .collect();
-    let curves = Curves::figures(&curves);
+    let curves = Curves::charts(&curves);
     if !curves.is_empty() {
         page.heading("Learning curves");
         page.paragraph("Means over the seeds; the bands are ± one standard deviation.");
@@ -69,7 +69,7 @@ pub(super) fn page(report: &Report, compared: &Compared) -> Page {
             "Extracted from {} adapters. Shares refer to the variance of the stacked factors; left is the output side, right the input side. Bands span the modules.",
             subspace.sources.len()
         ));
-        page.figures(subspace.spectrum.figures());
+        page.figures(subspace.spectrum.charts());
     }
     for compared in &compared.sets {
         page.heading(&format!(
@@ -79,7 +79,7 @@ pub(super) fn page(report: &Report, compared: &Compared) -> Page {
         if let Some(note) = compared.comparison.note(compared.of) {
             page.paragraph(&note);
         }
-        page.figures(compared.comparison.figures());
+        page.figures(compared.comparison.charts());
     }
     let notes = report.arms.iter().flat_map(|arm| &arm.notes);
     let notes: Vec<&str> = notes.chain(&compared.notes).map(String::as_str).collect();
@@ -92,7 +92,7 @@ pub(super) fn page(report: &Report, compared: &Compared) -> Page {
 
 /// Each metric as bars, and against the trained parameters.
 fn metrics(report: &Report) -> Vec<Figure> {
-    let mut pictures = Vec::new();
+    let mut charts = Vec::new();
     for metric in report.metrics() {
         let arms = report.arms.iter();
         let groups = arms.map(|arm| BarGroup {
@@ -107,11 +107,11 @@ fn metrics(report: &Report) -> Vec<Figure> {
             series: Vec::new(),
             groups: groups.collect(),
         };
-        pictures.push(bars.figure(&format!("{metric} of the arms")));
+        charts.push(bars.figure(&format!("{metric} of the arms")));
         let points = report.arms.iter().map(|arm| {
             let spread = arm.metrics.get(metric);
             let parameters = arm.adapter_parameters;
-            // What is missing has no place in the picture.
+            // What is missing has no place in the chart.
             ScatterPoint {
                 name: arm.name.clone(),
                 x: parameters.map_or(f64::NAN, |count| count as f64),
@@ -128,9 +128,9 @@ fn metrics(report: &Report) -> Vec<Figure> {
                 false => Better::Higher,
             },
         };
-        pictures.push(scatter.figure(&format!("{metric} against trained parameters")));
+        charts.push(scatter.figure(&format!("{metric} against trained parameters")));
     }
-    pictures
+    charts
 }
 
 /// The subspaces with the arms that have them, each subspace once.

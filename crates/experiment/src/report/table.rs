@@ -47,7 +47,9 @@ impl Report {
         let row = |arm: &ArmReport| {
             let count = arm.seeds.len();
             let shown = |spread: Option<&Spread>, digits| {
-                spread.map_or_else(String::new, |spread| figure(spread, count, digits))
+                spread.map_or_else(String::new, |spread| {
+                    mean_and_deviation(spread, count, digits)
+                })
             };
             let number = |number: Option<usize>| {
                 number.map_or_else(String::new, |number| number.to_string())
@@ -117,7 +119,7 @@ impl Report {
     }
 }
 
-fn figure(spread: &Spread, seeds: usize, digits: usize) -> String {
+fn mean_and_deviation(spread: &Spread, seeds: usize, digits: usize) -> String {
     match seeds {
         1 => format!("{:.digits$}", spread.mean),
         _ => format!("{:.digits$} ± {:.digits$}", spread.mean, spread.deviation),

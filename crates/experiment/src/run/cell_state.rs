@@ -16,7 +16,7 @@ pub enum CellState {
     /// A training with this configuration was started.
     Started,
     Finished,
-    /// Existing output is to be replaced.
+    /// Existing output has to be replaced.
     Replaced,
 }
 

@@ -63,8 +63,8 @@ pub(super) fn evaluate(
     let [mut test, mut validation] = [None, None];
     for measured in evaluation::evaluate(&request, listener)? {
         match measured.split {
-            Split::Test => test = Some(measured.figures),
-            _ => validation = Some(measured.figures),
+            Split::Test => test = Some(measured.metrics),
+            _ => validation = Some(measured.metrics),
         }
     }
     if test.is_none() && validation.is_none() {

@@ -44,7 +44,7 @@ impl<'a, W: Write> EventWriter<'a, W> {
         }
     }
 
-    pub(super) fn tell(&self, event: &Event) {
+    pub(super) fn send(&self, event: &Event) {
         let told = serde_json::to_string(event)
             .map_err(std::io::Error::from)
             .and_then(|line| {
@@ -60,11 +60,11 @@ impl<'a, W: Write> EventWriter<'a, W> {
 
 impl<W: Write + Send> Listener for EventWriter<'_, W> {
     fn note(&self, note: &dyn Display) {
-        self.tell(&Event::Note(note.to_string()));
+        self.send(&Event::Note(note.to_string()));
     }
 
     fn warn(&self, warning: &dyn Display) {
-        self.tell(&Event::Warning(warning.to_string()));
+        self.send(&Event::Warning(warning.to_string()));
     }
 
     fn training<'a>(&'a self, _action: &str) -> Box<dyn Observer + 'a> {
@@ -77,18 +77,18 @@ struct ToldTraining<'a, 'w, W>(&'a EventWriter<'w, W>);
 
 impl<W: Write> Observer for ToldTraining<'_, '_, W> {
     fn started(&mut self, plan: &TrainingPlan) {
-        self.0.tell(&Event::Started(plan.clone()));
+        self.0.send(&Event::Started(plan.clone()));
     }
 
     fn stepped(&mut self, step: usize) {
-        self.0.tell(&Event::Advanced(step));
+        self.0.send(&Event::Advanced(step));
     }
 
     fn logged(&mut self, record: &StepRecord) {
-        self.0.tell(&Event::Logged { loss: record.loss });
+        self.0.send(&Event::Logged { loss: record.loss });
     }
 
     fn note(&mut self, note: &str) {
-        self.0.tell(&Event::Note(note.to_owned()));
+        self.0.send(&Event::Note(note.to_owned()));
     }
 }

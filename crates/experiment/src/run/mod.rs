@@ -18,7 +18,7 @@ use eigenmix_trainer::DeviceChoice;
 
 use self::job::Job;
 use self::schedule::Schedule;
-pub use self::worker::run_cell_of_another;
+pub use self::worker::run_cell_from_parent;
 use crate::ExperimentError;
 use crate::experiment::Experiment;
 use crate::listener::Listener;
@@ -32,8 +32,8 @@ pub enum Jobs<'a> {
     /// At most this many at a time, each in its own process with its share of the threads.
     Processes {
         most: NonZeroUsize,
-        /// The program for a cell on a device with so many threads; it is to call
-        /// [`run_cell_of_another`] with its standard streams.
+        /// The program for a cell on a device with this many threads; it must call
+        /// [`run_cell_from_parent`] with its standard streams.
         worker: &'a (dyn Fn(DeviceChoice, usize) -> io::Result<Command> + Sync),
     },
 }

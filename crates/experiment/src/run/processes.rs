@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_ends_without_a_word_is_known_by_its_status_and_its_last_words() {
+    fn a_process_that_reports_nothing_is_described_by_its_status_and_its_last_output() {
         let error = run("echo 'out of memory' >&2; exit 3", &crate::Silent).expect_err("an error");
         let words = error.to_string();
         assert!(words.contains("exit status: 3"), "{words}");

@@ -53,7 +53,7 @@ impl Schedule<'_> {
                 };
                 let ended = match self.stop.load(Ordering::Relaxed) {
                     true => Err(Stopped::Interrupted),
-                    false => self.finish(job, &label),
+                    false => self.run_to_end(job, &label),
                 };
                 progress.iter().for_each(|progress| progress.advance());
                 let mut summary = lock(&summary);
@@ -76,7 +76,7 @@ impl Schedule<'_> {
     }
 
     /// Whether the job came to its end.
-    fn finish(&self, mut job: Job, label: &str) -> Result<bool, Stopped> {
+    fn run_to_end(&self, mut job: Job, label: &str) -> Result<bool, Stopped> {
         let started = Instant::now();
         let result = job.begin().and_then(|lock| {
             if job.state == CellState::Finished {
@@ -92,10 +92,10 @@ impl Schedule<'_> {
                 .note(&format_args!("{label}: already finished")),
             Ok(Some(outcome)) if outcome.interrupted => return Err(Stopped::Interrupted),
             Ok(Some(outcome)) => {
-                let figure = figure(&outcome);
+                let metric = first_metric(&outcome);
                 let seconds = started.elapsed().as_secs_f64();
                 self.listener
-                    .note(&format_args!("{label}: {figure}{seconds:.1} s"));
+                    .note(&format_args!("{label}: {metric}{seconds:.1} s"));
             }
             Err(error) => {
                 let problem = message(&error);
@@ -171,8 +171,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// The first metric, for the line about a finished cell.
-fn figure(outcome: &Outcome) -> String {
-    let figures = outcome.test.as_ref().or(outcome.validation.as_ref());
-    let first = figures.and_then(|figures| figures.iter().next());
+fn first_metric(outcome: &Outcome) -> String {
+    let metrics = outcome.test.as_ref().or(outcome.validation.as_ref());
+    let first = metrics.and_then(|metrics| metrics.iter().next());
     first.map_or_else(String::new, |(name, value)| format!("{name} {value:.4}, "))
 }

@@ -83,7 +83,7 @@ fn make_one(
                 force,
                 ..request.clone()
             };
-            tell(listener, label, &extract(&request, listener)?);
+            note_result(listener, label, &extract(&request, listener)?);
         }
         Stage::Merge { request, .. } => {
             let request = MergeRequest {
@@ -91,7 +91,7 @@ fn make_one(
                 ..(**request).clone()
             };
             let merged = merge(&request, schedule.device, listener)?;
-            tell(listener, label, &merged);
+            note_result(listener, label, &merged);
             listener.detail(&format_args!("\n{}", merged.modules()));
         }
     }
@@ -99,7 +99,7 @@ fn make_one(
 }
 
 /// Its first line as a note, and the rest as details.
-fn tell(listener: &dyn Listener, label: &str, result: &impl std::fmt::Display) {
+fn note_result(listener: &dyn Listener, label: &str, result: &impl std::fmt::Display) {
     let words = result.to_string();
     let (first, rest) = words.split_once('\n').unwrap_or((&words, ""));
     listener.note(&format_args!("{label}: {first}"));

@@ -16,7 +16,7 @@ use crate::{ExperimentError, is_bad_input, message};
 ///
 /// # Errors
 /// The error of the cell, which is also written; or if `input` does not describe a cell.
-pub fn run_cell_of_another(
+pub fn run_cell_from_parent(
     mut input: impl Read,
     output: impl Write + Send,
     device: DeviceChoice,
@@ -34,11 +34,11 @@ pub fn run_cell_of_another(
     let writer = EventWriter::new(output, stop);
     match run_cell(&cell, state, device, stop, &cell.name, &writer) {
         Ok(outcome) => {
-            writer.tell(&Event::Ended(Box::new(outcome)));
+            writer.send(&Event::Ended(Box::new(outcome)));
             Ok(())
         }
         Err(error) => {
-            writer.tell(&Event::Failed {
+            writer.send(&Event::Failed {
                 problem: message(&error),
                 is_bad_input: is_bad_input(&error),
             });

@@ -175,7 +175,7 @@ fn nothing_is_sent_without_a_token_or_under_a_bad_name() {
 }
 
 #[test]
-fn who_may_not_write_is_told_so_without_the_token() {
+fn a_refused_writer_gets_an_error_without_the_token() {
     let (server, place) = (FakeHub::start(), tempdir().unwrap());
     server.add("models", "strangers/open", Files::new(), Access::Public);
     let files = files(&place);

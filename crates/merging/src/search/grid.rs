@@ -62,13 +62,13 @@ impl SearchGrid {
     }
 
     /// The values of a coordinate that are always tried.
-    pub(crate) fn certain(&self, coordinate: Coordinate) -> &[f64] {
+    pub(crate) fn always_tried(&self, coordinate: Coordinate) -> &[f64] {
         self.values.get(&coordinate).map_or(&[], Vec::as_slice)
     }
 
     /// The values of a coordinate that are tried while patience lasts.
-    pub(crate) fn further(&self, coordinate: Coordinate) -> impl Iterator<Item = f64> {
-        let last = self.certain(coordinate).last().copied();
+    pub(crate) fn tried_with_patience(&self, coordinate: Coordinate) -> impl Iterator<Item = f64> {
+        let last = self.always_tried(coordinate).last().copied();
         let goes_on = coordinate == Coordinate::Scale && self.patience.is_some();
         tenths(1..=LAST_TENTH).filter(move |&value| goes_on && last.is_some_and(|it| value > it))
     }
@@ -100,7 +100,7 @@ impl SearchGrid {
             return Err(MergeError::NoRounds);
         }
         for coordinate in Coordinate::of(method) {
-            let values = self.certain(coordinate);
+            let values = self.always_tried(coordinate);
             if values.is_empty() {
                 return Err(MergeError::NothingToSearch {
                     what: coordinate.name(),
@@ -143,23 +143,23 @@ mod tests {
     fn the_default_grid_is_that_of_the_papers() {
         let grid = SearchGrid::new(DARE_TIES);
         let to_one = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
-        assert_eq!(grid.certain(Coordinate::Scale), to_one);
+        assert_eq!(grid.always_tried(Coordinate::Scale), to_one);
         assert_eq!(
-            grid.certain(Coordinate::Parameter(Parameter::Density)),
+            grid.always_tried(Coordinate::Parameter(Parameter::Density)),
             to_one
         );
         assert_eq!(
-            grid.certain(Coordinate::Parameter(Parameter::Drop))[8..],
+            grid.always_tried(Coordinate::Parameter(Parameter::Drop))[8..],
             [0.9, 0.99]
         );
         assert!(
-            grid.certain(Coordinate::Parameter(Parameter::RankFraction))
+            grid.always_tried(Coordinate::Parameter(Parameter::RankFraction))
                 .is_empty()
         );
-        let further: Vec<f64> = grid.further(Coordinate::Scale).collect();
+        let further: Vec<f64> = grid.tried_with_patience(Coordinate::Scale).collect();
         assert_eq!((further[0], further[6], further[88]), (1.1, 1.7, 9.9));
         assert_eq!(
-            grid.further(Coordinate::Parameter(Parameter::Density))
+            grid.tried_with_patience(Coordinate::Parameter(Parameter::Density))
                 .count(),
             0
         );
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn scales_that_somebody_names_are_all_there_are() {
         let grid = SearchGrid::new(Method::Sum).with(Coordinate::Scale, vec![0.3, 0.7]);
-        assert_eq!(grid.further(Coordinate::Scale).count(), 0);
+        assert_eq!(grid.tried_with_patience(Coordinate::Scale).count(), 0);
         assert_eq!(grid.settings(), 2);
     }
 

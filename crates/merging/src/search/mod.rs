@@ -78,10 +78,10 @@ impl<E, F: FnMut(&Setting) -> Result<f64, E>> Searcher<'_, F> {
     fn scan(&mut self, current: Setting, coordinate: Coordinate) -> Result<Setting, E> {
         let grid = self.grid;
         let mut scan = Scan::default();
-        for &value in grid.certain(coordinate) {
+        for &value in grid.always_tried(coordinate) {
             scan.consider(self.trial(current.with(coordinate, value))?);
         }
-        for value in grid.further(coordinate) {
+        for value in grid.tried_with_patience(coordinate) {
             if grid
                 .patience
                 .is_some_and(|patience| scan.in_vain >= patience)

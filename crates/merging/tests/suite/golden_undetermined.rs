@@ -1,4 +1,4 @@
-//! Merges of which nobody can compute all again, and why: they contain directions of singular value
+//! Merges that cannot be reproduced completely, and why: they contain directions of singular value
 //! zero, which the rounding of a decomposition chooses.
 //!
 //! - `-iso` of a merged matrix that lacks directions: their other directions are compared.

@@ -1,4 +1,4 @@
-//! What the methods do, told from dense matrices and simple cases.
+//! The methods, checked against dense matrices and simple cases.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;

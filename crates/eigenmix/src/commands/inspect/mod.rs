@@ -42,7 +42,7 @@ pub(crate) fn run(arguments: &InspectArguments, console: &Console) -> anyhow::Re
         }
         let file = TensorFile::open(given)?;
         if !Dialect::of(&file).is_one_file() {
-            write(&|| Err(BadInput(NO_PICTURES.to_owned()).into()))?;
+            write(&|| Err(BadInput(NO_CHARTS.to_owned()).into()))?;
             return console.result(&tensors::TensorListing::read(&file)?);
         }
         let file = AdapterFile::open(given)?.with_location(argument.as_str());
@@ -74,7 +74,7 @@ pub(crate) fn run(arguments: &InspectArguments, console: &Console) -> anyhow::Re
     console.result(&summary)
 }
 
-const NO_PICTURES: &str =
+const NO_CHARTS: &str =
     "--html draws adapters, subspaces and runs, not the tensors of a single file";
 
 /// Whether the path looks like an adapter; opening it reports what is wrong.

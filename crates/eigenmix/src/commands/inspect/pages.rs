@@ -6,7 +6,7 @@ use std::path::Path;
 use eigenmix_adapter::{AdapterFile, LoadedAdapter};
 use eigenmix_charts::{Axis, Bar, BarGroup, Bars, Page, PageTable};
 use eigenmix_eigenlorax::{ProjectOptions, Subspace, project};
-use eigenmix_experiment::pictures::{Comparison, Curves, SpectrumSummary, module_maps};
+use eigenmix_experiment::charts::{Comparison, Curves, SpectrumSummary, module_maps};
 use eigenmix_experiment::{ExperimentError, OpenedAdapter, distinct_names, message};
 use eigenmix_trainer::{Run, RunHistory, metrics_in};
 use rayon::prelude::*;
@@ -33,7 +33,7 @@ pub(super) fn several(adapters: &SeveralAdapters) -> Page {
     page.heading("Similarity");
     page.paragraph(OVERLAP);
     page.list(adapters.comparison.note(count).as_deref());
-    page.figures(adapters.comparison.figures());
+    page.figures(adapters.comparison.charts());
     page.heading("Size of the updates");
     let names = &adapters.comparison.adapters;
     let totals = names.iter().zip(&adapters.adapters);
@@ -58,7 +58,7 @@ pub(super) fn subspace(path: &Path, subspace: &Subspace) -> Page {
         subspace.sources.len(),
         subspace.base_model.as_deref().unwrap_or("an unnamed base model")
     ));
-    page.figures(SpectrumSummary::of(&subspace.spectra()).figures());
+    page.figures(SpectrumSummary::of(&subspace.spectra()).charts());
     page.heading("Sources");
     page.list(
         subspace
@@ -70,7 +70,7 @@ pub(super) fn subspace(path: &Path, subspace: &Subspace) -> Page {
         Ok(comparison) => {
             page.paragraph(OVERLAP);
             page.list(comparison.note(subspace.sources.len()).as_deref());
-            page.figures(comparison.figures());
+            page.figures(comparison.charts());
         }
         Err(error) => page.paragraph(&format!("They are not compared: {}.", message(&error))),
     }
@@ -92,14 +92,14 @@ pub(super) fn run(run: &RunHistory, words: &str) -> anyhow::Result<Page> {
     );
     page.table(&evaluations(run));
     let curves = Curves::read([run.path.as_path()])?;
-    let pictures = Curves::figures(&[("this run", &curves)]);
-    if !pictures.is_empty() {
+    let charts = Curves::charts(&[("this run", &curves)]);
+    if !charts.is_empty() {
         page.heading("Learning curves");
-        page.figures(pictures);
+        page.figures(charts);
     }
     if let Some(record) = Run::at(&run.path).basis()? {
         page.heading("Subspace of this run");
-        page.figures(SpectrumSummary::of(&record.modules).figures());
+        page.figures(SpectrumSummary::of(&record.modules).charts());
     }
     let adapter = Run::at(&run.path).adapter();
     if adapter.is_dir() {

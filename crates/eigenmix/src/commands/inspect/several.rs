@@ -3,7 +3,7 @@
 use std::fmt;
 
 use eigenmix_experiment::Table;
-use eigenmix_experiment::pictures::Comparison;
+use eigenmix_experiment::charts::Comparison;
 use eigenmix_experiment::{ExperimentError, OpenedAdapter};
 use rayon::prelude::*;
 use serde::Serialize;

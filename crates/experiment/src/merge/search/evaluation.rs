@@ -9,7 +9,7 @@ use eigenmix_trainer::{
 };
 use serde::Serialize;
 
-use super::task::{Examples, Task};
+use super::task::{SearchTask, TaskExamples};
 use crate::BadInput;
 use crate::ExperimentError;
 use crate::error::Within;
@@ -18,9 +18,9 @@ use crate::load_report;
 use crate::opened_adapter::OpenedAdapter;
 
 /// The tasks on one base model, which is loaded once: only updates and heads change.
-pub struct Evaluation<'a> {
+pub struct SearchEvaluation<'a> {
     base: &'a BaseModel,
-    tasks: &'a [Task],
+    tasks: &'a [SearchTask],
     heads: TaskHeads,
     device: Device,
     batch_size: NonZeroUsize,
@@ -42,12 +42,12 @@ pub struct Joint {
     pub hits_at_5: f64,
 }
 
-impl<'a> Evaluation<'a> {
+impl<'a> SearchEvaluation<'a> {
     /// # Errors
     /// If the heads cannot be placed.
     pub fn new(
         base: &'a BaseModel,
-        tasks: &'a [Task],
+        tasks: &'a [SearchTask],
         device: Device,
         batch_size: NonZeroUsize,
         allow_partial: bool,
@@ -73,7 +73,7 @@ impl<'a> Evaluation<'a> {
         adapters: &[OpenedAdapter],
         listener: &dyn Listener,
     ) -> Result<(Accuracies, Accuracies), ExperimentError> {
-        let examples = |task: &Task| task.validation.len() + task.test.len();
+        let examples = |task: &SearchTask| task.validation.len() + task.test.len();
         let total = self.tasks.iter().map(examples).sum();
         let progress = listener.progress("evaluating the adapters", total, "examples");
         let advance = |count| (0..count).for_each(|_| progress.advance());
@@ -85,9 +85,9 @@ impl<'a> Evaluation<'a> {
                 .alone(task, adapter)
                 .within(|| format!("adapter `{location}`"))?;
             if let Some(report) = &classifier.report {
-                load_report::tell(report, listener);
+                load_report::show(report, listener);
             }
-            let accuracy = |examples: &Examples, split: &str| -> Result<f64, ExperimentError> {
+            let accuracy = |examples: &TaskExamples, split: &str| -> Result<f64, ExperimentError> {
                 let inputs = &*examples.inputs;
                 let logits = classifier.all_logits(inputs, self.batch_size, &advance)?;
                 let accuracy = examples.accuracy(&logits, classifier.outputs())?;
@@ -107,7 +107,11 @@ impl<'a> Evaluation<'a> {
     }
 
     /// An adapter under the head of its task.
-    fn alone(&self, task: &Task, adapter: &OpenedAdapter) -> Result<Classifier, TrainerError> {
+    fn alone(
+        &self,
+        task: &SearchTask,
+        adapter: &OpenedAdapter,
+    ) -> Result<Classifier, TrainerError> {
         if !self.allow_partial {
             adapter.file.require_clean()?;
         }

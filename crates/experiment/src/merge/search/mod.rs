@@ -11,9 +11,9 @@ use eigenmix_adapter::{Adapter, AdapterFile};
 use eigenmix_merging::{Merge, MergeError, MergeOptions, Method, Setting};
 use eigenmix_trainer::{BaseModel, Device};
 
-use self::evaluation::{Evaluation, normalised_mean};
-use self::report::{Measured, Parameters};
-use self::task::{Reading, Task};
+use self::evaluation::{SearchEvaluation, normalised_mean};
+use self::report::{Parameters, SearchMeasurements};
+use self::task::{SearchTask, TaskReading};
 use crate::ExperimentError;
 use crate::listener::Listener;
 use crate::opened_adapter::OpenedAdapter;
@@ -57,7 +57,7 @@ pub(crate) fn search(
         &plan,
         listener,
     )?;
-    let evaluation = Evaluation::new(
+    let evaluation = SearchEvaluation::new(
         &base_model,
         &tasks,
         device,
@@ -102,7 +102,7 @@ pub(crate) fn search(
     let merge = eigenmix_merging::merge(&files, &options, &|_, _| {})?;
     let base_test = evaluation.base_alone(listener)?;
     let (test, joint) = evaluation.test(&merge.adapter, listener)?;
-    let measured = Measured {
+    let measured = SearchMeasurements {
         outcome,
         trials,
         own_validation,
@@ -144,10 +144,10 @@ fn read_tasks(
     seed: u64,
     plan: &SearchPlan,
     listener: &dyn Listener,
-) -> Result<Vec<Task>, ExperimentError> {
+) -> Result<Vec<SearchTask>, ExperimentError> {
     let names: Vec<String> = adapters.iter().map(|adapter| adapter.name(1)).collect();
     let directories = assign(&names, plan.data)?;
-    let reading = Reading {
+    let reading = TaskReading {
         base,
         device,
         columns: &plan.columns,
@@ -158,7 +158,7 @@ fn read_tasks(
     };
     let tasks = adapters.iter().zip(distinct(names)).zip(directories);
     tasks
-        .map(|((adapter, name), data)| Task::read(name, data, adapter, &reading))
+        .map(|((adapter, name), data)| SearchTask::read(name, data, adapter, &reading))
         .collect()
 }
 
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tasks_of_one_name_are_told_apart_by_their_places() {
+    fn tasks_of_one_name_are_distinguished_by_their_positions() {
         let names = ["gym", "emotion", "emotion"].map(str::to_owned);
         let expected = ["gym", "emotion (2)", "emotion (3)"];
         assert_eq!(distinct(names.to_vec()), expected);

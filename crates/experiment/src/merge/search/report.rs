@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::SearchPlan;
 use super::evaluation::{Accuracies, Joint, normalised_mean};
-use super::task::Task;
+use super::task::SearchTask;
 use crate::table::Table;
 
 /// The report of a search, without anything that depends on the clock.
@@ -66,7 +66,7 @@ pub(super) struct SplitReport {
 }
 
 /// What was measured.
-pub(super) struct Measured {
+pub(super) struct SearchMeasurements {
     pub outcome: SearchOutcome,
     /// Of every trial.
     pub trials: Vec<Accuracies>,
@@ -86,11 +86,11 @@ impl SearchReport {
     /// - locations: the locations of the adapters, in their order
     pub(super) fn new(
         plan: &SearchPlan,
-        tasks: &[Task],
+        tasks: &[SearchTask],
         locations: &[&str],
-        measured: Measured,
+        measured: SearchMeasurements,
     ) -> Self {
-        let Measured {
+        let SearchMeasurements {
             outcome,
             trials,
             own_validation,
@@ -181,9 +181,9 @@ impl fmt::Display for SearchReport {
                 format!("{normalised:.4}"),
             ]);
         }
-        let mean = |figure: fn(&TaskReport) -> f64| {
-            let figures = self.tasks.iter().map(figure);
-            format!("{:.4}", figures.sum::<f64>() / self.tasks.len() as f64)
+        let mean = |value: fn(&TaskReport) -> f64| {
+            let values = self.tasks.iter().map(value);
+            format!("{:.4}", values.sum::<f64>() / self.tasks.len() as f64)
         };
         table.push([
             "mean".to_owned(),

@@ -18,25 +18,25 @@ use crate::listener::Listener;
 use crate::opened_adapter::OpenedAdapter;
 
 /// The task of one of the merged adapters, on which a merged model is evaluated.
-pub struct Task {
+pub struct SearchTask {
     pub name: String,
     /// The directory of its data.
     pub data: String,
     pub head: TaskHead,
     pub labels: LabelMap,
-    pub validation: Examples,
-    pub test: Examples,
+    pub validation: TaskExamples,
+    pub test: TaskExamples,
 }
 
 /// A split; its texts are tokenised once.
-pub struct Examples {
+pub struct TaskExamples {
     pub inputs: Box<dyn Inputs>,
     /// The right output of the task's head, for each example.
     pub expected: Vec<usize>,
 }
 
 /// How the data are read.
-pub struct Reading<'a> {
+pub struct TaskReading<'a> {
     pub base: &'a BaseModel,
     pub device: &'a Device,
     /// The columns.
@@ -49,7 +49,7 @@ pub struct Reading<'a> {
     pub seed: u64,
 }
 
-impl Task {
+impl SearchTask {
     /// The task of `adapter`, its examples in `data`.
     ///
     /// # Errors
@@ -59,7 +59,7 @@ impl Task {
         name: String,
         data: String,
         adapter: &OpenedAdapter,
-        reading: &Reading,
+        reading: &TaskReading,
     ) -> Result<Self, ExperimentError> {
         let location = adapter.file.location();
         let of_adapter = || format!("adapter `{location}` cannot be used in a search");
@@ -81,8 +81,9 @@ impl Task {
         let kind = TaskKind::of_model(&reading.base.architecture, scores);
         let reader = kind.open(reading.base, &config, &[]).within(of_task)?;
         let targets = Targets::Classes(labels.clone());
-        let read =
-            |split, most| Examples::read(&*reader, split, &targets, most, reading).within(of_task);
+        let read = |split, most| {
+            TaskExamples::read(&*reader, split, &targets, most, reading).within(of_task)
+        };
         let validation = read(Split::Validation, reading.search_rows)?;
         let test = read(Split::Test, None)?;
         Ok(Self {
@@ -100,7 +101,7 @@ impl Task {
 fn head(
     adapter: &OpenedAdapter,
     config: &DataConfig,
-    reading: &Reading,
+    reading: &TaskReading,
 ) -> Result<TaskHead, ExperimentError> {
     let file = &adapter.file;
     let Some(prompts) = reading.prompts.or(file.prompts()) else {
@@ -130,13 +131,13 @@ fn unlabelled(head: &TaskHead, base: &BaseModel) -> BadInput {
     })
 }
 
-impl Examples {
+impl TaskExamples {
     fn read(
         data: &dyn TaskReader,
         split: Split,
         targets: &Targets,
         most: Option<NonZeroUsize>,
-        reading: &Reading,
+        reading: &TaskReading,
     ) -> Result<Self, ExperimentError> {
         let found = data.sample(split, targets, most, reading.seed)?;
         for note in &found.notes {

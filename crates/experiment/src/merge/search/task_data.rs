@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn adapters_of_one_name_are_told_apart_by_their_places() {
+    fn adapters_of_one_name_are_distinguished_by_their_positions() {
         let names = ["emotion", "emotion"];
         let problem = assigned(&names, &["emotion=d", "emotion=e"]).expect_err("an error");
         assert!(problem.contains("1 to 2"), "{problem}");

@@ -18,7 +18,7 @@ const CANCELLED: f64 = 1e-12;
 const TILE: usize = 64;
 
 /// `ΔW = (U·P) · diag(S) · (V·Q)ᵀ`.
-pub(crate) struct Spectrum<'a> {
+pub(crate) struct MergedSvd<'a> {
     /// U; without one, P has the rows of ΔW.
     pub(crate) left: Option<&'a StackBasis>,
     /// V; without one, Q has the columns of ΔW.
@@ -26,7 +26,7 @@ pub(crate) struct Spectrum<'a> {
     pub(crate) svd: ThinSvd,
 }
 
-impl<'a> Spectrum<'a> {
+impl<'a> MergedSvd<'a> {
     /// `ΔW = U · coordinates · Vᵀ`.
     ///
     /// - coordinates: `[p, q]`

@@ -13,7 +13,7 @@ use crate::byte_count::ByteCount;
 
 /// The result of an extraction, for display and as JSON.
 #[derive(Debug, Serialize)]
-pub struct Extracted {
+pub struct ExtractionSummary {
     out: String,
     base_model: Option<String>,
     options: ExtractOptions,
@@ -60,7 +60,7 @@ impl SideSummary {
     }
 }
 
-impl Extracted {
+impl ExtractionSummary {
     pub(super) fn new(
         out: &Path,
         subspace: &Subspace,
@@ -91,7 +91,7 @@ impl Extracted {
     }
 }
 
-impl fmt::Display for Extracted {
+impl fmt::Display for ExtractionSummary {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             formatter,

@@ -11,13 +11,13 @@ use super::module_map::module_maps;
 /// The variances of a subspace, as shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SpectrumSummary {
-    pub left: SideSummary,
-    pub right: SideSummary,
+    pub left: SideSpectrum,
+    pub right: SideSpectrum,
 }
 
 /// One side over all modules.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SideSummary {
+pub struct SideSpectrum {
     /// Σ over the modules of the variance of component 1, 2, …, over their total variance.
     pub share: Vec<f64>,
     /// The share of the components up to each.
@@ -38,7 +38,7 @@ impl SpectrumSummary {
     pub fn of(modules: &BTreeMap<String, ModuleSpectra>) -> Self {
         let side = |of: fn(&ModuleSpectra) -> &Spectrum| {
             let spectra = modules.iter();
-            SideSummary::of(spectra.map(|(path, module)| (path, of(module))).collect())
+            SideSpectrum::of(spectra.map(|(path, module)| (path, of(module))).collect())
         };
         Self {
             left: side(|module| &module.left),
@@ -48,7 +48,7 @@ impl SpectrumSummary {
 
     /// The variance by component, cumulated, and kept by module.
     /// The band around the cumulated shares spans the modules.
-    pub fn figures(&self) -> Vec<Figure> {
+    pub fn charts(&self) -> Vec<Figure> {
         let sides = [
             ("left (outputs)", &self.left),
             ("right (inputs)", &self.right),
@@ -75,24 +75,24 @@ impl SpectrumSummary {
             y: Axis::between("share of the variance", 0.0, 1.0),
             series: cumulative.to_vec(),
         };
-        let mut figures = vec![
+        let mut charts = vec![
             scree.figure("Variance of each component"),
             cumulative.figure("Cumulative explained variance"),
         ];
         for (name, side) in sides {
             let caption = format!("Variance kept, {name}");
-            figures.extend(module_maps(
+            charts.extend(module_maps(
                 &caption,
                 "share of the variance",
                 &side.kept,
                 None,
             ));
         }
-        figures
+        charts
     }
 }
 
-impl SideSummary {
+impl SideSpectrum {
     fn of(spectra: Vec<(&String, &Spectrum)>) -> Self {
         let lengths = spectra.iter().map(|(_, spectrum)| spectrum.variance.len());
         let components = lengths.max().unwrap_or(0);

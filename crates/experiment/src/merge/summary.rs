@@ -10,7 +10,7 @@ use crate::table::Table;
 
 /// The result of a merge, for display and as JSON.
 #[derive(Debug, Serialize)]
-pub struct Merged {
+pub struct MergeSummary {
     pub out: String,
     pub options: MergeOptions,
     /// Parameters of the merged adapter.
@@ -23,7 +23,7 @@ pub struct Merged {
     pub search: Option<SearchReport>,
 }
 
-impl Merged {
+impl MergeSummary {
     /// The result for each module.
     pub fn modules(&self) -> Table {
         let mut table = Table::with_header([
@@ -55,7 +55,7 @@ impl Merged {
     }
 }
 
-impl fmt::Display for Merged {
+impl fmt::Display for MergeSummary {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ranks = self.report.modules.values().map(|module| module.rank);
         let (low, high) = (

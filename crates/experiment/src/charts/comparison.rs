@@ -60,24 +60,24 @@ impl Comparison {
         (shown < of).then(|| format!("The first {shown} of {of} adapters are compared."))
     }
 
-    pub fn figures(&self) -> Vec<Figure> {
+    pub fn charts(&self) -> Vec<Figure> {
         let Similarity {
             cosine,
             left_overlap,
             right_overlap,
         } = &self.similarity;
         vec![
-            self.figure(
+            self.heat_map(
                 "Cosine of the updates ΔW",
                 "⟨ΔWᵢ, ΔWⱼ⟩ / (‖ΔWᵢ‖ ‖ΔWⱼ‖)",
                 cosine,
             ),
-            self.figure(
+            self.heat_map(
                 "Overlap of the left subspaces (outputs)",
                 "‖UᵢᵀUⱼ‖² / r, mean over the modules",
                 left_overlap,
             ),
-            self.figure(
+            self.heat_map(
                 "Overlap of the right subspaces (inputs)",
                 "‖VᵢᵀVⱼ‖² / r, mean over the modules",
                 right_overlap,
@@ -85,7 +85,7 @@ impl Comparison {
         ]
     }
 
-    fn figure(&self, caption: &str, title: &str, pairs: &Pairs) -> Figure {
+    fn heat_map(&self, caption: &str, title: &str, pairs: &Pairs) -> Figure {
         let map = HeatMap {
             title: title.to_owned(),
             rows: self.adapters.clone(),

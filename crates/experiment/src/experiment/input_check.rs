@@ -9,10 +9,10 @@ use crate::config_file::{KeyPath, Problem};
 
 /// Whether the models, data and adapters that a file names have to exist already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Places {
-    Checked,
+pub enum InputCheck {
+    Required,
     /// For a plan alone, the inputs need not exist.
-    Unchecked,
+    Skipped,
 }
 
 /// The keys by which a configuration names a model, data, adapters or a subspace.
@@ -29,7 +29,7 @@ const PLACES: [&str; 8] = [
 
 /// The inputs of a resolved table that exist neither locally nor on the Hub and that no stage below
 /// `output` makes.
-pub(super) fn missing(root: &Value, output: &Path) -> Vec<Problem> {
+pub(super) fn missing_inputs(root: &Value, output: &Path) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut check = |path: KeyPath, text: &str| {
         let place = text.strip_prefix("project:").unwrap_or(text);

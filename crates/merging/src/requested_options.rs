@@ -17,22 +17,22 @@ use crate::space::Space;
 /// method and space.
 ///
 /// ```
-/// use eigenmix_merging::{MergeRequest, Method};
+/// use eigenmix_merging::{RequestedOptions, Method};
 ///
 /// let request = r#"{"space": "core", "method": "dare-ties", "drop": 0.9}"#;
-/// let request: MergeRequest = serde_json::from_str(request)?;
+/// let request: RequestedOptions = serde_json::from_str(request)?;
 /// let options = request.options()?;
 /// assert_eq!(options.method, Method::DareTies { drop: 0.9, density: 0.2 });
 ///
 /// let request = r#"{"space": "core", "method": "sum", "density": 0.3}"#;
-/// let request: MergeRequest = serde_json::from_str(request)?;
+/// let request: RequestedOptions = serde_json::from_str(request)?;
 /// let refused = request.options().unwrap_err();
 /// assert_eq!(refused.to_string(), "density is for ties and dare-ties only");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct MergeRequest {
+pub struct RequestedOptions {
     pub space: Space,
     pub method: MethodKind,
     /// The method's parameters, by name.
@@ -59,7 +59,7 @@ pub struct MergeRequest {
     pub allow_base_mismatch: bool,
 }
 
-impl MergeRequest {
+impl RequestedOptions {
     /// `method` in `space` with every default.
     pub fn new(space: Space, method: MethodKind) -> Self {
         Self {
@@ -127,12 +127,14 @@ mod tests {
     fn what_is_left_out_has_the_defaults_of_the_method_and_the_space() {
         for kind in MethodKind::ALL {
             for space in Space::ALL {
-                let options = MergeRequest::new(space, kind).options().expect("options");
+                let options = RequestedOptions::new(space, kind)
+                    .options()
+                    .expect("options");
                 assert_eq!(options, MergeOptions::new(space, options.method));
                 assert_eq!(options.method.kind(), kind);
             }
         }
-        let cart = MergeRequest::new(Space::Full, MethodKind::Cart);
+        let cart = RequestedOptions::new(Space::Full, MethodKind::Cart);
         let expected = Method::Cart {
             rank_fraction: 0.16,
             coefficient: 1.0,
@@ -144,7 +146,7 @@ mod tests {
     fn a_parameter_of_another_method_is_refused_with_the_methods_that_have_it() {
         for kind in MethodKind::ALL {
             for parameter in Parameter::ALL {
-                let mut request = MergeRequest::new(Space::Core, kind);
+                let mut request = RequestedOptions::new(Space::Core, kind);
                 request.parameters.insert(parameter, 0.25);
                 let belongs = parameter.methods().contains(&kind);
                 match request.options() {
@@ -165,7 +167,7 @@ mod tests {
 
     #[test]
     fn options_of_other_methods_and_spaces_are_refused() {
-        let mut request = MergeRequest::new(Space::Core, MethodKind::Tsv);
+        let mut request = RequestedOptions::new(Space::Core, MethodKind::Tsv);
         request.scope = Some(Scope::Model);
         let message = request.options().expect_err("a refusal").to_string();
         assert_eq!(message, "scope is for ties and dare-ties only");

@@ -70,12 +70,12 @@ impl Curves {
 
     /// The curves of all arms together, one chart per metric. A metric that was measured at only
     /// one step is not a curve.
-    pub fn figures(arms: &[(&str, &Self)]) -> Vec<Figure> {
-        let mut pictures = Vec::new();
+    pub fn charts(arms: &[(&str, &Self)]) -> Vec<Figure> {
+        let mut charts = Vec::new();
         let losses = arms
             .iter()
             .map(|(name, curves)| (*name, &curves.training_loss));
-        pictures.extend(chart("Training loss", "training loss", losses.collect()));
+        charts.extend(chart("Training loss", "training loss", losses.collect()));
         let metrics = arms.iter().flat_map(|(_, curves)| curves.validation.keys());
         let metrics: std::collections::BTreeSet<&String> = metrics.collect();
         for metric in metrics {
@@ -83,9 +83,9 @@ impl Curves {
             let curves =
                 of_arms.filter_map(|(name, curves)| Some((*name, curves.validation.get(metric)?)));
             let title = format!("Validation: {metric}");
-            pictures.extend(chart(&title, metric, curves.collect()));
+            charts.extend(chart(&title, metric, curves.collect()));
         }
-        pictures
+        charts
     }
 }
 
@@ -107,7 +107,7 @@ fn curve(collected: Collected) -> Curve {
         .collect()
 }
 
-fn chart(caption: &str, figure: &str, curves: Vec<(&str, &Curve)>) -> Option<Figure> {
+fn chart(caption: &str, metric: &str, curves: Vec<(&str, &Curve)>) -> Option<Figure> {
     if curves.iter().all(|(_, curve)| curve.len() < 2) {
         return None;
     }
@@ -120,7 +120,7 @@ fn chart(caption: &str, figure: &str, curves: Vec<(&str, &Curve)>) -> Option<Fig
     });
     let chart = LineChart {
         x: Axis::counted("step"),
-        y: Axis::linear(figure),
+        y: Axis::linear(metric),
         series: series.collect(),
     };
     Some(chart.figure(caption))

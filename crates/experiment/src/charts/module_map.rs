@@ -14,20 +14,20 @@ use crate::layer_path::{LayerPath, short_label};
 pub fn module_maps(
     caption: &str,
     title: &str,
-    figures: &BTreeMap<String, f64>,
+    values: &BTreeMap<String, f64>,
     range: Option<[f64; 2]>,
 ) -> Vec<Figure> {
     let mut stacks: BTreeMap<&str, BTreeMap<(&str, usize), f64>> = BTreeMap::new();
     let mut others: Vec<(&String, f64)> = Vec::new();
-    for (path, &figure) in figures {
+    for (path, &value) in values {
         match LayerPath::parse(path) {
             Some(LayerPath { stack, layer, kind }) => {
                 stacks
                     .entry(stack)
                     .or_default()
-                    .insert((kind, layer), figure);
+                    .insert((kind, layer), value);
             }
-            None => others.push((path, figure)),
+            None => others.push((path, value)),
         }
     }
     let several = stacks.len() + usize::from(!others.is_empty()) > 1;
@@ -45,10 +45,7 @@ pub fn module_maps(
             rows: others.iter().map(|(path, _)| (*path).clone()).collect(),
             columns: vec![String::new()],
             column_title: String::new(),
-            values: others
-                .iter()
-                .map(|(_, figure)| vec![Some(*figure)])
-                .collect(),
+            values: others.iter().map(|(_, value)| vec![Some(*value)]).collect(),
             range,
             has_trivial_diagonal: false,
         };
@@ -103,9 +100,9 @@ mod tests {
 
     #[test]
     fn every_stack_of_layers_and_the_rest_have_a_picture() {
-        let figures = ["text.0.query", "vision.0.query", "pooler"];
-        let figures = figures.map(|path| (path.to_owned(), 0.5));
-        let maps = module_maps("Norms", "‖ΔW‖", &BTreeMap::from(figures), None);
+        let values = ["text.0.query", "vision.0.query", "pooler"];
+        let values = values.map(|path| (path.to_owned(), 0.5));
+        let maps = module_maps("Norms", "‖ΔW‖", &BTreeMap::from(values), None);
         assert_eq!(maps.len(), 3);
         assert!(module_maps("Norms", "‖ΔW‖", &BTreeMap::new(), None).is_empty());
     }
