@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use eigenmix_hub::{FileRequest, Hub, HubId, Location};
 
-use crate::weights_file::{MLX_WEIGHTS_NAME, PICKLED_NAME, WEIGHTS_NAME};
+use crate::weights_file::{INDEX_NAME, MLX_WEIGHTS_NAME, PICKLED_NAME, WEIGHTS_NAME};
 use crate::{AdapterError, Labels, PeftConfig, Prompts};
 
 /// The path of an ADAPTER argument: itself if it exists here, else downloaded from the Hub or found
@@ -27,7 +27,7 @@ pub fn locate_adapter(argument: &str) -> Result<PathBuf, AdapterError> {
 pub fn fetch_adapter(hub: &Hub, id: &HubId) -> Result<PathBuf, AdapterError> {
     let repository = hub.open(id)?;
     let has = |name: &str| repository.files().iter().any(|file| file == name);
-    if has(PICKLED_NAME) && !has(WEIGHTS_NAME) {
+    if has(PICKLED_NAME) && !has(WEIGHTS_NAME) && !has(INDEX_NAME) {
         let path = PathBuf::from(format!("{id}/{PICKLED_NAME}"));
         return Err(AdapterError::PickledWeights(path));
     }
@@ -36,6 +36,20 @@ pub fn fetch_adapter(hub: &Hub, id: &HubId) -> Result<PathBuf, AdapterError> {
     {
         let snapshot = repository.fetch(&[FileRequest::required(name)])?;
         return Ok(snapshot.join(name));
+    }
+    if has(INDEX_NAME) && !has(WEIGHTS_NAME) {
+        let shards = repository
+            .files()
+            .iter()
+            .filter(|name| name.starts_with("adapter_model-") && name.ends_with(".safetensors"));
+        let mut requests = vec![
+            FileRequest::required(PeftConfig::FILE_NAME),
+            FileRequest::required(INDEX_NAME),
+            FileRequest::optional(Labels::FILE_NAME),
+            FileRequest::optional(Prompts::FILE_NAME),
+        ];
+        requests.extend(shards.map(FileRequest::required));
+        return Ok(repository.fetch(&requests)?);
     }
     let weights = match has(MLX_WEIGHTS_NAME) && !has(WEIGHTS_NAME) {
         true => MLX_WEIGHTS_NAME,

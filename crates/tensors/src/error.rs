@@ -91,6 +91,11 @@ pub enum FileError {
     )]
     NotWritable { tensor: String, dtype: Dtype },
 
+    #[error(
+        "`{path}`: tensor `{tensor}` is in another shard of the same set as well; the shards do not belong together, download them again"
+    )]
+    TensorTwice { path: PathBuf, tensor: String },
+
     #[error("`{path}` has no tensor `{tensor}`")]
     NoSuchTensor { path: PathBuf, tensor: String },
 

@@ -8,6 +8,7 @@ use eigenmix_tensors::TensorFile;
 use super::Reading;
 use crate::index::{FileIndex, ModuleEntry, ModuleParts, Orientation};
 use crate::key::{Part, Role, role_of};
+use crate::module_name::without_wrappers;
 use crate::vera::{self, VeraProjections};
 use crate::{AdapterError, Dialect, PeftConfig, Style};
 
@@ -47,12 +48,20 @@ fn index(file: &TensorFile, config: &PeftConfig) -> Result<FileIndex, AdapterErr
     let mut index = FileIndex::default();
     let mut modules: BTreeMap<String, BTreeMap<Part, String>> = BTreeMap::new();
     for key in file.names() {
-        let replaced = match role_of(key, config) {
+        let name = without_wrappers(key);
+        let replaced = match role_of(&name, config) {
             Role::Factor(module, part) => modules
                 .entry(module.to_owned())
                 .or_default()
                 .insert(part, key.to_owned()),
-            Role::Head(name) => index.heads.insert(name, key.to_owned()),
+            Role::Head(name) => {
+                index.add_head(file, name, key)?;
+                None
+            }
+            Role::Copy => {
+                index.copies.push(key.to_owned());
+                None
+            }
             Role::Bias(name) => index.biases.insert(name, key.to_owned()),
             Role::Unexpected(reason) => {
                 index.leave_out(key, reason);

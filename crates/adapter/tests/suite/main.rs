@@ -11,6 +11,9 @@ mod dialects;
 #[path = "../../../../tests/support/fake_hub/mod.rs"]
 mod fake_hub;
 mod fixture;
+mod saved_tables;
 mod saving;
+mod shards;
 mod vera;
+mod wrapped_names;
 mod written_adapters;
