@@ -32,6 +32,15 @@ pub enum AdapterError {
     NoConfig { directory: PathBuf, found: String },
 
     #[error(
+        "`{path}` is an adapter for an image or video generator in the spelling of {program} (`{tensor}`), which is not supported. Convert it to that of diffusers: load it into its pipeline with load_lora_weights, and write it with save_lora_weights"
+    )]
+    ForeignSpelling {
+        path: PathBuf,
+        program: &'static str,
+        tensor: String,
+    },
+
+    #[error(
         "`{directory}` has no adapter_model.safetensors and no other .safetensors file (found: {found})"
     )]
     NoWeights { directory: PathBuf, found: String },

@@ -99,7 +99,9 @@ pub enum FileError {
     #[error("`{path}` has no tensor `{tensor}`")]
     NoSuchTensor { path: PathBuf, tensor: String },
 
-    #[error("`{path}`: tensor `{tensor}` has dtype {found}, expected {expected}")]
+    #[error(
+        "`{path}`: tensor `{tensor}` has dtype {found}, expected {expected}; convert it to such a type first"
+    )]
     TensorDtype {
         path: PathBuf,
         tensor: String,

@@ -19,6 +19,13 @@ use crate::{AdapterError, Dialect, PeftConfig, Style};
 pub(super) fn read(file: &TensorFile, directory: &Path) -> Result<Reading, AdapterError> {
     let config_path = directory.join(PeftConfig::FILE_NAME);
     if !config_path.exists() {
+        if let Some((program, tensor)) = foreign_spelling(file) {
+            return Err(AdapterError::ForeignSpelling {
+                path: file.path().to_owned(),
+                program,
+                tensor: tensor.to_owned(),
+            });
+        }
         return Err(AdapterError::NoConfig {
             directory: directory.to_owned(),
             found: crate::weights_file::list(directory)?,
@@ -39,6 +46,23 @@ pub(super) fn read(file: &TensorFile, directory: &Path) -> Result<Reading, Adapt
         index,
         vera,
         style: Style::new(Dialect::Peft),
+    })
+}
+
+/// The program whose spelling the names of a single file are in, if it is known and not supported, and
+/// a name that shows it.
+fn foreign_spelling(file: &TensorFile) -> Option<(&'static str, &str)> {
+    file.names().find_map(|name| {
+        let program = if name.starts_with("diffusion_model.") {
+            "ComfyUI"
+        } else if name.starts_with("lora_transformer_") || name.contains(".lora_down.") {
+            "OneTrainer"
+        } else if name.contains(".processor.") && name.contains("_lora") {
+            "XLabs"
+        } else {
+            return None;
+        };
+        Some((program, name))
     })
 }
 

@@ -349,3 +349,32 @@ fn no_change_of_a_few_bytes_makes_opening_or_loading_panic() {
         "every change was refused, so reading was never tried"
     );
 }
+
+#[test]
+fn a_single_file_in_a_spelling_that_is_not_supported_names_the_program() {
+    for (program, a, b) in [
+        (
+            "ComfyUI",
+            "diffusion_model.blocks.0.q.lora_A.weight",
+            "diffusion_model.blocks.0.q.lora_B.weight",
+        ),
+        (
+            "OneTrainer",
+            "lora_transformer_blocks_0_q.lora_down.weight",
+            "lora_transformer_blocks_0_q.lora_up.weight",
+        ),
+        (
+            "XLabs",
+            "double_blocks.0.processor.proj_lora1.down.weight",
+            "double_blocks.0.processor.proj_lora1.up.weight",
+        ),
+    ] {
+        let fixture = Fixture::new();
+        fixture.tensors(&[(a, &[2, 3]), (b, &[4, 2])]);
+        let error = AdapterFile::open(&fixture.path()).unwrap_err().to_string();
+        assert!(
+            error.contains(program) && error.contains("save_lora_weights"),
+            "{error}"
+        );
+    }
+}
