@@ -56,7 +56,7 @@ impl Adapter {
     ///
     /// Scaling and mixer are folded into B, and the scaling into the bias of B, so that
     /// `lora_alpha` = r and no reader can get ΔW wrong. DoRA magnitudes are kept. The configuration
-    /// keeps its unknown keys; its targets are kept if they cover the modules.
+    /// keeps its other keys; its targets are kept if they cover the modules.
     ///
     /// # Errors
     /// If the directory exists and `options.force` is not set, only some modules have a DoRA

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::adapter_set_error::AdapterSetError;
 use crate::adapter_source::AdapterSource;
+use crate::module_name::{at_layer, is_other_name};
 use crate::{LayerKind, LoraModule};
 
 /// Adapters of one base model, and which of them have which module.
@@ -38,8 +39,8 @@ impl<'a, S: AdapterSource> AdapterSet<'a, S> {
     ///
     /// # Errors
     /// If there is no adapter or no module; if adapters name different base models, disagree on the
-    /// shape or the layer of a module, or have nothing in common; if one is of DoRA or lists a
-    /// module twice.
+    /// shape, the layer or the name of a module, or have nothing in common; if one is of DoRA or lists
+    /// a module twice.
     pub fn new(adapters: &'a [S], allow_base_mismatch: bool) -> Result<Self, AdapterSetError> {
         if adapters.is_empty() {
             return Err(AdapterSetError::NoAdapters);
@@ -121,6 +122,15 @@ impl<'a, S: AdapterSource> AdapterSet<'a, S> {
                 adapters: adapters.len(),
             });
         }
+        if let Some([first, second]) = one_layer_under_two_names(&modules) {
+            let location = |path: &str| adapters[modules[path].adapters[0]].location().to_owned();
+            return Err(AdapterSetError::TwoNames {
+                first: location(first),
+                second: location(second),
+                first_module: first.to_owned(),
+                second_module: second.to_owned(),
+            });
+        }
         Ok(Self {
             adapters,
             base_model,
@@ -168,6 +178,34 @@ impl<'a, S: AdapterSource> AdapterSet<'a, S> {
             Ok((index, module))
         })
     }
+}
+
+/// Two paths that are one layer of the base model by different names, if no adapter uses both namings.
+fn one_layer_under_two_names(modules: &BTreeMap<String, ModuleMembers>) -> Option<[&str; 2]> {
+    // Paths by what follows their layer index, and the adapters that use what precedes it.
+    let mut by_tail: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut users: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
+    for (path, members) in modules {
+        if let Some((prefix, tail)) = at_layer(path) {
+            by_tail.entry(tail).or_default().push(path);
+            users.entry(prefix).or_default().extend(&members.adapters);
+        }
+    }
+    let users_of = |path: &str| at_layer(path).and_then(|(prefix, _)| users.get(prefix));
+    by_tail.into_values().find_map(|paths| {
+        let pairs = paths.iter().enumerate();
+        let mut pairs = pairs.flat_map(|(index, first)| {
+            let others = paths[index + 1..].iter();
+            others.map(move |second| [*first, *second])
+        });
+        pairs.find(|[first, second]| {
+            let apart = match (users_of(first), users_of(second)) {
+                (Some(first), Some(second)) => first.is_disjoint(second),
+                _ => false,
+            };
+            apart && is_other_name(first, second)
+        })
+    })
 }
 
 /// The base model that the adapters name; those that name none agree with any.

@@ -57,6 +57,16 @@ pub enum AdapterSetError {
     },
 
     #[error(
+        "adapter `{second}` names a module `{second_module}` that adapter `{first}` names `{first_module}`: one layer under two names, as before and after transformers renamed the modules of a model, so that the result would hold two halves of which a base model has one. Bring both to one naming: load one of them in the PEFT and transformers that the other was saved with, and save it again"
+    )]
+    TwoNames {
+        first: String,
+        first_module: String,
+        second: String,
+        second_module: String,
+    },
+
+    #[error(
         "adapter `{adapter}` lists module `{module}` twice; which of the two updates is meant?"
     )]
     ModuleTwice { module: String, adapter: String },

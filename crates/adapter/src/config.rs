@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::config_fields::{ConfigFields, as_names};
 use crate::export::unambiguous_pattern;
 use crate::key::heads_of_task;
+use crate::module_name::unwrap_configuration;
 use crate::pattern::ModulePattern;
 use crate::support::check_support;
 use crate::target::{LayerSelection, ModuleSelection, ModuleSet};
@@ -24,7 +25,7 @@ pub enum BiasKind {
 
 /// A PEFT LoRA configuration: typed where Eigenmix understands it, and whole as it was read.
 ///
-/// Keys that Eigenmix does not know survive reading and writing.
+/// Every key survives reading and writing; one that is set and that Eigenmix does not know is refused.
 #[derive(Clone, Debug)]
 pub struct PeftConfig {
     raw: Map<String, Value>,
@@ -76,7 +77,8 @@ impl PeftConfig {
     ///
     /// # Errors
     /// As [`PeftConfig::read`].
-    pub fn from_map(raw: Map<String, Value>, path: &Path) -> Result<Self, AdapterError> {
+    pub fn from_map(mut raw: Map<String, Value>, path: &Path) -> Result<Self, AdapterError> {
+        unwrap_configuration(&mut raw);
         let fields = ConfigFields { map: &raw, path };
         check_support(&fields)?;
         for text in ["base_model_name_or_path", "revision", "task_type"] {
@@ -184,7 +186,7 @@ impl PeftConfig {
         Self::from_map(raw, Path::new("the changed configuration"))
     }
 
-    /// Every key as it was read, unknown ones included, in the order of the file.
+    /// Every key as it was read, in the order of the file; modules without what wrappers put in front.
     pub fn raw(&self) -> &Map<String, Value> {
         &self.raw
     }

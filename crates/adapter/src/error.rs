@@ -31,6 +31,15 @@ pub enum AdapterError {
     NoConfig { directory: PathBuf, found: String },
 
     #[error(
+        "`{path}` is an adapter for an image or video generator in the spelling of {program} (`{tensor}`), which is not supported. Convert it to that of diffusers: load it into its pipeline with load_lora_weights, and write it with save_lora_weights"
+    )]
+    ForeignSpelling {
+        path: PathBuf,
+        program: &'static str,
+        tensor: String,
+    },
+
+    #[error(
         "`{directory}` has no adapter_model.safetensors and no other .safetensors file (found: {found})"
     )]
     NoWeights { directory: PathBuf, found: String },
@@ -64,7 +73,7 @@ pub enum AdapterError {
     #[error("`{path}` sets `{option}` to {found}: {consequence}")]
     UnsupportedOption {
         path: PathBuf,
-        option: &'static str,
+        option: String,
         found: String,
         consequence: &'static str,
     },
@@ -91,6 +100,16 @@ pub enum AdapterError {
         "`{directory}` has several .safetensors files ({found}) and none of the usual name; name the file that is meant"
     )]
     SeveralFiles { directory: PathBuf, found: String },
+
+    #[error(
+        "`{0}` is one shard of an adapter, of which the others hold the rest; name the directory, which must have all shards and their index adapter_model.safetensors.index.json"
+    )]
+    Shard(PathBuf),
+
+    #[error(
+        "`{path}`: {problem}; the index of the shards is damaged or not theirs, download the adapter again"
+    )]
+    ShardIndex { path: PathBuf, problem: String },
 
     #[error("`{path}`: `{tensor}` should hold {expected}, found {found}")]
     TensorValue {
@@ -138,12 +157,30 @@ pub enum AdapterError {
     },
 
     #[error(
-        "`{path}`: `{first}` and `{second}` are the same tensor under two adapter names; export one adapter a file"
+        "`{path}`: `{first}` and `{second}` are the same tensor under two names, of two adapters or of two wrappers; export one adapter a file"
     )]
     DuplicateTensor {
         path: PathBuf,
         first: String,
         second: String,
+    },
+
+    #[error(
+        "`{path}`: `{first}` and `{second}` are copies of one tensor, of which PEFT reads the first, but they differ; save the adapter again, or remove the one that is out of date"
+    )]
+    UnequalCopies {
+        path: PathBuf,
+        first: String,
+        second: String,
+    },
+
+    #[error(
+        "`{path}`: tensor `{tensor}` is empty (shape {found:?}): DeepSpeed's ZeRO-3 and FSDP spread the numbers over processes, and this was saved without gathering them. Gather them and save the adapter again (zero3_save_16bit_model, zero_to_fp32.py, or a full state dict of FSDP)"
+    )]
+    EmptyTensor {
+        path: PathBuf,
+        tensor: String,
+        found: Vec<usize>,
     },
 
     #[error(

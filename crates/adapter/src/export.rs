@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use crate::key::is_unasked;
 use crate::target::has_component;
 use crate::{Adapter, AdapterError, BiasKind, PeftConfig, TargetModules};
 
@@ -119,7 +120,9 @@ fn saved_modules(adapter: &Adapter) -> Value {
         return Value::Null;
     }
     let mut saved = adapter.config.modules_to_save().to_vec();
-    for name in adapter.heads.keys() {
+    // A table that was saved unasked is read without being named, into the base model's own.
+    let heads = adapter.heads.keys();
+    for name in heads.filter(|name| !is_unasked(name, &adapter.config)) {
         if !saved.iter().any(|module| has_component(name, module)) {
             let module = name
                 .rsplit_once('.')
@@ -127,7 +130,10 @@ fn saved_modules(adapter: &Adapter) -> Value {
             saved.push(module.to_owned());
         }
     }
-    json!(saved)
+    match saved.is_empty() {
+        true => Value::Null,
+        false => json!(saved),
+    }
 }
 
 fn exported_bias(adapter: &Adapter) -> &'static str {

@@ -43,7 +43,7 @@ impl AdapterFile {
     /// incomplete, or the ranks of the tensors are not those of the configuration.
     pub fn open(path: &Path) -> Result<Self, AdapterError> {
         let (directory, weights) = find_weights(path)?;
-        let tensors = TensorFile::open(&weights)?;
+        let tensors = TensorFile::open_shards(&weights)?;
         let dialect = Dialect::of(&tensors);
         let Reading {
             config,
@@ -53,7 +53,8 @@ impl AdapterFile {
         } = dialect.read(&tensors, &directory)?;
         let keys = index.modules.values().map(|entry| &entry.keys);
         style.dtype = DtypeChoice::IfExact(common_dtype(&tensors, keys));
-        style.file_name = weights
+        style.file_name = tensors
+            .path()
             .file_name()
             .map(|name| name.to_string_lossy().into_owned());
         let labels_path = directory.join(Labels::FILE_NAME);
@@ -80,6 +81,7 @@ impl AdapterFile {
         let report = FileReport {
             unexpected: std::mem::take(&mut index.unexpected),
             untargeted,
+            copies: std::mem::take(&mut index.copies),
         };
         Ok(Self {
             location: path.display().to_string(),

@@ -10,6 +10,9 @@ pub struct FileReport {
     /// Modules that have factors although `target_modules` does not name them: PEFT would ignore
     /// them, Eigenmix uses them.
     pub untargeted: Vec<String>,
+    /// Tensors that only repeat others, or are as the base model has them: they are not needed, and
+    /// PEFT leaves them out as well.
+    pub copies: Vec<String>,
 }
 
 /// A tensor that would be left out.
@@ -28,6 +31,7 @@ impl fmt::Display for UnexpectedTensor {
 }
 
 impl FileReport {
+    /// Whether nothing that has an effect would be left out.
     pub fn is_clean(&self) -> bool {
         self.unexpected.is_empty() && self.untargeted.is_empty()
     }

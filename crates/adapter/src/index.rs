@@ -6,6 +6,7 @@ use eigenmix_tensors::{FileError, Matrix, TensorFile};
 
 use crate::file_report::UnexpectedTensor;
 use crate::key::Part;
+use crate::target::has_component;
 use crate::{AdapterError, LayerKind, LoraModule};
 
 /// The most numbers in the kernel of a convolution whose factors have a third one between them:
@@ -60,6 +61,8 @@ pub(crate) struct FileIndex {
     pub(crate) heads: BTreeMap<String, String>,
     pub(crate) biases: BTreeMap<String, String>,
     pub(crate) unexpected: Vec<UnexpectedTensor>,
+    /// Tensors without any effect beside the others.
+    pub(crate) copies: Vec<String>,
 }
 
 impl FileIndex {
@@ -69,6 +72,46 @@ impl FileIndex {
             name: name.to_owned(),
             reason,
         });
+    }
+
+    /// Adds a tensor that was trained whole. PEFT writes that of a resized embedding twice, as `X.weight`
+    /// and as `X.modules_to_save.weight`, and reads the first.
+    ///
+    /// # Errors
+    /// If there are two and they differ, or they are of two adapters.
+    pub(crate) fn add_head(
+        &mut self,
+        file: &TensorFile,
+        name: String,
+        key: &str,
+    ) -> Result<(), AdapterError> {
+        let Some(before) = self.heads.insert(name.clone(), key.to_owned()) else {
+            return Ok(());
+        };
+        let is_wrapped = |key: &str| has_component(key, "modules_to_save");
+        let (plain, wrapped) = match (is_wrapped(&before), is_wrapped(key)) {
+            (false, true) => (before, key.to_owned()),
+            (true, false) => (key.to_owned(), before),
+            _ => {
+                return Err(AdapterError::DuplicateTensor {
+                    path: file.path().to_owned(),
+                    first: before,
+                    second: key.to_owned(),
+                });
+            }
+        };
+        let are_equal = file.tensor(&plain)? == file.tensor(&wrapped)?
+            && file.view(&plain)? == file.view(&wrapped)?;
+        if !are_equal {
+            return Err(AdapterError::UnequalCopies {
+                path: file.path().to_owned(),
+                first: plain,
+                second: wrapped,
+            });
+        }
+        self.copies.push(wrapped);
+        self.heads.insert(name, plain);
+        Ok(())
     }
 
     /// # Errors
@@ -214,7 +257,11 @@ impl FactorSizes {
         let (a, b) = (file.shape(a_key)?, file.shape(b_key)?);
         for (key, shape) in [(a_key, a), (b_key, b)] {
             if shape.contains(&0) {
-                return Err(wrong_shape(file, key, "sizes above 0".to_owned()).into());
+                return Err(AdapterError::EmptyTensor {
+                    path: file.path().to_owned(),
+                    tensor: key.clone(),
+                    found: shape.to_owned(),
+                });
             }
         }
         if let Some(middle) = keys.get(&Part::Mid) {

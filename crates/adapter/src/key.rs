@@ -61,6 +61,8 @@ pub(crate) enum Role<'key> {
     Head(String),
     /// A bias of the base model that was trained along, under its name there.
     Bias(String),
+    /// An untrained copy of a saved module, which PEFT does not read either.
+    Copy,
     /// Something that would be lost if nobody said so, and why.
     Unexpected(&'static str),
 }
@@ -76,9 +78,9 @@ pub(crate) fn role_of<'key>(key: &'key str, config: &PeftConfig) -> Role<'key> {
         return Role::Head(format!("{module}.{tensor}"));
     }
     if has_component(path, "original_module") {
-        return Role::Unexpected("an untrained copy of a saved module");
+        return Role::Copy;
     }
-    if is_head(path, config) {
+    if is_head(path, config) || is_table(path) {
         return Role::Head(path.to_owned());
     }
     if path.ends_with(".base_layer.weight") {
@@ -132,6 +134,33 @@ fn factor_role<'key>(module: &'key str, tail: &str, config: &PeftConfig) -> Role
 pub(crate) fn heads_of_task(task: Option<&str>) -> &'static [&'static str] {
     let found = TASK_HEADS.iter().find(|(of, _)| task == Some(of));
     found.map_or(&[], |(_, heads)| heads)
+}
+
+/// The tables of tokens and output layers, by their last names: PEFT saves them unasked where the
+/// vocabulary was resized, and reads them into the base model.
+const TABLES: [&str; 7] = [
+    "embed_tokens",
+    "lm_head",
+    "wte",
+    "word_embeddings",
+    "embed_in",
+    "embed_out",
+    "shared",
+];
+
+/// Whether a tensor is a table of tokens or the output layer over them.
+fn is_table(path: &str) -> bool {
+    let module = path
+        .strip_suffix(".weight")
+        .or_else(|| path.strip_suffix(".bias"));
+    let last = module.and_then(|module| module.rsplit('.').next());
+    last.is_some_and(|last| TABLES.contains(&last))
+}
+
+/// Whether the tensor `name` of the base model is in an adapter although its configuration asks for no
+/// such module.
+pub(crate) fn is_unasked(name: &str, config: &PeftConfig) -> bool {
+    is_table(name) && !is_head(name, config)
 }
 
 fn is_head(path: &str, config: &PeftConfig) -> bool {
@@ -208,7 +237,21 @@ mod tests {
             "base_model.model.classifier.original_module.weight",
             &config,
         );
-        assert!(matches!(copy, Role::Unexpected(_)));
+        assert_eq!(copy, Role::Copy);
+    }
+
+    #[test]
+    fn tables_that_peft_saves_unasked_are_read_as_peft_reads_them() {
+        let plain = config(json!({}));
+        for name in ["model.embed_tokens.weight", "lm_head.weight"] {
+            let key = format!("{PREFIX}{name}");
+            assert_eq!(role_of(&key, &plain), Role::Head(name.into()));
+            assert!(is_unasked(name, &plain));
+            let asked = config(json!({"modules_to_save": ["lm_head", "embed_tokens"]}));
+            assert!(!is_unasked(name, &asked));
+        }
+        let other = "base_model.model.model.norm.weight";
+        assert!(matches!(role_of(other, &plain), Role::Unexpected(_)));
     }
 
     #[test]

@@ -56,6 +56,7 @@ mod layer_kind;
 mod loaded_adapter;
 mod lora;
 mod model_card;
+mod module_name;
 mod named_tensor;
 mod pattern;
 mod prompts;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::weights_file::{MLX_WEIGHTS_NAME, PICKLED_NAME, WEIGHTS_NAME};
+use crate::weights_file::{INDEX_NAME, MLX_WEIGHTS_NAME, PICKLED_NAME, WEIGHTS_NAME};
 use crate::{AdapterError, Labels, PeftConfig, Prompts};
 
 /// What has to be fetched of a repository to open the adapter in it.
@@ -34,7 +34,7 @@ impl RepositoryFiles {
     /// [`AdapterError::PickledWeights`] if the tensors are in a pickled file only.
     pub fn of(id: &str, names: &[String]) -> Result<Self, AdapterError> {
         let has = |name: &str| names.iter().any(|file| file == name);
-        if has(PICKLED_NAME) && !has(WEIGHTS_NAME) {
+        if has(PICKLED_NAME) && !has(WEIGHTS_NAME) && !has(INDEX_NAME) {
             let path = PathBuf::from(format!("{id}/{PICKLED_NAME}"));
             return Err(AdapterError::PickledWeights(path));
         }
@@ -47,16 +47,26 @@ impl RepositoryFiles {
                 is_single_file: true,
             });
         }
-        let weights = match has(MLX_WEIGHTS_NAME) && !has(WEIGHTS_NAME) {
-            true => MLX_WEIGHTS_NAME,
-            false => WEIGHTS_NAME,
+        let weights = match (has(WEIGHTS_NAME), has(INDEX_NAME), has(MLX_WEIGHTS_NAME)) {
+            (false, true, _) => INDEX_NAME,
+            (false, false, true) => MLX_WEIGHTS_NAME,
+            _ => WEIGHTS_NAME,
         };
+        let mut required = [PeftConfig::FILE_NAME, weights].map(str::to_owned).to_vec();
+        if weights == INDEX_NAME {
+            required.extend(names.iter().filter(|name| is_shard(name)).cloned());
+        }
         Ok(Self {
-            required: [PeftConfig::FILE_NAME, weights].map(str::to_owned).into(),
+            required,
             optional: vec![Labels::FILE_NAME, Prompts::FILE_NAME],
             is_single_file: false,
         })
     }
+}
+
+/// Whether a file is one of several that share the tensors of an adapter.
+fn is_shard(name: &str) -> bool {
+    name.starts_with("adapter_model-") && name.ends_with(".safetensors")
 }
 
 /// The file of tensors at the root of a repository, if there is one only.

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::index::{FileIndex, ModuleEntry};
 use crate::key::{PREFIX, Role, role_of};
+use crate::module_name::without_wrappers;
 use crate::{AdapterError, LayerKind, LoraModule, PeftConfig};
 
 /// PEFT's own default for `r` of VeRA.
@@ -89,13 +90,14 @@ impl VeraProjections {
         let (mut a, mut b) = (None, None);
         let mut lambdas: BTreeMap<String, Lambdas> = BTreeMap::new();
         for key in file.names() {
-            let slot = match vera_role(key) {
+            let name = without_wrappers(key);
+            let slot = match vera_role(&name) {
                 Some((_, "A")) => &mut a,
                 Some((_, "B")) => &mut b,
                 Some((module, "lambda_b")) => &mut lambdas.entry(module.into()).or_default().b,
                 Some((module, "lambda_d")) => &mut lambdas.entry(module.into()).or_default().d,
                 _ => {
-                    sort_other(&mut index, key, config);
+                    sort_other(&mut index, key, &name, config);
                     continue;
                 }
             };
@@ -196,14 +198,20 @@ fn vera_role(key: &str) -> Option<(&str, &str)> {
 }
 
 /// Heads, biases, and what is neither.
-fn sort_other(index: &mut FileIndex, key: &str, config: &PeftConfig) {
-    let reason = match role_of(key, config) {
+///
+/// - name: the key without wrappers
+fn sort_other(index: &mut FileIndex, key: &str, name: &str, config: &PeftConfig) {
+    let reason = match role_of(name, config) {
         Role::Head(name) => {
             index.heads.insert(name, key.to_owned());
             return;
         }
         Role::Bias(name) => {
             index.biases.insert(name, key.to_owned());
+            return;
+        }
+        Role::Copy => {
+            index.copies.push(key.to_owned());
             return;
         }
         Role::Factor(..) => "a LoRA tensor in a VeRA adapter",
@@ -234,7 +242,7 @@ fn shape<const DIMENSIONS: usize>(
 fn no_projections(path: &Path, found: &str) -> AdapterError {
     AdapterError::UnsupportedOption {
         path: path.to_owned(),
-        option: "save_projection",
+        option: "save_projection".to_owned(),
         found: found.to_owned(),
         consequence: "the projections that all modules of VeRA share are not in the file, and only PyTorch's random generator can make them again. Load it in PEFT, set save_projection = True in its configuration, and save it anew",
     }

@@ -165,12 +165,50 @@ impl LoadReport {
     /// # Errors
     /// If there is any.
     pub fn ensure_expected(&self, allow_partial: bool) -> Result<(), ModelError> {
+        let all_are_whole = self.unexpected.iter().all(|name| is_trained_whole(name));
         match self.unexpected.first() {
+            Some(example) if !allow_partial && all_are_whole => Err(ModelError::OnlyWhenMerged {
+                count: self.unexpected.len(),
+                example: example.clone(),
+            }),
             Some(example) if !allow_partial => Err(ModelError::Unexpected {
                 count: self.unexpected.len(),
                 example: example.clone(),
             }),
             _ => Ok(()),
         }
+    }
+}
+
+/// Whether a name is that of a trained bias, a table of tokens or an output layer: what a base model has
+/// outside the layers that an adapter can be placed on.
+fn is_trained_whole(name: &str) -> bool {
+    let module = name.strip_suffix(".weight").unwrap_or(name);
+    let last = module.rsplit('.').next().unwrap_or(module);
+    ["bias", "embed_tokens", "lm_head", "wte"].contains(&last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(unexpected: &[&str]) -> String {
+        let report = LoadReport {
+            unexpected: unexpected.iter().map(|name| (*name).to_owned()).collect(),
+            ..LoadReport::default()
+        };
+        let error = report.ensure_expected(false).expect_err("a refusal");
+        error.to_string()
+    }
+
+    #[test]
+    fn what_only_a_merged_model_has_a_place_for_is_sent_there() {
+        for name in ["h.0.ln_1.bias", "model.embed_tokens.weight", "lm_head"] {
+            let message = refusal(&[name]);
+            assert!(message.contains("--merge-into-base"), "{message}");
+            assert!(!message.contains("another base model"), "{message}");
+        }
+        let message = refusal(&["h.0.ln_1.bias", "h.0.other.weight"]);
+        assert!(message.contains("another base model"), "{message}");
     }
 }

@@ -86,6 +86,10 @@ pub enum ModelError {
     )]
     Unexpected { count: usize, example: String },
     #[error(
+        "the adapter brings `{example}` in its trained state, which has no place in a model with the adapter on top ({count} such tensors); `eigenmix export ADAPTER --merge-into-base BASE --out DIR` makes a checkpoint that has it, or --allow-partial loads the rest"
+    )]
+    OnlyWhenMerged { count: usize, example: String },
+    #[error(
         "{count} modules that the adapter's configuration targets are not in its file, the first is `{example}`; --allow-partial loads the rest"
     )]
     Missing { count: usize, example: String },

@@ -91,10 +91,17 @@ pub enum FileError {
     )]
     NotWritable { tensor: String, dtype: Dtype },
 
+    #[error(
+        "`{path}`: tensor `{tensor}` is in another shard of the same set as well; the shards do not belong together, download them again"
+    )]
+    TensorTwice { path: PathBuf, tensor: String },
+
     #[error("`{path}` has no tensor `{tensor}`")]
     NoSuchTensor { path: PathBuf, tensor: String },
 
-    #[error("`{path}`: tensor `{tensor}` has dtype {found}, expected {expected}")]
+    #[error(
+        "`{path}`: tensor `{tensor}` has dtype {found}, expected {expected}; convert it to such a type first"
+    )]
     TensorDtype {
         path: PathBuf,
         tensor: String,

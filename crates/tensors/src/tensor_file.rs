@@ -20,13 +20,20 @@ const HEADER_LIMIT: u64 = 100_000_000;
 
 const LFS_POINTER: &[u8] = b"version https://git-lfs";
 
-/// An open safetensors file of which only the header has been read.
+/// An open safetensors file of which only the header has been read, or several that are read as one.
 pub struct TensorFile {
     path: PathBuf,
+    /// At least one.
+    parts: Vec<Part>,
+    /// Which part has a tensor, and where.
+    tensors: BTreeMap<String, (usize, TensorInfo)>,
+    metadata: BTreeMap<String, String>,
+}
+
+/// One file, mapped.
+struct Part {
     bytes: Mmap,
     data_start: usize,
-    tensors: BTreeMap<String, TensorInfo>,
-    metadata: BTreeMap<String, String>,
 }
 
 impl TensorFile {
@@ -103,15 +110,42 @@ impl TensorFile {
         let tensors = metadata
             .tensors()
             .into_iter()
-            .map(|(name, info)| (name, info.clone()))
+            .map(|(name, info)| (name, (0, info.clone())))
             .collect();
         Ok(Self {
             path: path.to_owned(),
-            bytes,
-            data_start,
+            parts: vec![Part { bytes, data_start }],
             tensors,
             metadata: notes,
         })
+    }
+
+    /// Opens the shards of one set of tensors, to be read as if they were one file. Its path is that of
+    /// the first.
+    ///
+    /// # Errors
+    /// As [`TensorFile::open`], if there is no shard, or if two have a tensor of the same name.
+    pub fn open_shards(paths: &[PathBuf]) -> Result<Self, FileError> {
+        let (first, others) = paths
+            .split_first()
+            .ok_or_else(|| FileError::NotFound(PathBuf::from("the shards of a file")))?;
+        let mut joined = Self::open(first)?;
+        for path in others {
+            let shard = Self::open(path)?;
+            let offset = joined.parts.len();
+            for (name, (part, info)) in shard.tensors {
+                if joined.tensors.contains_key(&name) {
+                    return Err(FileError::TensorTwice {
+                        path: path.clone(),
+                        tensor: name,
+                    });
+                }
+                joined.tensors.insert(name, (part + offset, info));
+            }
+            joined.parts.extend(shard.parts);
+            joined.metadata.extend(shard.metadata);
+        }
+        Ok(joined)
     }
 
     pub fn path(&self) -> &Path {
@@ -154,8 +188,10 @@ impl TensorFile {
     /// # Errors
     /// If there is none of that name.
     pub fn view(&self, name: &str) -> Result<&[u8], FileError> {
-        let (start, end) = self.info(name)?.data_offsets;
-        Ok(&self.bytes[self.data_start + start..self.data_start + end])
+        let (part, info) = self.entry(name)?;
+        let (start, end) = info.data_offsets;
+        let Part { bytes, data_start } = &self.parts[*part];
+        Ok(&bytes[data_start + start..data_start + end])
     }
 
     /// The values of a tensor of f32, f16, bf16 or f64 as f32, row-major.
@@ -209,12 +245,20 @@ impl TensorFile {
         })
     }
 
-    /// The SHA-256 of the whole file, in hexadecimal.
+    /// The SHA-256 of the whole file, in hexadecimal; of shards, of one after the other.
     pub fn sha256(&self) -> String {
-        format!("{:x}", Sha256::digest(&self.bytes))
+        let mut digest = Sha256::new();
+        for part in &self.parts {
+            digest.update(&part.bytes);
+        }
+        format!("{:x}", digest.finalize())
     }
 
     fn info(&self, name: &str) -> Result<&TensorInfo, FileError> {
+        Ok(&self.entry(name)?.1)
+    }
+
+    fn entry(&self, name: &str) -> Result<&(usize, TensorInfo), FileError> {
         self.tensors
             .get(name)
             .ok_or_else(|| FileError::NoSuchTensor {

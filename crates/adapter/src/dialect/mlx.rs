@@ -146,7 +146,7 @@ impl Settings {
         {
             return Err(AdapterError::UnsupportedOption {
                 path: path.to_owned(),
-                option: "lora_parameters.alpha",
+                option: "lora_parameters.alpha".to_owned(),
                 found: alpha.to_string(),
                 consequence: "the first releases of mlx-lm multiply the scale by alpha / rank, later ones ignore alpha. Remove it, and set scale to what multiplied the product when it was trained",
             });

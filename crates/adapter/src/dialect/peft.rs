@@ -8,6 +8,7 @@ use eigenmix_tensors::TensorFile;
 use super::Reading;
 use crate::index::{FileIndex, ModuleEntry, ModuleParts, Orientation};
 use crate::key::{Part, Role, role_of};
+use crate::module_name::without_wrappers;
 use crate::vera::{self, VeraProjections};
 use crate::{AdapterError, Dialect, PeftConfig, Style};
 
@@ -18,6 +19,13 @@ use crate::{AdapterError, Dialect, PeftConfig, Style};
 pub(super) fn read(file: &TensorFile, directory: &Path) -> Result<Reading, AdapterError> {
     let config_path = directory.join(PeftConfig::FILE_NAME);
     if !config_path.exists() {
+        if let Some((program, tensor)) = foreign_spelling(file) {
+            return Err(AdapterError::ForeignSpelling {
+                path: file.path().to_owned(),
+                program,
+                tensor: tensor.to_owned(),
+            });
+        }
         return Err(AdapterError::NoConfig {
             directory: directory.to_owned(),
             found: crate::weights_file::list(directory)?,
@@ -41,18 +49,43 @@ pub(super) fn read(file: &TensorFile, directory: &Path) -> Result<Reading, Adapt
     })
 }
 
+/// The program whose spelling the names of a single file are in, if it is known and not supported, and
+/// a name that shows it.
+fn foreign_spelling(file: &TensorFile) -> Option<(&'static str, &str)> {
+    file.names().find_map(|name| {
+        let program = if name.starts_with("diffusion_model.") {
+            "ComfyUI"
+        } else if name.starts_with("lora_transformer_") || name.contains(".lora_down.") {
+            "OneTrainer"
+        } else if name.contains(".processor.") && name.contains("_lora") {
+            "XLabs"
+        } else {
+            return None;
+        };
+        Some((program, name))
+    })
+}
+
 /// Sorts the tensors of `file` by what they are and checks that every module is complete and of
 /// the rank that `config` says.
 fn index(file: &TensorFile, config: &PeftConfig) -> Result<FileIndex, AdapterError> {
     let mut index = FileIndex::default();
     let mut modules: BTreeMap<String, BTreeMap<Part, String>> = BTreeMap::new();
     for key in file.names() {
-        let replaced = match role_of(key, config) {
+        let name = without_wrappers(key);
+        let replaced = match role_of(&name, config) {
             Role::Factor(module, part) => modules
                 .entry(module.to_owned())
                 .or_default()
                 .insert(part, key.to_owned()),
-            Role::Head(name) => index.heads.insert(name, key.to_owned()),
+            Role::Head(name) => {
+                index.add_head(file, name, key)?;
+                None
+            }
+            Role::Copy => {
+                index.copies.push(key.to_owned());
+                None
+            }
             Role::Bias(name) => index.biases.insert(name, key.to_owned()),
             Role::Unexpected(reason) => {
                 index.leave_out(key, reason);

@@ -281,3 +281,52 @@ fn a_module_that_an_adapter_lists_twice_is_refused() {
     assert!(matches!(error, AdapterSetError::ModuleTwice { .. }));
     assert_says(&error, &["`a`", "layers.0"]);
 }
+
+#[test]
+fn one_layer_under_two_names_is_a_conflict_that_names_both() {
+    let renamed = "model.language_model.layers.0.q_proj";
+    let adapters = [
+        adapter("old", &[("model.layers.0.q_proj", module([7, 5], 2))]),
+        adapter("new", &[(renamed, module([7, 5], 2))]),
+    ];
+    let error = refusal(&adapters);
+    assert!(matches!(error, AdapterSetError::TwoNames { .. }), "{error}");
+    let message = error.to_string();
+    for part in [
+        "`old`",
+        "`new`",
+        "`model.layers.0.q_proj`",
+        renamed,
+        "save it again",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn two_towers_of_one_model_are_united() {
+    let (text, image) = (
+        "text_model.encoder.layers.0.q_proj",
+        "vision_model.encoder.layers.0.q_proj",
+    );
+    let adapters = [
+        adapter("text", &[(text, module([7, 5], 2))]),
+        adapter("image", &[(image, module([7, 5], 2))]),
+    ];
+    let set = AdapterSet::new(&adapters, false).expect("both towers");
+    assert_eq!(set.modules().len(), 2);
+}
+
+#[test]
+fn an_adapter_that_has_both_layers_shows_that_they_are_two() {
+    let (plain, longer) = ("layers.0.q_proj", "bert.layers.0.q_proj");
+    let adapters = [
+        adapter(
+            "both",
+            &[(plain, module([7, 5], 2)), (longer, module([7, 5], 2))],
+        ),
+        adapter("one", &[(longer, module([7, 5], 2))]),
+    ];
+    let set = AdapterSet::new(&adapters, false).expect("two layers");
+    assert_eq!(set.modules().len(), 2);
+}

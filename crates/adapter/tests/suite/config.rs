@@ -15,14 +15,23 @@ fn parse(mut fields: Value) -> Result<PeftConfig, AdapterError> {
 }
 
 #[test]
-fn unknown_keys_survive_in_the_order_of_the_file() {
-    let config =
-        parse(json!({"zeta": {"deep": [1, null]}, "r": 4, "alpha_of_tomorrow": 1.5})).unwrap();
+fn keys_without_effect_survive_in_the_order_of_the_file() {
+    let config = parse(json!({
+        "auto_mapping": {"deep": [1, null]}, "r": 4, "lorap_lr_ratio": 1.5, "of_tomorrow": false,
+    }))
+    .unwrap();
     let again: Value = serde_json::from_str(&config.to_json()).unwrap();
-    assert_eq!(again["zeta"], json!({"deep": [1, null]}));
-    assert_eq!(again["alpha_of_tomorrow"], json!(1.5));
+    assert_eq!(again["auto_mapping"], json!({"deep": [1, null]}));
+    assert_eq!(again["lorap_lr_ratio"], json!(1.5));
     let keys: Vec<&String> = again.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["zeta", "r", "alpha_of_tomorrow", "peft_type"]);
+    let written = [
+        "auto_mapping",
+        "r",
+        "lorap_lr_ratio",
+        "of_tomorrow",
+        "peft_type",
+    ];
+    assert_eq!(keys, written);
 }
 
 #[test]

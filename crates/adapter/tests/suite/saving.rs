@@ -40,7 +40,7 @@ fn a_mixer_stands_between_b_and_a_and_is_folded_on_saving() {
     let fixture = Fixture::new();
     let mixer = "base_model.model.layer.0.query.lora_AB.weight";
     fixture
-        .config(json!({"lora_use_mixer": true, "kept": 1}))
+        .config(json!({"lora_use_mixer": true, "lorap_lr_ratio": 1}))
         .tensors(&query_and(&[(mixer, &[2, 2])]));
     let adapter = AdapterFile::open(&fixture.path()).unwrap().load().unwrap();
     let a = Matrix::new(2, 3, counted(1.0, 6));
@@ -57,7 +57,11 @@ fn a_mixer_stands_between_b_and_a_and_is_folded_on_saving() {
     let config = config_of(&out);
     assert_eq!(config.get("lora_use_mixer"), None);
     assert_eq!(
-        (&config["lora_alpha"], &config["r"], &config["kept"]),
+        (
+            &config["lora_alpha"],
+            &config["r"],
+            &config["lorap_lr_ratio"]
+        ),
         (&json!(2), &json!(2), &json!(1))
     );
 }

@@ -48,7 +48,9 @@ pub(crate) fn run(arguments: &ExportArguments, console: &Console) -> anyhow::Res
         Some(directory) => {
             destination.keep_apart_from(directory)?;
             let base = BaseCheckpoint::open(directory)?;
-            Some(merge_into_base(&adapter, &base, &provenance, &destination)?)
+            let merged = merge_into_base(&adapter, &base, &provenance, &destination)?;
+            merged.notes.iter().for_each(|note| console.warn(note));
+            Some(merged)
         }
     };
     let result = ExportResult::new(arguments, &style, &adapter, truncation, merged);

@@ -4,6 +4,7 @@ mod request;
 mod search;
 mod summary;
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use eigenmix_adapter::{AdapterFile, Provenance, SaveOptions};
@@ -120,6 +121,15 @@ fn report_notes(report: &MergeReport, listener: &dyn Listener) {
         listener.warn(&format_args!(
             "{} modules are left out because their merged update is zero, such as `{path}`",
             left_out.len()
+        ));
+    }
+    let ranks = report.modules.values().map(|module| module.rank);
+    let ranks: BTreeSet<usize> = ranks.filter(|&rank| rank > 0).collect();
+    if let (Some(lowest), Some(highest)) = (ranks.first(), ranks.last())
+        && lowest < highest
+    {
+        listener.note(&format_args!(
+            "the ranks of the modules differ ({lowest} to {highest}): PEFT reads rank_pattern and alpha_pattern, but a program that keeps lora_alpha alone, as llama.cpp's converter to GGUF does, scales those of another rank than r wrongly; for such a program bring them to one rank with `eigenmix export OUT --rank {lowest}`"
         ));
     }
     let with_heads: Vec<_> = report

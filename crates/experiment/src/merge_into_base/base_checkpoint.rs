@@ -79,6 +79,25 @@ impl BaseCheckpoint {
         self.config.get("model_type").and_then(Value::as_str)
     }
 
+    /// # Errors
+    /// If config.json says that the weights are quantised, so that nothing can be added to them.
+    pub(super) fn refuse_quantised(&self) -> Result<(), BadInput> {
+        let nested = self.config.get("text_config").and_then(Value::as_object);
+        let field = |config: &'_ Map<String, Value>| config.get("quantization_config").cloned();
+        let Some(found) = field(&self.config).or_else(|| nested.and_then(field)) else {
+            return Ok(());
+        };
+        if found.is_null() {
+            return Ok(());
+        }
+        let method = found.get("quant_method").and_then(Value::as_str);
+        Err(BadInput(format!(
+            "base model `{}` is quantised ({}, says its config.json), and an update cannot be added to quantised weights; merge into the unquantised model that it was made from, and quantise the result",
+            self.directory.display(),
+            method.unwrap_or("quantization_config")
+        )))
+    }
+
     /// At least one.
     pub(super) fn shards(&self) -> &[TensorFile] {
         &self.shards

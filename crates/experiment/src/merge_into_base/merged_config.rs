@@ -3,6 +3,8 @@
 use eigenmix_adapter::{Adapter, Labels};
 use serde_json::{Map, Value, json};
 
+use super::output_layer::{set_vocabulary, untie};
+
 /// Where heads for sequences keep the weight `[labels, width]` of their outputs.
 const OUTPUT_WEIGHTS: [&str; 3] = [
     "classifier.out_proj.weight",
@@ -21,8 +23,22 @@ const CLASS_ENDINGS: [&str; 5] = [
 const CLASSIFIER_ENDING: &str = "ForSequenceClassification";
 
 /// The text of `config.json`.
-pub(super) fn merged_config(base: &Map<String, Value>, adapter: &Adapter) -> String {
+///
+/// - is_untied: whether the output layer has a weight of its own now
+/// - vocabulary: the number of tokens, if it changed
+pub(super) fn merged_config(
+    base: &Map<String, Value>,
+    adapter: &Adapter,
+    is_untied: bool,
+    vocabulary: Option<usize>,
+) -> String {
     let mut config = base.clone();
+    if is_untied {
+        untie(&mut config);
+    }
+    if let Some(tokens) = vocabulary {
+        set_vocabulary(&mut config, tokens);
+    }
     let is_classifier = adapter.config.task_type() == Some("SEQ_CLS");
     let labels = adapter.labels.clone().or_else(|| numbered_labels(adapter));
     if let Some(Labels(names)) = labels.filter(|_| !adapter.heads.is_empty()) {
@@ -100,7 +116,7 @@ mod tests {
 
     fn merged(base: Value, adapter: &Adapter) -> Value {
         let base = base.as_object().expect("an object");
-        serde_json::from_str(&merged_config(base, adapter)).expect("JSON")
+        serde_json::from_str(&merged_config(base, adapter, false, None)).expect("JSON")
     }
 
     #[test]

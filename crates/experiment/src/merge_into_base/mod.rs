@@ -5,6 +5,7 @@ mod merge_plan;
 mod merged_config;
 mod merged_weight;
 mod module_names;
+mod output_layer;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -14,9 +15,9 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 pub use base_checkpoint::BaseCheckpoint;
-use merge_plan::{Edit, MergePlan};
+use merge_plan::{Added, Edit, MergePlan};
 use merged_config::merged_config;
-use merged_weight::{EncodedTensor, merged_weight};
+use merged_weight::{EncodedTensor, Orientation, merged_weight};
 
 use crate::ExperimentError;
 use crate::destination::Destination;
@@ -35,6 +36,8 @@ pub struct MergeReport {
     pub copied: usize,
     /// What the names of the base model's tensors got in front, so that they go with the heads.
     pub prefix: Option<String>,
+    /// What else is not as it was in the base model, and what to do about it.
+    pub notes: Vec<String>,
 }
 
 /// Writes `base` with `adapter` merged into it: every adapted weight is W₀ + ΔW in the dtype that it
@@ -50,7 +53,7 @@ pub fn merge_into_base(
     destination: &Destination,
 ) -> Result<MergeReport, ExperimentError> {
     let plan = MergePlan::new(adapter, base)?;
-    let config = merged_config(base.config(), adapter);
+    let config = merged_config(base.config(), adapter, plan.is_untied, plan.vocabulary);
     write_directory(destination.path(), destination.force(), |staging| {
         base.copy_companions(staging)?;
         write_file(&staging.join("config.json"), config.as_bytes())?;
@@ -78,7 +81,7 @@ fn write_shards(
     for (index, shard) in base.shards().iter().enumerate() {
         let mut changed = changed_tensors(plan, shard)?;
         if index == last {
-            changed.extend(added_tensors(plan)?);
+            changed.extend(added_tensors(plan, base)?);
         }
         let mut tensors: Vec<TensorOutput<'_>> =
             changed.iter().map(EncodedTensor::output).collect();
@@ -87,7 +90,10 @@ fn write_shards(
             .map(|tensor| tensor.bytes.len())
             .sum::<usize>();
         let mut names: Vec<String> = changed.iter().map(|tensor| tensor.name.clone()).collect();
-        for name in shard.names().filter(|name| !plan.edits.contains_key(*name)) {
+        let is_kept = |name: &&str| {
+            !plan.edits.contains_key(*name) && !plan.added.contains_key(&plan.name_in_result(name))
+        };
+        for name in shard.names().filter(is_kept) {
             let (shape, dtype) = shard.tensor(name)?;
             let bytes = shard.view(name)?;
             total_bytes += bytes.len();
@@ -132,16 +138,28 @@ fn changed_tensors(
         .collect()
 }
 
-fn added_tensors(plan: &MergePlan<'_>) -> Result<Vec<EncodedTensor>, ExperimentError> {
+fn added_tensors(
+    plan: &MergePlan<'_>,
+    base: &BaseCheckpoint,
+) -> Result<Vec<EncodedTensor>, ExperimentError> {
     plan.added
         .iter()
-        .map(|(name, tensor)| {
-            EncodedTensor::new(
+        .map(|(name, added)| match added {
+            Added::Values(tensor) => EncodedTensor::new(
                 name.clone(),
                 tensor.shape.clone(),
                 plan.dtype,
                 &tensor.values,
-            )
+            ),
+            Added::Copy(of, update) => {
+                let file = base.file_of(of)?;
+                let (shape, dtype) = file.tensor(of)?;
+                let mut values = file.read_finite_f32(of)?;
+                if let Some(update) = update {
+                    values = merged_weight(values, update, Orientation::OutIn);
+                }
+                EncodedTensor::new(name.clone(), shape, dtype, &values)
+            }
         })
         .collect()
 }
@@ -153,12 +171,17 @@ fn report(plan: &MergePlan<'_>, base: &BaseCheckpoint) -> MergeReport {
         .filter(|(_, edit)| matches!(edit, Edit::Values(_)))
         .map(|(name, _)| plan.name_in_result(name))
         .collect();
+    // A copy of a tied output layer that the checkpoint had, and that is a tensor of its own now.
+    let names = base.tensor_names();
+    let is_overridden = |name: &&&str| plan.added.contains_key(&plan.name_in_result(name));
+    let overridden = names.iter().filter(is_overridden).count();
     MergeReport {
         base: base.directory().display().to_string(),
         merged: plan.edits.len() - replaced.len(),
         replaced,
         added: plan.added.keys().cloned().collect(),
-        copied: base.tensor_names().len() - plan.edits.len(),
+        copied: base.tensor_names().len() - plan.edits.len() - overridden,
         prefix: plan.prefix.clone(),
+        notes: plan.notes.clone(),
     }
 }

@@ -16,6 +16,50 @@ pub(super) enum Naming {
     AdapterPrefix(String),
     /// The base model has this in front.
     BasePrefix(String),
+    /// One of the two was saved before transformers renamed the modules of vision-language models.
+    Renamed(Renaming),
+}
+
+/// How transformers 4.52 renamed the modules of vision-language models: the beginnings of names in
+/// the adapter, and what the base model has instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Renaming(&'static [(&'static str, &'static str)]);
+
+/// The longer beginnings first.
+const RENAMINGS: [Renaming; 4] = [
+    // LLaVA, Gemma 3 and their like; to the names that they have in checkpoints, and back.
+    Renaming(&[
+        ("model.language_model", "language_model.model"),
+        ("model.vision_tower", "vision_tower"),
+        ("model.multi_modal_projector", "multi_modal_projector"),
+        ("lm_head", "language_model.lm_head"),
+    ]),
+    Renaming(&[
+        ("language_model.model", "model.language_model"),
+        ("vision_tower", "model.vision_tower"),
+        ("multi_modal_projector", "model.multi_modal_projector"),
+        ("language_model.lm_head", "lm_head"),
+    ]),
+    // Qwen 2-VL and its like.
+    Renaming(&[
+        ("model.language_model", "model"),
+        ("model.visual", "visual"),
+    ]),
+    Renaming(&[
+        ("model", "model.language_model"),
+        ("visual", "model.visual"),
+    ]),
+];
+
+impl Renaming {
+    fn apply(self, name: &str) -> String {
+        let renamed = self.0.iter().find_map(|(from, to)| {
+            let rest = name.strip_prefix(from)?;
+            let is_whole = rest.is_empty() || rest.starts_with('.');
+            is_whole.then(|| format!("{to}{rest}"))
+        });
+        renamed.unwrap_or_else(|| name.to_owned())
+    }
 }
 
 impl Naming {
@@ -57,8 +101,20 @@ impl Naming {
             .into_iter()
             .chain(stripped)
             .chain(extended)
+            .chain(RENAMINGS.map(Self::Renamed))
             .collect();
         fitting.retain(|naming| modules.iter().all(|module| naming.finds(module, names)));
+        // A renaming that is a mere prefix here, or changes nothing, is no second place.
+        let mut places: Vec<Vec<String>> = Vec::new();
+        fitting.retain(|naming| {
+            let place = modules
+                .iter()
+                .map(|module| naming.in_base(module))
+                .collect();
+            let is_new = !places.contains(&place);
+            places.push(place);
+            is_new
+        });
         fitting
     }
 
@@ -79,6 +135,7 @@ impl Naming {
             Self::Same => name.to_owned(),
             Self::AdapterPrefix(prefix) => strip(name, prefix).unwrap_or(name).to_owned(),
             Self::BasePrefix(prefix) => format!("{prefix}.{name}"),
+            Self::Renamed(renaming) => renaming.apply(name),
         }
     }
 
@@ -95,6 +152,9 @@ impl Naming {
             Self::Same => "under the same names".to_owned(),
             Self::AdapterPrefix(prefix) => format!("without `{prefix}.`"),
             Self::BasePrefix(prefix) => format!("under `{prefix}.`"),
+            Self::Renamed(Renaming(pairs)) => {
+                format!("with `{}` for `{}`", pairs[0].1, pairs[0].0)
+            }
         }
     }
 }
@@ -162,6 +222,38 @@ mod tests {
         ];
         assert_eq!(namings(&modules, &names), []);
         assert!(missing(&modules, &names).contains("`dense.weight`"));
+    }
+
+    #[test]
+    fn names_from_before_and_after_the_renaming_of_vision_language_models_are_one() {
+        for (module, weight) in [
+            (
+                "model.language_model.layers.0.q",
+                "language_model.model.layers.0.q",
+            ),
+            (
+                "language_model.model.layers.0.q",
+                "model.language_model.layers.0.q",
+            ),
+            ("model.layers.0.q", "model.language_model.layers.0.q"),
+            ("model.language_model.layers.0.q", "model.layers.0.q"),
+        ] {
+            let names = [format!("{weight}.weight")];
+            let found = namings(&[module], &[names[0].as_str()]);
+            assert_eq!(found.len(), 1, "{module}");
+            assert_eq!(found[0].in_base(module), weight);
+        }
+        let names = [
+            "language_model.model.layers.0.q.weight",
+            "vision_tower.layers.0.q.weight",
+        ];
+        let modules = [
+            "model.language_model.layers.0.q",
+            "model.vision_tower.layers.0.q",
+        ];
+        let found = namings(&modules, &names);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].in_base(modules[1]), "vision_tower.layers.0.q");
     }
 
     #[test]

@@ -1,0 +1,235 @@
+//! Merging into a base model whose output layer is its table of tokens, or whose vocabulary grew.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use eigenmix_adapter::{Adapter, LayerKind, LoraModule, PeftConfig, Provenance, TargetModules};
+use eigenmix_experiment::Destination;
+use eigenmix_experiment::merge_into_base::{BaseCheckpoint, MergeReport, merge_into_base};
+use eigenmix_tensors::{HostTensor, Matrix, TensorFile, TensorOutput, write_tensor_file};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const TABLE: &str = "model.embed_tokens.weight";
+const OUTPUT: &str = "lm_head.weight";
+const QUERY: &str = "model.layers.0.self_attn.q_proj";
+/// Tokens and width.
+const SIZE: [usize; 2] = [5, 3];
+
+fn numbers(first: f32, count: usize) -> Vec<f32> {
+    (0..count).map(|index| first + index as f32).collect()
+}
+
+/// ΔW = B·A `[d_out, d_in]` of rank 1, with no two numbers alike.
+fn module([d_out, d_in]: [usize; 2], layer: LayerKind) -> LoraModule {
+    let b = Matrix::new(d_out, 1, numbers(1.0, d_out));
+    let a = Matrix::new(1, d_in, numbers(10.0, d_in));
+    LoraModule {
+        layer,
+        ..LoraModule::new(b, a, 0.5)
+    }
+}
+
+fn table(rows: usize, first: f32) -> HostTensor {
+    HostTensor {
+        shape: vec![rows, SIZE[1]],
+        values: numbers(first, rows * SIZE[1]),
+    }
+}
+
+/// An adapter of the query that saves `saved` whole.
+fn adapter(saved: &[&str]) -> Adapter {
+    let targets = TargetModules::Names(vec!["q_proj".to_owned()]);
+    let saved: Vec<String> = saved.iter().map(|name| (*name).to_owned()).collect();
+    let task = Some("CAUSAL_LM");
+    let config = PeftConfig::lora("base", 1, targets, &saved, task, &BTreeMap::new()).unwrap();
+    let modules = BTreeMap::from([(QUERY.to_owned(), module([4, 3], LayerKind::Linear))]);
+    Adapter::new(config, modules)
+}
+
+struct Place {
+    root: TempDir,
+}
+
+impl Place {
+    /// A base model that is a table, a query, and an output layer unless it is tied.
+    fn new(is_tied: bool) -> Self {
+        let place = Self {
+            root: tempfile::tempdir().unwrap(),
+        };
+        place.write_base(json!({
+            "architectures": ["LlamaForCausalLM"],
+            "tie_word_embeddings": is_tied,
+            "vocab_size": SIZE[0],
+        }));
+        let (tokens, query) = (numbers(100.0, 15), numbers(-6.0, 12));
+        let mut tensors = vec![
+            TensorOutput::f32(TABLE, SIZE, &tokens),
+            TensorOutput::f32(format!("{QUERY}.weight"), [4, 3], &query),
+        ];
+        let output = numbers(200.0, 15);
+        if !is_tied {
+            tensors.push(TensorOutput::f32(OUTPUT, SIZE, &output));
+        }
+        write_tensor_file(&place.path("base/model.safetensors"), tensors).unwrap();
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    fn write_base(&self, config: Value) {
+        fs::create_dir_all(self.path("base")).unwrap();
+        fs::write(self.path("base/config.json"), config.to_string()).unwrap();
+    }
+
+    fn merge(&self, adapter: &Adapter) -> Result<MergeReport, String> {
+        let base = BaseCheckpoint::open(&self.path("base")).unwrap();
+        let provenance = Provenance {
+            version: String::new(),
+            method: "export".to_owned(),
+            sources: Vec::new(),
+            options: Value::Null,
+        };
+        let destination = Destination::new(&self.path("merged"), false).unwrap();
+        let merged = merge_into_base(adapter, &base, &provenance, &destination);
+        merged.map_err(|error| error.to_string())
+    }
+
+    fn config(&self) -> Value {
+        let text = fs::read(self.path("merged/config.json")).unwrap();
+        serde_json::from_slice(&text).unwrap()
+    }
+
+    fn tensor(&self, name: &str) -> Vec<f32> {
+        let file = TensorFile::open(&self.path("merged/model.safetensors")).unwrap();
+        file.read_f32(name).unwrap()
+    }
+
+    fn has_output(&self) -> bool {
+        let file = TensorFile::open(&self.path("merged/model.safetensors")).unwrap();
+        file.contains(OUTPUT)
+    }
+}
+
+#[test]
+fn a_table_that_was_trained_whole_leaves_the_tied_output_layer_as_it_was() {
+    let place = Place::new(true);
+    let mut adapter = adapter(&["embed_tokens"]);
+    adapter.heads.insert(TABLE.to_owned(), table(5, 7.0));
+    let report = place.merge(&adapter).unwrap();
+    assert_eq!(place.tensor(TABLE), numbers(7.0, 15));
+    assert_eq!(place.tensor(OUTPUT), numbers(100.0, 15));
+    assert_eq!(place.config()["tie_word_embeddings"], false);
+    assert_eq!(report.added, [OUTPUT]);
+    assert!(report.notes[0].contains("ties `lm_head`"), "{report:?}");
+}
+
+#[test]
+fn an_update_of_the_table_leaves_the_tied_output_layer_as_it_was() {
+    let place = Place::new(true);
+    let mut adapter = adapter(&[]);
+    let update = module(SIZE, LayerKind::Embedding);
+    let path = TABLE.trim_end_matches(".weight").to_owned();
+    adapter.modules.insert(path, update.clone());
+    place.merge(&adapter).unwrap();
+    let update = update.update();
+    let before = numbers(100.0, 15);
+    let sum = before
+        .iter()
+        .zip(update.values())
+        .map(|(old, change)| old + change);
+    assert_eq!(place.tensor(TABLE), sum.collect::<Vec<f32>>());
+    assert_eq!(place.tensor(OUTPUT), before);
+    assert_eq!(place.config()["tie_word_embeddings"], false);
+}
+
+#[test]
+fn an_update_of_the_tied_output_layer_leaves_the_table_as_it_was() {
+    let place = Place::new(true);
+    let mut adapter = adapter(&[]);
+    let update = module(SIZE, LayerKind::Linear);
+    adapter.modules.insert("lm_head".to_owned(), update.clone());
+    place.merge(&adapter).unwrap();
+    let update = update.update();
+    let before = numbers(100.0, 15);
+    let sum = before
+        .iter()
+        .zip(update.values())
+        .map(|(old, change)| old + change);
+    assert_eq!(place.tensor(OUTPUT), sum.collect::<Vec<f32>>());
+    assert_eq!(place.tensor(TABLE), before);
+    assert_eq!(place.config()["tie_word_embeddings"], false);
+}
+
+#[test]
+fn equal_tables_and_one_that_was_saved_unasked_stay_tied() {
+    let mut both = adapter(&["embed_tokens", "lm_head"]);
+    both.heads.insert(TABLE.to_owned(), table(6, 7.0));
+    both.heads.insert(OUTPUT.to_owned(), table(6, 7.0));
+    let mut unasked = adapter(&[]);
+    unasked.heads.insert(TABLE.to_owned(), table(6, 7.0));
+    for adapter in [both, unasked] {
+        let place = Place::new(true);
+        place.merge(&adapter).unwrap();
+        assert_eq!(place.tensor(TABLE), numbers(7.0, 18));
+        assert!(!place.has_output());
+        assert_eq!(place.config()["tie_word_embeddings"], true);
+        assert_eq!(place.config()["vocab_size"], 6);
+    }
+}
+
+#[test]
+fn a_larger_vocabulary_is_in_the_configuration_and_is_told() {
+    let place = Place::new(false);
+    let mut adapter = adapter(&["embed_tokens", "lm_head"]);
+    adapter.heads.insert(TABLE.to_owned(), table(7, 1.0));
+    adapter.heads.insert(OUTPUT.to_owned(), table(7, 50.0));
+    let report = place.merge(&adapter).unwrap();
+    assert_eq!(place.config()["vocab_size"], 7);
+    assert_eq!(place.tensor(OUTPUT), numbers(50.0, 21));
+    assert!(
+        report.notes[0].contains("vocab_size is now 7"),
+        "{report:?}"
+    );
+    assert!(report.notes[0].contains("tokenizer"), "{report:?}");
+}
+
+#[test]
+fn one_resized_table_of_two_is_refused() {
+    for is_tied in [true, false] {
+        let place = Place::new(is_tied);
+        let mut adapter = adapter(&["embed_tokens"]);
+        adapter.heads.insert(TABLE.to_owned(), table(7, 1.0));
+        let error = place.merge(&adapter).unwrap_err();
+        assert!(error.contains("vocabulary was resized"), "{error}");
+        assert!(!place.path("merged").exists());
+    }
+}
+
+#[test]
+fn a_base_model_without_tied_layers_is_merged_as_before() {
+    let place = Place::new(false);
+    let mut adapter = adapter(&["embed_tokens"]);
+    adapter.heads.insert(TABLE.to_owned(), table(5, 7.0));
+    let report = place.merge(&adapter).unwrap();
+    assert_eq!(place.tensor(OUTPUT), numbers(200.0, 15));
+    assert!(
+        report.notes.is_empty() && report.added.is_empty(),
+        "{report:?}"
+    );
+}
+
+#[test]
+fn a_quantised_base_model_is_named_as_what_it_is() {
+    let place = Place::new(false);
+    let quantisation = json!({"quant_method": "gptq", "bits": 4});
+    place.write_base(json!({"quantization_config": quantisation}));
+    let error = place.merge(&adapter(&[])).unwrap_err();
+    assert!(error.contains("quantised (gptq"), "{error}");
+    assert!(!error.contains("another base model"), "{error}");
+}
