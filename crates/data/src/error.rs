@@ -135,8 +135,14 @@ pub enum DataError {
     MissingLabel { place: Place },
 
     #[error(
-        "{place}: unknown label `{label}`; the known labels are {known}; correct the row, or train \
-         on data that has this label"
+        "the labels of the {split} split are hidden: -1 in all {rows} rows; leave the split out by \
+         naming the others in `data.files`, or measure on a split that has labels"
+    )]
+    HiddenLabels { split: Split, rows: usize },
+
+    #[error(
+        "{place}: unknown label `{label}`; the known labels are {known}; correct the row, train \
+         on data that has this label, or leave the split out by naming the others in `data.files`"
     )]
     UnknownLabel {
         place: Place,
@@ -145,8 +151,8 @@ pub enum DataError {
     },
 
     #[error(
-        "{place}: label `{label}` does not name a class; set the task to regression, or use whole \
-         numbers or names"
+        "{place}: label `{label}` does not name a class; set the task to regression, or use names or \
+         whole numbers (those beyond 64 bits as strings)"
     )]
     NotAClass { place: Place, label: String },
 

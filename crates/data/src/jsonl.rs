@@ -141,6 +141,10 @@ fn label(
     match columns.get(column) {
         Some(Value::String(text)) => Ok(Some(RawLabel::Text(text.clone()))),
         Some(Value::Bool(flag)) => Ok(Some(RawLabel::Integer(i64::from(*flag)))),
+        // Beyond i64 a float would be another number; as a name it stays what it is.
+        Some(Value::Number(number)) if number.as_i64().is_none() && number.is_u64() => {
+            Ok(Some(RawLabel::Text(number.to_string())))
+        }
         Some(Value::Number(number)) => match (number.as_i64(), number.as_f64()) {
             (Some(integer), _) => Ok(Some(RawLabel::Integer(integer))),
             (None, Some(number)) => Ok(Some(RawLabel::Number(number))),
@@ -209,6 +213,14 @@ mod tests {
         );
         let lines: Vec<usize> = rows.iter().map(|row| row.place.line).collect();
         assert_eq!(lines, [1, 3, 4, 5], "blank lines count");
+    }
+
+    #[test]
+    fn an_integer_label_beyond_64_bits_with_a_sign_keeps_its_digits() {
+        let content = b"{\"text\": \"a\", \"label\": 9223372036854775808}";
+        let rows = read(content, LabelPolicy::Required).unwrap();
+        let expected = RawLabel::Text("9223372036854775808".to_owned());
+        assert_eq!(rows[0].label, Some(expected));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ::parquet::record::Row as Record;
 use ::parquet::schema::types::TypePtr;
 
+use crate::class_names::{ClassNames, require_labels};
 use crate::config::DataConfig;
 use crate::error::DataError;
 use crate::parquet_column::{field, is_label, is_text, label, utf8};
@@ -27,10 +28,18 @@ pub(crate) fn read_parquet(
     let file = ParquetFile::new(file, path)?;
     let wanted = wanted_columns(&file, config, labels)?;
     let mut rows = Vec::new();
+    let names = ClassNames::find(file.metadata(), &config.label, path)?;
     file.for_each_row(wanted, |record, place| {
-        rows.push(row(record, place, config, labels)?);
+        let mut row = row(record, place, config, labels)?;
+        if let (Some(names), Some(label)) = (&names, row.label.take()) {
+            row.label = names.name(label, &config.label, &row.place, labels)?;
+        }
+        rows.push(row);
         Ok(())
     })?;
+    if names.is_some() && labels == LabelPolicy::Required {
+        require_labels(&rows)?;
+    }
     Ok(rows)
 }
 

@@ -35,7 +35,7 @@ impl TrainingData {
         let (train, targets) = reader.train(config.task.target, config.seed)?;
         let mut notes = train.notes;
         let mut optional = |split| -> Result<Option<Box<dyn Examples>>, TrainerError> {
-            let found = reader.optional_split(split, targets.as_ref())?;
+            let found = reader.optional_split(split, targets.as_ref(), &mut notes)?;
             Ok(found.map(|found| {
                 notes.extend(found.notes);
                 found.examples
