@@ -87,7 +87,9 @@ pub fn read_file(
     })?;
     let path: Arc<Path> = path.into();
     match format {
-        Format::JsonLines => jsonl::read_jsonl(BufReader::new(file), &path, config, labels),
+        Format::JsonLines | Format::Json => {
+            jsonl::read_jsonl(BufReader::new(file), &path, config, labels)
+        }
         Format::Csv => csv::read_csv(file, &path, config, labels),
         Format::Parquet => parquet::read_parquet(file, &path, config, labels),
     }

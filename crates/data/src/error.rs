@@ -74,8 +74,13 @@ pub enum DataError {
     #[error("the {split} split has no rows in {files}")]
     EmptySplit { split: Split, files: String },
 
-    #[error("cannot tell the format of `{path}`: expected .jsonl, .csv or .parquet")]
+    #[error("cannot tell the format of `{path}`: expected .jsonl, .csv, .tsv, .parquet or .json")]
     UnknownFormat { path: PathBuf },
+
+    #[error(
+        "`{path}` is UTF-16; save it as UTF-8 (in Excel \"CSV UTF-8\"), or convert it: `iconv -f UTF-16 -t UTF-8`"
+    )]
+    Utf16 { path: PathBuf },
 
     #[error("{place}: not valid JSON; every line must hold one complete JSON object")]
     MalformedJsonLine {
@@ -94,7 +99,10 @@ pub enum DataError {
         source: csv::Error,
     },
 
-    #[error("cannot read `{path}` as parquet (uncompressed or with snappy compression)")]
+    #[error(
+        "cannot read `{path}` as parquet (uncompressed, or compressed with snappy, gzip, zstd, brotli or \
+         lz4); is it whole, or does it need rewriting with one of these?"
+    )]
     MalformedParquet {
         path: PathBuf,
         #[source]
@@ -234,6 +242,18 @@ pub enum DataError {
         text: String,
         #[source]
         source: tokenizers::Error,
+    },
+
+    #[error(
+        "the text {text:?} has the token `{token}` ({id}), of which the base model, with {embeddings} \
+         embeddings, has none; take it out of the text, or use the tokenizer of this model"
+    )]
+    TokenBeyondEmbedding {
+        token: String,
+        id: u32,
+        embeddings: usize,
+        /// The beginning of the text.
+        text: String,
     },
 
     #[error("{place}: the text has no tokens; remove the row")]

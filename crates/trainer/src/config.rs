@@ -97,7 +97,7 @@ impl Default for TaskConfig {
 pub struct TrainingConfig {
     #[schemars(range(min = 1))]
     pub epochs: usize,
-    /// Stop after this many optimizer steps, whatever the epochs.
+    /// Stop after this many optimizer steps, if the epochs have not ended before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<usize>,
     pub batch_size: NonZeroUsize,

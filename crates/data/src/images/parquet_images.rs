@@ -23,7 +23,7 @@ use crate::row::{LabelPolicy, Place};
 /// strings holds such paths, too. Numbers that the file's metadata has names for become these.
 ///
 /// # Errors
-/// When the file is not parquet or is compressed otherwise than with snappy, or a column is missing
+/// When the file is not parquet or is compressed in a way unknown here, or a column is missing
 /// or of another type, or a row has no image.
 pub(super) fn read_parquet_images(
     path: &Path,

@@ -57,6 +57,15 @@ pub(crate) fn start(
     }
 }
 
+/// What PEFT calls the targets of a training file.
+pub(super) fn target_modules(targets: &Targets) -> TargetModules {
+    match targets {
+        Targets::Names(names) => TargetModules::Names(names.clone()),
+        Targets::Pattern(pattern) if pattern == "all-linear" => TargetModules::AllLinear,
+        Targets::Pattern(pattern) => TargetModules::Regex(pattern.clone()),
+    }
+}
+
 /// The layers that the configuration names, or queries and values, as PEFT does.
 pub(crate) fn targeted<'d>(
     config: &AdapterConfig,
@@ -64,9 +73,7 @@ pub(crate) fn targeted<'d>(
     description: &'d Description,
 ) -> Result<Vec<&'d LinearLayer>, TrainerError> {
     let targets = match &config.target_modules {
-        Some(Targets::Names(names)) => TargetModules::Names(names.clone()),
-        Some(Targets::Pattern(pattern)) if pattern == "all-linear" => TargetModules::AllLinear,
-        Some(Targets::Pattern(pattern)) => TargetModules::Regex(pattern.clone()),
+        Some(targets) => target_modules(targets),
         None => {
             let names = architecture.default_targets().iter();
             TargetModules::Names(names.map(|name| (*name).to_owned()).collect())
