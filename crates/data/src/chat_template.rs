@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
-use minijinja::value::{Enumerator, Object};
+use minijinja::value::{Enumerator, Object, Serde};
 use minijinja::{Environment, Value};
 
 use crate::chat_template_source::ChatTemplateSource;
@@ -126,12 +126,17 @@ impl Object for Message {
         match key.as_str()? {
             "role" => Some(self.role.as_str().into()),
             "content" => Some(self.content.as_str().into()),
-            _ => None,
+            other => self
+                .fields
+                .get(other)
+                .map(|field| Value::from(Serde(field))),
         }
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Str(&["role", "content"])
+        let others = self.fields.keys().map(String::as_str);
+        let names = ["role", "content"].into_iter().chain(others);
+        Enumerator::Values(names.map(Value::from).collect())
     }
 }
 

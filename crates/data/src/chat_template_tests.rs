@@ -110,3 +110,17 @@ fn every_rendering_sees_the_time_of_loading() {
         assert_eq!(text, "2025-01-01 09:00:00");
     }
 }
+
+#[test]
+fn a_template_sees_every_field_of_a_message() {
+    let template = load(
+        "{% for m in messages %}{% if m.reasoning_content is string %}<think>{{ m.reasoning_content }}</think>{% endif %}{{ m['content'] }}{{ m.get('name', '-') }}{% endfor %}",
+    )
+    .unwrap();
+    let mut message = Message::new("assistant", "4");
+    message
+        .fields
+        .insert("reasoning_content".to_owned(), "2 + 2".into());
+    let text = template.render(&[message, Message::new("user", "?")], false);
+    assert_eq!(text.unwrap(), "<think>2 + 2</think>4-?-");
+}

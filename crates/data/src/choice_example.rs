@@ -75,7 +75,7 @@ impl LanguageEncoder<'_> {
             borders.push(border);
         }
         let common = common_beginning(&texts, &borders);
-        let mut prompt = self.frame.before.clone();
+        let mut prompt = self.before(&texts[0][..common]).to_vec();
         prompt.extend_from_slice(&texts[0][..common]);
         if prompt.is_empty() {
             let first = self.tokenizer.bos_id().or(self.tokenizer.eos_id());

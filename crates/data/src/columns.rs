@@ -1,17 +1,15 @@
 //! Which columns a split has.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::BufReader;
 use std::path::Path;
-
-use serde_json::{Map, Value};
 
 use crate::config::DataConfig;
 use crate::error::DataError;
 use crate::parquet_file::ParquetFile;
-use crate::row::Place;
 use crate::split::{Format, Split};
 use crate::split_files::find_split;
+use crate::{csv, jsonl};
 
 /// The names of the columns in the first file of a split, in their order; of JSON lines those of the
 /// first row.
@@ -32,35 +30,29 @@ pub fn column_names(
         source,
     };
     let file = File::open(path).map_err(unreadable)?;
-    let place = |line| Place {
-        file: path.as_path().into(),
-        line,
-    };
     let extension = path.extension().and_then(|extension| extension.to_str());
     match extension.and_then(Format::from_extension) {
-        Some(Format::JsonLines) => {
-            for (index, line) in BufReader::new(file).lines().enumerate() {
-                let line = line.map_err(unreadable)?;
-                if line.trim().is_empty() {
-                    continue;
-                }
-                let row: Map<String, Value> =
-                    serde_json::from_str(&line).map_err(|source| DataError::MalformedJsonLine {
-                        place: place(index + 1),
-                        source,
-                    })?;
-                return Ok(row.keys().cloned().collect());
+        Some(Format::JsonLines | Format::Json) => {
+            let mut names = None;
+            let reader = BufReader::new(file);
+            // One row says it; the rest is not read on.
+            let read = jsonl::for_each_object(reader, &path.as_path().into(), |columns, place| {
+                names = Some(columns.keys().cloned().collect());
+                Err(DataError::MissingLabel { place })
+            });
+            match (names, read) {
+                (Some(names), _) => Ok(names),
+                (None, read) => read.map(|()| Vec::new()),
             }
-            Ok(Vec::new())
         }
         Some(Format::Csv) => {
-            let mut reader = ::csv::Reader::from_reader(file);
-            let header = reader.headers();
-            let header = header.map_err(|source| DataError::MalformedCsv {
-                place: place(1),
-                source,
-            })?;
-            Ok(header.iter().map(str::to_owned).collect())
+            let mut names = Vec::new();
+            let begin = |header: &::csv::StringRecord| {
+                names = header.iter().map(str::to_owned).collect();
+                Ok(())
+            };
+            csv::for_each_record(file, &path.as_path().into(), begin, |(), _, _| Ok(()))?;
+            Ok(names)
         }
         Some(Format::Parquet) => {
             let file = ParquetFile::new(file, &path.as_path().into())?;

@@ -8,6 +8,7 @@ use ::csv::{Position, ReaderBuilder, StringRecord};
 
 use crate::config::DataConfig;
 use crate::error::DataError;
+use crate::jsonl::require_utf8;
 use crate::row::{LabelPolicy, Place, RawLabel, Row};
 
 /// Reads comma-separated values with a header, quoted as RFC 4180 says.
@@ -54,8 +55,11 @@ pub(crate) fn for_each_record<Columns>(
             path: file.to_path_buf(),
             source,
         })?;
+    require_utf8(&content, 1, file)?;
     let mut lines = Lines::new(&content, file);
-    let mut reader = ReaderBuilder::new().from_reader(content.as_slice());
+    let mut reader = ReaderBuilder::new()
+        .delimiter(separator(&content))
+        .from_reader(content.as_slice());
     let header = match reader.headers() {
         Ok(header) => header.clone(),
         Err(source) => return Err(lines.malformed(source)),
@@ -70,6 +74,17 @@ pub(crate) fn for_each_record<Columns>(
         take(&columns, &record, place)?;
     }
     Ok(())
+}
+
+/// What separates the cells: a comma, or where the header has none, a tab or a semicolon that it has.
+pub(crate) fn separator(content: &[u8]) -> u8 {
+    let header = content
+        .split(|byte| *byte == b'\n')
+        .next()
+        .unwrap_or(content);
+    let candidates = [b',', b'\t', b';'].into_iter();
+    let mut present = candidates.filter(|separator| header.contains(separator));
+    present.next().unwrap_or(b',')
 }
 
 /// Where the columns wanted stand in the header.
@@ -204,6 +219,18 @@ mod tests {
             assert_eq!(rows[1].label, Some(RawLabel::Text("7".to_owned())));
             assert_eq!((rows[0].place.line, rows[1].place.line), (2, 4));
         }
+    }
+
+    #[test]
+    fn semicolons_and_tabs_separate_where_the_header_has_no_comma() {
+        for separator in [";", "\t"] {
+            let content = format!("text{separator}label\n\"a, b{separator}\"{separator}x\n");
+            let rows = read(&content, LabelPolicy::Required).unwrap();
+            assert_eq!(rows[0].text, format!("a, b{separator}"));
+            assert_eq!(rows[0].label, Some(RawLabel::Text("x".to_owned())));
+        }
+        let rows = read("text,label;old\na;b,x\n", LabelPolicy::Optional).unwrap();
+        assert_eq!(rows[0].text, "a;b");
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! The rows of a split or of a file, by the format that the file's name says.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::BufReader;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::class_names::{ClassNames, require_labels};
 use crate::config::DataConfig;
+use crate::dataset_card::DatasetCard;
 use crate::error::{DataError, quoted};
 use crate::row::{LabelPolicy, Row};
 use crate::split::{Format, Split};
@@ -26,9 +28,15 @@ pub fn read_split(
     labels: LabelPolicy,
 ) -> Result<Vec<Row>, DataError> {
     let files = find_split(dir, split, config)?;
+    let card = fs::read_to_string(dir.join(DatasetCard::FILE_NAME)).unwrap_or_default();
+    let names = DatasetCard::parse(&card).class_names(config.config.as_deref(), &config.label);
     let mut rows = Vec::new();
     for file in &files {
-        rows.extend(read_file(file, config, labels)?);
+        let mut of_file = read_file(file, config, labels)?;
+        if let Some(names) = &names {
+            name_classes(&mut of_file, names, config, labels)?;
+        }
+        rows.extend(of_file);
     }
     if rows.is_empty() {
         let names: Vec<_> = files.iter().map(|file| file.to_string_lossy()).collect();
@@ -38,6 +46,24 @@ pub fn read_split(
         });
     }
     Ok(rows)
+}
+
+/// Puts the names that the dataset's card has in the place of numbers that the file does not name.
+fn name_classes(
+    rows: &mut [Row],
+    names: &ClassNames,
+    config: &DataConfig,
+    labels: LabelPolicy,
+) -> Result<(), DataError> {
+    for row in rows.iter_mut() {
+        if let Some(label) = row.label.take() {
+            row.label = names.name(label, &config.label, &row.place, labels)?;
+        }
+    }
+    match labels {
+        LabelPolicy::Required => require_labels(rows),
+        LabelPolicy::Optional => Ok(()),
+    }
 }
 
 /// Reads the rows of one file, whose extension says its format; none is not an error here.
@@ -61,7 +87,9 @@ pub fn read_file(
     })?;
     let path: Arc<Path> = path.into();
     match format {
-        Format::JsonLines => jsonl::read_jsonl(BufReader::new(file), &path, config, labels),
+        Format::JsonLines | Format::Json => {
+            jsonl::read_jsonl(BufReader::new(file), &path, config, labels)
+        }
         Format::Csv => csv::read_csv(file, &path, config, labels),
         Format::Parquet => parquet::read_parquet(file, &path, config, labels),
     }
@@ -87,6 +115,41 @@ mod tests {
         assert_eq!(texts, ["a", "b", "c"]);
         assert_eq!(rows[2].label, Some(RawLabel::Text("z".to_owned())));
         assert!(rows[2].place.to_string().ends_with("00001-of-00002.csv:2"));
+    }
+
+    #[test]
+    fn numbers_are_the_classes_that_the_card_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let card = "---\ndataset_info:\n  features:\n  - {name: label, dtype: {class_label: {names: [pos, neg]}}}\n---\n";
+        fs::write(dir.path().join("README.md"), card).unwrap();
+        let write = |rows: &str| fs::write(dir.path().join("test.csv"), rows).unwrap();
+        let config = DataConfig::new("unused");
+        let labels = |policy| {
+            let rows = read_split(dir.path(), Split::Test, &config, policy)?;
+            let labels = rows.iter().map(|row| row.label.as_ref());
+            Ok(labels
+                .map(|label| label.map(RawLabel::to_string))
+                .collect::<Vec<_>>())
+        };
+        let words = |words: &[&str]| {
+            let words = words.iter().map(|word| Some((*word).to_owned()));
+            words.collect::<Vec<_>>()
+        };
+        write("text,label\na,1\nb,0\nc,pos\n");
+        let found = labels(LabelPolicy::Required).map_err(|error: DataError| error.to_string());
+        assert_eq!(found.unwrap(), words(&["neg", "pos", "pos"]));
+        write("text,label\na,-1\nb,-1\n");
+        assert_eq!(labels(LabelPolicy::Required).unwrap(), words(&["-1", "-1"]));
+        assert_eq!(labels(LabelPolicy::Optional).unwrap(), [None, None]);
+        write("text,label\na,1\nb,-1\n");
+        let error = labels(LabelPolicy::Required).unwrap_err().to_string();
+        assert!(
+            error.contains("test.csv:3: the row has no label"),
+            "{error}"
+        );
+        write("text,label\na,2\n");
+        let error = labels(LabelPolicy::Required).unwrap_err().to_string();
+        assert!(error.contains("found 2 of 2 classes"), "{error}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What the head of a dataset's `README.md` says of its files.
+//! What the head of a dataset's `README.md` says of its files, and of the classes in its columns.
 //!
 //! ```yaml
 //! configs:
@@ -9,14 +9,27 @@
 //!     path: plain/part-*.parquet
 //! ```
 
+use std::collections::BTreeMap;
+
 use saphyr::{LoadableYamlNode, Yaml};
 
+use crate::class_names::ClassNames;
 use crate::split::Split;
 
 /// The configurations of a dataset, each a set of files.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct DatasetCard {
     configs: Vec<CardConfig>,
+    classes: Vec<CardClasses>,
+}
+
+/// The names of the classes in one column.
+#[derive(Debug, PartialEq, Eq)]
+struct CardClasses {
+    /// The configuration that has the column, where the card says so.
+    config: Option<String>,
+    column: String,
+    names: Vec<String>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -34,17 +47,34 @@ impl DatasetCard {
 
     /// Reads the head of a card. What is not understood says nothing: a card is for people first.
     pub(crate) fn parse(text: &str) -> Self {
-        let configs = front_matter(text).and_then(|head| {
-            let documents = Yaml::load_from_str(head).ok()?;
-            let configs = documents
-                .first()?
-                .as_mapping_get("configs")?
-                .as_sequence()?;
-            Some(configs.iter().filter_map(CardConfig::parse).collect())
-        });
+        let documents = front_matter(text).and_then(|head| Yaml::load_from_str(head).ok());
+        let Some(head) = documents.as_ref().and_then(|documents| documents.first()) else {
+            return Self::default();
+        };
+        let configs = head.as_mapping_get("configs").and_then(Yaml::as_sequence);
+        let configs = configs.into_iter().flatten();
         Self {
-            configs: configs.unwrap_or_default(),
+            configs: configs.filter_map(CardConfig::parse).collect(),
+            classes: classes(head),
         }
+    }
+
+    /// The names of the classes in a column, under the configuration called `config`, or the default
+    /// or only one.
+    pub(crate) fn class_names(&self, config: Option<&str>, column: &str) -> Option<ClassNames> {
+        let found = self.classes.iter().filter(|one| one.column == column);
+        let found: Vec<&CardClasses> = match config {
+            Some(_) => found
+                .filter(|one| one.config.is_none() || one.config.as_deref() == config)
+                .collect(),
+            None => found.collect(),
+        };
+        let is_default = |one: &&&CardClasses| one.config.as_deref() == Some("default");
+        let chosen = match found[..] {
+            [only] => Some(only),
+            _ => found.iter().find(is_default).copied(),
+        };
+        chosen.map(|one| ClassNames::new(one.names.clone()))
     }
 
     /// The configuration called `name`; without a name the default one, or the only one.
@@ -95,6 +125,52 @@ impl CardConfig {
     pub(crate) fn folder(&self) -> &str {
         self.folder.trim_end_matches('/')
     }
+}
+
+/// The columns of `dataset_info` that hold classes; it describes one configuration or a list of them.
+fn classes(head: &Yaml<'_>) -> Vec<CardClasses> {
+    let Some(info) = head.as_mapping_get("dataset_info") else {
+        return Vec::new();
+    };
+    let several = info.as_sequence().into_iter().flatten();
+    let one = info.is_mapping().then_some(info);
+    let mut classes = Vec::new();
+    for info in several.chain(one) {
+        let config = info.as_mapping_get("config_name").and_then(Yaml::as_str);
+        let features = info.as_mapping_get("features").and_then(Yaml::as_sequence);
+        for feature in features.into_iter().flatten() {
+            let column = feature.as_mapping_get("name").and_then(Yaml::as_str);
+            if let (Some(column), Some(names)) = (column, names_of_feature(feature)) {
+                classes.push(CardClasses {
+                    config: config.map(str::to_owned),
+                    column: column.to_owned(),
+                    names,
+                });
+            }
+        }
+    }
+    classes
+}
+
+/// `dtype.class_label.names` of a feature: a list, or a mapping from the numbers 0, 1, ….
+fn names_of_feature(feature: &Yaml<'_>) -> Option<Vec<String>> {
+    let dtype = feature.as_mapping_get("dtype")?;
+    let names = dtype
+        .as_mapping_get("class_label")?
+        .as_mapping_get("names")?;
+    let Some(mapping) = names.as_mapping() else {
+        return Some(strings(names)).filter(|names| !names.is_empty());
+    };
+    let number = |key: &Yaml<'_>| match (key.as_integer(), key.as_str()) {
+        (Some(number), _) => Some(number),
+        (None, text) => text?.parse().ok(),
+    };
+    let numbered = mapping
+        .iter()
+        .map(|(key, name)| Some((number(key)?, name.as_str()?.to_owned())));
+    let numbered: BTreeMap<i64, String> = numbered.collect::<Option<_>>()?;
+    let is_complete = numbered.keys().copied().eq(0..mapping.len() as i64);
+    (is_complete && !numbered.is_empty()).then(|| numbered.into_values().collect())
 }
 
 /// `data_files` in its three forms: patterns of the training split, a mapping from splits to
@@ -183,6 +259,35 @@ mod tests {
         );
         let plain = "configs:\n- config_name: x\n  data_files: '*.csv'";
         assert_eq!(patterns(plain, Some("x"), Split::Train).unwrap(), ["*.csv"]);
+    }
+
+    #[test]
+    fn classes_are_named_by_number_and_by_configuration() {
+        let names = |names: [&str; 2]| Some(ClassNames::new(names.map(str::to_owned).into()));
+        let of = |name: &str, first: &str, second: &str| {
+            format!(
+                "- config_name: {name}\n  features:\n  - name: text\n    dtype: string\n  - name: label\n    dtype:\n      class_label:\n        names:\n          '0': {first}\n          '1': {second}\n"
+            )
+        };
+        let card = format!(
+            "dataset_info:\n{}{}",
+            of("a", "no", "yes"),
+            of("b", "x", "w")
+        );
+        let card = DatasetCard::parse(&format!("---\n{card}\n---\n"));
+        assert_eq!(card.class_names(Some("a"), "label"), names(["no", "yes"]));
+        assert_eq!(card.class_names(Some("b"), "label"), names(["x", "w"]));
+        assert_eq!(
+            card.class_names(None, "label"),
+            None,
+            "either could be meant"
+        );
+        assert_eq!(card.class_names(Some("a"), "text"), None);
+        let one = "---\ndataset_info:\n  features:\n  - {name: label, dtype: {class_label: {names: [pos, neg]}}}\n---\n";
+        let card = DatasetCard::parse(one);
+        assert_eq!(card.class_names(None, "label"), names(["pos", "neg"]));
+        let gap = one.replace("[pos, neg]", "{'0': pos, '2': neg}");
+        assert_eq!(DatasetCard::parse(&gap).class_names(None, "label"), None);
     }
 
     #[test]

@@ -74,8 +74,13 @@ pub enum DataError {
     #[error("the {split} split has no rows in {files}")]
     EmptySplit { split: Split, files: String },
 
-    #[error("cannot tell the format of `{path}`: expected .jsonl, .csv or .parquet")]
+    #[error("cannot tell the format of `{path}`: expected .jsonl, .csv, .tsv, .parquet or .json")]
     UnknownFormat { path: PathBuf },
+
+    #[error(
+        "`{path}` is UTF-16; save it as UTF-8 (in Excel \"CSV UTF-8\"), or convert it: `iconv -f UTF-16 -t UTF-8`"
+    )]
+    Utf16 { path: PathBuf },
 
     #[error("{place}: not valid JSON; every line must hold one complete JSON object")]
     MalformedJsonLine {
@@ -94,7 +99,10 @@ pub enum DataError {
         source: csv::Error,
     },
 
-    #[error("cannot read `{path}` as parquet (uncompressed or with snappy compression)")]
+    #[error(
+        "cannot read `{path}` as parquet (uncompressed, or compressed with snappy, gzip, zstd, brotli or \
+         lz4); is it whole, or does it need rewriting with one of these?"
+    )]
     MalformedParquet {
         path: PathBuf,
         #[source]
@@ -135,8 +143,14 @@ pub enum DataError {
     MissingLabel { place: Place },
 
     #[error(
-        "{place}: unknown label `{label}`; the known labels are {known}; correct the row, or train \
-         on data that has this label"
+        "the labels of the {split} split are hidden: -1 in all {rows} rows; leave the split out by \
+         naming the others in `data.files`, or measure on a split that has labels"
+    )]
+    HiddenLabels { split: Split, rows: usize },
+
+    #[error(
+        "{place}: unknown label `{label}`; the known labels are {known}; correct the row, train \
+         on data that has this label, or leave the split out by naming the others in `data.files`"
     )]
     UnknownLabel {
         place: Place,
@@ -145,8 +159,8 @@ pub enum DataError {
     },
 
     #[error(
-        "{place}: label `{label}` does not name a class; set the task to regression, or use whole \
-         numbers or names"
+        "{place}: label `{label}` does not name a class; set the task to regression, or use names or \
+         whole numbers (those beyond 64 bits as strings)"
     )]
     NotAClass { place: Place, label: String },
 
@@ -228,6 +242,18 @@ pub enum DataError {
         text: String,
         #[source]
         source: tokenizers::Error,
+    },
+
+    #[error(
+        "the text {text:?} has the token `{token}` ({id}), of which the base model, with {embeddings} \
+         embeddings, has none; take it out of the text, or use the tokenizer of this model"
+    )]
+    TokenBeyondEmbedding {
+        token: String,
+        id: u32,
+        embeddings: usize,
+        /// The beginning of the text.
+        text: String,
     },
 
     #[error("{place}: the text has no tokens; remove the row")]

@@ -30,28 +30,41 @@ pub fn read_jsonl(
     Ok(rows)
 }
 
-/// Hands over the object of each line that is not blank, with its place.
+/// Hands over the object of each line that is not blank, with its place; or of a `.json` that is one array
+/// its objects, counted from 1.
 ///
 /// # Errors
-/// When reading fails, a line is not a JSON object, or `take` fails.
+/// When reading fails, there is something other than JSON objects, or `take` fails.
 pub(crate) fn for_each_object(
     mut reader: impl BufRead,
     file: &Arc<Path>,
     mut take: impl FnMut(Map<String, Value>, Place) -> Result<(), DataError>,
 ) -> Result<(), DataError> {
     const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+    let unreadable = |source| DataError::Io {
+        path: file.to_path_buf(),
+        source,
+    };
+    let place = |line| Place {
+        file: Arc::clone(file),
+        line,
+    };
+    let mut take = |value, place| match value {
+        Value::Object(columns) => take(columns, place),
+        other => Err(DataError::NotAnObject {
+            place,
+            found: kind(&other),
+        }),
+    };
     let mut buffer = Vec::new();
+    let is_json = file.extension().is_some_and(|ending| ending == "json");
+    let mut is_first = true;
     for line in 1.. {
         buffer.clear();
-        let bytes_read = reader
-            .read_until(b'\n', &mut buffer)
-            .map_err(|source| DataError::Io {
-                path: file.to_path_buf(),
-                source,
-            })?;
-        if bytes_read == 0 {
+        if reader.read_until(b'\n', &mut buffer).map_err(unreadable)? == 0 {
             break;
         }
+        require_utf8(&buffer, line, file)?;
         let mut content = buffer.as_slice();
         if line == 1 {
             content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(content);
@@ -59,20 +72,39 @@ pub(crate) fn for_each_object(
         if content.trim_ascii().is_empty() {
             continue;
         }
-        let place = Place {
-            file: Arc::clone(file),
-            line,
-        };
-        match serde_json::from_slice(content) {
-            Ok(Value::Object(columns)) => take(columns, place)?,
-            Ok(other) => {
-                let found = kind(&other);
-                return Err(DataError::NotAnObject { place, found });
-            }
-            Err(source) => return Err(DataError::MalformedJsonLine { place, source }),
+        if is_json && is_first && content.trim_ascii_start().starts_with(b"[") {
+            let mut array = content.to_vec();
+            reader.read_to_end(&mut array).map_err(unreadable)?;
+            let values: Vec<Value> =
+                serde_json::from_slice(&array).map_err(|source| DataError::MalformedJson {
+                    path: file.to_path_buf(),
+                    source,
+                })?;
+            let mut numbered = values.into_iter().zip(1..);
+            return numbered.try_for_each(|(value, number)| take(value, place(number)));
         }
+        is_first = false;
+        let value = serde_json::from_slice(content).map_err(|source| {
+            let place = place(line);
+            DataError::MalformedJsonLine { place, source }
+        })?;
+        take(value, place(line))?;
     }
     Ok(())
+}
+
+/// Refuses a text whose first bytes are the byte order mark of UTF-16, as Excel's "Unicode text" has
+/// it.
+///
+/// - line: of the file, from 1, that `content` is the beginning of
+pub(crate) fn require_utf8(content: &[u8], line: usize, file: &Path) -> Result<(), DataError> {
+    let is_utf16 = content.starts_with(b"\xff\xfe") || content.starts_with(b"\xfe\xff");
+    match line == 1 && is_utf16 {
+        true => Err(DataError::Utf16 {
+            path: file.to_path_buf(),
+        }),
+        false => Ok(()),
+    }
 }
 
 fn row(
@@ -141,6 +173,10 @@ fn label(
     match columns.get(column) {
         Some(Value::String(text)) => Ok(Some(RawLabel::Text(text.clone()))),
         Some(Value::Bool(flag)) => Ok(Some(RawLabel::Integer(i64::from(*flag)))),
+        // Beyond i64 a float would be another number; as a name it stays what it is.
+        Some(Value::Number(number)) if number.as_i64().is_none() && number.is_u64() => {
+            Ok(Some(RawLabel::Text(number.to_string())))
+        }
         Some(Value::Number(number)) => match (number.as_i64(), number.as_f64()) {
             (Some(integer), _) => Ok(Some(RawLabel::Integer(integer))),
             (None, Some(number)) => Ok(Some(RawLabel::Number(number))),
@@ -209,6 +245,50 @@ mod tests {
         );
         let lines: Vec<usize> = rows.iter().map(|row| row.place.line).collect();
         assert_eq!(lines, [1, 3, 4, 5], "blank lines count");
+    }
+
+    #[test]
+    fn an_integer_label_beyond_64_bits_with_a_sign_keeps_its_digits() {
+        let content = b"{\"text\": \"a\", \"label\": 9223372036854775808}";
+        let rows = read(content, LabelPolicy::Required).unwrap();
+        let expected = RawLabel::Text("9223372036854775808".to_owned());
+        assert_eq!(rows[0].label, Some(expected));
+    }
+
+    #[test]
+    fn an_array_of_objects_is_read_as_its_rows_where_the_file_is_json() {
+        let file: Arc<Path> = Path::new("train.json").into();
+        let read = |content: &str| {
+            let config = DataConfig::new("unused");
+            read_jsonl(content.as_bytes(), &file, &config, LabelPolicy::Required)
+                .map_err(|error| error.to_string())
+        };
+        let objects = r#"{"text": "a", "label": 1},
+                         {"text": "b", "label": 2}"#;
+        let rows = read(&format!("[\n{objects}\n]\n")).unwrap();
+        let texts: Vec<&str> = rows.iter().map(|row| row.text.as_str()).collect();
+        assert_eq!((texts, rows[1].place.line), (vec!["a", "b"], 2));
+        let lines = objects.replace("},", "}");
+        assert_eq!(read(&lines).unwrap().len(), 2);
+        let message = read(&format!("[{objects}, 7]")).unwrap_err();
+        let expected = "train.json:3: expected a JSON object, found a number";
+        assert!(message.starts_with(expected), "{message}");
+        let message = read("[{\"text\": ").unwrap_err();
+        assert!(
+            message.contains("`train.json` is not the JSON expected"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn utf_16_is_refused_with_the_remedy() {
+        let error = read(b"\xff\xfe{\0", LabelPolicy::Required)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("UTF-16") && error.contains("UTF-8"),
+            "{error}"
+        );
     }
 
     #[test]

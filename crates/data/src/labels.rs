@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{DataError, quoted};
 use crate::labelled::Labelled;
-use crate::row::RawLabel;
+use crate::row::{RawLabel, integer_of};
 
 /// Which output of a classifier stands for which label: output `i` for `names()[i]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl LabelMap {
         for row in rows {
             names.insert(class_of(row)?);
         }
-        let mut names: Vec<String> = names.into_iter().collect();
+        let mut names: Vec<String> = as_integers(names).into_iter().collect();
         if names.len() < 2 {
             return Err(DataError::TooFewClasses {
                 found: quoted(&names),
@@ -124,14 +124,25 @@ impl LabelMap {
 
     /// The output that stands for a label, or `None` where it is unknown.
     ///
-    /// Where the names are words, an integer label is an output's number (datasets on the Hub keep
-    /// their labels so).
+    /// A label is a name first, with or without the blanks around it, then the integer that `3.0` was
+    /// before a table made it a float. Where the names are words and nothing says what an integer
+    /// means, it is an output's number.
     pub fn output_of(&self, label: &RawLabel) -> Option<usize> {
+        let known = |name: &str| self.outputs.get(name).copied();
         let name = label.class_name()?;
-        if let Some(output) = self.outputs.get(&name) {
-            return Some(*output);
+        if let Some(output) = known(&label.to_string()).or_else(|| known(&name)) {
+            return Some(output);
         }
-        let number = numeral(&name).filter(|_| self.names_are_words)?;
+        if let RawLabel::Class { number, .. } = label {
+            // A classifier of numbers, trained where nothing named them.
+            return known(&number.to_string());
+        }
+        let integer = integer_of(&name);
+        if let Some(output) = integer.and_then(|integer| known(&integer.to_string())) {
+            return Some(output);
+        }
+        let number = integer.or_else(|| numeral(&name));
+        let number = number.filter(|_| self.names_are_words)?;
         usize::try_from(number)
             .ok()
             .filter(|output| *output < self.names.len())
@@ -165,6 +176,16 @@ pub(crate) fn label_of(row: &impl Labelled) -> Result<&RawLabel, DataError> {
     row.label().ok_or_else(|| DataError::MissingLabel {
         place: row.place().clone(),
     })
+}
+
+/// The names as integers, if all are such or floats that were such: `1.0`, `2.0`; else as they are,
+/// since `1.0` among `1.1` is the name of a version.
+fn as_integers(names: BTreeSet<String>) -> BTreeSet<String> {
+    let integers: Option<BTreeSet<String>> = names
+        .iter()
+        .map(|name| Some(integer_of(name).or_else(|| numeral(name))?.to_string()))
+        .collect();
+    integers.unwrap_or(names)
 }
 
 /// The integer that `name` is the usual spelling of: `7`, but not `007`, which is a word.
@@ -248,6 +269,42 @@ mod tests {
         assert_eq!(labels.output_of(&RawLabel::Text("0".to_owned())), Some(0));
         assert_eq!(labels.output_of(&RawLabel::Integer(2)), None);
         assert_eq!(labels.output_of(&RawLabel::Integer(-1)), None);
+    }
+
+    #[test]
+    fn floats_that_were_integers_are_the_same_classes() {
+        let floats = LabelMap::from_train(&words(&["1.0", "0.0", "2.0"])).unwrap();
+        assert_eq!(floats.names(), ["0", "1", "2"]);
+        assert_eq!(floats.output_of(&RawLabel::Integer(2)), Some(2));
+        let integers = LabelMap::from_train(&words(&["5", "7"])).unwrap();
+        assert_eq!(
+            integers.output_of(&RawLabel::Text("7.0".to_owned())),
+            Some(1)
+        );
+        let versions = LabelMap::from_train(&words(&["1.0", "1.1"])).unwrap();
+        assert_eq!(versions.names(), ["1.0", "1.1"]);
+    }
+
+    #[test]
+    fn labels_that_differ_by_blanks_are_one_class() {
+        let labels = LabelMap::from_train(&words(&["yes", "no ", " yes"])).unwrap();
+        assert_eq!(labels.names(), ["no", "yes"]);
+        let spelt = |label: &str| labels.output_of(&RawLabel::Text(label.to_owned()));
+        assert_eq!((spelt("yes\t"), spelt("no")), (Some(1), Some(0)));
+        assert!(LabelMap::from_train(&words(&["yes", "  "])).is_err());
+    }
+
+    #[test]
+    fn a_named_class_is_found_by_its_name_and_by_its_number_where_there_are_only_numbers() {
+        let class = |name: &str, number| RawLabel::Class {
+            name: name.to_owned(),
+            number,
+        };
+        let by_name = LabelMap::from_train(&words(&["entailment", "contradiction"])).unwrap();
+        assert_eq!(by_name.output_of(&class("entailment", 0)), Some(1));
+        assert_eq!(by_name.output_of(&class("neutral", 1)), None);
+        let by_number = LabelMap::from_train(&words(&["0", "1"])).unwrap();
+        assert_eq!(by_number.output_of(&class("neutral", 1)), Some(1));
     }
 
     #[test]

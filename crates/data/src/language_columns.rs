@@ -40,6 +40,24 @@ impl LanguageColumns {
     pub(crate) fn is_default(&self) -> bool {
         *self == Self::default()
     }
+
+    /// The columns that the configuration names, each with its setting.
+    pub(crate) fn named(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let named = [
+            ("data.columns.messages", &self.messages),
+            ("data.columns.prompt", &self.prompt),
+            ("data.columns.completion", &self.completion),
+            ("data.columns.question", &self.question),
+            ("data.columns.choices", &self.choices),
+            ("data.columns.answer", &self.answer),
+            ("data.columns.instruction", &self.instruction),
+            ("data.columns.input", &self.input),
+            ("data.columns.output", &self.output),
+        ];
+        named
+            .into_iter()
+            .filter_map(|(setting, column)| Some((setting, column.as_deref()?)))
+    }
 }
 
 /// The form of a split's rows, with the names of its columns.
@@ -47,6 +65,8 @@ impl LanguageColumns {
 pub(crate) enum Layout {
     Messages {
         messages: String,
+        /// May be absent: the system prompt, apart from the messages.
+        system: String,
     },
     PromptCompletion {
         prompt: String,
@@ -138,6 +158,7 @@ impl Layout {
         match format {
             LanguageFormat::Messages => Self::Messages {
                 messages: either(&columns.messages, "messages", "conversations"),
+                system: either(&None, "system", "system_prompt"),
             },
             LanguageFormat::PromptCompletion => Self::PromptCompletion {
                 prompt: named(&columns.prompt, "prompt"),
@@ -172,7 +193,7 @@ impl Layout {
     /// The columns that every row needs, each with the setting that names it.
     pub(crate) fn required(&self) -> Vec<(&'static str, &str)> {
         match self {
-            Self::Messages { messages } => vec![("data.columns.messages", messages)],
+            Self::Messages { messages, .. } => vec![("data.columns.messages", messages)],
             Self::PromptCompletion { prompt, completion } => vec![
                 ("data.columns.prompt", prompt),
                 ("data.columns.completion", completion),
@@ -200,14 +221,18 @@ impl Layout {
 
     /// Whether a column is read, required or not.
     pub(crate) fn reads(&self, column: &str) -> bool {
-        let is_input = matches!(self, Self::Alpaca { input, .. } if input == column);
-        is_input || self.required().iter().any(|(_, name)| *name == column)
+        let is_optional = match self {
+            Self::Alpaca { input, .. } => input == column,
+            Self::Messages { system, .. } => system == column,
+            _ => false,
+        };
+        is_optional || self.required().iter().any(|(_, name)| *name == column)
     }
 
     /// The column whose values are lists in every row of this form.
     pub(crate) fn list_column(&self) -> Option<&str> {
         match self {
-            Self::Messages { messages } => Some(messages),
+            Self::Messages { messages, .. } => Some(messages),
             Self::MultipleChoice { choices, .. } => Some(choices),
             _ => None,
         }

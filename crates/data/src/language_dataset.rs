@@ -28,6 +28,8 @@ pub struct LanguageRows {
     pub rows: Vec<LanguageRow>,
     /// How many rows came with tools, which are left out: no chat template is told of them.
     pub tools_ignored: usize,
+    /// The columns that are not read, tools aside, each with how many rows have something in it.
+    pub unread: Vec<(String, usize)>,
 }
 
 /// Reads the rows of a split, as [`read_split`](super::read_split) but for a language model.
@@ -53,7 +55,7 @@ pub fn read_language_split(
             files: quoted(&names),
         });
     }
-    Ok(reader.read)
+    reader.finish()
 }
 
 /// Reads the rows of one file, whose extension says its format; none is not an error here.
@@ -63,7 +65,7 @@ pub fn read_language_split(
 pub fn read_language_file(path: &Path, config: &DataConfig) -> Result<LanguageRows, DataError> {
     let mut reader = LanguageReader::new(config);
     reader.read(path)?;
-    Ok(reader.read)
+    reader.finish()
 }
 
 /// Reads files one after the other, all in the layout of the first.
@@ -71,6 +73,8 @@ struct LanguageReader<'a> {
     config: &'a DataConfig,
     row_reader: Option<RowReader>,
     read: LanguageRows,
+    /// Every column that a row has, in the order in which they come.
+    columns: Vec<String>,
 }
 
 impl<'a> LanguageReader<'a> {
@@ -79,6 +83,38 @@ impl<'a> LanguageReader<'a> {
             config,
             row_reader: None,
             read: LanguageRows::default(),
+            columns: Vec::new(),
+        }
+    }
+
+    /// # Errors
+    /// When the configuration names a column that no row has.
+    fn finish(self) -> Result<LanguageRows, DataError> {
+        if let Some(first) = self.read.rows.first() {
+            let found: Vec<&str> = self.columns.iter().map(String::as_str).collect();
+            let named = self.config.columns.named();
+            if let Some((setting, column)) = { named }.find(|(_, column)| !found.contains(column)) {
+                let place = Place {
+                    line: 0,
+                    ..first.place.clone()
+                };
+                return Err(DataError::missing_column(place, setting, column, found));
+            }
+        }
+        Ok(self.read)
+    }
+
+    /// Takes note of a column of so many rows with something in it.
+    fn see(&mut self, column: &str, is_read: bool, rows: usize) {
+        if !self.columns.iter().any(|seen| seen == column) {
+            self.columns.push(column.to_owned());
+        }
+        if is_read || rows == 0 || TOOLS.contains(&column) {
+            return;
+        }
+        match self.read.unread.iter_mut().find(|(name, _)| name == column) {
+            Some((_, count)) => *count += rows,
+            None => self.read.unread.push((column.to_owned(), rows)),
         }
     }
 
@@ -95,7 +131,7 @@ impl<'a> LanguageReader<'a> {
         })?;
         let path: Arc<Path> = path.into();
         match format {
-            Format::JsonLines => {
+            Format::JsonLines | Format::Json => {
                 jsonl::for_each_object(BufReader::new(file), &path, |columns, place| {
                     self.take(columns, place)
                 })
@@ -143,8 +179,12 @@ impl<'a> LanguageReader<'a> {
         parquet_records::for_each_record(&file, is_wanted, |columns, place| {
             self.take(columns, place)
         })?;
+        let read = self.read.rows.len() - before;
         if names.iter().any(|name| TOOLS.contains(name)) {
-            self.read.tools_ignored += self.read.rows.len() - before;
+            self.read.tools_ignored += read;
+        }
+        for name in names {
+            self.see(name, layout.reads(name), read);
         }
         Ok(())
     }
@@ -159,16 +199,28 @@ impl<'a> LanguageReader<'a> {
 
     fn take(&mut self, columns: Map<String, Value>, place: Place) -> Result<(), DataError> {
         let found: Vec<&str> = columns.keys().map(String::as_str).collect();
-        let row = self.row_reader(&found, &place)?.row(&columns, place)?;
+        let reader = self.row_reader(&found, &place)?;
+        let row = reader.row(&columns, place)?;
+        let layout = reader.layout().clone();
         self.read.rows.push(row);
-        let has_tools = TOOLS.iter().any(|name| match columns.get(*name) {
-            None | Some(Value::Null) => false,
-            Some(Value::Array(tools)) => !tools.is_empty(),
-            Some(Value::String(tools)) => !tools.is_empty(),
-            Some(_) => true,
-        });
+        for (name, value) in &columns {
+            self.see(name, layout.reads(name), usize::from(!is_empty(value)));
+        }
+        let has_tools = TOOLS
+            .iter()
+            .any(|name| columns.get(*name).is_some_and(|value| !is_empty(value)));
         self.read.tools_ignored += usize::from(has_tools);
         Ok(())
+    }
+}
+
+/// Whether a cell says nothing.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(values) => values.is_empty(),
+        Value::String(text) => text.is_empty(),
+        _ => false,
     }
 }
 

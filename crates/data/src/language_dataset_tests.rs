@@ -372,3 +372,65 @@ fn columns_of_other_types_in_parquet_are_refused_before_reading() {
     let error = read_parquet(&config, false).unwrap_err();
     assert!(error.contains("did you mean `stamp`?"), "{error}");
 }
+
+/// What a file of JSON lines is read as, under `[data.columns]`.
+fn lines(columns: &str, content: &str) -> Result<LanguageRows, String> {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("train.jsonl"), content).unwrap();
+    let config: DataConfig =
+        toml::from_str(&format!("path = \"unused\"\n[columns]\n{columns}")).unwrap();
+    read_language_split(dir.path(), Split::Train, &config).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_system_prompt_in_a_column_of_its_own_begins_the_conversation() {
+    let talk = r#""conversations": [{"from": "human", "value": "Hi"}]"#;
+    let read = lines(
+        "",
+        &format!("{{\"system\": \"Be brief.\", {talk}}}\n{{{talk}}}"),
+    )
+    .unwrap();
+    let messages = |row: &LanguageRow| match &row.content {
+        crate::LanguageContent::Conversation { messages, .. } => messages.clone(),
+        other => panic!("{other:?}"),
+    };
+    let (system, user) = (
+        crate::Message::new("system", "Be brief."),
+        crate::Message::new("user", "Hi"),
+    );
+    assert_eq!(messages(&read.rows[0]), [system, user.clone()]);
+    assert_eq!(messages(&read.rows[1]), [user]);
+    assert!(read.unread.is_empty());
+    let both = r#"{"system": "A", "messages": [{"role": "system", "content": "B"}]}"#;
+    let error = lines("", both).unwrap_err();
+    assert!(
+        error.contains("column `system`: expected nothing"),
+        "{error}"
+    );
+}
+
+#[test]
+fn columns_that_are_not_read_are_counted_by_the_rows_that_fill_them() {
+    let read = lines(
+        "",
+        r#"{"instruction": "a", "output": "b", "system": "s", "history": []}
+           {"instruction": "c", "output": "d", "history": [["q", "a"]], "id": 7}
+           {"instruction": "e", "input": "f", "output": "g", "history": [["q", "a"]]}"#,
+    );
+    let expected = [("system", 1), ("history", 2), ("id", 1)];
+    let expected = expected.map(|(name, rows)| (name.to_owned(), rows));
+    assert_eq!(read.unwrap().unread, expected);
+}
+
+#[test]
+fn a_configured_column_that_no_row_has_is_refused_with_the_nearest_name() {
+    let rows = "{\"instruction\": \"a\", \"output\": \"b\"}\n\
+                {\"instruction\": \"a\", \"context\": \"c\", \"output\": \"b\"}";
+    assert!(lines("input = \"context\"", rows).is_ok(), "one row has it");
+    let error = lines("input = \"contxt\"", rows).unwrap_err();
+    assert!(error.contains("there is no column `contxt`"), "{error}");
+    assert!(
+        error.contains("did you mean `context`? Set `data.columns.input`"),
+        "{error}"
+    );
+}

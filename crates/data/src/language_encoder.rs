@@ -1,5 +1,6 @@
 //! Rows → tokens and loss masks for a language model.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 
@@ -42,8 +43,12 @@ pub struct LanguageExamples {
     /// In the order of the rows; a long text is several, and so is a conversation of which each turn is
     /// to be one.
     pub examples: Vec<LanguageExample>,
-    /// How many examples had no target within `max_length` and were left out.
+    /// How many examples had no target and were left out.
     pub dropped: usize,
+    /// Those of them that are conversations without a turn of the assistant that is to be learnt.
+    pub unanswered: usize,
+    /// The roles in these, sorted.
+    pub unanswered_roles: Vec<String>,
     /// How many examples were cut at `max_length`.
     pub truncated: usize,
 }
@@ -105,6 +110,16 @@ impl<'a> LanguageEncoder<'a> {
             .flatten()
             .filter(|example| example.is_none())
             .count();
+        let (mut unanswered, mut roles) = (0, BTreeSet::new());
+        for (row, examples) in rows.iter().zip(&encoded) {
+            if let LanguageContent::Conversation { messages, .. } = &row.content
+                && examples.iter().all(Option::is_none)
+                && !messages.iter().any(Message::is_learnt)
+            {
+                unanswered += examples.len();
+                roles.extend(messages.iter().map(|message| message.role.clone()));
+            }
+        }
         let examples: Vec<LanguageExample> = encoded.into_iter().flatten().flatten().collect();
         if examples.is_empty() {
             return Err(LanguageError::NothingTrained {
@@ -117,6 +132,8 @@ impl<'a> LanguageEncoder<'a> {
         Ok(LanguageExamples {
             examples,
             dropped,
+            unanswered,
+            unanswered_roles: roles.into_iter().collect(),
             truncated,
         })
     }
@@ -160,7 +177,9 @@ impl<'a> LanguageEncoder<'a> {
     pub fn prompt(&self, row: &LanguageRow) -> Result<Vec<u32>, DataError> {
         match &row.content {
             LanguageContent::Text(text) => self.text_prompt(text),
-            LanguageContent::PromptCompletion { prompt, .. } => self.text_prompt(prompt),
+            LanguageContent::PromptCompletion { prompt, completion } => {
+                self.prompt_before(prompt, completion)
+            }
             LanguageContent::MultipleChoice(question) => self.text_prompt(&question.prompt),
             LanguageContent::Conversation { messages, .. } => {
                 let asked = match messages.split_last() {
@@ -172,13 +191,33 @@ impl<'a> LanguageEncoder<'a> {
         }
     }
 
+    /// The tokens of a prompt as training has them: where blanks at its end are one token with what
+    /// follows, that token is the completion's.
+    fn prompt_before(&self, prompt: &str, completion: &str) -> Result<Vec<u32>, DataError> {
+        let kept = prompt.trim_end();
+        let spans = self
+            .tokenizer
+            .encode_spans(&[prompt, completion].concat())?;
+        let is_of_prompt = |token: &&Range<usize>| token.end <= prompt.len();
+        let border = spans.offsets.iter().take_while(is_of_prompt).count();
+        let straddles = spans
+            .offsets
+            .get(border)
+            .is_some_and(|token| token.start < prompt.len() && token.start >= kept.len());
+        if !straddles {
+            return self.text_prompt(prompt);
+        }
+        let content = &spans.ids[..border];
+        Ok([self.before(content), content].concat())
+    }
+
     /// The tokens of a text that the model is to continue.
     ///
     /// # Errors
     /// When the tokenizer fails.
     pub fn text_prompt(&self, text: &str) -> Result<Vec<u32>, DataError> {
         let content = self.tokenizer.encode_spans(text)?.ids;
-        Ok([self.frame.before.as_slice(), &content].concat())
+        Ok([self.before(&content), &content].concat())
     }
 
     /// The tokens of a conversation up to where the assistant's next words begin.
@@ -225,13 +264,23 @@ impl<'a> LanguageEncoder<'a> {
     /// The tokens of a text with the special tokens around it and, always, the end token if the model
     /// has one.
     fn framed(&self, content: Vec<u32>, trained: Vec<bool>) -> (Vec<u32>, Vec<bool>) {
-        let Frame { before, after } = &self.frame;
+        let (before, after) = (self.before(&content), &self.frame.after);
         let is_all = self.train_on == TrainOn::All;
-        let ids = [before.as_slice(), &content, after].concat();
+        let ids = [before, &content, after].concat();
         let of_after = after.iter().map(|id| is_all || self.is_end(*id));
         let of_before = before.iter().map(|_| is_all);
         let trained = of_before.chain(trained).chain(of_after).collect();
         self.ended(ids, trained)
+    }
+
+    /// The special tokens to put before a text: none where it begins with them already, as texts do
+    /// that were framed when they were written.
+    pub(crate) fn before(&self, content: &[u32]) -> &[u32] {
+        let before = self.frame.before.as_slice();
+        match content.starts_with(before) {
+            true => &[],
+            false => before,
+        }
     }
 
     fn ended(&self, mut ids: Vec<u32>, mut trained: Vec<bool>) -> (Vec<u32>, Vec<bool>) {
@@ -253,9 +302,9 @@ impl<'a> LanguageEncoder<'a> {
         messages: &[Message],
         completion_start: usize,
     ) -> Result<Vec<Option<LanguageExample>>, DataError> {
-        let of_assistant = |index: &usize| messages[*index].is_of_assistant();
+        let is_learnt = |index: &usize| messages[*index].is_learnt();
         let turns: Vec<usize> = (completion_start..messages.len())
-            .filter(of_assistant)
+            .filter(is_learnt)
             .collect();
         if self.train_on == TrainOn::EachTurn && !turns.is_empty() {
             return turns

@@ -83,10 +83,11 @@ impl RowReader {
         place: Place,
     ) -> Result<LanguageRow, DataError> {
         let content = match &self.layout {
-            Layout::Messages { messages } => {
+            Layout::Messages { messages, system } => {
                 let value = required(columns, "data.columns.messages", messages, &place)?;
+                let messages = parse_messages(value, messages, &place)?;
                 LanguageContent::Conversation {
-                    messages: parse_messages(value, messages, &place)?,
+                    messages: with_system_prompt(messages, columns, system, &place)?,
                     completion_start: 0,
                 }
             }
@@ -187,4 +188,33 @@ impl RowReader {
         };
         Ok(LanguageContent::PromptCompletion { prompt, completion })
     }
+}
+
+/// The messages after the system prompt that a column of its own holds, where it is filled.
+fn with_system_prompt(
+    mut messages: Vec<Message>,
+    columns: &Map<String, Value>,
+    column: &str,
+    place: &Place,
+) -> Result<Vec<Message>, DataError> {
+    if matches!(columns.get(column), None | Some(Value::Null)) {
+        return Ok(messages);
+    }
+    let prompt = string(columns, "data.columns.messages", column, place)?;
+    let of_messages = messages.first().filter(|first| first.role == "system");
+    match of_messages.map(|first| first.content == prompt) {
+        _ if prompt.trim().is_empty() => {}
+        Some(true) => {}
+        Some(false) => {
+            return Err(DataError::BadValue {
+                place: place.clone(),
+                column: column.to_owned(),
+                expected: "nothing, or the system prompt that the messages begin with; keep one of \
+                           them",
+                found: "another".to_owned(),
+            });
+        }
+        None => messages.insert(0, Message::new("system", prompt)),
+    }
+    Ok(messages)
 }

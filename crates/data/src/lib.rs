@@ -37,6 +37,8 @@ mod bert_vocabulary;
 mod chat_template;
 mod chat_template_source;
 mod choice_example;
+mod class_names;
+
 mod clip_vocabulary;
 mod closest_name;
 mod columns;

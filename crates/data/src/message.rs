@@ -14,6 +14,9 @@ pub struct Message {
     /// `system`, `user`, `assistant`, or what else the chat template knows.
     pub role: String,
     pub content: String,
+    /// What else the message has, for the template: `reasoning_content`, `name`. Null is left out.
+    #[serde(flatten)]
+    pub fields: Map<String, Value>,
 }
 
 impl Message {
@@ -21,20 +24,29 @@ impl Message {
         Self {
             role: role.into(),
             content: content.into(),
+            fields: Map::new(),
         }
     }
 
-    /// Whether the model is to learn this turn.
     pub(crate) fn is_of_assistant(&self) -> bool {
         self.role == "assistant"
+    }
+
+    /// Whether the model is to learn this turn: the assistant's, unless its `weight` is 0 or its
+    /// `train` false.
+    pub(crate) fn is_learnt(&self) -> bool {
+        let weight = self.fields.get("weight").and_then(Value::as_f64);
+        let train = self.fields.get("train").and_then(Value::as_bool);
+        self.is_of_assistant() && weight != Some(0.0) && train != Some(false)
     }
 }
 
 /// Reads a list of `{role, content}`, or of `{from, value}` as ShareGPT has it; what else a message has
-/// (`name`, `weight`) is passed over.
+/// goes to the template with it.
 ///
 /// # Errors
-/// When it is no list, is empty, or a message lacks its role or content or calls tools.
+/// When it is no list, is empty, or a message lacks its role or content, calls tools, or has a weight
+/// that is neither 0 nor 1.
 pub(crate) fn parse_messages(
     value: &Value,
     column: &str,
@@ -83,33 +95,112 @@ fn parse_message(
         }
         .into());
     }
-    let text = |name: &str, expected: &'static str| match fields.get(name) {
-        Some(Value::String(text)) => Ok(text.clone()),
-        Some(other) => Err(bad(expected, kind(other).to_owned())),
-        None => {
+    let value = |name: &str, expected: &'static str| {
+        fields.get(name).ok_or_else(|| {
             let names: Vec<&str> = fields.keys().map(String::as_str).collect();
-            Err(bad(expected, quoted(&names)))
-        }
+            bad(expected, quoted(&names))
+        })
+    };
+    let text = |name: &str, expected: &'static str| match value(name, expected)? {
+        Value::String(text) => Ok(text.clone()),
+        other => Err(bad(expected, kind(other).to_owned())),
+    };
+    let content = |name: &str, expected: &'static str| match value(name, expected)? {
+        Value::Array(parts) => joined(parts).map_err(|found| {
+            let expected = "a string, or a list of parts `{\"type\": \"text\", \"text\": …}` only";
+            bad(expected, found)
+        }),
+        _ => text(name, expected),
     };
     let is_sharegpt = !fields.contains_key("role") && fields.contains_key("from");
-    if !is_sharegpt {
-        return Ok(Message {
-            role: text("role", "a string `role`")?,
-            content: text("content", "a string `content`")?,
-        });
-    }
-    let speaker = text("from", "a string `from`")?;
-    let role = match speaker.as_str() {
-        "human" | "user" => "user",
-        "gpt" | "chatgpt" | "assistant" | "model" | "bing" | "bard" => "assistant",
-        "system" => "system",
-        "tool" | "observation" | "function_response" => "tool",
-        _ => {
-            let expected = "`from` to be human, gpt, system or tool (or a usual name for one)";
-            return Err(bad(expected, format!("`{speaker}`")).into());
+    let (role, content) = match is_sharegpt {
+        false => {
+            let role = text("role", "a string `role`")?;
+            let role = usual_role(&role).map_or(role, str::to_owned);
+            (role, content("content", "a string `content`")?)
+        }
+        true => {
+            let speaker = text("from", "a string `from`")?;
+            let role = usual_role(&speaker).ok_or_else(|| {
+                let expected = "`from` to be human, gpt, system or tool (or a usual name for one)";
+                bad(expected, format!("`{speaker}`"))
+            })?;
+            (role.to_owned(), content("value", "a string `value`")?)
         }
     };
-    Ok(Message::new(role, text("value", "a string `value`")?))
+    let read = match is_sharegpt {
+        true => ["from", "value"],
+        false => ["role", "content"],
+    };
+    let others = fields
+        .iter()
+        .filter(|(name, value)| !read.contains(&name.as_str()) && !value.is_null());
+    let message = Message {
+        role,
+        content,
+        fields: others
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect(),
+    };
+    if let Some(weight) = message.fields.get("weight")
+        && !matches!(weight.as_f64(), Some(0.0 | 1.0))
+    {
+        let expected = "`weight` to be 0 (not learnt) or 1";
+        return Err(bad(expected, weight.to_string()).into());
+    }
+    if let Some(train) = message.fields.get("train") {
+        let is_right = match train {
+            Value::Bool(true) => message.is_of_assistant(),
+            other => other.is_boolean(),
+        };
+        if !is_right {
+            let expected = "`train` to be false, or true in a message of the assistant";
+            let found = format!("{train} in one of `{}`", message.role);
+            return Err(bad(expected, found).into());
+        }
+    }
+    Ok(message)
+}
+
+/// The role that templates know by another name, as other vendors have it; none of one that is no
+/// usual name.
+fn usual_role(name: &str) -> Option<&'static str> {
+    Some(match name.to_lowercase().as_str() {
+        "human" | "user" => "user",
+        "gpt" | "chatgpt" | "assistant" | "model" | "bot" | "bing" | "bard" => "assistant",
+        "system" => "system",
+        "tool" | "observation" | "function_response" => "tool",
+        _ => return None,
+    })
+}
+
+/// The text of a list of text parts, one after the other.
+///
+/// # Errors
+/// What there is instead, in words.
+fn joined(parts: &[Value]) -> Result<String, String> {
+    if parts.is_empty() {
+        return Err("an empty list".to_owned());
+    }
+    let mut text = String::new();
+    for part in parts {
+        let found = match part {
+            Value::String(part) => Some(part),
+            Value::Object(fields) => match (fields.get("type"), fields.get("text")) {
+                (None | Some(Value::Null), Some(Value::String(part))) => Some(part),
+                (Some(Value::String(name)), Some(Value::String(part))) if name == "text" => {
+                    Some(part)
+                }
+                (Some(Value::String(name)), _) if name != "text" => {
+                    return Err(format!("a part of type `{name}`"));
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        text += found.ok_or_else(|| format!("a part that is {}", kind(part)))?;
+    }
+    Ok(text)
 }
 
 /// Whether a message has tool calls; tables fill the field with null where there are none.
@@ -191,6 +282,57 @@ mod tests {
         }
         let calling = json!({"role": "assistant", "content": "", "tool_calls": [{"id": 1}]});
         assert!(second(calling).contains("message 2 calls tools"));
+    }
+
+    #[test]
+    fn roles_of_other_vendors_are_the_usual_ones_and_others_stay() {
+        let role = |role: &str| parse(json!([{"role": role, "content": "Hi"}])).unwrap()[0].clone();
+        for name in ["model", "Assistant", "gpt", "bot"] {
+            assert_eq!(role(name), Message::new("assistant", "Hi"), "{name}");
+        }
+        assert_eq!(role("human").role, "user");
+        assert_eq!(role("developer").role, "developer");
+    }
+
+    #[test]
+    fn text_parts_are_joined_and_others_named() {
+        let content = |parts: Value| parse(json!([{"role": "user", "content": parts}]));
+        let parts = json!([{"type": "text", "text": "one "}, {"text": "two"}, " three"]);
+        assert_eq!(content(parts).unwrap()[0].content, "one two three");
+        let error = content(json!([{"type": "image_url", "image_url": {}}])).unwrap_err();
+        assert!(error.contains("a list of parts"), "{error}");
+        assert!(
+            error.contains("found a part of type `image_url`"),
+            "{error}"
+        );
+        assert!(content(json!([])).unwrap_err().contains("an empty list"));
+    }
+
+    #[test]
+    fn a_message_keeps_its_other_fields_and_its_weight_decides_what_is_learnt() {
+        let message = |fields: &str| {
+            let start = "{\"role\": \"assistant\", \"content\": \"4\"";
+            let message: Value = serde_json::from_str(&format!("{start}{fields}}}")).unwrap();
+            parse(json!([message])).map(|messages| messages[0].clone())
+        };
+        let thinking = message(", \"reasoning_content\": \"2 + 2\", \"name\": null").unwrap();
+        assert_eq!(thinking.fields.len(), 1);
+        assert_eq!(thinking.fields["reasoning_content"], "2 + 2");
+        assert!(thinking.is_learnt());
+        assert!(
+            message(", \"weight\": 1, \"train\": true")
+                .unwrap()
+                .is_learnt()
+        );
+        assert!(!message(", \"weight\": 0").unwrap().is_learnt());
+        assert!(!message(", \"train\": false").unwrap().is_learnt());
+        let error = message(", \"weight\": 0.5").unwrap_err();
+        assert!(
+            error.contains("expected `weight` to be 0 (not learnt) or 1, found 0.5"),
+            "{error}"
+        );
+        let asked = parse(json!([{"role": "user", "content": "?", "train": true}])).unwrap_err();
+        assert!(asked.contains("found true in one of `user`"), "{asked}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ::parquet::record::Row as Record;
 use ::parquet::schema::types::TypePtr;
 
+use crate::class_names::{ClassNames, require_labels};
 use crate::config::DataConfig;
 use crate::error::DataError;
 use crate::parquet_column::{field, is_label, is_text, label, utf8};
@@ -16,7 +17,7 @@ use crate::row::{LabelPolicy, Place, Row};
 /// Reads the columns wanted of a parquet file.
 ///
 /// # Errors
-/// When the file is not parquet or is compressed otherwise than with snappy, or a column is missing,
+/// When the file is not parquet or is compressed in a way unknown here, or a column is missing,
 /// of another type or null.
 pub(crate) fn read_parquet(
     file: File,
@@ -27,10 +28,20 @@ pub(crate) fn read_parquet(
     let file = ParquetFile::new(file, path)?;
     let wanted = wanted_columns(&file, config, labels)?;
     let mut rows = Vec::new();
+    let names = ClassNames::find(file.metadata(), &config.label, path)?;
     file.for_each_row(wanted, |record, place| {
-        rows.push(row(record, place, config, labels)?);
+        let mut row = row(record, place, config, labels)?;
+        if let Some(names) = &names
+            && let Some(label) = row.label.take()
+        {
+            row.label = names.name(label, &config.label, &row.place, labels)?;
+        }
+        rows.push(row);
         Ok(())
     })?;
+    if names.is_some() && labels == LabelPolicy::Required {
+        require_labels(&rows)?;
+    }
     Ok(rows)
 }
 
@@ -92,9 +103,10 @@ fn text(record: &Record, column: &str, place: &Place) -> Result<String, DataErro
 
 #[cfg(test)]
 mod tests {
-    use ::parquet::basic::Compression;
+    use ::parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
     use ::parquet::column::writer::ColumnWriter;
     use ::parquet::data_type::ByteArray;
+    use ::parquet::file::metadata::KeyValue;
     use ::parquet::file::properties::WriterProperties;
     use ::parquet::file::writer::SerializedFileWriter;
     use ::parquet::schema::parser::parse_message_type;
@@ -113,9 +125,17 @@ mod tests {
 
     /// Two row groups of two rows in snappy; the label of the third row is null.
     fn write(path: &Path) {
+        write_with(path, Compression::SNAPPY, None);
+    }
+
+    /// - metadata: of the key `huggingface`
+    fn write_with(path: &Path, compression: Compression, metadata: Option<&str>) {
         let schema = Arc::new(parse_message_type(SCHEMA).unwrap());
+        let metadata = metadata
+            .map(|content| KeyValue::new("huggingface".to_owned(), Some(content.to_owned())));
         let properties = WriterProperties::builder()
-            .set_compression(Compression::SNAPPY)
+            .set_compression(compression)
+            .set_key_value_metadata(metadata.map(|entry| vec![entry]))
             .build();
         let file = File::create(path).unwrap();
         let mut writer = SerializedFileWriter::new(file, schema, Arc::new(properties)).unwrap();
@@ -181,6 +201,59 @@ mod tests {
             ]
         );
         assert_eq!(rows[3].place.to_string(), "train.parquet:4");
+    }
+
+    #[test]
+    fn rows_are_the_same_under_every_compression() {
+        let expected = read(&with_label("label"), LabelPolicy::Optional).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("train.parquet");
+        for compression in [
+            Compression::UNCOMPRESSED,
+            Compression::ZSTD(ZstdLevel::default()),
+            Compression::GZIP(GzipLevel::default()),
+            Compression::BROTLI(BrotliLevel::default()),
+            Compression::LZ4,
+            Compression::LZ4_RAW,
+        ] {
+            write_with(&path, compression, None);
+            let name = Path::new("train.parquet").into();
+            let file = File::open(&path).unwrap();
+            let rows = read_parquet(file, &name, &with_label("label"), LabelPolicy::Optional);
+            assert_eq!(rows.unwrap(), expected, "{compression:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_have_the_names_of_the_files_metadata() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("train.parquet");
+        let names: Vec<String> = (0..10).map(|index| format!("class {index}")).collect();
+        let features = serde_json::json!({"info": {"features": {"label": {"names": names}}}});
+        write_with(&path, Compression::SNAPPY, Some(&features.to_string()));
+        let name: Arc<Path> = Path::new("train.parquet").into();
+        let file = || File::open(&path).unwrap();
+        let error = read_parquet(file(), &name, &with_label("label"), LabelPolicy::Optional);
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("found -3 of 10 classes"), "{error}");
+        let names: ClassNames = ClassNames::new(vec!["no".to_owned(), "yes".to_owned()]);
+        let place = Place {
+            file: Arc::clone(&name),
+            line: 1,
+        };
+        let named = |label| {
+            names
+                .name(label, "label", &place, LabelPolicy::Required)
+                .unwrap()
+        };
+        let yes = RawLabel::Class {
+            name: "yes".to_owned(),
+            number: 1,
+        };
+        assert_eq!(named(RawLabel::Integer(1)), Some(yes.clone()));
+        assert_eq!(named(RawLabel::Number(1.0)), Some(yes));
+        let hidden = RawLabel::Integer(-1);
+        assert_eq!(named(hidden.clone()), Some(hidden));
     }
 
     #[test]

@@ -87,7 +87,8 @@ pub(crate) fn label(
         Field::UInt(integer) => RawLabel::Integer(i64::from(*integer)),
         Field::ULong(integer) => match i64::try_from(*integer) {
             Ok(integer) => RawLabel::Integer(integer),
-            Err(_) => RawLabel::Number(*integer as f64),
+            // A float would be another number; as a name it stays what it is.
+            Err(_) => RawLabel::Text(integer.to_string()),
         },
         Field::Float(number) => RawLabel::Number(f64::from(*number)),
         Field::Double(number) => RawLabel::Number(*number),

@@ -85,7 +85,7 @@ impl ParquetFile {
     /// not convert.
     ///
     /// # Errors
-    /// When the file is damaged or is compressed otherwise than with snappy, or `take` fails.
+    /// When the file is damaged or is compressed in a way unknown here, or `take` fails.
     pub(crate) fn for_each_row(
         &self,
         wanted: Vec<TypePtr>,

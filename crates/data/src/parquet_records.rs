@@ -14,7 +14,7 @@ use crate::row::Place;
 /// arrays.
 ///
 /// # Errors
-/// When the file is damaged or is compressed otherwise than with snappy, a column wanted holds
+/// When the file is damaged or is compressed in a way unknown here, a column wanted holds
 /// something other than text, numbers, booleans and lists and structures of them, or `take` fails.
 pub(crate) fn for_each_record(
     file: &ParquetFile,

@@ -40,17 +40,26 @@ pub enum RawLabel {
     Text(String),
     Integer(i64),
     Number(f64),
+    /// A number that the file's metadata or the dataset's card has a name for.
+    Class {
+        name: String,
+        number: i64,
+    },
 }
 
 impl RawLabel {
-    /// The name of the class this label stands for; a number with a fraction names none.
+    /// The name of the class this label stands for, without the blanks around it; a number with a
+    /// fraction names none, and neither do blanks alone.
     ///
     /// `1.0` is class `1`: tables with a gap in an integer column are often saved as floats.
     pub(crate) fn class_name(&self) -> Option<String> {
         // Above 2^53 two integers share one float, so the float no longer tells which was meant.
         const LARGEST_EXACT: f64 = (1_u64 << 53) as f64;
         match self {
-            Self::Text(text) => Some(text.clone()),
+            Self::Text(text) => Some(text.trim())
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned),
+            Self::Class { name, .. } => Some(name.clone()),
             Self::Integer(integer) => Some(integer.to_string()),
             Self::Number(number) if number.fract() == 0.0 && number.abs() <= LARGEST_EXACT => {
                 Some((*number as i64).to_string())
@@ -58,6 +67,26 @@ impl RawLabel {
             Self::Number(_) => None,
         }
     }
+
+    /// The integer that a label without a name is, in any of the spellings of tables.
+    pub(crate) fn whole_number(&self) -> Option<i64> {
+        match self {
+            Self::Class { .. } => None,
+            Self::Text(text) => integer_of(text.trim()).or_else(|| text.trim().parse().ok()),
+            other => other.class_name()?.parse().ok(),
+        }
+    }
+}
+
+/// The integer that was written as a float, as pandas does where a column of integers has a gap:
+/// `3` for `3.0`.
+pub(crate) fn integer_of(name: &str) -> Option<i64> {
+    let (whole, zeros) = name.split_once('.')?;
+    let is_zero = !zeros.is_empty() && zeros.bytes().all(|digit| digit == b'0');
+    whole
+        .parse::<i64>()
+        .ok()
+        .filter(|number| is_zero && number.to_string() == whole)
 }
 
 impl fmt::Display for RawLabel {
@@ -66,6 +95,7 @@ impl fmt::Display for RawLabel {
             Self::Text(text) => formatter.write_str(text),
             Self::Integer(integer) => integer.fmt(formatter),
             Self::Number(number) => number.fmt(formatter),
+            Self::Class { name, .. } => formatter.write_str(name),
         }
     }
 }

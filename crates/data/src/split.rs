@@ -59,13 +59,16 @@ pub(crate) enum Format {
     JsonLines,
     Csv,
     Parquet,
+    /// An array of objects, or JSON lines under the more general name.
+    Json,
 }
 
 impl Format {
     pub(crate) fn from_extension(extension: &str) -> Option<Self> {
         match extension {
             "jsonl" => Some(Self::JsonLines),
-            "csv" => Some(Self::Csv),
+            "json" => Some(Self::Json),
+            "csv" | "tsv" => Some(Self::Csv),
             "parquet" => Some(Self::Parquet),
             _ => None,
         }
@@ -132,6 +135,10 @@ pub(crate) fn pick_split(
         .iter()
         .filter_map(|name| Candidate::parse(name, split))
         .collect();
+    // Of a file in a format of rows, a .json beside it is more likely a description.
+    if candidates.iter().any(|file| file.format != Format::Json) {
+        candidates.retain(|file| file.format != Format::Json);
+    }
     let Some(first) = candidates.first() else {
         return Ok(Vec::new());
     };
@@ -168,7 +175,7 @@ pub(crate) fn pick_split(
 
 pub(crate) fn expected_names(split: Split) -> String {
     let stems = split.stems().join("|");
-    format!("`{stems}` with .jsonl, .csv or .parquet")
+    format!("`{stems}` with .jsonl, .csv, .parquet or .json")
 }
 
 /// The names in a directory, sorted; a directory's ends in `/`.
@@ -214,6 +221,14 @@ mod tests {
             found(&["valid.csv"], Split::Validation).unwrap(),
             ["valid.csv"]
         );
+    }
+
+    #[test]
+    fn json_is_a_split_where_no_other_file_is() {
+        let found = |names: &[&str]| found(names, Split::Train).unwrap();
+        assert_eq!(found(&["train.json"]), ["train.json"]);
+        assert_eq!(found(&["train.json", "train.csv"]), ["train.csv"]);
+        assert_eq!(found(&["train.tsv"]), ["train.tsv"]);
     }
 
     #[test]

@@ -52,6 +52,20 @@ impl Targets {
         }
     }
 
+    /// Whether all these rows keep their labels to themselves: −1 everywhere, where that is no class.
+    pub fn are_hidden_in<R: Labelled>(&self, rows: &[R]) -> bool {
+        let is_hidden = |row: &R| {
+            row.label().is_some_and(|label| {
+                let is_class = match self {
+                    Self::Classes(labels) => labels.output_of(label).is_some(),
+                    Self::Regression => false,
+                };
+                label.whole_number() == Some(-1) && !is_class
+            })
+        };
+        !rows.is_empty() && rows.iter().all(is_hidden)
+    }
+
     /// # Errors
     /// When a row has no label, an unknown one, or in a regression one that is not a finite number.
     pub fn encode<R: Labelled>(&self, rows: &[R]) -> Result<EncodedTargets, DataError> {
@@ -75,6 +89,7 @@ fn value_of(row: &impl Labelled) -> Result<f64, DataError> {
     let value = match label {
         RawLabel::Number(number) => Some(*number),
         RawLabel::Integer(integer) => Some(*integer as f64),
+        RawLabel::Class { number, .. } => Some(*number as f64),
         RawLabel::Text(text) => text.trim().parse().ok(),
     };
     value
@@ -117,6 +132,20 @@ mod tests {
             targets.encode(&rows).unwrap(),
             EncodedTargets::Classes(vec![1, 2, 0, 1])
         );
+    }
+
+    #[test]
+    fn minus_one_everywhere_hides_labels_unless_it_is_a_class() {
+        let hidden = [text("-1"), row(Some(RawLabel::Integer(-1))), text("-1.0")];
+        let words = Targets::from_train(TargetKind::Classification, &[text("a"), text("b")]);
+        assert!(words.as_ref().unwrap().are_hidden_in(&hidden));
+        assert!(Targets::Regression.are_hidden_in(&hidden));
+        let partly = [text("-1"), text("a")];
+        assert!(!words.as_ref().unwrap().are_hidden_in(&partly));
+        let none: [Row; 0] = [];
+        assert!(!words.unwrap().are_hidden_in(&none));
+        let signs = Targets::from_train(TargetKind::Classification, &[text("1"), text("-1")]);
+        assert!(!signs.unwrap().are_hidden_in(&hidden));
     }
 
     #[test]

@@ -54,6 +54,8 @@ pub struct TextTokenizer {
     post_processor: Option<PostProcessorWrapper>,
     truncation_direction: TruncationDirection,
     special_tokens: SpecialTokens,
+    /// How many tokens the model has an embedding of, where that is known.
+    embeddings: Option<usize>,
 }
 
 /// What tokenizer.json is made from in models that use SentencePiece.
@@ -124,7 +126,41 @@ impl TextTokenizer {
             post_processor,
             truncation_direction,
             special_tokens,
+            embeddings: None,
         })
+    }
+
+    /// The same for a model with so many embeddings: tokens beyond them are refused where a text has
+    /// one. Tokenizers often know a padding token that the model was never given a row for.
+    pub fn with_embeddings(self, count: usize) -> Self {
+        Self {
+            embeddings: Some(count),
+            ..self
+        }
+    }
+
+    /// As [`TextTokenizer::vocabulary_size`], of the tokens that texts are made of: without those that
+    /// were added to the vocabulary.
+    pub fn text_vocabulary_size(&self) -> usize {
+        let ids = self.tokenizer.get_vocab(false).into_values();
+        ids.max().map_or(0, |last| last as usize + 1)
+    }
+
+    /// # Errors
+    /// When the model has no embedding of one of the tokens.
+    fn require_embedded(&self, ids: &[u32], text: &str) -> Result<(), DataError> {
+        let Some(embeddings) = self.embeddings else {
+            return Ok(());
+        };
+        match ids.iter().find(|id| **id as usize >= embeddings) {
+            Some(&id) => Err(DataError::TokenBeyondEmbedding {
+                token: self.tokenizer.id_to_token(id).unwrap_or_default(),
+                id,
+                embeddings,
+                text: text.chars().take(40).collect(),
+            }),
+            None => Ok(()),
+        }
     }
 
     /// The id that fills a batch, where the model's files name one.
@@ -177,11 +213,14 @@ impl TextTokenizer {
                 special_tokens,
             });
         }
-        self.encode_within(text, pair, max_length - special_tokens)
+        let encoding = self
+            .encode_within(text, pair, max_length - special_tokens)
             .map_err(|source| DataError::Tokenization {
                 text: text.chars().take(40).collect(),
                 source,
-            })
+            })?;
+        self.require_embedded(&encoding.ids, text)?;
+        Ok(encoding)
     }
 
     /// The text that tokens stand for.
@@ -215,6 +254,7 @@ impl TextTokenizer {
                     text: text.chars().take(40).collect(),
                     source,
                 })?;
+        self.require_embedded(encoding.get_ids(), text)?;
         Ok(TokenSpans {
             ids: encoding.get_ids().to_vec(),
             offsets: encoding

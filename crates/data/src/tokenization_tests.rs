@@ -260,3 +260,22 @@ fn gaps_between_ids_count_for_the_embeddings_that_a_model_needs() {
     let tokenizer = TextTokenizer::from_dir(dir.path()).unwrap();
     assert_eq!(tokenizer.vocabulary_size(), 10);
 }
+
+#[test]
+fn a_token_beyond_the_embedding_is_refused_where_a_text_has_it() {
+    let dir = tempfile::tempdir().unwrap();
+    crate::small_tokenizer::write(dir.path(), true);
+    let tokenizer = TextTokenizer::from_dir(dir.path()).unwrap();
+    let special = tokenizer.decode(&[280], false).unwrap();
+    let known = tokenizer.vocabulary_size();
+    assert!(tokenizer.text_vocabulary_size() < known);
+    let limited = tokenizer.with_embeddings(known - 1);
+    assert!(limited.encode("the sky", None, 16).is_ok());
+    let error = limited.encode_spans(&format!("the {special}")).unwrap_err();
+    let message = error.to_string();
+    assert!(
+        message.contains(&format!("the token `{special}` (280)")),
+        "{message}"
+    );
+    assert!(message.contains("with 280 embeddings"), "{message}");
+}

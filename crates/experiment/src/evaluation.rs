@@ -77,11 +77,13 @@ pub fn evaluate(
     let data = kind.open(base, &config, request.metrics)?;
     let targets = model.targets()?;
     let mut measured = Vec::new();
+    let mut notes = Vec::new();
     for &split in splits {
         let found = match request.splits {
             Splits::One(_) => Some(data.split(split, targets.as_ref())?),
-            Splits::Present(_) => data.optional_split(split, targets.as_ref())?,
+            Splits::Present(_) => data.optional_split(split, targets.as_ref(), &mut notes)?,
         };
+        notes.drain(..).for_each(|note| listener.note(&note));
         if let Some(found) = found {
             let tokenizer = data.tokenizer();
             measured.push(measure(request, &model, tokenizer, split, found, listener)?);

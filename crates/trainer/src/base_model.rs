@@ -64,13 +64,16 @@ impl BaseModel {
     /// If there is none, or it knows more tokens than the model.
     pub fn tokenizer(&self) -> Result<TextTokenizer, TrainerError> {
         let tokenizer = TextTokenizer::from_dir(self.directory())?;
-        let known = tokenizer.vocabulary_size();
-        match self.architecture.vocab_size() {
-            Some(model) if known > model => Err(TrainerError::Vocabulary {
+        let Some(model) = self.architecture.vocab_size() else {
+            return Ok(tokenizer);
+        };
+        // An added token that no text has, such as one for padding, needs no embedding.
+        match tokenizer.text_vocabulary_size() {
+            known if known > model => Err(TrainerError::Vocabulary {
                 tokenizer: known,
                 model,
             }),
-            _ => Ok(tokenizer),
+            _ => Ok(tokenizer.with_embeddings(model)),
         }
     }
 

@@ -106,7 +106,7 @@ pub struct TrainingConfig {
     /// How many times to go through the training data.
     #[schemars(range(min = 1))]
     pub epochs: usize,
-    /// Stop after this many optimizer steps, even before the last epoch ends.
+    /// Stop after this many optimizer steps, if the epochs have not ended before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<usize>,
     /// Examples per batch.

@@ -103,8 +103,18 @@ pub enum TrainerError {
         found: String,
         reason: &'static str,
     },
-    #[error("data.max_length is {found}, but the base model has only {limit} positions")]
+    #[error(
+        "data.max_length is {found} (128 where the file says nothing), but the base model has only {limit} positions; set data.max_length = {limit}, or less"
+    )]
     TooLong { found: usize, limit: usize },
+    #[error(
+        "training.{setting} goes by measurements on the validation split, but {reason}; {remedy}, or leave training.{setting} out"
+    )]
+    NothingMeasured {
+        setting: &'static str,
+        reason: &'static str,
+        remedy: &'static str,
+    },
     #[error("`{path}` exists already; --force replaces it, --resume continues it", path = .path.display())]
     OutputExists { path: PathBuf },
     #[error("`{path}` is not a run of Eigenmix (it has no config.toml), so --force does not replace it", path = .path.display())]

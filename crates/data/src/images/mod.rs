@@ -1,7 +1,6 @@
 //! Images with labels: in folders, in tables of paths, or inside parquet files.
 
 mod class_folders;
-mod class_names;
 mod image_dataset;
 mod image_row;
 mod image_split;

@@ -8,9 +8,9 @@ use ::parquet::basic::{ConvertedType, Type as PhysicalType};
 use ::parquet::record::{Field, Row as Record};
 use ::parquet::schema::types::{Type, TypePtr};
 
-use super::class_names::ClassNames;
 use super::image_row::{ImageRow, ImageSource};
 use super::path_table;
+use crate::class_names::{ClassNames, require_labels};
 use crate::config::DataConfig;
 use crate::error::DataError;
 use crate::parquet_column::{field, is_label, is_text, label, plain_type};
@@ -23,7 +23,7 @@ use crate::row::{LabelPolicy, Place};
 /// strings holds such paths, too. Numbers that the file's metadata has names for become these.
 ///
 /// # Errors
-/// When the file is not parquet or is compressed otherwise than with snappy, or a column is missing
+/// When the file is not parquet or is compressed in a way unknown here, or a column is missing
 /// or of another type, or a row has no image.
 pub(super) fn read_parquet_images(
     path: &Path,
@@ -44,10 +44,10 @@ pub(super) fn read_parquet_images(
     file.for_each_row(wanted, |record, place| {
         let source = source(field(record, &config.image), &config.image, &place)?;
         let label = match (&names, label(record, &config.label, &place)?) {
-            (Some(names), Some(number)) => names.name(number, &config.label, &place)?,
+            (Some(names), Some(number)) => names.name(number, &config.label, &place, labels)?,
             (_, label) => label,
         };
-        if label.is_none() && labels == LabelPolicy::Required {
+        if label.is_none() && labels == LabelPolicy::Required && names.is_none() {
             return Err(DataError::MissingLabel { place });
         }
         rows.push(ImageRow {
@@ -57,6 +57,9 @@ pub(super) fn read_parquet_images(
         });
         Ok(())
     })?;
+    if names.is_some() && labels == LabelPolicy::Required {
+        require_labels(&rows)?;
+    }
     Ok(rows)
 }
 

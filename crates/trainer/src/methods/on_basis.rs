@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use eigenmix_adapter::LoadedAdapter;
+use eigenmix_adapter::{LoadedAdapter, PeftConfig};
 use eigenmix_eigenlorax::{
     Components, ExtractOptions, ModuleSpectra, ModuleSubspace, Subspace, extract,
 };
@@ -13,7 +13,7 @@ use eigenmix_moslora::Update;
 use eigenmix_tensors::Matrix;
 
 use super::definition::BasisLayer;
-use super::start::MethodStart;
+use super::start::{MethodStart, target_modules};
 use crate::TrainerError;
 use crate::adapter_config::{AdapterConfig, Init};
 
@@ -64,7 +64,13 @@ pub(super) fn on_basis(
             }
         },
     };
+    let targets = config.target_modules.as_ref().map(target_modules);
+    let matcher = targets
+        .clone()
+        .map(|targets| PeftConfig::lora("", 1, targets, &[], None, &BTreeMap::new()))
+        .transpose()?;
     let (mut updates, mut spectra) = (BTreeMap::new(), BTreeMap::new());
+    let mut left_out = 0;
     for path in subspace.modules.keys() {
         let Some(layer) = description.layer(path) else {
             notes.push(format!(
@@ -72,6 +78,12 @@ pub(super) fn on_basis(
             ));
             continue;
         };
+        if let Some(matcher) = &matcher
+            && !matcher.targets(&layer.path, layer.head)
+        {
+            left_out += 1;
+            continue;
+        }
         let module = subspace.module_for(path, [layer.d_out, layer.d_in])?;
         for lora in start
             .iter()
@@ -94,6 +106,12 @@ pub(super) fn on_basis(
             seed,
         })?;
         updates.insert(layer.path.clone(), update);
+    }
+    if left_out > 0 && updates.is_empty() {
+        return Err(TrainerError::NoTargets {
+            targets: format!("{targets:?}"),
+            example: subspace.modules.keys().next().cloned().unwrap_or_default(),
+        });
     }
     if updates.is_empty() {
         let first = |paths: Vec<&String>| {
@@ -201,6 +219,14 @@ mod tests {
     /// How many columns the basis of a module has on the left, and of how many principal components
     /// the variance is recorded.
     fn columns(config: &AdapterConfig) -> (usize, usize) {
+        let start = start(config).unwrap();
+        let (path, update) = start.updates.iter().next().unwrap();
+        let components = start.spectra[path].left.variance.len();
+        (update.left.matrix.cols(), components)
+    }
+
+    /// The updates on a base model of the layers that the adapters have.
+    fn start(config: &AdapterConfig) -> Result<MethodStart, TrainerError> {
         let file = open_adapter(&names()[0]).unwrap();
         let layers = file.module_paths().map(|path| {
             let (_, d_in, d_out) = file.shape(path).unwrap();
@@ -223,10 +249,23 @@ mod tests {
         let Recipe::Basis { update, .. } = EIGENMIX.recipe else {
             panic!("a method on a basis");
         };
-        let start = on_basis(config, "base", &description, 1, update).unwrap();
-        let (path, update) = start.updates.iter().next().unwrap();
-        let components = start.spectra[path].left.variance.len();
-        (update.left.matrix.cols(), components)
+        on_basis(config, "base", &description, 1, update)
+    }
+
+    #[test]
+    fn target_modules_choose_among_the_modules_of_the_subspace() {
+        let names = names();
+        let paths = |targets: &str| {
+            let config = config(&format!("adapters = {names:?}\n{targets}"));
+            start(&config).map(|start| start.updates.into_keys().collect::<Vec<_>>())
+        };
+        let all = paths("").unwrap();
+        let (one, rest) = all.split_first().unwrap();
+        assert!(!rest.is_empty());
+        let chosen = paths(&format!("target_modules = [{one:?}]")).unwrap();
+        assert_eq!(chosen, std::slice::from_ref(one));
+        let error = paths("target_modules = [\"no_such_layer\"]").unwrap_err();
+        assert!(error.to_string().contains("no_such_layer"), "{error}");
     }
 
     #[test]

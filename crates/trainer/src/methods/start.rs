@@ -57,6 +57,17 @@ pub(crate) fn start(
     }
 }
 
+/// What PEFT calls the targets of a training file.
+pub(super) fn target_modules(targets: &TargetModulesConfig) -> TargetModules {
+    match targets {
+        TargetModulesConfig::Names(names) => TargetModules::Names(names.clone()),
+        TargetModulesConfig::Pattern(pattern) if pattern == "all-linear" => {
+            TargetModules::AllLinear
+        }
+        TargetModulesConfig::Pattern(pattern) => TargetModules::Regex(pattern.clone()),
+    }
+}
+
 /// The layers that the configuration names; by default queries and values, as in PEFT.
 pub(crate) fn targeted<'d>(
     config: &AdapterConfig,
@@ -64,11 +75,7 @@ pub(crate) fn targeted<'d>(
     description: &'d Description,
 ) -> Result<Vec<&'d LinearLayer>, TrainerError> {
     let targets = match &config.target_modules {
-        Some(TargetModulesConfig::Names(names)) => TargetModules::Names(names.clone()),
-        Some(TargetModulesConfig::Pattern(pattern)) if pattern == "all-linear" => {
-            TargetModules::AllLinear
-        }
-        Some(TargetModulesConfig::Pattern(pattern)) => TargetModules::Regex(pattern.clone()),
+        Some(targets) => target_modules(targets),
         None => {
             let names = architecture.default_targets().iter();
             TargetModules::Names(names.map(|name| (*name).to_owned()).collect())

@@ -52,7 +52,7 @@ pub trait TaskReader {
     /// The same, to decode what a language model generates.
     fn into_tokenizer(self: Box<Self>) -> Option<TextTokenizer>;
 
-    /// A split; `None` if it does not exist.
+    /// A split, or nothing where there is no such split or its labels are hidden, which a note says.
     ///
     /// # Errors
     /// As [`TaskReader::split`].
@@ -60,10 +60,18 @@ pub trait TaskReader {
         &self,
         split: Split,
         targets: Option<&Targets>,
+        notes: &mut Vec<String>,
     ) -> Result<Option<SplitData>, TrainerError> {
         match self.split(split, targets) {
             Ok(found) => Ok(Some(found)),
             Err(TrainerError::Data(DataError::MissingSplit { .. })) => Ok(None),
+            Err(TrainerError::Data(DataError::HiddenLabels { split, rows })) => {
+                notes.push(format!(
+                    "the {split} split is left out: its labels are hidden, -1 in all {rows} rows; \
+                     name the other splits in data.files to do without it and this note"
+                ));
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }

@@ -3,7 +3,8 @@
 use eigenmix_data::metrics::Metric;
 use eigenmix_data::{Split, Targets, TextTokenizer};
 
-use crate::config::TrainConfig;
+use crate::config::{Keep, TrainConfig};
+use crate::schedule::Scheduler;
 use crate::tasks::Examples;
 use crate::{BaseModel, TrainerError};
 
@@ -35,13 +36,15 @@ impl TrainingData {
         let (train, targets) = reader.train(config.task.target, config.seed)?;
         let mut notes = train.notes;
         let mut optional = |split| -> Result<Option<Box<dyn Examples>>, TrainerError> {
-            let found = reader.optional_split(split, targets.as_ref())?;
+            let found = reader.optional_split(split, targets.as_ref(), &mut notes)?;
             Ok(found.map(|found| {
                 notes.extend(found.notes);
                 found.examples
             }))
         };
         let (validation, test) = (optional(Split::Validation)?, optional(Split::Test)?);
+        require_measurements(config, validation.is_some())?;
+        notes.extend(short_epochs(config, train.examples.len()));
         let metrics = match config.task.metrics.is_empty() {
             true => train.examples.default_metrics(),
             false => config.task.metrics.clone(),
@@ -75,5 +78,102 @@ impl TrainingData {
             examples.require_measurable(&self.metrics)?;
         }
         Ok(())
+    }
+}
+
+/// Checks that what goes by the validation split has measurements to go by before the training ends.
+///
+/// # Errors
+/// If there is no such split, or it is measured at the end only.
+fn require_measurements(config: &TrainConfig, has_validation: bool) -> Result<(), TrainerError> {
+    let training = &config.training;
+    let settings = [
+        ("keep = \"best\"", training.keep == Keep::Best),
+        ("early_stopping", training.early_stopping.is_some()),
+        (
+            "scheduler = \"reduce-on-plateau\"",
+            training.scheduler == Scheduler::ReduceOnPlateau,
+        ),
+    ];
+    let Some((setting, _)) = settings.into_iter().find(|(_, is_set)| *is_set) else {
+        return Ok(());
+    };
+    let (reason, remedy) = match (has_validation, training.evaluate_every) {
+        (false, _) => (
+            "the data have no validation split",
+            "add one (validation.jsonl, or data.files.validation)",
+        ),
+        (true, 0) => (
+            "training.evaluate_every = 0 measures at the end only",
+            "set training.evaluate_every = 1, or more",
+        ),
+        (true, _) => return Ok(()),
+    };
+    Err(TrainerError::NothingMeasured {
+        setting,
+        reason,
+        remedy,
+    })
+}
+
+/// What to say where the epochs end before `training.max_steps`.
+fn short_epochs(config: &TrainConfig, examples: usize) -> Option<String> {
+    let training = &config.training;
+    let batches = examples.div_ceil(training.batch_size.get());
+    let steps = training.epochs * batches.div_ceil(training.gradient_accumulation.get());
+    let limit = training.max_steps.filter(|limit| *limit > steps)?;
+    Some(format!(
+        "training.max_steps is {limit}, but training.epochs = {} ends after {steps} steps; raise \
+         training.epochs to take more",
+        training.epochs
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(training: &str) -> TrainConfig {
+        let file = format!(
+            "output = \"o\"\n[base]\nmodel = \"m\"\n[task]\n[data]\npath = \"d\"\n[adapter]\nmethod = \"lora\"\nrank = 2\n\
+             [training]\nepochs = 2\nbatch_size = 4\nlearning_rate = 0.1\n{training}"
+        );
+        TrainConfig::from_toml(&file).unwrap()
+    }
+
+    #[test]
+    fn what_goes_by_the_validation_split_is_refused_without_measurements() {
+        for setting in [
+            "keep = \"best\"",
+            "early_stopping = 1",
+            "scheduler = \"reduce-on-plateau\"",
+        ] {
+            let refused = |config: &TrainConfig, has_validation| {
+                let error = require_measurements(config, has_validation).unwrap_err();
+                let message = error.to_string();
+                assert!(
+                    message.contains(setting.split(' ').next().unwrap()),
+                    "{message}"
+                );
+                message
+            };
+            let usual = config(setting);
+            assert!(refused(&usual, false).contains("no validation split"));
+            assert!(require_measurements(&usual, true).is_ok());
+            let at_end = config(&format!("evaluate_every = 0\n{setting}"));
+            assert!(refused(&at_end, true).contains("evaluate_every = 0"));
+        }
+        assert!(require_measurements(&config(""), false).is_ok());
+    }
+
+    #[test]
+    fn more_steps_than_the_epochs_have_are_told() {
+        let note = short_epochs(&config("max_steps = 7"), 9).unwrap();
+        assert!(
+            note.contains("max_steps is 7") && note.contains("after 6 steps"),
+            "{note}"
+        );
+        assert_eq!(short_epochs(&config("max_steps = 6"), 9), None);
+        assert_eq!(short_epochs(&config(""), 9), None);
     }
 }

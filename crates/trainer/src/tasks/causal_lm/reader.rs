@@ -30,12 +30,12 @@ impl TaskReader for LanguageReader<'_> {
     ) -> Result<(SplitData, Option<Targets>), TrainerError> {
         let (rows, notes) = self.rows(Split::Train)?;
         let rows = draw_language_rows(rows, self.config, seed)?;
-        Ok((self.examples(&rows, notes)?, None))
+        Ok((self.examples(Split::Train, &rows, notes)?, None))
     }
 
     fn split(&self, split: Split, _targets: Option<&Targets>) -> Result<SplitData, TrainerError> {
         let (rows, notes) = self.rows(split)?;
-        self.examples(&rows, notes)
+        self.examples(split, &rows, notes)
     }
 
     fn sample(
@@ -51,7 +51,7 @@ impl TaskReader for LanguageReader<'_> {
             ..self.config.clone()
         };
         let (rows, notes) = self.rows(split)?;
-        self.examples(&draw_language_rows(rows, &drawn, seed)?, notes)
+        self.examples(split, &draw_language_rows(rows, &drawn, seed)?, notes)
     }
 
     fn tokenizer(&self) -> Option<&TextTokenizer> {
@@ -74,21 +74,45 @@ impl LanguageReader<'_> {
                 found.tools_ignored
             ));
         }
+        if !found.unread.is_empty() {
+            let columns: Vec<String> = found
+                .unread
+                .iter()
+                .map(|(column, rows)| format!("`{column}` (in {rows})"))
+                .collect();
+            notes.push(format!(
+                "the {split} split has {} rows, of which these columns are not read: {}; \
+                 data.columns names those to read",
+                found.rows.len(),
+                columns.join(", ")
+            ));
+        }
         Ok((found.rows, notes))
     }
 
     fn examples(
         &self,
+        split: Split,
         rows: &[LanguageRow],
         mut notes: Vec<String>,
     ) -> Result<SplitData, TrainerError> {
         let encoder =
             LanguageEncoder::for_rows(&self.tokenizer, self.base.directory(), self.config, rows)?;
         let encoded = encoder.encode_all(rows)?;
-        if encoded.dropped > 0 {
+        if encoded.unanswered > 0 {
             notes.push(format!(
-                "{} of {} rows have no target tokens within data.max_length and were left out",
-                encoded.dropped,
+                "{} of {} rows of the {split} split have no message of role `assistant` to learn \
+                 and were left out; their roles are `{}`",
+                encoded.unanswered,
+                rows.len(),
+                encoded.unanswered_roles.join("`, `")
+            ));
+        }
+        let too_long = encoded.dropped - encoded.unanswered;
+        if too_long > 0 {
+            notes.push(format!(
+                "{too_long} of {} rows of the {split} split have nothing to predict within \
+                 data.max_length and were left out",
                 rows.len()
             ));
         }

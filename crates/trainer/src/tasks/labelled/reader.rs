@@ -102,7 +102,12 @@ impl<S: LabelledSource> TaskReader for LabelledReader<'_, S> {
 
     fn split(&self, split: Split, targets: Option<&Targets>) -> Result<SplitData, TrainerError> {
         let (rows, notes) = self.rows(split)?;
-        self.examples(rows, targets.ok_or(TrainerError::NoHead)?, notes)
+        let targets = targets.ok_or(TrainerError::NoHead)?;
+        if targets.are_hidden_in(&rows) {
+            let rows = rows.len();
+            return Err(DataError::HiddenLabels { split, rows }.into());
+        }
+        self.examples(rows, targets, notes)
     }
 
     fn sample(
