@@ -1,4 +1,4 @@
-//! What an axis says and how it is divided.
+//! An axis: title, scale and ticks.
 
 use crate::scale::Scale;
 
@@ -12,7 +12,7 @@ pub struct Axis {
 }
 
 impl Axis {
-    /// Divided evenly, as far as the values go.
+    /// Divided evenly over the range of the values.
     pub fn linear(title: impl Into<String>) -> Self {
         Self {
             title: title.into(),
@@ -22,7 +22,7 @@ impl Axis {
         }
     }
 
-    /// Divided evenly, at whole numbers only: of things that are counted.
+    /// Divided evenly, at integers only, for counts.
     pub fn counted(title: impl Into<String>) -> Self {
         Self {
             is_counted: true,

@@ -81,7 +81,7 @@ impl Bars {
         let left = names.fold(30.0, f64::max).min(NAMES) + 10.0;
         let texts = finite.iter().map(|bar| width(&bar.text(), SIZE));
         let right = WIDTH - texts.fold(0.0, f64::max) - 12.0;
-        // A bar begins at 0, or its length would say nothing.
+        // A bar starts at 0, or its length would be meaningless.
         let values = finite.iter().flat_map(|bar| bar.ends()).chain([0.0]);
         let scale = self.axis.scale(values, [left, right]);
         let mut drawing = Element::group("bars");

@@ -1,4 +1,4 @@
-//! Colours for values, which every eye sees in the same order.
+//! A colour scale that is also ordered for colour-blind readers.
 
 /// Cividis (Nuñez, Anderton and Renslow 2018), made for all kinds of colour vision: from dark blue
 /// to yellow, ever lighter. Nine even places as matplotlib 3 has them:

@@ -32,7 +32,7 @@ impl Figure {
         }
     }
 
-    /// A chart of nothing, which says so.
+    /// An empty chart, which says so.
     pub(crate) fn empty(caption: &str) -> Self {
         let words = Element::text("label middle", [WIDTH / 2.0, 40.0], "nothing to show");
         Self::new(caption, [WIDTH, 70.0], words)

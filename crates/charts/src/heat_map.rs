@@ -1,4 +1,4 @@
-//! A table of values as colours: a figure of every module, or of every pair of adapters.
+//! A heat map: one value per module, or per pair of adapters.
 
 use crate::colour_scale::Colour;
 use crate::element::Element;
@@ -93,8 +93,8 @@ impl HeatMap {
         *self.values.get(row)?.get(column)?
     }
 
-    /// How many decimals give the largest value so many significant digits: of three, two digits of
-    /// 12 and three of 1 and of 0.11.
+    /// How many decimals give the largest value this many significant digits: for three, two digits
+    /// of 12 and three of 1 and of 0.11.
     fn decimals(&self, digits: i32) -> usize {
         let values = self.coloured();
         let largest = values.map(f64::abs).fold(0.0, f64::max);
@@ -152,7 +152,7 @@ impl HeatMap {
         };
         let widest = self.columns.iter().map(|name| width(name, SIZE));
         let widest = widest.fold(0.0, f64::max);
-        // Numbers are thinned instead.
+        // Numeric names are thinned instead.
         let are_numbers = self.columns.iter().all(|name| name.parse::<f64>().is_ok());
         let decimals = [3, 2].map(|digits| self.decimals(digits)).into_iter();
         Layout {

@@ -1,4 +1,4 @@
-//! Which mark is which series, in rows below a chart.
+//! The legend: marks and names of the series, in rows below a chart.
 
 use crate::element::Element;
 use crate::mark::Mark;

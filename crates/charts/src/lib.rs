@@ -1,9 +1,9 @@
 //! Charts as inline SVG, and HTML pages of them that open offline: no script, font or image from
 //! anywhere, colours by CSS custom properties, so that one file is read in light and in dark.
 //!
-//! Colour never tells anything alone: series have markers and dashes of their own, cells their value.
-//! Every text is escaped, cut to the room it has, and whole in a `<title>`. What isn't finite is left
-//! out of a chart; a chart of nothing says that it is empty.
+//! Colour is never the only cue: series also have markers and dashes, cells their value. Every text
+//! is escaped, shortened to its space, and complete in a `<title>`. Values that are not finite are
+//! left out; an empty chart says so.
 //!
 //! ```
 //! use eigenmix_charts::{Axis, LineChart, Page, Point, Series};

@@ -1,8 +1,8 @@
-//! How the series of a chart are told apart: by colour, by marker and by dashes.
+//! How the series of a chart are distinguished: by colour, marker and dashes.
 
 use crate::element::Element;
 
-/// As many colours as can be told apart; the style sheet has them as `--series-0` and on.
+/// As many colours as can be distinguished; the style sheet has them as `--series-0` and on.
 pub(crate) const COLOURS: usize = 8;
 
 /// The dashes of lines in px; the first line is whole.

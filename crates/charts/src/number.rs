@@ -5,7 +5,7 @@ pub fn short_number(value: f64) -> String {
     rounded(value, 3)
 }
 
-/// A number in few characters with at most so many significant digits.
+/// A number in few characters with at most this many significant digits.
 pub(crate) fn rounded(value: f64, digits: i32) -> String {
     if !value.is_finite() {
         return if value.is_nan() {
@@ -37,7 +37,7 @@ pub(crate) fn rounded(value: f64, digits: i32) -> String {
     format!("{sign}{text}")
 }
 
-/// So many significant digits of a number in [0.001, 1000), without zeros at the end.
+/// This many significant digits of a number in [0.001, 1000), without zeros at the end.
 fn significant(size: f64, digits: i32) -> String {
     let decimals = (digits - 1 - size.log10().floor() as i32).clamp(0, 5) as usize;
     trimmed(&format!("{size:.decimals$}")).to_owned()

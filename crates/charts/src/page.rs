@@ -1,4 +1,4 @@
-//! An HTML page of text, tables and figures that needs no other file.
+//! An HTML page of text, tables and charts that needs no other file.
 
 use crate::figure::Figure;
 use crate::text::escape;
@@ -68,7 +68,7 @@ impl Page {
         self.body.push_str(&table);
     }
 
-    /// Figures beside each other, as many as there is room for.
+    /// Charts side by side, as many as fit.
     pub fn figures(&mut self, figures: impl IntoIterator<Item = Figure>) {
         let figures: String = figures.into_iter().map(|figure| figure.render()).collect();
         if !figures.is_empty() {

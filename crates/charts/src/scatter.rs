@@ -1,4 +1,4 @@
-//! Points by two figures, such as accuracy against trained parameters, and their Pareto front.
+//! Points by two metrics, such as accuracy against trained parameters, and their Pareto front.
 
 use crate::axis::Axis;
 use crate::element::Element;
@@ -18,7 +18,7 @@ pub struct Scatter {
     pub better: Better,
 }
 
-/// Which values of a figure are preferred.
+/// Which values of a metric are better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Better {
     Higher,
@@ -101,7 +101,7 @@ impl Scatter {
     }
 }
 
-/// The points that no other is at least as good as in both figures and better in one, by x.
+/// The points that no other is at least as good as in both metrics and better in one, by x.
 fn pareto_front<'a>(points: &[&'a ScatterPoint], better: Better) -> Vec<&'a ScatterPoint> {
     let gain = |point: &ScatterPoint| match better {
         Better::Higher => point.y,

@@ -1,4 +1,4 @@
-//! Text in a chart: escaped, and cut to the room it has.
+//! Text in a chart: escaped, and shortened to its space.
 
 use std::fmt::Write;
 

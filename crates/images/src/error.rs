@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-/// Why bytes are not an image.
+/// Why bytes cannot be decoded as an image.
 #[derive(Debug, Error)]
 pub enum ImageError {
     #[error(

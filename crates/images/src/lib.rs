@@ -1,8 +1,8 @@
 //! Encoded images → RGB → what a vision model takes, to the bit as Pillow and transformers do it.
 //!
-//! A model was trained on what one image library made of its images; another filter, another rounding
-//! or another conversion to RGB shifts every activation a little. So this crate repeats the library
-//! that transformers uses, and its tests compare the bytes.
+//! A model was trained on images prepared by one library; another filter, rounding or conversion to
+//! RGB shifts every activation a little. So this crate repeats the library that transformers uses,
+//! and its tests compare the bytes.
 //!
 //! ```
 //! use std::path::Path;

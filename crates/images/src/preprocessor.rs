@@ -12,7 +12,7 @@ use crate::preprocessor_config::PreprocessorConfig;
 use crate::resample::{Filter, resize};
 use crate::rgb_image::{RgbImage, checked_area};
 
-/// Makes what a vision model takes of an image, as its processor in transformers does.
+/// Prepares images for a vision model, as its processor in transformers does.
 ///
 /// Equal, to the last bit, to the processors written with Pillow and NumPy (`use_fast=False`); the
 /// ones written with torchvision resize with another rounding and differ from these by a few units
@@ -214,7 +214,8 @@ impl ResizeTarget {
     }
 }
 
-/// The size a model takes: `[height, width]`; CLIP keeps its vision model's numbers apart.
+/// The size a model takes: `[height, width]`; CLIP has those of its vision model in a nested
+/// object.
 fn image_size(model: &Value) -> Option<[usize; 2]> {
     let size = model.get("image_size").or_else(|| {
         let vision = model.get("vision_config")?;

@@ -20,7 +20,7 @@ const OTHER_STEPS: [&str; 7] = [
 /// More pixels along a side than any vision model takes.
 const LONGEST_SIDE: u64 = 8192;
 
-/// What `preprocessor_config.json` says. Keys beyond these are other people's to have.
+/// What `preprocessor_config.json` says. Other keys are ignored.
 #[derive(Debug, Deserialize)]
 pub(crate) struct PreprocessorConfig {
     image_processor_type: Option<String>,
@@ -90,7 +90,7 @@ impl PreprocessorConfig {
             true => Some(self.resize(family)?),
             false => None,
         };
-        // ViT's processor knows no crop, whatever its configuration says.
+        // ViT's processor never crops, even if its configuration asks for it.
         let do_center_crop = match family {
             Family::Vit => false,
             Family::Clip => self.do_center_crop.unwrap_or(true),

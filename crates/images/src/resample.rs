@@ -92,7 +92,7 @@ fn sinc(x: f64) -> f64 {
 /// Pillow up to 12.3, which made the images that published models were trained on.
 ///
 /// # Panics
-/// When the image or the size wanted is empty.
+/// If the image or the target size is empty.
 pub fn resize(image: &RgbImage, width: usize, height: usize, filter: Filter) -> RgbImage {
     let found = [image.width(), image.height(), width, height];
     assert!(!found.contains(&0), "no pixels: {found:?}");

@@ -70,7 +70,7 @@ impl Architecture {
     /// Every linear layer, the head's tensors and the size of this model under a head.
     ///
     /// # Errors
-    /// If the head does not go on the model.
+    /// If the model cannot have such a head.
     pub fn describe(&self, head: HeadKind) -> Result<Description, ModelError> {
         let of_head = self.require_head_layers(head)?;
         let head_parameters: usize = of_head.iter().map(LinearLayer::parameters).sum();

@@ -44,7 +44,7 @@ pub(crate) struct BlockNames {
     pub output: &'static str,
     /// The norms of each head's queries and keys, where there are any (Qwen 3).
     pub head_norms: Option<[&'static str; 2]>,
-    /// Where what attention gives is normalised once more (Gemma 2).
+    /// A norm of the output of attention (Gemma 2).
     pub post_attention_norm: Option<&'static str>,
     pub mlp_norm: &'static str,
     /// The gate of a gated linear unit.
@@ -109,7 +109,7 @@ impl BlockConfig {
         all
     }
 
-    /// How many numbers a block keeps for the backward pass, for each row; see
+    /// How many activations a block keeps per row for the backward pass; see
     /// [`ModelConfig::activations_per_row`](crate::ModelConfig::activations_per_row).
     pub fn activations_per_row(&self) -> usize {
         let (width, key_width) = (self.n_heads * self.d_head, self.n_key_heads * self.d_head);
@@ -192,7 +192,7 @@ struct Mlp {
 pub(crate) struct BlockContext<'a> {
     pub shape: &'a AttentionShape,
     pub rotary: Option<&'a RotaryAngles>,
-    /// Which rows of the output are wanted; `None`: all of them.
+    /// Which rows of the output are needed; `None`: all of them.
     pub read: Option<&'a ReadRows>,
 }
 
@@ -296,7 +296,7 @@ impl Attention {
     /// What the heads give, before the output layer.
     ///
     /// - input: `[rows, d_model]`
-    /// - output: `[rows, n_heads · d_head]`, of the wanted rows
+    /// - output: `[rows, n_heads · d_head]`, of the needed rows
     fn forward(
         &self,
         input: Tensor<2>,

@@ -1,4 +1,4 @@
-//! The layers below the head: the one place that tells architectures apart while a model runs.
+//! The layers below the head: the one place that distinguishes architectures while a model runs.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -19,8 +19,8 @@ pub(crate) enum Body {
     Vision(Vision),
 }
 
-/// What the layers need to know of a batch.
-#[expect(clippy::large_enum_variant, reason = "there is one a batch")]
+/// The batch's data that layers need.
+#[expect(clippy::large_enum_variant, reason = "there is one per batch")]
 pub(crate) enum BodyContext {
     Attention(AttentionShape),
     Decoder(DecoderContext),
@@ -76,7 +76,7 @@ impl Body {
     }
 
     /// - hidden: `[rows, d_model]`
-    /// - read: which rows of the output are wanted; `None`: all of them
+    /// - read: which rows of the output are needed; `None`: all of them
     pub fn layer(
         &self,
         layer: usize,
@@ -94,7 +94,7 @@ impl Body {
             (Self::Vision(vision), BodyContext::Attention(shape)) => {
                 vision.layer(layer, hidden, shape, read)
             }
-            _ => unreachable!("the context was made by this body"),
+            _ => unreachable!("the context belongs to another kind of model"),
         }
     }
 
@@ -132,7 +132,7 @@ impl Body {
     /// What continues a sequence.
     ///
     /// # Panics
-    /// If the model is no decoder.
+    /// If the model is not a decoder.
     pub fn decoder(&self) -> &Decoder {
         match self {
             Self::Decoder(decoder) => decoder,

@@ -10,7 +10,7 @@ use crate::dora::rescale_rows;
 use crate::norm::{LayerNorm, Norm, NormKind, RmsNorm};
 use crate::{Adaptation, Checkpoint, LinearLayer, ModelError};
 
-/// What of a model is trained besides its updates.
+/// Which parts of a model are trained besides its updates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Train {
     Nothing,
@@ -239,7 +239,7 @@ impl Builder<'_> {
         Ok(self.tensor(values, shape))
     }
 
-    /// A number of the checkpoint.
+    /// A scalar of the checkpoint.
     pub fn number(&mut self, name: &str) -> Result<f32, ModelError> {
         let values = self.values(name, &[], Fallback::Required, false)?;
         Ok(values[0])
@@ -281,7 +281,8 @@ impl Builder<'_> {
             .find(|name| self.checkpoint.shape(name).is_some())
     }
 
-    /// A tensor's values: the adapter's, else the checkpoint's, else drawn.
+    /// A tensor's values: from the adapter, otherwise from the checkpoint, otherwise drawn at
+    /// random.
     fn values(
         &mut self,
         name: &str,
@@ -301,7 +302,7 @@ impl Builder<'_> {
             return Ok(tensor.values.clone());
         }
         let found = self.find(name);
-        // A new task may have another number of labels than the checkpoint's own head.
+        // A new task may have more or fewer labels than the checkpoint's own head.
         let usable = found.is_some_and(|found| self.checkpoint.shape(found) == Some(shape));
         if let Some(found) = found
             && (usable || !head || matches!(fallback, Fallback::Required))

@@ -91,7 +91,7 @@ impl Checkpoint {
         self.shared.get_or_insert_default();
     }
 
-    /// Says in which type frozen matrices are kept.
+    /// Sets how frozen matrices are stored in memory.
     pub fn set_precision(&mut self, precision: Precision) {
         self.precision = precision;
     }

@@ -62,7 +62,7 @@ impl ClipTextConfig {
     /// - projection_dim: the width of its features
     ///
     /// # Errors
-    /// What makes no sense, in words.
+    /// A message about what is invalid.
     pub(crate) fn from_json(json: &Value, projection_dim: usize) -> Result<Self, String> {
         // What transformers leaves out of a nested configuration has the default of its class.
         let defaults = json!({
@@ -139,7 +139,7 @@ impl ClipTextConfig {
         }
     }
 
-    /// What of `adapter` adapts this tower, and how it matched; `None` where nothing does.
+    /// The part of `adapter` that adapts this tower, and how it matched; `None` if there is none.
     ///
     /// # Errors
     /// As [`Adaptation::from_adapter`].

@@ -34,7 +34,7 @@ fn checkpoint() -> (Checkpoint, Architecture) {
     (checkpoint, architecture)
 }
 
-/// The numbers that make_golden.py shows the model.
+/// The inputs that make_golden.py gives the model.
 fn images() -> Batch {
     const IMAGES: usize = 3;
     const SIZE: usize = 32;

@@ -1,4 +1,4 @@
-//! The decoder: tokens in, one vector a token out, each seeing only what came before it.
+//! The decoder: tokens in, one hidden state per token out, each seeing only the tokens before it.
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
@@ -141,7 +141,7 @@ impl Decoder {
     }
 
     /// - hidden: `[rows, d_model]`
-    /// - read: which rows of the output are wanted; `None`: all of them
+    /// - read: which rows of the output are needed; `None`: all of them
     pub fn layer(
         &self,
         layer: usize,

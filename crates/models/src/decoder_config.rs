@@ -77,7 +77,7 @@ struct Gpt2Json {
 
 impl DecoderConfig {
     /// # Errors
-    /// What is missing or not supported, in words.
+    /// A message about what is missing or not supported.
     pub(crate) fn from_json(family: DecoderFamily, json: &Value) -> Result<Self, String> {
         let config = match family {
             DecoderFamily::Gpt2 => {

@@ -53,7 +53,7 @@ mod tests {
         let update = update.fold().update();
         let found = rescaled.iter().zip(update.values());
         for ((weight, update), expected) in found.zip(expected.values()) {
-            // A NaN is no number that close.
+            // This also catches a NaN.
             assert!((weight + update - expected).abs() < 1e-6);
         }
     }

@@ -13,7 +13,7 @@ use crate::read_rows::ReadRows;
 use crate::residual::add_output;
 use crate::{ModelError, TokenBatch};
 
-/// Embeddings and transformer layers: tokens in, one vector a token out.
+/// Embeddings and transformer layers: tokens in, one hidden state per token out.
 #[derive(Module, Debug)]
 pub(crate) struct Encoder {
     token_embeddings: Weight,
@@ -138,7 +138,7 @@ impl Encoder {
     }
 
     /// - hidden: `[rows, d_model]`
-    /// - read: which rows of the output are wanted; `None`: all of them
+    /// - read: which rows of the output are needed; `None`: all of them
     pub fn layer(
         &self,
         layer: usize,

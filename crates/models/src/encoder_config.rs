@@ -129,7 +129,7 @@ impl EncoderConfig {
     /// Reads the sizes from a parsed `config.json`.
     ///
     /// # Errors
-    /// What is missing or not supported, in words.
+    /// A message about what is missing or not supported.
     pub(crate) fn from_json(family: EncoderFamily, json: &Value) -> Result<Self, String> {
         let config = match family {
             EncoderFamily::Bert | EncoderFamily::Roberta => {

@@ -1,4 +1,4 @@
-//! Heads: from hidden states to what a model is asked for.
+//! Heads: from hidden states to a model's outputs.
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
@@ -41,7 +41,7 @@ enum HeadLayers {
     Roberta(DenseHead),
     DistilBert(DenseHead),
     First(AdaptedLinear),
-    /// On the first row, by what texts say of the labels.
+    /// On the first row, with the text features of the labels.
     ZeroShot(ZeroShotHead),
     Last(AdaptedLinear),
     Tokens(TokenHead),
@@ -65,7 +65,7 @@ impl Head {
     /// - dropout: the probability of dropping an activation while training
     ///
     /// # Errors
-    /// If the head does not go on the model, or a tensor is missing or has another shape.
+    /// If the model cannot have such a head, or a tensor is missing or has another shape.
     pub fn build(
         builder: &mut Builder,
         architecture: &Architecture,
@@ -127,7 +127,7 @@ impl Head {
     /// - targets: the token that comes after each row
     ///
     /// # Panics
-    /// If it is no head of a language model, or there is no row.
+    /// If it is not the head of a language model, or there are no rows.
     pub fn next_token_loss(&self, body: &Body, hidden: Tensor<2>, targets: &[i32]) -> Tensor<1> {
         let HeadLayers::Tokens(head) = &self.layers else {
             panic!("next tokens are predicted by language models only");

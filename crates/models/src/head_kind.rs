@@ -1,6 +1,6 @@
-//! What a model is asked to give.
+//! The kinds of heads.
 
-/// The head that goes on a model.
+/// The head of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadKind {
     /// A score for each label, of a text or an image; one label is a value to predict.

@@ -14,7 +14,7 @@ impl ImageBatch {
     /// - pixels: `[images, channels, size, size]`, row-major
     ///
     /// # Panics
-    /// If there are more or fewer numbers than that.
+    /// If there are more or fewer values than that.
     pub fn new(pixels: Vec<f32>, [images, channels, size]: [usize; 3]) -> Self {
         assert_eq!(
             pixels.len(),
@@ -39,8 +39,8 @@ impl ImageBatch {
         [self.channels, self.size]
     }
 
-    /// The images cut into squares: `[images · (size / patch)², channels · patch²]`, row by row, the
-    /// numbers of a square in the order of a convolution's kernel.
+    /// The images cut into squares: `[images · (size / patch)², channels · patch²]`, row by row,
+    /// the values of a square in the order of a convolution's kernel.
     ///
     /// # Panics
     /// If the size is not a multiple of `patch`.

@@ -1,4 +1,4 @@
-//! What an architecture says of itself.
+//! The description of an architecture.
 
 use crate::clip_text::ClipTextConfig;
 use crate::head::HeadForm;
@@ -7,7 +7,7 @@ use crate::{HeadKind, LinearLayer};
 /// What can be known of a model from its configuration. Each architecture implements it in one file,
 /// and everything that is not about one architecture asks here.
 pub trait ModelConfig {
-    /// What kind of model it is, in a word.
+    /// The kind of model.
     fn kind(&self) -> &'static str;
 
     /// The name of the model inside its task wrapper.
@@ -18,7 +18,7 @@ pub trait ModelConfig {
         None
     }
 
-    /// Whether texts go into it, and not only into a text tower beside it.
+    /// Whether its input is text, and not only that of its text tower.
     fn takes_texts(&self) -> bool {
         self.vocab_size().is_some()
     }
@@ -34,12 +34,12 @@ pub trait ModelConfig {
         None
     }
 
-    /// How many segments it tells apart; 0 where it takes no notice of them.
+    /// How many segments it distinguishes; 0 if it has no segments.
     fn segments(&self) -> usize {
         0
     }
 
-    /// Whether its heads read the first token of a text, whatever its mask.
+    /// Whether its heads read the first token of a text, regardless of its mask.
     fn reads_first_token(&self) -> bool {
         false
     }
@@ -56,15 +56,15 @@ pub trait ModelConfig {
         max_length
     }
 
-    /// The width of its hidden states, and of what a feed-forward layer expands them to.
+    /// The hidden size, and the intermediate size of the feed-forward layers.
     fn widths(&self) -> [usize; 2];
 
     /// How many transformer layers it has.
     fn n_layers(&self) -> usize;
 
-    /// How many numbers a layer keeps for the backward pass, for each row, if all of its linear layers
-    /// are adapted: the inputs of its norms and linear layers, queries, keys and values, and what
-    /// goes into the activation function. Probabilities of the attention are not kept.
+    /// How many activations a layer keeps per row for the backward pass, if all of its linear
+    /// layers are adapted: the inputs of its norms and linear layers, queries, keys and values, and
+    /// what goes into the activation function. Probabilities of the attention are not kept.
     fn activations_per_row(&self) -> usize;
 
     /// The modules that PEFT's LoRA targets by default: queries and values.
@@ -87,8 +87,8 @@ pub trait ModelConfig {
     /// - labels: of a classification
     fn usual_head(&self, labels: usize) -> HeadKind;
 
-    /// The linear layers of a head, the one that gives the outputs last; `None` where such a head does
-    /// not go on the model.
+    /// The linear layers of a head, the one that gives the outputs last; `None` if the model cannot
+    /// have such a head.
     fn head_layers(&self, kind: HeadKind) -> Option<Vec<LinearLayer>>;
 
     /// The modules of a head, as `modules_to_save` names them.
@@ -100,7 +100,7 @@ pub trait ModelConfig {
     /// The tensor whose first dimension is a classifier's number of outputs.
     fn output_weight(&self) -> &'static str;
 
-    /// Whether a head of this kind goes on the model.
+    /// Whether the model can have a head of this kind.
     fn supports(&self, kind: HeadKind) -> bool {
         self.head_layers(kind).is_some()
     }

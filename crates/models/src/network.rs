@@ -18,21 +18,21 @@ pub struct Network {
     head: Head,
 }
 
-/// What the layers need to know of a batch.
+/// The batch's data that layers need.
 pub(crate) struct Context {
     body: BodyContext,
-    /// What of the last layer's output is wanted; `None`: all of it.
+    /// Which rows of the last layer's output are needed; `None`: all of them.
     read: Option<ReadRows>,
 }
 
-/// How a model is put together.
+/// Options of loading a model.
 pub struct LoadOptions<'a> {
     pub head: HeadKind,
     pub adaptation: &'a Adaptation,
     pub train: Train,
-    /// The probability of dropping an activation of the base model while training.
+    /// Dropout probability inside the base model during training.
     pub dropout: f64,
-    /// For what is drawn at random: a new head, or everything where there are no weights.
+    /// The seed of random values: of a new head, or of everything if there are no weights.
     pub seed: u64,
 }
 
@@ -50,8 +50,8 @@ impl Network {
     /// Builds the model of `checkpoint` on `device` with the adaptation on top.
     ///
     /// # Errors
-    /// If a tensor is missing or has another shape than the configuration implies, or the head does
-    /// not go on the model.
+    /// If a tensor is missing or has another shape than the configuration implies, or the model
+    /// cannot have such a head.
     pub fn load(
         checkpoint: &Checkpoint,
         architecture: &Architecture,
@@ -87,8 +87,8 @@ impl Network {
         self.logits(self.hidden_states(batch, device))
     }
 
-    /// The output of the last layer, as far as the head reads it: `[rows, d_model]`, a row for each
-    /// token of a language model, otherwise one for each example.
+    /// The output of the last layer in the rows that the head reads: `[rows, d_model]`, a row for
+    /// each token of a language model, otherwise one for each example.
     ///
     /// # Panics
     /// As [`Network::forward`].
@@ -114,7 +114,7 @@ impl Network {
     /// - targets: the token that comes after each of them
     ///
     /// # Panics
-    /// If the model has no head of a language model, or there is no row.
+    /// If the model has no head of a language model, or there are no rows.
     pub fn next_token_loss(&self, hidden: Tensor<2>, rows: &[i32], targets: &[i32]) -> Tensor<1> {
         let hidden = self.body.final_norm(select(hidden, rows));
         self.head.next_token_loss(&self.body, hidden, targets)
@@ -141,7 +141,7 @@ impl Network {
     /// taken from and added to the cache.
     ///
     /// # Panics
-    /// If the model is no decoder.
+    /// If the model is not a decoder.
     pub fn next_token(&self, batch: &TokenBatch, cache: &mut Cache, device: &Device) -> Tensor<2> {
         let decoder = self.body.decoder();
         let (mut hidden, context) = decoder.embed(batch, Some(cache), device);

@@ -27,7 +27,7 @@ pub(crate) struct LayerNorm {
     pub epsilon: f64,
 }
 
-/// Root-mean-square normalisation of groups of as many numbers as the scale has.
+/// Root-mean-square normalisation of groups of as many values as the scale has.
 #[derive(Module, Debug)]
 pub(crate) struct RmsNorm {
     /// The scale less `offset`.
@@ -47,7 +47,7 @@ impl Norm {
 }
 
 impl NormKind {
-    /// How many numbers a norm of that width has.
+    /// How many parameters a norm of that width has.
     pub fn parameters(self, width: usize) -> usize {
         match self {
             Self::Layer => 2 * width,

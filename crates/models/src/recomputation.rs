@@ -40,7 +40,7 @@ impl Network {
             hidden = output.clone().detach();
             release(output);
         }
-        // Below the lowest layer that is trained, nobody needs a gradient.
+        // Below the lowest layer that is trained, no gradient is needed.
         let lowest = match embedding_is_trained {
             true => Some(0),
             false => trained.iter().position(|&trained| trained),
@@ -77,9 +77,8 @@ impl Network {
     }
 }
 
-/// Frees what was kept to differentiate `output`. Autodiff frees a graph that nobody refers to any more
-/// only in a backward pass through it; this one goes through a number that is joined to the graph, and
-/// through nothing else.
+/// Frees what was kept to differentiate `output`. Autodiff frees an unreferenced graph only in a
+/// backward pass through it; this pass goes only through a scalar that is joined to the graph.
 fn release(output: Tensor<2>) {
     if !output.is_tracked() {
         return;
@@ -89,7 +88,7 @@ fn release(output: Tensor<2>) {
     leaf.sum().backward();
 }
 
-/// A number whose gradient by `output` is `gradient`.
+/// A scalar whose gradient by `output` is `gradient`.
 fn along(output: Tensor<2>, gradient: Tensor<2>) -> Tensor<1> {
     let gradient = Tensor::from_inner(gradient);
     (output * gradient).sum()

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::read_rows::ReadRows;
 
-/// The frequencies by which pairs of numbers turn from one position to the next.
+/// The frequencies by which pairs of values turn from one position to the next.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RotaryConfig {
     theta: f64,
@@ -35,7 +35,7 @@ impl RotaryConfig {
     /// Reads `rope_parameters` (transformers 5), or `rope_theta` and `rope_scaling`.
     ///
     /// # Errors
-    /// What is wrong with them, in words.
+    /// A message about what is wrong with them.
     pub fn from_json(json: &Value) -> Result<Self, String> {
         let table = |key: &str| json.get(key).and_then(Value::as_object);
         let parameters = table("rope_parameters");

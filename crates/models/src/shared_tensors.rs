@@ -14,7 +14,7 @@ pub(crate) struct SharedTensors<T> {
 }
 
 struct Placed<T> {
-    /// Where they are; another device starts anew.
+    /// The device of the tensors; for another device they are read again.
     device: Option<Device>,
     by_name: HashMap<String, T>,
 }

@@ -39,20 +39,24 @@ impl TokenBatch {
         }
     }
 
-    /// Packs the next tokens of sequences of which `before` tokens went ahead.
+    /// Packs the next tokens of sequences of which `cached_lengths` tokens are cached.
     ///
     /// # Panics
-    /// If a sequence is empty, or `before` has another number of entries.
-    pub fn continuing(sequences: &[Vec<u32>], before: &[usize]) -> Self {
-        assert_eq!(sequences.len(), before.len(), "a length for each sequence");
+    /// If a sequence is empty, or `cached_lengths` has more or fewer entries.
+    pub fn continuing(sequences: &[Vec<u32>], cached_lengths: &[usize]) -> Self {
+        assert_eq!(
+            sequences.len(),
+            cached_lengths.len(),
+            "a length for each sequence"
+        );
         let segments: Vec<Vec<u32>> = sequences.iter().map(|ids| vec![0; ids.len()]).collect();
         let pairs = sequences.iter().zip(&segments);
         let mut batch = Self::from_sequences(pairs.map(|(ids, types)| (&ids[..], &types[..])));
-        for (sequence, &before) in before.iter().enumerate() {
+        for (sequence, &cached) in cached_lengths.iter().enumerate() {
             let rows = batch.offsets[sequence]..batch.offsets[sequence + 1];
             batch.position_ids[rows]
                 .iter_mut()
-                .for_each(|position| *position += before as i32);
+                .for_each(|position| *position += cached as i32);
         }
         batch
     }
@@ -60,8 +64,8 @@ impl TokenBatch {
     /// Packs padded tensors: the tokens whose mask is not 0.
     ///
     /// - ids, mask, type_ids: `[batch, length]`, row-major; no type_ids means segment 0
-    /// - keep_first: whether the first token of every sequence is kept whatever its mask, because a
-    ///   head reads it; without, a sequence that is masked whole keeps it nevertheless
+    /// - keep_first: whether the first token of every sequence is kept regardless of its mask,
+    ///   because a head reads it; otherwise only a wholly masked sequence keeps it
     ///
     /// # Panics
     /// If the slices are not `batch · length` long.
@@ -123,7 +127,7 @@ impl TokenBatch {
         self.offsets.len() - 1
     }
 
-    /// How many tokens there are in all.
+    /// The total number of tokens.
     pub fn tokens(&self) -> usize {
         self.ids.len()
     }

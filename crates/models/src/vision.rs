@@ -12,7 +12,7 @@ use crate::read_rows::ReadRows;
 use crate::vision_config::{VisionConfig, VisionFamily};
 use crate::{ImageBatch, ModelError};
 
-/// Patches and blocks: an image in, one vector a patch and one for the whole out.
+/// Patches and blocks: an image in, one hidden state per patch and one for the class token out.
 #[derive(Module, Debug)]
 pub(crate) struct Vision {
     /// `[d_model, channels, patch, patch]`
@@ -121,7 +121,7 @@ impl Vision {
     }
 
     /// - hidden: `[rows, d_model]`
-    /// - read: which rows of the output are wanted; `None`: all of them
+    /// - read: which rows of the output are needed; `None`: all of them
     pub fn layer(
         &self,
         layer: usize,

@@ -31,7 +31,7 @@ pub struct VisionConfig {
     pub channels: usize,
     /// The width of CLIP's image features.
     pub projection_dim: Option<usize>,
-    /// The text tower beside it, in a whole CLIP.
+    /// The text tower of a whole CLIP.
     pub text: Option<Box<ClipTextConfig>>,
     pub(crate) block: BlockConfig,
 }
@@ -87,7 +87,7 @@ impl VisionConfig {
     /// - json: the `config.json` of a ViT, of a CLIP vision tower, or of a whole CLIP
     ///
     /// # Errors
-    /// What is missing or makes no sense, in words.
+    /// A message about what is missing or invalid.
     pub(crate) fn from_json(family: VisionFamily, json: &Value) -> Result<Self, String> {
         let sizes = match json.get("vision_config") {
             Some(_) => {

@@ -1,4 +1,4 @@
-//! CLIP's zero-shot head: an image is compared with what texts say of each label.
+//! CLIP's zero-shot head: an image is compared with the text features of each label.
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;

@@ -1,7 +1,7 @@
 //! The initial update of each method.
 //!
 //! Every random draw depends on the seed and the module's path alone, so that the same experiment
-//! starts in the same place on every device and whatever else it trains.
+//! has the same initial values on every device, independently of what else it trains.
 
 use eigenmix_tensors::Matrix;
 use rand::Rng;

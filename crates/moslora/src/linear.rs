@@ -149,7 +149,7 @@ impl AdaptedLinear {
     /// - residual, output: `[rows, Σ d_out]`
     ///
     /// # Panics
-    /// If there is no layer, or there are more than three.
+    /// If there are no layers, or more than three.
     pub fn forward_together(
         layers: &[&Self],
         input: Tensor<2>,

@@ -9,7 +9,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Tensor, TensorData};
 use eigenmix_tensors::HostTensor;
 
-/// Parameter values by name.
+/// Values of trained parameters, by name.
 pub type TrainedValues = BTreeMap<String, HostTensor>;
 
 /// What is wrong with saved parameters.
@@ -57,7 +57,8 @@ pub enum ParameterKind {
     Tensor,
 }
 
-/// The names of a model's trained parameters, and what each is: a name alone does not tell.
+/// The names of a model's trained parameters, and the kind of each, which the name alone does not
+/// show.
 #[derive(Clone, Debug, Default)]
 pub struct ParameterNames {
     names: HashMap<ParamId, String>,
@@ -82,7 +83,7 @@ impl ParameterNames {
         self.names.get(&id).map(String::as_str)
     }
 
-    /// What the parameter of that name is; `None` if there is none.
+    /// The kind of the parameter of that name, if there is one.
     pub fn kind(&self, name: &str) -> Option<ParameterKind> {
         self.kinds.get(name).copied()
     }
@@ -96,7 +97,7 @@ impl ParameterNames {
         self.names.is_empty()
     }
 
-    /// The present values of the named parameters of `module`.
+    /// The current values of the named parameters of `module`.
     pub fn values_of<M: Module>(&self, module: &M) -> TrainedValues {
         let mut reader = Reader {
             names: self,

@@ -1,10 +1,11 @@
-//! Random numbers for one thing among many.
+//! Independent random streams, by name.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-/// A generator that depends on the seed and on what is drawn, by its names, and on nothing else: the
-/// same experiment starts in the same place on every device and whatever else it draws.
+/// A generator that depends on the seed and on what is drawn, by its names, and on nothing else:
+/// the same experiment has the same initial values on every device, independently of what else it
+/// draws.
 pub fn random_stream(seed: u64, names: &[&str]) -> ChaCha8Rng {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     random.set_stream(fnv_1a(names.join("\0").as_bytes()));

@@ -55,13 +55,13 @@ pub struct Update {
     pub right: Factor,
     /// s.
     pub scaling: f32,
-    /// The probability with which an input of the update is dropped while training.
+    /// Dropout probability on the input of the update during training.
     pub dropout: f64,
 }
 
 impl Update {
-    /// A frozen update that computes what a saved adapter does (its magnitude and bias are left
-    /// to whoever owns the base weight).
+    /// A frozen update that computes what a saved adapter does (its magnitude and bias belong to
+    /// the layer of the base weight).
     pub fn from_lora(module: &LoraModule) -> Self {
         let mixer = match &module.mixer {
             Some(mixer) => Mixer::Full(Factor::frozen(mixer.clone())),

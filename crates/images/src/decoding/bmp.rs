@@ -39,7 +39,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, ImageError> {
     Ok(RgbImage::new(header.width, header.height, pixels))
 }
 
-/// Numbers of a file, little-endian.
+/// Values of a file, little-endian.
 #[derive(Clone, Copy)]
 struct Bytes<'a>(&'a [u8]);
 
@@ -71,7 +71,7 @@ struct Header {
     bits: usize,
     compression: u32,
     colors: usize,
-    /// Where the pixels begin.
+    /// The offset of the pixels.
     offset: usize,
 }
 

@@ -1,4 +1,4 @@
-//! One file a format: bytes → RGB, as Pillow's `Image.open(…).convert("RGB")`.
+//! One file per format: bytes → RGB, as Pillow's `Image.open(…).convert("RGB")`.
 //!
 //! Alpha is dropped, not blended; palettes are looked up; the orientation that a camera noted in EXIF
 //! is not applied, because transformers does not apply it either. Of an animation the first frame
