@@ -260,7 +260,8 @@ fn a_line_that_cannot_be_continued_is_named_with_what_to_do() {
         place.run_refused(&[&arguments[..], more].concat())
     };
     let long = predict(b"n1\nn2 n3 n4\n", &["--max-new-tokens", "30"]);
-    let expected = "line 2: a prompt of 3 tokens and --max-new-tokens 30 are more than the 32";
+    let expected =
+        "line 2: the prompt's 3 tokens and --max-new-tokens 30 exceed the model's 32 positions";
     assert!(long.contains(expected), "{long}");
     assert!(long.contains("give --max-new-tokens 29"), "{long}");
     let binary = predict(b"n1\n\xff\n", &[]);

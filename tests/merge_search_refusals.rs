@@ -188,7 +188,11 @@ fn only_adapters_with_a_classification_head_can_be_scored() {
     for (adapter, base, expected) in [
         ("regression", base.as_str(), "regression"),
         ("unlabelled", &base, "labels.json"),
-        ("headless", "bare", "has no head"),
+        (
+            "headless",
+            "bare",
+            "neither the adapter nor the base model has a head",
+        ),
         // The base model's own 77 labels are no actions of the library.
         ("headless", &base, "unknown label"),
     ] {

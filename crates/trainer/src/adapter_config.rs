@@ -26,8 +26,7 @@ pub struct AdapterConfig {
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub dropout: f64,
     /// The linear layers to adapt, as in PEFT: a list of names, a regular expression, or
-    /// "all-linear". Default: query and value. Methods with a subspace adapt the modules of the
-    /// subspace instead.
+    /// "all-linear". Default: query and value; of a subspace, which it restricts, all modules.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_modules: Option<TargetModulesConfig>,
     /// MoSLoRA: how the mixer is initialised.
