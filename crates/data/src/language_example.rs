@@ -7,7 +7,7 @@ use std::ops::Range;
 pub struct LanguageExample {
     /// `[tokens]`
     pub ids: Vec<u32>,
-    /// [tokens]: whether token `i` is a target, predicted from the tokens up to `i - 1`; the first
+    /// `[tokens]`: whether token `i` is a target, predicted from the tokens up to `i - 1`; the first
     /// never is.
     pub trained: Vec<bool>,
     /// Whether the example was longer than `max_length` and has been cut at its end.

@@ -24,7 +24,7 @@ use crate::tokenizer_config::TokenizerConfig;
 pub struct Encoding {
     /// `[tokens]`
     pub ids: Vec<u32>,
-    /// [tokens]: which of a pair of texts a token belongs to, 0 or 1.
+    /// `[tokens]`: which of a pair of texts a token belongs to, 0 or 1.
     pub type_ids: Vec<u32>,
     /// Whether the example was longer than `max_length` and has been cut.
     pub truncated: bool,

@@ -93,7 +93,7 @@ impl OpenedAdapter {
             .sum()
     }
 
-    /// As [`adapter_name`], for its location.
+    /// As `adapter_name`, for its location.
     pub fn name(&self, components: usize) -> String {
         adapter_name(self.file.location(), components)
     }

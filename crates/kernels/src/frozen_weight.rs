@@ -14,7 +14,7 @@ use crate::widens_half_precision;
 /// [`linear_cross_entropy`](crate::linear_cross_entropy) uses it as an output layer.
 ///
 /// A new form is one more variant here, with its composed operations for devices without kernels,
-/// and one of [`StoredWeight`](crate::stored_weight::StoredWeight), with how the CPU reads it.
+/// and one of `StoredWeight`, with how the CPU reads it.
 #[derive(Module, Debug)]
 pub struct FrozenWeight {
     form: Form,

@@ -4,6 +4,21 @@
 //! backward pass only what it needs; on every other backend the same function composes Burn's own
 //! operations, which autodiff differentiates. Which one runs is decided by the tensor's device, so
 //! models call one function on any device.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor, TensorData};
+//! use eigenmix_kernels::{FrozenWeight, Weight};
+//!
+//! let device = Device::flex();
+//! // W [d_out, d_in] = [2, 3] is frozen, x [rows, d_in] = [1, 3].
+//! let values = vec![1.0f32, 0.0, 2.0, 0.0, 3.0, 0.0];
+//! let weight = Tensor::<2>::from_data(TensorData::new(values, [2, 3]), &device);
+//! let weight = Weight::Frozen(FrozenWeight::from(weight));
+//! let x = Tensor::<2>::from_data(TensorData::new(vec![1.0f32, 4.0, 5.0], [1, 3]), &device);
+//! // x · Wᵀ
+//! let y: Vec<f32> = weight.product(x).into_data().try_to_vec().expect("f32");
+//! assert_eq!(y, [11.0, 12.0]);
+//! ```
 
 mod activation;
 mod adamw;

@@ -22,7 +22,7 @@ use crate::{Weight, has_kernels};
 /// expensive for a few rows.
 const LOGITS: usize = 8 * 1024 * 1024;
 
-/// The mean over the rows of −log softmax(hidden · Wᵀ)[target]; with a softcap c, the logits x are
+/// The mean over the rows of `−log softmax(hidden · Wᵀ)[target]`; with a softcap c, the logits x are
 /// c · tanh(x / c).
 ///
 /// On the CPU the logits exist a few rows at a time, and the gradient of `hidden` is found with

@@ -7,6 +7,25 @@
 //! A [`Network`] is a body and a head. Bodies are encoders (post-norm), and decoders and vision models,
 //! which are stacks of one configurable pre-norm block. A new architecture implements [`ModelConfig`]
 //! and is a variant of [`Architecture`] and of the body.
+//!
+//! ```
+//! use std::path::Path;
+//!
+//! use eigenmix_models::{Architecture, HeadKind};
+//!
+//! # fn main() -> Result<(), eigenmix_models::ModelError> {
+//! let config = serde_json::json!({
+//!     "model_type": "bert", "vocab_size": 100, "hidden_size": 12, "num_hidden_layers": 2,
+//!     "num_attention_heads": 3, "intermediate_size": 24, "max_position_embeddings": 32,
+//!     "type_vocab_size": 2, "layer_norm_eps": 1e-12, "hidden_act": "gelu"
+//! });
+//! let architecture = Architecture::from_json(&config, Path::new("config.json"))?;
+//! let description = architecture.describe(HeadKind::Classification { labels: 3 })?;
+//! let query = description.layer("bert.encoder.layer.1.attention.self.query").expect("a layer");
+//! assert_eq!([query.d_out, query.d_in], [12, 12]);
+//! # Ok(())
+//! # }
+//! ```
 
 mod activation_name;
 mod adaptation;

@@ -1,4 +1,33 @@
 //! Data, batches, loop, metrics and checkpoints: fine-tunes only what a method trains.
+//!
+//! ```
+//! use eigenmix_trainer::{AdapterMethod, TrainConfig};
+//!
+//! # fn main() -> Result<(), eigenmix_trainer::TrainerError> {
+//! let config = TrainConfig::from_toml(
+//!     r#"
+//!     output = "runs/travel"
+//!     [base]
+//!     model = "models/minilm"
+//!     [data]
+//!     path = "datasets/travel"
+//!     [adapter]
+//!     method = "lora"
+//!     rank = 8
+//!     [training]
+//!     epochs = 3
+//!     batch_size = 32
+//!     learning_rate = 2e-3
+//!     "#,
+//! )?;
+//! config.validate()?;
+//! assert_eq!(config.adapter.method, AdapterMethod::Lora);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Training::prepare`] reads and checks all that such a configuration names, [`Training::run`] takes
+//! the steps and writes the run; see the example `train_a_task`.
 
 mod adapter_config;
 mod base_model;

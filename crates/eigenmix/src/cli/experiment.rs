@@ -18,7 +18,7 @@ Examples:
   eigenmix run configs/quickstart.toml --set training.epochs=1 --out runs/quick --jobs 2
   eigenmix run configs/clinc150.toml --shard 3/8")]
 pub(crate) struct RunArguments {
-    /// The experiment: a TOML file with `seeds` and one [[arm]] per variant; or a training file.
+    /// The experiment: a TOML file with `seeds` and one `[[arm]]` per variant; or a training file.
     #[arg(
         value_name = "EXPERIMENT.toml",
         default_value = "configs/quickstart.toml"

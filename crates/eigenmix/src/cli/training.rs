@@ -74,7 +74,7 @@ pub(crate) struct EvaluateArguments {
     #[arg(long, value_name = "COLUMN", default_value = "label")]
     pub(crate) label: String,
 
-    /// Set another key of the [data] table, such as format=alpaca; may be repeated.
+    /// Set another key of the `[data]` table, such as format=alpaca; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) overrides: Vec<Override>,
 
