@@ -1,0 +1,71 @@
+//! Where texts meet special tokens, each other, and turns that are not learnt.
+
+use super::*;
+
+#[test]
+fn a_text_that_begins_with_the_first_token_gets_no_second_one() {
+    let dir = model_dir(true);
+    let tokenizer = TextTokenizer::from_dir(dir.path()).unwrap();
+    let begin = tokenizer.decode(&[BEGIN], false).unwrap();
+    let encoder = LanguageEncoder::new(&tokenizer, None, &DataConfig::new("unused")).unwrap();
+    let ids = |row: &LanguageRow| encoder.encode(row).unwrap()[0].ids.clone();
+    let framed = format!("{begin}the sky");
+    assert_eq!(ids(&text(&framed)), ids(&text("the sky")));
+    assert_eq!(
+        ids(&text(&framed))
+            .iter()
+            .filter(|id| **id == BEGIN)
+            .count(),
+        1
+    );
+    assert_eq!(ids(&pair(&framed, " red")), ids(&pair("the sky", " red")));
+    let prompt = encoder.text_prompt(&framed).unwrap();
+    assert_eq!(prompt, encoder.text_prompt("the sky").unwrap());
+}
+
+#[test]
+fn a_blank_at_the_end_of_a_prompt_is_asked_for_as_it_was_trained() {
+    let dir = model_dir(true);
+    let tokenizer = TextTokenizer::from_dir(dir.path()).unwrap();
+    let encoder = LanguageEncoder::new(&tokenizer, None, &DataConfig::new("unused")).unwrap();
+    for row in [
+        pair("the ", "sky red"),
+        pair("the", " sky"),
+        pair("a b: ", "red"),
+    ] {
+        let example = encoder.encode(&row).unwrap().remove(0);
+        let first = example.trained.iter().position(|trained| *trained).unwrap();
+        assert_eq!(
+            encoder.prompt(&row).unwrap(),
+            example.ids[..first],
+            "{row:?}"
+        );
+    }
+}
+
+#[test]
+fn turns_of_no_weight_are_not_learnt_and_rows_without_an_answer_are_counted_with_their_roles() {
+    let dir = model_dir(true);
+    let tokenizer = TextTokenizer::from_dir(dir.path()).unwrap();
+    let LanguageContent::Conversation { mut messages, .. } = conversation().content else {
+        panic!("a conversation");
+    };
+    let talk = |messages: &[Message]| {
+        row(LanguageContent::Conversation {
+            messages: messages.to_vec(),
+            completion_start: 0,
+        })
+    };
+    let asked = talk(&messages[..2]);
+    let rows = [talk(&messages), asked];
+    let config = DataConfig::new("unused");
+    let encoder = LanguageEncoder::for_rows(&tokenizer, dir.path(), &config, &rows).unwrap();
+    let encoded = encoder.encode_all(&rows).unwrap();
+    assert_eq!((encoded.dropped, encoded.unanswered), (1, 1));
+    assert_eq!(encoded.unanswered_roles, ["system", "user"]);
+    let before = encoded.examples[0].targets();
+    messages[2].fields.insert("weight".to_owned(), 0.into());
+    let weighed = encoder.encode(&talk(&messages)).unwrap().remove(0);
+    assert_eq!(weighed.ids, encoded.examples[0].ids);
+    assert!(weighed.targets() < before);
+}
