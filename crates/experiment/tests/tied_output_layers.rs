@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use eigenmix_adapter::{Adapter, LayerKind, LoraModule, PeftConfig, Provenance, TargetModules};
 use eigenmix_experiment::Destination;
-use eigenmix_experiment::merge_into_base::{BaseCheckpoint, MergeReport, merge_into_base};
+use eigenmix_experiment::merge_into_base::{BaseCheckpoint, BaseMergeReport, merge_into_base};
 use eigenmix_tensors::{HostTensor, Matrix, TensorFile, TensorOutput, write_tensor_file};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -87,7 +87,7 @@ impl Place {
         fs::write(self.path("base/config.json"), config.to_string()).unwrap();
     }
 
-    fn merge(&self, adapter: &Adapter) -> Result<MergeReport, String> {
+    fn merge(&self, adapter: &Adapter) -> Result<BaseMergeReport, String> {
         let base = BaseCheckpoint::open(&self.path("base")).unwrap();
         let provenance = Provenance {
             version: String::new(),

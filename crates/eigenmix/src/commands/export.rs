@@ -5,7 +5,7 @@ use std::fmt;
 use eigenmix_adapter::{Adapter, Provenance, SaveOptions, Style};
 use eigenmix_experiment::Destination;
 use eigenmix_experiment::OpenedAdapter;
-use eigenmix_experiment::merge_into_base::{BaseCheckpoint, MergeReport, merge_into_base};
+use eigenmix_experiment::merge_into_base::{BaseCheckpoint, BaseMergeReport, merge_into_base};
 use eigenmix_experiment::{Truncation, truncate};
 use eigenmix_experiment::{style_of_copy, style_of_result};
 use serde::Serialize;
@@ -86,7 +86,7 @@ struct ExportResult {
     ranks: [usize; 2],
     heads: Vec<String>,
     truncation: Option<Truncation>,
-    merged: Option<MergeReport>,
+    merged: Option<BaseMergeReport>,
 }
 
 impl ExportResult {
@@ -95,7 +95,7 @@ impl ExportResult {
         style: &Style,
         adapter: &Adapter,
         truncation: Option<Truncation>,
-        merged: Option<MergeReport>,
+        merged: Option<BaseMergeReport>,
     ) -> Self {
         let ranks = adapter.modules.values().map(|module| module.rank());
         Self {
@@ -149,7 +149,7 @@ impl ExportResult {
 
     fn describe_checkpoint(
         &self,
-        merged: &MergeReport,
+        merged: &BaseMergeReport,
         formatter: &mut fmt::Formatter<'_>,
     ) -> fmt::Result {
         write!(

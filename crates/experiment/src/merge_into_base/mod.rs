@@ -24,7 +24,7 @@ use crate::destination::Destination;
 
 /// What a merge did.
 #[derive(Debug, Serialize)]
-pub struct MergeReport {
+pub struct BaseMergeReport {
     pub base: String,
     /// How many weights are now W₀ + ΔW.
     pub merged: usize,
@@ -51,7 +51,7 @@ pub fn merge_into_base(
     base: &BaseCheckpoint,
     provenance: &Provenance,
     destination: &Destination,
-) -> Result<MergeReport, ExperimentError> {
+) -> Result<BaseMergeReport, ExperimentError> {
     let plan = MergePlan::new(adapter, base)?;
     let config = merged_config(base.config(), adapter, plan.is_untied, plan.vocabulary);
     write_directory(destination.path(), destination.force(), |staging| {
@@ -164,7 +164,7 @@ fn added_tensors(
         .collect()
 }
 
-fn report(plan: &MergePlan<'_>, base: &BaseCheckpoint) -> MergeReport {
+fn report(plan: &MergePlan<'_>, base: &BaseCheckpoint) -> BaseMergeReport {
     let replaced: Vec<String> = plan
         .edits
         .iter()
@@ -175,7 +175,7 @@ fn report(plan: &MergePlan<'_>, base: &BaseCheckpoint) -> MergeReport {
     let names = base.tensor_names();
     let is_overridden = |name: &&&str| plan.added.contains_key(&plan.name_in_result(name));
     let overridden = names.iter().filter(is_overridden).count();
-    MergeReport {
+    BaseMergeReport {
         base: base.directory().display().to_string(),
         merged: plan.edits.len() - replaced.len(),
         replaced,
