@@ -48,7 +48,7 @@ impl Arguments {
             false => name.contains(pattern.as_str()),
         };
         let is_wanted = self.filters.is_empty() || self.filters.iter().any(fits);
-        // None is marked `#[ignore]`.
+        // `--ignored` asks for those that are left out of a plain run, and here all are in it.
         is_wanted && !self.ignored && !self.skip.iter().any(fits)
     }
 }

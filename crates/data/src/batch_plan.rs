@@ -49,10 +49,7 @@ impl BatchPlan {
         seed: u64,
         epoch: usize,
     ) -> Self {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(epoch as u64);
-        let mut examples: Vec<usize> = (0..lengths.len()).collect();
-        examples.shuffle(&mut rng);
+        let (mut examples, mut rng) = shuffled(lengths.len(), seed, epoch);
         if !grouping.group_by_length {
             return Self::cut(&examples, batch_size);
         }
@@ -87,10 +84,7 @@ impl BatchPlan {
         seed: u64,
         epoch: usize,
     ) -> Self {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(epoch as u64);
-        let mut examples: Vec<usize> = (0..lengths.len()).collect();
-        examples.shuffle(&mut rng);
+        let (examples, _) = shuffled(lengths.len(), seed, epoch);
         Self::fill(&examples, lengths, tokens_per_batch)
     }
 
@@ -150,6 +144,15 @@ impl BatchPlan {
         }
         1.0 - tokens as f64 / positions as f64
     }
+}
+
+/// The examples of an epoch in random order, and what is drawn from next.
+fn shuffled(count: usize, seed: u64, epoch: usize) -> (Vec<usize>, ChaCha8Rng) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(epoch as u64);
+    let mut examples: Vec<usize> = (0..count).collect();
+    examples.shuffle(&mut rng);
+    (examples, rng)
 }
 
 #[cfg(test)]

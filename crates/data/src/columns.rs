@@ -1,6 +1,5 @@
 //! Which columns a split has.
 
-use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
@@ -25,14 +24,9 @@ pub fn column_names(
     let Some(path) = files.first() else {
         return Ok(Vec::new());
     };
-    let unreadable = |source| DataError::Io {
-        path: path.clone(),
-        source,
-    };
-    let file = File::open(path).map_err(unreadable)?;
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    match extension.and_then(Format::from_extension) {
-        Some(Format::JsonLines | Format::Json) => {
+    let (format, file) = Format::open(path)?;
+    match format {
+        Format::JsonLines | Format::Json => {
             let mut names = None;
             let reader = BufReader::new(file);
             // One row says it; the rest is not read on.
@@ -45,7 +39,7 @@ pub fn column_names(
                 (None, read) => read.map(|()| Vec::new()),
             }
         }
-        Some(Format::Csv) => {
+        Format::Csv => {
             let mut names = Vec::new();
             let begin = |header: &::csv::StringRecord| {
                 names = header.iter().map(str::to_owned).collect();
@@ -54,12 +48,11 @@ pub fn column_names(
             csv::for_each_record(file, &path.as_path().into(), begin, |(), _, _| Ok(()))?;
             Ok(names)
         }
-        Some(Format::Parquet) => {
+        Format::Parquet => {
             let file = ParquetFile::new(file, &path.as_path().into())?;
             let names = file.column_names().into_iter();
             Ok(names.map(str::to_owned).collect())
         }
-        None => Err(DataError::UnknownFormat { path: path.clone() }),
     }
 }
 

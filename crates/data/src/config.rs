@@ -1,5 +1,6 @@
 //! The `[data]` table of a training file.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use eigenmix_images::{Augment, Augmentation, CropScale};
@@ -125,6 +126,15 @@ fn default_label() -> String {
 }
 
 impl DataConfig {
+    /// The same data, of which this many rows are drawn whatever their class; or all of them.
+    pub fn drawing(&self, most: Option<NonZeroUsize>) -> Self {
+        Self {
+            max_examples: most.map(NonZeroUsize::get),
+            examples_per_class: None,
+            ..self.clone()
+        }
+    }
+
     /// The directory that a resolved configuration names.
     pub fn directory(&self) -> &Path {
         Path::new(&self.path)

@@ -1,6 +1,6 @@
 //! The rows of a split or of a file, by the format that the file's name says.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::BufReader;
 use std::path::Path;
 use std::sync::Arc;
@@ -75,16 +75,7 @@ pub fn read_file(
     config: &DataConfig,
     labels: LabelPolicy,
 ) -> Result<Vec<Row>, DataError> {
-    let format = path
-        .extension()
-        .and_then(|extension| Format::from_extension(extension.to_str()?))
-        .ok_or_else(|| DataError::UnknownFormat {
-            path: path.to_owned(),
-        })?;
-    let file = File::open(path).map_err(|source| DataError::Io {
-        path: path.to_owned(),
-        source,
-    })?;
+    let (format, file) = Format::open(path)?;
     let path: Arc<Path> = path.into();
     match format {
         Format::JsonLines | Format::Json => {

@@ -119,16 +119,7 @@ impl<'a> LanguageReader<'a> {
     }
 
     fn read(&mut self, path: &Path) -> Result<(), DataError> {
-        let format = path
-            .extension()
-            .and_then(|extension| Format::from_extension(extension.to_str()?))
-            .ok_or_else(|| DataError::UnknownFormat {
-                path: path.to_owned(),
-            })?;
-        let file = File::open(path).map_err(|source| DataError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
+        let (format, file) = Format::open(path)?;
         let path: Arc<Path> = path.into();
         match format {
             Format::JsonLines | Format::Json => {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 use std::str::FromStr;
 
@@ -72,6 +72,23 @@ impl Format {
             "parquet" => Some(Self::Parquet),
             _ => None,
         }
+    }
+
+    /// Opens a file whose extension says its format.
+    ///
+    /// # Errors
+    /// If the extension is unknown, or the file cannot be opened.
+    pub(crate) fn open(path: &Path) -> Result<(Self, File), DataError> {
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        let format = extension.and_then(Self::from_extension);
+        let format = format.ok_or_else(|| DataError::UnknownFormat {
+            path: path.to_owned(),
+        })?;
+        let file = File::open(path).map_err(|source| DataError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok((format, file))
     }
 }
 

@@ -116,6 +116,13 @@ impl Place {
     }
 }
 
+/// W₀ + ΔW
+fn updated(before: &[f32], update: &LoraModule) -> Vec<f32> {
+    let update = update.update();
+    let sum = before.iter().zip(update.values());
+    sum.map(|(old, change)| old + change).collect()
+}
+
 #[test]
 fn a_table_that_was_trained_whole_leaves_the_tied_output_layer_as_it_was() {
     let place = Place::new(true);
@@ -137,13 +144,8 @@ fn an_update_of_the_table_leaves_the_tied_output_layer_as_it_was() {
     let path = TABLE.trim_end_matches(".weight").to_owned();
     adapter.modules.insert(path, update.clone());
     place.merge(&adapter).unwrap();
-    let update = update.update();
     let before = numbers(100.0, 15);
-    let sum = before
-        .iter()
-        .zip(update.values())
-        .map(|(old, change)| old + change);
-    assert_eq!(place.tensor(TABLE), sum.collect::<Vec<f32>>());
+    assert_eq!(place.tensor(TABLE), updated(&before, &update));
     assert_eq!(place.tensor(OUTPUT), before);
     assert_eq!(place.config()["tie_word_embeddings"], false);
 }
@@ -155,13 +157,8 @@ fn an_update_of_the_tied_output_layer_leaves_the_table_as_it_was() {
     let update = module(SIZE, LayerKind::Linear);
     adapter.modules.insert("lm_head".to_owned(), update.clone());
     place.merge(&adapter).unwrap();
-    let update = update.update();
     let before = numbers(100.0, 15);
-    let sum = before
-        .iter()
-        .zip(update.values())
-        .map(|(old, change)| old + change);
-    assert_eq!(place.tensor(OUTPUT), sum.collect::<Vec<f32>>());
+    assert_eq!(place.tensor(OUTPUT), updated(&before, &update));
     assert_eq!(place.tensor(TABLE), before);
     assert_eq!(place.config()["tie_word_embeddings"], false);
 }

@@ -307,6 +307,13 @@ mod tests {
     }
 
     #[test]
+    fn an_extraction_that_says_twice_how_much_to_keep_is_a_mistake_of_the_file() {
+        let stage = "[[extract]]\nname = 'x'\nadapters = ['a']\ncomponents = 4\nvariance = 0.9";
+        let found = mistakes(&format!("{FILE}\n{stage}")).join("\n");
+        assert!(found.contains("components and variance"), "{found}");
+    }
+
+    #[test]
     fn a_reference_to_nothing_and_a_name_that_is_taken_are_reported() {
         let text = format!("{FILE}\n[[arm]]\nname = 'small'\nadapter.subspace = 'extract:x'");
         let found = mistakes(&text).join("\n");

@@ -141,6 +141,9 @@ impl<'a> Reader<'a> {
         if kind == StageKind::Extract {
             let mut request: ExtractRequest = self.request(table, &entry.place)?;
             request.out = directory;
+            if let Err(error) = request.options() {
+                self.add_problem(Problem::new(entry.place.clone(), error.to_string()));
+            }
             return Some(Stage::Extract { name, request });
         }
         let mut request: Box<MergeRequest> = self.request(table, &entry.place)?;

@@ -24,6 +24,7 @@ pub fn extract(
     listener: &dyn Listener,
 ) -> Result<ExtractionSummary, ExperimentError> {
     let start = Instant::now();
+    let options = request.options()?;
     let destination = Destination::new(&request.out, request.force)?;
     let adapters = OpenedAdapter::open_all(&request.adapters, request.allow_partial, listener)?;
     for adapter in &adapters {
@@ -33,7 +34,7 @@ pub fn extract(
     let Extraction { subspace, report } = {
         let modules = files.iter().map(|file| file.module_paths().count()).max();
         let progress = listener.progress("extracting", modules.unwrap_or(0), "modules");
-        eigenmix_eigenlorax::extract(&files, &request.options(), &|_, _| progress.advance())?
+        eigenmix_eigenlorax::extract(&files, &options, &|_, _| progress.advance())?
     };
     subspace.save(destination.path(), destination.force())?;
     report_notes(&report, listener);

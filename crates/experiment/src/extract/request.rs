@@ -7,6 +7,8 @@ use eigenmix_eigenlorax::{Components, ExtractOptions, Factors};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::BadInput;
+
 /// Extract the subspace that adapters share.
 ///
 /// Per module, the principal components of both factors over all adapters (EigenLoRAx). Without
@@ -51,14 +53,22 @@ pub struct ExtractRequest {
 }
 
 impl ExtractRequest {
-    /// The options of the extraction; `components` takes precedence over `variance`.
-    pub fn options(&self) -> ExtractOptions {
-        ExtractOptions {
-            components: match (self.components, self.variance) {
-                (Some(count), _) => Components::Count(count.get()),
-                (None, Some(share)) => Components::Variance(share),
-                (None, None) => Components::All,
-            },
+    /// The options that the request stands for.
+    ///
+    /// # Errors
+    /// If it asks for `components` and for `variance`.
+    pub fn options(&self) -> Result<ExtractOptions, BadInput> {
+        let components = match (self.components, self.variance) {
+            (Some(_), Some(_)) => {
+                let problem = "components and variance both say how many components to keep; leave one of them out";
+                return Err(BadInput(problem.to_owned()));
+            }
+            (Some(count), None) => Components::Count(count.get()),
+            (None, Some(share)) => Components::Variance(share),
+            (None, None) => Components::All,
+        };
+        Ok(ExtractOptions {
+            components,
             factors: match self.raw_factors {
                 true => Factors::Raw,
                 false => Factors::Balanced,
@@ -67,6 +77,29 @@ impl ExtractRequest {
             augment: self.augment,
             seed: self.seed,
             allow_base_mismatch: self.allow_base_mismatch,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_ways_to_say_how_many_components_are_refused() {
+        let request = |table: &str| -> ExtractRequest {
+            toml::from_str(&format!("adapters = [\"a\"]\n{table}")).expect("a request")
+        };
+        let error = request("components = 4\nvariance = 0.9").options();
+        let error = error.expect_err("a refusal").to_string();
+        assert!(error.contains("components and variance"), "{error}");
+        for (table, expected) in [
+            ("components = 4", Components::Count(4)),
+            ("variance = 0.9", Components::Variance(0.9)),
+            ("", Components::All),
+        ] {
+            let options = request(table).options().expect("options");
+            assert_eq!(options.components, expected);
         }
     }
 }

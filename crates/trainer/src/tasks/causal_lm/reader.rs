@@ -45,11 +45,7 @@ impl TaskReader for LanguageReader<'_> {
         most: Option<NonZeroUsize>,
         seed: u64,
     ) -> Result<SplitData, TrainerError> {
-        let drawn = DataConfig {
-            max_examples: most.map(NonZeroUsize::get),
-            examples_per_class: None,
-            ..self.config.clone()
-        };
+        let drawn = self.config.drawing(most);
         let (rows, notes) = self.rows(split)?;
         self.examples(split, &draw_language_rows(rows, &drawn, seed)?, notes)
     }

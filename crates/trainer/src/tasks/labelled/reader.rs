@@ -117,11 +117,7 @@ impl<S: LabelledSource> TaskReader for LabelledReader<'_, S> {
         most: Option<NonZeroUsize>,
         seed: u64,
     ) -> Result<SplitData, TrainerError> {
-        let drawn = DataConfig {
-            max_examples: most.map(NonZeroUsize::get),
-            examples_per_class: None,
-            ..self.config.clone()
-        };
+        let drawn = self.config.drawing(most);
         let (rows, notes) = self.rows(split)?;
         let rows = draw_examples(rows, &drawn, TargetKind::Classification, seed)?;
         self.examples(rows, targets, notes)
