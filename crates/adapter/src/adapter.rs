@@ -11,7 +11,9 @@ use crate::key::{PREFIX, Part, bias_key};
 use crate::model_card::model_card;
 use crate::named_tensor::{NamedTensor, values_of};
 use crate::weights_file::WEIGHTS_NAME;
-use crate::{AdapterError, Labels, LayerKind, LoraModule, PeftConfig, Prompts, Provenance};
+use crate::{
+    AdapterError, Companion, Labels, LayerKind, LoraModule, PeftConfig, Prompts, Provenance,
+};
 
 /// A LoRA adapter: what it does to each module of its base model, and what it brings along.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +39,8 @@ pub struct SaveOptions {
     pub force: bool,
     /// How the adapter was made, for `eigenmix.json`.
     pub provenance: Option<Provenance>,
+    /// Files to write beside it, where it is a directory.
+    pub companions: Vec<Companion>,
 }
 
 impl Adapter {
@@ -87,6 +91,9 @@ impl Adapter {
                 let path = staging.join(Provenance::FILE_NAME);
                 let text = provenance.to_json(&path)?;
                 write_file(&path, format!("{text}\n").as_bytes())?;
+            }
+            for companion in &options.companions {
+                write_file(&staging.join(&companion.name), &companion.content)?;
             }
             Ok(())
         })

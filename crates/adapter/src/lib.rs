@@ -88,6 +88,6 @@ pub use lora::LoraModule;
 pub use model_card::{CardResult, ModelCard, Publication};
 pub use prompts::{PromptError, Prompts};
 pub use repository_files::RepositoryFiles;
-pub use source::{Provenance, Source};
+pub use source::{Companion, Provenance, Source};
 pub use style::Style;
 pub use target::TargetModules;

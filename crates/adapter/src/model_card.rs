@@ -380,6 +380,7 @@ mod tests {
             method: "train/eigenlorax".to_owned(),
             sources: Vec::new(),
             options: json!({}),
+            input: None,
         };
         let publication = publication();
         let card = ModelCard {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::weights_file::{INDEX_NAME, MLX_WEIGHTS_NAME, PICKLED_NAME, WEIGHTS_NAME};
-use crate::{AdapterError, Labels, PeftConfig, Prompts};
+use crate::{AdapterError, Labels, PeftConfig, Prompts, Provenance};
 
 /// What has to be fetched of a repository to open the adapter in it.
 ///
@@ -58,7 +58,13 @@ impl RepositoryFiles {
         }
         Ok(Self {
             required,
-            optional: vec![Labels::FILE_NAME, Prompts::FILE_NAME],
+            optional: vec![
+                Labels::FILE_NAME,
+                Prompts::FILE_NAME,
+                Provenance::FILE_NAME,
+                "chat_template.jinja",
+                "tokenizer_config.json",
+            ],
             is_single_file: false,
         })
     }

@@ -118,6 +118,40 @@ impl RowReader {
         Ok(LanguageRow { content, place })
     }
 
+    /// The row of a model that is to answer: as [`RowReader::row`], but the columns of the answer may
+    /// be missing, and what they hold is not read.
+    ///
+    /// # Errors
+    /// As [`RowReader::row`].
+    pub(crate) fn prompt(
+        &self,
+        columns: &Map<String, Value>,
+        place: Place,
+    ) -> Result<LanguageRow, DataError> {
+        let mut asked = columns.clone();
+        match &self.layout {
+            Layout::Messages { .. } | Layout::Text { .. } => {}
+            Layout::PromptCompletion { prompt, completion } => {
+                if let Some(value @ Value::Array(_)) = columns.get(prompt) {
+                    let messages = parse_messages(value, prompt, &place)?;
+                    let content = LanguageContent::Conversation {
+                        completion_start: messages.len(),
+                        messages,
+                    };
+                    return Ok(LanguageRow { content, place });
+                }
+                asked.insert(completion.clone(), Value::from(""));
+            }
+            Layout::MultipleChoice { answer, .. } => {
+                asked.insert(answer.clone(), Value::from(0));
+            }
+            Layout::Alpaca { output, .. } => {
+                asked.insert(output.clone(), Value::from(""));
+            }
+        }
+        self.row(&asked, place)
+    }
+
     /// Both columns strings, or both lists of messages.
     fn prompt_completion(
         &self,

@@ -74,14 +74,17 @@ impl Format {
         }
     }
 
+    /// The format that the name of a file says.
+    pub(crate) fn of(path: &Path) -> Option<Self> {
+        Self::from_extension(path.extension()?.to_str()?)
+    }
+
     /// Opens a file whose extension says its format.
     ///
     /// # Errors
     /// If the extension is unknown, or the file cannot be opened.
     pub(crate) fn open(path: &Path) -> Result<(Self, File), DataError> {
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        let format = extension.and_then(Self::from_extension);
-        let format = format.ok_or_else(|| DataError::UnknownFormat {
+        let format = Self::of(path).ok_or_else(|| DataError::UnknownFormat {
             path: path.to_owned(),
         })?;
         let file = File::open(path).map_err(|source| DataError::Io {

@@ -53,6 +53,7 @@ mod experiment;
 mod extract;
 mod fault;
 mod image_labels;
+mod known_input;
 mod layer_path;
 mod listener;
 mod load_report;

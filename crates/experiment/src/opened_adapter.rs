@@ -11,6 +11,7 @@ use rayon::prelude::*;
 
 use crate::BadInput;
 use crate::ExperimentError;
+use crate::known_input::KnownInput;
 use crate::listener::Listener;
 
 /// An opened adapter and its place.
@@ -73,6 +74,17 @@ impl OpenedAdapter {
                 let problem = format!("{error}; --allow-partial continues without them");
                 Err(BadInput(problem).into())
             }
+        }
+    }
+
+    /// What is known of the input that it was trained on; of a single file nothing.
+    ///
+    /// # Errors
+    /// If a file beside it cannot be read, or says what is not known here.
+    pub fn input(&self) -> Result<KnownInput, ExperimentError> {
+        match self.path.is_dir() {
+            true => KnownInput::in_directory(&self.path),
+            false => Ok(KnownInput::default()),
         }
     }
 

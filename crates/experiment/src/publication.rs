@@ -57,6 +57,7 @@ pub fn without_paths(provenance: Provenance) -> Provenance {
         method,
         sources,
         options,
+        input,
     } = provenance;
     let sources = sources.into_iter().map(|mut source| {
         if HubId::parse(&source.location).is_err() || Path::new(&source.location).exists() {
@@ -69,6 +70,7 @@ pub fn without_paths(provenance: Provenance) -> Provenance {
         method,
         sources: sources.collect(),
         options: value_without_paths(options),
+        input,
     }
 }
 
@@ -232,6 +234,7 @@ mod tests {
                 "rank": 4,
                 "target_modules": "all-linear",
             }),
+            input: None,
         };
         let clean = without_paths(provenance);
         let places: Vec<&str> = clean

@@ -94,9 +94,10 @@ impl Place {
             method: "export".to_owned(),
             sources: Vec::new(),
             options: Value::Null,
+            input: None,
         };
         let destination = Destination::new(&self.path("merged"), false).unwrap();
-        let merged = merge_into_base(adapter, &base, &provenance, &destination);
+        let merged = merge_into_base(adapter, &base, &provenance, &[], &destination);
         merged.map_err(|error| error.to_string())
     }
 

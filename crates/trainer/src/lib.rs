@@ -54,7 +54,7 @@ mod tensorboard;
 mod training;
 
 pub use adapter_config::{AdapterConfig, Init, TargetModulesConfig};
-pub use base_model::BaseModel;
+pub use base_model::{BaseModel, TEXT_COMPANIONS};
 pub use basis_record::BasisRecord;
 pub use burn::tensor::Device;
 pub use config::{BaseConfig, Keep, TaskConfig, TrainConfig, TrainingConfig};

@@ -35,12 +35,17 @@ pub(crate) fn run(arguments: &ExportArguments, console: &Console) -> anyhow::Res
             (adapter, Some(truncation))
         }
     };
-    let provenance = provenance(arguments, &source, truncation.as_ref());
+    let input = source.input()?;
+    let provenance = Provenance {
+        input: input.to_json(),
+        ..provenance(arguments, &source, truncation.as_ref())
+    };
     let merged = match &arguments.merge_into_base {
         None => {
             let options = SaveOptions {
                 force: destination.force(),
                 provenance: Some(provenance),
+                companions: input.companions()?,
             };
             adapter.save_as(destination.path(), &style, &options)?;
             None
@@ -48,7 +53,13 @@ pub(crate) fn run(arguments: &ExportArguments, console: &Console) -> anyhow::Res
         Some(directory) => {
             destination.keep_apart_from(directory)?;
             let base = BaseCheckpoint::open(directory)?;
-            let merged = merge_into_base(&adapter, &base, &provenance, &destination)?;
+            let merged = merge_into_base(
+                &adapter,
+                &base,
+                &provenance,
+                &input.companions()?,
+                &destination,
+            )?;
             merged.notes.iter().for_each(|note| console.warn(note));
             Some(merged)
         }
@@ -72,6 +83,7 @@ fn provenance(
             "energy_kept": truncation.map(|truncation| truncation.energy_kept),
             "merge_into_base": base.map(|base| base.display().to_string()),
         }),
+        input: None,
     }
 }
 

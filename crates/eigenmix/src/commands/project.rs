@@ -129,10 +129,12 @@ impl Task<'_> {
                     "relative_error": projection.overall,
                     "skipped": projection.skipped,
                 }),
+                input: adapter.input()?.to_json(),
             };
             let options = SaveOptions {
                 force: self.arguments.force,
                 provenance: Some(provenance),
+                companions: adapter.input()?.companions()?,
             };
             let style = style_of_result(&[adapter], self.arguments.format.into(), Some(place))?;
             projection.adapter.save_as(place, &style, &options)?;

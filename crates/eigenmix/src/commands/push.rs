@@ -52,6 +52,7 @@ pub(crate) fn run(arguments: &PushArguments, console: &Console) -> anyhow::Resul
     let options = SaveOptions {
         force: false,
         provenance: provenance.clone(),
+        companions: source.input()?.companions()?,
     };
     adapter.save(&exported, &options)?;
     let config = PeftConfig::read(&exported.join(PeftConfig::FILE_NAME))?;

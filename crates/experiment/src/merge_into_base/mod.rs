@@ -9,7 +9,7 @@ mod output_layer;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use eigenmix_adapter::{Adapter, Labels, Provenance};
+use eigenmix_adapter::{Adapter, Companion, Labels, Provenance};
 use eigenmix_tensors::{TensorFile, TensorOutput, write_directory, write_file, write_tensor_file};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -44,18 +44,24 @@ pub struct BaseMergeReport {
 /// had (with a DoRA magnitude m, `m ⊙ (W₀ + ΔW) / ‖W₀ + ΔW‖`), the adapter's heads and biases are in
 /// place, and everything else is as it was.
 ///
+/// - companions: tokenizer and chat template of the adapter, which take the place of the base model's
+///
 /// # Errors
 /// Before anything is written, if the base model lacks an adapted module or has it in another shape.
 pub fn merge_into_base(
     adapter: &Adapter,
     base: &BaseCheckpoint,
     provenance: &Provenance,
+    companions: &[Companion],
     destination: &Destination,
 ) -> Result<BaseMergeReport, ExperimentError> {
     let plan = MergePlan::new(adapter, base)?;
     let config = merged_config(base.config(), adapter, plan.is_untied, plan.vocabulary);
     write_directory(destination.path(), destination.force(), |staging| {
         base.copy_companions(staging)?;
+        for companion in companions {
+            write_file(&staging.join(&companion.name), &companion.content)?;
+        }
         write_file(&staging.join("config.json"), config.as_bytes())?;
         if let Some(labels) = &adapter.labels {
             labels.write(&staging.join(Labels::FILE_NAME))?;

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use eigenmix_data::{DataError, Split, TargetKind, Targets, TextTokenizer};
+use eigenmix_data::{DataError, InputContract, Split, TargetKind, Targets, TextTokenizer};
 
 use super::Examples;
 use crate::TrainerError;
@@ -11,6 +11,10 @@ use crate::TrainerError;
 pub struct SplitData {
     pub examples: Box<dyn Examples>,
     pub notes: Vec<String>,
+    /// How its rows became examples.
+    pub input: InputContract,
+    /// The chat template that they went through, if they are conversations.
+    pub chat_template: Option<String>,
 }
 
 /// Reads the splits of a dataset for one model and one kind of task.

@@ -186,7 +186,7 @@ impl Training {
             head: self.head,
             updates: &self.updates,
             sources: &self.sources,
-            targets: self.data.targets.as_ref(),
+            data: &self.data,
             names: state.names(),
             values: &finished.values,
         };

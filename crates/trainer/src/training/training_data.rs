@@ -1,7 +1,7 @@
 //! The data of a training.
 
 use eigenmix_data::metrics::Metric;
-use eigenmix_data::{Split, Targets, TextTokenizer};
+use eigenmix_data::{InputContract, Split, Targets, TextTokenizer};
 
 use crate::config::{Keep, TrainConfig};
 use crate::schedule::Scheduler;
@@ -21,6 +21,10 @@ pub(crate) struct TrainingData {
     pub metrics: Vec<Metric>,
     /// Notes on the data for the user.
     pub notes: Vec<String>,
+    /// How rows became inputs.
+    pub input: InputContract,
+    /// The chat template that conversations went through.
+    pub chat_template: Option<String>,
 }
 
 impl TrainingData {
@@ -57,6 +61,8 @@ impl TrainingData {
             tokenizer: reader.into_tokenizer(),
             metrics,
             notes,
+            input: train.input,
+            chat_template: train.chat_template,
         })
     }
 

@@ -3,12 +3,14 @@
 use std::num::NonZeroUsize;
 
 use eigenmix_data::{
-    DataConfig, DataLocation, LanguageContent, LanguageEncoder, LanguageRow, Split, TargetKind,
-    Targets, TextTokenizer, draw_language_rows, read_language_split,
+    DataConfig, DataLocation, InputContract, LanguageContent, LanguageEncoder, LanguageFormat,
+    LanguageRow, LanguageRows, Split, TargetKind, Targets, TextTokenizer, draw_language_rows,
+    read_language_split,
 };
 
+use super::CausalLm;
 use super::examples::{Continuation, LanguageExamples};
-use crate::tasks::{SplitData, TaskReader};
+use crate::tasks::{SplitData, Task, TaskReader};
 use crate::{BaseModel, TrainerError};
 
 /// Reads the splits of a dataset for a language model.
@@ -28,14 +30,14 @@ impl TaskReader for LanguageReader<'_> {
         _target: TargetKind,
         seed: u64,
     ) -> Result<(SplitData, Option<Targets>), TrainerError> {
-        let (rows, notes) = self.rows(Split::Train)?;
-        let rows = draw_language_rows(rows, self.config, seed)?;
-        Ok((self.examples(Split::Train, &rows, notes)?, None))
+        let (mut found, notes) = self.rows(Split::Train)?;
+        found.rows = draw_language_rows(found.rows, self.config, seed)?;
+        Ok((self.examples(Split::Train, &found, notes)?, None))
     }
 
     fn split(&self, split: Split, _targets: Option<&Targets>) -> Result<SplitData, TrainerError> {
-        let (rows, notes) = self.rows(split)?;
-        self.examples(split, &rows, notes)
+        let (found, notes) = self.rows(split)?;
+        self.examples(split, &found, notes)
     }
 
     fn sample(
@@ -46,8 +48,9 @@ impl TaskReader for LanguageReader<'_> {
         seed: u64,
     ) -> Result<SplitData, TrainerError> {
         let drawn = self.config.drawing(most);
-        let (rows, notes) = self.rows(split)?;
-        self.examples(split, &draw_language_rows(rows, &drawn, seed)?, notes)
+        let (mut found, notes) = self.rows(split)?;
+        found.rows = draw_language_rows(found.rows, &drawn, seed)?;
+        self.examples(split, &found, notes)
     }
 
     fn tokenizer(&self) -> Option<&TextTokenizer> {
@@ -60,7 +63,7 @@ impl TaskReader for LanguageReader<'_> {
 }
 
 impl LanguageReader<'_> {
-    fn rows(&self, split: Split) -> Result<(Vec<LanguageRow>, Vec<String>), TrainerError> {
+    fn rows(&self, split: Split) -> Result<(LanguageRows, Vec<String>), TrainerError> {
         let config = self.location.split(split)?;
         let found = read_language_split(config.directory(), split, &config)?;
         let mut notes = Vec::new();
@@ -83,17 +86,18 @@ impl LanguageReader<'_> {
                 columns.join(", ")
             ));
         }
-        Ok((found.rows, notes))
+        Ok((found, notes))
     }
 
     fn examples(
         &self,
         split: Split,
-        rows: &[LanguageRow],
+        found: &LanguageRows,
         mut notes: Vec<String>,
     ) -> Result<SplitData, TrainerError> {
-        let encoder =
-            LanguageEncoder::for_rows(&self.tokenizer, self.base.directory(), self.config, rows)?;
+        let rows = &found.rows;
+        let templates = self.base.template_directory();
+        let encoder = LanguageEncoder::for_rows(&self.tokenizer, templates, self.config, rows)?;
         let encoded = encoder.encode_all(rows)?;
         if encoded.unanswered > 0 {
             notes.push(format!(
@@ -127,10 +131,32 @@ impl LanguageReader<'_> {
                 examples: encoded.examples,
                 choices,
                 continuations,
+                stop: encoder.stop_ids()?,
             }),
             notes,
+            input: self.contract(&encoder, found.format),
+            chat_template: encoder.template_source().map(str::to_owned),
         })
     }
+
+    fn contract(&self, encoder: &LanguageEncoder, format: Option<LanguageFormat>) -> InputContract {
+        let config = self.config;
+        let of_text = format == Some(LanguageFormat::Text);
+        InputContract {
+            task: CausalLm.name().to_owned(),
+            text: of_text.then(|| config.text.clone()),
+            max_length: Some(config.max_length),
+            format,
+            columns: config.columns.clone(),
+            train_on: Some(config.train_on),
+            prompt_template: config.prompt_template.clone(),
+            chat_template: encoder
+                .template_source()
+                .map(|_| InputContract::CHAT_TEMPLATE.into()),
+            ..InputContract::default()
+        }
+    }
+
     /// The expected continuation of each row's prompt, if there is one and the prompt leaves room
     /// for it.
     fn continuations(

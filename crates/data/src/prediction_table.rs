@@ -1,0 +1,394 @@
+//! A table of rows to predict for, which is written back with the predictions: JSON lines, CSV and
+//! parquet come out in the format in which they went in, every column as it was.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use ::csv::WriterBuilder;
+use serde_json::{Map, Number, Value};
+
+use crate::config::DataConfig;
+use crate::error::{DataError, quoted};
+use crate::language_columns::Layout;
+use crate::language_row::{LanguageRow, RowReader};
+use crate::parquet_file::ParquetFile;
+use crate::prediction_error::PredictionError;
+use crate::row::{Place, Row};
+use crate::split::Format;
+use crate::{csv, jsonl, parquet_records, parquet_with_columns};
+
+/// Rows that a file holds, of any columns.
+pub struct PredictionTable {
+    path: Arc<Path>,
+    kind: Kind,
+    rows: Vec<(Map<String, Value>, Place)>,
+}
+
+/// What has to be known beside the rows to write the file again.
+enum Kind {
+    JsonLines,
+    /// One array of all rows.
+    JsonArray,
+    Csv {
+        separator: u8,
+        header: Vec<String>,
+    },
+    Parquet,
+}
+
+/// A column of predictions, one of each row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PredictedColumn {
+    pub name: String,
+    pub values: PredictedValues,
+}
+
+/// Predictions of one type.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PredictedValues {
+    Texts(Vec<String>),
+    Numbers(Vec<f64>),
+}
+
+impl PredictionTable {
+    /// Whether the name of a file says that it holds a table.
+    pub fn is_one(path: &Path) -> bool {
+        Format::of(path).is_some()
+    }
+
+    /// Reads a table.
+    ///
+    /// Of a parquet file only the columns that `config` may ask for are read: the others may be of any
+    /// type.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is not what its name says, or has no rows.
+    pub fn read(path: &Path, config: &DataConfig) -> Result<Self, DataError> {
+        let (format, file) = Format::open(path)?;
+        let path: Arc<Path> = path.into();
+        let mut rows = Vec::new();
+        let mut keep = |columns, place| {
+            rows.push((columns, place));
+            Ok(())
+        };
+        let kind = match format {
+            Format::JsonLines | Format::Json => {
+                let content = whole(file, &path)?;
+                jsonl::for_each_object(content.as_slice(), &path, keep)?;
+                let first = content.iter().find(|byte| b"[{".contains(byte));
+                match (format, first) {
+                    (Format::Json, Some(b'[')) => Kind::JsonArray,
+                    _ => Kind::JsonLines,
+                }
+            }
+            Format::Csv => {
+                let content = whole(file, &path)?;
+                let separator = csv::separator(&content);
+                let mut header = Vec::new();
+                let begin = |found: &::csv::StringRecord| {
+                    header = found.iter().map(str::to_owned).collect();
+                    Ok(header.clone())
+                };
+                let reader = content.as_slice();
+                csv::for_each_record(
+                    reader,
+                    &path,
+                    begin,
+                    |names: &Vec<String>, record, place| {
+                        let cells = names.iter().cloned().zip(record.iter().map(Value::from));
+                        keep(cells.collect(), place)
+                    },
+                )?;
+                Kind::Csv { separator, header }
+            }
+            Format::Parquet => {
+                let file = ParquetFile::new(file, &path)?;
+                let names = file.column_names();
+                let wanted = wanted_columns(&names, config);
+                parquet_records::for_each_record(&file, |name| wanted.contains(&name), keep)?;
+                Kind::Parquet
+            }
+        };
+        match rows.is_empty() {
+            true => Err(PredictionError::NoRows {
+                path: path.to_path_buf(),
+            }
+            .into()),
+            false => Ok(Self { path, kind, rows }),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether it has no rows, which no table has that was read.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Whether it can be written to a stream, as text.
+    pub fn is_text(&self) -> bool {
+        !matches!(self.kind, Kind::Parquet)
+    }
+
+    /// The rows as texts or pairs, by the columns that the configuration names. Labels are not read.
+    ///
+    /// # Errors
+    /// When a column is missing, or is no text.
+    pub fn texts(&self, config: &DataConfig) -> Result<Vec<Row>, DataError> {
+        let row = |(columns, place): &(Map<String, Value>, Place)| {
+            let text = jsonl::string(columns, "data.text", &config.text, place)?;
+            let pair = config.text_pair.as_ref();
+            let pair = pair.map(|column| jsonl::string(columns, "data.text_pair", column, place));
+            Ok(Row {
+                text,
+                text_pair: pair.transpose()?,
+                label: None,
+                place: place.clone(),
+            })
+        };
+        self.rows.iter().map(row).collect()
+    }
+
+    /// The rows as paths of images, by the column that the configuration names.
+    ///
+    /// # Errors
+    /// When the column is missing, or holds something other than paths.
+    pub fn image_paths(&self, config: &DataConfig) -> Result<Vec<(String, Place)>, DataError> {
+        let path = |(columns, place): &(Map<String, Value>, Place)| {
+            let path = jsonl::string(columns, "data.image", &config.image, place)?;
+            Ok((path, place.clone()))
+        };
+        self.rows.iter().map(path).collect()
+    }
+
+    /// The rows as prompts of a language model: in the forms of training, of which the answer may be
+    /// missing and is not shown to the model.
+    ///
+    /// # Errors
+    /// When the columns make no known form, or a row is not as `config` says.
+    pub fn prompts(&self, config: &DataConfig) -> Result<Vec<LanguageRow>, DataError> {
+        let Some((first, place)) = self.rows.first() else {
+            return Ok(Vec::new());
+        };
+        let mut found: Vec<&str> = first.keys().map(String::as_str).collect();
+        found.extend(Layout::answer_columns(config));
+        let reader = RowReader::new(Layout::resolve(&found, config, place)?, config)?;
+        let rows = self.rows.iter();
+        rows.map(|(columns, place)| reader.prompt(columns, place.clone()))
+            .collect()
+    }
+
+    /// Refuses predictions under a name that the table has already.
+    ///
+    /// # Errors
+    /// If there is one.
+    pub fn require_free(&self, names: &[&str]) -> Result<(), DataError> {
+        let own = self.column_names()?;
+        match names.iter().find(|name| own.iter().any(|own| own == *name)) {
+            None => Ok(()),
+            Some(name) => Err(PredictionError::ColumnTaken {
+                path: self.path.to_path_buf(),
+                column: (*name).to_owned(),
+                found: quoted(&own),
+            }
+            .into()),
+        }
+    }
+
+    fn column_names(&self) -> Result<Vec<String>, DataError> {
+        match &self.kind {
+            Kind::Csv { header, .. } => Ok(header.clone()),
+            Kind::Parquet => {
+                let (_, file) = Format::open(&self.path)?;
+                let file = ParquetFile::new(file, &self.path)?;
+                Ok(file.column_names().into_iter().map(str::to_owned).collect())
+            }
+            Kind::JsonLines | Kind::JsonArray => {
+                let mut names: Vec<String> = Vec::new();
+                for name in self.rows.iter().flat_map(|(columns, _)| columns.keys()) {
+                    if !names.contains(name) {
+                        names.push(name.clone());
+                    }
+                }
+                Ok(names)
+            }
+        }
+    }
+
+    /// Writes the table with `predictions` behind its columns.
+    ///
+    /// # Errors
+    /// When it is a parquet file, which cannot go to a stream, or writing fails.
+    pub fn write_text(
+        &self,
+        predictions: &[PredictedColumn],
+        out: &mut dyn Write,
+    ) -> Result<(), DataError> {
+        let written = match &self.kind {
+            Kind::JsonLines => self.write_lines(predictions, out),
+            Kind::JsonArray => {
+                let rows: Vec<Value> = (0..self.len())
+                    .map(|row| Value::Object(self.with_predictions(row, predictions)))
+                    .collect();
+                serde_json::to_writer_pretty(&mut *out, &rows)
+                    .map_err(std::io::Error::from)
+                    .and_then(|()| writeln!(out))
+            }
+            Kind::Csv { separator, header } => self.write_csv(*separator, header, predictions, out),
+            Kind::Parquet => {
+                return Err(PredictionError::ParquetToStream {
+                    path: self.path.to_path_buf(),
+                }
+                .into());
+            }
+        };
+        written.map_err(|source| self.unwritable(source))
+    }
+
+    /// Writes the table with `predictions` to a file of the same format.
+    ///
+    /// # Errors
+    /// When writing fails.
+    pub fn write_file(
+        &self,
+        predictions: &[PredictedColumn],
+        path: &Path,
+    ) -> Result<(), DataError> {
+        let create = || File::create(path).map_err(|source| self.unwritable(source));
+        match &self.kind {
+            Kind::Parquet => parquet_with_columns::write(&self.path, predictions, create()?)
+                .map_err(|source| DataError::MalformedParquet {
+                    path: self.path.to_path_buf(),
+                    source,
+                }),
+            _ => {
+                let mut out = std::io::BufWriter::new(create()?);
+                self.write_text(predictions, &mut out)?;
+                out.flush().map_err(|source| self.unwritable(source))
+            }
+        }
+    }
+
+    /// Refuses a file whose name says another format than that of the table.
+    ///
+    /// # Errors
+    /// If it does.
+    pub fn require_same_format(&self, out: &Path) -> Result<(), DataError> {
+        let ending = |path: &Path| path.extension().map(|ending| ending.to_owned());
+        match Format::of(out) == Format::of(&self.path) && ending(out) == ending(&self.path) {
+            true => Ok(()),
+            false => Err(PredictionError::OtherFormat {
+                out: out.to_owned(),
+                input: self.path.to_path_buf(),
+            }
+            .into()),
+        }
+    }
+
+    fn unwritable(&self, source: std::io::Error) -> DataError {
+        PredictionError::Write {
+            path: self.path.to_path_buf(),
+            source,
+        }
+        .into()
+    }
+
+    fn with_predictions(&self, row: usize, predictions: &[PredictedColumn]) -> Map<String, Value> {
+        let mut columns = self.rows[row].0.clone();
+        for column in predictions {
+            columns.insert(column.name.clone(), column.values.json(row));
+        }
+        columns
+    }
+
+    fn write_lines(
+        &self,
+        predictions: &[PredictedColumn],
+        out: &mut dyn Write,
+    ) -> Result<(), std::io::Error> {
+        for row in 0..self.len() {
+            serde_json::to_writer(&mut *out, &self.with_predictions(row, predictions))?;
+            writeln!(out)?;
+        }
+        Ok(())
+    }
+
+    fn write_csv(
+        &self,
+        separator: u8,
+        header: &[String],
+        predictions: &[PredictedColumn],
+        out: &mut dyn Write,
+    ) -> Result<(), std::io::Error> {
+        let mut writer = WriterBuilder::new().delimiter(separator).from_writer(out);
+        let names = predictions.iter().map(|column| column.name.as_str());
+        writer.write_record(header.iter().map(String::as_str).chain(names))?;
+        for (index, (columns, _)) in self.rows.iter().enumerate() {
+            let cell = |name: &String| match columns.get(name) {
+                Some(Value::String(text)) => text.clone(),
+                _ => String::new(),
+            };
+            let own = header.iter().map(cell);
+            let predicted = predictions.iter().map(|column| column.values.text(index));
+            writer.write_record(own.chain(predicted))?;
+        }
+        writer.flush()
+    }
+}
+
+impl PredictedValues {
+    fn json(&self, row: usize) -> Value {
+        match self {
+            Self::Texts(texts) => Value::from(texts[row].as_str()),
+            Self::Numbers(numbers) => {
+                Number::from_f64(numbers[row]).map_or(Value::Null, Value::Number)
+            }
+        }
+    }
+
+    fn text(&self, row: usize) -> String {
+        match self {
+            Self::Texts(texts) => texts[row].clone(),
+            Self::Numbers(numbers) => numbers[row].to_string(),
+        }
+    }
+}
+
+/// The columns of a parquet file that a configuration may ask for.
+fn wanted_columns<'n>(names: &[&'n str], config: &DataConfig) -> Vec<&'n str> {
+    let place = Place {
+        file: Path::new("").into(),
+        line: 0,
+    };
+    let mut with_answers = names.to_vec();
+    with_answers.extend(Layout::answer_columns(config));
+    let layout = Layout::resolve(&with_answers, config, &place).ok();
+    let named = [
+        Some(&config.text),
+        config.text_pair.as_ref(),
+        Some(&config.image),
+    ];
+    let is_wanted = |name: &&str| {
+        layout.as_ref().is_some_and(|layout| layout.reads(name))
+            || named.into_iter().flatten().any(|key| key == name)
+    };
+    names.iter().copied().filter(is_wanted).collect()
+}
+
+fn whole(mut file: impl Read, path: &Path) -> Result<Vec<u8>, DataError> {
+    let mut content = Vec::new();
+    file.read_to_end(&mut content)
+        .map_err(|source| DataError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+    Ok(content)
+}
+
+#[cfg(test)]
+#[path = "prediction_table_tests.rs"]
+mod tests;
