@@ -269,6 +269,10 @@ fn a_line_that_cannot_be_continued_is_named_with_what_to_do() {
         binary.contains("line 2 of `in.txt` is not UTF-8"),
         "{binary}"
     );
+    let top = predict(b"n1\n", &["--top", "2"]);
+    assert!(top.contains("--top is for classifiers"), "{top}");
+    let seed = predict(b"n1\n", &["--seed", "2"]);
+    assert!(seed.contains("--temperature"), "{seed}");
     let chat = predict(b"n1\n", &["--chat"]);
     assert!(chat.contains("no chat template"), "{chat}");
 
