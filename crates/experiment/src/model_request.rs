@@ -11,6 +11,7 @@ use eigenmix_trainer::{BaseModel, DeviceChoice, LoadedModel, TaskHead, ZeroShot}
 use crate::listener::Listener;
 use crate::load_report;
 use crate::opened_adapter::OpenedAdapter;
+use crate::option_names::OptionNames;
 use crate::{BadInput, ExperimentError};
 
 /// A request for a model to run.
@@ -31,6 +32,8 @@ pub struct ModelRequest {
     /// CLIP: the labels to choose from.
     pub labels: Vec<String>,
     pub device: DeviceChoice,
+    /// How messages name these options.
+    pub names: OptionNames,
 }
 
 /// A model whose base model is open; weights are not read yet.
@@ -60,7 +63,7 @@ impl OpenedModel<'_> {
     /// - labels: those of a zero-shot head, if neither a flag nor an adapter names them
     ///
     /// # Errors
-    /// If the adapter or the head does not fit the base model, `--head` names an adapter that has
+    /// If the adapter or the head does not fit the base model, `head` names an adapter that has
     /// none, or the labels of a zero-shot head are unknown.
     pub fn load(
         &self,
@@ -91,7 +94,7 @@ impl OpenedModel<'_> {
         let head = match (owner, &zero_shot) {
             (_, Some(_)) => None,
             (None, None) => return Ok(LoadedModel::load(base, file, partial, &device)?),
-            (Some(owner), None) => Some(own_head(base, owner)?),
+            (Some(owner), None) => Some(own_head(base, owner, self.request.names)?),
         };
         if let Some(file) = file
             && !partial
@@ -122,10 +125,11 @@ impl OpenedModel<'_> {
         labels: &dyn Fn() -> Result<LabelMap, ExperimentError>,
     ) -> Result<Option<ZeroShot>, ExperimentError> {
         let (prompts, named) = (&self.request.prompts, &self.request.labels);
+        let names = self.request.names;
         let owner = owner.or(file);
         let prompts = match (prompts.is_empty(), owner.and_then(AdapterFile::prompts)) {
             (false, _) => Prompts::new(prompts.clone())
-                .map_err(|error| BadInput(format!("--prompt: {error}")))?,
+                .map_err(|error| BadInput(format!("{}: {error}", names.of("task.prompts"))))?,
             (true, Some(prompts)) => prompts.clone(),
             (true, None) if named.is_empty() => return Ok(None),
             (true, None) => {
@@ -150,11 +154,16 @@ pub fn no_labels() -> Result<LabelMap, ExperimentError> {
     Err(BadInput(problem.to_owned()).into())
 }
 
-/// The head of the adapter that `--head` names.
-fn own_head(base: &BaseModel, owner: &AdapterFile) -> Result<TaskHead, ExperimentError> {
+/// The head of the adapter that was named for it.
+fn own_head(
+    base: &BaseModel,
+    owner: &AdapterFile,
+    names: OptionNames,
+) -> Result<TaskHead, ExperimentError> {
     if owner.head_names().next().is_none() {
         let problem = format!(
-            "--head: adapter `{}` has no head; name the adapter that was trained on the task",
+            "{}: adapter `{}` has no head; name the adapter that was trained on the task",
+            names.of("head"),
             owner.location()
         );
         return Err(BadInput(problem).into());

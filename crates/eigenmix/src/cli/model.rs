@@ -2,7 +2,7 @@
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use eigenmix_experiment::ModelRequest;
+use eigenmix_experiment::{ModelRequest, OptionNames};
 use eigenmix_models::Precision;
 use eigenmix_trainer::DeviceChoice;
 
@@ -58,6 +58,7 @@ impl ModelArguments {
             prompts: zero_shot.prompts.clone(),
             labels: zero_shot.labels.clone(),
             device,
+            names: OptionNames::Flags,
         }
     }
 }

@@ -37,7 +37,12 @@ pub fn merge(
     let options = request.options()?;
     let plan = SearchPlan::of(request, &options, device)?;
     let destination = Destination::new(&request.out, request.force)?;
-    let adapters = OpenedAdapter::open_all(&request.adapters, request.allow_partial, listener)?;
+    let adapters = OpenedAdapter::open_all(
+        &request.adapters,
+        request.allow_partial,
+        request.names,
+        listener,
+    )?;
     for adapter in &adapters {
         destination.keep_apart_from(&adapter.path)?;
     }

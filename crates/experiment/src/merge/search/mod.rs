@@ -18,7 +18,7 @@ use crate::ExperimentError;
 use crate::listener::Listener;
 use crate::opened_adapter::OpenedAdapter;
 
-pub(crate) use self::plan::SearchPlan;
+pub(crate) use self::plan::{SearchPlan, grid};
 pub use self::report::SearchReport;
 pub use self::request::SearchRequest;
 pub(crate) use self::task_data::assign;
@@ -146,7 +146,7 @@ fn read_tasks(
     listener: &dyn Listener,
 ) -> Result<Vec<SearchTask>, ExperimentError> {
     let names: Vec<String> = adapters.iter().map(|adapter| adapter.name(1)).collect();
-    let directories = assign(&names, plan.data)?;
+    let directories = assign(&names, plan.data, plan.names)?;
     let reading = TaskReading {
         base,
         device,
