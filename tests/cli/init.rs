@@ -131,11 +131,12 @@ fn what_cannot_be_read_is_named_with_its_cause() {
         fs::create_dir(place.path(directory)).expect("a directory");
     }
     fs::write(place.path("base/config.json"), r#"{"model_type": "bert"}"#).expect("a file");
-    fs::write(place.path("base/model.safetensors"), "").expect("a file");
-    let weights = place.path("adapter/adapter_model.safetensors");
-    fs::write(weights, "no tensors").expect("a file");
-    let config = r#"{"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["query"]}"#;
-    fs::write(place.path("adapter/adapter_config.json"), config).expect("a file");
+    let no_tensors = b"\x02\0\0\0\0\0\0\0{}";
+    fs::write(place.path("base/model.safetensors"), no_tensors).expect("a file");
+    let weights = "adapter/adapter_model.safetensors";
+    let source = quickstart("adapters/gym/adapter_model.safetensors");
+    fs::copy(source, place.path(weights)).expect("a file");
+    fs::write(place.path("adapter/adapter_config.json"), "{").expect("a file");
     let lines = place.run_json(&["init"])["found"].clone();
     let lines: Vec<&str> = lines
         .as_array()
@@ -143,15 +144,14 @@ fn what_cannot_be_read_is_named_with_its_cause() {
         .iter()
         .filter_map(|line| line.as_str())
         .collect();
-    for (name, argument) in [("base", "--base"), ("adapter", "--adapter")] {
+    for (name, command) in [
+        ("base", &["evaluate", "--base", "base", "--data", "x"][..]),
+        ("adapter", &["inspect", "adapter"]),
+    ] {
         let line = lines
             .iter()
             .find(|line| line.starts_with(&format!("{name}: ")));
         let line = line.unwrap_or_else(|| panic!("no {name} in {lines:?}"));
-        let command: &[&str] = match name {
-            "base" => &["evaluate", argument, name, "--data", "x"],
-            _ => &["inspect", name],
-        };
         // The command that needs it says the same.
         let refused = place.run_refused(command);
         let (_, cause) = line.rsplit_once(": ").expect("a cause");
