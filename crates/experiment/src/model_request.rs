@@ -36,23 +36,36 @@ pub struct ModelRequest {
     pub names: OptionNames,
 }
 
-/// A model whose base model is open; weights are not read yet.
+/// The key of the prompts.
+const PROMPTS: &str = "task.prompts";
+
+/// A model whose base model and adapters are open; weights are not read yet.
 pub struct OpenedModel<'a> {
     request: &'a ModelRequest,
     pub base: BaseModel,
+    pub adapter: Option<OpenedAdapter>,
+    /// The adapter whose head and labels are used instead.
+    head: Option<OpenedAdapter>,
 }
 
 impl ModelRequest {
-    /// Opens the base model; its weights are not read yet.
+    /// Opens the base model and the adapters; weights are not read yet.
     ///
     /// # Errors
-    /// If there is none.
+    /// If one of them is not there or damaged, or an adapter is of several models.
     pub fn open(&self) -> Result<OpenedModel<'_>, ExperimentError> {
         let mut base = BaseModel::open(&self.base)?;
         base.checkpoint.set_precision(self.weights);
+        let open = |name: &Option<String>| name.as_deref().map(OpenedAdapter::open).transpose();
+        let (adapter, head) = (open(&self.adapter)?, open(&self.head)?);
+        for adapter in adapter.iter().chain(&head) {
+            adapter.file.require_one_model()?;
+        }
         Ok(OpenedModel {
             request: self,
             base,
+            adapter,
+            head,
         })
     }
 }
@@ -82,14 +95,9 @@ impl OpenedModel<'_> {
         labels: &dyn Fn() -> Result<LabelMap, ExperimentError>,
     ) -> Result<LoadedModel, ExperimentError> {
         let (base, partial) = (&self.base, self.request.allow_partial);
-        let open = |name: &Option<String>| name.as_deref().map(OpenedAdapter::open).transpose();
-        let (adapter, owner) = (open(&self.request.adapter)?, open(&self.request.head)?);
-        for adapter in adapter.iter().chain(&owner) {
-            adapter.file.require_one_model()?;
-        }
         let device = self.request.device.open()?;
-        let file = adapter.as_ref().map(|adapter| &adapter.file);
-        let owner = owner.as_ref().map(|owner| &owner.file);
+        let file = self.adapter.as_ref().map(|adapter| &adapter.file);
+        let owner = self.head.as_ref().map(|owner| &owner.file);
         let zero_shot = self.zero_shot(file, owner, labels)?;
         let head = match (owner, &zero_shot) {
             (_, Some(_)) => None,
@@ -129,29 +137,26 @@ impl OpenedModel<'_> {
         let owner = owner.or(file);
         let prompts = match (prompts.is_empty(), owner.and_then(AdapterFile::prompts)) {
             (false, _) => Prompts::new(prompts.clone())
-                .map_err(|error| BadInput(format!("{}: {error}", names.of("task.prompts"))))?,
+                .map_err(|error| BadInput(format!("{}: {error}", names.of(PROMPTS))))?,
             (true, Some(prompts)) => prompts.clone(),
             (true, None) if named.is_empty() => return Ok(None),
             (true, None) => {
-                let problem = "--labels needs a prompt; give --prompt \"a photo of a {}.\"";
-                return Err(BadInput(problem.to_owned()).into());
+                return Err(BadInput(format!(
+                    "{} needs a prompt; give {}",
+                    names.of("labels"),
+                    names.with(PROMPTS, "\"a photo of a {}.\"")
+                ))
+                .into());
             }
         };
         let labels = match (named.is_empty(), owner.and_then(AdapterFile::labels)) {
             (false, _) => LabelMap::from_names(named.clone())
-                .map_err(|error| BadInput(format!("--labels: {error}")))?,
+                .map_err(|error| BadInput(format!("{}: {error}", names.of("labels"))))?,
             (true, Some(names)) => LabelMap::from_names(names.0.clone())?,
             (true, None) => labels()?,
         };
         Ok(Some(ZeroShot::new(&self.base, &prompts, &labels)?))
     }
-}
-
-/// The labels for commands that read none from data.
-pub fn no_labels() -> Result<LabelMap, ExperimentError> {
-    let problem =
-        "--prompt needs labels, and neither the adapter nor the data have any; give --labels a,b,c";
-    Err(BadInput(problem.to_owned()).into())
 }
 
 /// The head of the adapter that was named for it.

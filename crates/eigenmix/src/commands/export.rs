@@ -22,7 +22,12 @@ pub(crate) fn run(arguments: &ExportArguments, console: &Console) -> anyhow::Res
 
     let style = match arguments.rank {
         None => style_of_copy(&source, arguments.format.into(), &arguments.out)?,
-        Some(_) => style_of_result(&[&source], arguments.format.into(), Some(&arguments.out))?,
+        Some(_) => style_of_result(
+            &[&source],
+            arguments.format.into(),
+            Some(&arguments.out),
+            OptionNames::Flags,
+        )?,
     };
     if arguments.merge_into_base.is_some() {
         source.file.require_one_model()?;

@@ -45,7 +45,12 @@ pub(crate) fn run(arguments: &ProjectArguments, console: &Console) -> anyhow::Re
             return Err(BadInput(problem.to_owned()).into());
         }
         for adapter in &adapters {
-            style_of_result(&[adapter], arguments.format.into(), Some(out))?;
+            style_of_result(
+                &[adapter],
+                arguments.format.into(),
+                Some(out),
+                OptionNames::Flags,
+            )?;
         }
     }
     let task = Task {
@@ -139,7 +144,12 @@ impl Task<'_> {
                 force: self.arguments.force,
                 provenance: Some(provenance),
             };
-            let style = style_of_result(&[adapter], self.arguments.format.into(), Some(place))?;
+            let style = style_of_result(
+                &[adapter],
+                self.arguments.format.into(),
+                Some(place),
+                OptionNames::Flags,
+            )?;
             projection.adapter.save_as(place, &style, &options)?;
         }
         Ok(projection)

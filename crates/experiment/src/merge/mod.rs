@@ -47,7 +47,7 @@ pub fn merge(
         destination.keep_apart_from(&adapter.path)?;
     }
     let sources: Vec<&OpenedAdapter> = adapters.iter().collect();
-    let style = style_of_result(&sources, request.format, Some(&request.out))?;
+    let style = style_of_result(&sources, request.format, Some(&request.out), request.names)?;
     let started = Instant::now();
     let (options, Merge { adapter, report }, search) = match plan {
         Some(plan) => {

@@ -6,10 +6,10 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, stdin};
 use std::path::Path;
 
-use eigenmix_experiment::{BadInput, no_labels};
+use eigenmix_experiment::BadInput;
 use eigenmix_trainer::{Classifier, DeviceChoice};
 
-use crate::cli::PredictArguments;
+use crate::cli::{PredictArguments, no_labels};
 use crate::console::Console;
 
 pub(crate) fn run(

@@ -32,7 +32,7 @@ pub struct SearchRequest {
     /// The values to try for each parameter of the method, under the name of the list.
     #[serde(flatten)]
     pub values: SearchValues,
-    /// Beyond 1.0, stop after this many values of λ in a row without improvement [default: 2].
+    /// Beyond 1.0, stop after this many values of λ in a row without improvement.
     #[serde(default, serialize_with = "with_default_patience")]
     #[schemars(with = "Option<NonZeroUsize>")]
     pub patience: Option<NonZeroUsize>,
