@@ -12,7 +12,17 @@ use eigenmix_trainer::{BaseModel, LoadedModel, SplitData};
 use crate::image_labels::image_labels;
 use crate::listener::Listener;
 use crate::model_request::ModelRequest;
+use crate::opened_adapter::OpenedAdapter;
 use crate::{BadInput, ExperimentError};
+
+/// An evaluated model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evaluation {
+    /// The splits that there were, in the order of the request.
+    pub splits: Vec<SplitEvaluation>,
+    /// The size of the adapter's weights in bytes; 0 without an adapter.
+    pub adapter_bytes: u64,
+}
 
 /// The metrics of a model on one split.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,7 +76,7 @@ impl Splits<'_> {
 pub fn evaluate(
     request: &EvaluationRequest,
     listener: &dyn Listener,
-) -> Result<Vec<SplitEvaluation>, ExperimentError> {
+) -> Result<Evaluation, ExperimentError> {
     let opened = request.model.open()?;
     let base = &opened.base;
     let config = (request.data)(base)?;
@@ -89,7 +99,11 @@ pub fn evaluate(
             measured.push(measure(request, &model, tokenizer, split, found, listener)?);
         }
     }
-    Ok(measured)
+    let adapter = opened.adapter.as_ref();
+    Ok(Evaluation {
+        splits: measured,
+        adapter_bytes: adapter.map_or(0, OpenedAdapter::bytes),
+    })
 }
 
 fn measure(

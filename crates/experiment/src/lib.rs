@@ -61,6 +61,7 @@ mod merge;
 pub mod merge_into_base;
 mod model_request;
 mod opened_adapter;
+mod option_names;
 mod output_style;
 mod publication;
 mod report;
@@ -77,7 +78,7 @@ pub use config_file::{
 pub use destination::Destination;
 pub use dry_run::DryRun;
 pub use error::{BadInput, ExperimentError, message};
-pub use evaluation::{EvaluationRequest, SplitEvaluation, Splits, evaluate};
+pub use evaluation::{Evaluation, EvaluationRequest, SplitEvaluation, Splits, evaluate};
 pub use experiment::{
     Arm, Cell, EvaluationConfig, Experiment, InputCheck, Shard, Stage, StageKind, Work, schema,
 };
@@ -86,8 +87,9 @@ pub use fault::is_bad_input;
 pub use layer_path::{LayerPath, short_label};
 pub use listener::{Listener, Progress, Silent};
 pub use merge::{MergeRequest, MergeSummary, SearchReport, SearchRequest, merge};
-pub use model_request::{ModelRequest, OpenedModel, no_labels};
+pub use model_request::{ModelRequest, OpenedModel};
 pub use opened_adapter::{OpenedAdapter, distinct_names, locate};
+pub use option_names::OptionNames;
 pub use output_style::{OutputFormat, style_of_copy, style_of_result};
 pub use publication::{PublicBase, publication, without_paths};
 pub use report::{ArmReport, ArmSubspace, ExperimentPlan, Failure, Report};

@@ -144,7 +144,7 @@ pub fn publication(
         dataset,
         dataset_id: dataset_id.clone(),
         split: split.to_owned(),
-        figures: metrics_in(&evaluations.last)
+        metrics: metrics_in(&evaluations.last)
             .into_iter()
             .filter(|(name, _)| name != "loss")
             .collect(),

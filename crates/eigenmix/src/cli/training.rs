@@ -113,9 +113,9 @@ pub(crate) struct PredictArguments {
     #[arg(long, value_name = "N", default_value = "32")]
     pub(crate) batch_size: NonZeroUsize,
 
-    /// Classifiers: show the N most probable labels.
-    #[arg(long, value_name = "N", default_value = "1")]
-    pub(crate) top: NonZeroUsize,
+    /// Classifiers: show the N most probable labels [default: 1].
+    #[arg(long, value_name = "N")]
+    pub(crate) top: Option<NonZeroUsize>,
 
     /// Language models: treat each line as a user message and apply the chat template.
     #[arg(long)]
@@ -125,9 +125,9 @@ pub(crate) struct PredictArguments {
     #[arg(long, value_name = "TEXT", requires = "chat")]
     pub(crate) system: Option<String>,
 
-    /// Language models: the maximum number of new tokens per line.
-    #[arg(long, value_name = "N", default_value = "128")]
-    pub(crate) max_new_tokens: NonZeroUsize,
+    /// Language models: the maximum number of new tokens per line [default: 128].
+    #[arg(long, value_name = "N")]
+    pub(crate) max_new_tokens: Option<NonZeroUsize>,
 
     /// Language models: sample with this temperature instead of taking the most likely token.
     #[arg(long, value_name = "T")]
@@ -142,9 +142,9 @@ pub(crate) struct PredictArguments {
     #[arg(long, value_name = "P", requires = "temperature")]
     pub(crate) top_p: Option<f64>,
 
-    /// Language models, with --temperature: the sampling seed.
-    #[arg(long, value_name = "S", default_value_t = 0)]
-    pub(crate) seed: u64,
+    /// Language models, with --temperature: the sampling seed [default: 0].
+    #[arg(long, value_name = "S", requires = "temperature")]
+    pub(crate) seed: Option<u64>,
 
     #[command(flatten)]
     pub(crate) zero_shot: ZeroShotArguments,

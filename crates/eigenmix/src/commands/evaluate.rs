@@ -33,7 +33,7 @@ pub(crate) fn run(
         metrics: &metrics,
         batch_size: arguments.batch_size,
     };
-    for measured in evaluate(&request, console)? {
+    for measured in evaluate(&request, console)?.splits {
         console.result(&EvaluateResult::new(arguments, measured))?;
     }
     Ok(())

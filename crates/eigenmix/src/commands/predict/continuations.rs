@@ -1,5 +1,7 @@
 //! Continuations of each line by a language model.
 
+use std::num::NonZeroUsize;
+
 use eigenmix_data::{
     ChatTemplate, DataConfig, IncrementalDecoder, LanguageEncoder, Message, TextTokenizer,
 };
@@ -10,6 +12,9 @@ use serde::Serialize;
 use super::lines;
 use crate::cli::PredictArguments;
 use crate::console::Console;
+
+/// The maximum number of new tokens if none is given.
+const MAX_NEW_TOKENS: NonZeroUsize = NonZeroUsize::new(128).expect("not zero");
 
 pub(super) fn run(
     model: &LoadedModel,
@@ -37,7 +42,7 @@ fn sampling(arguments: &PredictArguments) -> anyhow::Result<Sampling> {
             temperature,
             top_k: arguments.top_k,
             top_p: arguments.top_p.unwrap_or(1.0),
-            seed: arguments.seed,
+            seed: arguments.seed.unwrap_or(0),
         },
     };
     sampling.validate()?;
@@ -50,6 +55,7 @@ struct Prompts<'a> {
     tokenizer: &'a TextTokenizer,
     /// The maximum number of tokens of prompt and continuation together.
     room: usize,
+    max_new_tokens: NonZeroUsize,
     arguments: &'a PredictArguments,
 }
 
@@ -68,6 +74,7 @@ impl<'a> Prompts<'a> {
             encoder: LanguageEncoder::new(tokenizer, template, &config)?,
             tokenizer,
             room: base.max_length()?,
+            max_new_tokens: arguments.max_new_tokens.unwrap_or(MAX_NEW_TOKENS),
             arguments,
         })
     }
@@ -96,7 +103,7 @@ impl<'a> Prompts<'a> {
                 ))
             })?);
         }
-        let wanted = self.arguments.max_new_tokens.get();
+        let wanted = self.max_new_tokens.get();
         if prompt.len() + wanted > self.room {
             let advice = match self.room.saturating_sub(prompt.len()) {
                 0 => "shorten the prompt".to_owned(),
@@ -111,7 +118,7 @@ impl<'a> Prompts<'a> {
         }
         Ok(Prompt {
             tokens: prompt,
-            max_new_tokens: self.arguments.max_new_tokens,
+            max_new_tokens: self.max_new_tokens,
         })
     }
 }

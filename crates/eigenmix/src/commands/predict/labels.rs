@@ -1,5 +1,7 @@
 //! Labels for texts and images.
 
+use std::num::NonZeroUsize;
+
 use eigenmix_trainer::{Classifier, LineReader};
 use serde::Serialize;
 
@@ -14,6 +16,7 @@ pub(super) fn run(
     arguments: &PredictArguments,
     console: &Console,
 ) -> anyhow::Result<()> {
+    let top = arguments.top.map_or(1, NonZeroUsize::get);
     let mut predictions = Vec::new();
     let mut pending = Vec::new();
     let mut lines = lines(&arguments.input)?;
@@ -24,7 +27,7 @@ pub(super) fn run(
         if pending.len() == arguments.batch_size.get() || (is_end && !pending.is_empty()) {
             let logits = classifier.logits(&reader.batch(&pending)?);
             for (text, logits) in pending.drain(..).zip(logits.chunks(classifier.outputs())) {
-                let prediction = Prediction::new(text, logits, classifier, arguments.top.get());
+                let prediction = Prediction::new(text, logits, classifier, top);
                 // With --json everything becomes one object in the end.
                 match console.is_json() {
                     true => predictions.push(prediction),

@@ -6,10 +6,10 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, stdin};
 use std::path::Path;
 
-use eigenmix_experiment::{BadInput, no_labels};
+use eigenmix_experiment::BadInput;
 use eigenmix_trainer::{Classifier, DeviceChoice};
 
-use crate::cli::PredictArguments;
+use crate::cli::{PredictArguments, no_labels};
 use crate::console::Console;
 
 pub(crate) fn run(
@@ -23,11 +23,42 @@ pub(crate) fn run(
     let model = opened.load(&no_labels, console)?;
     let task = model.task_kind(base).definition();
     match task.line_reader(base, &arguments.input)? {
-        None => continuations::run(&model, base, arguments, console),
+        None => {
+            refuse(&flags_of_classifiers(arguments), "classifiers", task.name())?;
+            continuations::run(&model, base, arguments, console)
+        }
         Some(lines) => {
+            let flags = flags_of_language_models(arguments);
+            refuse(&flags, "language models", task.name())?;
             let classifier = Classifier::from_model(model)?;
             labels::run(&classifier, &*lines, arguments, console)
         }
+    }
+}
+
+/// A flag, and whether it is given.
+type Flag = (&'static str, bool);
+
+fn flags_of_classifiers(arguments: &PredictArguments) -> [Flag; 1] {
+    [("--top", arguments.top.is_some())]
+}
+
+/// Those that need another of them, as --top-k needs --temperature, are refused with it.
+fn flags_of_language_models(arguments: &PredictArguments) -> [Flag; 3] {
+    [
+        ("--chat", arguments.chat),
+        ("--temperature", arguments.temperature.is_some()),
+        ("--max-new-tokens", arguments.max_new_tokens.is_some()),
+    ]
+}
+
+/// Refuses flags that would have no effect.
+fn refuse(flags: &[Flag], owners: &str, task: &str) -> Result<(), BadInput> {
+    match flags.iter().find(|(_, is_given)| *is_given) {
+        Some((flag, _)) => Err(BadInput(format!(
+            "{flag} is for {owners}, and the task of this model is {task}; leave it out"
+        ))),
+        None => Ok(()),
     }
 }
 
