@@ -89,6 +89,35 @@ impl InputContract {
         }
     }
 
+    /// The same without what a configuration has otherwise, as flags may have set it.
+    ///
+    /// - directory: where its chat template is
+    pub fn in_effect(&self, config: &DataConfig, directory: &Path) -> Self {
+        fn kept<T: Clone + PartialEq>(said: &Option<T>, now: Option<&T>) -> Option<T> {
+            said.clone().filter(|said| Some(said) == now)
+        }
+        let template = self.chat_template.as_ref().map(|name| directory.join(name));
+        Self {
+            task: self.task.clone(),
+            text: kept(&self.text, Some(&config.text)),
+            text_pair: kept(&self.text_pair, config.text_pair.as_ref()),
+            image: kept(&self.image, Some(&config.image)),
+            label: kept(&self.label, Some(&config.label)),
+            max_length: kept(&self.max_length, Some(&config.max_length)),
+            format: kept(&self.format, config.format.as_ref()),
+            columns: match self.columns == config.columns {
+                true => self.columns.clone(),
+                false => LanguageColumns::default(),
+            },
+            train_on: kept(&self.train_on, Some(&config.train_on)),
+            prompt_template: kept(&self.prompt_template, config.prompt_template.as_ref()),
+            chat_template: match template == config.chat_template {
+                true => self.chat_template.clone(),
+                false => None,
+            },
+        }
+    }
+
     /// What it says beyond what goes without saying, for people: `data.text_pair = "hypothesis"`.
     pub fn settings(&self) -> Vec<String> {
         let usual = DataConfig::new("");
@@ -171,6 +200,22 @@ mod tests {
             ..DataConfig::new("data")
         };
         assert_eq!(config, expected);
+    }
+
+    #[test]
+    fn what_is_set_otherwise_is_not_in_effect() {
+        let directory = Path::new("run/adapter");
+        let mut config = DataConfig::new("data");
+        contract().apply(&mut config, directory);
+        assert_eq!(contract().in_effect(&config, directory), contract());
+        config.text = "sentence".to_owned();
+        config.chat_template = Some("own.jinja".into());
+        let expected = InputContract {
+            text: None,
+            chat_template: None,
+            ..contract()
+        };
+        assert_eq!(contract().in_effect(&config, directory), expected);
     }
 
     #[test]

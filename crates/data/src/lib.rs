@@ -119,7 +119,7 @@ pub use language_encoder::{LanguageEncoder, LanguageExamples};
 pub use language_error::LanguageError;
 pub use language_example::LanguageExample;
 pub use language_format::LanguageFormat;
-pub use language_row::{LanguageContent, LanguageRow};
+pub use language_row::{LanguageContent, LanguageRow, prompt_of_line};
 pub use loss_mask::TrainOn;
 pub use message::Message;
 pub use multiple_choice::Question;

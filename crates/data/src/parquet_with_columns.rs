@@ -28,7 +28,7 @@ const SCHEMA_KEYS: [&str; 3] = ["ARROW:schema", "pandas", "huggingface"];
 pub(crate) fn write(
     path: &Path,
     columns: &[PredictedColumn],
-    out: File,
+    out: &mut Vec<u8>,
 ) -> Result<(), ParquetError> {
     let source = File::open(path)?;
     let reader = SerializedFileReader::new(source.try_clone()?)?;

@@ -1,7 +1,6 @@
 //! A table of rows to predict for, which is written back with the predictions: JSON lines, CSV and
 //! parquet come out in the format in which they went in, every column as it was.
 
-use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -129,9 +128,18 @@ impl PredictionTable {
         self.rows.is_empty()
     }
 
-    /// Whether it can be written to a stream, as text.
-    pub fn is_text(&self) -> bool {
-        !matches!(self.kind, Kind::Parquet)
+    /// Refuses a stream for a file that is not text.
+    ///
+    /// # Errors
+    /// If the table is parquet.
+    pub fn require_text(&self) -> Result<(), DataError> {
+        match self.kind {
+            Kind::Parquet => Err(PredictionError::ParquetToStream {
+                path: self.path.to_path_buf(),
+            }
+            .into()),
+            _ => Ok(()),
+        }
     }
 
     /// The rows as texts or pairs, by the columns that the configuration names. Labels are not read.
@@ -219,58 +227,39 @@ impl PredictionTable {
         }
     }
 
-    /// Writes the table with `predictions` behind its columns.
+    /// The file with `predictions` behind its columns.
     ///
     /// # Errors
-    /// When it is a parquet file, which cannot go to a stream, or writing fails.
-    pub fn write_text(
-        &self,
-        predictions: &[PredictedColumn],
-        out: &mut dyn Write,
-    ) -> Result<(), DataError> {
+    /// When the file of the rows is parquet and cannot be read again.
+    pub fn with_predictions(&self, predictions: &[PredictedColumn]) -> Result<Vec<u8>, DataError> {
+        let mut out = Vec::new();
         let written = match &self.kind {
-            Kind::JsonLines => self.write_lines(predictions, out),
+            Kind::JsonLines => self.write_lines(predictions, &mut out),
             Kind::JsonArray => {
                 let rows: Vec<Value> = (0..self.len())
-                    .map(|row| Value::Object(self.with_predictions(row, predictions)))
+                    .map(|row| Value::Object(self.row_with(row, predictions)))
                     .collect();
-                serde_json::to_writer_pretty(&mut *out, &rows)
+                serde_json::to_writer_pretty(&mut out, &rows)
                     .map_err(std::io::Error::from)
                     .and_then(|()| writeln!(out))
             }
-            Kind::Csv { separator, header } => self.write_csv(*separator, header, predictions, out),
-            Kind::Parquet => {
-                return Err(PredictionError::ParquetToStream {
-                    path: self.path.to_path_buf(),
-                }
-                .into());
+            Kind::Csv { separator, header } => {
+                self.write_csv(*separator, header, predictions, &mut out)
             }
-        };
-        written.map_err(|source| self.unwritable(source))
-    }
-
-    /// Writes the table with `predictions` to a file of the same format.
-    ///
-    /// # Errors
-    /// When writing fails.
-    pub fn write_file(
-        &self,
-        predictions: &[PredictedColumn],
-        path: &Path,
-    ) -> Result<(), DataError> {
-        let create = || File::create(path).map_err(|source| self.unwritable(source));
-        match &self.kind {
-            Kind::Parquet => parquet_with_columns::write(&self.path, predictions, create()?)
-                .map_err(|source| DataError::MalformedParquet {
+            Kind::Parquet => {
+                let written = parquet_with_columns::write(&self.path, predictions, &mut out);
+                written.map_err(|source| DataError::MalformedParquet {
                     path: self.path.to_path_buf(),
                     source,
-                }),
-            _ => {
-                let mut out = std::io::BufWriter::new(create()?);
-                self.write_text(predictions, &mut out)?;
-                out.flush().map_err(|source| self.unwritable(source))
+                })?;
+                Ok(())
             }
-        }
+        };
+        written.map_err(|source| PredictionError::Write {
+            path: self.path.to_path_buf(),
+            source,
+        })?;
+        Ok(out)
     }
 
     /// Refuses a file whose name says another format than that of the table.
@@ -289,15 +278,7 @@ impl PredictionTable {
         }
     }
 
-    fn unwritable(&self, source: std::io::Error) -> DataError {
-        PredictionError::Write {
-            path: self.path.to_path_buf(),
-            source,
-        }
-        .into()
-    }
-
-    fn with_predictions(&self, row: usize, predictions: &[PredictedColumn]) -> Map<String, Value> {
+    fn row_with(&self, row: usize, predictions: &[PredictedColumn]) -> Map<String, Value> {
         let mut columns = self.rows[row].0.clone();
         for column in predictions {
             columns.insert(column.name.clone(), column.values.json(row));
@@ -311,7 +292,7 @@ impl PredictionTable {
         out: &mut dyn Write,
     ) -> Result<(), std::io::Error> {
         for row in 0..self.len() {
-            serde_json::to_writer(&mut *out, &self.with_predictions(row, predictions))?;
+            serde_json::to_writer(&mut *out, &self.row_with(row, predictions))?;
             writeln!(out)?;
         }
         Ok(())

@@ -1,4 +1,4 @@
-use std::fs;
+use std::fs::{self, File};
 
 use ::parquet::data_type::{ByteArray, ByteArrayType, Int96, Int96Type};
 use ::parquet::file::metadata::KeyValue;
@@ -33,9 +33,7 @@ fn predictions(labels: &[&str]) -> Vec<PredictedColumn> {
 }
 
 fn written(table: &PredictionTable, labels: &[&str]) -> String {
-    let mut out = Vec::new();
-    table.write_text(&predictions(labels), &mut out).unwrap();
-    String::from_utf8(out).unwrap()
+    String::from_utf8(table.with_predictions(&predictions(labels)).unwrap()).unwrap()
 }
 
 #[test]
@@ -167,8 +165,9 @@ fn a_parquet_file_keeps_columns_of_any_type() {
     let config = DataConfig::new("");
     let table = PredictionTable::read(&path, &config).unwrap();
     assert_eq!(table.texts(&config).unwrap()[1].text, "b");
-    assert!(table.write_text(&[], &mut Vec::new()).is_err());
-    table.write_file(&predictions(&["x", "y"]), &out).unwrap();
+    assert!(table.require_text().is_err());
+    let bytes = table.with_predictions(&predictions(&["x", "y"])).unwrap();
+    fs::write(&out, bytes).unwrap();
 
     let reader = SerializedFileReader::new(File::open(&out).unwrap()).unwrap();
     let metadata = reader.metadata().file_metadata();

@@ -72,17 +72,44 @@ impl KnownInput {
         }
     }
 
-    /// What to tell a user who runs the model: what is not as usual in its input.
+    /// The same for the `[data]` table of a file: what it says goes where the table has the default.
+    pub fn fill(&self, config: &mut DataConfig) {
+        let usual = DataConfig::new(config.path.clone());
+        let mut known = usual.clone();
+        self.apply(&mut known);
+        macro_rules! fill {
+            ($($key:ident),*) => {
+                $(if config.$key == usual.$key { config.$key = known.$key; })*
+            };
+        }
+        fill!(
+            text,
+            text_pair,
+            image,
+            label,
+            max_length,
+            format,
+            columns,
+            train_on,
+            prompt_template,
+            chat_template
+        );
+    }
+
+    /// What to tell a user who runs the model with `config`: what is not as usual in its input,
+    /// because the training had it so.
     ///
     /// - remedy: how to ask for another
-    pub fn note(&self, owner: &str, remedy: &str) -> Option<String> {
-        let settings = self.contract.as_ref()?.settings();
+    pub fn note(&self, config: &DataConfig, remedy: &str) -> Option<String> {
+        let contract = self.contract.as_ref()?;
+        let settings = contract.in_effect(config, &self.directory).settings();
         if settings.is_empty() {
             return None;
         }
         let settings = settings.join(", ");
         Some(format!(
-            "the input is as in the training of `{owner}`: {settings}; {remedy}"
+            "as in the training, by `{}`: {settings}; {remedy}",
+            self.directory.join(Provenance::FILE_NAME).display()
         ))
     }
 
@@ -144,13 +171,13 @@ mod tests {
         found.apply(&mut config);
         let template = place.path().join("chat_template.jinja");
         assert_eq!(config.chat_template, Some(template));
-        let note = found.note("runs/a", "--set changes it").unwrap();
-        assert!(
-            note.contains(
-                "`runs/a`: format = \"messages\", chat_template = \"chat_template.jinja\"; --set"
-            ),
-            "{note}"
-        );
+        let note = found.note(&config, "--set changes it").unwrap();
+        let expected = "eigenmix.json`: format = \"messages\", chat_template = \
+                        \"chat_template.jinja\"; --set changes it";
+        assert!(note.ends_with(expected), "{note}");
+        config.chat_template = None;
+        config.format = None;
+        assert_eq!(found.note(&config, "--set changes it"), None);
     }
 
     #[test]
@@ -169,7 +196,8 @@ mod tests {
     fn an_adapter_of_others_says_nothing() {
         let place = tempfile::tempdir().unwrap();
         let known = KnownInput::in_directory(place.path()).unwrap();
-        assert_eq!((known.contract(), known.note("a", "r")), (None, None));
+        let note = known.note(&DataConfig::new("d"), "r");
+        assert_eq!((known.contract(), note), (None, None));
         assert!(known.companions().unwrap().is_empty());
         let text = r#"{"version": "1", "method": "merge/core", "sources": [], "options": {}}"#;
         fs::write(place.path().join("eigenmix.json"), text).unwrap();

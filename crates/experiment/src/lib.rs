@@ -84,6 +84,7 @@ pub use experiment::{
 };
 pub use extract::{ExtractRequest, ExtractionSummary, extract};
 pub use fault::is_bad_input;
+pub use known_input::KnownInput;
 pub use layer_path::{LayerPath, short_label};
 pub use listener::{Listener, Progress, Silent};
 pub use merge::{MergeRequest, MergeSummary, SearchReport, SearchRequest, merge};

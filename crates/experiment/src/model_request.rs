@@ -8,6 +8,7 @@ use eigenmix_data::LabelMap;
 use eigenmix_models::Precision;
 use eigenmix_trainer::{BaseModel, DeviceChoice, LoadedModel, TaskHead, ZeroShot};
 
+use crate::known_input::KnownInput;
 use crate::listener::Listener;
 use crate::load_report;
 use crate::opened_adapter::OpenedAdapter;
@@ -46,6 +47,10 @@ pub struct OpenedModel<'a> {
     pub adapter: Option<OpenedAdapter>,
     /// The adapter whose head and labels are used instead.
     head: Option<OpenedAdapter>,
+    /// What the training knew of its input.
+    pub input: KnownInput,
+    /// Whether the tokenizer is another than the base model's, brought along by the adapter.
+    brings_tokenizer: bool,
 }
 
 impl ModelRequest {
@@ -61,11 +66,25 @@ impl ModelRequest {
         for adapter in adapter.iter().chain(&head) {
             adapter.file.require_one_model()?;
         }
+        let mut input = KnownInput::in_directory(base.directory())?;
+        let mut brings_tokenizer = false;
+        // The task's own adapter, whose head is used, knows its input best.
+        for adapter in adapter.iter().chain(&head) {
+            let known = adapter.input()?;
+            if known.contract().is_some() {
+                input = known;
+            }
+            if adapter.path.is_dir() {
+                brings_tokenizer |= base.bring_text_files(&adapter.path)?;
+            }
+        }
         Ok(OpenedModel {
             request: self,
             base,
             adapter,
             head,
+            input,
+            brings_tokenizer,
         })
     }
 }
@@ -83,6 +102,9 @@ impl OpenedModel<'_> {
         labels: &dyn Fn() -> Result<LabelMap, ExperimentError>,
         listener: &dyn Listener,
     ) -> Result<LoadedModel, ExperimentError> {
+        if self.brings_tokenizer {
+            listener.note(&"the tokenizer is that beside the adapter, not the base model's");
+        }
         let model = self.model(labels)?;
         if let Some(report) = &model.report {
             load_report::show(report, listener);

@@ -1,5 +1,6 @@
 //! Commands, arguments and flags, with their help.
 
+mod columns;
 mod completions;
 mod device;
 mod experiment;
@@ -18,6 +19,7 @@ use std::num::NonZeroUsize;
 use clap::{Args, Parser, Subcommand};
 use eigenmix_trainer::DeviceChoice;
 
+pub(crate) use columns::{ColumnArguments, changed};
 pub(crate) use completions::CompletionsArguments;
 pub(crate) use experiment::{FileKind, ReportArguments, RunArguments, SchemaArguments};
 pub(crate) use format::FormatArguments;

@@ -54,7 +54,12 @@ pub(super) fn evaluate(
     };
     let request = EvaluationRequest {
         model: &model,
-        data: &|_| Ok(config.data.clone()),
+        data: &|_, input| {
+            let mut data = config.data.clone();
+            input.fill(&mut data);
+            Ok(data)
+        },
+        remedy: "the [data] table changes it",
         splits: Splits::Present(&[Split::Test, Split::Validation]),
         metrics: &config.task.metrics,
         batch_size: BATCH_SIZE,
