@@ -1,13 +1,13 @@
 //! The rows of a split or of a file, by the format that the file's name says.
 
-use std::io::BufReader;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::DataConfig;
+use crate::data_file::DataFile;
 use crate::error::{DataError, quoted};
 use crate::row::{LabelPolicy, Row};
-use crate::split::{Format, Split};
+use crate::split::Split;
 use crate::split_files::{SplitFiles, find_split};
 use crate::{csv, jsonl, parquet};
 
@@ -49,14 +49,12 @@ pub fn read_file(
     config: &DataConfig,
     labels: LabelPolicy,
 ) -> Result<Vec<Row>, DataError> {
-    let (format, file) = Format::open(path)?;
+    let file = DataFile::open(path)?;
     let path: Arc<Path> = path.into();
-    match format {
-        Format::JsonLines | Format::Json => {
-            jsonl::read_jsonl(BufReader::new(file), &path, config, labels)
-        }
-        Format::Csv => csv::read_csv(file, &path, config, labels),
-        Format::Parquet => parquet::read_parquet(file, &path, config, labels),
+    match file {
+        DataFile::Json(reader) => jsonl::read_jsonl(reader, &path, config, labels),
+        DataFile::Csv(reader) => csv::read_csv(reader, &path, config, labels),
+        DataFile::Parquet(file) => parquet::read_parquet(file, &path, config, labels),
     }
 }
 

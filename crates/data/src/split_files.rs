@@ -219,28 +219,36 @@ impl FileTree<'_> {
         wanted: Option<&str>,
     ) -> Result<Vec<String>, DataError> {
         // By the folder that holds the splits, which is what configurations differ in.
-        let mut by_folder: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut by_folder: BTreeMap<String, Vec<(Format, String)>> = BTreeMap::new();
         for name in names {
-            let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
-            if Format::from_extension(extension).is_none() {
+            let Some((_, format, _)) = Format::split_name(name) else {
                 continue;
-            }
+            };
             let parts: Vec<&str> = name.split('/').collect();
             if let Some(place) = parts.iter().position(|part| has_word(part, words(split))) {
                 let folder = parts[..place].join("/");
-                by_folder.entry(folder).or_default().push(name.clone());
+                let files = by_folder.entry(folder).or_default();
+                files.push((format, name.clone()));
             }
         }
         if let Some(wanted) = wanted {
             by_folder.retain(|folder, _| folder.split('/').any(|part| part == wanted));
+        }
+        // Beside files in a format of rows, a .json is more likely a description.
+        let mut files = by_folder.values().flatten();
+        if files.any(|(format, _)| *format != Format::Json) {
+            by_folder.values_mut().for_each(|files| {
+                files.retain(|(format, _)| *format != Format::Json);
+            });
+            by_folder.retain(|_, files| !files.is_empty());
         }
         let folders: Vec<&str> = by_folder.keys().map(String::as_str).collect();
         if folders.len() > 1 {
             return Err(self.several(&folders));
         }
         let found = by_folder.into_values().next().unwrap_or_default();
-        let extension = |name: &String| name.rsplit_once('.').map(|(_, end)| end.to_owned());
-        let formats: BTreeSet<_> = found.iter().map(extension).collect();
+        let formats: BTreeSet<Format> = found.iter().map(|(format, _)| *format).collect();
+        let found: Vec<String> = found.into_iter().map(|(_, name)| name).collect();
         match formats.len() {
             0 | 1 => Ok(found),
             _ => Err(DataError::AmbiguousSplit {
@@ -435,6 +443,20 @@ mod tests {
         let found = there(&folders, Split::Train, &config()).unwrap();
         assert_eq!(found, folders);
         assert!(here(&names, Split::Train, &config()).is_err());
+    }
+
+    #[test]
+    fn on_the_hub_a_json_beside_files_of_rows_is_no_split() {
+        for names in [
+            ["my-train.jsonl", "my-train-stats.json"],
+            ["x/train/0.parquet", "x/train/info.json"],
+            ["x/train.csv.gz", "scores/train.json"],
+        ] {
+            let found = there(&names, Split::Train, &config()).unwrap();
+            assert_eq!(found, [names[0]]);
+        }
+        let alone = there(&["x/my_train.json"], Split::Train, &config());
+        assert_eq!(alone.unwrap(), ["x/my_train.json"]);
     }
 
     #[test]
