@@ -7,7 +7,8 @@ use eigenmix_data::{
     Targets, TextTokenizer, draw_language_rows, read_language_split,
 };
 
-use super::examples::{Continuation, LanguageExamples};
+use super::continuations::Continuations;
+use super::examples::LanguageExamples;
 use crate::tasks::{SplitData, TaskReader};
 use crate::{BaseModel, TrainerError};
 
@@ -30,12 +31,13 @@ impl TaskReader for LanguageReader<'_> {
     ) -> Result<(SplitData, Option<Targets>), TrainerError> {
         let (rows, notes) = self.rows(Split::Train)?;
         let rows = draw_language_rows(rows, self.config, seed)?;
-        Ok((self.examples(Split::Train, &rows, notes)?, None))
+        // Continuations are compared in evaluations only.
+        Ok((self.examples(Split::Train, &rows, false, notes)?, None))
     }
 
     fn split(&self, split: Split, _targets: Option<&Targets>) -> Result<SplitData, TrainerError> {
         let (rows, notes) = self.rows(split)?;
-        self.examples(split, &rows, notes)
+        self.examples(split, &rows, self.exact_match, notes)
     }
 
     fn sample(
@@ -47,7 +49,8 @@ impl TaskReader for LanguageReader<'_> {
     ) -> Result<SplitData, TrainerError> {
         let drawn = self.config.drawing(most);
         let (rows, notes) = self.rows(split)?;
-        self.examples(split, &draw_language_rows(rows, &drawn, seed)?, notes)
+        let rows = draw_language_rows(rows, &drawn, seed)?;
+        self.examples(split, &rows, self.exact_match, notes)
     }
 
     fn tokenizer(&self) -> Option<&TextTokenizer> {
@@ -86,10 +89,12 @@ impl LanguageReader<'_> {
         Ok((found.rows, notes))
     }
 
+    /// - exact_match: whether continuations are compared
     fn examples(
         &self,
         split: Split,
         rows: &[LanguageRow],
+        exact_match: bool,
         mut notes: Vec<String>,
     ) -> Result<SplitData, TrainerError> {
         let encoder =
@@ -118,10 +123,13 @@ impl LanguageReader<'_> {
             true => encoder.all_choices(rows)?,
             false => Vec::new(),
         };
-        let continuations = match self.exact_match {
-            true => self.continuations(&encoder, rows)?,
-            false => Vec::new(),
-        };
+        let mut continuations = Vec::new();
+        if exact_match {
+            let room = self.base.max_length()?;
+            let found = Continuations::of(&encoder, rows, room)?;
+            notes.extend(found.note(split, rows.len(), room));
+            continuations = found.compared;
+        }
         Ok(SplitData {
             examples: Box::new(LanguageExamples {
                 examples: encoded.examples,
@@ -130,35 +138,5 @@ impl LanguageReader<'_> {
             }),
             notes,
         })
-    }
-    /// The expected continuation of each row's prompt, if there is one and the prompt leaves room
-    /// for it.
-    fn continuations(
-        &self,
-        encoder: &LanguageEncoder,
-        rows: &[LanguageRow],
-    ) -> Result<Vec<Continuation>, TrainerError> {
-        let room = self.base.max_length()?;
-        let mut continuations = Vec::with_capacity(rows.len());
-        for row in rows {
-            let expected = match &row.content {
-                LanguageContent::PromptCompletion { completion, .. } => completion,
-                LanguageContent::MultipleChoice(question) => &question.choices[question.answer],
-                LanguageContent::Conversation { messages, .. } => match messages.last() {
-                    Some(last) if last.role == "assistant" => &last.content,
-                    _ => continue,
-                },
-                LanguageContent::Text(_) => continue,
-            };
-            let continuation = Continuation {
-                prompt: encoder.prompt(row)?,
-                expected: expected.clone(),
-                expected_tokens: encoder.text_prompt(expected)?.len(),
-            };
-            if continuation.prompt.len() + continuation.expected_tokens < room {
-                continuations.push(continuation);
-            }
-        }
-        Ok(continuations)
     }
 }
