@@ -178,6 +178,15 @@ fn a_model_that_learnt_to_count_counts_on_from_every_prompt() {
     assert!((loss.exp() / perplexity - 1.0).abs() < 1e-12);
     // Nothing but the place of the end is uncertain to it; a guess among all tokens has 12.
     assert!(perplexity < 1.2, "{perplexity}");
+
+    let longer = json!({"prompt": counting(1, 400), "completion": " n1"}).to_string();
+    let test = place.path("data").join("test.jsonl");
+    let rows = fs::read_to_string(&test).expect("rows");
+    fs::write(&test, [rows.as_str(), &longer].join("\n")).expect("a file");
+    let count = rows.lines().count();
+    let outcome = place.run(&evaluate);
+    let expected = format!("exact-match compares {count} of {} rows", count + 1);
+    assert!(outcome.stderr.contains(&expected), "{outcome:?}");
 }
 
 #[test]

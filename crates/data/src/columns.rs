@@ -1,12 +1,12 @@
 //! Which columns a split has.
 
-use std::io::BufReader;
 use std::path::Path;
 
 use crate::config::DataConfig;
+use crate::data_file::DataFile;
 use crate::error::DataError;
 use crate::parquet_file::ParquetFile;
-use crate::split::{Format, Split};
+use crate::split::Split;
 use crate::split_files::find_split;
 use crate::{csv, jsonl};
 
@@ -20,15 +20,13 @@ pub fn column_names(
     split: Split,
     config: &DataConfig,
 ) -> Result<Vec<String>, DataError> {
-    let files = find_split(dir, split, config)?;
+    let files = find_split(dir, split, config)?.files;
     let Some(path) = files.first() else {
         return Ok(Vec::new());
     };
-    let (format, file) = Format::open(path)?;
-    match format {
-        Format::JsonLines | Format::Json => {
+    match DataFile::open(path)? {
+        DataFile::Json(reader) => {
             let mut names = None;
-            let reader = BufReader::new(file);
             // One row says it; the rest is not read on.
             let read = jsonl::for_each_object(reader, &path.as_path().into(), |columns, place| {
                 names = Some(columns.keys().cloned().collect());
@@ -39,16 +37,16 @@ pub fn column_names(
                 (None, read) => read.map(|()| Vec::new()),
             }
         }
-        Format::Csv => {
+        DataFile::Csv(reader) => {
             let mut names = Vec::new();
             let begin = |header: &::csv::StringRecord| {
                 names = header.iter().map(str::to_owned).collect();
                 Ok(())
             };
-            csv::for_each_record(file, &path.as_path().into(), begin, |(), _, _| Ok(()))?;
+            csv::for_each_record(reader, &path.as_path().into(), begin, |(), _, _| Ok(()))?;
             Ok(names)
         }
-        Format::Parquet => {
+        DataFile::Parquet(file) => {
             let file = ParquetFile::new(file, &path.as_path().into())?;
             let names = file.column_names().into_iter();
             Ok(names.map(str::to_owned).collect())

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ::csv::{Position, ReaderBuilder, StringRecord};
 
 use crate::config::DataConfig;
+use crate::data_file::Compression;
 use crate::error::DataError;
 use crate::jsonl::require_utf8;
 use crate::row::{LabelPolicy, Place, RawLabel, Row};
@@ -58,7 +59,7 @@ pub(crate) fn for_each_record<Columns>(
     require_utf8(&content, 1, file)?;
     let mut lines = Lines::new(&content, file);
     let mut reader = ReaderBuilder::new()
-        .delimiter(separator(&content))
+        .delimiter(separator(&content, is_tsv(file)))
         .from_reader(content.as_slice());
     let header = match reader.headers() {
         Ok(header) => header.clone(),
@@ -76,14 +77,26 @@ pub(crate) fn for_each_record<Columns>(
     Ok(())
 }
 
-/// What separates the cells: a comma, or where the header has none, a tab or a semicolon that it has.
-pub(crate) fn separator(content: &[u8]) -> u8 {
+/// Whether the name says that tabs separate the cells.
+pub(crate) fn is_tsv(file: &Path) -> bool {
+    let name = file.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| Compression::split_name(name).0.ends_with(".tsv"))
+}
+
+/// What separates the cells: a comma, or where the header has none, a tab or a semicolon that it has;
+/// of a `.tsv` a tab first, as its column names may have commas.
+pub(crate) fn separator(content: &[u8], is_tsv: bool) -> u8 {
     let header = content
         .split(|byte| *byte == b'\n')
         .next()
         .unwrap_or(content);
-    let candidates = [b',', b'\t', b';'].into_iter();
-    let mut present = candidates.filter(|separator| header.contains(separator));
+    let candidates = match is_tsv {
+        true => [b'\t', b',', b';'],
+        false => [b',', b'\t', b';'],
+    };
+    let mut present = candidates
+        .into_iter()
+        .filter(|separator| header.contains(separator));
     present.next().unwrap_or(b',')
 }
 
@@ -231,6 +244,19 @@ mod tests {
         }
         let rows = read("text,label;old\na;b,x\n", LabelPolicy::Optional).unwrap();
         assert_eq!(rows[0].text, "a;b");
+    }
+
+    #[test]
+    fn the_header_of_a_tsv_may_have_commas() {
+        let content = "text\tlabel\tyes, or no\na, b\tx\t1\n";
+        for name in ["train.tsv", "train.tsv.gz"] {
+            let file: Arc<Path> = Path::new(name).into();
+            let config = DataConfig::new("unused");
+            let rows = read_csv(content.as_bytes(), &file, &config, LabelPolicy::Required);
+            let rows = rows.unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(rows[0].text, "a, b");
+            assert_eq!(rows[0].label, Some(RawLabel::Text("x".to_owned())));
+        }
     }
 
     #[test]

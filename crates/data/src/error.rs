@@ -88,7 +88,9 @@ pub enum DataError {
     #[error("the {split} split has no rows in {files}")]
     EmptySplit { split: Split, files: String },
 
-    #[error("cannot tell the format of `{path}`: expected .jsonl, .csv, .tsv, .parquet or .json")]
+    #[error(
+        "cannot tell the format of `{path}`: expected .jsonl, .csv, .tsv, .parquet or .json (texts also as .gz or .zst)"
+    )]
     UnknownFormat { path: PathBuf },
 
     #[error(

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use crate::config::DataConfig;
 use crate::error::DataError;
 use crate::row::{LabelPolicy, Place, RawLabel, Row};
+use crate::split::Format;
 
 /// Reads JSON lines: one object a line, blank lines skipped.
 ///
@@ -57,7 +58,9 @@ pub(crate) fn for_each_object(
         }),
     };
     let mut buffer = Vec::new();
-    let is_json = file.extension().is_some_and(|ending| ending == "json");
+    let name = file.file_name().and_then(|name| name.to_str());
+    let format = name.and_then(Format::split_name);
+    let is_json = format.is_some_and(|(_, format, _)| format == Format::Json);
     let mut is_first = true;
     for line in 1.. {
         buffer.clear();

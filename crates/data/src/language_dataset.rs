@@ -2,13 +2,14 @@
 //! in.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use crate::config::DataConfig;
+use crate::data_file::DataFile;
 use crate::error::{DataError, quoted};
 use crate::language_columns::Layout;
 use crate::language_error::LanguageError;
@@ -16,7 +17,7 @@ use crate::language_format::LanguageFormat;
 use crate::language_row::{LanguageRow, RowReader};
 use crate::parquet_file::ParquetFile;
 use crate::row::Place;
-use crate::split::{Format, Split};
+use crate::split::Split;
 use crate::split_files::find_split;
 use crate::{csv, jsonl, parquet_records};
 
@@ -46,7 +47,7 @@ pub fn read_language_split(
     split: Split,
     config: &DataConfig,
 ) -> Result<LanguageRows, DataError> {
-    let files = find_split(dir, split, config)?;
+    let files = find_split(dir, split, config)?.files;
     let mut reader = LanguageReader::new(config);
     for file in &files {
         reader.read(file)?;
@@ -126,26 +127,24 @@ impl<'a> LanguageReader<'a> {
     }
 
     fn read(&mut self, path: &Path) -> Result<(), DataError> {
-        let (format, file) = Format::open(path)?;
+        let file = DataFile::open(path)?;
         let path: Arc<Path> = path.into();
-        match format {
-            Format::JsonLines | Format::Json => {
-                jsonl::for_each_object(BufReader::new(file), &path, |columns, place| {
-                    self.take(columns, place)
-                })
+        match file {
+            DataFile::Json(reader) => {
+                jsonl::for_each_object(reader, &path, |columns, place| self.take(columns, place))
             }
-            Format::Csv => self.read_csv(file, &path),
-            Format::Parquet => self.read_parquet(file, &path),
+            DataFile::Csv(reader) => self.read_csv(reader, &path),
+            DataFile::Parquet(file) => self.read_parquet(file, &path),
         }
     }
 
-    fn read_csv(&mut self, file: File, path: &Arc<Path>) -> Result<(), DataError> {
+    fn read_csv(&mut self, content: impl Read, path: &Arc<Path>) -> Result<(), DataError> {
         let reader = &mut *self;
         let begin = |header: &::csv::StringRecord| {
             let names: Vec<String> = header.iter().map(str::to_owned).collect();
             Ok(names)
         };
-        csv::for_each_record(file, path, begin, |names, record, place| {
+        csv::for_each_record(content, path, begin, |names, record, place| {
             let found: Vec<&str> = names.iter().map(String::as_str).collect();
             let layout = reader.row_reader(&found, &place)?.layout();
             if let Some(column) = layout.list_column() {

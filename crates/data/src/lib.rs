@@ -38,12 +38,12 @@ mod chat_template;
 mod chat_template_source;
 mod choice_example;
 mod class_names;
-
 mod clip_vocabulary;
 mod closest_name;
 mod columns;
 mod config;
 mod csv;
+mod data_file;
 mod data_location;
 mod dataset;
 mod dataset_card;

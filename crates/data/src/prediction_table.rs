@@ -9,6 +9,7 @@ use ::csv::WriterBuilder;
 use serde_json::{Map, Number, Value};
 
 use crate::config::DataConfig;
+use crate::data_file::{Compression, DataFile};
 use crate::error::{DataError, quoted};
 use crate::language_columns::Layout;
 use crate::language_row::{LanguageRow, RowReader};
@@ -34,7 +35,9 @@ enum Kind {
         separator: u8,
         header: Vec<String>,
     },
-    Parquet,
+    Parquet {
+        columns: Vec<String>,
+    },
 }
 
 /// A column of predictions, one of each row.
@@ -54,7 +57,7 @@ pub enum PredictedValues {
 impl PredictionTable {
     /// Whether the name of a file says that it holds a table.
     pub fn is_one(path: &Path) -> bool {
-        Format::of(path).is_some()
+        named(path).is_some()
     }
 
     /// Reads a table.
@@ -65,26 +68,26 @@ impl PredictionTable {
     /// # Errors
     /// When the file cannot be read, is not what its name says, or has no rows.
     pub fn read(path: &Path, config: &DataConfig) -> Result<Self, DataError> {
-        let (format, file) = Format::open(path)?;
+        let file = DataFile::open(path)?;
         let path: Arc<Path> = path.into();
         let mut rows = Vec::new();
         let mut keep = |columns, place| {
             rows.push((columns, place));
             Ok(())
         };
-        let kind = match format {
-            Format::JsonLines | Format::Json => {
-                let content = whole(file, &path)?;
+        let kind = match file {
+            DataFile::Json(reader) => {
+                let content = whole(reader, &path)?;
                 jsonl::for_each_object(content.as_slice(), &path, keep)?;
                 let first = content.iter().find(|byte| b"[{".contains(byte));
-                match (format, first) {
-                    (Format::Json, Some(b'[')) => Kind::JsonArray,
+                match first {
+                    Some(b'[') => Kind::JsonArray,
                     _ => Kind::JsonLines,
                 }
             }
-            Format::Csv => {
-                let content = whole(file, &path)?;
-                let separator = csv::separator(&content);
+            DataFile::Csv(reader) => {
+                let content = whole(reader, &path)?;
+                let separator = csv::separator(&content, csv::is_tsv(&path));
                 let mut header = Vec::new();
                 let begin = |found: &::csv::StringRecord| {
                     header = found.iter().map(str::to_owned).collect();
@@ -102,12 +105,14 @@ impl PredictionTable {
                 )?;
                 Kind::Csv { separator, header }
             }
-            Format::Parquet => {
+            DataFile::Parquet(file) => {
                 let file = ParquetFile::new(file, &path)?;
                 let names = file.column_names();
                 let wanted = wanted_columns(&names, config);
                 parquet_records::for_each_record(&file, |name| wanted.contains(&name), keep)?;
-                Kind::Parquet
+                Kind::Parquet {
+                    columns: names.into_iter().map(str::to_owned).collect(),
+                }
             }
         };
         match rows.is_empty() {
@@ -134,7 +139,7 @@ impl PredictionTable {
     /// If the table is parquet.
     pub fn require_text(&self) -> Result<(), DataError> {
         match self.kind {
-            Kind::Parquet => Err(PredictionError::ParquetToStream {
+            Kind::Parquet { .. } => Err(PredictionError::ParquetToStream {
                 path: self.path.to_path_buf(),
             }
             .into()),
@@ -195,7 +200,7 @@ impl PredictionTable {
     /// # Errors
     /// If there is one.
     pub fn require_free(&self, names: &[&str]) -> Result<(), DataError> {
-        let own = self.column_names()?;
+        let own = self.column_names();
         match names.iter().find(|name| own.iter().any(|own| own == *name)) {
             None => Ok(()),
             Some(name) => Err(PredictionError::ColumnTaken {
@@ -207,14 +212,10 @@ impl PredictionTable {
         }
     }
 
-    fn column_names(&self) -> Result<Vec<String>, DataError> {
+    fn column_names(&self) -> Vec<String> {
         match &self.kind {
-            Kind::Csv { header, .. } => Ok(header.clone()),
-            Kind::Parquet => {
-                let (_, file) = Format::open(&self.path)?;
-                let file = ParquetFile::new(file, &self.path)?;
-                Ok(file.column_names().into_iter().map(str::to_owned).collect())
-            }
+            Kind::Csv { header, .. } => header.clone(),
+            Kind::Parquet { columns } => columns.clone(),
             Kind::JsonLines | Kind::JsonArray => {
                 let mut names: Vec<String> = Vec::new();
                 for name in self.rows.iter().flat_map(|(columns, _)| columns.keys()) {
@@ -222,7 +223,7 @@ impl PredictionTable {
                         names.push(name.clone());
                     }
                 }
-                Ok(names)
+                names
             }
         }
     }
@@ -246,7 +247,7 @@ impl PredictionTable {
             Kind::Csv { separator, header } => {
                 self.write_csv(*separator, header, predictions, &mut out)
             }
-            Kind::Parquet => {
+            Kind::Parquet { .. } => {
                 let written = parquet_with_columns::write(&self.path, predictions, &mut out);
                 written.map_err(|source| DataError::MalformedParquet {
                     path: self.path.to_path_buf(),
@@ -262,13 +263,30 @@ impl PredictionTable {
         Ok(out)
     }
 
+    /// Such a file as it lies on the disk: compressed, if that of the rows is.
+    ///
+    /// # Errors
+    /// If compressing fails.
+    pub fn compressed(&self, content: Vec<u8>) -> Result<Vec<u8>, DataError> {
+        let compressed = match named(&self.path).and_then(|(_, compression, _)| compression) {
+            None => Ok(content),
+            Some(compression) => compression.compress(&content),
+        };
+        compressed.map_err(|source| {
+            PredictionError::Write {
+                path: self.path.to_path_buf(),
+                source,
+            }
+            .into()
+        })
+    }
+
     /// Refuses a file whose name says another format than that of the table.
     ///
     /// # Errors
     /// If it does.
     pub fn require_same_format(&self, out: &Path) -> Result<(), DataError> {
-        let ending = |path: &Path| path.extension().map(|ending| ending.to_owned());
-        match Format::of(out) == Format::of(&self.path) && ending(out) == ending(&self.path) {
+        match named(out).is_some() && named(out) == named(&self.path) {
             true => Ok(()),
             false => Err(PredictionError::OtherFormat {
                 out: out.to_owned(),
@@ -358,6 +376,12 @@ fn wanted_columns<'n>(names: &[&'n str], config: &DataConfig) -> Vec<&'n str> {
             || named.into_iter().flatten().any(|key| key == name)
     };
     names.iter().copied().filter(is_wanted).collect()
+}
+
+/// The format, the compression and the separator that the name of a file says.
+fn named(path: &Path) -> Option<(Format, Option<Compression>, bool)> {
+    let (_, format, compression) = Format::split_name(path.file_name()?.to_str()?)?;
+    Some((format, compression, csv::is_tsv(path)))
 }
 
 fn whole(mut file: impl Read, path: &Path) -> Result<Vec<u8>, DataError> {

@@ -200,6 +200,24 @@ fn a_parquet_file_keeps_columns_of_any_type() {
 }
 
 #[test]
+fn a_compressed_table_is_written_compressed() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("rows.csv.gz");
+    let content = "text\na\n";
+    let compressed = Compression::Gzip.compress(content.as_bytes()).unwrap();
+    fs::write(&path, compressed).unwrap();
+    let config = DataConfig::new("");
+    let table = PredictionTable::read(&path, &config).unwrap();
+    table.require_same_format(Path::new("out.csv.gz")).unwrap();
+    assert!(table.require_same_format(Path::new("out.csv")).is_err());
+    let plain = table.with_predictions(&predictions(&["x"])).unwrap();
+    assert_eq!(plain, b"text,prediction,score\na,x,0.5\n");
+    fs::write(&path, table.compressed(plain).unwrap()).unwrap();
+    let again = PredictionTable::read(&path, &config).unwrap();
+    assert_eq!(again.column_names(), ["text", "prediction", "score"]);
+}
+
+#[test]
 fn a_name_that_is_taken_and_a_format_that_is_another_are_refused() {
     let (_place, table) = table(
         "rows.jsonl",

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::data_file::Compression;
 use crate::error::{DataError, quoted};
 
 /// A part of a dataset.
@@ -64,34 +65,19 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    pub(crate) fn from_extension(extension: &str) -> Option<Self> {
-        match extension {
-            "jsonl" => Some(Self::JsonLines),
-            "json" => Some(Self::Json),
-            "csv" | "tsv" => Some(Self::Csv),
-            "parquet" => Some(Self::Parquet),
-            _ => None,
-        }
-    }
-
-    /// The format that the name of a file says.
-    pub(crate) fn of(path: &Path) -> Option<Self> {
-        Self::from_extension(path.extension()?.to_str()?)
-    }
-
-    /// Opens a file whose extension says its format.
-    ///
-    /// # Errors
-    /// If the extension is unknown, or the file cannot be opened.
-    pub(crate) fn open(path: &Path) -> Result<(Self, File), DataError> {
-        let format = Self::of(path).ok_or_else(|| DataError::UnknownFormat {
-            path: path.to_owned(),
-        })?;
-        let file = File::open(path).map_err(|source| DataError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
-        Ok((format, file))
+    /// What the name of a file of rows is without its endings, and what these say; `None` of other
+    /// files.
+    pub(crate) fn split_name(name: &str) -> Option<(&str, Self, Option<Compression>)> {
+        let (name, compression) = Compression::split_name(name);
+        let (base, extension) = name.rsplit_once('.')?;
+        let format = match extension {
+            "jsonl" => Self::JsonLines,
+            "json" => Self::Json,
+            "csv" | "tsv" => Self::Csv,
+            "parquet" if compression.is_none() => Self::Parquet,
+            _ => return None,
+        };
+        Some((base, format, compression))
     }
 }
 
@@ -106,8 +92,7 @@ struct Candidate {
 
 impl Candidate {
     fn parse(name: &str, split: Split) -> Option<Self> {
-        let (base, extension) = name.rsplit_once('.')?;
-        let format = Format::from_extension(extension)?;
+        let (base, format, _) = Format::split_name(name)?;
         split.stems().iter().find_map(|stem| {
             let rest = base.strip_prefix(stem)?;
             let shard = match rest.strip_prefix('-') {
@@ -195,7 +180,7 @@ pub(crate) fn pick_split(
 
 pub(crate) fn expected_names(split: Split) -> String {
     let stems = split.stems().join("|");
-    format!("`{stems}` with .jsonl, .csv, .parquet or .json")
+    format!("`{stems}` with .jsonl, .csv, .parquet or .json (texts also as .gz or .zst)")
 }
 
 /// The names in a directory, sorted; a directory's ends in `/`.
@@ -249,6 +234,11 @@ mod tests {
         assert_eq!(found(&["train.json"]), ["train.json"]);
         assert_eq!(found(&["train.json", "train.csv"]), ["train.csv"]);
         assert_eq!(found(&["train.tsv"]), ["train.tsv"]);
+        assert_eq!(
+            found(&["train.json.gz", "train.csv.zst"]),
+            ["train.csv.zst"]
+        );
+        assert!(found(&["train.parquet.gz"]).is_empty());
     }
 
     #[test]

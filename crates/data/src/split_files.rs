@@ -24,7 +24,16 @@ pub(crate) enum FileTree<'a> {
     },
 }
 
-/// The files of a split, in their order.
+/// The files of a split.
+#[derive(Debug)]
+pub(crate) struct SplitFiles {
+    /// In their order.
+    pub(crate) files: Vec<PathBuf>,
+    /// The dataset's, which may have more to say of the rows.
+    pub(crate) card: DatasetCard,
+}
+
+/// Finds the files of a split.
 ///
 /// `dir` holds them as `train.csv` or in shards such as `train-00000-of-00002.parquet`, at its top, in
 /// `data/`, or in the folder that `data.config` names; or `data.files` or the head of its README.md
@@ -36,12 +45,15 @@ pub(crate) fn find_split(
     dir: &Path,
     split: Split,
     config: &DataConfig,
-) -> Result<Vec<PathBuf>, DataError> {
+) -> Result<SplitFiles, DataError> {
     // Most directories have no card, and few cards name files.
     let card = fs::read_to_string(dir.join(DatasetCard::FILE_NAME));
     let card = DatasetCard::parse(&card.unwrap_or_default());
     let names = FileTree::Directory(dir).split(split, config, &card)?;
-    Ok(names.iter().map(|name| dir.join(name)).collect())
+    Ok(SplitFiles {
+        files: names.iter().map(|name| dir.join(name)).collect(),
+        card,
+    })
 }
 
 impl FileTree<'_> {
@@ -207,28 +219,36 @@ impl FileTree<'_> {
         wanted: Option<&str>,
     ) -> Result<Vec<String>, DataError> {
         // By the folder that holds the splits, which is what configurations differ in.
-        let mut by_folder: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut by_folder: BTreeMap<String, Vec<(Format, String)>> = BTreeMap::new();
         for name in names {
-            let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
-            if Format::from_extension(extension).is_none() {
+            let Some((_, format, _)) = Format::split_name(name) else {
                 continue;
-            }
+            };
             let parts: Vec<&str> = name.split('/').collect();
             if let Some(place) = parts.iter().position(|part| has_word(part, words(split))) {
                 let folder = parts[..place].join("/");
-                by_folder.entry(folder).or_default().push(name.clone());
+                let files = by_folder.entry(folder).or_default();
+                files.push((format, name.clone()));
             }
         }
         if let Some(wanted) = wanted {
             by_folder.retain(|folder, _| folder.split('/').any(|part| part == wanted));
+        }
+        // Beside files in a format of rows, a .json is more likely a description.
+        let mut files = by_folder.values().flatten();
+        if files.any(|(format, _)| *format != Format::Json) {
+            by_folder.values_mut().for_each(|files| {
+                files.retain(|(format, _)| *format != Format::Json);
+            });
+            by_folder.retain(|_, files| !files.is_empty());
         }
         let folders: Vec<&str> = by_folder.keys().map(String::as_str).collect();
         if folders.len() > 1 {
             return Err(self.several(&folders));
         }
         let found = by_folder.into_values().next().unwrap_or_default();
-        let extension = |name: &String| name.rsplit_once('.').map(|(_, end)| end.to_owned());
-        let formats: BTreeSet<_> = found.iter().map(extension).collect();
+        let formats: BTreeSet<Format> = found.iter().map(|(format, _)| *format).collect();
+        let found: Vec<String> = found.into_iter().map(|(_, name)| name).collect();
         match formats.len() {
             0 | 1 => Ok(found),
             _ => Err(DataError::AmbiguousSplit {
@@ -302,8 +322,8 @@ mod tests {
         let dir = dir_with(names);
         let found = find_split(dir.path(), split, config).map_err(|error| error.to_string())?;
         let relative = |path: PathBuf| path.strip_prefix(dir.path()).unwrap().to_owned();
-        Ok(found
-            .into_iter()
+        let files = found.files.into_iter();
+        Ok(files
             .map(|path| relative(path).to_str().unwrap().to_owned())
             .collect())
     }
@@ -401,7 +421,7 @@ mod tests {
         let card = "---\nconfigs:\n- config_name: x\n  data_files:\n  - {split: train, path: 'corpus/b*'}\n---\n";
         fs::write(dir.path().join("README.md"), card).unwrap();
         let found = find_split(dir.path(), Split::Train, &config()).unwrap();
-        assert_eq!(found, [dir.path().join("corpus/b.csv")]);
+        assert_eq!(found.files, [dir.path().join("corpus/b.csv")]);
         let error = find_split(dir.path(), Split::Test, &config()).unwrap_err();
         assert!(matches!(error, DataError::MissingSplit { .. }));
     }
@@ -423,6 +443,20 @@ mod tests {
         let found = there(&folders, Split::Train, &config()).unwrap();
         assert_eq!(found, folders);
         assert!(here(&names, Split::Train, &config()).is_err());
+    }
+
+    #[test]
+    fn on_the_hub_a_json_beside_files_of_rows_is_no_split() {
+        for names in [
+            ["my-train.jsonl", "my-train-stats.json"],
+            ["x/train/0.parquet", "x/train/info.json"],
+            ["x/train.csv.gz", "scores/train.json"],
+        ] {
+            let found = there(&names, Split::Train, &config()).unwrap();
+            assert_eq!(found, [names[0]]);
+        }
+        let alone = there(&["x/my_train.json"], Split::Train, &config());
+        assert_eq!(alone.unwrap(), ["x/my_train.json"]);
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl<'a> TableOutput<'a> {
         let Some(out) = self.out else {
             return console.part(String::from_utf8_lossy(&bytes));
         };
-        write_file(out, &bytes)?;
+        write_file(out, &self.table.compressed(bytes)?)?;
         console.result(&WrittenTable {
             out: out.display().to_string(),
             rows: self.table.len(),

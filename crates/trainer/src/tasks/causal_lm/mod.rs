@@ -1,5 +1,6 @@
 //! The next token.
 
+mod continuations;
 mod evaluation;
 mod examples;
 mod reader;

@@ -9,7 +9,8 @@ use eigenmix_data::{
 };
 
 use super::CausalLm;
-use super::examples::{Continuation, LanguageExamples};
+use super::continuations::Continuations;
+use super::examples::LanguageExamples;
 use crate::tasks::{SplitData, Task, TaskReader};
 use crate::{BaseModel, TrainerError};
 
@@ -32,12 +33,13 @@ impl TaskReader for LanguageReader<'_> {
     ) -> Result<(SplitData, Option<Targets>), TrainerError> {
         let (mut found, notes) = self.rows(Split::Train)?;
         found.rows = draw_language_rows(found.rows, self.config, seed)?;
-        Ok((self.examples(Split::Train, &found, notes)?, None))
+        // Continuations are compared in evaluations only.
+        Ok((self.examples(Split::Train, &found, false, notes)?, None))
     }
 
     fn split(&self, split: Split, _targets: Option<&Targets>) -> Result<SplitData, TrainerError> {
         let (found, notes) = self.rows(split)?;
-        self.examples(split, &found, notes)
+        self.examples(split, &found, self.exact_match, notes)
     }
 
     fn sample(
@@ -50,7 +52,7 @@ impl TaskReader for LanguageReader<'_> {
         let drawn = self.config.drawing(most);
         let (mut found, notes) = self.rows(split)?;
         found.rows = draw_language_rows(found.rows, &drawn, seed)?;
-        self.examples(split, &found, notes)
+        self.examples(split, &found, self.exact_match, notes)
     }
 
     fn tokenizer(&self) -> Option<&TextTokenizer> {
@@ -89,10 +91,12 @@ impl LanguageReader<'_> {
         Ok((found, notes))
     }
 
+    /// - exact_match: whether continuations are compared
     fn examples(
         &self,
         split: Split,
         found: &LanguageRows,
+        exact_match: bool,
         mut notes: Vec<String>,
     ) -> Result<SplitData, TrainerError> {
         let rows = &found.rows;
@@ -122,10 +126,13 @@ impl LanguageReader<'_> {
             true => encoder.all_choices(rows)?,
             false => Vec::new(),
         };
-        let continuations = match self.exact_match {
-            true => self.continuations(&encoder, rows)?,
-            false => Vec::new(),
-        };
+        let mut continuations = Vec::new();
+        if exact_match {
+            let room = self.base.max_length()?;
+            let found = Continuations::of(&encoder, rows, room)?;
+            notes.extend(found.note(split, rows.len(), room));
+            continuations = found.compared;
+        }
         Ok(SplitData {
             examples: Box::new(LanguageExamples {
                 examples: encoded.examples,
@@ -155,36 +162,5 @@ impl LanguageReader<'_> {
                 .map(|_| InputContract::CHAT_TEMPLATE.into()),
             ..InputContract::default()
         }
-    }
-
-    /// The expected continuation of each row's prompt, if there is one and the prompt leaves room
-    /// for it.
-    fn continuations(
-        &self,
-        encoder: &LanguageEncoder,
-        rows: &[LanguageRow],
-    ) -> Result<Vec<Continuation>, TrainerError> {
-        let room = self.base.max_length()?;
-        let mut continuations = Vec::with_capacity(rows.len());
-        for row in rows {
-            let expected = match &row.content {
-                LanguageContent::PromptCompletion { completion, .. } => completion,
-                LanguageContent::MultipleChoice(question) => &question.choices[question.answer],
-                LanguageContent::Conversation { messages, .. } => match messages.last() {
-                    Some(last) if last.role == "assistant" => &last.content,
-                    _ => continue,
-                },
-                LanguageContent::Text(_) => continue,
-            };
-            let continuation = Continuation {
-                prompt: encoder.prompt(row)?,
-                expected: expected.clone(),
-                expected_tokens: encoder.text_prompt(expected)?.len(),
-            };
-            if continuation.prompt.len() + continuation.expected_tokens < room {
-                continuations.push(continuation);
-            }
-        }
-        Ok(continuations)
     }
 }
