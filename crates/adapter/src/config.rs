@@ -9,7 +9,6 @@ use serde_json::{Map, Value, json};
 use crate::config_fields::{ConfigFields, as_names};
 use crate::export::unambiguous_pattern;
 use crate::key::heads_of_task;
-use crate::module_name::unwrap_configuration;
 use crate::pattern::ModulePattern;
 use crate::support::check_support;
 use crate::target::{LayerSelection, ModuleSelection, ModuleSet};
@@ -43,6 +42,7 @@ pub struct PeftConfig {
     use_mixer: bool,
     lora_bias: bool,
     fan_in_fan_out: bool,
+    ensures_weight_tying: bool,
 }
 
 impl PeftConfig {
@@ -77,8 +77,7 @@ impl PeftConfig {
     ///
     /// # Errors
     /// As [`PeftConfig::read`].
-    pub fn from_map(mut raw: Map<String, Value>, path: &Path) -> Result<Self, AdapterError> {
-        unwrap_configuration(&mut raw);
+    pub fn from_map(raw: Map<String, Value>, path: &Path) -> Result<Self, AdapterError> {
         let fields = ConfigFields { map: &raw, path };
         check_support(&fields)?;
         for text in ["base_model_name_or_path", "revision", "task_type"] {
@@ -123,6 +122,7 @@ impl PeftConfig {
             use_mixer: fields.flag("lora_use_mixer")?,
             lora_bias: fields.flag("lora_bias")?,
             fan_in_fan_out: fields.flag("fan_in_fan_out")?,
+            ensures_weight_tying: fields.flag("ensure_weight_tying")?,
             raw,
         })
     }
@@ -186,7 +186,8 @@ impl PeftConfig {
         Self::from_map(raw, Path::new("the changed configuration"))
     }
 
-    /// Every key as it was read, in the order of the file; modules without what wrappers put in front.
+    /// Every key as it was read, in the order of the file. Of an opened adapter, modules are without what
+    /// wrappers put in front.
     pub fn raw(&self) -> &Map<String, Value> {
         &self.raw
     }
@@ -287,6 +288,12 @@ impl PeftConfig {
         let alpha = first_match(&self.alpha_pattern, module).unwrap_or(self.alpha);
         let divisor = if self.use_rslora { rank.sqrt() } else { rank };
         (alpha / divisor) as f32
+    }
+
+    /// Whether PEFT adapts layers alike that share one tensor (`ensure_weight_tying`), whichever of them
+    /// `target_modules` names.
+    pub fn ensures_weight_tying(&self) -> bool {
+        self.ensures_weight_tying
     }
 
     /// Whether PEFT would adapt the linear layer at path `module` of the base model.
