@@ -192,6 +192,11 @@ impl AdapterFile {
         self.index.heads.keys().map(String::as_str)
     }
 
+    /// The names of the biases of the base model that were trained along, sorted.
+    pub fn bias_names(&self) -> impl Iterator<Item = &str> {
+        self.index.biases.keys().map(String::as_str)
+    }
+
     /// Reads the tensors of the modules that were trained whole, such as `classifier.weight`.
     ///
     /// # Errors

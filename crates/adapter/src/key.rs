@@ -1,6 +1,7 @@
 //! The names that PEFT and its relatives give to tensors in adapter_model.safetensors.
 
 use crate::target::has_component;
+use crate::token_table::is_token_table;
 use crate::{BiasKind, PeftConfig};
 
 /// What PEFT's wrapper puts in front of every path of the base model.
@@ -80,7 +81,7 @@ pub(crate) fn role_of<'key>(key: &'key str, config: &PeftConfig) -> Role<'key> {
     if has_component(path, "original_module") {
         return Role::Copy;
     }
-    if is_head(path, config) || is_table(path) {
+    if is_head(path, config) || is_token_table(path) {
         return Role::Head(path.to_owned());
     }
     if path.ends_with(".base_layer.weight") {
@@ -136,31 +137,10 @@ pub(crate) fn heads_of_task(task: Option<&str>) -> &'static [&'static str] {
     found.map_or(&[], |(_, heads)| heads)
 }
 
-/// The tables of tokens and output layers, by their last names: PEFT saves them unasked where the
-/// vocabulary was resized, and reads them into the base model.
-const TABLES: [&str; 7] = [
-    "embed_tokens",
-    "lm_head",
-    "wte",
-    "word_embeddings",
-    "embed_in",
-    "embed_out",
-    "shared",
-];
-
-/// Whether a tensor is a table of tokens or the output layer over them.
-fn is_table(path: &str) -> bool {
-    let module = path
-        .strip_suffix(".weight")
-        .or_else(|| path.strip_suffix(".bias"));
-    let last = module.and_then(|module| module.rsplit('.').next());
-    last.is_some_and(|last| TABLES.contains(&last))
-}
-
 /// Whether the tensor `name` of the base model is in an adapter although its configuration asks for no
 /// such module.
 pub(crate) fn is_unasked(name: &str, config: &PeftConfig) -> bool {
-    is_table(name) && !is_head(name, config)
+    is_token_table(name) && !is_head(name, config)
 }
 
 fn is_head(path: &str, config: &PeftConfig) -> bool {
