@@ -12,6 +12,7 @@ use crate::key::heads_of_task;
 use crate::pattern::ModulePattern;
 use crate::support::check_support;
 use crate::target::{LayerSelection, ModuleSelection, ModuleSet};
+use crate::token_table::is_token_table;
 use crate::{AdapterError, TargetModules};
 
 /// Which biases of the base model were trained along: `bias` in the configuration.
@@ -294,6 +295,22 @@ impl PeftConfig {
     /// `target_modules` names.
     pub fn ensures_weight_tying(&self) -> bool {
         self.ensures_weight_tying
+    }
+
+    /// Those of `modules` that PEFT would not adapt, although there are factors of them; none without
+    /// `target_modules`.
+    pub fn untargeted<'m>(&self, modules: &[&'m str]) -> Vec<&'m str> {
+        if self.selection.is_none() {
+            return Vec::new();
+        }
+        let (targeted, mut others): (Vec<&str>, Vec<&'m str>) = modules
+            .iter()
+            .partition(|module| self.targets(module, false));
+        // A table and the output layer that is tied to it follow each other.
+        if self.ensures_weight_tying && targeted.into_iter().any(is_token_table) {
+            others.retain(|module| !is_token_table(module));
+        }
+        others
     }
 
     /// Whether PEFT would adapt the linear layer at path `module` of the base model.

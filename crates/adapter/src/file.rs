@@ -67,17 +67,13 @@ impl AdapterFile {
             .then(|| Prompts::read(&prompts_path))
             .transpose()?;
 
-        let untargeted = match config.target_modules() {
-            None => Vec::new(),
+        let modules: Vec<&str> = index.modules.keys().map(String::as_str).collect();
+        let untargeted = match dialect {
+            Dialect::Peft => config.untargeted(&modules),
             // Other dialects adapt the modules that they have.
-            Some(_) if dialect != Dialect::Peft => Vec::new(),
-            Some(_) => index
-                .modules
-                .keys()
-                .filter(|module| !config.targets(module, false))
-                .cloned()
-                .collect(),
+            _ => Vec::new(),
         };
+        let untargeted = untargeted.into_iter().map(str::to_owned).collect();
         let report = FileReport {
             unexpected: std::mem::take(&mut index.unexpected),
             untargeted,

@@ -84,10 +84,14 @@ pub(crate) fn role_of<'key>(key: &'key str, config: &PeftConfig) -> Role<'key> {
     if is_head(path, config) || is_token_table(path) {
         return Role::Head(path.to_owned());
     }
-    if path.ends_with(".base_layer.weight") {
-        return Role::Unexpected(
-            "the weight below an adapted layer, which PEFT saves along with adapted embeddings",
-        );
+    if let Some(module) = path.strip_suffix(".base_layer.weight") {
+        // PEFT saves the weight below an adapted table along with its factors, and reads it again.
+        return match is_token_table(module) {
+            true => Role::Head(format!("{module}.weight")),
+            false => {
+                Role::Unexpected("the weight below an adapted layer, which is no table of tokens")
+            }
+        };
     }
     if config.bias() != BiasKind::None && path.ends_with(".bias") {
         return Role::Bias(path.replacen(BASE_LAYER, ".", 1));
@@ -95,10 +99,13 @@ pub(crate) fn role_of<'key>(key: &'key str, config: &PeftConfig) -> Role<'key> {
     Role::Unexpected("neither a LoRA tensor nor part of a module in modules_to_save")
 }
 
-/// The name in a file of the trained base bias `name`, which PEFT looks for inside the adapted layer.
-pub(crate) fn bias_key(name: &str, is_adapted: impl Fn(&str) -> bool) -> String {
-    match name.strip_suffix(".bias") {
-        Some(module) if is_adapted(module) => format!("{PREFIX}{module}{BASE_LAYER}bias"),
+/// The name in a file of the tensor `name` of the base model, which PEFT looks for inside the layer if
+/// that is adapted.
+pub(crate) fn whole_key(name: &str, is_adapted: impl Fn(&str) -> bool) -> String {
+    match name.rsplit_once('.') {
+        Some((module, tensor)) if is_adapted(module) => {
+            format!("{PREFIX}{module}{BASE_LAYER}{tensor}")
+        }
         _ => format!("{PREFIX}{name}"),
     }
 }
@@ -253,11 +260,11 @@ mod tests {
             Role::Unexpected(_)
         ));
         assert_eq!(
-            bias_key("h.0.attn.bias", |module| module == "h.0.attn"),
+            whole_key("h.0.attn.bias", |module| module == "h.0.attn"),
             key
         );
         assert_eq!(
-            bias_key("h.0.ln.bias", |module| module == "h.0.attn"),
+            whole_key("h.0.ln.bias", |module| module == "h.0.attn"),
             "base_model.model.h.0.ln.bias"
         );
     }
@@ -267,8 +274,18 @@ mod tests {
         let plain = config(json!({}));
         let key = "base_model.model.h.0.attn.lora_magnitude_vector";
         assert!(matches!(role_of(key, &plain), Role::Unexpected(_)));
-        let below = "base_model.model.wte.base_layer.weight";
+        let below = "base_model.model.wpe.base_layer.weight";
         assert!(matches!(role_of(below, &plain), Role::Unexpected(_)));
+    }
+
+    #[test]
+    fn the_weight_below_an_adapted_table_is_the_table() {
+        let plain = config(json!({"target_modules": ["wte", "lm_head"]}));
+        for name in ["wte.weight", "lm_head.weight"] {
+            let key = whole_key(name, |_| true);
+            assert!(key.ends_with(".base_layer.weight"), "{key}");
+            assert_eq!(role_of(&key, &plain), Role::Head(name.into()));
+        }
     }
 
     #[test]
