@@ -67,6 +67,9 @@ impl OpenedModel<'_> {
         labels: &dyn Fn() -> Result<LabelMap, ExperimentError>,
         listener: &dyn Listener,
     ) -> Result<LoadedModel, ExperimentError> {
+        if let Some(note) = self.base.checkpoint.note() {
+            listener.note(&note);
+        }
         let model = self.model(labels)?;
         if let Some(report) = &model.report {
             load_report::show(report, listener);
