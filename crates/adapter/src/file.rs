@@ -12,7 +12,7 @@ use crate::index::{FileIndex, ModuleEntry};
 use crate::single_file::common_dtype;
 use crate::style::DtypeChoice;
 use crate::vera::VeraProjections;
-use crate::weights_file::find_weights;
+use crate::weights_file::open_weights;
 use crate::{
     Adapter, AdapterError, Dialect, Labels, LayerKind, LoraModule, PeftConfig, Prompts, Source,
     Style,
@@ -42,8 +42,7 @@ impl AdapterFile {
     /// If there is no adapter, a file of it is missing, damaged or not supported, a module is
     /// incomplete, or the ranks of the tensors are not those of the configuration.
     pub fn open(path: &Path) -> Result<Self, AdapterError> {
-        let (directory, weights) = find_weights(path)?;
-        let tensors = TensorFile::open_shards(&weights)?;
+        let (directory, tensors) = open_weights(path)?;
         let dialect = Dialect::of(&tensors);
         let Reading {
             config,

@@ -120,32 +120,25 @@ impl TensorFile {
         })
     }
 
-    /// Opens the shards of one set of tensors, to be read as if they were one file. Its path is that of
-    /// the first.
+    /// This shard and another one of the same set of tensors, to be read as if they were one file. Its
+    /// path is that of this one.
     ///
     /// # Errors
-    /// As [`TensorFile::open`], if there is no shard, or if two have a tensor of the same name.
-    pub fn open_shards(paths: &[PathBuf]) -> Result<Self, FileError> {
-        let (first, others) = paths
-            .split_first()
-            .ok_or_else(|| FileError::NotFound(PathBuf::from("the shards of a file")))?;
-        let mut joined = Self::open(first)?;
-        for path in others {
-            let shard = Self::open(path)?;
-            let offset = joined.parts.len();
-            for (name, (part, info)) in shard.tensors {
-                if joined.tensors.contains_key(&name) {
-                    return Err(FileError::TensorTwice {
-                        path: path.clone(),
-                        tensor: name,
-                    });
-                }
-                joined.tensors.insert(name, (part + offset, info));
+    /// If both have a tensor of the same name.
+    pub fn joined_with(mut self, shard: Self) -> Result<Self, FileError> {
+        let offset = self.parts.len();
+        for (name, (part, info)) in shard.tensors {
+            if self.tensors.contains_key(&name) {
+                return Err(FileError::TensorTwice {
+                    path: shard.path,
+                    tensor: name,
+                });
             }
-            joined.parts.extend(shard.parts);
-            joined.metadata.extend(shard.metadata);
+            self.tensors.insert(name, (part + offset, info));
         }
-        Ok(joined)
+        self.parts.extend(shard.parts);
+        self.metadata.extend(shard.metadata);
+        Ok(self)
     }
 
     pub fn path(&self) -> &Path {
