@@ -7,7 +7,7 @@ use std::path::Path;
 use eigenmix_tensors::{HostTensor, write_directory, write_file, write_tensor_file};
 
 use crate::export::exported_config;
-use crate::key::{PREFIX, Part, bias_key};
+use crate::key::{Part, whole_key};
 use crate::model_card::model_card;
 use crate::named_tensor::{NamedTensor, values_of};
 use crate::weights_file::WEIGHTS_NAME;
@@ -22,7 +22,8 @@ pub struct Adapter {
     /// The updates by the path of the module in the base model.
     pub modules: BTreeMap<String, LoraModule>,
     /// Tensors of the modules that were trained whole, by name in the base model
-    /// (`classifier.weight`): specific to the task, never merged.
+    /// (`classifier.weight`): specific to the task, never merged. That of a module which is adapted is
+    /// the W₀ below its update: a table of tokens that PEFT saved along.
     pub heads: BTreeMap<String, HostTensor>,
     /// Biases of the base model that were trained along, by name there.
     pub biases: BTreeMap<String, HostTensor>,
@@ -111,17 +112,10 @@ impl Adapter {
             let plain = LoraModule::unscaled(LoraModule::without_mixer(Cow::Borrowed(module)));
             push_module(&mut tensors, path, plain);
         }
-        let heads = self
-            .heads
-            .iter()
-            .map(|(name, tensor)| (format!("{PREFIX}{name}"), tensor));
         let is_adapted = |module: &str| self.modules.contains_key(module);
-        let biases = self
-            .biases
-            .iter()
-            .map(|(name, tensor)| (bias_key(name, is_adapted), tensor));
-        tensors.extend(heads.chain(biases).map(|(name, tensor)| NamedTensor {
-            name,
+        let whole = self.heads.iter().chain(&self.biases);
+        tensors.extend(whole.map(|(name, tensor)| NamedTensor {
+            name: whole_key(name, is_adapted),
             shape: tensor.shape.clone(),
             values: Cow::Borrowed(&tensor.values),
         }));

@@ -68,6 +68,7 @@ mod style;
 mod support;
 mod synthetic_config;
 mod target;
+mod token_table;
 mod vera;
 mod weights_file;
 
@@ -91,3 +92,4 @@ pub use repository_files::RepositoryFiles;
 pub use source::{Companion, Provenance, Source};
 pub use style::Style;
 pub use target::TargetModules;
+pub use token_table::{is_input_table, is_output_layer, is_token_table};

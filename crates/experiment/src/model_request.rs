@@ -105,6 +105,9 @@ impl OpenedModel<'_> {
         if self.brings_tokenizer {
             listener.note(&"the tokenizer is that beside the adapter, not the base model's");
         }
+        if let Some(note) = self.base.checkpoint.note() {
+            listener.note(&note);
+        }
         let model = self.model(labels)?;
         if let Some(report) = &model.report {
             load_report::show(report, listener);

@@ -6,6 +6,7 @@ mod merged_config;
 mod merged_weight;
 mod module_names;
 mod output_layer;
+mod tied_tables;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -96,10 +97,7 @@ fn write_shards(
             .map(|tensor| tensor.bytes.len())
             .sum::<usize>();
         let mut names: Vec<String> = changed.iter().map(|tensor| tensor.name.clone()).collect();
-        let is_kept = |name: &&str| {
-            !plan.edits.contains_key(*name) && !plan.added.contains_key(&plan.name_in_result(name))
-        };
-        for name in shard.names().filter(is_kept) {
+        for name in shard.names().filter(|name| plan.keeps(name)) {
             let (shape, dtype) = shard.tensor(name)?;
             let bytes = shard.view(name)?;
             total_bytes += bytes.len();
@@ -137,6 +135,13 @@ fn changed_tensors(
                         merged_weight(stored, module, plan.orientation),
                     )
                 }
+                Edit::Table(below, module) => {
+                    let values = below.values.clone();
+                    (
+                        below.shape.clone(),
+                        merged_weight(values, module, plan.orientation),
+                    )
+                }
                 Edit::Values(tensor) => (tensor.shape.clone(), tensor.values.clone()),
             };
             EncodedTensor::new(plan.name_in_result(name), shape, dtype, &values)
@@ -157,14 +162,22 @@ fn added_tensors(
                 plan.dtype,
                 &tensor.values,
             ),
-            Added::Copy(of, update) => {
-                let file = base.file_of(of)?;
-                let (shape, dtype) = file.tensor(of)?;
-                let mut values = file.read_finite_f32(of)?;
-                if let Some(update) = update {
+            Added::OfTable {
+                table,
+                trained,
+                dtype,
+            } => {
+                let (shape, mut values) = match trained.start {
+                    Some(start) => (start.shape.clone(), start.values.clone()),
+                    None => {
+                        let file = base.file_of(table)?;
+                        (file.shape(table)?.to_vec(), file.read_finite_f32(table)?)
+                    }
+                };
+                if let Some(update) = trained.update {
                     values = merged_weight(values, update, Orientation::OutIn);
                 }
-                EncodedTensor::new(name.clone(), shape, dtype, &values)
+                EncodedTensor::new(name.clone(), shape, *dtype, &values)
             }
         })
         .collect()
@@ -177,16 +190,14 @@ fn report(plan: &MergePlan<'_>, base: &BaseCheckpoint) -> BaseMergeReport {
         .filter(|(_, edit)| matches!(edit, Edit::Values(_)))
         .map(|(name, _)| plan.name_in_result(name))
         .collect();
-    // A copy of a tied output layer that the checkpoint had, and that is a tensor of its own now.
     let names = base.tensor_names();
-    let is_overridden = |name: &&&str| plan.added.contains_key(&plan.name_in_result(name));
-    let overridden = names.iter().filter(is_overridden).count();
+    let kept = names.iter().filter(|name| plan.keeps(name)).count();
     BaseMergeReport {
         base: base.directory().display().to_string(),
         merged: plan.edits.len() - replaced.len(),
         replaced,
         added: plan.added.keys().cloned().collect(),
-        copied: base.tensor_names().len() - plan.edits.len() - overridden,
+        copied: kept,
         prefix: plan.prefix.clone(),
         notes: plan.notes.clone(),
     }

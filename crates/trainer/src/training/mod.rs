@@ -84,7 +84,13 @@ impl Training {
             head,
             zero_shot,
             description,
-            notes: [&data.notes[..], &start.notes].concat(),
+            notes: base
+                .checkpoint
+                .note()
+                .map(str::to_owned)
+                .into_iter()
+                .chain([&data.notes[..], &start.notes].concat())
+                .collect(),
             data,
             updates: start.updates,
             sources: start.sources,

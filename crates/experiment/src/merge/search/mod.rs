@@ -48,6 +48,9 @@ pub(crate) fn search(
     grid.check(options.method, adapters.len())?;
     let mut base_model = BaseModel::open(base)?;
     base_model.checkpoint.share_tensors();
+    if let Some(note) = base_model.checkpoint.note() {
+        listener.note(&note);
+    }
     let device = plan.device.open()?;
     let tasks = read_tasks(
         adapters,
