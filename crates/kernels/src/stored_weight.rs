@@ -57,8 +57,13 @@ impl StoredWeight<Flex> {
     /// # Safety
     /// The target must be valid for as many rows of d_out values, nothing else may access them
     /// meanwhile, and it must not be one that is added to.
+    ///
+    /// # Panics
+    /// If the rows of the input are not as long as those of W.
     pub unsafe fn product(&self, input: &FlexTensor, target: Target, start: Start) {
-        let rows = input.layout().shape()[0];
+        let (rows, width) = (input.layout().shape()[0], input.layout().shape()[1]);
+        let [_, d_in] = self.dims();
+        assert_eq!(width, d_in, "width of an input against d_in of a weight");
         if rows == 0 {
             return;
         }
