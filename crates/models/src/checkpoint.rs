@@ -104,11 +104,6 @@ impl Checkpoint {
         &self.config
     }
 
-    /// Whether there are weights at all.
-    pub fn has_weights(&self) -> bool {
-        !self.files.is_empty()
-    }
-
     /// The names of its tensors, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.file_of.keys().map(String::as_str)
