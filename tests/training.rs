@@ -445,3 +445,55 @@ fn a_training_that_ends_inside_an_epoch_is_evaluated_there() {
         .expect("an evaluation");
     assert_eq!(evaluated["step"], 3);
 }
+
+#[test]
+fn a_training_stopped_or_killed_after_its_last_step_ends_with_its_validation() {
+    let place = Workplace::new();
+    let outcome = |run: &Path| -> Value {
+        let text = fs::read_to_string(run.join("outcome.json")).expect("an outcome");
+        serde_json::from_str(&text).expect("JSON")
+    };
+    for limit in ["", "max_steps = 3"] {
+        let text = |output: &Path| {
+            let usual = configuration(output, "method = \"lora\"");
+            usual.replace("epochs = 2", &format!("epochs = 2\n{limit}"))
+        };
+        let (whole, parts) = (
+            place.path(&format!("whole{limit}")),
+            place.path(&format!("parts{limit}")),
+        );
+        let steps = train(&text(&whole), false, usize::MAX).len();
+        let expected = outcome(&whole);
+        assert!(expected["validation"]["accuracy"].is_number());
+        train(&text(&parts), false, steps);
+        train(&text(&parts), true, usize::MAX);
+        assert_eq!(metrics(&parts), metrics(&whole), "{limit}");
+        for key in ["validation", "test", "loss", "steps"] {
+            assert_eq!(outcome(&parts)[key], expected[key], "{limit}: {key}");
+        }
+        // Killed when its last checkpoint was written.
+        fs::remove_file(parts.join("outcome.json")).expect("a file");
+        fs::remove_dir_all(parts.join("adapter")).expect("a directory");
+        train(&text(&parts), true, usize::MAX);
+        for key in ["validation", "test", "loss", "steps"] {
+            assert_eq!(
+                outcome(&parts)[key],
+                expected[key],
+                "killed, {limit}: {key}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_metric_that_does_not_fit_the_labels_is_refused_before_the_first_step() {
+    let place = Workplace::new();
+    for (metric, parts) in [
+        ("pearson", ["`pearson` is for numbers", "a classification"]),
+        ("f1", ["metric `f1` is for 2 classes", "choose `macro-f1`"]),
+    ] {
+        let text = configuration(&place.path("run"), "method = \"lora\"");
+        let text = text.replace("[data]", &format!("[task]\nmetrics = [{metric:?}]\n[data]"));
+        is_refused(&place, &text, &parts);
+    }
+}

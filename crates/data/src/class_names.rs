@@ -47,43 +47,67 @@ impl ClassNames {
         Ok(names.map(Self))
     }
 
-    /// A label with the name of its number; what is no number stays as it is.
+    /// Gives every label that is a number the name of its class, in all rows of a split or a file.
     ///
-    /// −1, by which datasets say that they keep a label to themselves, has no name: where labels may
-    /// be absent it is none, else it stays for whoever sees the whole split.
+    /// An integer or a float is always a number. A text may be either where classes are called `1`,
+    /// `2`, …, which a table without types leaves open: texts are names if all of them are among the
+    /// names, else those that are whole numbers count classes. −1, by which datasets say that they
+    /// keep a label to themselves, has no name: where labels may be absent it is none, else it stays
+    /// for whoever sees the whole split.
     ///
     /// # Errors
-    /// When there are fewer names.
-    pub(crate) fn name(
+    /// When there are fewer names than a number says, or labels are required and a row has none,
+    /// unless all are −1.
+    pub(crate) fn name_all<R: Labelled>(
         &self,
-        label: RawLabel,
+        rows: &mut [R],
         column: &str,
-        place: &Place,
         policy: LabelPolicy,
-    ) -> Result<Option<RawLabel>, DataError> {
-        let Some(number) = label.whole_number() else {
-            return Ok(Some(label));
+    ) -> Result<(), DataError> {
+        let is_name_or_hidden = |label: &RawLabel| match label {
+            RawLabel::Text(text) => self.has(text) || label.whole_number() == Some(-1),
+            _ => true,
         };
-        if self.0.contains(&label.to_string()) {
-            return Ok(Some(label));
+        let texts_are_names = rows.iter().filter_map(R::label).all(is_name_or_hidden);
+        for row in rows.iter_mut() {
+            let Some(label) = row.label() else { continue };
+            if matches!(label, RawLabel::Text(text) if texts_are_names && self.has(text)) {
+                continue;
+            }
+            let Some(number) = label.whole_number() else {
+                continue;
+            };
+            let named = match number {
+                -1 if policy == LabelPolicy::Optional => None,
+                -1 => continue,
+                number => Some(RawLabel::Class {
+                    name: self.name(number, column, row.place())?,
+                    number,
+                }),
+            };
+            row.set_label(named);
         }
-        if number == -1 {
-            return Ok((policy == LabelPolicy::Required).then_some(label));
+        match policy {
+            LabelPolicy::Required => require_labels(rows),
+            LabelPolicy::Optional => Ok(()),
         }
-        let name = usize::try_from(number)
-            .ok()
-            .and_then(|index| self.0.get(index))
-            .ok_or_else(|| DataError::BadValue {
-                place: place.clone(),
-                column: column.to_owned(),
-                expected: "the number of one of the classes that the file or the dataset's card \
-                           names",
-                found: format!("{number} of {} classes", self.0.len()),
-            })?;
-        Ok(Some(RawLabel::Class {
-            name: name.clone(),
-            number,
-        }))
+    }
+
+    fn has(&self, text: &str) -> bool {
+        self.0
+            .iter()
+            .any(|name| name == text || name == text.trim())
+    }
+
+    fn name(&self, number: i64, column: &str, place: &Place) -> Result<String, DataError> {
+        let index = usize::try_from(number).ok();
+        let name = index.and_then(|index| self.0.get(index));
+        name.cloned().ok_or_else(|| DataError::BadValue {
+            place: place.clone(),
+            column: column.to_owned(),
+            expected: "the number of one of the classes that the file or the dataset's card names",
+            found: format!("{number} of {} classes", self.0.len()),
+        })
     }
 }
 
@@ -92,7 +116,7 @@ impl ClassNames {
 ///
 /// # Errors
 /// When a row has none, or −1 beside rows that have one.
-pub(crate) fn require_labels<R: Labelled>(rows: &[R]) -> Result<(), DataError> {
+fn require_labels<R: Labelled>(rows: &[R]) -> Result<(), DataError> {
     let number = |row: &R| row.label().and_then(RawLabel::whole_number);
     if rows.iter().all(|row| number(row) == Some(-1)) {
         return Ok(());
@@ -103,5 +127,58 @@ pub(crate) fn require_labels<R: Labelled>(rows: &[R]) -> Result<(), DataError> {
             place: row.place().clone(),
         }),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::row::Row;
+
+    /// The labels after classes called `1`, `2` and `3` have been given their names.
+    fn named(labels: Vec<RawLabel>, policy: LabelPolicy) -> Vec<Option<String>> {
+        let names = ClassNames::new(["1", "2", "3"].map(str::to_owned).to_vec());
+        let row = |label| Row {
+            text: "text".to_owned(),
+            text_pair: None,
+            label: Some(label),
+            place: Place {
+                file: Path::new("train.csv").into(),
+                line: 1,
+            },
+        };
+        let mut rows: Vec<Row> = labels.into_iter().map(row).collect();
+        names.name_all(&mut rows, "label", policy).unwrap();
+        let labels = rows.into_iter().map(|row| row.label);
+        labels
+            .map(|label| label.map(|label| label.to_string()))
+            .collect()
+    }
+
+    fn words(words: &[&str]) -> Vec<Option<String>> {
+        words.iter().map(|word| Some((*word).to_owned())).collect()
+    }
+
+    #[test]
+    fn integers_and_floats_count_classes_even_where_these_are_called_by_numerals() {
+        let integers = [0, 1, 2].map(RawLabel::Integer).to_vec();
+        let floats = [0.0, 1.0, 2.0].map(RawLabel::Number).to_vec();
+        for labels in [integers, floats] {
+            assert_eq!(
+                named(labels, LabelPolicy::Required),
+                words(&["1", "2", "3"])
+            );
+        }
+    }
+
+    #[test]
+    fn texts_are_names_where_all_of_them_are_among_the_names() {
+        let texts = |texts: &[&str]| {
+            let labels = texts.iter().map(|text| RawLabel::Text((*text).to_owned()));
+            named(labels.collect(), LabelPolicy::Optional)
+        };
+        assert_eq!(texts(&["1", "3", "2"]), words(&["1", "3", "2"]));
+        assert_eq!(texts(&["1", "0", "2"]), words(&["2", "1", "3"]));
+        assert_eq!(texts(&["3", "-1"]), [Some("3".to_owned()), None]);
     }
 }

@@ -20,7 +20,7 @@ pub fn column_names(
     split: Split,
     config: &DataConfig,
 ) -> Result<Vec<String>, DataError> {
-    let files = find_split(dir, split, config)?;
+    let files = find_split(dir, split, config)?.files;
     let Some(path) = files.first() else {
         return Ok(Vec::new());
     };

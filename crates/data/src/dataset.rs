@@ -1,17 +1,14 @@
 //! The rows of a split or of a file, by the format that the file's name says.
 
-use std::fs;
 use std::io::BufReader;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::class_names::{ClassNames, require_labels};
 use crate::config::DataConfig;
-use crate::dataset_card::DatasetCard;
 use crate::error::{DataError, quoted};
 use crate::row::{LabelPolicy, Row};
 use crate::split::{Format, Split};
-use crate::split_files::find_split;
+use crate::split_files::{SplitFiles, find_split};
 use crate::{csv, jsonl, parquet};
 
 /// Reads the rows of a split, its shards one after the other.
@@ -27,16 +24,10 @@ pub fn read_split(
     config: &DataConfig,
     labels: LabelPolicy,
 ) -> Result<Vec<Row>, DataError> {
-    let files = find_split(dir, split, config)?;
-    let card = fs::read_to_string(dir.join(DatasetCard::FILE_NAME)).unwrap_or_default();
-    let names = DatasetCard::parse(&card).class_names(config.config.as_deref(), &config.label);
+    let SplitFiles { files, card } = find_split(dir, split, config)?;
     let mut rows = Vec::new();
     for file in &files {
-        let mut of_file = read_file(file, config, labels)?;
-        if let Some(names) = &names {
-            name_classes(&mut of_file, names, config, labels)?;
-        }
-        rows.extend(of_file);
+        rows.extend(read_file(file, config, labels)?);
     }
     if rows.is_empty() {
         let names: Vec<_> = files.iter().map(|file| file.to_string_lossy()).collect();
@@ -45,25 +36,8 @@ pub fn read_split(
             files: quoted(&names),
         });
     }
+    card.name_classes(&mut rows, config, labels)?;
     Ok(rows)
-}
-
-/// Puts the names that the dataset's card has in the place of numbers that the file does not name.
-fn name_classes(
-    rows: &mut [Row],
-    names: &ClassNames,
-    config: &DataConfig,
-    labels: LabelPolicy,
-) -> Result<(), DataError> {
-    for row in rows.iter_mut() {
-        if let Some(label) = row.label.take() {
-            row.label = names.name(label, &config.label, &row.place, labels)?;
-        }
-    }
-    match labels {
-        LabelPolicy::Required => require_labels(rows),
-        LabelPolicy::Optional => Ok(()),
-    }
 }
 
 /// Reads the rows of one file, whose extension says its format; none is not an error here.
@@ -141,6 +115,24 @@ mod tests {
         write("text,label\na,2\n");
         let error = labels(LabelPolicy::Required).unwrap_err().to_string();
         assert!(error.contains("found 2 of 2 classes"), "{error}");
+    }
+
+    #[test]
+    fn numerals_of_a_table_are_names_where_all_are_and_else_numbers() {
+        let dir = tempfile::tempdir().unwrap();
+        let card = "---\ndataset_info:\n  features:\n  - {name: label, dtype: {class_label: {names: ['1', '2', '3']}}}\n---\n";
+        fs::write(dir.path().join("README.md"), card).unwrap();
+        let config = DataConfig::new("unused");
+        let labels = |rows: &str| {
+            fs::write(dir.path().join("train.csv"), rows).unwrap();
+            let rows = read_split(dir.path(), Split::Train, &config, LabelPolicy::Required);
+            let labels = rows.unwrap().into_iter().map(|row| row.label.unwrap());
+            labels.map(|label| label.to_string()).collect::<Vec<_>>()
+        };
+        let names = "text,label\na,1\nb,2\nc,3\n";
+        assert_eq!(labels(names), ["1", "2", "3"]);
+        let numbers = "text,label\na,0\nb,1\nc,2\n";
+        assert_eq!(labels(numbers), ["1", "2", "3"]);
     }
 
     #[test]

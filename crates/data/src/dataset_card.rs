@@ -14,22 +14,26 @@ use std::collections::BTreeMap;
 use saphyr::{LoadableYamlNode, Yaml};
 
 use crate::class_names::ClassNames;
+use crate::config::DataConfig;
+use crate::error::DataError;
+use crate::labelled::Labelled;
+use crate::row::LabelPolicy;
 use crate::split::Split;
 
 /// The configurations of a dataset, each a set of files.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct DatasetCard {
     configs: Vec<CardConfig>,
-    classes: Vec<CardClasses>,
+    infos: Vec<CardInfo>,
 }
 
-/// The names of the classes in one column.
+/// The columns of one configuration, as far as they hold classes.
 #[derive(Debug, PartialEq, Eq)]
-struct CardClasses {
-    /// The configuration that has the column, where the card says so.
+struct CardInfo {
+    /// The configuration's name, where the card says it.
     config: Option<String>,
-    column: String,
-    names: Vec<String>,
+    /// The names of the classes, by column.
+    classes: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -55,26 +59,48 @@ impl DatasetCard {
         let configs = configs.into_iter().flatten();
         Self {
             configs: configs.filter_map(CardConfig::parse).collect(),
-            classes: classes(head),
+            infos: infos(head),
         }
     }
 
-    /// The names of the classes in a column, under the configuration called `config`, or the default
-    /// or only one.
-    pub(crate) fn class_names(&self, config: Option<&str>, column: &str) -> Option<ClassNames> {
-        let found = self.classes.iter().filter(|one| one.column == column);
-        let found: Vec<&CardClasses> = match config {
-            Some(_) => found
-                .filter(|one| one.config.is_none() || one.config.as_deref() == config)
-                .collect(),
-            None => found.collect(),
+    /// Gives the rows of a split the names of their classes, where their files have numbers only.
+    ///
+    /// # Errors
+    /// As [`ClassNames::name_all`].
+    pub(crate) fn name_classes<R: Labelled>(
+        &self,
+        rows: &mut [R],
+        config: &DataConfig,
+        labels: LabelPolicy,
+    ) -> Result<(), DataError> {
+        match self.class_names(config.config.as_deref(), &config.label) {
+            Some(names) => names.name_all(rows, &config.label, labels),
+            None => Ok(()),
+        }
+    }
+
+    /// The names of the classes in a column of the configuration whose files are read: the one called
+    /// `name`, or the default or only one.
+    ///
+    /// Those of another configuration would be wrong, so where it is open which one is meant, only a
+    /// description without a configuration's name counts.
+    fn class_names(&self, name: Option<&str>, column: &str) -> Option<ClassNames> {
+        let of = |config: Option<&str>| {
+            let mut infos = self.infos.iter();
+            infos.find(|info| info.config.as_deref() == config)
         };
-        let is_default = |one: &&&CardClasses| one.config.as_deref() == Some("default");
-        let chosen = match found[..] {
-            [only] => Some(only),
-            _ => found.iter().find(is_default).copied(),
+        let info = match (self.config(name), name) {
+            (Ok(Some(config)), _) => of(Some(&config.name)).or_else(|| of(None)),
+            (Ok(None), Some(name)) => of(Some(name)).or_else(|| of(None)),
+            // Older cards describe the columns and name no files.
+            (Ok(None), None) => match &self.infos[..] {
+                [only] => Some(only),
+                _ => of(Some("default")).or_else(|| of(None)),
+            },
+            (Err(_), _) => of(None),
         };
-        chosen.map(|one| ClassNames::new(one.names.clone()))
+        let names = info?.classes.get(column)?;
+        Some(ClassNames::new(names.clone()))
     }
 
     /// The configuration called `name`; without a name the default one, or the only one.
@@ -127,29 +153,29 @@ impl CardConfig {
     }
 }
 
-/// The columns of `dataset_info` that hold classes; it describes one configuration or a list of them.
-fn classes(head: &Yaml<'_>) -> Vec<CardClasses> {
+/// What `dataset_info` says of one configuration or of a list of them.
+fn infos(head: &Yaml<'_>) -> Vec<CardInfo> {
     let Some(info) = head.as_mapping_get("dataset_info") else {
         return Vec::new();
     };
     let several = info.as_sequence().into_iter().flatten();
     let one = info.is_mapping().then_some(info);
-    let mut classes = Vec::new();
-    for info in several.chain(one) {
+    several.chain(one).map(CardInfo::parse).collect()
+}
+
+impl CardInfo {
+    fn parse(info: &Yaml<'_>) -> Self {
         let config = info.as_mapping_get("config_name").and_then(Yaml::as_str);
         let features = info.as_mapping_get("features").and_then(Yaml::as_sequence);
-        for feature in features.into_iter().flatten() {
-            let column = feature.as_mapping_get("name").and_then(Yaml::as_str);
-            if let (Some(column), Some(names)) = (column, names_of_feature(feature)) {
-                classes.push(CardClasses {
-                    config: config.map(str::to_owned),
-                    column: column.to_owned(),
-                    names,
-                });
-            }
+        let classes = features.into_iter().flatten().filter_map(|feature| {
+            let column = feature.as_mapping_get("name")?.as_str()?;
+            Some((column.to_owned(), names_of_feature(feature)?))
+        });
+        Self {
+            config: config.map(str::to_owned),
+            classes: classes.collect(),
         }
     }
-    classes
 }
 
 /// `dtype.class_label.names` of a feature: a list, or a mapping from the numbers 0, 1, ….
@@ -288,6 +314,30 @@ mod tests {
         assert_eq!(card.class_names(None, "label"), names(["pos", "neg"]));
         let gap = one.replace("[pos, neg]", "{'0': pos, '2': neg}");
         assert_eq!(DatasetCard::parse(&gap).class_names(None, "label"), None);
+    }
+
+    #[test]
+    fn classes_are_named_as_in_the_configuration_whose_files_are_read() {
+        let info = |name: &str, names: &str| {
+            let dtype = match names {
+                "" => "int64".to_owned(),
+                names => format!("{{class_label: {{names: [{names}]}}}}"),
+            };
+            format!("- config_name: {name}\n  features:\n  - {{name: label, dtype: {dtype}}}\n")
+        };
+        let configs = "configs:\n- config_name: a\n  data_files: a.csv\n- config_name: b\n  data_files: b.csv\n  default: true\n";
+        let found = |infos: String, config| {
+            let card = format!("---\n{configs}dataset_info:\n{infos}---\n");
+            DatasetCard::parse(&card).class_names(config, "label")
+        };
+        let names = |names: [&str; 2]| Some(ClassNames::new(names.map(str::to_owned).into()));
+        let a = info("a", "no, yes");
+        assert_eq!(found(a.clone(), None), None, "only a has names, b is read");
+        assert_eq!(found([a.clone(), info("b", "")].concat(), None), None);
+        let both = [a, info("b", "x, w")].concat();
+        assert_eq!(found(both.clone(), None), names(["x", "w"]));
+        assert_eq!(found(both.clone(), Some("a")), names(["no", "yes"]));
+        assert_eq!(found(both, Some("c")), None);
     }
 
     #[test]

@@ -8,6 +8,9 @@ pub trait Labelled {
     /// `None` only where [`LabelPolicy::Optional`](super::LabelPolicy) allowed it.
     fn label(&self) -> Option<&RawLabel>;
 
+    /// Puts another label in its place, or none.
+    fn set_label(&mut self, label: Option<RawLabel>);
+
     /// Where errors say the row is.
     fn place(&self) -> &Place;
 }
@@ -15,6 +18,10 @@ pub trait Labelled {
 impl Labelled for Row {
     fn label(&self) -> Option<&RawLabel> {
         self.label.as_ref()
+    }
+
+    fn set_label(&mut self, label: Option<RawLabel>) {
+        self.label = label;
     }
 
     fn place(&self) -> &Place {

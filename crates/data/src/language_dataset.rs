@@ -43,7 +43,7 @@ pub fn read_language_split(
     split: Split,
     config: &DataConfig,
 ) -> Result<LanguageRows, DataError> {
-    let files = find_split(dir, split, config)?;
+    let files = find_split(dir, split, config)?.files;
     let mut reader = LanguageReader::new(config);
     for file in &files {
         reader.read(file)?;

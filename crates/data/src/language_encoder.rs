@@ -341,7 +341,20 @@ impl<'a> LanguageEncoder<'a> {
         };
         let mut learnt: Vec<Range<usize>> = Vec::new();
         if self.train_on == TrainOn::All {
-            learnt.push(0..whole.len());
+            // Everything but the messages that say that they are not to be learnt.
+            let mut start = 0;
+            for (index, message) in messages.iter().enumerate() {
+                if !message.is_excluded() {
+                    continue;
+                }
+                let before = match (index, message.is_of_assistant()) {
+                    (0, false) => 0,
+                    (_, is_answer) => beginning(&messages[..index], index, is_answer)?,
+                };
+                learnt.push(start..before);
+                start = beginning(&messages[..=index], index, false)?;
+            }
+            learnt.push(start..whole.len());
         } else {
             for &turn in turns {
                 let start = beginning(&messages[..turn], turn, true)?;

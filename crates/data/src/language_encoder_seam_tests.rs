@@ -69,3 +69,23 @@ fn turns_of_no_weight_are_not_learnt_and_rows_without_an_answer_are_counted_with
     assert_eq!(weighed.ids, encoded.examples[0].ids);
     assert!(weighed.targets() < before);
 }
+
+#[test]
+fn of_everything_the_messages_that_say_so_are_not_learnt() {
+    let dir = model_dir(true);
+    let tokenizer = TextTokenizer::from_dir(dir.path()).unwrap();
+    let mut row = conversation();
+    let LanguageContent::Conversation { messages, .. } = &mut row.content else {
+        panic!("a conversation");
+    };
+    messages[0].fields.insert("train".to_owned(), false.into());
+    messages[2].fields.insert("weight".to_owned(), 0.into());
+    let example = one(row, TrainOn::All);
+    let learnt: Vec<u32> = targets(&example)
+        .into_iter()
+        .map(|index| example.ids[index])
+        .collect();
+    let expected = "<|im_start|>user\nthe sky?<|im_end|>\n<|im_start|>assistant\n\
+                    <|im_start|>user\nis red<|im_end|>\n<|im_start|>assistant\n<|im_end|>\n";
+    assert_eq!(tokenizer.decode(&learnt, false).unwrap(), expected);
+}

@@ -16,7 +16,8 @@ pub enum TrainOn {
     /// for chat templates that write a turn otherwise once others follow (those that leave thoughts
     /// out of the history), at the price of more tokens.
     EachTurn,
-    /// Everything, prompts and the turns of others too.
+    /// Everything, prompts and the turns of others too, but for messages of `weight` 0 or with
+    /// `train` false.
     All,
 }
 

@@ -35,9 +35,14 @@ impl Message {
     /// Whether the model is to learn this turn: the assistant's, unless its `weight` is 0 or its
     /// `train` false.
     pub(crate) fn is_learnt(&self) -> bool {
+        self.is_of_assistant() && !self.is_excluded()
+    }
+
+    /// Whether the message says of itself that it is not to be learnt: `weight` 0 or `train` false.
+    pub(crate) fn is_excluded(&self) -> bool {
         let weight = self.fields.get("weight").and_then(Value::as_f64);
         let train = self.fields.get("train").and_then(Value::as_bool);
-        self.is_of_assistant() && weight != Some(0.0) && train != Some(false)
+        weight == Some(0.0) || train == Some(false)
     }
 }
 

@@ -108,6 +108,47 @@ impl Metric {
         }
     }
 
+    /// How it is computed of the counts of so many classes.
+    ///
+    /// # Errors
+    /// If it is for something else, or for another number of classes.
+    pub(crate) fn of_classes(
+        self,
+        classes: usize,
+    ) -> Result<fn(&ClassificationMetrics) -> f64, MetricError> {
+        match self {
+            Self::Accuracy => Ok(ClassificationMetrics::accuracy),
+            Self::F1 if classes != 2 => Err(MetricError::NotBinary { classes }),
+            Self::F1 => Ok(|counts| counts.f1(1)),
+            Self::MacroF1 => Ok(ClassificationMetrics::macro_f1),
+            Self::Matthews => Ok(ClassificationMetrics::matthews),
+            metric => Err(MetricError::WrongTask {
+                metric,
+                wanted: metric.wanted(),
+                found: "a classification",
+                possible: "`accuracy`, `f1`, `macro-f1`, `matthews`",
+            }),
+        }
+    }
+
+    /// How it is computed of pairs of numbers.
+    ///
+    /// # Errors
+    /// If it is for something else.
+    pub(crate) fn of_values(self) -> Result<fn(&RegressionMetrics<'_>) -> f64, MetricError> {
+        match self {
+            Self::Pearson => Ok(|pairs| pairs.pearson()),
+            Self::Spearman => Ok(|pairs| pairs.spearman()),
+            Self::Mse => Ok(|pairs| pairs.mse()),
+            metric => Err(MetricError::WrongTask {
+                metric,
+                wanted: metric.wanted(),
+                found: "a regression",
+                possible: "`pearson`, `spearman`, `mse`",
+            }),
+        }
+    }
+
     /// Whether a larger value is a better one.
     pub fn higher_is_better(self) -> bool {
         !matches!(self, Self::Mse | Self::Perplexity)
@@ -143,7 +184,8 @@ pub fn evaluate(
             classes,
         } => {
             let counts = ClassificationMetrics::new(predicted, expected, classes)?;
-            let values = metrics.iter().map(|metric| of_classes(*metric, &counts));
+            let of = |metric: &Metric| Ok(metric.of_classes(classes)?(&counts));
+            let values = metrics.iter().map(of);
             values.collect::<Result<_, _>>()?
         }
         Predictions::Values {
@@ -151,44 +193,13 @@ pub fn evaluate(
             expected,
         } => {
             let pairs = RegressionMetrics::new(predicted, expected)?;
-            let values = metrics.iter().map(|metric| of_values(*metric, &pairs));
+            let of = |metric: &Metric| Ok(metric.of_values()?(&pairs));
+            let values = metrics.iter().map(of);
             values.collect::<Result<_, _>>()?
         }
     };
     let names = metrics.iter().map(|metric| metric.name().to_owned());
     Ok(names.zip(values).collect())
-}
-
-fn of_classes(metric: Metric, counts: &ClassificationMetrics) -> Result<f64, MetricError> {
-    match metric {
-        Metric::Accuracy => Ok(counts.accuracy()),
-        Metric::F1 if counts.classes() != 2 => Err(MetricError::NotBinary {
-            classes: counts.classes(),
-        }),
-        Metric::F1 => Ok(counts.f1(1)),
-        Metric::MacroF1 => Ok(counts.macro_f1()),
-        Metric::Matthews => Ok(counts.matthews()),
-        metric => Err(MetricError::WrongTask {
-            metric,
-            wanted: metric.wanted(),
-            found: "a classification",
-            possible: "`accuracy`, `f1`, `macro-f1`, `matthews`",
-        }),
-    }
-}
-
-fn of_values(metric: Metric, pairs: &RegressionMetrics<'_>) -> Result<f64, MetricError> {
-    match metric {
-        Metric::Pearson => Ok(pairs.pearson()),
-        Metric::Spearman => Ok(pairs.spearman()),
-        Metric::Mse => Ok(pairs.mse()),
-        metric => Err(MetricError::WrongTask {
-            metric,
-            wanted: metric.wanted(),
-            found: "a regression",
-            possible: "`pearson`, `spearman`, `mse`",
-        }),
-    }
 }
 
 /// The number of pairs, once it is known to be one and the same and not zero.

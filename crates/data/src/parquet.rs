@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ::parquet::record::Row as Record;
 use ::parquet::schema::types::TypePtr;
 
-use crate::class_names::{ClassNames, require_labels};
+use crate::class_names::ClassNames;
 use crate::config::DataConfig;
 use crate::error::DataError;
 use crate::parquet_column::{field, is_label, is_text, label, utf8};
@@ -30,17 +30,11 @@ pub(crate) fn read_parquet(
     let mut rows = Vec::new();
     let names = ClassNames::find(file.metadata(), &config.label, path)?;
     file.for_each_row(wanted, |record, place| {
-        let mut row = row(record, place, config, labels)?;
-        if let Some(names) = &names
-            && let Some(label) = row.label.take()
-        {
-            row.label = names.name(label, &config.label, &row.place, labels)?;
-        }
-        rows.push(row);
+        rows.push(row(record, place, config, labels)?);
         Ok(())
     })?;
-    if names.is_some() && labels == LabelPolicy::Required {
-        require_labels(&rows)?;
+    if let Some(names) = names {
+        names.name_all(&mut rows, &config.label, labels)?;
     }
     Ok(rows)
 }
@@ -237,14 +231,14 @@ mod tests {
         let error = error.unwrap_err().to_string();
         assert!(error.contains("found -3 of 10 classes"), "{error}");
         let names: ClassNames = ClassNames::new(vec!["no".to_owned(), "yes".to_owned()]);
-        let place = Place {
-            file: Arc::clone(&name),
-            line: 1,
-        };
         let named = |label| {
+            let mut rows = read(&with_label("label"), LabelPolicy::Optional).unwrap();
+            rows.truncate(1);
+            rows[0].label = Some(label);
             names
-                .name(label, "label", &place, LabelPolicy::Required)
-                .unwrap()
+                .name_all(&mut rows, "label", LabelPolicy::Required)
+                .unwrap();
+            rows.remove(0).label
         };
         let yes = RawLabel::Class {
             name: "yes".to_owned(),
@@ -254,6 +248,49 @@ mod tests {
         assert_eq!(named(RawLabel::Number(1.0)), Some(yes));
         let hidden = RawLabel::Integer(-1);
         assert_eq!(named(hidden.clone()), Some(hidden));
+    }
+
+    #[test]
+    fn classes_that_are_called_by_numerals_stay_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("train.parquet");
+        let schema = "message schema { required binary text (UTF8); required int64 label; }";
+        let schema = Arc::new(parse_message_type(schema).unwrap());
+        let features =
+            serde_json::json!({"info": {"features": {"label": {"names": ["1", "2", "3"]}}}});
+        let metadata = KeyValue::new("huggingface".to_owned(), Some(features.to_string()));
+        let properties = WriterProperties::builder().set_key_value_metadata(Some(vec![metadata]));
+        let file = File::create(&path).unwrap();
+        let mut writer =
+            SerializedFileWriter::new(file, schema, Arc::new(properties.build())).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        while let Some(mut column) = group.next_column().unwrap() {
+            match column.untyped() {
+                ColumnWriter::ByteArrayColumnWriter(writer) => {
+                    let texts = ["a", "b", "c"].map(ByteArray::from);
+                    writer.write_batch(&texts, None, None).unwrap();
+                }
+                ColumnWriter::Int64ColumnWriter(writer) => {
+                    writer.write_batch(&[0, 1, 2], None, None).unwrap();
+                }
+                _ => unreachable!(),
+            }
+            column.close().unwrap();
+        }
+        group.close().unwrap();
+        writer.close().unwrap();
+        let rows = read_parquet(
+            File::open(&path).unwrap(),
+            &path.as_path().into(),
+            &with_label("label"),
+            LabelPolicy::Required,
+        );
+        let labels: Vec<String> = rows
+            .unwrap()
+            .into_iter()
+            .map(|row| row.label.unwrap().to_string())
+            .collect();
+        assert_eq!(labels, ["1", "2", "3"]);
     }
 
     #[test]

@@ -24,7 +24,16 @@ pub(crate) enum FileTree<'a> {
     },
 }
 
-/// The files of a split, in their order.
+/// The files of a split.
+#[derive(Debug)]
+pub(crate) struct SplitFiles {
+    /// In their order.
+    pub(crate) files: Vec<PathBuf>,
+    /// The dataset's, which may have more to say of the rows.
+    pub(crate) card: DatasetCard,
+}
+
+/// Finds the files of a split.
 ///
 /// `dir` holds them as `train.csv` or in shards such as `train-00000-of-00002.parquet`, at its top, in
 /// `data/`, or in the folder that `data.config` names; or `data.files` or the head of its README.md
@@ -36,12 +45,15 @@ pub(crate) fn find_split(
     dir: &Path,
     split: Split,
     config: &DataConfig,
-) -> Result<Vec<PathBuf>, DataError> {
+) -> Result<SplitFiles, DataError> {
     // Most directories have no card, and few cards name files.
     let card = fs::read_to_string(dir.join(DatasetCard::FILE_NAME));
     let card = DatasetCard::parse(&card.unwrap_or_default());
     let names = FileTree::Directory(dir).split(split, config, &card)?;
-    Ok(names.iter().map(|name| dir.join(name)).collect())
+    Ok(SplitFiles {
+        files: names.iter().map(|name| dir.join(name)).collect(),
+        card,
+    })
 }
 
 impl FileTree<'_> {
@@ -302,8 +314,8 @@ mod tests {
         let dir = dir_with(names);
         let found = find_split(dir.path(), split, config).map_err(|error| error.to_string())?;
         let relative = |path: PathBuf| path.strip_prefix(dir.path()).unwrap().to_owned();
-        Ok(found
-            .into_iter()
+        let files = found.files.into_iter();
+        Ok(files
             .map(|path| relative(path).to_str().unwrap().to_owned())
             .collect())
     }
@@ -401,7 +413,7 @@ mod tests {
         let card = "---\nconfigs:\n- config_name: x\n  data_files:\n  - {split: train, path: 'corpus/b*'}\n---\n";
         fs::write(dir.path().join("README.md"), card).unwrap();
         let found = find_split(dir.path(), Split::Train, &config()).unwrap();
-        assert_eq!(found, [dir.path().join("corpus/b.csv")]);
+        assert_eq!(found.files, [dir.path().join("corpus/b.csv")]);
         let error = find_split(dir.path(), Split::Test, &config()).unwrap_err();
         assert!(matches!(error, DataError::MissingSplit { .. }));
     }

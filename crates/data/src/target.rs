@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::DataError;
 use crate::labelled::Labelled;
 use crate::labels::{LabelMap, label_of};
+use crate::metrics::{Metric, MetricError};
 use crate::row::RawLabel;
 
 /// What a task predicts: `target = "class"` or `target = "number"` in a training file.
@@ -50,6 +51,17 @@ impl Targets {
             Self::Classes(labels) => labels.names().len(),
             Self::Regression => 1,
         }
+    }
+
+    /// Checks that metrics can be computed of what is predicted for these targets, before anything is.
+    ///
+    /// # Errors
+    /// If one is for other targets, or for another number of classes.
+    pub fn require_measurable(&self, metrics: &[Metric]) -> Result<(), MetricError> {
+        metrics.iter().try_for_each(|metric| match self {
+            Self::Classes(labels) => metric.of_classes(labels.names().len()).map(drop),
+            Self::Regression => metric.of_values().map(drop),
+        })
     }
 
     /// Whether all these rows keep their labels to themselves: −1 everywhere, where that is no class.
@@ -146,6 +158,37 @@ mod tests {
         assert!(!words.unwrap().are_hidden_in(&none));
         let signs = Targets::from_train(TargetKind::Classification, &[text("1"), text("-1")]);
         assert!(!signs.unwrap().are_hidden_in(&hidden));
+    }
+
+    #[test]
+    fn metrics_that_the_targets_have_nothing_for_are_refused_before_anything_is_predicted() {
+        let classes = |names: &[&str]| {
+            let rows: Vec<Row> = names.iter().map(|name| text(name)).collect();
+            Targets::from_train(TargetKind::Classification, &rows).unwrap()
+        };
+        let refused = |targets: &Targets, metrics: &[Metric]| {
+            let error = targets.require_measurable(metrics).unwrap_err();
+            error.to_string()
+        };
+        let (two, three) = (classes(&["a", "b"]), classes(&["a", "b", "c"]));
+        let all = [
+            Metric::Accuracy,
+            Metric::F1,
+            Metric::MacroF1,
+            Metric::Matthews,
+        ];
+        assert!(two.require_measurable(&all).is_ok());
+        let message = refused(&three, &all);
+        assert!(message.contains("2 classes, found 3"), "{message}");
+        let message = refused(&two, &[Metric::Accuracy, Metric::Pearson]);
+        assert!(message.contains("`pearson` is for numbers"), "{message}");
+        let numbers = [Metric::Pearson, Metric::Spearman, Metric::Mse];
+        assert!(Targets::Regression.require_measurable(&numbers).is_ok());
+        let message = refused(&Targets::Regression, &[Metric::Mse, Metric::Perplexity]);
+        assert!(
+            message.contains("`perplexity` is for language models"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -38,6 +38,16 @@ pub struct TrainingProgress {
     pub examples: usize,
     #[serde(default)]
     pub step_seconds: f64,
+    /// The step after which an epoch was last ended and evaluated, or the part of one that
+    /// `max_steps` left.
+    #[serde(default)]
+    pub ended_at: Option<usize>,
+    /// The last training loss that was logged.
+    #[serde(default)]
+    pub last_loss: Option<f64>,
+    /// The metrics of the last evaluation on the validation split.
+    #[serde(default, with = "metric_value::optional")]
+    pub last_validation: Option<BTreeMap<String, f64>>,
 }
 
 impl TrainingProgress {
@@ -95,7 +105,11 @@ const PROGRESS: &str = "progress.json";
 pub fn save(run: &Path, state: &CheckpointState) -> Result<PathBuf, TrainerError> {
     let directory = run.join(Run::CHECKPOINTS);
     std::fs::create_dir_all(&directory).map_err(FileError::io("create", &directory))?;
-    let path = directory.join(format!("step-{:08}", state.progress.step));
+    let path = directory.join(format!(
+        "{}{:08}",
+        Run::CHECKPOINT_PREFIX,
+        state.progress.step
+    ));
     write_directory(&path, true, |temporary| {
         write_values(&temporary.join(PARAMETERS), &state.parameters)?;
         write_values(&temporary.join(OPTIMIZER), &state.optimizer)?;
@@ -160,7 +174,12 @@ fn list(directory: &Path) -> Result<Vec<PathBuf>, TrainerError> {
     let entries = std::fs::read_dir(directory).map_err(FileError::io("read", directory))?;
     let mut paths: Vec<PathBuf> = entries
         .filter_map(|entry| entry.ok())
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with("step-"))
+        .filter(|entry| {
+            entry
+                .file_name()
+                .to_string_lossy()
+                .starts_with(Run::CHECKPOINT_PREFIX)
+        })
         .map(|entry| entry.path())
         .collect();
     paths.sort();

@@ -108,6 +108,7 @@ pub struct TrainingConfig {
     pub epochs: usize,
     /// Stop after this many optimizer steps, if the epochs have not ended before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub max_steps: Option<usize>,
     /// Examples per batch.
     pub batch_size: NonZeroUsize,
@@ -221,6 +222,7 @@ impl TrainConfig {
         let below_one = 0.0..1.0;
         let positive = |value: f64| value > 0.0 && value.is_finite();
         let head_learning_rate = training.head_learning_rate.unwrap_or(1.0);
+        let max_steps = training.max_steps.unwrap_or(1);
         let numbers = [
             (
                 "training.learning_rate",
@@ -268,6 +270,12 @@ impl TrainConfig {
                 "training.epochs",
                 training.epochs as f64,
                 training.epochs > 0,
+                "at least 1",
+            ),
+            (
+                "training.max_steps",
+                max_steps as f64,
+                max_steps > 0,
                 "at least 1",
             ),
             (
@@ -424,6 +432,9 @@ mod tests {
             error.contains("training.learning_rate") && error.contains("-1"),
             "{error}"
         );
+        let none = FILE.replace("epochs = 8", "epochs = 8\nmax_steps = 0");
+        let error = TrainConfig::from_toml(&none).unwrap_err().to_string();
+        assert!(error.contains("training.max_steps"), "{error}");
         let missing = FILE.replace("learning_rate = 4e-3", "");
         let error = TrainConfig::from_toml(&missing).unwrap_err().to_string();
         assert!(error.contains("learning_rate"), "{error}");

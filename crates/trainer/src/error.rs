@@ -52,10 +52,13 @@ pub enum TrainerError {
         index: usize,
         count: usize,
     },
-    #[error(
-        "adapter.target_modules ({targets}) matches no layer of the base model, which has layers such as `{example}`"
-    )]
-    NoTargets { targets: String, example: String },
+    #[error("no {among} matches {names} of adapter.target_modules{advice}")]
+    NoTargets {
+        /// The layers that there are.
+        among: &'static str,
+        names: String,
+        advice: String,
+    },
     #[error(
         "the subspace has no module of this base model: it has `{found}`, the base model `{expected}`; was it extracted from adapters of another base model?"
     )]
@@ -112,7 +115,7 @@ pub enum TrainerError {
     )]
     NothingMeasured {
         setting: &'static str,
-        reason: &'static str,
+        reason: String,
         remedy: &'static str,
     },
     #[error("`{path}` exists already; --force replaces it, --resume continues it", path = .path.display())]

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::TrainConfig;
-use crate::methods::{AdapterMethod, BasisWidth, LayerSizes, targeted};
+use crate::methods::{AdapterMethod, BasisWidth, LayerSizes, on_modules, targeted};
 use crate::{BaseModel, TrainerError};
 
 /// Parameters and activations are f32 while they are trained or computed with.
@@ -53,11 +53,16 @@ impl MemoryEstimate {
         let head = task.head(labels, !config.task.prompts.is_empty());
         task.check_length(architecture, &config.data)?;
         let description = architecture.describe(head)?;
-        let adapted = match config.adapter.method.trains_everything() {
-            true => Vec::new(),
-            false => targeted(&config.adapter, architecture, &description)?,
-        };
+        let method = config.adapter.method;
         let basis = BasisWidth::new(&config.adapter)?;
+        let adapted = match (method.trains_everything(), method.has_basis()) {
+            (true, _) => Vec::new(),
+            // Of a subspace that is at hand, its modules; of one elsewhere, what is usual.
+            (_, true) if basis.modules().next().is_some() => {
+                on_modules(&config.adapter, &description, basis.modules())?
+            }
+            _ => targeted(&config.adapter, architecture, &description)?,
+        };
         let mut estimate = Self::trained(config, head, &description, &adapted, &basis);
         estimate.weights = frozen_parameter_bytes(config, base) * estimate.frozen_parameters;
         estimate.rows = rows(config, architecture);
@@ -65,7 +70,7 @@ impl MemoryEstimate {
             true => Kept::LayerInputs,
             false => Kept::Everything,
         };
-        let lowest = lowest_layer(architecture, config.adapter.method, &adapted);
+        let lowest = lowest_layer(architecture, method, &adapted);
         estimate.activations =
             PARAMETER_BYTES * estimate.rows * values_per_row(architecture, lowest, kept)
                 + logits(head, architecture, estimate.rows);
@@ -205,5 +210,51 @@ fn logits(head: HeadKind, architecture: &Architecture, rows: u64) -> u64 {
     match head.is_per_token() {
         true => 2 * PARAMETER_BYTES * (rows * vocabulary).min(AT_A_TIME.max(vocabulary)),
         false => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::methods::start;
+
+    #[test]
+    fn on_a_subspace_at_hand_its_modules_are_counted_and_target_modules_choose_among_them() {
+        let quickstart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/quickstart");
+        let base = quickstart.join("base").display().to_string();
+        let base = BaseModel::open_config(&base).unwrap();
+        let adapters = ["gym", "library"].map(|name| quickstart.join("adapters").join(name));
+        let counted = |adapters: &[std::path::PathBuf], targets: &str| {
+            let file = format!(
+                "output = \"o\"\n[base]\nmodel = \"m\"\n[data]\npath = \"d\"\nmax_length = 16\n\
+                 [adapter]\nmethod = \"eigenmix\"\nrank = 4\nallow_base_mismatch = true\n\
+                 adapters = {adapters:?}\n{targets}\n\
+                 [training]\nepochs = 1\nbatch_size = 4\nlearning_rate = 0.1"
+            );
+            let config = TrainConfig::from_toml(&file).unwrap();
+            let estimate = MemoryEstimate::new(&config, &base, 3);
+            let description = base
+                .architecture
+                .describe(HeadKind::Classification { labels: 3 });
+            let description = description.unwrap();
+            let architecture = &base.architecture;
+            let started = start(&config.adapter, &base.name, architecture, &description, 1);
+            let paths = started.map(|started| started.updates.into_keys().collect::<Vec<_>>());
+            (estimate, paths)
+        };
+        let (estimate, all) = counted(&adapters, "");
+        let all = all.unwrap();
+        assert_eq!(estimate.unwrap().adapted_modules, all.len());
+        let one = format!("target_modules = [{:?}]", all[0]);
+        let (estimate, chosen) = counted(&adapters, &one);
+        assert_eq!(chosen.unwrap(), all[..1]);
+        assert_eq!(estimate.unwrap().adapted_modules, 1);
+        // A layer of the base model that the subspace has nothing for.
+        let (estimate, started) = counted(&adapters, "target_modules = [\"pooler.dense\"]");
+        let message = estimate.unwrap_err().to_string();
+        assert!(message.contains("no module of the subspace"), "{message}");
+        assert_eq!(message, started.unwrap_err().to_string());
     }
 }

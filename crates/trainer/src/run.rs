@@ -64,6 +64,8 @@ impl Run {
     /// Only what was trained, of methods with a basis.
     pub const COEFFICIENTS: &str = "coefficients.safetensors";
     pub const CHECKPOINTS: &str = "checkpoints";
+    /// How the names of checkpoints begin; while one is written, it has another.
+    pub(crate) const CHECKPOINT_PREFIX: &str = "step-";
 
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
@@ -103,6 +105,7 @@ impl Run {
             .flatten()
             .flatten()
             .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .filter(|name| name.starts_with(Self::CHECKPOINT_PREFIX))
             .collect();
         names.sort();
         names
@@ -213,6 +216,15 @@ mod tests {
             assert_eq!((found.steps, metrics["accuracy"]), (7, 0.5));
             assert!(metrics["pearson"].is_nan());
         }
+    }
+
+    #[test]
+    fn what_is_no_checkpoint_is_not_listed_as_one() {
+        let place = tempfile::tempdir().unwrap();
+        for name in [".step-00000009.tmp", "step-00000004", "notes"] {
+            fs::create_dir_all(place.path().join(Run::CHECKPOINTS).join(name)).unwrap();
+        }
+        assert_eq!(Run::at(place.path()).checkpoints(), ["step-00000004"]);
     }
 
     #[test]

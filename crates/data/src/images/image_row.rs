@@ -60,6 +60,10 @@ impl Labelled for ImageRow {
         self.label.as_ref()
     }
 
+    fn set_label(&mut self, label: Option<RawLabel>) {
+        self.label = label;
+    }
+
     fn place(&self) -> &Place {
         &self.place
     }

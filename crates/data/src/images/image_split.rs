@@ -15,7 +15,7 @@ use crate::config::DataConfig;
 use crate::error::{DataError, quoted};
 use crate::row::LabelPolicy;
 use crate::split::Split;
-use crate::split_files::find_split;
+use crate::split_files::{SplitFiles, find_split};
 
 /// The images of a split, and what should be known about how they were found.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,19 +42,20 @@ pub fn read_image_split(
 ) -> Result<ImageSplit, DataError> {
     let mut notes = Vec::new();
     let (mut rows, places) = match (find_split(dir, split, config), find_folder(dir, split)?) {
-        (Ok(tables), folder) => {
+        (Ok(SplitFiles { files, card }), folder) => {
             if let Some(folder) = folder {
                 notes.push(format!(
                     "the {split} split is what {} lists; `{}` counts only as far as it is named there",
-                    quoted(&display(&tables)),
+                    quoted(&display(&files)),
                     folder.display(),
                 ));
             }
             let mut rows = Vec::new();
-            for table in &tables {
+            for table in &files {
                 rows.extend(read_table(table, config, labels)?);
             }
-            (rows, tables)
+            card.name_classes(&mut rows, config, labels)?;
+            (rows, files)
         }
         (Err(DataError::MissingSplit { .. }), Some(folder)) => {
             let rows = read_class_folders(&folder, labels, &mut notes)?;

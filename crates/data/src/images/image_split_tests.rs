@@ -217,3 +217,19 @@ fn what_does_not_decode_is_an_error_when_loaded_or_left_out_when_asked() {
     let error = read(&dir, &skip).unwrap_err();
     assert!(error.contains("0.bmp: cannot decode"), "{error}");
 }
+
+#[test]
+fn numbers_in_tables_of_images_are_the_classes_that_the_card_names() {
+    let image = bmp(3, 2, [1, 2, 3]);
+    let card = b"---\ndataset_info:\n  features:\n  - {name: label, dtype: {class_label: {names: [cat, dog]}}}\n---\n";
+    let rows = b"{\"image\": \"a.bmp\", \"label\": 1}\n{\"image\": \"b.bmp\", \"label\": 0}\n";
+    let dir = dir(&[
+        ("README.md", card),
+        ("train.jsonl", rows),
+        ("a.bmp", &image),
+        ("b.bmp", &image),
+    ]);
+    let split = read(&dir, &config()).unwrap();
+    let expected = labelled(&[("a.bmp", "dog"), ("b.bmp", "cat")]);
+    assert_eq!(found(&split), expected);
+}

@@ -10,7 +10,7 @@ use ::parquet::schema::types::{Type, TypePtr};
 
 use super::image_row::{ImageRow, ImageSource};
 use super::path_table;
-use crate::class_names::{ClassNames, require_labels};
+use crate::class_names::ClassNames;
 use crate::config::DataConfig;
 use crate::error::DataError;
 use crate::parquet_column::{field, is_label, is_text, label, plain_type};
@@ -43,10 +43,7 @@ pub(super) fn read_parquet_images(
     let mut rows = Vec::new();
     file.for_each_row(wanted, |record, place| {
         let source = source(field(record, &config.image), &config.image, &place)?;
-        let label = match (&names, label(record, &config.label, &place)?) {
-            (Some(names), Some(number)) => names.name(number, &config.label, &place, labels)?,
-            (_, label) => label,
-        };
+        let label = label(record, &config.label, &place)?;
         if label.is_none() && labels == LabelPolicy::Required && names.is_none() {
             return Err(DataError::MissingLabel { place });
         }
@@ -57,8 +54,8 @@ pub(super) fn read_parquet_images(
         });
         Ok(())
     })?;
-    if names.is_some() && labels == LabelPolicy::Required {
-        require_labels(&rows)?;
+    if let Some(names) = names {
+        names.name_all(&mut rows, &config.label, labels)?;
     }
     Ok(rows)
 }

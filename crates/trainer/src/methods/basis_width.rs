@@ -72,6 +72,11 @@ impl BasisWidth {
         Ok(Self(columns))
     }
 
+    /// The paths of the modules, as far as they are known.
+    pub(crate) fn modules(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// The columns on one side (0: left, 1: right) of a module of this width.
     pub(crate) fn columns(
         &self,

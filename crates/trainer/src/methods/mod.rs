@@ -10,13 +10,15 @@ mod lora;
 mod moslora;
 mod on_basis;
 mod start;
+mod target_layers;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use basis_width::BasisWidth;
 pub(crate) use definition::{LayerSizes, Recipe};
-pub(crate) use start::{start, targeted};
+pub(crate) use start::start;
+pub(crate) use target_layers::{on_modules, targeted};
 
 use definition::Definition;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use eigenmix_adapter::{LoadedAdapter, PeftConfig};
+use eigenmix_adapter::LoadedAdapter;
 use eigenmix_eigenlorax::{
     Components, ExtractOptions, ModuleSpectra, ModuleSubspace, Subspace, extract,
 };
@@ -13,7 +13,8 @@ use eigenmix_moslora::Update;
 use eigenmix_tensors::Matrix;
 
 use super::definition::BasisLayer;
-use super::start::{MethodStart, target_modules};
+use super::start::MethodStart;
+use super::target_layers::on_modules;
 use crate::TrainerError;
 use crate::adapter_config::{AdapterConfig, Init};
 
@@ -64,13 +65,9 @@ pub(super) fn on_basis(
             }
         },
     };
-    let targets = config.target_modules.as_ref().map(target_modules);
-    let matcher = targets
-        .clone()
-        .map(|targets| PeftConfig::lora("", 1, targets, &[], None, &BTreeMap::new()))
-        .transpose()?;
+    let modules = subspace.modules.keys().map(String::as_str);
+    let targets = on_modules(config, description, modules)?;
     let (mut updates, mut spectra) = (BTreeMap::new(), BTreeMap::new());
-    let mut left_out = 0;
     for path in subspace.modules.keys() {
         let Some(layer) = description.layer(path) else {
             notes.push(format!(
@@ -78,10 +75,7 @@ pub(super) fn on_basis(
             ));
             continue;
         };
-        if let Some(matcher) = &matcher
-            && !matcher.targets(&layer.path, layer.head)
-        {
-            left_out += 1;
+        if !targets.iter().any(|target| target.path == layer.path) {
             continue;
         }
         let module = subspace.module_for(path, [layer.d_out, layer.d_in])?;
@@ -106,12 +100,6 @@ pub(super) fn on_basis(
             seed,
         })?;
         updates.insert(layer.path.clone(), update);
-    }
-    if left_out > 0 && updates.is_empty() {
-        return Err(TrainerError::NoTargets {
-            targets: format!("{targets:?}"),
-            example: subspace.modules.keys().next().cloned().unwrap_or_default(),
-        });
     }
     if updates.is_empty() {
         let first = |paths: Vec<&String>| {
@@ -266,6 +254,9 @@ mod tests {
         assert_eq!(chosen, std::slice::from_ref(one));
         let error = paths("target_modules = [\"no_such_layer\"]").unwrap_err();
         assert!(error.to_string().contains("no_such_layer"), "{error}");
+        let error = paths(&format!("target_modules = [{one:?}, \"no_such_layer\"]")).unwrap_err();
+        let expected = "no module of the subspace matches `no_such_layer`";
+        assert!(error.to_string().starts_with(expected), "{error}");
     }
 
     #[test]

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use eigenmix_adapter::{PeftConfig, Source, TargetModules};
+use eigenmix_adapter::Source;
 use eigenmix_eigenlorax::ModuleSpectra;
-use eigenmix_models::{Architecture, Description, LinearLayer};
+use eigenmix_models::{Architecture, Description};
 use eigenmix_moslora::Update;
 
 use super::definition::{FactorLayer, Recipe};
 use super::on_basis::on_basis;
+use super::target_layers::targeted;
 use crate::TrainerError;
-use crate::adapter_config::{AdapterConfig, TargetModulesConfig};
+use crate::adapter_config::AdapterConfig;
 
 /// The initial updates of a method, by module path of the base model.
 #[derive(Default)]
@@ -55,46 +56,4 @@ pub(crate) fn start(
         }
         Recipe::Basis { update, .. } => on_basis(config, base_model, description, seed, update),
     }
-}
-
-/// What PEFT calls the targets of a training file.
-pub(super) fn target_modules(targets: &TargetModulesConfig) -> TargetModules {
-    match targets {
-        TargetModulesConfig::Names(names) => TargetModules::Names(names.clone()),
-        TargetModulesConfig::Pattern(pattern) if pattern == "all-linear" => {
-            TargetModules::AllLinear
-        }
-        TargetModulesConfig::Pattern(pattern) => TargetModules::Regex(pattern.clone()),
-    }
-}
-
-/// The layers that the configuration names; by default queries and values, as in PEFT.
-pub(crate) fn targeted<'d>(
-    config: &AdapterConfig,
-    architecture: &Architecture,
-    description: &'d Description,
-) -> Result<Vec<&'d LinearLayer>, TrainerError> {
-    let targets = match &config.target_modules {
-        Some(targets) => target_modules(targets),
-        None => {
-            let names = architecture.default_targets().iter();
-            TargetModules::Names(names.map(|name| (*name).to_owned()).collect())
-        }
-    };
-    let matcher = PeftConfig::lora("", 1, targets.clone(), &[], None, &BTreeMap::new())?;
-    let layers: Vec<_> = description
-        .layers
-        .iter()
-        .filter(|layer| matcher.targets(&layer.path, layer.head))
-        .collect();
-    if layers.is_empty() {
-        return Err(TrainerError::NoTargets {
-            targets: format!("{targets:?}"),
-            example: description
-                .layers
-                .first()
-                .map_or_else(String::new, |layer| layer.path.clone()),
-        });
-    }
-    Ok(layers)
 }

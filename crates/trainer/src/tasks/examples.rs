@@ -30,7 +30,8 @@ pub trait Examples {
         self.default_metrics()
     }
 
-    /// Checks that the data have what the metrics need, before anything is computed.
+    /// Checks that the data have what the metrics need, before anything is computed. Of labels their
+    /// [`Targets`](eigenmix_data::Targets) say it.
     ///
     /// # Errors
     /// If they do not, naming the metric.

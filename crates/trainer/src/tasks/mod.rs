@@ -28,7 +28,7 @@ pub use image_classification::{ImageInputs, preprocessor};
 pub use labelled::{Inputs, LabelledExamples, label_metrics};
 pub use line_reader::LineReader;
 pub use objective::Objective;
-pub use reader::{SplitData, TaskReader};
+pub use reader::{FoundSplit, SplitData, TaskReader};
 pub use survey::{LabelSurvey, LengthSurvey, Survey};
 pub use task::Task;
 pub use text_classification::TextInputs;

@@ -13,6 +13,15 @@ pub struct SplitData {
     pub notes: Vec<String>,
 }
 
+/// What a dataset has of a split.
+pub enum FoundSplit {
+    Examples(SplitData),
+    /// There is no such split.
+    Missing,
+    /// Its labels are hidden; a note that says so.
+    Hidden(String),
+}
+
 /// Reads the splits of a dataset for one model and one kind of task.
 pub trait TaskReader {
     /// The training split, or the sample of it that the configuration asks for, and how its labels
@@ -52,6 +61,28 @@ pub trait TaskReader {
     /// The same, to decode what a language model generates.
     fn into_tokenizer(self: Box<Self>) -> Option<TextTokenizer>;
 
+    /// A split if there is one to measure on.
+    ///
+    /// # Errors
+    /// As [`TaskReader::split`].
+    fn find_split(
+        &self,
+        split: Split,
+        targets: Option<&Targets>,
+    ) -> Result<FoundSplit, TrainerError> {
+        match self.split(split, targets) {
+            Ok(found) => Ok(FoundSplit::Examples(found)),
+            Err(TrainerError::Data(DataError::MissingSplit { .. })) => Ok(FoundSplit::Missing),
+            Err(TrainerError::Data(DataError::HiddenLabels { split, rows })) => {
+                Ok(FoundSplit::Hidden(format!(
+                    "the {split} split is left out: its labels are hidden, -1 in all {rows} rows; \
+                     name the other splits in data.files to do without it and this note"
+                )))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// A split, or nothing where there is no such split or its labels are hidden, which a note says.
     ///
     /// # Errors
@@ -62,17 +93,13 @@ pub trait TaskReader {
         targets: Option<&Targets>,
         notes: &mut Vec<String>,
     ) -> Result<Option<SplitData>, TrainerError> {
-        match self.split(split, targets) {
-            Ok(found) => Ok(Some(found)),
-            Err(TrainerError::Data(DataError::MissingSplit { .. })) => Ok(None),
-            Err(TrainerError::Data(DataError::HiddenLabels { split, rows })) => {
-                notes.push(format!(
-                    "the {split} split is left out: its labels are hidden, -1 in all {rows} rows; \
-                     name the other splits in data.files to do without it and this note"
-                ));
-                Ok(None)
+        Ok(match self.find_split(split, targets)? {
+            FoundSplit::Examples(found) => Some(found),
+            FoundSplit::Missing => None,
+            FoundSplit::Hidden(note) => {
+                notes.push(note);
+                None
             }
-            Err(error) => Err(error),
-        }
+        })
     }
 }

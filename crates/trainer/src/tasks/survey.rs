@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use eigenmix_data::{RawLabel, Row};
+use eigenmix_data::Row;
 
 use crate::BaseModel;
 
@@ -34,7 +34,7 @@ pub struct LengthSurvey {
 }
 
 impl LabelSurvey {
-    /// Names are classes; so are integers, unless almost every row has its own.
+    /// Labels are numbers if all are and one has a fraction; otherwise each is the name of a class.
     pub(super) fn of(rows: &[Row]) -> Self {
         let mut names = BTreeSet::new();
         let mut fractions = 0;
@@ -44,9 +44,6 @@ impl LabelSurvey {
             if let Ok(number) = text.parse::<f64>() {
                 numbers += 1;
                 fractions += usize::from(number.fract() != 0.0);
-            }
-            if matches!(label, RawLabel::Number(number) if number.fract() != 0.0) {
-                fractions += 1;
             }
             names.insert(text);
         }

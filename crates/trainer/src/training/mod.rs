@@ -6,6 +6,7 @@ mod optimizer;
 mod result;
 mod speed;
 mod training_data;
+mod training_length;
 mod training_loop;
 
 use std::collections::BTreeMap;

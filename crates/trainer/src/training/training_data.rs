@@ -3,9 +3,10 @@
 use eigenmix_data::metrics::Metric;
 use eigenmix_data::{Split, Targets, TextTokenizer};
 
+use super::training_length::TrainingLength;
 use crate::config::{Keep, TrainConfig};
 use crate::schedule::Scheduler;
-use crate::tasks::Examples;
+use crate::tasks::{Examples, FoundSplit};
 use crate::{BaseModel, TrainerError};
 
 /// The splits of a dataset as the model takes them.
@@ -35,16 +36,22 @@ impl TrainingData {
             .open(base, &config.data, &config.task.metrics)?;
         let (train, targets) = reader.train(config.task.target, config.seed)?;
         let mut notes = train.notes;
-        let mut optional = |split| -> Result<Option<Box<dyn Examples>>, TrainerError> {
-            let found = reader.optional_split(split, targets.as_ref(), &mut notes)?;
-            Ok(found.map(|found| {
+        let validation = reader.find_split(Split::Validation, targets.as_ref())?;
+        require_measurements(config, &validation)?;
+        let test = reader.find_split(Split::Test, targets.as_ref())?;
+        let mut examples = |found| match found {
+            FoundSplit::Examples(found) => {
                 notes.extend(found.notes);
-                found.examples
-            }))
+                Some(found.examples)
+            }
+            FoundSplit::Missing => None,
+            FoundSplit::Hidden(note) => {
+                notes.push(note);
+                None
+            }
         };
-        let (validation, test) = (optional(Split::Validation)?, optional(Split::Test)?);
-        require_measurements(config, validation.is_some())?;
-        notes.extend(short_epochs(config, train.examples.len()));
+        let (validation, test) = (examples(validation), examples(test));
+        notes.extend(TrainingLength::new(&config.training, train.examples.len()).short_epochs());
         let metrics = match config.task.metrics.is_empty() {
             true => train.examples.default_metrics(),
             false => config.task.metrics.clone(),
@@ -74,6 +81,9 @@ impl TrainingData {
     /// # Errors
     /// If a metric does not fit the data.
     pub fn require_measurable(&self) -> Result<(), TrainerError> {
+        if let Some(targets) = &self.targets {
+            targets.require_measurable(&self.metrics)?;
+        }
         for examples in [&self.validation, &self.test].into_iter().flatten() {
             examples.require_measurable(&self.metrics)?;
         }
@@ -84,8 +94,8 @@ impl TrainingData {
 /// Checks that what goes by the validation split has measurements to go by before the training ends.
 ///
 /// # Errors
-/// If there is no such split, or it is measured at the end only.
-fn require_measurements(config: &TrainConfig, has_validation: bool) -> Result<(), TrainerError> {
+/// If there is no such split, its labels are hidden, or it is measured at the end only.
+fn require_measurements(config: &TrainConfig, validation: &FoundSplit) -> Result<(), TrainerError> {
     let training = &config.training;
     let settings = [
         ("keep = \"best\"", training.keep == Keep::Best),
@@ -98,16 +108,29 @@ fn require_measurements(config: &TrainConfig, has_validation: bool) -> Result<()
     let Some((setting, _)) = settings.into_iter().find(|(_, is_set)| *is_set) else {
         return Ok(());
     };
-    let (reason, remedy) = match (has_validation, training.evaluate_every) {
-        (false, _) => (
-            "the data have no validation split",
+    let (every, epochs) = (training.evaluate_every, training.epochs);
+    // The one evaluation of a single epoch is the usual one, even if nothing can go by it.
+    let is_at_end_only = every == 0 || every >= epochs.max(2);
+    let (reason, remedy) = match validation {
+        FoundSplit::Missing => (
+            "the data have no validation split".to_owned(),
             "add one (validation.jsonl, or data.files.validation)",
         ),
-        (true, 0) => (
-            "training.evaluate_every = 0 measures at the end only",
+        FoundSplit::Hidden(_) => (
+            "the labels of the validation split are hidden (-1 in every row)".to_owned(),
+            "name a split that has labels in data.files.validation",
+        ),
+        FoundSplit::Examples(_) if every == 0 => (
+            "training.evaluate_every = 0 measures at the end only".to_owned(),
             "set training.evaluate_every = 1, or more",
         ),
-        (true, _) => return Ok(()),
+        FoundSplit::Examples(_) if is_at_end_only => (
+            format!(
+                "training.evaluate_every = {every} measures at the end of training.epochs = {epochs} only"
+            ),
+            "set training.evaluate_every = 1, or another number below that of the epochs",
+        ),
+        FoundSplit::Examples(_) => return Ok(()),
     };
     Err(TrainerError::NothingMeasured {
         setting,
@@ -116,22 +139,13 @@ fn require_measurements(config: &TrainConfig, has_validation: bool) -> Result<()
     })
 }
 
-/// What to say where the epochs end before `training.max_steps`.
-fn short_epochs(config: &TrainConfig, examples: usize) -> Option<String> {
-    let training = &config.training;
-    let batches = examples.div_ceil(training.batch_size.get());
-    let steps = training.epochs * batches.div_ceil(training.gradient_accumulation.get());
-    let limit = training.max_steps.filter(|limit| *limit > steps)?;
-    Some(format!(
-        "training.max_steps is {limit}, but training.epochs = {} ends after {steps} steps; raise \
-         training.epochs to take more",
-        training.epochs
-    ))
-}
-
 #[cfg(test)]
 mod tests {
+    use eigenmix_data::EpochAugmentation;
+    use eigenmix_models::Network;
+
     use super::*;
+    use crate::tasks::{Evaluation, EvaluationOptions, LabelledBatch, SplitData};
 
     fn config(training: &str) -> TrainConfig {
         let file = format!(
@@ -141,39 +155,92 @@ mod tests {
         TrainConfig::from_toml(&file).unwrap()
     }
 
-    #[test]
-    fn what_goes_by_the_validation_split_is_refused_without_measurements() {
-        for setting in [
-            "keep = \"best\"",
-            "early_stopping = 1",
-            "scheduler = \"reduce-on-plateau\"",
-        ] {
-            let refused = |config: &TrainConfig, has_validation| {
-                let error = require_measurements(config, has_validation).unwrap_err();
-                let message = error.to_string();
-                assert!(
-                    message.contains(setting.split(' ').next().unwrap()),
-                    "{message}"
-                );
-                message
-            };
-            let usual = config(setting);
-            assert!(refused(&usual, false).contains("no validation split"));
-            assert!(require_measurements(&usual, true).is_ok());
-            let at_end = config(&format!("evaluate_every = 0\n{setting}"));
-            assert!(refused(&at_end, true).contains("evaluate_every = 0"));
+    fn present() -> FoundSplit {
+        struct NoExamples;
+        impl Examples for NoExamples {
+            fn len(&self) -> usize {
+                0
+            }
+            fn lengths(&self) -> Vec<usize> {
+                Vec::new()
+            }
+            fn truncated(&self) -> usize {
+                0
+            }
+            fn default_metrics(&self) -> Vec<Metric> {
+                Vec::new()
+            }
+            fn batch(
+                &self,
+                _examples: &[usize],
+                _augmented: Option<EpochAugmentation>,
+            ) -> Result<LabelledBatch, TrainerError> {
+                unreachable!("only its presence counts")
+            }
+            fn evaluate(
+                &self,
+                _network: &Network,
+                _options: &EvaluationOptions,
+            ) -> Result<Evaluation, TrainerError> {
+                unreachable!("only its presence counts")
+            }
         }
-        assert!(require_measurements(&config(""), false).is_ok());
+        FoundSplit::Examples(SplitData {
+            examples: Box::new(NoExamples),
+            notes: Vec::new(),
+        })
+    }
+
+    const SETTINGS: [&str; 3] = [
+        "keep = \"best\"",
+        "early_stopping = 1",
+        "scheduler = \"reduce-on-plateau\"",
+    ];
+
+    fn refused(config: &TrainConfig, validation: &FoundSplit) -> String {
+        let error = require_measurements(config, validation).unwrap_err();
+        error.to_string()
     }
 
     #[test]
-    fn more_steps_than_the_epochs_have_are_told() {
-        let note = short_epochs(&config("max_steps = 7"), 9).unwrap();
-        assert!(
-            note.contains("max_steps is 7") && note.contains("after 6 steps"),
-            "{note}"
-        );
-        assert_eq!(short_epochs(&config("max_steps = 6"), 9), None);
-        assert_eq!(short_epochs(&config(""), 9), None);
+    fn what_goes_by_the_validation_split_is_refused_without_measurements() {
+        for setting in SETTINGS {
+            let usual = config(setting);
+            let message = refused(&usual, &FoundSplit::Missing);
+            let name = setting.split(' ').next().unwrap();
+            assert!(
+                message.contains(name) && message.contains("no validation split"),
+                "{message}"
+            );
+            assert!(require_measurements(&usual, &present()).is_ok());
+            let at_end = config(&format!("evaluate_every = 0\n{setting}"));
+            assert!(refused(&at_end, &present()).contains("evaluate_every = 0"));
+        }
+        assert!(require_measurements(&config(""), &FoundSplit::Missing).is_ok());
+    }
+
+    #[test]
+    fn what_goes_by_the_validation_split_is_refused_if_it_is_measured_at_the_end_only() {
+        for setting in SETTINGS {
+            for every in [2, 3] {
+                let rare = config(&format!("evaluate_every = {every}\n{setting}"));
+                let message = refused(&rare, &present());
+                let reason = format!("evaluate_every = {every} measures at the end");
+                assert!(message.contains(&reason), "{message}");
+            }
+            let mut one_epoch = config(setting);
+            one_epoch.training.epochs = 1;
+            assert!(require_measurements(&one_epoch, &present()).is_ok());
+        }
+        let rare = config("evaluate_every = 3");
+        assert!(require_measurements(&rare, &present()).is_ok());
+    }
+
+    #[test]
+    fn hidden_labels_are_named_as_the_reason_where_they_are_it() {
+        let hidden = FoundSplit::Hidden("a note".to_owned());
+        let message = refused(&config("keep = \"best\""), &hidden);
+        assert!(message.contains("hidden (-1 in every row)"), "{message}");
+        assert!(!message.contains("no validation split"), "{message}");
     }
 }

@@ -15,6 +15,7 @@ use super::backward_pass::BackwardPass;
 use super::optimizer::{AdamW, NamedGradients, clip};
 use super::speed::Speed;
 use super::training_data::TrainingData;
+use super::training_length::TrainingLength;
 use crate::TrainerError;
 use crate::checkpoint::{CheckpointState, TrainingProgress, save};
 use crate::config::{Keep, TrainConfig};
@@ -39,8 +40,6 @@ pub(crate) struct Loop<'a> {
     total_steps: usize,
     started: Instant,
     speed: Speed,
-    last_loss: Option<f64>,
-    last_validation: Option<BTreeMap<String, f64>>,
 }
 
 /// The result of a loop that reached its end.
@@ -81,11 +80,9 @@ impl<'a> Loop<'a> {
             best: None,
             log,
             device: options.device.clone().autodiff(),
-            total_steps: total_steps(config, data.train.len()),
+            total_steps: TrainingLength::new(&config.training, data.train.len()).steps(),
             started: Instant::now(),
             speed: Speed::new(),
-            last_loss: None,
-            last_validation: None,
         };
         if let Some(checkpoint) = checkpoint {
             state.restore(checkpoint)?;
@@ -134,12 +131,12 @@ impl<'a> Loop<'a> {
 
     /// The last training loss that was logged.
     pub fn last_loss(&self) -> Option<f64> {
-        self.last_loss
+        self.progress.last_loss
     }
 
     /// The metrics of the last evaluation on the validation split.
     pub fn last_validation(&self) -> Option<&BTreeMap<String, f64>> {
-        self.last_validation.as_ref()
+        self.progress.last_validation.as_ref()
     }
 
     /// Takes the state to keep and evaluates it.
@@ -152,11 +149,15 @@ impl<'a> Loop<'a> {
             Some(best) if keep_best => best.clone(),
             _ => self.names.values_of(&self.model),
         };
-        let mut validation = self.last_validation.clone();
-        if keep_best {
-            self.model = self.names.with_values(self.model.clone(), &values)?;
-            validation = self.evaluate(Split::Validation, observer)?;
-        }
+        let validation = match (keep_best, &self.progress.last_validation) {
+            (true, _) => {
+                self.model = self.names.with_values(self.model.clone(), &values)?;
+                self.evaluate(Split::Validation, observer)?
+            }
+            (false, Some(metrics)) => Some(metrics.clone()),
+            // Resumed from a checkpoint of an earlier release, after its last step.
+            (false, None) => self.evaluate(Split::Validation, observer)?,
+        };
         let test = self.evaluate(Split::Test, observer)?;
         Ok(Finished {
             values,
@@ -169,7 +170,8 @@ impl<'a> Loop<'a> {
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<bool, TrainerError> {
         let config = &self.config.training;
         let lengths = self.data.train.lengths();
-        while self.progress.epoch < config.epochs && !self.is_over() {
+        // A training that was stopped right after its last step has the end of that epoch to come.
+        while self.progress.epoch < config.epochs && (!self.is_over() || self.is_unjudged()) {
             let plan = BatchPlan::training(
                 &lengths,
                 config.batch_size,
@@ -218,6 +220,11 @@ impl<'a> Loop<'a> {
         let patience = self.config.training.early_stopping;
         self.progress.step >= self.total_steps
             || patience.is_some_and(|patience| self.progress.without_improvement >= patience.get())
+    }
+
+    /// Whether steps were taken since the last epoch end, where evaluations belong.
+    fn is_unjudged(&self) -> bool {
+        self.progress.batch > 0 && self.progress.ended_at != Some(self.progress.step)
     }
 
     /// One optimizer step over a group of batches.
@@ -315,7 +322,7 @@ impl<'a> Loop<'a> {
         };
         self.log.step(&record)?;
         observer.logged(&record);
-        self.last_loss = Some(loss);
+        self.progress.last_loss = Some(loss);
         self.progress.loss_sum = 0.0;
         self.progress.loss_count = 0;
         self.speed = Speed::new();
@@ -339,8 +346,9 @@ impl<'a> Loop<'a> {
             if self.progress.judge(value, higher_is_better, plateau) && config.keep == Keep::Best {
                 self.best = Some(self.names.values_of(&self.model));
             }
-            self.last_validation = Some(metrics);
+            self.progress.last_validation = Some(metrics);
         }
+        self.progress.ended_at = Some(self.progress.step);
         self.save()
     }
 
@@ -392,14 +400,4 @@ impl<'a> Loop<'a> {
         )?;
         Ok(())
     }
-}
-
-/// How many optimizer steps a training takes.
-///
-/// - examples: of the training split
-fn total_steps(config: &TrainConfig, examples: usize) -> usize {
-    let training = &config.training;
-    let batches = examples.div_ceil(training.batch_size.get());
-    let steps = training.epochs * batches.div_ceil(training.gradient_accumulation.get());
-    training.max_steps.map_or(steps, |limit| steps.min(limit))
 }
