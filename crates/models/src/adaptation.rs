@@ -61,7 +61,7 @@ impl Adaptation {
                     found,
                 });
             }
-            if module.has_no_effect() && module.magnitude.is_none() {
+            if module.has_no_effect() {
                 report.no_effect.push(path.clone());
             }
             report.matched.push(path.clone());

@@ -122,11 +122,6 @@ impl Checkpoint {
         self.note.as_deref()
     }
 
-    /// Whether there are weights at all.
-    pub fn has_weights(&self) -> bool {
-        !self.files.is_empty()
-    }
-
     /// The names of its tensors, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.file_of.keys().map(String::as_str)

@@ -17,11 +17,17 @@ use super::{ColumnArguments, ModelArguments, ZeroShotArguments};
 Examples:
   eigenmix train configs/quickstart/pretrain.toml
   eigenmix train ferry.toml --set training.epochs=3 --set output=runs/short
+  eigenmix train ferry.toml --tokens-per-batch 4096
   eigenmix train ferry.toml --resume")]
 pub(crate) struct TrainArguments {
     /// The configuration, a TOML file.
     #[arg(value_name = "CONFIG.toml")]
     pub(crate) config: PathBuf,
+
+    /// Fill each batch with as many examples as have together no more than N tokens, instead of
+    /// the configuration's batch_size.
+    #[arg(long, value_name = "N")]
+    pub(crate) tokens_per_batch: Option<NonZeroUsize>,
 
     /// Override a key of the configuration; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]

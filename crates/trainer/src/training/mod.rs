@@ -2,6 +2,7 @@
 //! then the loop runs, and it can be resumed from every checkpoint as if it had never stopped.
 
 mod backward_pass;
+mod batches;
 mod optimizer;
 mod result;
 mod speed;

@@ -3,6 +3,7 @@
 use eigenmix_data::metrics::Metric;
 use eigenmix_data::{InputContract, Split, Targets, TextTokenizer};
 
+use super::batches::Batches;
 use super::training_length::TrainingLength;
 use crate::config::{Keep, TrainConfig};
 use crate::schedule::Scheduler;
@@ -12,6 +13,9 @@ use crate::{BaseModel, TrainerError};
 /// The splits of a dataset as the model takes them.
 pub(crate) struct TrainingData {
     pub train: Box<dyn Examples>,
+    /// The batches of the training split, and how many steps they take.
+    pub batches: Batches,
+    pub length: TrainingLength,
     pub validation: Option<Box<dyn Examples>>,
     pub test: Option<Box<dyn Examples>>,
     /// How labels are encoded, if there are labels.
@@ -55,13 +59,20 @@ impl TrainingData {
             }
         };
         let (validation, test) = (examples(validation), examples(test));
-        notes.extend(TrainingLength::new(&config.training, train.examples.len()).short_epochs());
+        let rows = |length| base.architecture.rows_per_example(length);
+        let lengths = train.examples.lengths().into_iter().map(rows);
+        let batches = Batches::new(&config.training, config.seed, lengths.collect())?;
+        let length = TrainingLength::new(&config.training, &batches);
+        notes.extend(batches.long_examples());
+        notes.extend(length.short_epochs());
         let metrics = match config.task.metrics.is_empty() {
             true => train.examples.default_metrics(),
             false => config.task.metrics.clone(),
         };
         Ok(Self {
             train: train.examples,
+            batches,
+            length,
             validation,
             test,
             targets,
