@@ -108,7 +108,7 @@ impl KnownInput {
         }
         let settings = settings.join(", ");
         Some(format!(
-            "as in the training, by `{}`: {settings}; {remedy}",
+            "the input is that of the training (`{}`): {settings}; {remedy}",
             self.directory.join(Provenance::FILE_NAME).display()
         ))
     }
@@ -172,7 +172,7 @@ mod tests {
         let template = place.path().join("chat_template.jinja");
         assert_eq!(config.chat_template, Some(template));
         let note = found.note(&config, "--set changes it").unwrap();
-        let expected = "eigenmix.json`: format = \"messages\", chat_template = \
+        let expected = "eigenmix.json`): format = \"messages\", chat_template = \
                         \"chat_template.jinja\"; --set changes it";
         assert!(note.ends_with(expected), "{note}");
         config.chat_template = None;

@@ -4,9 +4,10 @@ use eigenmix_tensors::HostTensor;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use eigenmix_adapter::{AdapterFile, Dialect, LayerKind, LoraModule};
+use eigenmix_adapter::{Dialect, LayerKind, LoraModule};
+use eigenmix_data::InputContract;
 use eigenmix_eigenlorax::LowRank;
-use eigenmix_experiment::ByteCount;
+use eigenmix_experiment::{ByteCount, OpenedAdapter};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -44,6 +45,9 @@ pub(super) struct AdapterSummary {
     labels: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     prompts: Vec<String>,
+    /// How rows became its input in the training, if it says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input: Option<InputContract>,
     unexpected: BTreeMap<String, &'static str>,
     untargeted: Vec<String>,
     zero_effect: Vec<String>,
@@ -76,8 +80,10 @@ impl ModuleSummary {
 }
 
 impl AdapterSummary {
-    /// Reads all of `file`.
-    pub(super) fn read(file: &AdapterFile) -> anyhow::Result<Self> {
+    /// Reads all of an adapter.
+    pub(super) fn read(adapter: &OpenedAdapter) -> anyhow::Result<Self> {
+        let file = &adapter.file;
+        let input = adapter.input()?.contract().cloned();
         let (loaded, sha256) = rayon::join(|| file.load(), || file.source().sha256);
         let loaded = loaded?;
         let modules: BTreeMap<String, ModuleSummary> = loaded
@@ -146,6 +152,7 @@ impl AdapterSummary {
             prompts: loaded
                 .prompts
                 .map_or_else(Vec::new, |prompts| prompts.templates().to_vec()),
+            input,
             unexpected: unexpected
                 .map(|tensor| (tensor.name.clone(), tensor.reason))
                 .collect(),
@@ -194,6 +201,10 @@ impl fmt::Display for AdapterSummary {
         if !self.prompts.is_empty() {
             let prompts = first_few(self.prompts.iter().cloned());
             writeln!(formatter, "  prompts  {}", Listed(&prompts))?;
+        }
+        let settings = self.input.as_ref().map(InputContract::settings);
+        if let Some(settings) = settings.filter(|settings| !settings.is_empty()) {
+            writeln!(formatter, "  input    {}", Listed(&settings))?;
         }
         for (name, reason) in &self.unexpected {
             writeln!(formatter, "  unused   `{name}` ({reason})")?;

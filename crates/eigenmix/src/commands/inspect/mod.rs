@@ -10,11 +10,11 @@ mod subspace;
 mod tensors;
 use std::path::Path;
 
-use eigenmix_adapter::{AdapterError, AdapterFile, Dialect, PeftConfig};
+use eigenmix_adapter::{AdapterError, Dialect, PeftConfig};
 use eigenmix_charts::Page;
 use eigenmix_eigenlorax::Subspace;
-use eigenmix_experiment::BadInput;
 use eigenmix_experiment::locate;
+use eigenmix_experiment::{BadInput, OpenedAdapter};
 use eigenmix_tensors::TensorFile;
 use eigenmix_trainer::{Run, RunHistory};
 
@@ -45,8 +45,8 @@ pub(crate) fn run(arguments: &InspectArguments, console: &Console) -> anyhow::Re
             write(&|| Err(BadInput(NO_CHARTS.to_owned()).into()))?;
             return console.result(&tensors::TensorListing::read(&file)?);
         }
-        let file = AdapterFile::open(given)?.with_location(argument.as_str());
-        let summary = adapter::AdapterSummary::read(&file)?;
+        let adapter = OpenedAdapter::open(argument)?;
+        let summary = adapter::AdapterSummary::read(&adapter)?;
         write(&|| Ok(pages::adapter(&summary)))?;
         return console.result(&summary);
     }
@@ -68,8 +68,8 @@ pub(crate) fn run(arguments: &InspectArguments, console: &Console) -> anyhow::Re
         );
         return Err(BadInput(problem).into());
     }
-    let file = AdapterFile::open(&path)?.with_location(argument.as_str());
-    let summary = adapter::AdapterSummary::read(&file)?;
+    let adapter = OpenedAdapter::open(argument)?;
+    let summary = adapter::AdapterSummary::read(&adapter)?;
     write(&|| Ok(pages::adapter(&summary)))?;
     console.result(&summary)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use eigenmix_adapter::{AdapterFile, LoadedAdapter};
+use eigenmix_adapter::LoadedAdapter;
 use eigenmix_charts::{Axis, Bar, BarGroup, Bars, Page, PageTable};
 use eigenmix_eigenlorax::{ProjectOptions, Subspace, project};
 use eigenmix_experiment::charts::{Comparison, Curves, SpectrumSummary, module_maps};
@@ -104,7 +104,7 @@ pub(super) fn run(run: &RunHistory, words: &str) -> anyhow::Result<Page> {
     let adapter = Run::at(&run.path).adapter();
     if adapter.is_dir() {
         page.heading("Update of this run");
-        let summary = AdapterSummary::read(&AdapterFile::open(&adapter)?)?;
+        let summary = AdapterSummary::read(&OpenedAdapter::open(&adapter.display().to_string())?)?;
         page.figures(norms("Size of the update by module", &summary));
     }
     Ok(page)

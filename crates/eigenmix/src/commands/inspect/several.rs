@@ -30,7 +30,7 @@ impl SeveralAdapters {
         Ok(Self {
             kind: "adapters",
             adapters: summaries
-                .map(|adapter| AdapterSummary::read(&adapter.file))
+                .map(AdapterSummary::read)
                 .collect::<anyhow::Result<_>>()?,
             comparison: Comparison::of(&opened)?,
         })

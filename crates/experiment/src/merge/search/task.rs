@@ -64,11 +64,15 @@ impl SearchTask {
         let location = adapter.file.location();
         let of_adapter = || format!("adapter `{location}` cannot be used in a search");
         let limit = reading.base.architecture.max_length();
-        let config = DataConfig {
+        let mut config = DataConfig {
             path: data.clone(),
-            max_length: limit.unwrap_or(reading.columns.max_length),
             ..reading.columns.clone()
         };
+        let input = adapter.input()?;
+        input.fill(&mut config);
+        if input.contract().is_none() {
+            config.max_length = limit.unwrap_or(config.max_length);
+        }
         let head = head(adapter, &config, reading).within(of_adapter)?;
         let Some(names) = &head.labels else {
             return Err(unlabelled(&head, reading.base)).within(of_adapter);
