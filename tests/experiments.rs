@@ -7,7 +7,15 @@ use std::fs;
 use eigenmix_adapter::{AdapterFile, SaveOptions};
 use eigenmix_tensors::Matrix;
 use serde_json::Value;
-use support::{Workplace, metrics, quickstart, read_json};
+use support::{Outcome, Workplace, metrics, quickstart, read_json};
+
+/// The cells of [`experiment`].
+const CELLS: [&str; 4] = [
+    "plain/seed-0",
+    "plain/seed-1",
+    "mixed/seed-0",
+    "mixed/seed-1",
+];
 
 /// Small trainings of two arms; `more` comes before the arms.
 fn experiment(place: &Workplace, more: &str) -> String {
@@ -43,6 +51,22 @@ fn experiment(place: &Workplace, more: &str) -> String {
     "x.toml".to_owned()
 }
 
+/// Stages that train an adapter for `gym` and one for `library`.
+fn sources() -> String {
+    let stage = |task: &str| {
+        let data = quickstart(&format!("tasks/{task}"));
+        format!("[[train]]\nname = \"{task}\"\ndata.path = \"{data}\"\n")
+    };
+    ["gym", "library"].map(stage).concat()
+}
+
+/// Asserts that a run succeeded and left so many cells and trained stages as they were.
+fn assert_finished_before(outcome: &Outcome, count: usize) {
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    let found = outcome.stderr.matches("already finished").count();
+    assert_eq!(found, count, "{outcome:?}");
+}
+
 fn arm<'r>(report: &'r Value, name: &str) -> &'r Value {
     let arms = report["arms"].as_array().expect("arms");
     let found = arms.iter().find(|arm| arm["name"] == name);
@@ -60,23 +84,13 @@ fn cells_in_processes_of_their_own_are_those_of_one_process() {
     let file = experiment(&place, "");
     place.run_json(&["run", &file, "--out", "one"]);
     let report = place.run_json(&["run", &file, "--out", "many", "--jobs", "3"]);
-    for cell in [
-        "plain/seed-0",
-        "plain/seed-1",
-        "mixed/seed-0",
-        "mixed/seed-1",
-    ] {
+    for cell in CELLS {
         let (one, many) = (place.path("one").join(cell), place.path("many").join(cell));
         assert_eq!(metrics(&one), metrics(&many), "{cell}");
     }
     assert_eq!(report["arms"].as_array().map(Vec::len), Some(2));
     let again = place.run(&["run", &file, "--out", "many", "--jobs", "2"]);
-    assert_eq!(again.status, 0, "{again:?}");
-    assert_eq!(
-        again.stderr.matches("already finished").count(),
-        4,
-        "{again:?}"
-    );
+    assert_finished_before(&again, 4);
 }
 
 #[test]
@@ -104,12 +118,7 @@ fn a_cell_that_fails_is_reported_and_the_others_are_finished() {
         // Mended, only what failed is run.
         experiment(&place, &broken.replace("prose", "text"));
         let mended = place.run(&arguments);
-        assert_eq!(mended.status, 0, "{mended:?}");
-        assert_eq!(
-            mended.stderr.matches("already finished").count(),
-            4,
-            "{mended:?}"
-        );
+        assert_finished_before(&mended, 4);
         let report: Value = serde_json::from_str(&mended.stdout).expect("a report");
         assert_eq!(arm(&report, "broken")["failures"], Value::Null);
     }
@@ -126,12 +135,7 @@ fn shards_run_every_cell_once_and_a_report_collects_them() {
     }
     let nodes = ["node-1", "node-2", "node-3"];
     let has = |node: &str, cell: &str| place.path(node).join(cell).exists();
-    for cell in [
-        "plain/seed-0",
-        "plain/seed-1",
-        "mixed/seed-0",
-        "mixed/seed-1",
-    ] {
+    for cell in CELLS {
         assert_eq!(
             nodes.iter().filter(|node| has(node, cell)).count(),
             1,
@@ -164,15 +168,10 @@ fn shards_run_every_cell_once_and_a_report_collects_them() {
 #[test]
 fn a_pipeline_from_sources_to_an_evaluated_merge_is_one_file() {
     let place = Workplace::new();
-    let data = |task: &str| quickstart(&format!("tasks/{task}"));
+    let gym = quickstart("tasks/gym");
     let stages = format!(
         r#"
-        [[train]]
-        name = "gym"
-        data.path = "{gym}"
-        [[train]]
-        name = "library"
-        data.path = "{library}"
+        {sources}
         [[extract]]
         name = "shared"
         adapters = ["train:gym", "train:library"]
@@ -190,8 +189,7 @@ fn a_pipeline_from_sources_to_an_evaluated_merge_is_one_file() {
         head = "train:gym"
         data.path = "{gym}"
         "#,
-        gym = data("gym"),
-        library = data("library"),
+        sources = sources(),
     );
     let file = experiment(&place, &stages);
     let report = place.run_json(&["run", &file]);
@@ -204,7 +202,7 @@ fn a_pipeline_from_sources_to_an_evaluated_merge_is_one_file() {
         "--head",
         "out/train/gym",
         "--data",
-        &data("gym"),
+        &gym,
     ]);
     let expected = direct["metrics"]["accuracy"].as_f64().expect("an accuracy");
     assert_eq!(accuracy(&report, "merge_both"), expected);
@@ -226,11 +224,7 @@ fn a_pipeline_from_sources_to_an_evaluated_merge_is_one_file() {
     assert_eq!(sources.len(), 2);
     let again = place.run(&["run", &file]);
     assert_eq!(again.stderr.matches("already made").count(), 2, "{again:?}");
-    assert_eq!(
-        again.stderr.matches("already finished").count(),
-        9,
-        "{again:?}"
-    );
+    assert_finished_before(&again, 9);
     // After another extraction it is unknown which arms were trained on it.
     experiment(&place, &stages.replace("components = 3", "components = 4"));
     let changed = place.run(&["run", &file]);
@@ -241,16 +235,10 @@ fn a_pipeline_from_sources_to_an_evaluated_merge_is_one_file() {
 #[test]
 fn a_searched_merge_finds_the_data_of_its_stages_by_their_names() {
     let place = Workplace::new();
-    let data = |task: &str| quickstart(&format!("tasks/{task}"));
-    let (gym, library) = (data("gym"), data("library"));
+    let [gym, library] = ["gym", "library"].map(|task| quickstart(&format!("tasks/{task}")));
     let stages = format!(
         r#"
-        [[train]]
-        name = "gym"
-        data.path = "{gym}"
-        [[train]]
-        name = "library"
-        data.path = "{library}"
+        {sources}
         [[merge]]
         name = "both"
         adapters = ["train:gym", "train:library"]
@@ -263,6 +251,7 @@ fn a_searched_merge_finds_the_data_of_its_stages_by_their_names() {
         search_rows = 20
         "#,
         base = quickstart("base"),
+        sources = sources(),
     );
     let file = experiment(&place, &stages);
     place.run_json(&["run", &file, "--set", "seeds=[0]"]);
@@ -330,12 +319,7 @@ fn a_metric_that_is_not_a_number_is_reported_as_that_and_its_run_is_finished() {
     // As earlier releases wrote it.
     write_accuracy(&place, "mixed/seed-1", Value::Null);
     let again = place.run(&["run", &file]);
-    assert_eq!(again.status, 0, "{again:?}");
-    assert_eq!(
-        again.stderr.matches("already finished").count(),
-        4,
-        "{again:?}"
-    );
+    assert_finished_before(&again, 4);
     for arguments in [&["run", &file][..], &["report", "out"]] {
         let report = place.run_json(arguments);
         for name in ["plain", "mixed"] {

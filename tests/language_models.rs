@@ -278,6 +278,14 @@ fn a_line_that_cannot_be_continued_is_named_with_what_to_do() {
         binary.contains("line 2 of `in.txt` is not UTF-8"),
         "{binary}"
     );
+    let top = predict(b"n1\n", &["--top", "2"]);
+    assert!(top.contains("--top is for classifiers"), "{top}");
+    let seed = [
+        "predict", "--base", "base", "--input", "in.txt", "--seed", "2",
+    ];
+    let seed = place.run(&seed);
+    assert_eq!(seed.status, 2, "{seed:?}");
+    assert!(seed.stderr.contains("--temperature <T>"), "{seed:?}");
     let chat = predict(b"n1\n", &["--chat"]);
     assert!(chat.contains("no chat template"), "{chat}");
 

@@ -56,7 +56,10 @@ fn data_that_do_not_belong_to_the_adapters_are_refused_by_name() {
     let wrong_task = format!("library={}", data("bakery"));
     for (data, expected) in [
         (&[of_gym][..], &["`library`", "--data library=DIR"][..]),
-        (&[of_gym, of_gym, of_library], &["`gym`", "two --data"]),
+        (
+            &[of_gym, of_gym, of_library],
+            &["`gym`", "two directories in --data"],
+        ),
         (&[of_gym, &bakery], &["`bakery`", "`gym`, `library`"]),
         (
             &[of_gym, "library=partial"],

@@ -122,4 +122,15 @@ fn the_most_probable_labels_come_in_their_order_and_add_up() {
         (&all["label"], &all["score"])
     );
     assert_eq!(one.get("labels"), None);
+    let (arguments, _) = arguments.split_at(arguments.len() - 1);
+    for flags in [
+        &["--chat"][..],
+        &["--chat", "--system", "Be brief."],
+        &["--temperature", "0.5"],
+        &["--max-new-tokens", "5"],
+    ] {
+        let refused = place.run_refused(&[arguments, flags].concat());
+        let expected = format!("{} is for language models", flags[0]);
+        assert!(refused.contains(&expected), "{refused}");
+    }
 }

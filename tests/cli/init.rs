@@ -125,6 +125,41 @@ fn an_empty_directory_gets_a_template_that_is_not_overwritten() {
 }
 
 #[test]
+fn what_cannot_be_read_is_named_with_its_cause() {
+    let place = Workplace::new();
+    for directory in ["base", "adapter"] {
+        fs::create_dir(place.path(directory)).expect("a directory");
+    }
+    fs::write(place.path("base/config.json"), r#"{"model_type": "bert"}"#).expect("a file");
+    let no_tensors = b"\x02\0\0\0\0\0\0\0{}";
+    fs::write(place.path("base/model.safetensors"), no_tensors).expect("a file");
+    let weights = "adapter/adapter_model.safetensors";
+    let source = quickstart("adapters/gym/adapter_model.safetensors");
+    fs::copy(source, place.path(weights)).expect("a file");
+    fs::write(place.path("adapter/adapter_config.json"), "{").expect("a file");
+    let lines = place.run_json(&["init"])["found"].clone();
+    let lines: Vec<&str> = lines
+        .as_array()
+        .expect("lines")
+        .iter()
+        .filter_map(|line| line.as_str())
+        .collect();
+    for (name, command) in [
+        ("base", &["evaluate", "--base", "base", "--data", "x"][..]),
+        ("adapter", &["inspect", "adapter"]),
+    ] {
+        let line = lines
+            .iter()
+            .find(|line| line.starts_with(&format!("{name}: ")));
+        let line = line.unwrap_or_else(|| panic!("no {name} in {lines:?}"));
+        // The command that needs it says the same.
+        let refused = place.run_refused(command);
+        let (_, cause) = line.rsplit_once(": ").expect("a cause");
+        assert!(refused.trim_end().ends_with(cause), "{line}\n{refused}");
+    }
+}
+
+#[test]
 fn an_adapter_of_another_model_is_left_out_by_its_shapes() {
     let place = Workplace::new();
     place.save("strange", &random_adapter(1, 3));

@@ -2,11 +2,9 @@
 
 use std::path::Path;
 
-use eigenmix_adapter::AdapterFile;
-use eigenmix_eigenlorax::{Components, ExtractOptions, Factors, extract};
 use eigenmix_merging::Method;
-use eigenmix_tensors::{Matrix, TensorFile};
 
+use crate::golden_components::assert_components_are_those_of;
 use crate::golden_merges::{GoldenCase, GoldenMerges, Pair};
 use crate::relative_difference::relative_difference;
 use crate::vanishing_directions::assert_equal_but_for_vanishing_directions;
@@ -56,40 +54,6 @@ pub fn isotropized_merges_agree_but_for_the_directions_that_vanish(merging: &Pat
     assert_eq!(count, 7);
 }
 
-/// Of the group `same`, top 5.
 pub fn raw_centred_components_are_those_of_the_authors(merging: &Path) {
-    let adapters: Vec<_> = (0..3)
-        .map(|index| merging.join(format!("adapters/same-{index}")))
-        .map(|path| AdapterFile::open(&path).expect("a golden adapter"))
-        .collect();
-    let options = ExtractOptions {
-        factors: Factors::Raw,
-        center: true,
-        ..ExtractOptions::new(Components::Count(5))
-    };
-    let extraction = extract(&adapters, &options, &|_, _| {}).expect("an extraction");
-    let theirs = TensorFile::open(&merging.join("principal_components.safetensors"));
-    let theirs = theirs.expect("the golden components");
-    let read = |name: String| theirs.read_f32(&name).expect("a tensor");
-    assert_eq!(extraction.subspace.modules.len(), 3);
-    for (path, module) in &extraction.subspace.modules {
-        for (factor, basis) in [("B", &module.left), ("A", &module.right)] {
-            let key = format!("base_model.model.{path}.lora_{factor}.weight");
-            for (ours, theirs) in basis
-                .variance()
-                .iter()
-                .zip(read(format!("{key}/eigenvalues")))
-            {
-                // The smallest gap between neighbours is above 1 %.
-                let difference = (ours - theirs).abs() / theirs;
-                assert!(difference < TOLERANCE, "{key}: {difference}");
-            }
-            let width = basis.vectors().rows();
-            let first = Matrix::from_fn(width, 5, |row, column| basis.vectors().get(row, column));
-            let ours = first.product(&first.transposed());
-            let theirs = Matrix::new(width, width, read(format!("{key}/projector_top5")));
-            let difference = relative_difference(&ours, &theirs);
-            assert!(difference < TOLERANCE, "{key}: {difference}");
-        }
-    }
+    assert_components_are_those_of(merging, TOLERANCE);
 }

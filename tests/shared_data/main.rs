@@ -5,8 +5,12 @@
 
 mod authors_merges;
 mod clinc150;
+#[path = "../../crates/eigenlorax/tests/golden_components/mod.rs"]
+mod golden_components;
 #[path = "../../crates/merging/tests/suite/golden_merges.rs"]
 mod golden_merges;
+#[path = "../../crates/merging/tests/suite/merged_with_itself.rs"]
+mod merged_with_itself;
 mod minilm;
 #[path = "../../crates/merging/tests/suite/relative_difference.rs"]
 mod relative_difference;

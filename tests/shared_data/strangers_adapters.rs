@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use eigenmix_adapter::{AdapterFile, SaveOptions};
-use eigenmix_merging::{MergeOptions, Method, Space, merge};
 
-use crate::relative_difference::relative_difference;
+use crate::merged_with_itself::assert_update_is_kept_and_heads_are_not;
 
 fn open(directory: &Path) -> AdapterFile {
     AdapterFile::open(directory).unwrap_or_else(|error| panic!("{error}"))
@@ -65,26 +64,5 @@ pub fn heads_are_found_declared_or_not(wild: &Path) {
 }
 
 pub fn an_adapter_merged_with_itself_keeps_its_heads_apart(distilbert: &Path) {
-    let adapter = open(distilbert);
-    let twice = [&adapter, &adapter];
-    for space in [Space::Full, Space::Knots, Space::Core] {
-        // Whoever agrees with itself in every entry is its own mean.
-        for method in [Method::Average, Method::Ties { density: 1.0 }] {
-            let options = MergeOptions::new(space, method);
-            let merged = merge(&twice, &options, &|_, _| {}).expect("a merge");
-            assert!(merged.adapter.heads.is_empty());
-            let heads = &merged.report.adapters[1].whole_tensors;
-            let is_classifier = |name: &String| name.contains("classifier");
-            assert!(heads.iter().any(is_classifier), "{heads:?}");
-            for path in adapter.module_paths() {
-                let expected = adapter.module(path).expect("read").update();
-                let update = merged.adapter.modules[path].update();
-                let difference = relative_difference(&update, &expected);
-                assert!(
-                    difference < 5e-6,
-                    "{space:?} {method:?} {path}: {difference}"
-                );
-            }
-        }
-    }
+    assert_update_is_kept_and_heads_are_not(&open(distilbert));
 }

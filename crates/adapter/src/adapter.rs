@@ -7,11 +7,13 @@ use std::path::Path;
 use eigenmix_tensors::{HostTensor, write_directory, write_file, write_tensor_file};
 
 use crate::export::exported_config;
-use crate::key::{PREFIX, Part, bias_key};
+use crate::key::{Part, whole_key};
 use crate::model_card::model_card;
 use crate::named_tensor::{NamedTensor, values_of};
 use crate::weights_file::WEIGHTS_NAME;
-use crate::{AdapterError, Labels, LayerKind, LoraModule, PeftConfig, Prompts, Provenance};
+use crate::{
+    AdapterError, Companion, Labels, LayerKind, LoraModule, PeftConfig, Prompts, Provenance,
+};
 
 /// A LoRA adapter: what it does to each module of its base model, and what it brings along.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,7 +22,8 @@ pub struct Adapter {
     /// The updates by the path of the module in the base model.
     pub modules: BTreeMap<String, LoraModule>,
     /// Tensors of the modules that were trained whole, by name in the base model
-    /// (`classifier.weight`): specific to the task, never merged.
+    /// (`classifier.weight`): specific to the task, never merged. That of a module which is adapted is
+    /// the W₀ below its update: a table of tokens that PEFT saved along.
     pub heads: BTreeMap<String, HostTensor>,
     /// Biases of the base model that were trained along, by name there.
     pub biases: BTreeMap<String, HostTensor>,
@@ -37,6 +40,8 @@ pub struct SaveOptions {
     pub force: bool,
     /// How the adapter was made, for `eigenmix.json`.
     pub provenance: Option<Provenance>,
+    /// Files to write beside it, where it is a directory.
+    pub companions: Vec<Companion>,
 }
 
 impl Adapter {
@@ -88,6 +93,9 @@ impl Adapter {
                 let text = provenance.to_json(&path)?;
                 write_file(&path, format!("{text}\n").as_bytes())?;
             }
+            for companion in &options.companions {
+                write_file(&staging.join(&companion.name), &companion.content)?;
+            }
             Ok(())
         })
     }
@@ -104,17 +112,10 @@ impl Adapter {
             let plain = LoraModule::unscaled(LoraModule::without_mixer(Cow::Borrowed(module)));
             push_module(&mut tensors, path, plain);
         }
-        let heads = self
-            .heads
-            .iter()
-            .map(|(name, tensor)| (format!("{PREFIX}{name}"), tensor));
         let is_adapted = |module: &str| self.modules.contains_key(module);
-        let biases = self
-            .biases
-            .iter()
-            .map(|(name, tensor)| (bias_key(name, is_adapted), tensor));
-        tensors.extend(heads.chain(biases).map(|(name, tensor)| NamedTensor {
-            name,
+        let whole = self.heads.iter().chain(&self.biases);
+        tensors.extend(whole.map(|(name, tensor)| NamedTensor {
+            name: whole_key(name, is_adapted),
             shape: tensor.shape.clone(),
             values: Cow::Borrowed(&tensor.values),
         }));

@@ -19,6 +19,17 @@ pub struct AdapterSet<'a, S> {
     modules: Vec<(String, ModuleMembers)>,
 }
 
+/// What is asked of the base models that the adapters of a set name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bases {
+    /// They have to be the same.
+    One,
+    /// They are the same, whatever their names.
+    OneByManyNames,
+    /// They may differ.
+    Many,
+}
+
 /// The adapters of a set that have a module, and what they agree on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModuleMembers {
@@ -42,13 +53,28 @@ impl<'a, S: AdapterSource> AdapterSet<'a, S> {
     /// shape, the layer or the name of a module, or have nothing in common; if one is of DoRA or lists
     /// a module twice.
     pub fn new(adapters: &'a [S], allow_base_mismatch: bool) -> Result<Self, AdapterSetError> {
+        let bases = match allow_base_mismatch {
+            true => Bases::OneByManyNames,
+            false => Bases::One,
+        };
+        Self::over(adapters, bases)
+    }
+
+    /// Adapters that are only compared, whether or not they are for one base model.
+    ///
+    /// # Errors
+    /// As [`AdapterSet::new`] with `allow_base_mismatch`, but adapters that name different base models
+    /// may also name their modules differently.
+    pub fn of_any_bases(adapters: &'a [S]) -> Result<Self, AdapterSetError> {
+        Self::over(adapters, Bases::Many)
+    }
+
+    fn over(adapters: &'a [S], bases: Bases) -> Result<Self, AdapterSetError> {
         if adapters.is_empty() {
             return Err(AdapterSetError::NoAdapters);
         }
-        let base_model = common_base_model(adapters, allow_base_mismatch)?;
+        let base_model = common_base_model(adapters, bases)?;
         let mut modules: BTreeMap<String, ModuleMembers> = BTreeMap::new();
-        // Of those before each adapter.
-        let mut bases: BTreeSet<&str> = BTreeSet::new();
         for (index, adapter) in adapters.iter().enumerate() {
             let shapes = adapter.shapes()?;
             if let Some((path, _)) = shapes.first()
@@ -59,23 +85,6 @@ impl<'a, S: AdapterSource> AdapterSet<'a, S> {
                     adapter: adapter.location().to_owned(),
                 });
             }
-            let base = adapter.base_model();
-            let is_related = index == 0
-                || base.is_some_and(|base| bases.contains(base))
-                || shapes.iter().any(|(path, _)| modules.contains_key(path));
-            if !is_related && !allow_base_mismatch {
-                let first_module = |shapes: Vec<(String, _)>| {
-                    let mut paths = shapes.into_iter().map(|(path, _)| path);
-                    paths.next().unwrap_or_default()
-                };
-                return Err(AdapterSetError::NothingInCommon {
-                    first: adapters[0].location().to_owned(),
-                    first_module: first_module(adapters[0].shapes()?),
-                    second: adapter.location().to_owned(),
-                    second_module: first_module(shapes),
-                });
-            }
-            bases.extend(base);
             for (path, found) in shapes {
                 let shape = [found.d_out, found.d_in];
                 let Some(members) = modules.get_mut(&path) else {
@@ -122,7 +131,17 @@ impl<'a, S: AdapterSource> AdapterSet<'a, S> {
                 adapters: adapters.len(),
             });
         }
-        if let Some([first, second]) = one_layer_under_two_names(&modules) {
+        if bases == Bases::One {
+            require_relation(adapters, &modules)?;
+        }
+        let may_share_base = |first: usize, second: usize| {
+            let named = [first, second].map(|index| adapters[index].base_model());
+            match (bases, named) {
+                (Bases::Many, [Some(first), Some(second)]) => first == second,
+                _ => true,
+            }
+        };
+        if let Some([first, second]) = one_layer_under_two_names(&modules, may_share_base) {
             let location = |path: &str| adapters[modules[path].adapters[0]].location().to_owned();
             return Err(AdapterSetError::TwoNames {
                 first: location(first),
@@ -180,8 +199,58 @@ impl<'a, S: AdapterSource> AdapterSet<'a, S> {
     }
 }
 
+/// Refuses adapters of which nothing shows that they are for one base model: neither its name nor a
+/// module leads from the first to them, directly or by way of others, in whatever order they are given.
+fn require_relation<S: AdapterSource>(
+    adapters: &[S],
+    modules: &BTreeMap<String, ModuleMembers>,
+) -> Result<(), AdapterSetError> {
+    let mut of_base: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (index, adapter) in adapters.iter().enumerate() {
+        if let Some(base) = adapter.base_model() {
+            of_base.entry(base).or_default().push(index);
+        }
+    }
+    let with_module = modules.values().map(|members| &members.adapters);
+    let mut groups: Vec<&Vec<usize>> = of_base.values().chain(with_module).collect();
+    let mut is_reached = vec![false; adapters.len()];
+    is_reached[0] = true;
+    loop {
+        let before = groups.len();
+        groups.retain(|group| {
+            let touches = group.iter().any(|&index| is_reached[index]);
+            if touches {
+                group.iter().for_each(|&index| is_reached[index] = true);
+            }
+            !touches
+        });
+        if groups.len() == before {
+            break;
+        }
+    }
+    let Some(other) = is_reached.iter().position(|reached| !reached) else {
+        return Ok(());
+    };
+    let module_of = |index: usize| {
+        let mut having = modules.iter();
+        let found = having.find(|(_, members)| members.adapters.contains(&index));
+        found.map(|(path, _)| path.clone()).unwrap_or_default()
+    };
+    Err(AdapterSetError::NothingInCommon {
+        first: adapters[0].location().to_owned(),
+        first_module: module_of(0),
+        second: adapters[other].location().to_owned(),
+        second_module: module_of(other),
+    })
+}
+
 /// Two paths that are one layer of the base model by different names, if no adapter uses both namings.
-fn one_layer_under_two_names(modules: &BTreeMap<String, ModuleMembers>) -> Option<[&str; 2]> {
+///
+/// - may_share_base: whether two adapters may be for one base model
+fn one_layer_under_two_names(
+    modules: &BTreeMap<String, ModuleMembers>,
+    may_share_base: impl Fn(usize, usize) -> bool,
+) -> Option<[&str; 2]> {
     // Paths by what follows their layer index, and the adapters that use what precedes it.
     let mut by_tail: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut users: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
@@ -203,7 +272,12 @@ fn one_layer_under_two_names(modules: &BTreeMap<String, ModuleMembers>) -> Optio
                 (Some(first), Some(second)) => first.is_disjoint(second),
                 _ => false,
             };
-            apart && is_other_name(first, second)
+            let shares_base = || {
+                let second = &modules[*second].adapters;
+                let mut first = modules[*first].adapters.iter();
+                first.any(|&first| second.iter().any(|&second| may_share_base(first, second)))
+            };
+            apart && is_other_name(first, second) && shares_base()
         })
     })
 }
@@ -211,7 +285,7 @@ fn one_layer_under_two_names(modules: &BTreeMap<String, ModuleMembers>) -> Optio
 /// The base model that the adapters name; those that name none agree with any.
 fn common_base_model<S: AdapterSource>(
     adapters: &[S],
-    allow_mismatch: bool,
+    bases: Bases,
 ) -> Result<Option<String>, AdapterSetError> {
     let mut named = adapters
         .iter()
@@ -220,7 +294,7 @@ fn common_base_model<S: AdapterSource>(
         return Ok(None);
     };
     match named.find(|(_, other)| *other != base_model) {
-        Some((second, other)) if !allow_mismatch => Err(AdapterSetError::BaseModels {
+        Some((second, other)) if bases == Bases::One => Err(AdapterSetError::BaseModels {
             first: first.location().to_owned(),
             first_base: base_model.to_owned(),
             second: second.location().to_owned(),

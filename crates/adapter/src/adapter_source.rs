@@ -83,7 +83,7 @@ impl AdapterSource for AdapterFile {
 
     fn whole_tensors(&self) -> Result<Vec<String>, AdapterError> {
         let heads = self.head_names().map(str::to_owned);
-        Ok(heads.chain(self.biases()?.into_keys()).collect())
+        Ok(heads.chain(self.bias_names().map(str::to_owned)).collect())
     }
 }
 

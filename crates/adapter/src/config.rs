@@ -9,10 +9,10 @@ use serde_json::{Map, Value, json};
 use crate::config_fields::{ConfigFields, as_names};
 use crate::export::unambiguous_pattern;
 use crate::key::heads_of_task;
-use crate::module_name::unwrap_configuration;
 use crate::pattern::ModulePattern;
 use crate::support::check_support;
 use crate::target::{LayerSelection, ModuleSelection, ModuleSet};
+use crate::token_table::is_token_table;
 use crate::{AdapterError, TargetModules};
 
 /// Which biases of the base model were trained along: `bias` in the configuration.
@@ -43,6 +43,7 @@ pub struct PeftConfig {
     use_mixer: bool,
     lora_bias: bool,
     fan_in_fan_out: bool,
+    ensures_weight_tying: bool,
 }
 
 impl PeftConfig {
@@ -77,8 +78,7 @@ impl PeftConfig {
     ///
     /// # Errors
     /// As [`PeftConfig::read`].
-    pub fn from_map(mut raw: Map<String, Value>, path: &Path) -> Result<Self, AdapterError> {
-        unwrap_configuration(&mut raw);
+    pub fn from_map(raw: Map<String, Value>, path: &Path) -> Result<Self, AdapterError> {
         let fields = ConfigFields { map: &raw, path };
         check_support(&fields)?;
         for text in ["base_model_name_or_path", "revision", "task_type"] {
@@ -123,6 +123,7 @@ impl PeftConfig {
             use_mixer: fields.flag("lora_use_mixer")?,
             lora_bias: fields.flag("lora_bias")?,
             fan_in_fan_out: fields.flag("fan_in_fan_out")?,
+            ensures_weight_tying: fields.flag("ensure_weight_tying")?,
             raw,
         })
     }
@@ -186,7 +187,8 @@ impl PeftConfig {
         Self::from_map(raw, Path::new("the changed configuration"))
     }
 
-    /// Every key as it was read, in the order of the file; modules without what wrappers put in front.
+    /// Every key as it was read, in the order of the file. Of an opened adapter, modules are without what
+    /// wrappers put in front.
     pub fn raw(&self) -> &Map<String, Value> {
         &self.raw
     }
@@ -287,6 +289,28 @@ impl PeftConfig {
         let alpha = first_match(&self.alpha_pattern, module).unwrap_or(self.alpha);
         let divisor = if self.use_rslora { rank.sqrt() } else { rank };
         (alpha / divisor) as f32
+    }
+
+    /// Whether PEFT adapts layers alike that share one tensor (`ensure_weight_tying`), whichever of them
+    /// `target_modules` names.
+    pub fn ensures_weight_tying(&self) -> bool {
+        self.ensures_weight_tying
+    }
+
+    /// Those of `modules` that PEFT would not adapt, although there are factors of them; none without
+    /// `target_modules`.
+    pub fn untargeted<'m>(&self, modules: &[&'m str]) -> Vec<&'m str> {
+        if self.selection.is_none() {
+            return Vec::new();
+        }
+        let (targeted, mut others): (Vec<&str>, Vec<&'m str>) = modules
+            .iter()
+            .partition(|module| self.targets(module, false));
+        // A table and the output layer that is tied to it follow each other.
+        if self.ensures_weight_tying && targeted.into_iter().any(is_token_table) {
+            others.retain(|module| !is_token_table(module));
+        }
+        others
     }
 
     /// Whether PEFT would adapt the linear layer at path `module` of the base model.

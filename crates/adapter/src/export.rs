@@ -44,11 +44,8 @@ pub(crate) fn exported_config(adapter: &Adapter) -> Result<PeftConfig, AdapterEr
     raw.insert("modules_to_save".into(), saved_modules(adapter));
 
     let config = PeftConfig::from_map(raw, "the exported configuration".as_ref())?;
-    if adapter
-        .modules
-        .keys()
-        .all(|module| config.targets(module, false))
-    {
+    let modules: Vec<&str> = adapter.modules.keys().map(String::as_str).collect();
+    if config.target_modules().is_some() && config.untargeted(&modules).is_empty() {
         return Ok(config);
     }
     // The choice does not cover every module, so it is replaced by the modules themselves.

@@ -12,7 +12,7 @@ use crate::index::{FileIndex, ModuleEntry};
 use crate::single_file::common_dtype;
 use crate::style::DtypeChoice;
 use crate::vera::VeraProjections;
-use crate::weights_file::find_weights;
+use crate::weights_file::open_weights;
 use crate::{
     Adapter, AdapterError, Dialect, Labels, LayerKind, LoraModule, PeftConfig, Prompts, Source,
     Style,
@@ -42,8 +42,7 @@ impl AdapterFile {
     /// If there is no adapter, a file of it is missing, damaged or not supported, a module is
     /// incomplete, or the ranks of the tensors are not those of the configuration.
     pub fn open(path: &Path) -> Result<Self, AdapterError> {
-        let (directory, weights) = find_weights(path)?;
-        let tensors = TensorFile::open_shards(&weights)?;
+        let (directory, tensors) = open_weights(path)?;
         let dialect = Dialect::of(&tensors);
         let Reading {
             config,
@@ -67,17 +66,13 @@ impl AdapterFile {
             .then(|| Prompts::read(&prompts_path))
             .transpose()?;
 
-        let untargeted = match config.target_modules() {
-            None => Vec::new(),
+        let modules: Vec<&str> = index.modules.keys().map(String::as_str).collect();
+        let untargeted = match dialect {
+            Dialect::Peft => config.untargeted(&modules),
             // Other dialects adapt the modules that they have.
-            Some(_) if dialect != Dialect::Peft => Vec::new(),
-            Some(_) => index
-                .modules
-                .keys()
-                .filter(|module| !config.targets(module, false))
-                .cloned()
-                .collect(),
+            _ => Vec::new(),
         };
+        let untargeted = untargeted.into_iter().map(str::to_owned).collect();
         let report = FileReport {
             unexpected: std::mem::take(&mut index.unexpected),
             untargeted,
@@ -190,6 +185,11 @@ impl AdapterFile {
     /// The names in the base model of the tensors that were trained whole, sorted.
     pub fn head_names(&self) -> impl Iterator<Item = &str> {
         self.index.heads.keys().map(String::as_str)
+    }
+
+    /// The names of the biases of the base model that were trained along, sorted.
+    pub fn bias_names(&self) -> impl Iterator<Item = &str> {
+        self.index.biases.keys().map(String::as_str)
     }
 
     /// Reads the tensors of the modules that were trained whole, such as `classifier.weight`.

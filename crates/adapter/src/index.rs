@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use eigenmix_tensors::{FileError, Matrix, TensorFile};
 
 use crate::file_report::UnexpectedTensor;
-use crate::key::Part;
+use crate::key::{Part, Role};
 use crate::target::has_component;
 use crate::{AdapterError, LayerKind, LoraModule};
 
@@ -74,17 +74,36 @@ impl FileIndex {
         });
     }
 
+    /// Adds a tensor that is no part of an update.
+    ///
+    /// # Errors
+    /// If there is another of the same name, unless it is a head and the two are copies.
+    pub(crate) fn add_other(
+        &mut self,
+        file: &TensorFile,
+        role: Role<'_>,
+        key: &str,
+    ) -> Result<(), AdapterError> {
+        match role {
+            Role::Head(name) => self.add_head(file, name, key)?,
+            Role::Bias(name) => {
+                if let Some(first) = self.biases.insert(name, key.to_owned()) {
+                    return Err(duplicate(file, first, key));
+                }
+            }
+            Role::Copy => self.copies.push(key.to_owned()),
+            Role::Unexpected(reason) => self.leave_out(key, reason),
+            Role::Factor(..) => self.leave_out(key, "a part of an update"),
+        }
+        Ok(())
+    }
+
     /// Adds a tensor that was trained whole. PEFT writes that of a resized embedding twice, as `X.weight`
     /// and as `X.modules_to_save.weight`, and reads the first.
     ///
     /// # Errors
     /// If there are two and they differ, or they are of two adapters.
-    pub(crate) fn add_head(
-        &mut self,
-        file: &TensorFile,
-        name: String,
-        key: &str,
-    ) -> Result<(), AdapterError> {
+    fn add_head(&mut self, file: &TensorFile, name: String, key: &str) -> Result<(), AdapterError> {
         let Some(before) = self.heads.insert(name.clone(), key.to_owned()) else {
             return Ok(());
         };
@@ -92,13 +111,7 @@ impl FileIndex {
         let (plain, wrapped) = match (is_wrapped(&before), is_wrapped(key)) {
             (false, true) => (before, key.to_owned()),
             (true, false) => (key.to_owned(), before),
-            _ => {
-                return Err(AdapterError::DuplicateTensor {
-                    path: file.path().to_owned(),
-                    first: before,
-                    second: key.to_owned(),
-                });
-            }
+            _ => return Err(duplicate(file, before, key)),
         };
         let are_equal = file.tensor(&plain)? == file.tensor(&wrapped)?
             && file.view(&plain)? == file.view(&wrapped)?;
@@ -394,6 +407,15 @@ fn output_size(
 
 fn is_one(sizes: &[usize]) -> bool {
     sizes.iter().all(|&size| size == 1)
+}
+
+/// Two tensors of `file` that are one.
+pub(crate) fn duplicate(file: &TensorFile, first: String, second: &str) -> AdapterError {
+    AdapterError::DuplicateTensor {
+        path: file.path().to_owned(),
+        first,
+        second: second.to_owned(),
+    }
 }
 
 fn wrong_shape(file: &TensorFile, key: &str, expected: String) -> FileError {

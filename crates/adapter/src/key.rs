@@ -1,6 +1,7 @@
 //! The names that PEFT and its relatives give to tensors in adapter_model.safetensors.
 
 use crate::target::has_component;
+use crate::token_table::is_token_table;
 use crate::{BiasKind, PeftConfig};
 
 /// What PEFT's wrapper puts in front of every path of the base model.
@@ -80,13 +81,17 @@ pub(crate) fn role_of<'key>(key: &'key str, config: &PeftConfig) -> Role<'key> {
     if has_component(path, "original_module") {
         return Role::Copy;
     }
-    if is_head(path, config) || is_table(path) {
+    if is_head(path, config) || is_token_table(path) {
         return Role::Head(path.to_owned());
     }
-    if path.ends_with(".base_layer.weight") {
-        return Role::Unexpected(
-            "the weight below an adapted layer, which PEFT saves along with adapted embeddings",
-        );
+    if let Some(module) = path.strip_suffix(".base_layer.weight") {
+        // PEFT saves the weight below an adapted table along with its factors, and reads it again.
+        return match is_token_table(module) {
+            true => Role::Head(format!("{module}.weight")),
+            false => {
+                Role::Unexpected("the weight below an adapted layer, which is no table of tokens")
+            }
+        };
     }
     if config.bias() != BiasKind::None && path.ends_with(".bias") {
         return Role::Bias(path.replacen(BASE_LAYER, ".", 1));
@@ -94,10 +99,13 @@ pub(crate) fn role_of<'key>(key: &'key str, config: &PeftConfig) -> Role<'key> {
     Role::Unexpected("neither a LoRA tensor nor part of a module in modules_to_save")
 }
 
-/// The name in a file of the trained base bias `name`, which PEFT looks for inside the adapted layer.
-pub(crate) fn bias_key(name: &str, is_adapted: impl Fn(&str) -> bool) -> String {
-    match name.strip_suffix(".bias") {
-        Some(module) if is_adapted(module) => format!("{PREFIX}{module}{BASE_LAYER}bias"),
+/// The name in a file of the tensor `name` of the base model, which PEFT looks for inside the layer if
+/// that is adapted.
+pub(crate) fn whole_key(name: &str, is_adapted: impl Fn(&str) -> bool) -> String {
+    match name.rsplit_once('.') {
+        Some((module, tensor)) if is_adapted(module) => {
+            format!("{PREFIX}{module}{BASE_LAYER}{tensor}")
+        }
         _ => format!("{PREFIX}{name}"),
     }
 }
@@ -136,31 +144,10 @@ pub(crate) fn heads_of_task(task: Option<&str>) -> &'static [&'static str] {
     found.map_or(&[], |(_, heads)| heads)
 }
 
-/// The tables of tokens and output layers, by their last names: PEFT saves them unasked where the
-/// vocabulary was resized, and reads them into the base model.
-const TABLES: [&str; 7] = [
-    "embed_tokens",
-    "lm_head",
-    "wte",
-    "word_embeddings",
-    "embed_in",
-    "embed_out",
-    "shared",
-];
-
-/// Whether a tensor is a table of tokens or the output layer over them.
-fn is_table(path: &str) -> bool {
-    let module = path
-        .strip_suffix(".weight")
-        .or_else(|| path.strip_suffix(".bias"));
-    let last = module.and_then(|module| module.rsplit('.').next());
-    last.is_some_and(|last| TABLES.contains(&last))
-}
-
 /// Whether the tensor `name` of the base model is in an adapter although its configuration asks for no
 /// such module.
 pub(crate) fn is_unasked(name: &str, config: &PeftConfig) -> bool {
-    is_table(name) && !is_head(name, config)
+    is_token_table(name) && !is_head(name, config)
 }
 
 fn is_head(path: &str, config: &PeftConfig) -> bool {
@@ -273,11 +260,11 @@ mod tests {
             Role::Unexpected(_)
         ));
         assert_eq!(
-            bias_key("h.0.attn.bias", |module| module == "h.0.attn"),
+            whole_key("h.0.attn.bias", |module| module == "h.0.attn"),
             key
         );
         assert_eq!(
-            bias_key("h.0.ln.bias", |module| module == "h.0.attn"),
+            whole_key("h.0.ln.bias", |module| module == "h.0.attn"),
             "base_model.model.h.0.ln.bias"
         );
     }
@@ -287,8 +274,18 @@ mod tests {
         let plain = config(json!({}));
         let key = "base_model.model.h.0.attn.lora_magnitude_vector";
         assert!(matches!(role_of(key, &plain), Role::Unexpected(_)));
-        let below = "base_model.model.wte.base_layer.weight";
+        let below = "base_model.model.wpe.base_layer.weight";
         assert!(matches!(role_of(below, &plain), Role::Unexpected(_)));
+    }
+
+    #[test]
+    fn the_weight_below_an_adapted_table_is_the_table() {
+        let plain = config(json!({"target_modules": ["wte", "lm_head"]}));
+        for name in ["wte.weight", "lm_head.weight"] {
+            let key = whole_key(name, |_| true);
+            assert!(key.ends_with(".base_layer.weight"), "{key}");
+            assert_eq!(role_of(&key, &plain), Role::Head(name.into()));
+        }
     }
 
     #[test]

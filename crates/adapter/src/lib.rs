@@ -68,6 +68,7 @@ mod style;
 mod support;
 mod synthetic_config;
 mod target;
+mod token_table;
 mod vera;
 mod weights_file;
 
@@ -88,6 +89,7 @@ pub use lora::LoraModule;
 pub use model_card::{CardResult, ModelCard, Publication};
 pub use prompts::{PromptError, Prompts};
 pub use repository_files::RepositoryFiles;
-pub use source::{Provenance, Source};
+pub use source::{Companion, Provenance, Source};
 pub use style::Style;
 pub use target::TargetModules;
+pub use token_table::{is_input_table, is_output_layer, is_token_table};

@@ -30,7 +30,7 @@ pub struct Publication {
     pub results: Vec<CardResult>,
 }
 
-/// Figures that were measured on one split.
+/// Metrics that were measured on one split.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CardResult {
     /// What people call the dataset.
@@ -39,7 +39,7 @@ pub struct CardResult {
     pub dataset_id: Option<String>,
     pub split: String,
     /// By name.
-    pub figures: Vec<(String, f64)>,
+    pub metrics: Vec<(String, f64)>,
 }
 
 /// The text of the card for `adapter`, written under `config`.
@@ -273,7 +273,7 @@ impl Publication {
                 json!(kind.unwrap_or(name)),
                 json!(result.split)
             )?;
-            for (name, value) in &result.figures {
+            for (name, value) in &result.metrics {
                 let (kind, name) = (json!(metric_type(name)), json!(name));
                 // What is not finite has no JSON; the Hub refuses it as well.
                 if value.is_finite() {
@@ -297,7 +297,7 @@ impl Publication {
             "| dataset | split | figure | value |\n|---|---|---|---|"
         )?;
         for result in &self.results {
-            for (name, value) in &result.figures {
+            for (name, value) in &result.metrics {
                 let (dataset, split) = (&result.dataset, &result.split);
                 writeln!(formatter, "| {dataset} | {split} | {name} | {value:.4} |")?;
             }
@@ -354,7 +354,7 @@ mod tests {
                 dataset: "data".to_owned(),
                 dataset_id: Some("org/data".to_owned()),
                 split: "test".to_owned(),
-                figures: vec![
+                metrics: vec![
                     ("accuracy".to_owned(), 0.9375),
                     ("loss".to_owned(), f64::NAN),
                 ],
@@ -380,6 +380,7 @@ mod tests {
             method: "train/eigenlorax".to_owned(),
             sources: Vec::new(),
             options: json!({}),
+            input: None,
         };
         let publication = publication();
         let card = ModelCard {

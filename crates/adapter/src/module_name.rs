@@ -9,72 +9,125 @@ use serde_json::{Map, Value};
 
 use crate::key::PREFIX;
 
-/// The components of a path that belong to a wrapper, not to the base model.
-const WRAPPERS: [&str; 4] = [
+/// The components of a path that belong to a wrapper wherever they stand.
+const INNER_WRAPPERS: [&str; 3] = [
     "_orig_mod",
-    "module",
     "_fsdp_wrapped_module",
     "_checkpoint_wrapped_module",
 ];
 
-/// The fields of adapter_config.json that are lists of modules.
-const LISTS: [&str; 3] = ["target_modules", "exclude_modules", "modules_to_save"];
+/// What DDP puts in front of the whole model, and only there: models such as LeViT have modules of
+/// this name inside.
+const PARALLEL: &str = "module";
+
+/// A dot in a path, and in a regular expression.
+const DOTS: [&str; 2] = ["\\.", "."];
+
+/// The fields of adapter_config.json that are modules: a list, one name, or a regular expression.
+const NAMES: [&str; 3] = ["target_modules", "exclude_modules", "modules_to_save"];
 /// Those whose keys are modules.
 const PATTERNS: [&str; 2] = ["rank_pattern", "alpha_pattern"];
 
-/// The name of a tensor, or the path of a module, without what wrappers put in front of it or into it.
+/// The name of a tensor without what wrappers put in front of it or into it.
 ///
 /// Of several `base_model.model.` the last is where the base model begins, and nothing in front of it
 /// is part of a path.
 pub(crate) fn without_wrappers(name: &str) -> String {
-    let parts: Vec<&str> = name
-        .split('.')
-        .filter(|part| !WRAPPERS.contains(part))
-        .collect();
-    let name = parts.join(".");
-    let starts = name
-        .match_indices(PREFIX)
-        .map(|(start, _)| start)
-        .filter(|&start| start == 0 || name.as_bytes()[start - 1] == b'.');
-    match starts.last() {
-        Some(start) => name[start..].to_owned(),
-        None => name,
-    }
+    let name = without_inner(name);
+    let (prefix, path) = at_base_model(&name);
+    let path = strip_first(path, PARALLEL).unwrap_or(path);
+    format!("{prefix}{path}")
 }
 
 /// Takes the wrappers out of the modules that a configuration names, as out of the names of its
 /// tensors: else a pattern for `_orig_mod.layers.0` would apply to nothing.
-pub(crate) fn unwrap_configuration(raw: &mut Map<String, Value>) {
-    for field in LISTS {
-        if let Some(Value::Array(names)) = raw.get_mut(field) {
-            for name in names {
-                if let Value::String(name) = name {
-                    *name = pattern_without_wrappers(name);
+///
+/// - tensors: the names in its file. Only where they say that DDP was around the base model is a
+///   `module` in front of a pattern DDP's; else it is the end of a path.
+pub(crate) fn unwrap_configuration<'a>(
+    raw: &mut Map<String, Value>,
+    mut tensors: impl Iterator<Item = &'a str>,
+) {
+    let is_parallel = tensors.any(|name| {
+        let name = without_inner(name);
+        let (prefix, path) = at_base_model(&name);
+        !prefix.is_empty() && strip_first(path, PARALLEL).is_some()
+    });
+    let unwrapped = |pattern: &str| pattern_without_wrappers(pattern, is_parallel);
+    for field in NAMES {
+        match raw.get_mut(field) {
+            Some(Value::String(name)) => *name = unwrapped(name),
+            Some(Value::Array(names)) => {
+                for name in names {
+                    if let Value::String(name) = name {
+                        *name = unwrapped(name);
+                    }
                 }
             }
+            _ => {}
         }
     }
     for field in PATTERNS {
         if let Some(Value::Object(patterns)) = raw.get_mut(field) {
             *patterns = std::mem::take(patterns)
                 .into_iter()
-                .map(|(pattern, value)| (pattern_without_wrappers(&pattern), value))
+                .map(|(pattern, value)| (unwrapped(&pattern), value))
                 .collect();
         }
     }
 }
 
-/// As [`without_wrappers`], of a regular expression in which dots may be escaped.
-fn pattern_without_wrappers(pattern: &str) -> String {
-    let mut pattern = pattern.to_owned();
-    for wrapper in WRAPPERS.iter().filter(|name| name.starts_with('_')) {
-        for dot in ["\\.", "."] {
-            pattern = pattern.replace(&format!("{wrapper}{dot}"), "");
+/// As [`without_wrappers`], of a path in the base model or a regular expression over such paths, in
+/// which dots may be escaped.
+fn pattern_without_wrappers(pattern: &str, is_parallel: bool) -> String {
+    let pattern = without_inner(pattern);
+    let (anchor, path) = match pattern.strip_prefix('^') {
+        Some(path) => ("^", path),
+        None => ("", pattern.as_str()),
+    };
+    match strip_first(path, PARALLEL).filter(|_| is_parallel) {
+        Some(path) => format!("{anchor}{path}"),
+        None => pattern,
+    }
+}
+
+/// A path or a pattern without the wrappers that may stand anywhere in it.
+fn without_inner(text: &str) -> String {
+    let mut left = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(letter) = rest.chars().next() {
+        let is_start = !left.ends_with(|before: char| before.is_alphanumeric() || before == '_');
+        let after = INNER_WRAPPERS
+            .iter()
+            .find_map(|wrapper| strip_first(rest, wrapper))
+            // A pattern that has it optional matches the path without it as it is.
+            .filter(|after| is_start && ![")?", ")*"].iter().any(|end| after.starts_with(end)));
+        match after {
+            Some(after) => rest = after,
+            None => {
+                left.push(letter);
+                rest = &rest[letter.len_utf8()..];
+            }
         }
     }
-    match pattern.strip_prefix("module.") {
-        Some(rest) => rest.to_owned(),
-        None => pattern,
+    left
+}
+
+/// What follows `component` and a dot at the start of a path or a pattern.
+fn strip_first<'a>(text: &'a str, component: &str) -> Option<&'a str> {
+    let rest = text.strip_prefix(component)?;
+    DOTS.iter().find_map(|dot| rest.strip_prefix(dot))
+}
+
+/// The last `base_model.model.`, empty if there is none, and the path that follows it.
+fn at_base_model(name: &str) -> (&str, &str) {
+    let starts = name
+        .match_indices(PREFIX)
+        .map(|(start, _)| start)
+        .filter(|&start| start == 0 || name.as_bytes()[start - 1] == b'.');
+    match starts.last() {
+        Some(start) => name[start..].split_at(PREFIX.len()),
+        None => ("", name),
     }
 }
 
@@ -95,18 +148,20 @@ pub(crate) fn is_other_name(first: &str, second: &str) -> bool {
         true => (first, second),
         false => (second, first),
     };
-    let mut rest = short.iter().peekable();
-    let added: Vec<&str> = long
-        .into_iter()
-        .filter(|part| rest.next_if(|next| *next == part).is_none())
-        .collect();
-    // Another tower is no other name: `visual.layers.0` beside `layers.0`.
+    // Another tower is no other name, such as `visual.layers.0` beside `layers.0`; one that both name
+    // is the same.
     let is_tower = |part: &&str| {
         ["vis", "image", "audio", "speech"]
             .iter()
             .any(|word| part.contains(word))
     };
-    rest.peek().is_none() && !added.iter().any(is_tower)
+    let is_in_tower = short.iter().any(is_tower);
+    let mut rest = short.iter().peekable();
+    let added: Vec<&str> = long
+        .into_iter()
+        .filter(|part| rest.next_if(|next| *next == part).is_none())
+        .collect();
+    rest.peek().is_none() && (is_in_tower || !added.iter().any(is_tower))
 }
 
 /// The path up to the first layer index, and from there on.
@@ -158,18 +213,61 @@ mod tests {
         assert_eq!(without_wrappers(name), name);
         let name = "my_base_model.model.layers.0.q_proj.lora_A.weight";
         assert_eq!(without_wrappers(name), name);
+        let name = "base_model.model.my_orig_mod.q_proj.lora_A.weight";
+        assert_eq!(without_wrappers(name), name);
+    }
+
+    #[test]
+    fn a_module_of_the_model_that_is_called_module_stays() {
+        let name =
+            "base_model.model.stages.0.layers.0.module.queries_keys_values.linear.lora_A.weight";
+        let parallel = name.replace("model.stages", "model.module.stages");
+        for wrapped in [name, &parallel, &format!("module.{name}")] {
+            assert_eq!(without_wrappers(wrapped), name, "{wrapped}");
+        }
+    }
+
+    fn unwrapped(mut raw: Value, tensor: &str) -> Value {
+        let fields = raw.as_object_mut().expect("an object");
+        unwrap_configuration(fields, [tensor].into_iter());
+        raw
     }
 
     #[test]
     fn patterns_lose_the_wrappers_that_the_modules_lose() {
-        let mut raw = json!({
+        let raw = json!({
             "target_modules": ["_orig_mod.layers.0.q_proj"],
+            "exclude_modules": "_orig_mod\\.layers\\.1\\..*",
             "alpha_pattern": {"^_orig_mod\\.layers\\.0\\.q_proj": 3},
+            "rank_pattern": {"layers.0._fsdp_wrapped_module.q_proj": 4},
         });
-        let raw = raw.as_object_mut().unwrap();
-        unwrap_configuration(raw);
-        assert_eq!(raw["target_modules"], json!(["layers.0.q_proj"]));
-        assert_eq!(raw["alpha_pattern"], json!({"^layers\\.0\\.q_proj": 3}));
+        let expected = json!({
+            "target_modules": ["layers.0.q_proj"],
+            "exclude_modules": "layers\\.1\\..*",
+            "alpha_pattern": {"^layers\\.0\\.q_proj": 3},
+            "rank_pattern": {"layers.0.q_proj": 4},
+        });
+        assert_eq!(unwrapped(raw, PLAIN), expected);
+        let optional = json!({"target_modules": "(?:_orig_mod\\.)?layers.*q_proj"});
+        assert_eq!(unwrapped(optional.clone(), PLAIN), optional);
+    }
+
+    #[test]
+    fn a_module_in_front_of_a_pattern_is_a_wrapper_where_it_is_one_in_front_of_the_tensors() {
+        let raw = json!({
+            "target_modules": "module\\.layers\\.0\\..*",
+            "modules_to_save": ["module.score"],
+            "alpha_pattern": {"^module\\.layers\\.0": 3, "layers.0.module.q_proj": 5},
+        });
+        let expected = json!({
+            "target_modules": "layers\\.0\\..*",
+            "modules_to_save": ["score"],
+            "alpha_pattern": {"^layers\\.0": 3, "layers.0.module.q_proj": 5},
+        });
+        let parallel = "base_model.model._orig_mod.module.layers.0.q_proj.lora_A.weight";
+        assert_eq!(unwrapped(raw.clone(), parallel), expected);
+        let inner = "base_model.model.layers.0.module.q_proj.lora_A.weight";
+        assert_eq!(unwrapped(raw.clone(), inner), raw);
     }
 
     #[test]
@@ -181,6 +279,10 @@ mod tests {
                 "model.language_model.layers.0.q",
             ),
             ("encoder.layer.3.value", "bert.encoder.layer.3.value"),
+            (
+                "vision_model.encoder.layers.0.q",
+                "vision_tower.vision_model.encoder.layers.0.q",
+            ),
         ] {
             assert!(is_other_name(first, second), "{first} {second}");
             assert!(is_other_name(second, first), "{second} {first}");

@@ -1,9 +1,9 @@
 //! Which files of a repository, or of any list of names, an adapter is made of.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::weights_file::{INDEX_NAME, MLX_WEIGHTS_NAME, PICKLED_NAME, WEIGHTS_NAME};
-use crate::{AdapterError, Labels, PeftConfig, Prompts};
+use crate::weights_file::{WEIGHTS_NAME, Weights, is_shard};
+use crate::{AdapterError, Labels, PeftConfig, Prompts, Provenance};
 
 /// What has to be fetched of a repository to open the adapter in it.
 ///
@@ -34,10 +34,8 @@ impl RepositoryFiles {
     /// [`AdapterError::PickledWeights`] if the tensors are in a pickled file only.
     pub fn of(id: &str, names: &[String]) -> Result<Self, AdapterError> {
         let has = |name: &str| names.iter().any(|file| file == name);
-        if has(PICKLED_NAME) && !has(WEIGHTS_NAME) && !has(INDEX_NAME) {
-            let path = PathBuf::from(format!("{id}/{PICKLED_NAME}"));
-            return Err(AdapterError::PickledWeights(path));
-        }
+        let weights = Weights::among(has)
+            .map_err(|name| AdapterError::PickledWeights(PathBuf::from(format!("{id}/{name}"))))?;
         if !has(PeftConfig::FILE_NAME)
             && let Some(name) = only_tensor_file(names)
         {
@@ -47,26 +45,29 @@ impl RepositoryFiles {
                 is_single_file: true,
             });
         }
-        let weights = match (has(WEIGHTS_NAME), has(INDEX_NAME), has(MLX_WEIGHTS_NAME)) {
-            (false, true, _) => INDEX_NAME,
-            (false, false, true) => MLX_WEIGHTS_NAME,
-            _ => WEIGHTS_NAME,
-        };
-        let mut required = [PeftConfig::FILE_NAME, weights].map(str::to_owned).to_vec();
-        if weights == INDEX_NAME {
-            required.extend(names.iter().filter(|name| is_shard(name)).cloned());
+        let mut required = vec![PeftConfig::FILE_NAME.to_owned()];
+        match weights {
+            Some(Weights::File(name)) => required.push(name.to_owned()),
+            Some(Weights::Shards(index)) => {
+                required.push(index.to_owned());
+                let is_shard = |name: &&String| !name.contains('/') && is_shard(Path::new(name));
+                required.extend(names.iter().filter(is_shard).cloned());
+            }
+            // The Hub says that there is none.
+            None => required.push(WEIGHTS_NAME.to_owned()),
         }
         Ok(Self {
             required,
-            optional: vec![Labels::FILE_NAME, Prompts::FILE_NAME],
+            optional: vec![
+                Labels::FILE_NAME,
+                Prompts::FILE_NAME,
+                Provenance::FILE_NAME,
+                "chat_template.jinja",
+                "tokenizer_config.json",
+            ],
             is_single_file: false,
         })
     }
-}
-
-/// Whether a file is one of several that share the tensors of an adapter.
-fn is_shard(name: &str) -> bool {
-    name.starts_with("adapter_model-") && name.ends_with(".safetensors")
 }
 
 /// The file of tensors at the root of a repository, if there is one only.
@@ -75,4 +76,25 @@ fn only_tensor_file(files: &[String]) -> Option<&str> {
     let mut found = files.iter().filter(is_tensor_file);
     let first = found.next()?;
     found.next().is_none().then_some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shards_of_an_index_are_needed_by_whatever_name_and_those_of_a_checkpoint_below_are_not()
+    {
+        let names = [
+            "adapter_config.json",
+            "adapter_model.safetensors.index.json",
+            "adapter_model-00001-of-00002.safetensors",
+            "adapter_model-00002-of-00002.safetensors",
+            "adapter_model-old.safetensors",
+            "adapter_model-00001-of-00002.bin",
+            "checkpoint-5/adapter_model-00001-of-00002.safetensors",
+        ];
+        let files = RepositoryFiles::of("org/name", &names.map(str::to_owned)).expect("an adapter");
+        assert_eq!(files.required, names[..4]);
+    }
 }

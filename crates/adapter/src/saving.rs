@@ -74,6 +74,9 @@ impl Adapter {
                 let text = provenance.to_json(&path)?;
                 write_file(&path, format!("{text}\n").as_bytes())?;
             }
+            for companion in &options.companions {
+                write_file(&staging.join(&companion.name), &companion.content)?;
+            }
             Ok(())
         })
     }

@@ -1,5 +1,8 @@
 //! Where an adapter came from, and how a new one was made from others.
 
+use std::path::Path;
+
+use eigenmix_tensors::FileError;
 use serde::{Deserialize, Serialize};
 
 /// One file that went into a result.
@@ -22,6 +25,38 @@ pub struct Provenance {
     pub sources: Vec<Source>,
     /// The options that shaped the result.
     pub options: serde_json::Value,
+    /// How rows became inputs of the model in the training, in the words of its configuration; nothing
+    /// where nobody said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<serde_json::Value>,
+}
+
+/// A file that goes with an adapter and is no part of it: the tokenizer and the chat template that it
+/// was trained with, under the names that other tools look for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Companion {
+    pub name: String,
+    pub content: Vec<u8>,
+}
+
+impl Companion {
+    /// Those of the files `names` that `directory` has.
+    ///
+    /// # Errors
+    /// If one is there and cannot be read.
+    pub fn read_all(directory: &Path, names: &[&str]) -> Result<Vec<Self>, FileError> {
+        let mut found = Vec::new();
+        for name in names {
+            let path = directory.join(name);
+            if path.is_file() {
+                found.push(Self {
+                    name: (*name).to_owned(),
+                    content: std::fs::read(&path).map_err(FileError::io("read", &path))?,
+                });
+            }
+        }
+        Ok(found)
+    }
 }
 
 impl Provenance {

@@ -9,10 +9,11 @@ use crate::AdapterError;
 use crate::config_fields::ConfigFields;
 
 /// Options that are read elsewhere.
-const READ: [&str; 21] = [
+const READ: [&str; 22] = [
     "alpha_pattern",
     "base_model_name_or_path",
     "bias",
+    "ensure_weight_tying",
     "exclude_modules",
     "fan_in_fan_out",
     "init_lora_weights",
@@ -35,11 +36,9 @@ const READ: [&str; 21] = [
 
 /// Options that are history once the factors are trained: how they began, how their gradients were
 /// made, and what the file was written by.
-const WITHOUT_EFFECT: [&str; 17] = [
+const WITHOUT_EFFECT: [&str; 16] = [
     "auto_mapping",
     "corda_config",
-    // It only says that one adapter acts on tied layers alike, which their tensors show.
-    "ensure_weight_tying",
     "eva_config",
     "inference_mode",
     "loftq_config",
@@ -108,7 +107,7 @@ const UNKNOWN: &str = "Eigenmix does not know this option, and an unknown one ma
 /// Initialisations that change the base model's weights, which the saved factors are relative to.
 const RELATIVE_INITIALISATIONS: [&str; 4] = ["pissa", "olora", "corda", "lora_ga"];
 /// Initialisations of the factors alone.
-const PLAIN_INITIALISATIONS: [&str; 5] = ["true", "false", "gaussian", "eva", "orthogonal"];
+const PLAIN_INITIALISATIONS: [&str; 6] = ["true", "false", "gaussian", "eva", "mica", "orthogonal"];
 
 /// The most characters of a value that an error shows.
 const SHOWN: usize = 80;
@@ -263,6 +262,7 @@ mod tests {
             ("init_lora_weights", json!(true)),
             ("init_lora_weights", json!("gaussian")),
             ("init_lora_weights", json!("eva")),
+            ("init_lora_weights", json!("mica")),
             ("eva_config", json!({"rho": 2.0})),
             ("velora_config", json!({"rank": 2})),
             ("megatron_core", json!("megatron.core")),

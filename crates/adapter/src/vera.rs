@@ -97,7 +97,7 @@ impl VeraProjections {
                 Some((module, "lambda_b")) => &mut lambdas.entry(module.into()).or_default().b,
                 Some((module, "lambda_d")) => &mut lambdas.entry(module.into()).or_default().d,
                 _ => {
-                    sort_other(&mut index, key, &name, config);
+                    sort_other(&mut index, file, key, &name, config)?;
                     continue;
                 }
             };
@@ -200,24 +200,21 @@ fn vera_role(key: &str) -> Option<(&str, &str)> {
 /// Heads, biases, and what is neither.
 ///
 /// - name: the key without wrappers
-fn sort_other(index: &mut FileIndex, key: &str, name: &str, config: &PeftConfig) {
-    let reason = match role_of(name, config) {
-        Role::Head(name) => {
-            index.heads.insert(name, key.to_owned());
-            return;
-        }
-        Role::Bias(name) => {
-            index.biases.insert(name, key.to_owned());
-            return;
-        }
-        Role::Copy => {
-            index.copies.push(key.to_owned());
-            return;
-        }
-        Role::Factor(..) => "a LoRA tensor in a VeRA adapter",
-        Role::Unexpected(reason) => reason,
-    };
-    index.leave_out(key, reason);
+///
+/// # Errors
+/// If there are two of one head or bias that are no copies.
+fn sort_other(
+    index: &mut FileIndex,
+    file: &TensorFile,
+    key: &str,
+    name: &str,
+    config: &PeftConfig,
+) -> Result<(), AdapterError> {
+    match role_of(name, config) {
+        Role::Factor(..) => index.leave_out(key, "a LoRA tensor in a VeRA adapter"),
+        role => index.add_other(file, role, key)?,
+    }
+    Ok(())
 }
 
 /// The shape of a tensor, if it has so many dimensions and they fit.

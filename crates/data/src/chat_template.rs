@@ -24,6 +24,7 @@ const NAME: &str = "chat_template";
 /// a template may ask for is that of loading it, in UTC, so that one run sees one date.
 pub struct ChatTemplate {
     environment: Environment<'static>,
+    source: String,
     path: PathBuf,
     /// `bos_token` and its like, by name; those that the tokenizer lacks are undefined.
     special_tokens: Vec<(&'static str, String)>,
@@ -76,11 +77,17 @@ impl ChatTemplate {
         match parsed {
             Ok(environment) => Ok(Self {
                 environment,
+                source: template,
                 path,
                 special_tokens,
             }),
             Err(source) => Err(LanguageError::MalformedChatTemplate { path, source }),
         }
+    }
+
+    /// The template as it was written.
+    pub fn source(&self) -> &str {
+        &self.source
     }
 
     /// The file that the template is from.

@@ -83,6 +83,19 @@ impl ChatTemplateSource {
     }
 }
 
+/// Whether a directory has a chat template in one of the usual places.
+///
+/// # Errors
+/// When a file is there and cannot be read or understood.
+pub fn has_chat_template(directory: &Path) -> Result<bool, DataError> {
+    let config = TokenizerConfig::read(directory)?;
+    match ChatTemplateSource::find(directory, None, &config) {
+        Ok(_) => Ok(true),
+        Err(DataError::Language(LanguageError::NoChatTemplate { .. })) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -82,14 +82,14 @@ pub(crate) fn for_each_record<Columns>(
 }
 
 /// Whether the name says that tabs separate the cells.
-fn is_tsv(file: &Path) -> bool {
+pub(crate) fn is_tsv(file: &Path) -> bool {
     let name = file.file_name().and_then(|name| name.to_str());
     name.is_some_and(|name| Compression::split_name(name).0.ends_with(".tsv"))
 }
 
 /// What separates the cells: a comma, or where the header has none, a tab or a semicolon that it has;
 /// of a `.tsv` a tab first, as its column names may have commas.
-fn separator(content: &[u8], is_tsv: bool) -> u8 {
+pub(crate) fn separator(content: &[u8], is_tsv: bool) -> u8 {
     let header = content
         .split(|byte| *byte == b'\n')
         .next()

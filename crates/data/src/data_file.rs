@@ -1,10 +1,11 @@
 //! A file of rows, opened as its name says: which format, and how it is compressed.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
+use flate2::write::GzEncoder;
 
 use crate::error::DataError;
 use crate::split::Format;
@@ -32,6 +33,19 @@ impl Compression {
             Some((rest, "gz")) => (rest, Some(Self::Gzip)),
             Some((rest, "zst")) => (rest, Some(Self::Zstandard)),
             _ => (name, None),
+        }
+    }
+
+    /// # Errors
+    /// If compressing fails.
+    pub(crate) fn compress(self, content: &[u8]) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Gzip => {
+                let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
+                encoder.write_all(content)?;
+                encoder.finish()
+            }
+            Self::Zstandard => zstd::encode_all(content, zstd::DEFAULT_COMPRESSION_LEVEL),
         }
     }
 }

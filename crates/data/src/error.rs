@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::closest_name::closest_name;
 use crate::language_error::LanguageError;
+use crate::prediction_error::PredictionError;
 use crate::row::Place;
 use crate::split::Split;
 
@@ -16,6 +17,19 @@ use crate::split::Split;
 pub enum DataError {
     #[error(transparent)]
     Hub(#[from] HubError),
+
+    #[error(transparent)]
+    Prediction(#[from] PredictionError),
+
+    #[error(
+        "`{path}` says of the input of the training what this release does not know; take the one \
+         that wrote it, or a newer one, or take `input` out of the file"
+    )]
+    UnknownContract {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
 
     #[error("cannot read `{path}`")]
     Io {

@@ -74,6 +74,22 @@ impl LabelMap {
         })
     }
 
+    /// The same labels in the order in which a classifier has them already, under their names in the
+    /// data; nothing where it is for other labels. Blanks around a name and its case do not count.
+    pub fn in_order_of(&self, classifier: &[String]) -> Option<Self> {
+        let plain = |name: &str| name.trim().to_lowercase();
+        let own: HashMap<String, &String> =
+            self.names.iter().map(|name| (plain(name), name)).collect();
+        if own.len() != self.names.len() || classifier.len() != self.names.len() {
+            return None;
+        }
+        let ordered: Option<Vec<String>> = classifier
+            .iter()
+            .map(|name| own.get(&plain(name)).map(|own| (*own).clone()))
+            .collect();
+        Self::from_names(ordered?).ok()
+    }
+
     /// The `labels.json` of an adapter or the `id2label` of a model: `{"0": "yes", "1": "no"}`.
     ///
     /// # Errors
@@ -219,6 +235,29 @@ mod tests {
             .iter()
             .map(|label| row(RawLabel::Text((*label).to_owned())))
             .collect()
+    }
+
+    #[test]
+    fn labels_that_a_classifier_has_take_its_order_and_keep_their_spelling() {
+        let names = |names: &[&str]| {
+            names
+                .iter()
+                .map(|&name| name.to_owned())
+                .collect::<Vec<_>>()
+        };
+        let labels = LabelMap::from_names(names(&["Negative", "neutral", "positive"])).unwrap();
+        let ordered = labels.in_order_of(&names(&["positive", "negative ", "neutral"]));
+        assert_eq!(
+            ordered.unwrap().names(),
+            ["positive", "Negative", "neutral"]
+        );
+        for other in [
+            names(&["positive", "negative"]),
+            names(&["positive", "negative", "mixed"]),
+            names(&["positive", "positive", "negative"]),
+        ] {
+            assert_eq!(labels.in_order_of(&other), None, "{other:?}");
+        }
     }
 
     #[test]

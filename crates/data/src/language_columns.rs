@@ -146,6 +146,17 @@ impl Layout {
         .into())
     }
 
+    /// The columns with what a model is to answer, in all forms: rows to predict for lack them.
+    pub(crate) fn answer_columns(config: &DataConfig) -> [&str; 3] {
+        let columns = &config.columns;
+        let named = [
+            (&columns.completion, "completion"),
+            (&columns.answer, "answer"),
+            (&columns.output, "output"),
+        ];
+        named.map(|(configured, usual)| configured.as_deref().unwrap_or(usual))
+    }
+
     fn of_format(format: LanguageFormat, found: &[&str], config: &DataConfig) -> Self {
         let columns = &config.columns;
         let named = |configured: &Option<String>, usual: &str| {

@@ -13,6 +13,7 @@ use crate::data_file::DataFile;
 use crate::error::{DataError, quoted};
 use crate::language_columns::Layout;
 use crate::language_error::LanguageError;
+use crate::language_format::LanguageFormat;
 use crate::language_row::{LanguageRow, RowReader};
 use crate::parquet_file::ParquetFile;
 use crate::row::Place;
@@ -28,6 +29,8 @@ const TOOLS: [&str; 2] = ["tools", "functions"];
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LanguageRows {
     pub rows: Vec<LanguageRow>,
+    /// The form that they have; nothing where there are none.
+    pub format: Option<LanguageFormat>,
     /// How many rows came with tools, which are left out: no chat template is told of them.
     pub tools_ignored: usize,
     /// The columns that are not read, tools aside, each with how many rows have something in it.
@@ -92,7 +95,9 @@ impl<'a> LanguageReader<'a> {
                 return Err(DataError::missing_column(place, setting, column, found));
             }
         }
+        let format = self.row_reader.map(|reader| reader.layout().format());
         Ok(LanguageRows {
+            format,
             unread: self.columns.into_unread(),
             ..self.read
         })

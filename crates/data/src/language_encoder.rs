@@ -229,6 +229,57 @@ impl<'a> LanguageEncoder<'a> {
         Ok(self.tokenizer.encode_spans(&text)?.ids)
     }
 
+    /// The text of the chat template, if conversations are read.
+    pub fn template_source(&self) -> Option<&str> {
+        self.template.as_ref().map(ChatTemplate::source)
+    }
+
+    /// The token with which the chat template ends an answer: the first special one behind it.
+    /// Training teaches it, so generation has to end there even where the model's own files name
+    /// other ends, as those of base models do.
+    ///
+    /// Nothing without a template, or with one that ends answers in plain text or refuses the
+    /// question that is tried.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn turn_end(&self) -> Result<Option<u32>, DataError> {
+        const ANSWER: &str = "Yes";
+        let Some(template) = &self.template else {
+            return Ok(None);
+        };
+        let messages = [
+            Message::new("user", "Is it?"),
+            Message::new("assistant", ANSWER),
+        ];
+        let Ok(text) = template.render(&messages, false) else {
+            return Ok(None);
+        };
+        let Some(start) = text.rfind(ANSWER) else {
+            return Ok(None);
+        };
+        let end = start + ANSWER.len();
+        let spans = self.tokenizer.encode_spans(&text)?;
+        let behind = spans.ids.iter().zip(&spans.offsets);
+        let mut behind = behind.filter(|(_, span)| span.start >= end);
+        Ok(behind
+            .find(|(id, _)| self.tokenizer.is_added(**id))
+            .map(|(id, _)| *id))
+    }
+
+    /// All tokens that end a generated answer, ascending: the model's own and the
+    /// [end of a turn](Self::turn_end).
+    ///
+    /// # Errors
+    /// As [`LanguageEncoder::turn_end`].
+    pub fn stop_ids(&self) -> Result<Vec<u32>, DataError> {
+        let mut stops = self.tokenizer.stop_ids().to_vec();
+        stops.extend(self.turn_end()?);
+        stops.sort_unstable();
+        stops.dedup();
+        Ok(stops)
+    }
+
     fn chat_template(&self) -> Result<&ChatTemplate, LanguageError> {
         self.template
             .as_ref()

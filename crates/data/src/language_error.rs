@@ -11,6 +11,12 @@ use crate::row::Place;
 #[derive(Debug, Error)]
 pub enum LanguageError {
     #[error(
+        "{place}: the model was trained on questions with choices, which a line has not; give a \
+         table with the columns of the training, or take the line as it stands (--raw)"
+    )]
+    LineWithoutChoices { place: Place },
+
+    #[error(
         "{place}: the columns {found} make none of the known forms: expected `messages` (or \
          `conversations`), `prompt` with `completion`, `question` (or `prompt`) with `choices` and \
          `answer`, `instruction` with `output`, or `{text}`; {advice}"

@@ -8,6 +8,7 @@ use crate::error::DataError;
 use crate::jsonl::{kind, required, string};
 use crate::language_columns::Layout;
 use crate::language_error::LanguageError;
+use crate::language_format::LanguageFormat;
 use crate::message::{Message, parse_messages};
 use crate::multiple_choice::Question;
 use crate::prompt_template::PromptTemplate;
@@ -118,6 +119,40 @@ impl RowReader {
         Ok(LanguageRow { content, place })
     }
 
+    /// The row of a model that is to answer: as [`RowReader::row`], but the columns of the answer may
+    /// be missing, and what they hold is not read.
+    ///
+    /// # Errors
+    /// As [`RowReader::row`].
+    pub(crate) fn prompt(
+        &self,
+        columns: &Map<String, Value>,
+        place: Place,
+    ) -> Result<LanguageRow, DataError> {
+        let mut asked = columns.clone();
+        match &self.layout {
+            Layout::Messages { .. } | Layout::Text { .. } => {}
+            Layout::PromptCompletion { prompt, completion } => {
+                if let Some(value @ Value::Array(_)) = columns.get(prompt) {
+                    let messages = parse_messages(value, prompt, &place)?;
+                    let content = LanguageContent::Conversation {
+                        completion_start: messages.len(),
+                        messages,
+                    };
+                    return Ok(LanguageRow { content, place });
+                }
+                asked.insert(completion.clone(), Value::from(""));
+            }
+            Layout::MultipleChoice { answer, .. } => {
+                asked.insert(answer.clone(), Value::from(0));
+            }
+            Layout::Alpaca { output, .. } => {
+                asked.insert(output.clone(), Value::from(""));
+            }
+        }
+        self.row(&asked, place)
+    }
+
     /// Both columns strings, or both lists of messages.
     fn prompt_completion(
         &self,
@@ -188,6 +223,45 @@ impl RowReader {
         };
         Ok(LanguageContent::PromptCompletion { prompt, completion })
     }
+}
+
+/// A line as the prompt that a row of the configured form has: a message of the user, an instruction,
+/// a prompt; without a form, a text.
+///
+/// # Errors
+/// When the form has more than fits a line, or the prompt template does not take it.
+pub fn prompt_of_line(
+    line: &str,
+    place: Place,
+    config: &DataConfig,
+) -> Result<LanguageRow, DataError> {
+    let format = config.format.unwrap_or(LanguageFormat::Text);
+    let column = match format {
+        LanguageFormat::Messages => {
+            let content = LanguageContent::Conversation {
+                messages: vec![Message::new("user", line)],
+                completion_start: 1,
+            };
+            return Ok(LanguageRow { content, place });
+        }
+        LanguageFormat::MultipleChoice => {
+            return Err(LanguageError::LineWithoutChoices { place }.into());
+        }
+        LanguageFormat::Text => {
+            let content = LanguageContent::Text(line.to_owned());
+            return Ok(LanguageRow { content, place });
+        }
+        LanguageFormat::PromptCompletion => config.columns.prompt.as_deref().unwrap_or("prompt"),
+        LanguageFormat::Alpaca => {
+            let column = config.columns.instruction.as_deref();
+            column.unwrap_or("instruction")
+        }
+    };
+    let mut found = vec![column];
+    found.extend(Layout::answer_columns(config));
+    let reader = RowReader::new(Layout::resolve(&found, config, &place)?, config)?;
+    let columns = Map::from_iter([(column.to_owned(), Value::from(line))]);
+    reader.prompt(&columns, place)
 }
 
 /// The messages after the system prompt that a column of its own holds, where it is filled.

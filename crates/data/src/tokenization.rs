@@ -71,10 +71,20 @@ impl TextTokenizer {
     /// # Errors
     /// When none of them is there, or a file cannot be read or understood.
     pub fn from_dir(model_dir: &Path) -> Result<Self, DataError> {
-        let config = TokenizerConfig::read(model_dir)?;
-        let json = model_dir.join("tokenizer.json");
-        let vocabulary = model_dir.join("vocab.txt");
-        let is_there = |name: &str| model_dir.join(name).is_file();
+        Self::from_dirs(model_dir, model_dir)
+    }
+
+    /// The same of a model whose tokenizer has been replaced by that in `tokenizer_dir`, as adapters
+    /// bring one along; what ends a generated text is still what `model_dir` says, and the new
+    /// tokenizer's own end.
+    ///
+    /// # Errors
+    /// As [`TextTokenizer::from_dir`].
+    pub fn from_dirs(tokenizer_dir: &Path, model_dir: &Path) -> Result<Self, DataError> {
+        let config = TokenizerConfig::read(tokenizer_dir)?;
+        let json = tokenizer_dir.join("tokenizer.json");
+        let vocabulary = tokenizer_dir.join("vocab.txt");
+        let is_there = |name: &str| tokenizer_dir.join(name).is_file();
         let mut tokenizer = if json.is_file() {
             Tokenizer::from_file(&json)
                 .map_err(|source| DataError::MalformedTokenizer { path: json, source })?
@@ -82,23 +92,23 @@ impl TextTokenizer {
             bert_vocabulary::build(&vocabulary, &config)?
         } else if is_there("vocab.json")
             && is_there("merges.txt")
-            && gpt2_vocabulary::is_gpt2(model_dir, &config)?
+            && gpt2_vocabulary::is_gpt2(tokenizer_dir, &config)?
         {
-            gpt2_vocabulary::build(model_dir, &config)?
+            gpt2_vocabulary::build(tokenizer_dir, &config)?
         } else if is_there("vocab.json")
             && is_there("merges.txt")
-            && clip_vocabulary::is_clip(model_dir, &config)?
+            && clip_vocabulary::is_clip(tokenizer_dir, &config)?
         {
-            clip_vocabulary::build(model_dir, &config)?
+            clip_vocabulary::build(tokenizer_dir, &config)?
         } else if let Some(found) = SENTENCEPIECE_FILES.iter().find(|name| is_there(name)) {
             return Err(DataError::SentencePieceOnly {
-                dir: model_dir.to_owned(),
+                dir: tokenizer_dir.to_owned(),
                 found: (*found).to_owned(),
             });
         } else {
             return Err(DataError::MissingTokenizer {
-                dir: model_dir.to_owned(),
-                found: quoted(&list_dir(model_dir)?),
+                dir: tokenizer_dir.to_owned(),
+                found: quoted(&list_dir(tokenizer_dir)?),
             });
         };
 
@@ -118,7 +128,7 @@ impl TextTokenizer {
         tokenizer
             .with_truncation(None)
             .map_err(|source| DataError::MalformedTokenizer {
-                path: model_dir.to_owned(),
+                path: tokenizer_dir.to_owned(),
                 source,
             })?;
         Ok(Self {
@@ -181,6 +191,11 @@ impl TextTokenizer {
     /// All ids that end a generated text, ascending.
     pub fn stop_ids(&self) -> &[u32] {
         &self.special_tokens.stops
+    }
+
+    /// Whether a token was added to the vocabulary, as special ones are.
+    pub(crate) fn is_added(&self, id: u32) -> bool {
+        self.tokenizer.get_added_tokens_decoder().contains_key(&id)
     }
 
     /// One more than the largest id of a token, added ones included: ids may have gaps, and a base

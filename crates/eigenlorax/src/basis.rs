@@ -61,11 +61,6 @@ impl Basis {
         &self.vectors
     }
 
-    /// The orthonormal columns, consuming the basis: `[d, columns]`.
-    pub fn into_vectors(self) -> Matrix {
-        self.vectors
-    }
-
     /// The share of each column in the squared norm of the stacked factors: `[columns]`. A
     /// principal component has its eigenvalue of the scatter matrix X·Xᵀ (a sum, not a mean); the
     /// mean's column has n·‖r‖², r being the part of the mean outside the components before it; a
@@ -104,7 +99,7 @@ impl Basis {
         self.vectors.rows()
     }
 
-    /// How many columns there are of each kind.
+    /// How many columns there are, of all kinds together.
     pub fn columns(&self) -> usize {
         self.vectors.cols()
     }

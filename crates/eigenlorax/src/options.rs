@@ -82,8 +82,11 @@ impl Components {
         }
     }
 
-    /// Refuses values out of range.
-    pub(crate) fn check(self) -> Result<(), EigenloraxError> {
+    /// Refuses values out of range; every extraction does.
+    ///
+    /// # Errors
+    /// [`EigenloraxError::NoComponents`] or [`EigenloraxError::VarianceShare`].
+    pub fn check(self) -> Result<(), EigenloraxError> {
         match self {
             Self::Count(0) => Err(EigenloraxError::NoComponents),
             Self::Variance(share) if !(share > 0.0 && share <= 1.0) => {

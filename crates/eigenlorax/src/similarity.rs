@@ -33,7 +33,7 @@ pub type Pairs = Vec<Vec<Option<f64>>>;
 /// isn't finite or has a DoRA magnitude.
 pub fn similarity<S: AdapterSource>(adapters: &[S]) -> Result<Similarity, EigenloraxError> {
     // Adapters of different base models can be compared, to see whether they are different.
-    let set = AdapterSet::new(adapters, true)?;
+    let set = AdapterSet::of_any_bases(adapters)?;
     let modules: Vec<ModulePairs> = set
         .modules()
         .par_iter()

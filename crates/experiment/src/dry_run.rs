@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use eigenmix_trainer::{BaseModel, MemoryEstimate, TrainConfig};
+use eigenmix_trainer::{BaseModel, BatchSize, MemoryEstimate, TrainConfig, TrainerError};
 use serde::Serialize;
 
 use crate::ExperimentError;
@@ -20,6 +20,8 @@ pub struct DryRun {
     #[serde(flatten)]
     memory: MemoryEstimate,
     total: u64,
+    #[serde(skip)]
+    batch_size: BatchSize,
 }
 
 impl DryRun {
@@ -36,6 +38,10 @@ impl DryRun {
         Ok(Self {
             model: config.base.model,
             method: config.adapter.method.name(),
+            batch_size: config
+                .training
+                .size_of_batches()
+                .map_err(TrainerError::from)?,
             labels,
             total: memory.total(),
             memory,
@@ -83,9 +89,13 @@ impl fmt::Display for DryRun {
         }
         row("activations", None, Some(memory.activations));
         row("total", None, Some(self.total));
+        let (at_most, full) = match self.batch_size {
+            BatchSize::Examples(_) => ("", " at full length"),
+            BatchSize::Tokens(_) => ("at most ", ""),
+        };
         write!(
             formatter,
-            "{table}\n{} adapted modules; {} rows (tokens or patches) per batch at full length{labels}",
+            "{table}\n{} adapted modules; {at_most}{} rows (tokens or patches) per batch{full}{labels}",
             memory.adapted_modules, memory.rows
         )
     }

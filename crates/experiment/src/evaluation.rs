@@ -10,9 +10,20 @@ use eigenmix_data::{DataConfig, Split, TextTokenizer};
 use eigenmix_trainer::{BaseModel, LoadedModel, SplitData};
 
 use crate::image_labels::image_labels;
+use crate::known_input::KnownInput;
 use crate::listener::Listener;
 use crate::model_request::ModelRequest;
+use crate::opened_adapter::OpenedAdapter;
 use crate::{BadInput, ExperimentError};
+
+/// An evaluated model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evaluation {
+    /// The splits that there were, in the order of the request.
+    pub splits: Vec<SplitEvaluation>,
+    /// The size of the adapter's weights in bytes; 0 without an adapter.
+    pub adapter_bytes: u64,
+}
 
 /// The metrics of a model on one split.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,8 +42,11 @@ pub struct SplitEvaluation {
 /// The model, the data and the metrics of an evaluation.
 pub struct EvaluationRequest<'a> {
     pub model: &'a ModelRequest,
-    /// The data, made for the base model, which may limit how long texts are.
-    pub data: &'a dyn Fn(&BaseModel) -> Result<DataConfig, ExperimentError>,
+    /// The data, made for the base model, which may limit how long texts are, and for what the
+    /// training knew of its input.
+    pub data: &'a dyn Fn(&BaseModel, &KnownInput) -> Result<DataConfig, ExperimentError>,
+    /// How to ask for another input than that of the training, to end a note with.
+    pub remedy: &'a str,
     pub splits: Splits<'a>,
     /// The metrics; the usual ones for the task if empty.
     pub metrics: &'a [Metric],
@@ -66,10 +80,13 @@ impl Splits<'_> {
 pub fn evaluate(
     request: &EvaluationRequest,
     listener: &dyn Listener,
-) -> Result<Vec<SplitEvaluation>, ExperimentError> {
+) -> Result<Evaluation, ExperimentError> {
     let opened = request.model.open()?;
     let base = &opened.base;
-    let config = (request.data)(base)?;
+    let config = (request.data)(base, &opened.input)?;
+    if let Some(note) = opened.input.note(&config, request.remedy) {
+        listener.note(&note);
+    }
     let splits = request.splits.all();
     let first = splits.first().copied().unwrap_or(Split::Test);
     let model = opened.load(&|| Ok(image_labels(&config, first)?), listener)?;
@@ -89,7 +106,11 @@ pub fn evaluate(
             measured.push(measure(request, &model, tokenizer, split, found, listener)?);
         }
     }
-    Ok(measured)
+    let adapter = opened.adapter.as_ref();
+    Ok(Evaluation {
+        splits: measured,
+        adapter_bytes: adapter.map_or(0, OpenedAdapter::bytes),
+    })
 }
 
 fn measure(

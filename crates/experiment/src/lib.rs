@@ -53,6 +53,7 @@ mod experiment;
 mod extract;
 mod fault;
 mod image_labels;
+mod known_input;
 mod layer_path;
 mod listener;
 mod load_report;
@@ -60,6 +61,7 @@ mod merge;
 pub mod merge_into_base;
 mod model_request;
 mod opened_adapter;
+mod option_names;
 mod output_style;
 mod publication;
 mod report;
@@ -76,17 +78,19 @@ pub use config_file::{
 pub use destination::Destination;
 pub use dry_run::DryRun;
 pub use error::{BadInput, ExperimentError, message};
-pub use evaluation::{EvaluationRequest, SplitEvaluation, Splits, evaluate};
+pub use evaluation::{Evaluation, EvaluationRequest, SplitEvaluation, Splits, evaluate};
 pub use experiment::{
     Arm, Cell, EvaluationConfig, Experiment, InputCheck, Shard, Stage, StageKind, Work, schema,
 };
 pub use extract::{ExtractRequest, ExtractionSummary, extract};
 pub use fault::is_bad_input;
+pub use known_input::KnownInput;
 pub use layer_path::{LayerPath, short_label};
 pub use listener::{Listener, Progress, Silent};
 pub use merge::{MergeRequest, MergeSummary, SearchReport, SearchRequest, merge};
-pub use model_request::{ModelRequest, OpenedModel, no_labels};
+pub use model_request::{ModelRequest, OpenedModel};
 pub use opened_adapter::{OpenedAdapter, distinct_names, locate};
+pub use option_names::OptionNames;
 pub use output_style::{OutputFormat, style_of_copy, style_of_result};
 pub use publication::{PublicBase, publication, without_paths};
 pub use report::{ArmReport, ArmSubspace, ExperimentPlan, Failure, Report};

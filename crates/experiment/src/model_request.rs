@@ -8,9 +8,11 @@ use eigenmix_data::LabelMap;
 use eigenmix_models::Precision;
 use eigenmix_trainer::{BaseModel, DeviceChoice, LoadedModel, TaskHead, ZeroShot};
 
+use crate::known_input::KnownInput;
 use crate::listener::Listener;
 use crate::load_report;
 use crate::opened_adapter::OpenedAdapter;
+use crate::option_names::OptionNames;
 use crate::{BadInput, ExperimentError};
 
 /// A request for a model to run.
@@ -31,25 +33,58 @@ pub struct ModelRequest {
     /// CLIP: the labels to choose from.
     pub labels: Vec<String>,
     pub device: DeviceChoice,
+    /// How messages name these options.
+    pub names: OptionNames,
 }
 
-/// A model whose base model is open; weights are not read yet.
+/// The key of the prompts.
+const PROMPTS: &str = "task.prompts";
+
+/// A model whose base model and adapters are open; weights are not read yet.
 pub struct OpenedModel<'a> {
     request: &'a ModelRequest,
     pub base: BaseModel,
+    pub adapter: Option<OpenedAdapter>,
+    /// The adapter whose head and labels are used instead.
+    head: Option<OpenedAdapter>,
+    /// What the training knew of its input.
+    pub input: KnownInput,
+    /// Whether the tokenizer is another than the base model's, brought along by the adapter.
+    brings_tokenizer: bool,
 }
 
 impl ModelRequest {
-    /// Opens the base model; its weights are not read yet.
+    /// Opens the base model and the adapters; weights are not read yet.
     ///
     /// # Errors
-    /// If there is none.
+    /// If one of them is not there or damaged, or an adapter is of several models.
     pub fn open(&self) -> Result<OpenedModel<'_>, ExperimentError> {
         let mut base = BaseModel::open(&self.base)?;
         base.checkpoint.set_precision(self.weights);
+        let open = |name: &Option<String>| name.as_deref().map(OpenedAdapter::open).transpose();
+        let (adapter, head) = (open(&self.adapter)?, open(&self.head)?);
+        for adapter in adapter.iter().chain(&head) {
+            adapter.file.require_one_model()?;
+        }
+        let mut input = KnownInput::in_directory(base.directory())?;
+        let mut brings_tokenizer = false;
+        // The task's own adapter, whose head is used, knows its input best.
+        for adapter in adapter.iter().chain(&head) {
+            let known = adapter.input()?;
+            if known.contract().is_some() {
+                input = known;
+            }
+            if adapter.path.is_dir() {
+                brings_tokenizer |= base.bring_text_files(&adapter.path)?;
+            }
+        }
         Ok(OpenedModel {
             request: self,
             base,
+            adapter,
+            head,
+            input,
+            brings_tokenizer,
         })
     }
 }
@@ -60,13 +95,19 @@ impl OpenedModel<'_> {
     /// - labels: those of a zero-shot head, if neither a flag nor an adapter names them
     ///
     /// # Errors
-    /// If the adapter or the head does not fit the base model, `--head` names an adapter that has
+    /// If the adapter or the head does not fit the base model, `head` names an adapter that has
     /// none, or the labels of a zero-shot head are unknown.
     pub fn load(
         &self,
         labels: &dyn Fn() -> Result<LabelMap, ExperimentError>,
         listener: &dyn Listener,
     ) -> Result<LoadedModel, ExperimentError> {
+        if self.brings_tokenizer {
+            listener.note(&"the tokenizer is that beside the adapter, not the base model's");
+        }
+        if let Some(note) = self.base.checkpoint.note() {
+            listener.note(&note);
+        }
         let model = self.model(labels)?;
         if let Some(report) = &model.report {
             load_report::show(report, listener);
@@ -79,19 +120,14 @@ impl OpenedModel<'_> {
         labels: &dyn Fn() -> Result<LabelMap, ExperimentError>,
     ) -> Result<LoadedModel, ExperimentError> {
         let (base, partial) = (&self.base, self.request.allow_partial);
-        let open = |name: &Option<String>| name.as_deref().map(OpenedAdapter::open).transpose();
-        let (adapter, owner) = (open(&self.request.adapter)?, open(&self.request.head)?);
-        for adapter in adapter.iter().chain(&owner) {
-            adapter.file.require_one_model()?;
-        }
         let device = self.request.device.open()?;
-        let file = adapter.as_ref().map(|adapter| &adapter.file);
-        let owner = owner.as_ref().map(|owner| &owner.file);
+        let file = self.adapter.as_ref().map(|adapter| &adapter.file);
+        let owner = self.head.as_ref().map(|owner| &owner.file);
         let zero_shot = self.zero_shot(file, owner, labels)?;
         let head = match (owner, &zero_shot) {
             (_, Some(_)) => None,
             (None, None) => return Ok(LoadedModel::load(base, file, partial, &device)?),
-            (Some(owner), None) => Some(own_head(base, owner)?),
+            (Some(owner), None) => Some(own_head(base, owner, self.request.names)?),
         };
         if let Some(file) = file
             && !partial
@@ -122,20 +158,25 @@ impl OpenedModel<'_> {
         labels: &dyn Fn() -> Result<LabelMap, ExperimentError>,
     ) -> Result<Option<ZeroShot>, ExperimentError> {
         let (prompts, named) = (&self.request.prompts, &self.request.labels);
+        let names = self.request.names;
         let owner = owner.or(file);
         let prompts = match (prompts.is_empty(), owner.and_then(AdapterFile::prompts)) {
             (false, _) => Prompts::new(prompts.clone())
-                .map_err(|error| BadInput(format!("--prompt: {error}")))?,
+                .map_err(|error| BadInput(format!("{}: {error}", names.of(PROMPTS))))?,
             (true, Some(prompts)) => prompts.clone(),
             (true, None) if named.is_empty() => return Ok(None),
             (true, None) => {
-                let problem = "--labels needs a prompt; give --prompt \"a photo of a {}.\"";
-                return Err(BadInput(problem.to_owned()).into());
+                return Err(BadInput(format!(
+                    "{} needs a prompt; give {}",
+                    names.of("labels"),
+                    names.with(PROMPTS, "\"a photo of a {}.\"")
+                ))
+                .into());
             }
         };
         let labels = match (named.is_empty(), owner.and_then(AdapterFile::labels)) {
             (false, _) => LabelMap::from_names(named.clone())
-                .map_err(|error| BadInput(format!("--labels: {error}")))?,
+                .map_err(|error| BadInput(format!("{}: {error}", names.of("labels"))))?,
             (true, Some(names)) => LabelMap::from_names(names.0.clone())?,
             (true, None) => labels()?,
         };
@@ -143,18 +184,16 @@ impl OpenedModel<'_> {
     }
 }
 
-/// The labels for commands that read none from data.
-pub fn no_labels() -> Result<LabelMap, ExperimentError> {
-    let problem =
-        "--prompt needs labels, and neither the adapter nor the data have any; give --labels a,b,c";
-    Err(BadInput(problem.to_owned()).into())
-}
-
-/// The head of the adapter that `--head` names.
-fn own_head(base: &BaseModel, owner: &AdapterFile) -> Result<TaskHead, ExperimentError> {
+/// The head of the adapter that was named for it.
+fn own_head(
+    base: &BaseModel,
+    owner: &AdapterFile,
+    names: OptionNames,
+) -> Result<TaskHead, ExperimentError> {
     if owner.head_names().next().is_none() {
         let problem = format!(
-            "--head: adapter `{}` has no head; name the adapter that was trained on the task",
+            "{}: adapter `{}` has no head; name the adapter that was trained on the task",
+            names.of("head"),
             owner.location()
         );
         return Err(BadInput(problem).into());

@@ -11,7 +11,10 @@ use rayon::prelude::*;
 
 use crate::BadInput;
 use crate::ExperimentError;
+use crate::error::message;
+use crate::known_input::KnownInput;
 use crate::listener::Listener;
+use crate::option_names::OptionNames;
 
 /// An opened adapter and its place.
 #[derive(Debug)]
@@ -35,11 +38,14 @@ impl OpenedAdapter {
     /// Opens all of `arguments`, in their order, and refuses those of which a part would be left
     /// out; with `allow_partial` this is only a warning.
     ///
+    /// - names: how messages name that option
+    ///
     /// # Errors
     /// As [`OpenedAdapter::open`], for the first argument that fails.
     pub fn open_all(
         arguments: &[String],
         allow_partial: bool,
+        names: OptionNames,
         listener: &dyn Listener,
     ) -> Result<Vec<Self>, ExperimentError> {
         let opened: Vec<Result<Self, ExperimentError>> = arguments
@@ -48,7 +54,7 @@ impl OpenedAdapter {
             .collect();
         let opened: Vec<Self> = opened.into_iter().collect::<Result<_, ExperimentError>>()?;
         for adapter in &opened {
-            adapter.require_whole(allow_partial, listener)?;
+            adapter.require_whole(allow_partial, names, listener)?;
         }
         Ok(opened)
     }
@@ -61,18 +67,30 @@ impl OpenedAdapter {
     pub fn require_whole(
         &self,
         allow_partial: bool,
+        names: OptionNames,
         listener: &dyn Listener,
     ) -> Result<(), ExperimentError> {
         match self.file.require_clean() {
             Ok(()) => Ok(()),
             Err(error) if allow_partial => {
-                listener.warn(&error);
+                listener.warn(&message(&error));
                 Ok(())
             }
             Err(error) => {
-                let problem = format!("{error}; --allow-partial continues without them");
-                Err(BadInput(problem).into())
+                let (problem, option) = (message(&error), names.of("allow_partial"));
+                Err(BadInput(format!("{problem}; {option} continues without them")).into())
             }
+        }
+    }
+
+    /// What is known of the input that it was trained on; of a single file nothing.
+    ///
+    /// # Errors
+    /// If a file beside it cannot be read, or says what is not known here.
+    pub fn input(&self) -> Result<KnownInput, ExperimentError> {
+        match self.path.is_dir() {
+            true => KnownInput::in_directory(&self.path),
+            false => Ok(KnownInput::default()),
         }
     }
 

@@ -7,6 +7,7 @@ use eigenmix_tensors::Dtype;
 
 use crate::BadInput;
 use crate::opened_adapter::OpenedAdapter;
+use crate::option_names::OptionNames;
 
 /// The requested form of an adapter that is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,18 +21,26 @@ pub struct OutputFormat {
 
 /// The style in which a result made from `sources` is written to `out`.
 ///
+/// - names: how messages name the options of the request
+///
 /// # Errors
 /// If the sources have several dialects and none was chosen, or `out` or a dtype does not fit it.
 pub fn style_of_result(
     sources: &[&OpenedAdapter],
     format: OutputFormat,
     out: Option<&Path>,
+    names: OptionNames,
 ) -> Result<Style, BadInput> {
     let styles: Vec<&Style> = sources.iter().map(|source| source.file.style()).collect();
     let dialect = format.dialect;
     let style = Style::of_result(&styles, dialect).map_err(|[first, second]| {
+        let remedy = match names {
+            OptionNames::Flags => "choose the one to write with --format",
+            // Files have no such key.
+            OptionNames::Keys => "bring them to one with `eigenmix export ADAPTER --format`",
+        };
         BadInput(format!(
-            "the adapters are of several dialects, {first} and {second}; choose the one to write with --format"
+            "the adapters are of several dialects, {first} and {second}; {remedy}"
         ))
     })?;
     checked(style, format, out)

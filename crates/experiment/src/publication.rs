@@ -57,6 +57,7 @@ pub fn without_paths(provenance: Provenance) -> Provenance {
         method,
         sources,
         options,
+        input,
     } = provenance;
     let sources = sources.into_iter().map(|mut source| {
         if HubId::parse(&source.location).is_err() || Path::new(&source.location).exists() {
@@ -69,6 +70,7 @@ pub fn without_paths(provenance: Provenance) -> Provenance {
         method,
         sources: sources.collect(),
         options: value_without_paths(options),
+        input,
     }
 }
 
@@ -142,7 +144,7 @@ pub fn publication(
         dataset,
         dataset_id: dataset_id.clone(),
         split: split.to_owned(),
-        figures: metrics_in(&evaluations.last)
+        metrics: metrics_in(&evaluations.last)
             .into_iter()
             .filter(|(name, _)| name != "loss")
             .collect(),
@@ -232,6 +234,7 @@ mod tests {
                 "rank": 4,
                 "target_modules": "all-linear",
             }),
+            input: None,
         };
         let clean = without_paths(provenance);
         let places: Vec<&str> = clean

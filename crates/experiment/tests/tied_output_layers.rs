@@ -57,6 +57,16 @@ struct Place {
 impl Place {
     /// A base model that is a table, a query, and an output layer unless it is tied.
     fn new(is_tied: bool) -> Self {
+        Self::with_output(is_tied, (!is_tied).then_some(200.0))
+    }
+
+    /// One that is tied and holds a copy of the table as its output layer.
+    fn with_copy() -> Self {
+        Self::with_output(true, Some(100.0))
+    }
+
+    /// - output: the first number of an output layer, if there is one
+    fn with_output(is_tied: bool, output: Option<f32>) -> Self {
         let place = Self {
             root: tempfile::tempdir().unwrap(),
         };
@@ -70,9 +80,9 @@ impl Place {
             TensorOutput::f32(TABLE, SIZE, &tokens),
             TensorOutput::f32(format!("{QUERY}.weight"), [4, 3], &query),
         ];
-        let output = numbers(200.0, 15);
-        if !is_tied {
-            tensors.push(TensorOutput::f32(OUTPUT, SIZE, &output));
+        let output = output.map(|first| numbers(first, 15));
+        if let Some(output) = &output {
+            tensors.push(TensorOutput::f32(OUTPUT, SIZE, output));
         }
         write_tensor_file(&place.path("base/model.safetensors"), tensors).unwrap();
         place
@@ -94,9 +104,10 @@ impl Place {
             method: "export".to_owned(),
             sources: Vec::new(),
             options: Value::Null,
+            input: None,
         };
         let destination = Destination::new(&self.path("merged"), false).unwrap();
-        let merged = merge_into_base(adapter, &base, &provenance, &destination);
+        let merged = merge_into_base(adapter, &base, &provenance, &[], &destination);
         merged.map_err(|error| error.to_string())
     }
 
@@ -141,8 +152,7 @@ fn an_update_of_the_table_leaves_the_tied_output_layer_as_it_was() {
     let place = Place::new(true);
     let mut adapter = adapter(&[]);
     let update = module(SIZE, LayerKind::Embedding);
-    let path = TABLE.trim_end_matches(".weight").to_owned();
-    adapter.modules.insert(path, update.clone());
+    adapter.modules.insert(table_path(), update.clone());
     place.merge(&adapter).unwrap();
     let before = numbers(100.0, 15);
     assert_eq!(place.tensor(TABLE), updated(&before, &update));
@@ -177,6 +187,117 @@ fn equal_tables_and_one_that_was_saved_unasked_stay_tied() {
         assert!(!place.has_output());
         assert_eq!(place.config()["tie_word_embeddings"], true);
         assert_eq!(place.config()["vocab_size"], 6);
+    }
+}
+
+#[test]
+fn a_copy_of_a_tied_table_follows_it_or_becomes_the_output_layer() {
+    // Resized and tied as before: the copy would have been stale, or refused.
+    for rows in [5, 7] {
+        let place = Place::with_copy();
+        let mut adapter = adapter(&[]);
+        adapter.heads.insert(TABLE.to_owned(), table(rows, 7.0));
+        let report = place.merge(&adapter).unwrap();
+        assert_eq!(place.tensor(TABLE), numbers(7.0, rows * 3));
+        assert!(!place.has_output());
+        assert_eq!(place.config()["tie_word_embeddings"], true);
+        assert_eq!(report.copied, 0, "{report:?}");
+    }
+    let place = Place::with_copy();
+    let mut parted = adapter(&["embed_tokens"]);
+    parted.heads.insert(TABLE.to_owned(), table(5, 7.0));
+    let report = place.merge(&parted).unwrap();
+    assert_eq!(place.tensor(TABLE), numbers(7.0, 15));
+    assert_eq!(place.tensor(OUTPUT), numbers(100.0, 15));
+    assert_eq!(place.config()["tie_word_embeddings"], false);
+    assert_eq!((report.copied, report.added), (0, vec![OUTPUT.to_owned()]));
+
+    let place = Place::with_copy();
+    place.merge(&adapter(&[])).unwrap();
+    assert_eq!(place.tensor(OUTPUT), numbers(100.0, 15));
+    assert_eq!(place.config()["tie_word_embeddings"], true);
+}
+
+#[test]
+fn tables_that_differ_are_two_although_the_configuration_ties_them() {
+    let place = Place::with_output(true, Some(200.0));
+    let mut adapter = adapter(&["embed_tokens"]);
+    adapter.heads.insert(TABLE.to_owned(), table(5, 7.0));
+    let report = place.merge(&adapter).unwrap();
+    assert_eq!(place.tensor(TABLE), numbers(7.0, 15));
+    assert_eq!(place.tensor(OUTPUT), numbers(200.0, 15));
+    assert_eq!(place.config()["tie_word_embeddings"], false);
+    assert!(report.notes[0].contains("differ"), "{report:?}");
+}
+
+fn table_path() -> String {
+    TABLE.trim_end_matches(".weight").to_owned()
+}
+
+#[test]
+fn updates_that_weight_tying_keeps_equal_leave_the_layers_tied() {
+    let before = numbers(100.0, 15);
+    let update = module(SIZE, LayerKind::Embedding);
+    // PEFT saves the factors of both, or those of the table.
+    for has_both in [true, false] {
+        let place = Place::with_copy();
+        let mut adapter = adapter(&[]);
+        let mut raw = adapter.config.raw().clone();
+        raw.insert("ensure_weight_tying".to_owned(), json!(true));
+        adapter.config = PeftConfig::from_map(raw, "a test".as_ref()).unwrap();
+        adapter.modules.insert(table_path(), update.clone());
+        if has_both {
+            let output = module(SIZE, LayerKind::Linear);
+            adapter.modules.insert("lm_head".to_owned(), output);
+        }
+        let report = place.merge(&adapter).unwrap();
+        assert_eq!(place.tensor(TABLE), updated(&before, &update));
+        assert!(!place.has_output());
+        assert!(report.notes.is_empty(), "{report:?}");
+    }
+}
+
+#[test]
+fn an_update_acts_on_the_table_that_the_adapter_brings_along() {
+    // Of seven tokens, while the base model has five.
+    let update = module([7, SIZE[1]], LayerKind::Embedding);
+    let below = table(7, 30.0);
+    let mut adapter = adapter(&[]);
+    adapter.modules.insert(table_path(), update.clone());
+    adapter.heads.insert(TABLE.to_owned(), below.clone());
+    let place = Place::new(true);
+    place.merge(&adapter).unwrap();
+    assert_eq!(place.tensor(TABLE), updated(&below.values, &update));
+    assert_eq!(place.tensor(OUTPUT), below.values);
+    assert_eq!(place.config()["vocab_size"], 7);
+
+    let place = Place::new(false);
+    adapter.heads.insert(OUTPUT.to_owned(), table(7, 90.0));
+    place.merge(&adapter).unwrap();
+    assert_eq!(place.tensor(TABLE), updated(&below.values, &update));
+    assert_eq!(place.tensor(OUTPUT), numbers(90.0, 21));
+}
+
+#[test]
+fn a_classifier_of_a_larger_vocabulary_leaves_out_the_output_layer() {
+    for is_tied in [true, false] {
+        let place = Place::new(is_tied);
+        let mut adapter = adapter(&["score"]);
+        let mut raw = adapter.config.raw().clone();
+        raw.insert("task_type".to_owned(), json!("SEQ_CLS"));
+        adapter.config = PeftConfig::from_map(raw, "a test".as_ref()).unwrap();
+        adapter
+            .heads
+            .insert("score.weight".to_owned(), table(2, 1.0));
+        adapter.heads.insert(TABLE.to_owned(), table(7, 30.0));
+        let report = place.merge(&adapter).unwrap();
+        assert_eq!(place.tensor(TABLE), numbers(30.0, 21));
+        assert!(!place.has_output());
+        assert_eq!(place.config()["vocab_size"], 7);
+        let class = &place.config()["architectures"][0];
+        assert_eq!(class, "LlamaForSequenceClassification");
+        let notes = report.notes.join(" ");
+        assert_eq!(notes.contains("leaves it out"), !is_tied, "{notes}");
     }
 }
 

@@ -148,9 +148,8 @@ impl AdamW for Flex {
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
         // A tensor that fills its buffer and has no other handle is changed in place. A part of a
         // larger tensor is copied, since its storage is that of the whole.
-        let owned = |tensor: FlexTensor| tensor.to_contiguous();
-        let (mut parameter, mut first, mut second) =
-            (owned(parameter), owned(first), owned(second));
+        let [mut parameter, mut first, mut second] =
+            [parameter, first, second].map(|tensor| tensor.to_contiguous());
         let gradient = gradient.to_contiguous();
         parameter
             .storage_mut::<f32>()
@@ -191,6 +190,7 @@ vectorised! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::buffer::tensor;
     use burn::tensor::{Device, TensorData};
 
     fn values(count: usize, phase: f32) -> Tensor<1> {
@@ -233,6 +233,22 @@ mod tests {
         }
         let difference = (before.parameter - values(count, 0.0)).abs().max();
         assert_eq!(difference.into_scalar::<f32>(), 0.0);
+    }
+
+    #[test]
+    fn a_step_without_other_handles_is_in_place() {
+        let state = || [0.5f32, 0.25, 0.125].map(|value| tensor(vec![value; 20_000], [20_000]));
+        let place = |tensor: &FlexTensor| tensor.storage::<f32>().as_ptr();
+        let gradient = || tensor(vec![0.1; 20_000], [20_000]);
+        let [parameter, first, second] = state();
+        let before = [&parameter, &first, &second].map(place);
+        let found = Flex::fused_adamw(parameter, first, second, gradient(), STEP);
+        assert_eq!([&found.0, &found.1, &found.2].map(place), before);
+
+        let [parameter, first, second] = state();
+        let held = parameter.clone();
+        let found = Flex::fused_adamw(parameter, first, second, gradient(), STEP);
+        assert_ne!(place(&found.0), place(&held));
     }
 
     #[test]

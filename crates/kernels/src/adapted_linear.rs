@@ -16,9 +16,9 @@ use crate::{Weight, has_kernels};
 
 /// A frozen linear layer: x · Wᵀ + b + s · (x · R) · Lᵀ.
 #[derive(Clone, Debug)]
-pub struct AdaptedLayer {
+pub struct AdaptedLayer<'a> {
     /// W `[d_out, d_in]`.
-    pub weight: Weight,
+    pub weight: &'a Weight,
     /// b `[d_out]`.
     pub bias: Option<Tensor<1>>,
     pub update: Option<LowRankFactors>,
@@ -73,10 +73,10 @@ pub fn adapted_linear(
     let weights = layers.iter().map(|layer| layer.weight.stored()).collect();
     let mut biases = Vec::new();
     let mut tracked: Vec<_> = residual.map(Tensor::into_dispatch).into_iter().collect();
-    for layer in layers.iter().cloned() {
-        biases.extend(layer.bias.map(Tensor::into_dispatch));
-        if let Some(LowRankFactors { left, right, .. }) = layer.update {
-            tracked.extend([left, right].map(Tensor::into_dispatch));
+    for layer in layers {
+        biases.extend(layer.bias.clone().map(Tensor::into_dispatch));
+        if let Some(LowRankFactors { left, right, .. }) = &layer.update {
+            tracked.extend([left, right].map(|factor| factor.clone().into_dispatch()));
         }
     }
     let input = input.into_dispatch();

@@ -1,6 +1,8 @@
 //! Adapted linear layers on the CPU: large products by `gemm`, and products as thin as the update's
 //! rank in passes over a few rows at a time.
 
+use std::mem::MaybeUninit;
+
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
@@ -181,10 +183,10 @@ impl Layers {
                 let (start, end) = (part * part_rows, rows.min((part + 1) * part_rows));
                 let gradient = &gradient[start * self.width..end * self.width];
                 let input = input.map(|input| &input[start * d_in..end * d_in]);
-                let mut sums = match input {
-                    Some(_) => vec![0.0; sizes.iter().sum()],
-                    None => Vec::new(),
-                };
+                let mut sums = Unwritten::new(match input {
+                    Some(_) => sizes.iter().sum(),
+                    None => 0,
+                });
                 let d_input = d_input_rows.map(|rows| {
                     // SAFETY: the tensor has `rows` rows, and every part takes its own ones.
                     unsafe {
@@ -192,8 +194,10 @@ impl Layers {
                         std::slice::from_raw_parts_mut(first, gradient.len() / self.width * d_in)
                     }
                 });
-                thin_gradients(input, d_in, gradient, self.width, &thin, d_input, &mut sums);
-                sums
+                let places = sums.places();
+                thin_gradients(input, d_in, gradient, self.width, &thin, d_input, places);
+                // SAFETY: with an input, the sums of all updates were written.
+                unsafe { sums.into_vec() }
             })
             .collect();
         let mut wanted = wanted.factors.iter();
@@ -344,7 +348,7 @@ for_vectors! {
 
 for_vectors! {
     /// The contribution of a few rows to the gradients of the input and of the factors: first those
-    /// of the left, then of the right one, update by update.
+    /// of the left, then of the right one, update by update. All are written, if there is an input.
     fn thin_gradients<V>(
         input: Option<&[f32]>,
         d_in: usize,
@@ -352,7 +356,7 @@ for_vectors! {
         width: usize,
         updates: &[Thin<'_>],
         d_input: Option<&mut [f32]>,
-        sums: &mut [f32],
+        sums: &mut [MaybeUninit<f32>],
     ) {
         let rows = gradient.len() / width;
         let mut d_input = d_input;
@@ -384,8 +388,8 @@ for_vectors! {
             for (values, stride, size, thin, sum) in sides {
                 let left = View { values, row_stride: 1, col_stride: stride };
                 let sizes = Sizes { rows: size, cols: rank, inner: rows };
-                let target =
-                    Target { values: sum.as_mut_ptr(), row_stride: rank, accumulate: false };
+                let values = sum.as_mut_ptr().cast();
+                let target = Target { values, row_stride: rank, accumulate: false };
                 // SAFETY: the sums were split to that size.
                 unsafe { row_product::<V>(sizes, left, &thin, rank, target) };
             }

@@ -30,15 +30,28 @@ const PLAIN: Case = Case {
 
 const D_IN: usize = 29;
 
-/// The layers of the cases, and their factors with gradients.
-fn layers(cases: &[Case], device: &Device) -> (Vec<AdaptedLayer>, Vec<Tensor<2>>) {
-    let mut factors = Vec::new();
-    let layers = cases.iter().enumerate().map(|(index, case)| {
-        let phase = index as f32;
+/// The weights of the cases.
+fn weights(cases: &[Case], device: &Device) -> Vec<Weight> {
+    let weights = cases.iter().enumerate().map(|(index, case)| {
         let weight = match case.transposed {
-            true => values(D_IN, case.d_out, phase, device).transpose(),
-            false => values(case.d_out, D_IN, phase, device),
+            true => values(D_IN, case.d_out, index as f32, device).transpose(),
+            false => values(case.d_out, D_IN, index as f32, device),
         };
+        Weight::Frozen(FrozenWeight::from(weight.cast(case.stored)))
+    });
+    weights.collect()
+}
+
+/// The layers of the cases, and their factors with gradients.
+fn layers<'a>(
+    cases: &[Case],
+    weights: &'a [Weight],
+    device: &Device,
+) -> (Vec<AdaptedLayer<'a>>, Vec<Tensor<2>>) {
+    let mut factors = Vec::new();
+    let layers = cases.iter().zip(weights).enumerate();
+    let layers = layers.map(|(index, (case, weight))| {
+        let phase = index as f32;
         let update = case.rank.map(|rank| {
             let tracked = |factor: Tensor<2>| match device.is_autodiff() {
                 true => factor.require_grad(),
@@ -56,7 +69,7 @@ fn layers(cases: &[Case], device: &Device) -> (Vec<AdaptedLayer>, Vec<Tensor<2>>
         });
         let bias = values(1, case.d_out, phase + 0.9, device).reshape([case.d_out]);
         AdaptedLayer {
-            weight: Weight::Frozen(FrozenWeight::from(weight.cast(case.stored))),
+            weight,
             bias: case.bias.then_some(bias),
             update,
         }
@@ -69,7 +82,8 @@ type Operation = fn(Tensor<2>, &[AdaptedLayer], Option<Tensor<2>>) -> Tensor<2>;
 /// The output, and the gradients of everything that has one.
 fn run(operation: Operation, rows: usize, cases: &[Case], tracked: bool) -> Vec<Tensor<2>> {
     let device = Device::flex().autodiff();
-    let (layers, factors) = layers(cases, &device);
+    let weights = weights(cases, &device);
+    let (layers, factors) = layers(cases, &weights, &device);
     let width: usize = cases.iter().map(|case| case.d_out).sum();
     let mut inputs = vec![
         values(rows, D_IN, 2.0, &device),
@@ -81,8 +95,8 @@ fn run(operation: Operation, rows: usize, cases: &[Case], tracked: bool) -> Vec<
     let output = operation(inputs[0].clone(), &layers, Some(inputs[1].clone()));
     let mut found = vec![output.clone().inner()];
     if output.is_tracked() {
-        let weights = values(rows, width, 3.0, &device);
-        let gradients = (output * weights).sum().backward();
+        let slopes = values(rows, width, 3.0, &device);
+        let gradients = (output * slopes).sum().backward();
         inputs.extend(factors);
         found.extend(inputs.iter().filter_map(|input| input.grad(&gradients)));
     }
@@ -158,7 +172,8 @@ fn gradients_agree_with_finite_differences() {
     let width = 45;
     // The loss is linear in each tensor alone, so a difference is exact but for rounding.
     let loss = |moved: usize, index: usize, step: f32| {
-        let (mut layers, _) = layers(&cases, &device);
+        let weights = weights(&cases, &device);
+        let (mut layers, _) = layers(&cases, &weights, &device);
         let mut tensors = vec![
             values(rows, D_IN, 2.0, &device),
             values(rows, width, 4.0, &device),
@@ -220,7 +235,8 @@ fn without_a_graph_the_output_is_the_same() {
             ..PLAIN
         },
     ];
-    let (layers, _) = layers(&cases, &device);
+    let weights = weights(&cases, &device);
+    let (layers, _) = layers(&cases, &weights, &device);
     let input = values(70, D_IN, 2.0, &device);
     let found = adapted_linear(input.clone(), &layers, None);
     let difference = (found - composed(input, &layers, None)).abs().max();

@@ -28,8 +28,9 @@ use crate::tensor_list::TensorList;
 /// - output: `[rows, n_heads · d_head]`
 ///
 /// # Panics
-/// If the offsets do not cover the rows, a width is not a multiple of its heads, or a sequence has
-/// no query or fewer keys than queries.
+/// If the offsets do not cover the rows from the first to the last in order, keys and values have
+/// other sizes, a width is not a multiple of its heads, or a sequence has no query or fewer keys than
+/// queries.
 pub fn attention(
     query: Tensor<2>,
     key: Tensor<2>,
@@ -37,6 +38,7 @@ pub fn attention(
     shape: &AttentionShape,
 ) -> Tensor<2> {
     let ([_, width], [_, key_width]) = (query.dims(), key.dims());
+    assert_eq!(value.dims(), key.dims(), "sizes of values and keys");
     let places = [(0, 0), (1, 0), (2, 0)];
     attend(vec![query, key, value], places, [width, key_width], shape)
 }
@@ -90,21 +92,15 @@ fn attend(
 ) -> Tensor<2> {
     let (n_heads, n_key_heads) = (shape.n_heads, shape.n_key_heads);
     let [[rows, _], [key_rows, _], _] = places.map(|(tensor, _)| inputs[tensor].dims());
-    assert_eq!(
-        (shape.offsets.last(), shape.key_offsets.last()),
-        (Some(&rows), Some(&key_rows)),
-        "offsets against {rows} queries and {key_rows} keys"
-    );
+    // The kernels write every row that the offsets cover once, without clearing it first.
+    let queries = lengths(&shape.offsets, rows);
+    let keys = lengths(&shape.key_offsets, key_rows);
     assert!(
         n_heads.is_multiple_of(n_key_heads)
             && width.is_multiple_of(n_heads)
             && key_width * n_heads == width * n_key_heads,
         "{width} in {n_heads} heads, {key_width} in {n_key_heads}"
     );
-    let lengths = |offsets: &[usize]| -> Vec<usize> {
-        offsets.windows(2).map(|pair| pair[1] - pair[0]).collect()
-    };
-    let (queries, keys) = (lengths(&shape.offsets), lengths(&shape.key_offsets));
     assert!(
         queries.len() == keys.len()
             && queries
@@ -138,6 +134,23 @@ fn attend(
     let others = TensorList::new(others.map(Tensor::into_dispatch).collect());
     let first = inputs.remove(0).into_dispatch();
     Tensor::from_dispatch(Dispatch::fused_attention(first, others, plan))
+}
+
+/// The lengths of the sequences.
+///
+/// # Panics
+/// If the offsets do not lead from the first of `rows` rows to the last in order.
+fn lengths(offsets: &[usize], rows: usize) -> Vec<usize> {
+    assert_eq!(
+        (offsets.first(), offsets.last()),
+        (Some(&0), Some(&rows)),
+        "the first and last offset of {rows} rows"
+    );
+    let lengths = offsets.windows(2).map(|pair| {
+        assert!(pair[0] <= pair[1], "offsets {pair:?} in this order");
+        pair[1] - pair[0]
+    });
+    lengths.collect()
 }
 
 /// An attention and the places of its inputs.

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use crate::buffer::Unwritten;
 use crate::row_product::{Sizes, Target, View, row_product};
 use crate::simd::{dot, exp, tanh, total};
 use crate::transposition::transpose;
@@ -130,15 +131,13 @@ impl HeadTarget {
 /// A head's rows transposed: `[length, d_head]` → `[d_head, length]`.
 #[inline(always)]
 fn transposed<V: Vector>(rows: HeadRows, length: usize, d_head: usize) -> Vec<f32> {
-    let mut transposed = vec![0.0; length * d_head];
-    transpose::<V>(
-        rows.values,
-        rows.stride,
-        [length, d_head],
-        &mut transposed,
-        length,
-    );
-    transposed
+    let mut transposed = Unwritten::new(length * d_head);
+    let to = transposed.as_mut_ptr();
+    // SAFETY: there is room for as many rows of that length, and all of them are written.
+    unsafe {
+        transpose::<V>(rows.values, rows.stride, [length, d_head], to, length);
+        transposed.into_vec()
+    }
 }
 
 /// A block of queries of one head: the first at `position` among `keys` keys, of which `seen` are
@@ -153,29 +152,32 @@ struct QueryBlock {
 /// The probabilities of a block's queries, `[rows, seen]`, zero where a key is not seen; with a
 /// softcap also `slopes`, the derivative of the capped score by the score.
 #[inline(always)]
-fn probabilities<V: Vector>(
+fn probabilities<'a, V: Vector>(
     queries: HeadRows,
     block: &QueryBlock,
     heads: &Heads,
     key_transposed: &[f32],
-    scores: &mut [f32],
+    scores: &'a mut Unwritten,
     slopes: &mut [f32],
-) {
+) -> &'a mut [f32] {
     let columns = block.seen.len();
-    let scores = &mut scores[..block.rows * columns];
     let sizes = Sizes {
         rows: block.rows,
         cols: columns,
         inner: heads.d_head,
     };
+    let count = block.rows * columns;
     let target = Target {
-        values: scores.as_mut_ptr(),
+        values: scores.pointer_to(count),
         row_stride: columns,
         accumulate: false,
     };
     let right = &key_transposed[block.seen.start..];
-    // SAFETY: the scores are borrowed and were just cut to that size.
-    unsafe { row_product::<V>(sizes, queries.view(), right, block.keys, target) };
+    // SAFETY: the scores are borrowed and have room for that many, which the product writes.
+    let scores = unsafe {
+        row_product::<V>(sizes, queries.view(), right, block.keys, target);
+        scores.first(count)
+    };
     let mut scale = heads.scale;
     if let Some(cap) = heads.softcap {
         let inner = scale / cap;
@@ -200,6 +202,7 @@ fn probabilities<V: Vector>(
         row.iter_mut()
             .for_each(|probability| *probability *= inverse);
     }
+    scores
 }
 
 /// The largest value of a row, in sixteen running ones, so that the loop vectorises.
@@ -256,17 +259,18 @@ for_vectors! {
     fn forward<V>(group: &Group<'_>, heads: &Heads, chosen: Range<usize>, output: HeadTarget) {
         let (queries, keys, d_head) = (group.queries, group.keys, heads.d_head);
         let key_transposed = transposed::<V>(group.key, keys, d_head);
-        let mut scores = vec![0.0; QUERY_BLOCK.min(chosen.len()) * keys];
-        let mut slopes = vec![0.0; slope_count(heads, scores.len())];
+        let most = QUERY_BLOCK.min(chosen.len()) * keys;
+        let mut scores = Unwritten::new(most);
+        let mut slopes = vec![0.0; slope_count(heads, most)];
         for head in 0..heads.group() {
             let column = head * d_head;
             for (start, block) in blocks(chosen.clone(), queries, keys, heads) {
-                probabilities::<V>(
+                let probability = probabilities::<V>(
                     group.query.from(start, column), &block, heads, &key_transposed, &mut scores,
                     &mut slopes,
                 );
                 let columns = block.seen.len();
-                let left = View { values: &scores, row_stride: columns, col_stride: 1 };
+                let left = View { values: probability, row_stride: columns, col_stride: 1 };
                 let sizes = Sizes { rows: block.rows, cols: d_head, inner: columns };
                 let value = group.value.from(block.seen.start, 0);
                 let target = output.from(start, column).target(false);
@@ -290,9 +294,9 @@ for_vectors! {
         let (queries, keys, d_head) = (group.queries, group.keys, heads.d_head);
         let key_transposed = transposed::<V>(group.key, keys, d_head);
         let value_transposed = transposed::<V>(group.value, keys, d_head);
-        let mut probability = vec![0.0; QUERY_BLOCK.min(queries) * keys];
-        let mut d_score = vec![0.0; probability.len()];
-        let mut slopes = vec![0.0; slope_count(heads, probability.len())];
+        let most = QUERY_BLOCK.min(queries) * keys;
+        let (mut scores, mut d_score) = (Unwritten::new(most), Unwritten::new(most));
+        let mut slopes = vec![0.0; slope_count(heads, most)];
         // The first block writes the rows of the keys that it sees; the later ones add to them.
         let seen_first = blocks(0..queries, queries, keys, heads)
             .next()
@@ -311,26 +315,28 @@ for_vectors! {
                 let query = group.query.from(start, column);
                 let gradient = gradient.from(start, column);
                 let key = group.key.from(block.seen.start, 0);
-                probabilities::<V>(
-                    query, &block, heads, &key_transposed, &mut probability, &mut slopes,
+                let probability = probabilities::<V>(
+                    query, &block, heads, &key_transposed, &mut scores, &mut slopes,
                 );
                 let onto_keys = Sizes { rows: columns, cols: d_head, inner: rows };
-                let transposed = View { values: &probability, row_stride: 1, col_stride: columns };
+                let transposed = View { values: probability, row_stride: 1, col_stride: columns };
                 let target = found.value.from(block.seen.start, 0).target(!is_first);
                 // SAFETY: the caller gave this head's gradients to this call alone.
                 unsafe {
                     row_product::<V>(onto_keys, transposed, gradient.values, gradient.stride, target);
                 }
-                let d_score = &mut d_score[..rows * columns];
                 let sizes = Sizes { rows, cols: columns, inner: d_head };
                 let target = Target {
-                    values: d_score.as_mut_ptr(),
+                    values: d_score.pointer_to(rows * columns),
                     row_stride: columns,
                     accumulate: false,
                 };
                 let right = &value_transposed[block.seen.start..];
-                // SAFETY: the scores' gradients are borrowed and were just cut to that size.
-                unsafe { row_product::<V>(sizes, gradient.view(), right, keys, target) };
+                // SAFETY: there is room for that many gradients, which the product writes.
+                let d_score = unsafe {
+                    row_product::<V>(sizes, gradient.view(), right, keys, target);
+                    d_score.first(rows * columns)
+                };
                 let pairs = probability
                     .chunks_exact(columns)
                     .zip(d_score.chunks_exact_mut(columns));

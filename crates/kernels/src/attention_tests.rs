@@ -179,3 +179,46 @@ fn a_sequence_does_not_see_its_neighbours() {
     let difference = (part(together) - alone).abs().max().into_scalar::<f32>();
     assert_eq!(difference, 0.0);
 }
+
+/// Attention of five rows to themselves, in sequences with these offsets.
+fn attend_by(offsets: &[usize]) {
+    let device = Device::flex();
+    let rows = |phase| values(5, 12, phase, &device);
+    let shape = AttentionShape {
+        offsets: offsets.into(),
+        key_offsets: offsets.into(),
+        ..shape(3, 3, Visibility::Everything)
+    };
+    attention(rows(0.0), rows(1.0), rows(2.0), &shape);
+}
+
+#[test]
+#[should_panic(expected = "the first and last offset of 5 rows")]
+fn rows_before_the_first_sequence_are_refused() {
+    attend_by(&[2, 5]);
+}
+
+#[test]
+#[should_panic(expected = "the first and last offset of 5 rows")]
+fn rows_after_the_last_sequence_are_refused() {
+    attend_by(&[0, 4]);
+}
+
+#[test]
+#[should_panic(expected = "offsets [4, 2] in this order")]
+fn sequences_that_overlap_are_refused() {
+    attend_by(&[0, 4, 2, 5]);
+}
+
+#[test]
+#[should_panic(expected = "sizes of values and keys")]
+fn values_of_another_width_than_the_keys_are_refused() {
+    let device = Device::flex();
+    let rows = |width| values(5, width, 1.0, &device);
+    let shape = AttentionShape {
+        offsets: offsets(&[5]),
+        key_offsets: offsets(&[5]),
+        ..shape(3, 3, Visibility::Everything)
+    };
+    attention(rows(12), rows(12), rows(24), &shape);
+}

@@ -23,6 +23,19 @@ impl Unwritten {
         self.0.as_mut_ptr().cast()
     }
 
+    /// The places of the values.
+    pub fn places(&mut self) -> &mut [MaybeUninit<f32>] {
+        &mut self.0
+    }
+
+    /// A pointer to the first of `count` values.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn pointer_to(&mut self, count: usize) -> *mut f32 {
+        self.0[..count].as_mut_ptr().cast()
+    }
+
     /// The first `count` values.
     ///
     /// # Safety
@@ -54,29 +67,13 @@ impl Unwritten {
 }
 
 /// A tensor that `write` fills, `part_length` values at a time on all threads, each part from its
-/// item of `sources`. A part is zero before it is written: the thread that writes it clears it
-/// first, in its own cache.
-///
-/// # Panics
-/// If there are more or fewer sources than parts.
-pub(crate) fn written_in_parts<S: IndexedParallelIterator>(
-    shape: impl Into<Shape>,
-    part_length: usize,
-    sources: S,
-    write: impl Fn(&mut [f32], S::Item) + Sync,
-) -> FlexTensor {
-    let write = |part: &mut [MaybeUninit<f32>], source| write(cleared(part), source);
-    // SAFETY: zeros are written to every part.
-    unsafe { filled_in_parts(shape, part_length, sources, write) }
-}
-
-/// [`written_in_parts`] without the zeros.
+/// item of `sources`.
 ///
 /// # Safety
 /// `write` must write every value of a part.
 ///
 /// # Panics
-/// As [`written_in_parts`].
+/// If there are more or fewer sources than parts.
 pub(crate) unsafe fn filled_in_parts<S: IndexedParallelIterator>(
     shape: impl Into<Shape>,
     part_length: usize,
@@ -94,7 +91,8 @@ pub(crate) unsafe fn filled_in_parts<S: IndexedParallelIterator>(
     unsafe { memory.into_tensor(shape) }
 }
 
-fn cleared(part: &mut [MaybeUninit<f32>]) -> &mut [f32] {
+/// Zeros in place of what was not written.
+pub(crate) fn cleared(part: &mut [MaybeUninit<f32>]) -> &mut [f32] {
     part.fill(MaybeUninit::new(0.0));
     // SAFETY: zeros were just written.
     unsafe { assume_written(part) }
@@ -115,9 +113,14 @@ pub(crate) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
 
 /// A contiguous tensor's values, which may be part of a larger storage.
 pub(crate) fn values_of(tensor: &FlexTensor) -> &[f32] {
+    part_of_storage(tensor, tensor.storage::<f32>())
+}
+
+/// The part of its storage that a contiguous tensor is.
+pub(crate) fn part_of_storage<'a, E>(tensor: &FlexTensor, storage: &'a [E]) -> &'a [E] {
     let start = tensor.layout().start_offset();
     let count = tensor.layout().shape().num_elements();
-    &tensor.storage::<f32>()[start..start + count]
+    &storage[start..start + count]
 }
 
 #[cfg(test)]
@@ -125,12 +128,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_part_is_zero_before_it_is_written_and_gets_its_own_source() {
+    fn every_part_gets_its_own_source() {
         // The last part is shorter.
         let sources = [1.0f32, 2.0, 3.0];
-        let tensor = written_in_parts([2, 5], 4, sources.par_iter(), |part, &source| {
-            part.iter_mut().for_each(|value| *value += source);
-        });
+        let write = |part: &mut [_], &source: &f32| {
+            cleared(part).iter_mut().for_each(|value| *value += source);
+        };
+        // SAFETY: every part is cleared.
+        let tensor = unsafe { filled_in_parts([2, 5], 4, sources.par_iter(), write) };
         let expected = [1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 3.0, 3.0];
         assert_eq!(values_of(&tensor), expected);
     }
@@ -138,7 +143,11 @@ mod tests {
     #[test]
     #[should_panic(expected = "length")]
     fn a_part_without_a_source_is_refused() {
-        written_in_parts([10], 4, [1.0f32, 2.0].par_iter(), |_, _| ());
+        let write = |part: &mut [_], _: &f32| {
+            cleared(part);
+        };
+        // SAFETY: every part is cleared.
+        unsafe { filled_in_parts([10], 4, [1.0f32, 2.0].par_iter(), write) };
     }
 
     #[test]

@@ -9,7 +9,7 @@ use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, Flex, backend_
 use burn::tensor::{Int, Tensor, TensorData};
 use rayon::prelude::*;
 
-use crate::buffer::written_in_parts;
+use crate::buffer::{Unwritten, assume_written, filled_in_parts};
 use crate::stored_weight::{StoredWeight, WeightList};
 use crate::{Weight, has_kernels};
 
@@ -89,19 +89,25 @@ impl SumOfRows for Flex {
         }
         let chunks = (0..rows_wanted.div_ceil(ROWS)).into_par_iter();
         let shape = [rows_wanted, d_model];
-        written_in_parts(shape, ROWS * d_model, chunks, |output, chunk| {
-            let mut row = vec![0.0; d_model];
+        let write = |output: &mut [_], chunk: usize| {
+            let mut row = Unwritten::new(d_model);
             for (offset, sum) in output.chunks_exact_mut(d_model).enumerate() {
                 let place = chunk * ROWS + offset;
                 tables[0].read_row(indices[0][place] as usize, sum);
+                // SAFETY: a whole row was just read.
+                let sum = unsafe { assume_written(sum) };
                 for (table, indices) in tables.iter().zip(indices.iter()).skip(1) {
-                    table.read_row(indices[place] as usize, &mut row);
+                    table.read_row(indices[place] as usize, row.places());
+                    // SAFETY: as above.
+                    let row = unsafe { row.first(d_model) };
                     sum.iter_mut()
-                        .zip(&row)
-                        .for_each(|(sum, term)| *sum += term);
+                        .zip(row)
+                        .for_each(|(sum, term)| *sum += *term);
                 }
             }
-        })
+        };
+        // SAFETY: every row is written, and parts are whole rows.
+        unsafe { filled_in_parts(shape, ROWS * d_model, chunks, write) }
     }
 }
 

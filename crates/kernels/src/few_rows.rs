@@ -1,13 +1,17 @@
 //! The product of a few rows with a weight in half precision, which takes as long as reading the
 //! weight.
 
+use std::mem::MaybeUninit;
+
 use burn::backend::flex::FlexTensor;
-use burn::tensor::{DType, Shape, bf16, f16};
+use burn::tensor::{DType, bf16, f16};
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
 use crate::CHUNK;
-use crate::buffer::{values_of, written_in_parts};
+use crate::buffer::{Unwritten, cleared, part_of_storage, values_of};
+use crate::product::Start;
+use crate::row_product::Target;
 use crate::simd::{dot, vectorised};
 
 /// The largest number of rows for which a product is computed this way; with more rows, rearranging
@@ -18,88 +22,127 @@ pub(crate) const FEW_ROWS: usize = 8;
 /// start.
 const SERIAL: usize = 1024 * 1024;
 
-/// x · Wᵀ, where every thread reads its own rows of W, once and as they are stored.
+/// target = x · Wᵀ + start, where every thread reads its own rows of W, once and as they are stored.
 ///
 /// # Shapes
-/// - input: `[rows, d_in]`, f32, contiguous, a few rows
+/// - input: `[rows, d_in]`, f32, contiguous, at most [`FEW_ROWS`]
 /// - weight: `[d_out, d_in]`, bf16 or f16, contiguous
-/// - output: `[rows, d_out]`
-pub(crate) fn few_rows_product(input: &FlexTensor, weight: &FlexTensor) -> FlexTensor {
+///
+/// # Safety
+/// The target must be valid for as many rows of d_out values, nothing else may access them
+/// meanwhile, and it must not be one that is added to.
+///
+/// # Panics
+/// If there are more rows, or their width is not d_in.
+pub(crate) unsafe fn few_rows_product(
+    input: &FlexTensor,
+    weight: &FlexTensor,
+    target: Target,
+    start: Start,
+) {
     let (rows, d_in) = (input.layout().shape()[0], input.layout().shape()[1]);
-    let d_out = weight.layout().shape()[0];
-    let input = values_of(input);
-    let turned = match weight.dtype() {
-        DType::BF16 => {
-            let weight = part(weight, weight.storage::<bf16>());
-            widened_products(input, weight, [rows, d_out, d_in], widen_bf16)
-        }
-        _ => {
-            let weight = part(weight, weight.storage::<f16>());
-            widened_products(input, weight, [rows, d_out, d_in], widen_f16)
-        }
+    assert!(rows <= FEW_ROWS, "{rows} rows are not few");
+    assert_eq!(weight.layout().shape()[1], d_in, "width of a weight");
+    let rows = FewRows {
+        values: values_of(input),
+        d_in,
+        target,
+        start,
     };
-    if rows == 1 {
-        return turned.reshape(Shape::from([1, d_out]));
-    }
-    turned.transpose(0, 1).to_contiguous()
-}
-
-/// The values of a contiguous tensor, which may start inside its storage.
-fn part<'a, E>(tensor: &FlexTensor, storage: &'a [E]) -> &'a [E] {
-    let start = tensor.layout().start_offset();
-    let count = tensor.layout().shape().num_elements();
-    &storage[start..start + count]
-}
-
-/// W · xᵀ `[d_out, rows]`: a row for each output, so that threads write next to each other. Each widens
-/// one row of the weight at a time, which stays in the first cache.
-fn widened_products<E: Sync>(
-    input: &[f32],
-    weight: &[E],
-    [rows, d_out, d_in]: [usize; 3],
-    widen: impl Fn(&[E], &mut [f32]) + Sync,
-) -> FlexTensor {
-    let is_small = weight.len() <= SERIAL;
-    let outputs = match is_small {
-        true => d_out,
-        false => (4 * CHUNK / d_in).max(1),
-    };
-    let parts = weight.par_chunks(outputs * d_in);
-    written_in_parts([d_out, rows], outputs * rows, parts, |products, weight| {
-        let mut row = vec![0.0; d_in];
-        let outputs = weight
-            .chunks_exact(d_in)
-            .zip(products.chunks_exact_mut(rows));
-        for (stored, products) in outputs {
-            widen(stored, &mut row);
-            dot_products(input, &row, d_in, products);
-        }
-    })
-}
-
-vectorised! {
-    /// products `[outputs, rows]`: each row of the weight with each row of the input.
-    fn dot_products(input: &[f32], weight: &[f32], d_in: usize, products: &mut [f32]) {
-        let rows = input.len() / d_in;
-        let outputs = weight.chunks_exact(d_in).zip(products.chunks_exact_mut(rows));
-        for (weight, products) in outputs {
-            for (input, product) in input.chunks_exact(d_in).zip(products) {
-                *product = dot(input, weight);
+    // SAFETY: the caller's target has that many rows of as many values as W has rows.
+    unsafe {
+        match weight.dtype() {
+            DType::BF16 => {
+                let weight = part_of_storage(weight, weight.storage::<bf16>());
+                rows.multiply(weight, widen_bf16);
+            }
+            _ => {
+                let weight = part_of_storage(weight, weight.storage::<f16>());
+                rows.multiply(weight, widen_f16);
             }
         }
     }
 }
 
-/// As many values as `wide` has.
-pub(crate) fn widen_f16(stored: &[f16], wide: &mut [f32]) {
-    stored.convert_to_f32_slice(wide);
+/// The left side of a product, where it goes and what it is added to.
+struct FewRows<'a> {
+    /// `[rows, d_in]`
+    values: &'a [f32],
+    d_in: usize,
+    target: Target,
+    start: Start<'a>,
+}
+
+impl FewRows<'_> {
+    /// Each thread widens one row of the weight at a time, which stays in the first cache, and writes
+    /// the values of a range of columns.
+    ///
+    /// - weight: `[d_out, d_in]`
+    /// - widen: writes as many values as there are
+    ///
+    /// # Safety
+    /// The target must be valid for all rows of d_out values.
+    unsafe fn multiply<E: Sync>(
+        &self,
+        weight: &[E],
+        widen: impl Fn(&[E], &mut [MaybeUninit<f32>]) + Sync,
+    ) {
+        let Self {
+            d_in,
+            target,
+            start,
+            ..
+        } = *self;
+        let d_out = weight.len() / d_in;
+        let outputs = match weight.len() <= SERIAL {
+            true => d_out,
+            false => (4 * CHUNK / d_in).max(1),
+        };
+        let parts = weight.par_chunks(outputs * d_in).enumerate();
+        parts.for_each(|(part, weight)| {
+            let mut wide = Unwritten::new(d_in);
+            for (offset, stored) in weight.chunks_exact(d_in).enumerate() {
+                let output = part * outputs + offset;
+                widen(stored, wide.places());
+                let mut products = [0.0; FEW_ROWS];
+                // SAFETY: a row of the weight has as many values as were widened.
+                dot_products(self.values, unsafe { wide.first(d_in) }, &mut products);
+                let rows = self.values.len() / d_in;
+                for (row, product) in products[..rows].iter_mut().enumerate() {
+                    let start = start.from(row, output, target.row_stride);
+                    start.add_to(std::slice::from_mut(product));
+                    // SAFETY: the caller's target has this value, and this thread alone writes it.
+                    unsafe { target.start_of(row, output).write(*product) };
+                }
+            }
+        });
+    }
 }
 
 vectorised! {
-    /// bf16 is the upper half of f32.
-    fn widen_bf16(stored: &[bf16], wide: &mut [f32]) {
+    /// A row of the weight with each row of the input.
+    fn dot_products(input: &[f32], weight: &[f32], products: &mut [f32]) {
+        for (input, product) in input.chunks_exact(weight.len()).zip(products) {
+            *product = dot(input, weight);
+        }
+    }
+}
+
+/// Writes as many values as there are.
+///
+/// # Panics
+/// If `wide` has more or fewer.
+pub(crate) fn widen_f16(stored: &[f16], wide: &mut [MaybeUninit<f32>]) {
+    // The conversion takes values that are written already; these are still in the cache.
+    stored.convert_to_f32_slice(cleared(wide));
+}
+
+vectorised! {
+    /// Writes as many values as there are: bf16 is the upper half of f32.
+    fn widen_bf16(stored: &[bf16], wide: &mut [MaybeUninit<f32>]) {
+        assert_eq!(stored.len(), wide.len(), "values to widen");
         for (wide, stored) in wide.iter_mut().zip(stored) {
-            *wide = f32::from_bits(u32::from(stored.to_bits()) << 16);
+            wide.write(f32::from_bits(u32::from(stored.to_bits()) << 16));
         }
     }
 }

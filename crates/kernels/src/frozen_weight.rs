@@ -5,7 +5,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor};
 
 use crate::stored_weight::StoredWeight;
-use crate::widens_half_precision;
+use crate::{has_kernels, widens_half_precision};
 
 /// A frozen matrix W `[d_out, d_in]`, in the form in which it is stored in memory. Models use it
 /// through the operations of this crate, which know the forms:
@@ -52,9 +52,20 @@ impl FrozenWeight {
     }
 
     /// Wᵀ `[d_in, d_out]`, for weights that a checkpoint stores transposed.
+    ///
+    /// In half precision its rows are put one after the other: a kernel that reads them as they are
+    /// stored, or widens them for a product, would otherwise do that each time.
     pub fn transposed(self) -> Self {
         match self.form {
-            Form::Float(values) => values.val().transpose().into(),
+            Form::Float(values) => {
+                let values = values.val();
+                let (dtype, device) = (values.dtype(), values.device());
+                let transposed = values.transpose();
+                match dtype != DType::F32 && has_kernels(&device) {
+                    true => Tensor::from_data(transposed.into_data(), (&device, dtype)).into(),
+                    false => transposed.into(),
+                }
+            }
         }
     }
 

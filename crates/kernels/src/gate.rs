@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use crate::activation::{multiply, slopes, values};
 use crate::backward::Differentiable;
 use crate::buffer::{assume_written, filled_in_parts, values_of};
-use crate::{Activation, CHUNK, has_kernels};
+use crate::{Activation, chunk_of_rows, has_kernels};
 
 impl Activation {
     /// f(gate) ⊙ up, as SwiGLU and GeGLU have it (arXiv 2002.05202), of gate and up that are side
@@ -52,18 +52,13 @@ pub(crate) trait GateBackward: Backend {
     ) -> FloatTensor<Self>;
 }
 
-/// How many rows of this width a thread works on at a time.
-fn rows_at_a_time(width: usize) -> usize {
-    (CHUNK / width.max(1)).max(1)
-}
-
 impl Gate for Flex {
     fn fused_gate(both: FlexTensor, function: Activation) -> FlexTensor {
         let both = both.to_contiguous();
         let [rows, all] = [both.layout().shape()[0], both.layout().shape()[1]];
         let width = all / 2;
-        let chunk = rows_at_a_time(all);
-        let parts = values_of(&both).par_chunks(chunk * all);
+        let chunk = chunk_of_rows(all);
+        let parts = values_of(&both).par_chunks(chunk);
         let write = |output: &mut [_], both: &[f32]| {
             for (output, both) in output.chunks_exact_mut(width).zip(both.chunks_exact(all)) {
                 let (gate, up) = both.split_at(width);
@@ -73,7 +68,7 @@ impl Gate for Flex {
             }
         };
         // SAFETY: every row is written, and parts are whole rows.
-        unsafe { filled_in_parts([rows, width], chunk * width, parts, write) }
+        unsafe { filled_in_parts([rows, width], chunk / 2, parts, write) }
     }
 }
 
@@ -86,10 +81,10 @@ impl GateBackward for Flex {
         let (both, gradient) = (both.to_contiguous(), gradient.to_contiguous());
         let all = both.layout().shape()[1];
         let width = all / 2;
-        let chunk = rows_at_a_time(all);
+        let chunk = chunk_of_rows(all);
         let parts = values_of(&both)
-            .par_chunks(chunk * all)
-            .zip_eq(values_of(&gradient).par_chunks(chunk * width));
+            .par_chunks(chunk)
+            .zip_eq(values_of(&gradient).par_chunks(chunk / 2));
         let shape = both.layout().shape().clone();
         let write = |output: &mut [_], (both, gradient): (&[f32], &[f32])| {
             let rows = both.chunks_exact(all).zip(gradient.chunks_exact(width));
@@ -106,7 +101,7 @@ impl GateBackward for Flex {
             }
         };
         // SAFETY: every row is written, and parts are whole rows.
-        unsafe { filled_in_parts(shape, chunk * all, parts, write) }
+        unsafe { filled_in_parts(shape, chunk, parts, write) }
     }
 }
 

@@ -134,7 +134,12 @@ for_vectors! {
             return;
         }
         if row_stride == 1 {
-            return transpose::<V>(values, col_stride, [cols, inner], panel, WIDTH);
+            assert!(panel.len() >= inner * WIDTH && cols <= WIDTH, "a panel of {inner} rows");
+            // SAFETY: the panel is borrowed and was just measured.
+            unsafe {
+                transpose::<V>(values, col_stride, [cols, inner], panel.as_mut_ptr(), WIDTH);
+            }
+            return;
         }
         for row in 0..inner {
             for col in 0..cols {

@@ -1,5 +1,7 @@
 //! Rotary position embedding: pairs of values of each head turned by an angle of the position.
 
+use std::mem::MaybeUninit;
+
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
@@ -8,7 +10,7 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use crate::backward::Differentiable;
-use crate::buffer::{values_of, written_in_parts};
+use crate::buffer::{filled_in_parts, values_of};
 use crate::simd::vectorised;
 use crate::{chunk_of_rows, has_kernels};
 
@@ -98,7 +100,14 @@ impl Rotary for Flex {
     ) -> FlexTensor {
         let [input, cosines, sines] = [input, cosines, sines].map(|tensor| tensor.to_contiguous());
         let half = cosines.layout().shape()[1];
-        let width = input.layout().shape()[1];
+        let (count, width) = (input.layout().shape()[0], input.layout().shape()[1]);
+        for angles in [&cosines, &sines] {
+            assert_eq!(
+                angles.layout().shape()[..],
+                [count, half],
+                "an angle for each pair of {count} rows"
+            );
+        }
         let (rows, angles) = (chunk_of_rows(width), chunk_of_rows(width) / width * half);
         assert!(
             turn.heads * 2 * half <= width,
@@ -109,14 +118,11 @@ impl Rotary for Flex {
             .par_chunks(rows)
             .zip_eq(values_of(&cosines).par_chunks(angles))
             .zip_eq(values_of(&sines).par_chunks(angles));
-        written_in_parts(
-            input.layout().shape().clone(),
-            rows,
-            parts,
-            |output, ((input, cosines), sines)| {
-                turn_rows(input, cosines, sines, half, width, turn, output);
-            },
-        )
+        let write = |output: &mut [_], ((input, cosines), sines): ((&[f32], &[f32]), &[f32])| {
+            turn_rows(input, cosines, sines, half, width, turn, output);
+        };
+        // SAFETY: every row has its angles, and is written whole.
+        unsafe { filled_in_parts(input.layout().shape().clone(), rows, parts, write) }
     }
 }
 
@@ -144,6 +150,7 @@ impl<B: Rotary, C: CheckpointStrategy> Rotary for Autodiff<B, C> {
 }
 
 vectorised! {
+    /// Writes as many rows as there are in all of them.
     fn turn_rows(
         input: &[f32],
         cosines: &[f32],
@@ -151,7 +158,7 @@ vectorised! {
         half: usize,
         width: usize,
         turn: Turn,
-        output: &mut [f32],
+        output: &mut [MaybeUninit<f32>],
     ) {
         let sign = match turn.direction {
             Direction::Forth => 1.0,
@@ -163,15 +170,15 @@ vectorised! {
         for ((output, input), (cosines, sines)) in rows.zip(angles) {
             let (output, output_rest) = output.split_at_mut(turned);
             let (input, input_rest) = input.split_at(turned);
-            output_rest.copy_from_slice(input_rest);
+            output_rest.write_copy_of_slice(input_rest);
             let heads = output.chunks_exact_mut(2 * half).zip(input.chunks_exact(2 * half));
             for (output, input) in heads {
                 let (first, second) = input.split_at(half);
                 let (first_out, second_out) = output.split_at_mut(half);
                 for i in 0..half {
                     let (cos, sin) = (cosines[i], sign * sines[i]);
-                    first_out[i] = first[i] * cos - second[i] * sin;
-                    second_out[i] = second[i] * cos + first[i] * sin;
+                    first_out[i].write(first[i] * cos - second[i] * sin);
+                    second_out[i].write(second[i] * cos + first[i] * sin);
                 }
             }
         }

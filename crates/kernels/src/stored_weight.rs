@@ -1,5 +1,7 @@
 //! A frozen weight as the kernels of a backend take it, and how the CPU computes with it.
 
+use std::mem::MaybeUninit;
+
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
@@ -8,7 +10,7 @@ use burn::tensor::{DType, bf16, f16};
 use rayon::prelude::*;
 
 use crate::CHUNK;
-use crate::buffer::{values_of, written_in_parts};
+use crate::buffer::filled_in_parts;
 use crate::few_rows::{FEW_ROWS, few_rows_product, widen_bf16, widen_f16};
 use crate::product::{MatrixView, Start, product};
 use crate::row_product::Target;
@@ -57,8 +59,13 @@ impl StoredWeight<Flex> {
     /// # Safety
     /// The target must be valid for as many rows of d_out values, nothing else may access them
     /// meanwhile, and it must not be one that is added to.
+    ///
+    /// # Panics
+    /// If the rows of the input are not as long as those of W.
     pub unsafe fn product(&self, input: &FlexTensor, target: Target, start: Start) {
-        let rows = input.layout().shape()[0];
+        let (rows, width) = (input.layout().shape()[0], input.layout().shape()[1]);
+        let [_, d_in] = self.dims();
+        assert_eq!(width, d_in, "width of an input against d_in of a weight");
         if rows == 0 {
             return;
         }
@@ -67,34 +74,27 @@ impl StoredWeight<Flex> {
             && values.dtype() != DType::F32
             && values.is_contiguous()
         {
-            let found = few_rows_product(input, values);
-            let [d_out, _] = self.dims();
-            for (row, found) in values_of(&found).chunks_exact(d_out).enumerate() {
-                let to = target.start_of(row, 0);
-                // SAFETY: the caller's target has that many rows of that many values.
-                let to = unsafe {
-                    std::ptr::copy_nonoverlapping(found.as_ptr(), to, d_out);
-                    std::slice::from_raw_parts_mut(to, d_out)
-                };
-                start.from(row, 0, target.row_stride).add_to(to);
-            }
+            // SAFETY: the caller's.
+            unsafe { few_rows_product(input, values, target, start) };
             return;
         }
         // SAFETY: the caller's.
         unsafe { self.widened().product(MatrixView::of(input), target, start) }
     }
 
-    /// Row `index` in f32. W must be contiguous.
+    /// Writes row `index` in f32, all of it. W must be contiguous.
     ///
     /// - row: `[d_in]`
-    pub fn read_row(&self, index: usize, row: &mut [f32]) {
+    pub fn read_row(&self, index: usize, row: &mut [MaybeUninit<f32>]) {
         let Self::Float(values) = self;
         let start = values.layout().start_offset() + index * row.len();
         let range = start..start + row.len();
         match values.dtype() {
             DType::BF16 => widen_bf16(&values.storage::<bf16>()[range], row),
             DType::F16 => widen_f16(&values.storage::<f16>()[range], row),
-            _ => row.copy_from_slice(&values.storage::<f32>()[range]),
+            _ => {
+                row.write_copy_of_slice(&values.storage::<f32>()[range]);
+            }
         }
     }
 
@@ -152,14 +152,18 @@ fn widened(tensor: &FlexTensor) -> FlexTensor {
     }
 }
 
+/// - stored: as many values as the tensor has
+/// - widen: writes as many values as it is given, or panics
 fn converted<E: Sync>(
     tensor: &FlexTensor,
     stored: &[E],
-    widen: impl Fn(&[E], &mut [f32]) + Sync,
+    widen: fn(&[E], &mut [MaybeUninit<f32>]),
 ) -> FlexTensor {
     let shape = tensor.layout().shape().clone();
+    assert_eq!(shape.num_elements(), stored.len(), "values to widen");
     let parts = stored.par_chunks(CHUNK);
-    written_in_parts(shape, CHUNK, parts, |wide, stored| widen(stored, wide))
+    // SAFETY: both sides are cut into the same parts, and a part is written whole.
+    unsafe { filled_in_parts(shape, CHUNK, parts, |wide, stored| widen(stored, wide)) }
 }
 
 /// A weight, or none.

@@ -18,19 +18,24 @@ fn frozen(values: Tensor<2>) -> Weight {
 fn a_half_precision_weight_computes_as_its_widened_self() {
     let device = Device::flex().autodiff();
     for stored in [FloatDType::BF16, FloatDType::F16] {
-        // More values than a chunk.
-        let half = values(170, 130, 0.3, &device).cast(stored);
-        let wide = half.clone().cast(FloatDType::F32);
         for rows in [3, 9, 80] {
             let weights = values(rows, 170, 1.1, &device);
             for transposed in [false, true] {
-                let run = |weight: &Tensor<2>| {
+                // More values than a chunk; `[d_in, d_out]` if they are to be transposed.
+                let half = match transposed {
+                    true => values(130, 170, 0.3, &device).cast(stored),
+                    false => values(170, 130, 0.3, &device).cast(stored),
+                };
+                let wide = half.clone().cast(FloatDType::F32);
+                let run = |kept: &Tensor<2>| {
+                    let weight = FrozenWeight::from(kept.clone());
                     let weight = match transposed {
-                        true => weight.clone().transpose().reshape([170, 130]),
-                        false => weight.clone(),
+                        true => weight.transposed(),
+                        false => weight,
                     };
+                    assert_eq!(weight.dims(), [170, 130]);
                     let input = values(rows, 130, 0.0, &device).require_grad();
-                    let output = frozen(weight).product(input.clone());
+                    let output = Weight::Frozen(weight).product(input.clone());
                     let gradients = (output.clone() * weights.clone()).sum().backward();
                     [output.inner(), input.grad(&gradients).unwrap()]
                 };
@@ -67,6 +72,26 @@ fn a_product_is_that_of_matrices_however_the_weight_is_kept_or_trained() {
             }
         }
     }
+}
+
+/// The product of rows of nine values with a weight whose rows have eight.
+fn product_of_another_width(rows: usize, stored: FloatDType) {
+    let device = Device::flex();
+    let weight = frozen(values(12, 8, 0.3, &device).cast(stored));
+    weight.product(values(rows, 9, 0.0, &device));
+}
+
+#[test]
+#[should_panic(expected = "width of an input against d_in of a weight")]
+fn an_input_of_another_width_is_refused_by_a_half_precision_weight() {
+    // 8 · 9 values are also 9 rows of 8.
+    product_of_another_width(8, FloatDType::BF16);
+}
+
+#[test]
+#[should_panic(expected = "width of an input against d_in of a weight")]
+fn an_input_of_another_width_is_refused_by_a_weight_in_f32() {
+    product_of_another_width(8, FloatDType::F32);
 }
 
 #[test]

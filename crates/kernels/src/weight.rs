@@ -38,7 +38,7 @@ impl Weight {
     /// - output: `[rows, d_out]`, f32
     pub fn product(&self, input: Tensor<2>) -> Tensor<2> {
         let layer = AdaptedLayer {
-            weight: self.clone(),
+            weight: self,
             bias: None,
             update: None,
         };

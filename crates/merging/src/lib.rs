@@ -48,6 +48,11 @@
 //! Decompositions run in f64, entries are compared and averaged as f32. The cost is linear in m and
 //! n; the result is the same on any number of threads.
 
+/// The examples of the guide compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/library.md")]
+struct LibraryGuide;
+
 mod cart;
 mod coordinates;
 mod core_space;

@@ -88,8 +88,11 @@ impl MergeOptions {
         }
     }
 
-    /// Refuses values out of range, or unfit for this number of adapters.
-    pub(crate) fn check(&self, adapters: usize) -> Result<(), MergeError> {
+    /// Refuses values out of range, or unfit for this number of adapters; every merge does.
+    ///
+    /// # Errors
+    /// If there is such a value.
+    pub fn check(&self, adapters: usize) -> Result<(), MergeError> {
         self.method.check(adapters)?;
         if !self.scale.is_finite() {
             return Err(MergeError::NotANumber {

@@ -3,7 +3,7 @@
 use eigenmix_tensors::HostTensor;
 use std::collections::{BTreeMap, BTreeSet};
 
-use eigenmix_adapter::Adapter;
+use eigenmix_adapter::{Adapter, is_token_table};
 use eigenmix_moslora::Update;
 
 use crate::{Description, ModelError};
@@ -61,7 +61,7 @@ impl Adaptation {
                     found,
                 });
             }
-            if module.has_no_effect() && module.magnitude.is_none() {
+            if module.has_no_effect() {
                 report.no_effect.push(path.clone());
             }
             report.matched.push(path.clone());
@@ -183,9 +183,7 @@ impl LoadReport {
 /// Whether a name is that of a trained bias, a table of tokens or an output layer: what a base model has
 /// outside the layers that an adapter can be placed on.
 fn is_trained_whole(name: &str) -> bool {
-    let module = name.strip_suffix(".weight").unwrap_or(name);
-    let last = module.rsplit('.').next().unwrap_or(module);
-    ["bias", "embed_tokens", "lm_head", "wte"].contains(&last)
+    name.ends_with(".bias") || is_token_table(name)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::ModelError;
 use crate::precision::Precision;
 use crate::shared_tensors::SharedTensors;
+use crate::token_tables::{TokenTables, untie};
 
 /// An opened base model directory; weights are memory-mapped and read when asked for.
 pub struct Checkpoint {
@@ -19,6 +20,8 @@ pub struct Checkpoint {
     files: Vec<TensorFile>,
     /// Which file holds which tensor.
     file_of: BTreeMap<String, usize>,
+    /// What else than its configuration says is true of it.
+    note: Option<String>,
     /// Where models share what is frozen.
     shared: Option<Shared>,
     precision: Precision,
@@ -59,6 +62,14 @@ impl Checkpoint {
                 .extend(file.names().map(|name| (name.to_owned(), position)));
             checkpoint.files.push(file);
         }
+        let file_of = |name: &str| Some(&checkpoint.files[*checkpoint.file_of.get(name)?]);
+        let tables = TokenTables::of(&checkpoint.config, checkpoint.names(), file_of)?;
+        if let Some(note) = tables.and_then(|tables| tables.note()) {
+            checkpoint.note = Some(note);
+            if let Some(fields) = checkpoint.config.as_object_mut() {
+                untie(fields);
+            }
+        }
         Ok(checkpoint)
     }
 
@@ -80,6 +91,7 @@ impl Checkpoint {
             directory: directory.to_owned(),
             files: Vec::new(),
             file_of: BTreeMap::new(),
+            note: None,
             shared: None,
             precision: Precision::default(),
         })
@@ -100,13 +112,14 @@ impl Checkpoint {
         &self.directory
     }
 
+    /// Its `config.json`, corrected where the weights show that it is wrong ([`Checkpoint::note`]).
     pub fn config(&self) -> &Value {
         &self.config
     }
 
-    /// Whether there are weights at all.
-    pub fn has_weights(&self) -> bool {
-        !self.files.is_empty()
+    /// What a user has to know of the weights, because the configuration says something else.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
     }
 
     /// The names of its tensors, sorted.

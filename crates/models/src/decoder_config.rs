@@ -11,6 +11,7 @@ use crate::head::HeadForm;
 use crate::model_config::ModelConfig;
 use crate::norm::NormKind;
 use crate::rotary::RotaryConfig;
+use crate::token_tables::ties;
 use crate::{HeadKind, LinearLayer};
 
 /// A decoder's sizes and options, from its `config.json`.
@@ -50,7 +51,6 @@ struct DecoderJson {
     hidden_activation: Option<ActivationName>,
     attention_bias: Option<bool>,
     mlp_bias: Option<bool>,
-    tie_word_embeddings: Option<bool>,
     sliding_window: Option<usize>,
     use_sliding_window: Option<bool>,
     max_window_layers: Option<usize>,
@@ -72,7 +72,6 @@ struct Gpt2Json {
     activation_function: ActivationName,
     scale_attn_weights: Option<bool>,
     scale_attn_by_inverse_layer_idx: Option<bool>,
-    tie_word_embeddings: Option<bool>,
 }
 
 impl DecoderConfig {
@@ -81,11 +80,12 @@ impl DecoderConfig {
     pub(crate) fn from_json(family: DecoderFamily, json: &Value) -> Result<Self, String> {
         let config = match family {
             DecoderFamily::Gpt2 => {
-                Self::gpt2(Gpt2Json::deserialize(json).map_err(|error| error.to_string())?)?
+                let sizes = Gpt2Json::deserialize(json).map_err(|error| error.to_string())?;
+                Self::gpt2(sizes, ties(json))?
             }
             _ => {
                 let sizes = DecoderJson::deserialize(json).map_err(|error| error.to_string())?;
-                Self::rotary(family, &sizes, RotaryConfig::from_json(json)?)?
+                Self::rotary(family, &sizes, RotaryConfig::from_json(json)?, ties(json))?
             }
         };
         let block = &config.block;
@@ -108,6 +108,7 @@ impl DecoderConfig {
         family: DecoderFamily,
         json: &DecoderJson,
         rotary: RotaryConfig,
+        tied: bool,
     ) -> Result<Self, String> {
         let gemma = family == DecoderFamily::Gemma2;
         let n_heads = json.num_attention_heads;
@@ -126,7 +127,7 @@ impl DecoderConfig {
             vocab_size: json.vocab_size,
             n_layers: json.num_hidden_layers,
             max_positions: json.max_position_embeddings,
-            tied: json.tie_word_embeddings.unwrap_or(gemma),
+            tied,
             block: BlockConfig {
                 d_model: json.hidden_size,
                 d_ff: json.intermediate_size,
@@ -154,7 +155,7 @@ impl DecoderConfig {
         })
     }
 
-    fn gpt2(json: Gpt2Json) -> Result<Self, String> {
+    fn gpt2(json: Gpt2Json, tied: bool) -> Result<Self, String> {
         if json.scale_attn_by_inverse_layer_idx == Some(true) {
             return Err("`scale_attn_by_inverse_layer_idx` is not supported".to_owned());
         }
@@ -170,7 +171,7 @@ impl DecoderConfig {
             vocab_size: json.vocab_size,
             n_layers: json.n_layer,
             max_positions: json.n_positions,
-            tied: json.tie_word_embeddings.unwrap_or(true),
+            tied,
             block: BlockConfig {
                 d_model: json.n_embd,
                 d_ff: json.n_inner.unwrap_or(4 * json.n_embd),

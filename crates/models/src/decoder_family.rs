@@ -27,6 +27,12 @@ impl DecoderFamily {
         })
     }
 
+    /// Whether the output layer is the table of tokens where the configuration is silent, as in the
+    /// family's class of transformers.
+    pub(crate) fn ties_unless_told(self) -> bool {
+        matches!(self, Self::Gemma2 | Self::Gpt2)
+    }
+
     /// The model's name inside its task wrapper.
     pub fn prefix(self) -> &'static str {
         match self {

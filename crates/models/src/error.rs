@@ -82,15 +82,15 @@ pub enum ModelError {
     )]
     NothingMatches { example: String, known: String },
     #[error(
-        "{count} tensors of the adapter match nothing in the base model, the first is `{example}`; they would be ignored. Is it an adapter of another base model? --allow-partial loads the rest"
+        "{count} tensors of the adapter match nothing in the base model, the first is `{example}`; they would be ignored. Is it an adapter of another base model? evaluate, predict and forward load the rest with --allow-partial"
     )]
     Unexpected { count: usize, example: String },
     #[error(
-        "the adapter brings `{example}` in its trained state, which has no place in a model with the adapter on top ({count} such tensors); `eigenmix export ADAPTER --merge-into-base BASE --out DIR` makes a checkpoint that has it, or --allow-partial loads the rest"
+        "the adapter brings `{example}` in its trained state, which has no place in a model with the adapter on top ({count} such tensors); `eigenmix export ADAPTER --merge-into-base BASE --out DIR` makes a checkpoint that has it, and evaluate, predict and forward load the rest with --allow-partial"
     )]
     OnlyWhenMerged { count: usize, example: String },
     #[error(
-        "{count} modules that the adapter's configuration targets are not in its file, the first is `{example}`; --allow-partial loads the rest"
+        "{count} modules that the adapter's configuration targets are not in its file, the first is `{example}`; evaluate, predict and forward load the rest with --allow-partial"
     )]
     Missing { count: usize, example: String },
 }

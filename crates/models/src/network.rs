@@ -68,7 +68,6 @@ impl Network {
             names: ParameterNames::default(),
             initialised: Vec::new(),
         };
-        // The body first: what a builder draws depends on what it has drawn before.
         let body = Body::build(&mut builder, architecture, options.dropout)?;
         let head = Head::build(&mut builder, architecture, options.head, options.dropout)?;
         Ok(Loaded {

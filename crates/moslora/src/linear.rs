@@ -162,7 +162,7 @@ impl AdaptedLinear {
         let kernel_layers: Vec<AdaptedLayer> = layers
             .iter()
             .map(|layer| AdaptedLayer {
-                weight: layer.weight.clone(),
+                weight: &layer.weight,
                 bias: layer.bias.as_ref().map(Param::val),
                 update: match &layer.update {
                     Some(update) if !apart => Some(update.thin_factors()),

@@ -28,19 +28,19 @@ pub fn encode(tensor: &str, values: &[f32], dtype: Dtype) -> Result<Vec<u8>, Fil
         }),
         Dtype::I64 => each(values, |value| {
             let whole = value as i64;
-            integer(value, whole as f32, whole.to_le_bytes())
+            integer(value, whole as f64, whole.to_le_bytes())
         }),
         Dtype::I32 => each(values, |value| {
             let whole = value as i32;
-            integer(value, whole as f32, whole.to_le_bytes())
+            integer(value, f64::from(whole), whole.to_le_bytes())
         }),
         Dtype::I16 => each(values, |value| {
             let whole = value as i16;
-            integer(value, f32::from(whole), whole.to_le_bytes())
+            integer(value, f64::from(whole), whole.to_le_bytes())
         }),
         Dtype::U8 => each(values, |value| {
             let whole = value as u8;
-            integer(value, f32::from(whole), [whole])
+            integer(value, f64::from(whole), [whole])
         }),
         _ => {
             return Err(FileError::NotWritable {
@@ -88,8 +88,12 @@ fn float<const WIDTH: usize>(rounded: f32, bytes: [u8; WIDTH]) -> Option<[u8; WI
 
 /// The bytes of `value` that became `whole` as an integer. Casts saturate, so that a difference
 /// shows a value out of range as well as a fraction or NaN.
-fn integer<const WIDTH: usize>(value: f32, whole: f32, bytes: [u8; WIDTH]) -> Option<[u8; WIDTH]> {
-    (value == whole).then_some(bytes)
+///
+/// - whole: as f64, since f32 rounds the largest integers up to the value that is out of range. That
+///   of i64 f64 rounds as well, so 2⁶³ is refused by itself.
+fn integer<const WIDTH: usize>(value: f32, whole: f64, bytes: [u8; WIDTH]) -> Option<[u8; WIDTH]> {
+    const FIRST_BEYOND_I64: f64 = 9_223_372_036_854_775_808.0;
+    (f64::from(value) == whole && whole < FIRST_BEYOND_I64).then_some(bytes)
 }
 
 #[cfg(test)]
@@ -121,6 +125,9 @@ mod tests {
             (-1.0, Dtype::U8),
             (256.0, Dtype::U8),
             (4e9, Dtype::I32),
+            (2_147_483_648.0, Dtype::I32),
+            (9_223_372_036_854_775_808.0, Dtype::I64),
+            (f32::INFINITY, Dtype::I64),
             (f32::NAN, Dtype::I64),
         ] {
             let error = encode("alpha", &[value], dtype).expect_err("no such integer");

@@ -120,32 +120,25 @@ impl TensorFile {
         })
     }
 
-    /// Opens the shards of one set of tensors, to be read as if they were one file. Its path is that of
-    /// the first.
+    /// This shard and another one of the same set of tensors, to be read as if they were one file. Its
+    /// path is that of this one.
     ///
     /// # Errors
-    /// As [`TensorFile::open`], if there is no shard, or if two have a tensor of the same name.
-    pub fn open_shards(paths: &[PathBuf]) -> Result<Self, FileError> {
-        let (first, others) = paths
-            .split_first()
-            .ok_or_else(|| FileError::NotFound(PathBuf::from("the shards of a file")))?;
-        let mut joined = Self::open(first)?;
-        for path in others {
-            let shard = Self::open(path)?;
-            let offset = joined.parts.len();
-            for (name, (part, info)) in shard.tensors {
-                if joined.tensors.contains_key(&name) {
-                    return Err(FileError::TensorTwice {
-                        path: path.clone(),
-                        tensor: name,
-                    });
-                }
-                joined.tensors.insert(name, (part + offset, info));
+    /// If both have a tensor of the same name.
+    pub fn joined_with(mut self, shard: Self) -> Result<Self, FileError> {
+        let offset = self.parts.len();
+        for (name, (part, info)) in shard.tensors {
+            if self.tensors.contains_key(&name) {
+                return Err(FileError::TensorTwice {
+                    path: shard.path,
+                    tensor: name,
+                });
             }
-            joined.parts.extend(shard.parts);
-            joined.metadata.extend(shard.metadata);
+            self.tensors.insert(name, (part + offset, info));
         }
-        Ok(joined)
+        self.parts.extend(shard.parts);
+        self.metadata.extend(shard.metadata);
+        Ok(self)
     }
 
     pub fn path(&self) -> &Path {
@@ -291,95 +284,4 @@ impl std::fmt::Debug for TensorFile {
 fn values<const WIDTH: usize, T>(bytes: &[u8], decode: impl Fn([u8; WIDTH]) -> T) -> Vec<T> {
     let (elements, _) = bytes.as_chunks::<WIDTH>();
     elements.iter().map(|&element| decode(element)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A file with the given header text and data.
-    fn open(header: &str, data: &[u8]) -> Result<TensorFile, FileError> {
-        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
-        bytes.extend_from_slice(header.as_bytes());
-        bytes.extend_from_slice(data);
-        open_bytes(&bytes)
-    }
-
-    fn open_bytes(bytes: &[u8]) -> Result<TensorFile, FileError> {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("file.safetensors");
-        std::fs::write(&path, bytes).unwrap();
-        TensorFile::open(&path)
-    }
-
-    #[test]
-    fn every_float_type_is_widened_to_the_same_values() {
-        let expected = [1.5f32, -0.25, 3.0];
-        let types: [(&str, Vec<u8>); 4] = [
-            (
-                "F32",
-                expected.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            ),
-            (
-                "F16",
-                expected
-                    .iter()
-                    .flat_map(|&x| f16::from_f32(x).to_le_bytes())
-                    .collect(),
-            ),
-            (
-                "BF16",
-                expected
-                    .iter()
-                    .flat_map(|&x| bf16::from_f32(x).to_le_bytes())
-                    .collect(),
-            ),
-            (
-                "F64",
-                expected
-                    .iter()
-                    .flat_map(|&x| f64::from(x).to_le_bytes())
-                    .collect(),
-            ),
-        ];
-        for (dtype, data) in types {
-            let header = format!(
-                r#"{{"t":{{"dtype":"{dtype}","shape":[3],"data_offsets":[0,{}]}}}}"#,
-                data.len()
-            );
-            assert_eq!(
-                open(&header, &data).unwrap().read_f32("t").unwrap(),
-                expected,
-                "{dtype}"
-            );
-        }
-    }
-
-    #[test]
-    fn integers_and_booleans_are_widened() {
-        let header = r#"{"i":{"dtype":"I32","shape":[2],"data_offsets":[0,8]},
-                         "b":{"dtype":"BOOL","shape":[2],"data_offsets":[8,10]}}"#;
-        let file = open(header, &[255, 255, 255, 255, 7, 0, 0, 0, 1, 0]).unwrap();
-        assert_eq!(file.read_i64("i").unwrap(), [-1, 7]);
-        assert_eq!(file.read_i64("b").unwrap(), [1, 0]);
-        let error = file.read_f32("i").unwrap_err().to_string();
-        assert!(error.contains("`i`") && error.contains("I32"), "{error}");
-    }
-
-    #[test]
-    fn a_number_that_is_too_large_for_f32_is_not_finite() {
-        let header = r#"{"t":{"dtype":"F64","shape":[2],"data_offsets":[0,16]}}"#;
-        let data: Vec<u8> = [1.0f64, 1e300]
-            .iter()
-            .flat_map(|x| x.to_le_bytes())
-            .collect();
-        let error = open(header, &data)
-            .unwrap()
-            .read_finite_f32("t")
-            .unwrap_err();
-        assert!(
-            matches!(error, FileError::NotFinite { position: 1, .. }),
-            "{error}"
-        );
-    }
 }

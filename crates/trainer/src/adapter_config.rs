@@ -137,7 +137,7 @@ impl AdapterConfig {
             (
                 method.has_basis() && self.subspace.is_some() && self.augment > 0,
                 "adapter.augment",
-                "use --augment when extracting the subspace".to_owned(),
+                "`adapter.subspace` is made already; augment it when it is extracted".to_owned(),
             ),
             (
                 !method.has_basis() && is_basis_given,

@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use eigenmix_data::TextTokenizer;
+use eigenmix_data::{InputContract, TextTokenizer, has_chat_template};
 use eigenmix_hub::{FileRequest, Hub, HubId, Location};
 use eigenmix_models::{Architecture, Checkpoint, shard_names};
+
+use eigenmix_tensors::FileError;
 
 use crate::TrainerError;
 
@@ -14,6 +16,10 @@ pub struct BaseModel {
     pub name: String,
     pub checkpoint: Checkpoint,
     pub architecture: Architecture,
+    /// Where another tokenizer is that an adapter brought along.
+    tokenizer_directory: Option<PathBuf>,
+    /// Where another chat template is that an adapter brought along.
+    template_directory: Option<PathBuf>,
 }
 
 impl BaseModel {
@@ -42,7 +48,34 @@ impl BaseModel {
             name: name.to_owned(),
             checkpoint,
             architecture,
+            tokenizer_directory: None,
+            template_directory: None,
         })
+    }
+
+    /// Takes tokenizer and chat template from `directory` instead, as far as they are there: those
+    /// that an adapter was trained with lie beside it. Says whether the tokenizer is another one.
+    ///
+    /// # Errors
+    /// If a file is there and cannot be read or understood.
+    pub fn bring_text_files(&mut self, directory: &Path) -> Result<bool, TrainerError> {
+        if has_chat_template(directory)? {
+            self.template_directory = Some(directory.to_owned());
+        }
+        let brought = directory.join(TOKENIZER);
+        if !brought.is_file() {
+            return Ok(false);
+        }
+        self.tokenizer_directory = Some(directory.to_owned());
+        let own = self.directory().join(TOKENIZER);
+        let read = |path: &Path| std::fs::read(path).map_err(FileError::io("read", path));
+        Ok(!own.is_file() || read(&brought)? != read(&own)?)
+    }
+
+    /// Where the chat template is looked for.
+    pub fn template_directory(&self) -> &Path {
+        let brought = self.template_directory.as_deref();
+        brought.unwrap_or(self.directory())
     }
 
     /// Its name without a revision, and the requested revision on the Hub; PEFT stores the two
@@ -63,7 +96,9 @@ impl BaseModel {
     /// # Errors
     /// If there is none, or it knows more tokens than the model.
     pub fn tokenizer(&self) -> Result<TextTokenizer, TrainerError> {
-        let tokenizer = TextTokenizer::from_dir(self.directory())?;
+        let brought = self.tokenizer_directory.as_deref();
+        let from = brought.unwrap_or(self.directory());
+        let tokenizer = TextTokenizer::from_dirs(from, self.directory())?;
         let Some(model) = self.architecture.vocab_size() else {
             return Ok(tokenizer);
         };
@@ -113,6 +148,21 @@ pub(crate) const COMPANIONS: [&str; 12] = [
     "generation_config.json",
     "preprocessor_config.json",
 ];
+
+/// Those of them that an adapter takes along: what turns a text into tokens and back.
+pub const TEXT_COMPANIONS: [&str; 9] = [
+    TOKENIZER,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    InputContract::CHAT_TEMPLATE,
+];
+
+const TOKENIZER: &str = "tokenizer.json";
 
 const SINGLE_FILE: &str = "model.safetensors";
 const SHARD_INDEX: &str = "model.safetensors.index.json";

@@ -9,6 +9,7 @@ use eigenmix_models::Precision;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::batch_size::{BatchSize, BatchSizeError};
 use crate::schedule::{PlateauConfig, Scheduler, Warmup};
 use crate::{AdapterConfig, TaskKind, TrainerError};
 
@@ -110,8 +111,15 @@ pub struct TrainingConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_steps: Option<usize>,
-    /// Examples per batch.
-    pub batch_size: NonZeroUsize,
+    /// Examples per batch; required unless `tokens_per_batch` is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_size: Option<NonZeroUsize>,
+    /// Tokens per batch, instead of `batch_size`: a batch holds as many examples, in shuffled order, as
+    /// have together no more than this many tokens (patches, for images). An example that is longer
+    /// is a batch of its own. Examples do not see each other, and there is no padding, so `batching`
+    /// does not apply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_batch: Option<NonZeroUsize>,
     /// Examples per batch in evaluations.
     #[serde(default = "default_evaluation_batch_size")]
     pub evaluation_batch_size: NonZeroUsize,
@@ -197,6 +205,25 @@ pub enum Keep {
     Last,
     /// The best state on the validation split.
     Best,
+}
+
+impl TrainingConfig {
+    /// How much a batch holds.
+    ///
+    /// # Errors
+    /// If the configuration does not say it, says it twice, or groups batches that need no grouping.
+    pub fn size_of_batches(&self) -> Result<BatchSize, BatchSizeError> {
+        let size = BatchSize::from_options(self.batch_size, self.tokens_per_batch)?;
+        let LengthGrouping {
+            group_by_length,
+            window,
+        } = self.batching;
+        let is_narrowed = group_by_length && window != LengthGrouping::default().window;
+        match size {
+            BatchSize::Tokens(_) if is_narrowed => Err(BatchSizeError::Grouped),
+            _ => Ok(size),
+        }
+    }
 }
 
 impl TrainConfig {
@@ -293,6 +320,10 @@ impl TrainConfig {
         let rules = [
             self.validate_prompts(),
             self.warmup().map(drop),
+            training
+                .size_of_batches()
+                .map(drop)
+                .map_err(TrainerError::from),
             training.plateau.validate().map_err(TrainerError::from),
         ];
         problems.extend(rules.into_iter().filter_map(Result::err));
@@ -437,6 +468,18 @@ mod tests {
         let none = FILE.replace("epochs = 8", "epochs = 8\nmax_steps = 0");
         let error = TrainConfig::from_toml(&none).unwrap_err().to_string();
         assert!(error.contains("training.max_steps"), "{error}");
+        for (batches, expected) in [
+            ("batch_size = 8\ntokens_per_batch = 64", "leave one out"),
+            ("", "`training.batch_size` is missing"),
+            (
+                "tokens_per_batch = 64\nbatching.window = 3",
+                "`training.batching.window`",
+            ),
+        ] {
+            let file = FILE.replace("batch_size = 32", batches);
+            let error = TrainConfig::from_toml(&file).unwrap_err().to_string();
+            assert!(error.contains(expected), "{batches}: {error}");
+        }
         let missing = FILE.replace("learning_rate = 4e-3", "");
         let error = TrainConfig::from_toml(&missing).unwrap_err().to_string();
         assert!(error.contains("learning_rate"), "{error}");

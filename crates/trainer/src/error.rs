@@ -13,6 +13,7 @@ use eigenmix_models::ModelError;
 use eigenmix_moslora::ParameterError;
 use eigenmix_tensors::FileError;
 
+use crate::batch_size::BatchSizeError;
 use crate::schedule::ScheduleError;
 
 #[derive(Debug, thiserror::Error)]
@@ -156,6 +157,8 @@ pub enum TrainerError {
     Metric(#[from] MetricError),
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
+    #[error(transparent)]
+    BatchSize(#[from] BatchSizeError),
 }
 
 impl TrainerError {
@@ -167,6 +170,7 @@ impl TrainerError {
             }
             Self::Prompts(_) => Some("task.prompts"),
             Self::Schedule(error) => Some(error.key()),
+            Self::BatchSize(error) => Some(error.key()),
             _ => None,
         }
     }

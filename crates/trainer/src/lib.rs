@@ -32,6 +32,7 @@
 mod adapter_config;
 mod base_model;
 mod basis_record;
+mod batch_size;
 mod checkpoint;
 mod config;
 mod device;
@@ -54,8 +55,9 @@ mod tensorboard;
 mod training;
 
 pub use adapter_config::{AdapterConfig, Init, TargetModulesConfig};
-pub use base_model::BaseModel;
+pub use base_model::{BaseModel, TEXT_COMPANIONS};
 pub use basis_record::BasisRecord;
+pub use batch_size::{BatchSize, BatchSizeError};
 pub use burn::tensor::Device;
 pub use config::{BaseConfig, Keep, TaskConfig, TrainConfig, TrainingConfig};
 pub use device::{Backend, DeviceChoice, DeviceKind, PresentDevice};

@@ -23,7 +23,8 @@ pub struct MemoryEstimate {
     /// Trained parameters of the head.
     pub head_parameters: u64,
     pub adapted_modules: usize,
-    /// Rows (tokens or patches) of a batch, each example as long as `data.max_length` allows.
+    /// Rows (tokens or patches) of a batch at most: each example as long as `data.max_length` allows,
+    /// or as many as `training.tokens_per_batch` says.
     pub rows: u64,
     /// Bytes of the base model's weights.
     pub weights: u64,
@@ -65,7 +66,8 @@ impl MemoryEstimate {
         };
         let mut estimate = Self::trained(config, head, &description, &adapted, &basis);
         estimate.weights = frozen_parameter_bytes(config, base) * estimate.frozen_parameters;
-        estimate.rows = rows(config, architecture);
+        let longest = architecture.rows_per_example(config.data.max_length);
+        estimate.rows = config.training.size_of_batches()?.most_rows(longest) as u64;
         let kept = match config.training.gradient_checkpointing {
             true => Kept::LayerInputs,
             false => Kept::Everything,
@@ -168,12 +170,6 @@ fn largest_matrix(architecture: &Architecture, description: &Description) -> u64
 enum Kept {
     Everything,
     LayerInputs,
-}
-
-/// Rows of a batch whose examples all have the maximum length.
-fn rows(config: &TrainConfig, architecture: &Architecture) -> u64 {
-    let each = architecture.rows_per_example(config.data.max_length);
-    config.training.batch_size.get() as u64 * each as u64
 }
 
 /// The lowest transformer layer that has something to train, or that a gradient passes through.

@@ -6,9 +6,9 @@ use std::path::Path;
 use eigenmix_tensors::TensorFile;
 
 use super::Reading;
-use crate::index::{FileIndex, ModuleEntry, ModuleParts, Orientation};
+use crate::index::{FileIndex, ModuleEntry, ModuleParts, Orientation, duplicate};
 use crate::key::{Part, Role, role_of};
-use crate::module_name::without_wrappers;
+use crate::module_name::{unwrap_configuration, without_wrappers};
 use crate::vera::{self, VeraProjections};
 use crate::{AdapterError, Dialect, PeftConfig, Style};
 
@@ -31,7 +31,8 @@ pub(super) fn read(file: &TensorFile, directory: &Path) -> Result<Reading, Adapt
             found: crate::weights_file::list(directory)?,
         });
     }
-    let raw = PeftConfig::read_raw(&config_path)?;
+    let mut raw = PeftConfig::read_raw(&config_path)?;
+    unwrap_configuration(&mut raw, file.names());
     let (config, index, vera) = if vera::is_vera(&raw) {
         let config = vera::lora_config(raw, &config_path)?;
         let (index, projections) = VeraProjections::index(file, &config)?;
@@ -73,31 +74,14 @@ fn index(file: &TensorFile, config: &PeftConfig) -> Result<FileIndex, AdapterErr
     let mut modules: BTreeMap<String, BTreeMap<Part, String>> = BTreeMap::new();
     for key in file.names() {
         let name = without_wrappers(key);
-        let replaced = match role_of(&name, config) {
-            Role::Factor(module, part) => modules
-                .entry(module.to_owned())
-                .or_default()
-                .insert(part, key.to_owned()),
-            Role::Head(name) => {
-                index.add_head(file, name, key)?;
-                None
+        match role_of(&name, config) {
+            Role::Factor(module, part) => {
+                let parts = modules.entry(module.to_owned()).or_default();
+                if let Some(first) = parts.insert(part, key.to_owned()) {
+                    return Err(duplicate(file, first, key));
+                }
             }
-            Role::Copy => {
-                index.copies.push(key.to_owned());
-                None
-            }
-            Role::Bias(name) => index.biases.insert(name, key.to_owned()),
-            Role::Unexpected(reason) => {
-                index.leave_out(key, reason);
-                None
-            }
-        };
-        if let Some(first) = replaced {
-            return Err(AdapterError::DuplicateTensor {
-                path: file.path().to_owned(),
-                first,
-                second: key.to_owned(),
-            });
+            role => index.add_other(file, role, key)?,
         }
     }
     for (module, keys) in modules {

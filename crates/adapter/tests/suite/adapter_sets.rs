@@ -211,6 +211,27 @@ fn an_adapter_related_to_any_earlier_one_is_related_to_the_set() {
 }
 
 #[test]
+fn what_adapters_have_in_common_does_not_depend_on_their_order() {
+    let mut adapters = vec![
+        adapter("a", &[(QUERY, module([7, 5], 2))]),
+        adapter("c", &[(DOWN, module([3, 6], 2))]),
+        adapter(
+            "b",
+            &[(QUERY, module([7, 5], 1)), (DOWN, module([3, 6], 2))],
+        ),
+    ];
+    for adapter in &mut adapters {
+        set_config(adapter, "base_model_name_or_path", Value::Null);
+    }
+    assert!(AdapterSet::new(&adapters, false).is_ok());
+    // The second is related to the first through the base model that the third names.
+    set_config(&mut adapters[1], "base_model_name_or_path", "x".into());
+    set_config(&mut adapters[2], "base_model_name_or_path", "x".into());
+    adapters[2].adapter.modules.remove(DOWN);
+    assert!(AdapterSet::new(&adapters, false).is_ok());
+}
+
+#[test]
 fn a_dora_magnitude_is_refused_as_a_configuration_and_as_a_value() {
     let mut adapters = three_adapters();
     set_config(&mut adapters[2], "use_dora", true.into());
@@ -301,6 +322,30 @@ fn one_layer_under_two_names_is_a_conflict_that_names_both() {
     ] {
         assert!(message.contains(part), "{message}");
     }
+}
+
+#[test]
+fn names_are_compared_between_adapters_that_may_be_of_one_base_model() {
+    let renamed = "model.language_model.layers.0.q_proj";
+    let mut adapters = [
+        adapter("old", &[("model.layers.0.q_proj", module([7, 5], 2))]),
+        adapter("new", &[(renamed, module([7, 5], 2))]),
+    ];
+    for base in [Value::Null, "org/base".into()] {
+        set_config(&mut adapters[1], "base_model_name_or_path", base);
+        let error = AdapterSet::of_any_bases(&adapters).expect_err("two names");
+        assert!(matches!(error, AdapterSetError::TwoNames { .. }), "{error}");
+    }
+    set_config(
+        &mut adapters[1],
+        "base_model_name_or_path",
+        "org/other".into(),
+    );
+    let set = AdapterSet::of_any_bases(&adapters).expect("two base models");
+    assert_eq!(set.modules().len(), 2);
+    // Who allows the mismatch says that both names mean one model.
+    let error = AdapterSet::new(&adapters, true).expect_err("two names");
+    assert!(matches!(error, AdapterSetError::TwoNames { .. }), "{error}");
 }
 
 #[test]

@@ -278,7 +278,7 @@ fn labels_with_a_gap_are_an_error() {
 fn what_would_be_left_out_is_reported_and_can_be_refused() {
     let fixture = good();
     fixture.tensors(&query_and(&[
-        ("base_model.model.wte.base_layer.weight", &[9, 3]),
+        ("base_model.model.wpe.base_layer.weight", &[9, 3]),
         ("base_model.model.layer.0.key.lora_A.weight", &[2, 3]),
         ("base_model.model.layer.0.key.lora_B.weight", &[4, 2]),
         ("base_model.model.norm.weight", &[3]),
@@ -294,13 +294,13 @@ fn what_would_be_left_out_is_reported_and_can_be_refused() {
         unexpected,
         [
             "base_model.model.norm.weight",
-            "base_model.model.wte.base_layer.weight",
+            "base_model.model.wpe.base_layer.weight",
         ]
     );
     assert_eq!(file.report().untargeted, ["layer.0.key"]);
     let error = file.require_clean().unwrap_err().to_string();
     assert!(
-        error.contains("embeddings") && error.contains("norm"),
+        error.contains("below an adapted layer") && error.contains("norm"),
         "{error}"
     );
     assert!(good_file().require_clean().is_ok());

@@ -1,7 +1,7 @@
 //! Tables of tokens in adapters, as PEFT saves them where a vocabulary was resized.
 
 use eigenmix_adapter::{AdapterError, AdapterFile};
-use eigenmix_tensors::{TensorOutput, write_tensor_file};
+use eigenmix_tensors::{TensorFile, TensorOutput, write_tensor_file};
 use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, QUERY, counted, query_and};
@@ -72,6 +72,67 @@ fn a_table_that_was_saved_unasked_is_kept_and_stays_unasked() {
     again.require_clean().unwrap();
     assert_eq!(again.config().raw()["modules_to_save"], Value::Null);
     assert_eq!(again.heads().unwrap(), adapter.heads);
+}
+
+/// An adapted table of 5 tokens, and the tensors that PEFT saves with it.
+fn with_adapted_table(fields: Value, more: &[(&str, &[usize])]) -> Fixture {
+    let fixture = Fixture::new();
+    let parts = ["lora_embedding_A", "lora_embedding_B", "base_layer.weight"];
+    let names = parts.map(|part| format!("{TABLE}.{part}"));
+    let shapes: [&[usize]; 3] = [&[2, 5], &[3, 2], &[5, 3]];
+    let mut tensors: Vec<(&str, &[usize])> = query_and(more);
+    tensors.extend(names.iter().map(String::as_str).zip(shapes));
+    fixture.config(fields).tensors(&tensors);
+    fixture
+}
+
+#[test]
+fn the_table_below_its_update_is_kept_and_written_where_peft_looks_for_it() {
+    let fixture = with_adapted_table(json!({"target_modules": ["query", "embed_tokens"]}), &[]);
+    let file = AdapterFile::open(&fixture.path()).unwrap();
+    file.require_clean().unwrap();
+    let adapter = file.load().unwrap();
+    assert_eq!(
+        adapter.heads["embed_tokens.weight"].values,
+        counted(5.0, 15)
+    );
+
+    let copy = fixture.root().join("copy");
+    adapter.save(&copy, &Default::default()).unwrap();
+    let again = AdapterFile::open(&copy).unwrap().load().unwrap();
+    assert_eq!(again.heads, adapter.heads);
+    assert_eq!(again.config.raw()["modules_to_save"], Value::Null);
+    let written = TensorFile::open(&copy.join("adapter_model.safetensors")).unwrap();
+    assert!(written.contains(&format!("{TABLE}.base_layer.weight")));
+}
+
+#[test]
+fn an_output_layer_that_is_tied_to_a_targeted_table_is_targeted() {
+    let output: [(&str, &[usize]); 2] = [
+        ("base_model.model.lm_head.lora_A.weight", &[2, 3]),
+        ("base_model.model.lm_head.lora_B.weight", &[5, 2]),
+    ];
+    let targets = ["query", "embed_tokens"];
+    for ties in [true, false] {
+        let fields = json!({"target_modules": targets, "ensure_weight_tying": ties});
+        let fixture = with_adapted_table(fields, &output);
+        let file = AdapterFile::open(&fixture.path()).unwrap();
+        assert_eq!(file.report().is_clean(), ties, "{}", file.report());
+        let copy = fixture.root().join("copy");
+        file.load()
+            .unwrap()
+            .save(&copy, &Default::default())
+            .unwrap();
+        let again = AdapterFile::open(&copy).unwrap();
+        again.require_clean().unwrap();
+        // Only where nothing else adapts the output layer is it named.
+        let written = json!(again.config().raw()["target_modules"]);
+        assert_eq!(written == json!(targets), ties, "{written}");
+    }
+    // Nothing is tied to a query.
+    let fields = json!({"target_modules": ["embed_tokens"], "ensure_weight_tying": true});
+    let file = AdapterFile::open(&with_adapted_table(fields, &output).path()).unwrap();
+    assert_eq!(file.report().untargeted, ["layer.0.query"]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use eigenmix_adapter::AdapterError;
-use eigenmix_adapter::{Adapter, AdapterFile, Labels, Provenance, SaveOptions, Source};
+use eigenmix_adapter::{Adapter, AdapterFile, Companion, Labels, Provenance, SaveOptions, Source};
 use eigenmix_tensors::{FileError, Matrix, TensorFile};
 use serde_json::{Value, json};
 
@@ -222,11 +222,16 @@ fn labels_provenance_and_a_model_card_lie_beside_the_weights() {
         method: "merge core sum".into(),
         sources: vec![source.clone()],
         options: json!({"scale": 0.3}),
+        input: Some(json!({"task": "causal-lm"})),
     };
     let out = fixture.root().join("out");
     let options = SaveOptions {
         force: false,
         provenance: Some(provenance.clone()),
+        companions: vec![Companion {
+            name: "chat_template.jinja".to_owned(),
+            content: b"{{ messages }}".to_vec(),
+        }],
     };
     file.load().unwrap().save(&out, &options).unwrap();
 
@@ -241,6 +246,7 @@ fn labels_provenance_and_a_model_card_lie_beside_the_weights() {
             "README.md",
             "adapter_config.json",
             "adapter_model.safetensors",
+            "chat_template.jinja",
             "eigenmix.json",
             "labels.json"
         ]
@@ -296,7 +302,7 @@ fn an_adapter_can_be_saved_over_the_directory_it_was_read_from() {
             &fixture.path(),
             &SaveOptions {
                 force: true,
-                provenance: None,
+                ..SaveOptions::default()
             },
         )
         .unwrap();

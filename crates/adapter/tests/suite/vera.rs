@@ -114,3 +114,16 @@ fn vectors_that_do_not_fit_are_refused() {
         }
     ));
 }
+
+#[test]
+fn copies_of_a_head_that_differ_are_refused() {
+    // `Fixture::tensors` gives every tensor other numbers.
+    let wrapped = "base_model.model.score.modules_to_save.weight";
+    let mut tensors = TENSORS.to_vec();
+    tensors.push((wrapped, &[2, 3]));
+    let error = AdapterFile::open(&vera(json!({}), &tensors).path()).unwrap_err();
+    assert!(
+        matches!(error, AdapterError::UnequalCopies { .. }),
+        "{error}"
+    );
+}

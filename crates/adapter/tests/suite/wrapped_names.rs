@@ -67,3 +67,35 @@ fn a_pattern_for_a_wrapped_module_applies_to_it() {
     file.require_clean().unwrap();
     assert_eq!(file.module("layer.0.query").unwrap().scaling, 2.0);
 }
+
+#[test]
+fn a_module_of_the_model_that_is_called_module_is_part_of_its_path() {
+    // As in LeViT, of which DDP may be around the whole besides.
+    for parallel in ["", "module."] {
+        let path = format!("{parallel}layer.0.module.query");
+        let fixture = renamed(|name| name.replace("layer.0.query", &path));
+        fixture.config(json!({
+            "alpha_pattern": {"layer.0.module.query": 4},
+            "target_modules": ["module.query"],
+        }));
+        let file = AdapterFile::open(&fixture.path()).unwrap();
+        assert!(file.module_paths().eq(["layer.0.module.query"]));
+        assert_eq!(file.module("layer.0.module.query").unwrap().scaling, 2.0);
+        file.require_clean().unwrap();
+    }
+}
+
+#[test]
+fn a_regular_expression_for_a_wrapped_module_applies_to_it() {
+    for wrapper in ["module", "_orig_mod"] {
+        let path = format!("{wrapper}.layer.0");
+        let fixture = renamed(|name| name.replace("layer.0", &path));
+        fixture.config(json!({
+            "alpha_pattern": {format!("^{wrapper}\\.layer\\.0\\.query"): 4},
+            "target_modules": format!("{wrapper}\\.layer\\.\\d+\\.query"),
+        }));
+        let file = AdapterFile::open(&fixture.path()).unwrap();
+        file.require_clean().unwrap();
+        assert_eq!(file.module("layer.0.query").unwrap().scaling, 2.0);
+    }
+}

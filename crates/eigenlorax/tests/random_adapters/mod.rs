@@ -1,7 +1,8 @@
 //! Random adapters in memory, with no two dimensions alike: d_in ≠ d_out, ranks and scalings mixed.
 
 // Each test binary compiles this file, and none needs all of it.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
+mod projector;
 use std::collections::BTreeMap;
 
 use eigenmix_adapter::{Adapter, LoadedAdapter, LoraModule, PeftConfig, Source, TargetModules};
@@ -10,6 +11,8 @@ use eigenmix_tensors::Matrix;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
+
+pub use projector::{largest_difference, projector, relative_difference};
 
 pub const QUERY: &str = "layers.0.attention.query";
 pub const DOWN: &str = "layers.0.mlp.down";
@@ -63,28 +66,4 @@ pub fn three_adapters() -> Vec<LoadedAdapter> {
 
 pub fn extracted(adapters: &[LoadedAdapter], options: &ExtractOptions) -> Extraction {
     extract(adapters, options, &|_, _| {}).expect("an extraction")
-}
-
-/// V·Vᵀ of the first `columns` columns: free of their signs and of rotations among them.
-pub fn projector(vectors: &Matrix, columns: usize) -> Matrix {
-    let first = Matrix::from_fn(vectors.rows(), columns, |row, column| {
-        vectors.get(row, column)
-    });
-    first.product(&first.transposed())
-}
-
-pub fn largest_difference(left: &[f32], right: &[f32]) -> f32 {
-    assert_eq!(left.len(), right.len());
-    left.iter()
-        .zip(right)
-        .map(|(left, right)| (left - right).abs())
-        .fold(0.0, f32::max)
-}
-
-/// The largest difference of two lists, in relation to the largest value of the second.
-pub fn relative_difference(left: &[f32], right: &[f32]) -> f32 {
-    let scale = right
-        .iter()
-        .fold(0.0f32, |largest, value| largest.max(value.abs()));
-    largest_difference(left, right) / scale
 }

@@ -48,15 +48,9 @@ pub(crate) struct SearchArguments {
     #[command(flatten)]
     pub(crate) values: SearchFlags,
 
-    /// Beyond 1.0, stop after this many values of λ in a row without improvement.
-    #[arg(
-        long,
-        value_name = "N",
-        default_value = "2",
-        requires = "search",
-        conflicts_with = "scales"
-    )]
-    pub(crate) patience: NonZeroUsize,
+    /// Beyond 1.0, stop after this many values of λ in a row without improvement [default: 2].
+    #[arg(long, value_name = "N", requires = "search", conflicts_with = "scales")]
+    pub(crate) patience: Option<NonZeroUsize>,
 
     /// Go through the coordinates at most this many times, or until nothing changes.
     #[arg(long, value_name = "N", default_value = "1", requires = "search")]

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use eigenmix_experiment::MergeRequest;
+use eigenmix_experiment::{MergeRequest, OptionNames};
 use eigenmix_merging::{MethodKind, Scope, Space, UnknownName};
 
 use super::parameter_flags::ParameterFlags;
@@ -123,6 +123,7 @@ impl From<&MergeArguments> for MergeRequest {
             allow_base_mismatch: arguments.allow_base_mismatch,
             allow_partial: arguments.allow_partial,
             force: arguments.force,
+            names: OptionNames::Flags,
             format: arguments.format.into(),
             search: arguments.search.request(),
         }

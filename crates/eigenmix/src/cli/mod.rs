@@ -1,5 +1,6 @@
 //! Commands, arguments and flags, with their help.
 
+mod columns;
 mod completions;
 mod device;
 mod experiment;
@@ -18,6 +19,7 @@ use std::num::NonZeroUsize;
 use clap::{Args, Parser, Subcommand};
 use eigenmix_trainer::DeviceChoice;
 
+pub(crate) use columns::{ColumnArguments, changed};
 pub(crate) use completions::CompletionsArguments;
 pub(crate) use experiment::{FileKind, ReportArguments, RunArguments, SchemaArguments};
 pub(crate) use format::FormatArguments;
@@ -25,7 +27,7 @@ pub(crate) use hub::PushArguments;
 pub(crate) use init::InitArguments;
 pub(crate) use merge_search::SearchArguments;
 pub(crate) use merging::MergeArguments;
-pub(crate) use model::ModelArguments;
+pub(crate) use model::{ModelArguments, no_labels};
 pub(crate) use recycling::{ExportArguments, ExtractArguments, InspectArguments, ProjectArguments};
 pub(crate) use training::{EvaluateArguments, ForwardArguments, PredictArguments, TrainArguments};
 pub(crate) use zero_shot::ZeroShotArguments;

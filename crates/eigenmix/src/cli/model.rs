@@ -2,7 +2,8 @@
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use eigenmix_experiment::ModelRequest;
+use eigenmix_data::LabelMap;
+use eigenmix_experiment::{BadInput, ExperimentError, ModelRequest, OptionNames};
 use eigenmix_models::Precision;
 use eigenmix_trainer::DeviceChoice;
 
@@ -58,6 +59,14 @@ impl ModelArguments {
             prompts: zero_shot.prompts.clone(),
             labels: zero_shot.labels.clone(),
             device,
+            names: OptionNames::Flags,
         }
     }
+}
+
+/// The labels of a zero-shot head for commands that read none from data.
+pub(crate) fn no_labels() -> Result<LabelMap, ExperimentError> {
+    let problem =
+        "--prompt needs labels, and neither the adapter nor the data have any; give --labels a,b,c";
+    Err(BadInput(problem.to_owned()).into())
 }

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
-use eigenmix_experiment::ExtractRequest;
+use eigenmix_experiment::{ExtractRequest, OptionNames};
 
 use super::FormatArguments;
 
@@ -80,6 +80,7 @@ impl From<&ExtractArguments> for ExtractRequest {
             allow_base_mismatch: arguments.allow_base_mismatch,
             allow_partial: arguments.allow_partial,
             force: arguments.force,
+            names: OptionNames::Flags,
         }
     }
 }

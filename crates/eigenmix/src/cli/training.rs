@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use eigenmix_experiment::Override;
 
-use super::{ModelArguments, ZeroShotArguments};
+use super::{ColumnArguments, ModelArguments, ZeroShotArguments};
 
 /// Train an adapter as described in a TOML file.
 ///
@@ -17,11 +17,17 @@ use super::{ModelArguments, ZeroShotArguments};
 Examples:
   eigenmix train configs/quickstart/pretrain.toml
   eigenmix train ferry.toml --set training.epochs=3 --set output=runs/short
+  eigenmix train ferry.toml --tokens-per-batch 4096
   eigenmix train ferry.toml --resume")]
 pub(crate) struct TrainArguments {
     /// The configuration, a TOML file.
     #[arg(value_name = "CONFIG.toml")]
     pub(crate) config: PathBuf,
+
+    /// Fill each batch with as many examples as have together no more than N tokens, instead of
+    /// the configuration's batch_size.
+    #[arg(long, value_name = "N")]
+    pub(crate) tokens_per_batch: Option<NonZeroUsize>,
 
     /// Override a key of the configuration; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -62,17 +68,12 @@ pub(crate) struct EvaluateArguments {
     #[arg(long, default_value = "test")]
     pub(crate) split: String,
 
-    /// The column of the (first) text.
-    #[arg(long, value_name = "COLUMN", default_value = "text")]
-    pub(crate) text: String,
+    #[command(flatten)]
+    pub(crate) columns: ColumnArguments,
 
-    /// The column of the second text, for tasks on pairs.
+    /// The column of the label [default: that of the training, or label].
     #[arg(long, value_name = "COLUMN")]
-    pub(crate) text_pair: Option<String>,
-
-    /// The column of the label.
-    #[arg(long, value_name = "COLUMN", default_value = "label")]
-    pub(crate) label: String,
+    pub(crate) label: Option<String>,
 
     /// Set another key of the `[data]` table, such as format=alpaca; may be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -99,35 +100,59 @@ Examples:
   echo 'i want to cancel the cabin' | eigenmix predict --base datasets/quickstart/base \\
       --adapter runs/ferry --json
   echo 'Why is the sky blue?' | eigenmix predict --base models/llama --adapter runs/chat --chat
+  eigenmix predict --base models/roberta --adapter runs/nli --input pairs.csv --out labelled.csv
   ls photos/*.jpg | eigenmix predict --base models/vit --adapter runs/birds
   ls photos/*.jpg | eigenmix predict --base models/clip --prompt 'a photo of a {}.' --labels cat,dog")]
 pub(crate) struct PredictArguments {
     #[command(flatten)]
     pub(crate) model: ModelArguments,
 
-    /// A file with one text or image path per line; - is standard input.
+    /// A file with one text or image path per line, or a table: .jsonl, .json, .csv, .tsv or .parquet,
+    /// read as in training; - is standard input, with lines. Of a model of pairs, a line is two texts
+    /// with a tab between them.
     #[arg(long, value_name = "FILE|-", default_value = "-")]
     pub(crate) input: PathBuf,
+
+    /// Write the rows of a table back with predictions to this file, in the format of the input
+    /// [default: standard output].
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+
+    /// Overwrite the file that --out names.
+    #[arg(long, short, requires = "out")]
+    pub(crate) force: bool,
+
+    #[command(flatten)]
+    pub(crate) columns: ColumnArguments,
+
+    /// Set another key of the `[data]` table, such as format=alpaca; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<Override>,
 
     /// The batch size.
     #[arg(long, value_name = "N", default_value = "32")]
     pub(crate) batch_size: NonZeroUsize,
 
-    /// Classifiers: show the N most probable labels.
-    #[arg(long, value_name = "N", default_value = "1")]
-    pub(crate) top: NonZeroUsize,
+    /// Classifiers: show the N most probable labels [default: 1].
+    #[arg(long, value_name = "N")]
+    pub(crate) top: Option<NonZeroUsize>,
 
-    /// Language models: treat each line as a user message and apply the chat template.
-    #[arg(long)]
+    /// Language models: treat each line as a user message and apply the chat template [default: as in
+    /// the training].
+    #[arg(long, conflicts_with = "raw")]
     pub(crate) chat: bool,
 
-    /// Language models, with --chat: the system message.
-    #[arg(long, value_name = "TEXT", requires = "chat")]
+    /// Language models: take each line as it stands, without the template of the training.
+    #[arg(long)]
+    pub(crate) raw: bool,
+
+    /// Language models, of conversations: the system message.
+    #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
     pub(crate) system: Option<String>,
 
-    /// Language models: the maximum number of new tokens per line.
-    #[arg(long, value_name = "N", default_value = "128")]
-    pub(crate) max_new_tokens: NonZeroUsize,
+    /// Language models: the maximum number of new tokens per line [default: 128].
+    #[arg(long, value_name = "N")]
+    pub(crate) max_new_tokens: Option<NonZeroUsize>,
 
     /// Language models: sample with this temperature instead of taking the most likely token.
     #[arg(long, value_name = "T")]
@@ -142,9 +167,9 @@ pub(crate) struct PredictArguments {
     #[arg(long, value_name = "P", requires = "temperature")]
     pub(crate) top_p: Option<f64>,
 
-    /// Language models, with --temperature: the sampling seed.
-    #[arg(long, value_name = "S", default_value_t = 0)]
-    pub(crate) seed: u64,
+    /// Language models, with --temperature: the sampling seed [default: 0].
+    #[arg(long, value_name = "S", requires = "temperature")]
+    pub(crate) seed: Option<u64>,
 
     #[command(flatten)]
     pub(crate) zero_shot: ZeroShotArguments,

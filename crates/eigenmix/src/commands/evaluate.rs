@@ -6,13 +6,12 @@ use std::fmt;
 use eigenmix_data::metrics::Metric;
 use eigenmix_data::{DataConfig, Split};
 use eigenmix_experiment::{
-    BadInput, EvaluationRequest, ExperimentError, SplitEvaluation, Splits, evaluate,
+    BadInput, EvaluationRequest, ExperimentError, KnownInput, SplitEvaluation, Splits, evaluate,
 };
 use eigenmix_trainer::{BaseModel, DeviceChoice, named_metrics, one_metric};
-use serde::{Deserialize, Serialize};
-use toml::Table;
+use serde::Serialize;
 
-use crate::cli::EvaluateArguments;
+use crate::cli::{EvaluateArguments, changed};
 use crate::console::Console;
 
 /// The default maximum length of texts, for models that accept far longer ones.
@@ -28,40 +27,34 @@ pub(crate) fn run(
     let metrics = metrics(&arguments.metrics)?;
     let request = EvaluationRequest {
         model: &model,
-        data: &|base| data_config(arguments, base),
+        data: &|base, input| data_config(arguments, base, input),
+        remedy: "--text, --text-pair, --label and --set change it",
         splits: Splits::One(split),
         metrics: &metrics,
         batch_size: arguments.batch_size,
     };
-    for measured in evaluate(&request, console)? {
+    for measured in evaluate(&request, console)?.splits {
         console.result(&EvaluateResult::new(arguments, measured))?;
     }
     Ok(())
 }
 
-/// The `[data]` table from the flags and `--set`.
+/// The `[data]` table from what the training knew, the flags and `--set`.
 fn data_config(
     arguments: &EvaluateArguments,
     base: &BaseModel,
+    input: &KnownInput,
 ) -> Result<DataConfig, ExperimentError> {
     let limit = base.architecture.max_length();
     let max_length = limit.map_or(MAX_LENGTH, |limit| limit.min(MAX_LENGTH));
-    let mut table = Table::new();
-    let mut insert = |key: &str, value: &str| table.insert(key.to_owned(), value.into());
-    insert("path", &arguments.data);
-    insert("text", &arguments.text);
-    insert("label", &arguments.label);
-    if let Some(column) = &arguments.text_pair {
-        insert("text_pair", column);
+    let mut config = DataConfig::new(arguments.data.clone());
+    config.max_length = max_length;
+    input.apply(&mut config);
+    arguments.columns.apply(&mut config);
+    if let Some(column) = &arguments.label {
+        config.label.clone_from(column);
     }
-    table.insert("max_length".to_owned(), (max_length as i64).into());
-    for change in &arguments.overrides {
-        change.apply(&mut table)?;
-    }
-    DataConfig::deserialize(table).map_err(|error| {
-        let problem = error.message();
-        BadInput(format!("--set of the [data] table: {problem}")).into()
-    })
+    changed(config, &arguments.overrides)
 }
 
 fn metrics(names: &[String]) -> Result<Vec<Metric>, BadInput> {

@@ -4,8 +4,8 @@ use std::fmt;
 
 use eigenmix_adapter::{Adapter, Provenance, SaveOptions, Style};
 use eigenmix_experiment::Destination;
-use eigenmix_experiment::OpenedAdapter;
 use eigenmix_experiment::merge_into_base::{BaseCheckpoint, BaseMergeReport, merge_into_base};
+use eigenmix_experiment::{OpenedAdapter, OptionNames};
 use eigenmix_experiment::{Truncation, truncate};
 use eigenmix_experiment::{style_of_copy, style_of_result};
 use serde::Serialize;
@@ -17,12 +17,17 @@ use crate::console::Console;
 pub(crate) fn run(arguments: &ExportArguments, console: &Console) -> anyhow::Result<()> {
     let destination = Destination::new(&arguments.out, arguments.force)?;
     let source = OpenedAdapter::open(&arguments.source)?;
-    source.require_whole(arguments.allow_partial, console)?;
+    source.require_whole(arguments.allow_partial, OptionNames::Flags, console)?;
     destination.keep_apart_from(&source.path)?;
 
     let style = match arguments.rank {
         None => style_of_copy(&source, arguments.format.into(), &arguments.out)?,
-        Some(_) => style_of_result(&[&source], arguments.format.into(), Some(&arguments.out))?,
+        Some(_) => style_of_result(
+            &[&source],
+            arguments.format.into(),
+            Some(&arguments.out),
+            OptionNames::Flags,
+        )?,
     };
     if arguments.merge_into_base.is_some() {
         source.file.require_one_model()?;
@@ -35,12 +40,17 @@ pub(crate) fn run(arguments: &ExportArguments, console: &Console) -> anyhow::Res
             (adapter, Some(truncation))
         }
     };
-    let provenance = provenance(arguments, &source, truncation.as_ref());
+    let input = source.input()?;
+    let provenance = Provenance {
+        input: input.to_json(),
+        ..provenance(arguments, &source, truncation.as_ref())
+    };
     let merged = match &arguments.merge_into_base {
         None => {
             let options = SaveOptions {
                 force: destination.force(),
                 provenance: Some(provenance),
+                companions: input.companions()?,
             };
             adapter.save_as(destination.path(), &style, &options)?;
             None
@@ -48,7 +58,13 @@ pub(crate) fn run(arguments: &ExportArguments, console: &Console) -> anyhow::Res
         Some(directory) => {
             destination.keep_apart_from(directory)?;
             let base = BaseCheckpoint::open(directory)?;
-            let merged = merge_into_base(&adapter, &base, &provenance, &destination)?;
+            let merged = merge_into_base(
+                &adapter,
+                &base,
+                &provenance,
+                &input.companions()?,
+                &destination,
+            )?;
             merged.notes.iter().for_each(|note| console.warn(note));
             Some(merged)
         }
@@ -72,6 +88,7 @@ fn provenance(
             "energy_kept": truncation.map(|truncation| truncation.energy_kept),
             "merge_into_base": base.map(|base| base.display().to_string()),
         }),
+        input: None,
     }
 }
 

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::path::Path;
 
-use eigenmix_experiment::{BadInput, no_labels};
+use eigenmix_experiment::BadInput;
 use eigenmix_models::{Architecture, Batch, HeadKind, ImageBatch, TokenBatch};
 use eigenmix_tensors::{FileError, TensorFile, TensorOutput, write_tensor_file};
 use eigenmix_trainer::DeviceChoice;
 use serde::Serialize;
 
-use crate::cli::ForwardArguments;
+use crate::cli::{ForwardArguments, no_labels};
 use crate::console::Console;
 
 pub(crate) fn run(

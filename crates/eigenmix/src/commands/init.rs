@@ -4,10 +4,10 @@ use std::fmt;
 use std::path::Path;
 
 use anyhow::Context;
-use eigenmix_experiment::BadInput;
 use eigenmix_experiment::starter::{
     FoundAdapter, FoundBase, FoundData, StarterFile, Surroundings, adapters_in,
 };
+use eigenmix_experiment::{BadInput, message};
 use eigenmix_tensors::{FileError, write_file};
 use eigenmix_trainer::{AdapterMethod, TrainConfig};
 use serde::Serialize;
@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: &InitArguments, console: &Console) -> anyhow::Resul
         (Some(name), None) => match FoundBase::open(name) {
             Ok(base) => Some(base),
             Err(error) => {
-                result.found.push(format!("{name}: {error:#}"));
+                result.found.push(format!("{name}: {}", message(&error)));
                 None
             }
         },

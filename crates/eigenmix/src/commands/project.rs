@@ -10,7 +10,7 @@ use eigenmix_experiment::BadInput;
 use eigenmix_experiment::Destination;
 use eigenmix_experiment::Table;
 use eigenmix_experiment::style_of_result;
-use eigenmix_experiment::{OpenedAdapter, distinct_names};
+use eigenmix_experiment::{OpenedAdapter, OptionNames, distinct_names};
 use eigenmix_tensors::write_directory;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -26,7 +26,12 @@ pub(crate) fn run(arguments: &ProjectArguments, console: &Console) -> anyhow::Re
         .as_deref()
         .map(|out| Destination::new(out, arguments.force))
         .transpose()?;
-    let adapters = OpenedAdapter::open_all(&arguments.adapters, arguments.allow_partial, console)?;
+    let adapters = OpenedAdapter::open_all(
+        &arguments.adapters,
+        arguments.allow_partial,
+        OptionNames::Flags,
+        console,
+    )?;
     if let Some(destination) = &destination {
         destination.keep_apart_from(&arguments.subspace)?;
         for adapter in &adapters {
@@ -40,7 +45,12 @@ pub(crate) fn run(arguments: &ProjectArguments, console: &Console) -> anyhow::Re
             return Err(BadInput(problem.to_owned()).into());
         }
         for adapter in &adapters {
-            style_of_result(&[adapter], arguments.format.into(), Some(out))?;
+            style_of_result(
+                &[adapter],
+                arguments.format.into(),
+                Some(out),
+                OptionNames::Flags,
+            )?;
         }
     }
     let task = Task {
@@ -129,12 +139,19 @@ impl Task<'_> {
                     "relative_error": projection.overall,
                     "skipped": projection.skipped,
                 }),
+                input: adapter.input()?.to_json(),
             };
             let options = SaveOptions {
                 force: self.arguments.force,
                 provenance: Some(provenance),
+                companions: adapter.input()?.companions()?,
             };
-            let style = style_of_result(&[adapter], self.arguments.format.into(), Some(place))?;
+            let style = style_of_result(
+                &[adapter],
+                self.arguments.format.into(),
+                Some(place),
+                OptionNames::Flags,
+            )?;
             projection.adapter.save_as(place, &style, &options)?;
         }
         Ok(projection)

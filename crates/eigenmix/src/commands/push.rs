@@ -8,7 +8,7 @@ use anyhow::Context;
 use eigenmix_adapter::{AdapterError, ModelCard, PeftConfig, Provenance, SaveOptions};
 use eigenmix_experiment::BadInput;
 use eigenmix_experiment::ByteCount;
-use eigenmix_experiment::OpenedAdapter;
+use eigenmix_experiment::{OpenedAdapter, OptionNames};
 use eigenmix_experiment::{PublicBase, publication, without_paths};
 use eigenmix_hub::{Commit, Committed, Hub, HubId, UploadContent, UploadFile};
 use eigenmix_tensors::FileError;
@@ -23,7 +23,7 @@ const CARD: &str = "README.md";
 pub(crate) fn run(arguments: &PushArguments, console: &Console) -> anyhow::Result<()> {
     let repository = destination(&arguments.repository)?;
     let source = OpenedAdapter::open(&arguments.source)?;
-    source.require_whole(arguments.allow_partial, console)?;
+    source.require_whole(arguments.allow_partial, OptionNames::Flags, console)?;
     let base = PublicBase::new(arguments.base_model.as_deref(), source.file.config())?;
     let run_path = Path::new(&arguments.source);
     let run = match Run::is_at(run_path) {
@@ -52,6 +52,7 @@ pub(crate) fn run(arguments: &PushArguments, console: &Console) -> anyhow::Resul
     let options = SaveOptions {
         force: false,
         provenance: provenance.clone(),
+        companions: source.input()?.companions()?,
     };
     adapter.save(&exported, &options)?;
     let config = PeftConfig::read(&exported.join(PeftConfig::FILE_NAME))?;

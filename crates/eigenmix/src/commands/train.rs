@@ -3,7 +3,7 @@
 use std::fmt;
 
 use eigenmix_experiment::ByteCount;
-use eigenmix_experiment::ConfigFile;
+use eigenmix_experiment::{ConfigFile, Override};
 use eigenmix_experiment::{DryRun, ExperimentError};
 use eigenmix_trainer::{DeviceChoice, Outcome, RunOptions, Training};
 use serde::Serialize;
@@ -18,7 +18,16 @@ pub(crate) fn run(
     device: DeviceChoice,
     console: &Console,
 ) -> anyhow::Result<()> {
-    let config = ConfigFile::read(&arguments.config, &arguments.overrides)?.train_config()?;
+    let tokens = arguments.tokens_per_batch.map(|tokens| {
+        let tokens = Override::of("training.tokens_per_batch", tokens.get());
+        tokens.instead_of("training.batch_size")
+    });
+    // An override names a key of its own, which is then one too many.
+    let overrides: Vec<_> = tokens
+        .into_iter()
+        .chain(arguments.overrides.clone())
+        .collect();
+    let config = ConfigFile::read(&arguments.config, &overrides)?.train_config()?;
     if arguments.dry_run {
         return console.result(&DryRun::new(config)?);
     }

@@ -12,6 +12,8 @@ use super::KeyPath;
 pub struct Override {
     path: Vec<String>,
     value: Value,
+    /// The key that it takes the place of.
+    replaced: Option<KeyPath>,
 }
 
 /// Why an override cannot be understood or applied.
@@ -45,11 +47,30 @@ impl FromStr for Override {
         let value = text
             .parse::<Value>()
             .unwrap_or_else(|_| Value::String(text.to_owned()));
-        Ok(Self { path, value })
+        Ok(Self {
+            path,
+            value,
+            replaced: None,
+        })
     }
 }
 
 impl Override {
+    /// A whole number for the key `path`, whose parts are joined by dots.
+    pub fn of(path: &str, number: usize) -> Self {
+        Self {
+            path: path.split('.').map(str::to_owned).collect(),
+            value: Value::Integer(i64::try_from(number).unwrap_or(i64::MAX)),
+            replaced: None,
+        }
+    }
+
+    /// The same, which also takes the key `path` out of the configuration.
+    pub fn instead_of(self, path: &str) -> Self {
+        let replaced = Some(KeyPath::dotted(path));
+        Self { replaced, ..self }
+    }
+
     /// Whether `path` is the key that it sets, or lies below it.
     pub fn sets(&self, path: &KeyPath) -> bool {
         path.starts_with(&KeyPath::dotted(&self.path.join(".")))
@@ -63,6 +84,13 @@ impl Override {
         let Some((name, parents)) = self.path.split_last() else {
             return Err(OverrideError::Key(String::new()));
         };
+        if let Some(replaced) = &self.replaced {
+            let mut root = Value::Table(std::mem::take(configuration));
+            replaced.remove(&mut root);
+            if let Value::Table(kept) = root {
+                *configuration = kept;
+            }
+        }
         let mut table = configuration;
         for part in parents {
             let entry = table
@@ -110,6 +138,21 @@ mod tests {
         let expected = "[training]\nepochs = 3\nbatch_size = 32\n";
         let mut table: Table = configuration.parse().expect("TOML");
         let change: Override = "training.epochs=3".parse().expect("an override");
+        change.apply(&mut table).expect("a key");
+        assert_eq!(table, expected.parse::<Table>().expect("TOML"));
+    }
+
+    #[test]
+    fn an_override_takes_the_place_of_another_key() {
+        let mut table: Table = "[training]\nepochs = 8\nbatch_size = 32\n"
+            .parse()
+            .expect("TOML");
+        let change = Override::of("training.tokens_per_batch", 4096);
+        let change = change.instead_of("training.batch_size");
+        change.apply(&mut table).expect("a key");
+        let expected = "[training]\nepochs = 8\ntokens_per_batch = 4096\n";
+        assert_eq!(table, expected.parse::<Table>().expect("TOML"));
+        // Without the key that it would replace it is a plain override.
         change.apply(&mut table).expect("a key");
         assert_eq!(table, expected.parse::<Table>().expect("TOML"));
     }

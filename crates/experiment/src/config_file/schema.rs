@@ -31,6 +31,12 @@ impl Schema {
         Self { root, unknown }
     }
 
+    /// The keywords of it that are not checked.
+    #[cfg(test)]
+    pub(crate) fn unknown_keywords(&self) -> &BTreeSet<String> {
+        &self.unknown
+    }
+
     /// As JSON.
     pub fn root(&self) -> &Json {
         &self.root

@@ -54,16 +54,19 @@ impl Cell {
 impl fmt::Display for Cell {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.work {
-            Work::Train(config) => write!(
-                formatter,
-                "{}: {} on {}, {} epochs of batches of {}, learning rate {}",
-                config.output,
-                config.adapter.method.name(),
-                config.data.path,
-                config.training.epochs,
-                config.training.batch_size,
-                config.training.learning_rate
-            ),
+            Work::Train(config) => {
+                let size = config.training.size_of_batches();
+                let size = size.map_or_else(|error| error.to_string(), |size| size.to_string());
+                write!(
+                    formatter,
+                    "{}: {} on {}, {} epochs of batches of {size}, learning rate {}",
+                    config.output,
+                    config.adapter.method.name(),
+                    config.data.path,
+                    config.training.epochs,
+                    config.training.learning_rate
+                )
+            }
             Work::Evaluate(config) => write!(
                 formatter,
                 "{}: {} evaluated on {}",

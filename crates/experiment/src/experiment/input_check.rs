@@ -6,6 +6,7 @@ use eigenmix_hub::Location;
 use toml::Value;
 
 use crate::config_file::{KeyPath, Problem};
+use crate::error::message;
 
 /// Whether the models, data and adapters that a file names have to exist already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +17,7 @@ pub enum InputCheck {
 }
 
 /// The keys by which a configuration names a model, data, adapters or a subspace.
-const PLACES: [&str; 8] = [
+const PLACES: [&str; 10] = [
     "base.model",
     "data.path",
     "adapter.subspace",
@@ -25,7 +26,12 @@ const PLACES: [&str; 8] = [
     "adapters",
     "evaluate",
     "head",
+    "search.base",
+    SEARCH_DATA,
 ];
+
+/// The data of a search, `[NAME=]DIR`.
+const SEARCH_DATA: &str = "search.data";
 
 /// The inputs of a resolved table that exist neither locally nor on the Hub and that no stage below
 /// `output` makes.
@@ -36,7 +42,10 @@ pub(super) fn missing_inputs(root: &Value, output: &Path) -> Vec<Problem> {
         if let Err(error) = Location::parse(place)
             && !Path::new(place).starts_with(output)
         {
-            problems.push(Problem::new(path.clone(), format!("`{path}`: {error}")));
+            problems.push(Problem::new(
+                path.clone(),
+                format!("`{path}`: {}", message(&error)),
+            ));
         }
     };
     for key in PLACES {
@@ -47,13 +56,43 @@ pub(super) fn missing_inputs(root: &Value, output: &Path) -> Vec<Problem> {
             Some(Value::String(text)) => check(path, text),
             Some(Value::Array(items)) => {
                 for (index, item) in items.iter().enumerate() {
-                    if let Some(text) = item.as_str() {
-                        check(path.index(index), text);
-                    }
+                    let Some(text) = item.as_str() else {
+                        continue;
+                    };
+                    // The name of a directory may contain `=`.
+                    let directory = match text.split_once('=') {
+                        Some((_, directory)) if key == SEARCH_DATA && !Path::new(text).exists() => {
+                            directory
+                        }
+                        _ => text,
+                    };
+                    check(path.index(index), directory);
                 }
             }
             _ => {}
         }
     }
     problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_base_model_and_the_data_of_a_search_are_inputs() {
+        let place = tempfile::tempdir().expect("a directory");
+        let here = place.path().display();
+        let table = format!(
+            "search.base = '{here}/no base'\nsearch.data = ['gym={here}', 'library={here}/no data']"
+        );
+        let root = Value::Table(table.parse().expect("TOML"));
+        let found = missing_inputs(&root, Path::new("out"));
+        let paths: Vec<String> = found
+            .iter()
+            .map(|problem| problem.path.to_string())
+            .collect();
+        assert_eq!(paths, ["search.base", "search.data[1]"]);
+        assert!(found[1].message.contains("no data"), "{}", found[1].message);
+    }
 }

@@ -7,9 +7,13 @@ mod input_check;
 mod naming;
 mod reader;
 mod reference;
+#[cfg(test)]
+mod refusal_tests;
 mod schema;
+mod seeds;
 mod shard;
 mod stage;
+mod unread_keys;
 mod variation;
 use std::collections::HashSet;
 use std::fmt;
@@ -102,7 +106,7 @@ impl fmt::Display for Experiment {
 mod tests {
     use super::*;
 
-    const FILE: &str = r#"
+    pub(super) const FILE: &str = r#"
         output = "runs/x"
         seeds = [3, 4]
         [base]
@@ -124,7 +128,7 @@ mod tests {
         training.learning_rate = 5e-4
     "#;
 
-    fn read(text: &str) -> Result<Experiment, ExperimentError> {
+    pub(super) fn read(text: &str) -> Result<Experiment, ExperimentError> {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("x.toml");
         std::fs::write(&path, text).unwrap();
@@ -143,7 +147,7 @@ mod tests {
     }
 
     /// The lines of the error, without the file's name.
-    fn mistakes(text: &str) -> Vec<String> {
+    pub(super) fn mistakes(text: &str) -> Vec<String> {
         let Err(error) = read(text) else {
             panic!("an error")
         };
@@ -301,16 +305,8 @@ mod tests {
         };
         assert!(read(&file("['library=l', 'gym=g']")).is_ok());
         let found = mistakes(&file("['gym=g', 'bakery=b']"));
-        let expected =
-            "33: --data bakery=b: no adapter is called `bakery`; there are `gym`, `library`";
+        let expected = "33: bakery=b in `search.data`: no adapter is called `bakery`; there are `gym`, `library`";
         assert_eq!(found, [expected]);
-    }
-
-    #[test]
-    fn an_extraction_that_says_twice_how_much_to_keep_is_a_mistake_of_the_file() {
-        let stage = "[[extract]]\nname = 'x'\nadapters = ['a']\ncomponents = 4\nvariance = 0.9";
-        let found = mistakes(&format!("{FILE}\n{stage}")).join("\n");
-        assert!(found.contains("components and variance"), "{found}");
     }
 
     #[test]

@@ -10,6 +10,8 @@ use super::input_check::{InputCheck, missing_inputs};
 use super::naming::{as_directory_name, default_name, free_name, is_name};
 use super::reference::{References, StageKind};
 use super::schema::{TABLES, schema};
+use super::seeds::{has_seeds, seeds_of};
+use super::unread_keys::{remove_unread_lists, unread_keys};
 use super::variation::{Combination, combinations};
 use super::{Arm, Cell, EvaluationConfig, Experiment, Stage, Work};
 use crate::config_file::{ConfigFile, KeyPath, Problem, Schema, train_config};
@@ -148,11 +150,11 @@ impl<'a> Reader<'a> {
         }
         let mut request: Box<MergeRequest> = self.request(table, &entry.place)?;
         request.out = directory;
-        if let Err(error) = request.options() {
-            self.add_problem(Problem::new(entry.place.clone(), error.to_string()));
-        }
-        if let Err(error) = request.check_search_data() {
-            let place = KeyPath::dotted("search.data").below(&entry.place);
+        if let Err((key, error)) = request.check() {
+            let place = match key {
+                Some(key) => KeyPath::dotted(key).below(&entry.place),
+                None => entry.place.clone(),
+            };
             self.add_problem(Problem::new(place, error.to_string()));
         }
         Some(Stage::Merge { name, request })
@@ -231,7 +233,14 @@ impl<'a> Reader<'a> {
             Some(Value::Table(vary)) => vary.clone(),
             _ => Table::new(),
         };
+        let is_evaluation = entry.table.contains_key("evaluate");
+        for problem in unread_keys(self.file, &entry.place, is_evaluation) {
+            self.add_problem(problem);
+        }
         let mut lists = vary(self.file.table());
+        if is_evaluation {
+            remove_unread_lists(&mut lists);
+        }
         overlay(&mut lists, vary(entry.table));
         let combinations = match combinations(&lists) {
             Ok(combinations) => combinations,
@@ -258,7 +267,6 @@ impl<'a> Reader<'a> {
                 None => name.to_owned(),
             };
             let table = combination.apply(table.clone());
-            let is_evaluation = entry.table.contains_key("evaluate");
             // An evaluation draws nothing.
             let seeds = if is_evaluation {
                 &seeds[..1]
@@ -382,24 +390,15 @@ impl<'a> Reader<'a> {
 
     /// The seeds of an entry, or those of the file.
     fn seeds(&mut self, table: &Table, place: &KeyPath) -> Option<Vec<u64>> {
-        let (table, place) = match table.contains_key("seed") || table.contains_key("seeds") {
-            true => (table, place.clone()),
-            false => (self.file.table(), KeyPath::default()),
+        let seeds = match has_seeds(table) {
+            true => seeds_of(table, place),
+            false => seeds_of(self.file.table(), &KeyPath::default()),
         };
-        let number = |value: &Value| u64::try_from(value.as_integer()?).ok();
-        match (table.get("seeds"), table.get("seed")) {
-            (Some(_), Some(_)) => {
-                self.add_problem(Problem::new(
-                    place.key("seeds"),
-                    "give either `seed` or `seeds`",
-                ));
+        match seeds {
+            Ok(seeds) => seeds,
+            Err(problem) => {
+                self.add_problem(problem);
                 None
-            }
-            (None, None) => Some(vec![0]),
-            (None, Some(seed)) => number(seed).map(|seed| vec![seed]),
-            (Some(seeds), None) => {
-                let seeds: Option<Vec<u64>> = seeds.as_array()?.iter().map(number).collect();
-                seeds.filter(|seeds| !seeds.is_empty())
             }
         }
     }

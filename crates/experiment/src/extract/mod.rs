@@ -14,6 +14,7 @@ use crate::ExperimentError;
 use crate::destination::Destination;
 use crate::listener::Listener;
 use crate::opened_adapter::OpenedAdapter;
+use crate::option_names::OptionNames;
 
 /// Extracts the subspace, writes it to `request.out` and returns the result to print.
 ///
@@ -26,7 +27,12 @@ pub fn extract(
     let start = Instant::now();
     let options = request.options()?;
     let destination = Destination::new(&request.out, request.force)?;
-    let adapters = OpenedAdapter::open_all(&request.adapters, request.allow_partial, listener)?;
+    let adapters = OpenedAdapter::open_all(
+        &request.adapters,
+        request.allow_partial,
+        request.names,
+        listener,
+    )?;
     for adapter in &adapters {
         destination.keep_apart_from(&adapter.path)?;
     }
@@ -37,7 +43,7 @@ pub fn extract(
         eigenmix_eigenlorax::extract(&files, &options, &|_, _| progress.advance())?
     };
     subspace.save(destination.path(), destination.force())?;
-    report_notes(&report, listener);
+    report_notes(&report, request.names, listener);
     let source_bytes = adapters.iter().map(OpenedAdapter::bytes).sum();
     let mut extracted = ExtractionSummary::new(&request.out, &subspace, report, source_bytes);
     extracted.seconds = start.elapsed().as_secs_f64();
@@ -45,7 +51,7 @@ pub fn extract(
 }
 
 /// Reports what in the subspace may not be as expected.
-fn report_notes(report: &ExtractReport, listener: &dyn Listener) {
+fn report_notes(report: &ExtractReport, names: OptionNames, listener: &dyn Listener) {
     for adapter in &report.adapters {
         let location = &adapter.source.location;
         match adapter.without_effect.len() {
@@ -85,10 +91,10 @@ fn report_notes(report: &ExtractReport, listener: &dyn Listener) {
         let available = available(module);
         let asked = module.left.asked.unwrap_or(available);
         listener.warn(&format_args!(
-            "{asked} components were requested, but in {} of {} modules the adapters span fewer directions (only {available} in `{path}`); --augment {} adds random ones",
+            "{asked} components were requested, but in {} of {} modules the adapters span fewer directions (only {available} in `{path}`); {} adds random ones",
             short.len(),
             report.modules.len(),
-            asked.saturating_sub(available)
+            names.setting("augment", asked.saturating_sub(available))
         ));
     }
 }

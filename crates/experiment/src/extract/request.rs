@@ -8,6 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::BadInput;
+use crate::error::message;
+use crate::option_names::OptionNames;
 
 /// Extract the subspace that adapters share.
 ///
@@ -47,6 +49,9 @@ pub struct ExtractRequest {
     /// Continue even if an adapter has tensors that are not used.
     #[serde(default)]
     pub allow_partial: bool,
+    /// How messages name these options.
+    #[serde(skip)]
+    pub names: OptionNames,
     /// Overwrite the directory if it exists.
     #[serde(skip)]
     pub force: bool,
@@ -56,17 +61,21 @@ impl ExtractRequest {
     /// The options that the request stands for.
     ///
     /// # Errors
-    /// If it asks for `components` and for `variance`.
+    /// If it asks for `components` and for `variance`, or for a share that is none.
     pub fn options(&self) -> Result<ExtractOptions, BadInput> {
         let components = match (self.components, self.variance) {
             (Some(_), Some(_)) => {
-                let problem = "components and variance both say how many components to keep; leave one of them out";
-                return Err(BadInput(problem.to_owned()));
+                let [count, share] = ["components", "variance"].map(|key| self.names.of(key));
+                return Err(BadInput(format!(
+                    "{count} and {share} both say how many components to keep; leave one of them out"
+                )));
             }
             (Some(count), None) => Components::Count(count.get()),
             (None, Some(share)) => Components::Variance(share),
             (None, None) => Components::All,
         };
+        let checked = components.check();
+        checked.map_err(|error| BadInput(message(&error)))?;
         Ok(ExtractOptions {
             components,
             factors: match self.raw_factors {
@@ -86,13 +95,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_ways_to_say_how_many_components_are_refused() {
+    fn two_ways_to_say_how_many_components_and_an_impossible_share_are_refused() {
         let request = |table: &str| -> ExtractRequest {
             toml::from_str(&format!("adapters = [\"a\"]\n{table}")).expect("a request")
         };
         let error = request("components = 4\nvariance = 0.9").options();
         let error = error.expect_err("a refusal").to_string();
-        assert!(error.contains("components and variance"), "{error}");
+        assert!(error.contains("`components` and `variance`"), "{error}");
+        for share in ["0.0", "2.0", "nan"] {
+            let error = request(&format!("variance = {share}")).options();
+            let error = error.expect_err("a refusal").to_string();
+            assert!(error.contains("above 0 and at most 1"), "{error}");
+        }
         for (table, expected) in [
             ("components = 4", Components::Count(4)),
             ("variance = 0.9", Components::Variance(0.9)),

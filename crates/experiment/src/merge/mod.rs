@@ -19,6 +19,7 @@ pub use self::search::{SearchReport, SearchRequest};
 pub use self::summary::MergeSummary;
 use crate::ExperimentError;
 use crate::destination::Destination;
+use crate::known_input::KnownInput;
 use crate::listener::Listener;
 use crate::opened_adapter::OpenedAdapter;
 use crate::output_style::style_of_result;
@@ -37,12 +38,17 @@ pub fn merge(
     let options = request.options()?;
     let plan = SearchPlan::of(request, &options, device)?;
     let destination = Destination::new(&request.out, request.force)?;
-    let adapters = OpenedAdapter::open_all(&request.adapters, request.allow_partial, listener)?;
+    let adapters = OpenedAdapter::open_all(
+        &request.adapters,
+        request.allow_partial,
+        request.names,
+        listener,
+    )?;
     for adapter in &adapters {
         destination.keep_apart_from(&adapter.path)?;
     }
     let sources: Vec<&OpenedAdapter> = adapters.iter().collect();
-    let style = style_of_result(&sources, request.format, Some(&request.out))?;
+    let style = style_of_result(&sources, request.format, Some(&request.out), request.names)?;
     let started = Instant::now();
     let (options, Merge { adapter, report }, search) = match plan {
         Some(plan) => {
@@ -54,6 +60,7 @@ pub fn merge(
             (options, merge, None)
         }
     };
+    let input = common_input(&adapters, listener)?;
     let provenance = Provenance {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         method: format!("merge/{}", options.method.name()),
@@ -63,10 +70,12 @@ pub fn merge(
             .map(|adapter| adapter.source.clone())
             .collect(),
         options: recorded(&options, search.as_ref()),
+        input: input.to_json(),
     };
     let save = SaveOptions {
         force: destination.force(),
         provenance: Some(provenance),
+        companions: input.companions()?,
     };
     adapter.save_as(destination.path(), &style, &save)?;
     // A single file has no room for a page.
@@ -86,6 +95,29 @@ pub fn merge(
         seconds: started.elapsed().as_secs_f64(),
         search,
     })
+}
+
+/// What all of the adapters were trained on in the same way; nothing, and a note, where they were not.
+fn common_input(
+    adapters: &[OpenedAdapter],
+    listener: &dyn Listener,
+) -> Result<KnownInput, ExperimentError> {
+    let mut known = adapters.iter().map(OpenedAdapter::input);
+    let mut common = known.next().transpose()?.unwrap_or_default();
+    for (other, adapter) in known.zip(&adapters[1..]) {
+        let Some(found) = common.common(&other?)? else {
+            listener.note(&format_args!(
+                "`{}` and `{}` were trained on different input (columns or templates), so \
+                 the merged adapter does not say what its input is; name it where you evaluate or \
+                 predict",
+                adapters[0].file.location(),
+                adapter.file.location()
+            ));
+            return Ok(KnownInput::default());
+        };
+        common = found;
+    }
+    Ok(common)
 }
 
 fn merge_all(

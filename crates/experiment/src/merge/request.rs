@@ -8,9 +8,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::SearchRequest;
-use super::search::assign;
+use super::search::{assign, grid};
 use crate::BadInput;
+use crate::error::message;
 use crate::opened_adapter::adapter_name;
+use crate::option_names::OptionNames;
 use crate::output_style::OutputFormat;
 
 /// Merge adapters into one.
@@ -65,6 +67,9 @@ pub struct MergeRequest {
     /// Overwrite existing output.
     #[serde(skip)]
     pub force: bool,
+    /// How messages name these options.
+    #[serde(skip)]
+    pub names: OptionNames,
     /// The form of the adapter that is written.
     #[serde(skip)]
     pub format: OutputFormat,
@@ -83,27 +88,35 @@ impl MergeRequest {
         let options = self.requested_options().options();
         options.map_err(|error| match error {
             MergeError::OptionOfOthers { option, owners } => {
-                let flag = option.replace('_', "-");
-                BadInput(format!("--{flag} is for {owners} only"))
+                BadInput(format!("{} is for {owners} only", self.names.of(option)))
             }
-            other => BadInput(other.to_string()),
+            other => BadInput(message(&other)),
         })
     }
 
-    /// Checks that every adapter has the data of its task, if there is a search: by their names
-    /// alone, so that a mistake is found before an adapter is made.
+    /// Checks what can be known before the adapters are there: the options, and of a search its
+    /// values and, by their names alone, whether every adapter has the data of its task.
     ///
     /// # Errors
-    /// If an adapter has no data or two, or a name is unknown.
-    pub(crate) fn check_search_data(&self) -> Result<(), BadInput> {
+    /// With the key that the problem is at, if it is known: as [`MergeRequest::options`]; if a value
+    /// is out of range or the weights are not one for each adapter; if an adapter has no data or
+    /// two, or a name is unknown; if a value is given beside the values to search.
+    pub(crate) fn check(&self) -> Result<(), (Option<&'static str>, BadInput)> {
+        let refused = |error: MergeError| BadInput(message(&error));
+        let options = self.options().map_err(|problem| (None, problem))?;
+        let count = self.adapters.len();
+        let checked = options.check(count).map_err(refused);
+        checked.map_err(|problem| (None, problem))?;
         let Some(search) = &self.search else {
             return Ok(());
         };
-        let names = self
-            .adapters
-            .iter()
-            .map(|location| adapter_name(location, 1));
-        assign(&names.collect::<Vec<_>>(), &search.data).map(drop)
+        let names = self.adapters.iter();
+        let names: Vec<String> = names.map(|location| adapter_name(location, 1)).collect();
+        let assigned = assign(&names, &search.data, self.names).map(drop);
+        assigned.map_err(|problem| (Some("search.data"), problem))?;
+        let grid = grid(self, search, &options);
+        let checked = grid.and_then(|grid| grid.check(options.method, count).map_err(refused));
+        checked.map_err(|problem| (Some("search"), problem))
     }
 
     fn requested_options(&self) -> eigenmix_merging::RequestedOptions {

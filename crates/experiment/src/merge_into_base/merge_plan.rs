@@ -1,16 +1,16 @@
 //! Which tensors of a base model an adapter changes, checked before any of them is computed.
 
 use eigenmix_tensors::HostTensor;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use eigenmix_adapter::{Adapter, LoraModule};
+use eigenmix_adapter::{Adapter, LoraModule, is_output_layer};
 use safetensors::Dtype;
-use serde_json::json;
 
 use super::base_checkpoint::BaseCheckpoint;
 use super::merged_weight::Orientation;
 use super::module_names::Naming;
-use super::output_layer::{OutputLayer, is_trained_apart};
+use super::output_layer::OutputLayer;
+use super::tied_tables::{TiedTables, Trained, is_output_weight};
 use crate::BadInput;
 use crate::ExperimentError;
 
@@ -20,6 +20,8 @@ pub(super) struct MergePlan<'a> {
     pub(super) edits: BTreeMap<String, Edit<'a>>,
     /// By name in the result: what the base model does not have.
     pub(super) added: BTreeMap<String, Added<'a>>,
+    /// By name in the base model: what the result is without.
+    pub(super) dropped: BTreeSet<String>,
     /// What becomes of the configuration, and why: whether the output layer is no longer tied, the
     /// number of tokens if it changed, and notes for the user.
     pub(super) is_untied: bool,
@@ -35,17 +37,34 @@ pub(super) struct MergePlan<'a> {
 /// What a tensor is that the base model does not have.
 pub(super) enum Added<'a> {
     Values(&'a HostTensor),
-    /// A tensor of the base model under a second name, with an update of its own: the output layer
-    /// that was tied to it.
-    Copy(String, Option<&'a LoraModule>),
+    /// The output layer that was tied to the base model's `table`, in its dtype.
+    OfTable {
+        table: String,
+        trained: Trained<'a>,
+        dtype: Dtype,
+    },
 }
 
 /// What becomes of a tensor.
 pub(super) enum Edit<'a> {
     /// W₀ + ΔW, and what DoRA makes of it.
     Update(&'a LoraModule),
+    /// An update of a table that the adapter brings along, perhaps for more tokens.
+    Table(&'a HostTensor, &'a LoraModule),
     /// Other values, perhaps of another shape.
     Values(HostTensor),
+}
+
+impl<'a> Edit<'a> {
+    /// What becomes of a table; nothing if it stays as it is.
+    fn of(trained: Trained<'a>) -> Option<Self> {
+        Some(match (trained.start, trained.update) {
+            (None, None) => return None,
+            (None, Some(update)) => Self::Update(update),
+            (Some(start), None) => Self::Values(start.clone()),
+            (Some(start), Some(update)) => Self::Table(start, update),
+        })
+    }
 }
 
 impl<'a> MergePlan<'a> {
@@ -58,10 +77,10 @@ impl<'a> MergePlan<'a> {
         base: &BaseCheckpoint,
     ) -> Result<Self, ExperimentError> {
         base.refuse_quantised()?;
-        let output = OutputLayer::of(base, adapter);
+        let output = OutputLayer::of(base, adapter)?;
         // A tied output layer has no weight of its own that could be looked for.
         let is_tied_output = |path: &str| {
-            OutputLayer::is_output(path) && output.as_ref().is_some_and(|output| output.is_tied)
+            is_output_layer(path) && output.as_ref().is_some_and(|output| output.is_tied)
         };
         let modules: Vec<&str> = adapter
             .modules
@@ -73,6 +92,7 @@ impl<'a> MergePlan<'a> {
         let mut plan = Self {
             edits: BTreeMap::new(),
             added: BTreeMap::new(),
+            dropped: BTreeSet::new(),
             is_untied: false,
             vocabulary: None,
             notes: Vec::new(),
@@ -82,7 +102,8 @@ impl<'a> MergePlan<'a> {
         };
         for (path, module) in &adapter.modules {
             if !is_tied_output(path) {
-                plan.add_update(&naming.in_base(path), module, base)?;
+                let below = adapter.heads.get(&format!("{path}.weight"));
+                plan.add_update(&naming.in_base(path), module, below, base)?;
             }
         }
         for (name, tensor) in &adapter.biases {
@@ -98,6 +119,10 @@ impl<'a> MergePlan<'a> {
         }
         plan.add_heads(adapter, &naming, base);
         if let Some(output) = output {
+            if let Some(note) = output.tables.note() {
+                plan.is_untied = true;
+                plan.notes.push(note);
+            }
             if output.is_tied {
                 plan.add_tied_output(adapter, &naming, &output, base)?;
             }
@@ -106,11 +131,11 @@ impl<'a> MergePlan<'a> {
         Ok(plan)
     }
 
-    /// The output layer of a base model in which it is the table of tokens: as PEFT has it, what is
-    /// trained of one of the two leaves the other as it was, so that they part.
+    /// The table and the output layer of a base model in which they are one tensor: as PEFT has it,
+    /// what is trained of one of the two leaves the other as it was, so that they part.
     ///
     /// # Errors
-    /// If the adapter resized the table and has no output layer of the new size.
+    /// If the adapter resized one of the two, or an update has another shape than what is below it.
     fn add_tied_output(
         &mut self,
         adapter: &'a Adapter,
@@ -118,73 +143,50 @@ impl<'a> MergePlan<'a> {
         output: &OutputLayer,
         base: &BaseCheckpoint,
     ) -> Result<(), ExperimentError> {
-        // The adapter's own output layer may stand among the edits if the base model has a copy of it.
-        let own = adapter
-            .heads
-            .iter()
-            .find(|(name, _)| OutputLayer::is_output(name));
-        let update = adapter
-            .modules
-            .iter()
-            .find(|(path, _)| OutputLayer::is_output(path));
-        let table = self.edits.get(&output.table);
-        let became = match (own, update, table) {
-            (None, None, None) => return Ok(()),
-            (Some((_, own)), _, Some(Edit::Values(table))) if own == table => {
-                self.edits.remove(&output.weight);
-                self.added.retain(|name, _| !OutputLayer::is_output(name));
-                return Ok(());
-            }
-            (Some((_, own)), ..) => Added::Values(own),
-            (None, Some((_, update)), table) => {
-                let resized = match table {
-                    Some(Edit::Values(table)) => Some(&table.shape),
-                    _ => None,
-                };
-                let shape = [update.d_out(), update.d_in()];
-                if let Some(resized) = resized.filter(|resized| resized.as_slice() != shape) {
-                    return Err(half_resized(
-                        &output.table,
-                        resized,
-                        output.module(),
-                        &shape,
-                    ));
-                }
-                self.dtype = require_shape(&output.table, &shape, base)?;
-                Added::Copy(output.table.clone(), Some(update))
-            }
-            (None, None, Some(Edit::Values(_))) if !is_trained_apart(adapter, &output.table) => {
-                return Ok(());
-            }
-            (None, None, Some(Edit::Values(table))) => {
-                let before = base.file_of(&output.table)?.shape(&output.table)?;
-                if before != table.shape {
-                    return Err(half_resized(
-                        &output.table,
-                        &table.shape,
-                        output.module(),
-                        before,
-                    ));
-                }
-                Added::Copy(output.table.clone(), None)
-            }
-            (None, None, Some(Edit::Update(_))) => {
-                if adapter.config.raw().get("ensure_weight_tying") == Some(&json!(true)) {
-                    return Ok(());
-                }
-                Added::Copy(output.table.clone(), None)
-            }
+        let (table, weight) = (&output.tables.table, &output.tables.output);
+        let tied = TiedTables::of(adapter, naming, table);
+        if tied.are_unchanged() {
+            return Ok(());
+        }
+        let (before, dtype) = base.file_of(table)?.tensor(table)?;
+        let shape_of = |one: Trained<'_>| match one.start {
+            Some(start) => start.shape.clone(),
+            None => before.to_vec(),
         };
-        self.added.retain(|name, _| !OutputLayer::is_output(name));
-        self.edits.remove(&output.weight);
+        let of_table = shape_of(tied.table);
+        for (name, one) in [(table.as_str(), tied.table), (output.module(), tied.output)] {
+            let update = one.update.map(|update| vec![update.d_out(), update.d_in()]);
+            for found in [Some(shape_of(one)), update].into_iter().flatten() {
+                if found != of_table {
+                    return Err(half_resized(table, &of_table, name, &found));
+                }
+            }
+        }
+        self.edits.remove(weight);
+        self.edits.remove(table);
+        self.added.retain(|name, _| !is_output_weight(name));
+        // A copy of what was one tensor.
+        if output.tables.has_output {
+            self.dropped.insert(weight.clone());
+        }
+        if let Some(edit) = Edit::of(tied.table) {
+            self.edits.insert(table.clone(), edit);
+        }
+        if tied.are_equal() {
+            return Ok(());
+        }
         self.is_untied = true;
         self.notes.push(format!(
-            "the base model ties `{}` to `{}`, and the adapter changes one of the two alone, so the result has both and tie_word_embeddings = false",
-            output.module(),
-            output.table
+            "the base model ties `{}` to `{table}`, and with the adapter the two differ, so the result has both and tie_word_embeddings = false",
+            output.module()
         ));
         self.prefix = naming.prefix_of_adapter().map(str::to_owned);
-        self.added.insert(output.weight.clone(), became);
+        let added = Added::OfTable {
+            table: table.clone(),
+            trained: tied.output,
+            dtype,
+        };
+        self.added.insert(weight.clone(), added);
         Ok(())
     }
 
@@ -197,38 +199,51 @@ impl<'a> MergePlan<'a> {
         output: &OutputLayer,
         base: &BaseCheckpoint,
     ) -> Result<(), ExperimentError> {
-        let before = base.file_of(&output.table)?.shape(&output.table)?.to_vec();
-        let after = |name: &str| match self.edits.get(name) {
-            Some(Edit::Values(tensor)) => Some(tensor.shape.clone()),
-            _ => None,
-        };
+        let (table, weight) = (&output.tables.table, &output.tables.output);
+        let before = base.file_of(table)?.shape(table)?.to_vec();
+        let tokens = self.shape_of(table, base).unwrap_or_else(|| before.clone());
         let added = self.added.iter().find_map(|(name, added)| match added {
-            Added::Values(tensor) if OutputLayer::is_output(name) => Some(tensor.shape.clone()),
+            Added::Values(tensor) if is_output_weight(name) => Some(tensor.shape.clone()),
             _ => None,
         });
-        let table = after(&output.table).unwrap_or_else(|| before.clone());
-        let has_output = base.contains(&output.weight);
-        let weight = added
-            .or_else(|| after(&output.weight))
-            .or_else(|| has_output.then(|| before.clone()));
-        if let Some(weight) = weight.filter(|weight| weight.first() != table.first()) {
-            return Err(half_resized(
-                &output.table,
-                &table,
-                output.module(),
-                &weight,
+        let others = added.or_else(|| self.shape_of(weight, base));
+        if let Some(others) = others.filter(|others| others.first() != tokens.first()) {
+            if !output.is_unused {
+                return Err(half_resized(table, &tokens, output.module(), &others));
+            }
+            self.edits.remove(weight);
+            self.dropped.insert(weight.clone());
+            self.notes.push(format!(
+                "`{weight}` has another number of tokens than the adapter's table, and a classifier has no output layer over tokens, so the result leaves it out"
             ));
         }
-        if let Some(&tokens) = table.first()
-            && table != before
+        if let Some(&now) = tokens.first()
+            && tokens != before
         {
-            self.vocabulary = Some(tokens);
+            self.vocabulary = Some(now);
             self.notes.push(format!(
-                "the adapter brings a table of {tokens} tokens, the base model has {}: vocab_size is now {tokens}. The tokenizer files are the base model's; replace them by those that were saved with the adapter",
+                "the adapter brings a table of {now} tokens, the base model has {}: vocab_size is now {now}. The tokenizer files are the base model's; replace them by those that were saved with the adapter",
                 before.first().copied().unwrap_or_default()
             ));
         }
         Ok(())
+    }
+
+    /// The shape in the result of a tensor of the base model, if it stays.
+    fn shape_of(&self, name: &str, base: &BaseCheckpoint) -> Option<Vec<usize>> {
+        match self.edits.get(name) {
+            Some(Edit::Values(tensor)) => Some(tensor.shape.clone()),
+            Some(Edit::Table(start, _)) => Some(start.shape.clone()),
+            _ if self.dropped.contains(name) => None,
+            _ => Some(base.file_of(name).ok()?.shape(name).ok()?.to_vec()),
+        }
+    }
+
+    /// Whether a tensor of the base model is in the result as it is.
+    pub(super) fn keeps(&self, name: &str) -> bool {
+        !self.edits.contains_key(name)
+            && !self.dropped.contains(name)
+            && !self.added.contains_key(&self.name_in_result(name))
     }
 
     /// The name in the result of a tensor of the base model.
@@ -239,15 +254,26 @@ impl<'a> MergePlan<'a> {
         }
     }
 
+    /// - below: W₀, if the adapter brings it along
     fn add_update(
         &mut self,
         path: &str,
         module: &'a LoraModule,
+        below: Option<&'a HostTensor>,
         base: &BaseCheckpoint,
     ) -> Result<(), ExperimentError> {
         let name = format!("{path}.weight");
-        self.dtype = require_shape(&name, &self.orientation.shape(module), base)?;
-        self.edits.insert(name, Edit::Update(module));
+        let shape = self.orientation.shape(module);
+        let Some(below) = below else {
+            self.dtype = require_shape(&name, &shape, base)?;
+            self.edits.insert(name, Edit::Update(module));
+            return Ok(());
+        };
+        if below.shape != shape {
+            return Err(half_resized(&name, &below.shape, "its update", &shape));
+        }
+        (_, self.dtype) = base.file_of(&name)?.tensor(&name)?;
+        self.edits.insert(name, Edit::Table(below, module));
         Ok(())
     }
 
@@ -286,6 +312,9 @@ impl<'a> MergePlan<'a> {
         self.prefix = naming.prefix_of_adapter().map(str::to_owned);
         for (name, tensor) in &adapter.heads {
             let in_base = naming.in_base(name);
+            if matches!(self.edits.get(&in_base), Some(Edit::Table(..))) {
+                continue;
+            }
             if base.contains(&in_base) {
                 self.edits.insert(in_base, Edit::Values(tensor.clone()));
             } else if self.prefix.is_some() {

@@ -1,9 +1,10 @@
 //! The `config.json` of a merged model: that of the base model, with the adapter's labels.
 
 use eigenmix_adapter::{Adapter, Labels};
+use eigenmix_models::untie;
 use serde_json::{Map, Value, json};
 
-use super::output_layer::{set_vocabulary, untie};
+use super::output_layer::set_vocabulary;
 
 /// Where heads for sequences keep the weight `[labels, width]` of their outputs.
 const OUTPUT_WEIGHTS: [&str; 3] = [

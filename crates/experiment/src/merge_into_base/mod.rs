@@ -6,10 +6,11 @@ mod merged_config;
 mod merged_weight;
 mod module_names;
 mod output_layer;
+mod tied_tables;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use eigenmix_adapter::{Adapter, Labels, Provenance};
+use eigenmix_adapter::{Adapter, Companion, Labels, Provenance};
 use eigenmix_tensors::{TensorFile, TensorOutput, write_directory, write_file, write_tensor_file};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -44,18 +45,24 @@ pub struct BaseMergeReport {
 /// had (with a DoRA magnitude m, `m ⊙ (W₀ + ΔW) / ‖W₀ + ΔW‖`), the adapter's heads and biases are in
 /// place, and everything else is as it was.
 ///
+/// - companions: tokenizer and chat template of the adapter, which take the place of the base model's
+///
 /// # Errors
 /// Before anything is written, if the base model lacks an adapted module or has it in another shape.
 pub fn merge_into_base(
     adapter: &Adapter,
     base: &BaseCheckpoint,
     provenance: &Provenance,
+    companions: &[Companion],
     destination: &Destination,
 ) -> Result<BaseMergeReport, ExperimentError> {
     let plan = MergePlan::new(adapter, base)?;
     let config = merged_config(base.config(), adapter, plan.is_untied, plan.vocabulary);
     write_directory(destination.path(), destination.force(), |staging| {
         base.copy_companions(staging)?;
+        for companion in companions {
+            write_file(&staging.join(&companion.name), &companion.content)?;
+        }
         write_file(&staging.join("config.json"), config.as_bytes())?;
         if let Some(labels) = &adapter.labels {
             labels.write(&staging.join(Labels::FILE_NAME))?;
@@ -90,10 +97,7 @@ fn write_shards(
             .map(|tensor| tensor.bytes.len())
             .sum::<usize>();
         let mut names: Vec<String> = changed.iter().map(|tensor| tensor.name.clone()).collect();
-        let is_kept = |name: &&str| {
-            !plan.edits.contains_key(*name) && !plan.added.contains_key(&plan.name_in_result(name))
-        };
-        for name in shard.names().filter(is_kept) {
+        for name in shard.names().filter(|name| plan.keeps(name)) {
             let (shape, dtype) = shard.tensor(name)?;
             let bytes = shard.view(name)?;
             total_bytes += bytes.len();
@@ -131,6 +135,13 @@ fn changed_tensors(
                         merged_weight(stored, module, plan.orientation),
                     )
                 }
+                Edit::Table(below, module) => {
+                    let values = below.values.clone();
+                    (
+                        below.shape.clone(),
+                        merged_weight(values, module, plan.orientation),
+                    )
+                }
                 Edit::Values(tensor) => (tensor.shape.clone(), tensor.values.clone()),
             };
             EncodedTensor::new(plan.name_in_result(name), shape, dtype, &values)
@@ -151,14 +162,22 @@ fn added_tensors(
                 plan.dtype,
                 &tensor.values,
             ),
-            Added::Copy(of, update) => {
-                let file = base.file_of(of)?;
-                let (shape, dtype) = file.tensor(of)?;
-                let mut values = file.read_finite_f32(of)?;
-                if let Some(update) = update {
+            Added::OfTable {
+                table,
+                trained,
+                dtype,
+            } => {
+                let (shape, mut values) = match trained.start {
+                    Some(start) => (start.shape.clone(), start.values.clone()),
+                    None => {
+                        let file = base.file_of(table)?;
+                        (file.shape(table)?.to_vec(), file.read_finite_f32(table)?)
+                    }
+                };
+                if let Some(update) = trained.update {
                     values = merged_weight(values, update, Orientation::OutIn);
                 }
-                EncodedTensor::new(name.clone(), shape, dtype, &values)
+                EncodedTensor::new(name.clone(), shape, *dtype, &values)
             }
         })
         .collect()
@@ -171,16 +190,14 @@ fn report(plan: &MergePlan<'_>, base: &BaseCheckpoint) -> BaseMergeReport {
         .filter(|(_, edit)| matches!(edit, Edit::Values(_)))
         .map(|(name, _)| plan.name_in_result(name))
         .collect();
-    // A copy of a tied output layer that the checkpoint had, and that is a tensor of its own now.
     let names = base.tensor_names();
-    let is_overridden = |name: &&&str| plan.added.contains_key(&plan.name_in_result(name));
-    let overridden = names.iter().filter(is_overridden).count();
+    let kept = names.iter().filter(|name| plan.keeps(name)).count();
     BaseMergeReport {
         base: base.directory().display().to_string(),
         merged: plan.edits.len() - replaced.len(),
         replaced,
         added: plan.added.keys().cloned().collect(),
-        copied: base.tensor_names().len() - plan.edits.len() - overridden,
+        copied: kept,
         prefix: plan.prefix.clone(),
         notes: plan.notes.clone(),
     }

@@ -12,7 +12,6 @@ use crate::evaluation::{self, EvaluationRequest, Splits};
 use crate::experiment::EvaluationConfig;
 use crate::listener::Listener;
 use crate::model_request::ModelRequest;
-use crate::opened_adapter::OpenedAdapter;
 use crate::{BadInput, ExperimentError};
 
 const BATCH_SIZE: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
@@ -55,13 +54,19 @@ pub(super) fn evaluate(
     };
     let request = EvaluationRequest {
         model: &model,
-        data: &|_| Ok(config.data.clone()),
+        data: &|_, input| {
+            let mut data = config.data.clone();
+            input.fill(&mut data);
+            Ok(data)
+        },
+        remedy: "the [data] table changes it",
         splits: Splits::Present(&[Split::Test, Split::Validation]),
         metrics: &config.task.metrics,
         batch_size: BATCH_SIZE,
     };
     let [mut test, mut validation] = [None, None];
-    for measured in evaluation::evaluate(&request, listener)? {
+    let evaluation = evaluation::evaluate(&request, listener)?;
+    for measured in evaluation.splits {
         match measured.split {
             Split::Test => test = Some(measured.metrics),
             _ => validation = Some(measured.metrics),
@@ -74,12 +79,11 @@ pub(super) fn evaluate(
         );
         return Err(BadInput(problem).into());
     }
-    let adapter = OpenedAdapter::open(&config.evaluate)?;
     let output = Path::new(&config.output);
     let outcome = Outcome {
         output: output.to_owned(),
         seconds: started.elapsed().as_secs_f64(),
-        bytes: adapter.bytes(),
+        bytes: evaluation.adapter_bytes,
         validation,
         test,
         ..Outcome::default()

@@ -6,6 +6,7 @@ use std::path::Path;
 use eigenmix_adapter::{AdapterFile, PeftConfig};
 use eigenmix_models::Description;
 
+use crate::error::message;
 use crate::opened_adapter::OpenedAdapter;
 
 /// An adapter that was examined.
@@ -37,7 +38,7 @@ impl FoundAdapter {
                 base_model: None,
                 rank: 0,
                 modules: 0,
-                problem: Some(error.to_string()),
+                problem: Some(message(&error)),
             },
         }
     }
@@ -45,7 +46,7 @@ impl FoundAdapter {
 
 fn problem(file: &AdapterFile, base: Option<&Description>) -> Option<String> {
     if let Err(error) = file.require_clean() {
-        return Some(error.to_string());
+        return Some(message(&error));
     }
     let base = base?;
     for module in file.module_paths() {

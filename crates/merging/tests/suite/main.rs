@@ -5,6 +5,7 @@ mod golden_merges;
 mod golden_undetermined;
 mod heads_and_config;
 mod identities;
+mod merged_with_itself;
 mod methods;
 mod other_adapters;
 mod random_adapters;

@@ -1,7 +1,8 @@
 //! Weights that stay in half precision give what their widened selves give.
 
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Tensor};
-use eigenmix_models::{Batch, HeadKind, Precision, TokenBatch};
+use eigenmix_models::{Batch, HeadKind, Network, Precision, TokenBatch};
 use eigenmix_tensors::Dtype;
 
 use crate::small_models::{adapted_in, decoders, encoder};
@@ -9,6 +10,22 @@ use crate::small_models::{adapted_in, decoders, encoder};
 fn tokens() -> Batch {
     let texts = [vec![3, 5, 8, 30, 2], vec![1, 2], vec![9, 9, 4, 6]];
     Batch::from(TokenBatch::continuing(&texts, &[0, 0, 0]))
+}
+
+/// The share of a model's parameters that are kept in bf16.
+fn share_in_half_precision(model: &Network) -> f64 {
+    struct InHalf(usize);
+    impl ModuleVisitor for InHalf {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let values = param.val();
+            if values.dtype() == DType::BF16 {
+                self.0 += values.shape().num_elements();
+            }
+        }
+    }
+    let mut found = InHalf(0);
+    model.visit(&mut found);
+    found.0 as f64 / model.num_params() as f64
 }
 
 #[test]
@@ -21,6 +38,12 @@ fn logits_losses_and_texts_are_those_of_the_widened_weights() {
     for ((family, config), head) in models.into_iter().zip(heads) {
         let run = |precision| -> Vec<Tensor<2>> {
             let model = adapted_in(&config, head, Dtype::BF16, precision, &device).model;
+            let share = share_in_half_precision(&model);
+            match precision {
+                // All but the updates, the norms, the biases and the head.
+                Precision::Stored => assert!(share > 0.6, "{family}: {share}"),
+                _ => assert_eq!(share, 0.0, "{family}"),
+            }
             let mut found = vec![model.forward(&tokens(), &device)];
             if head == HeadKind::LanguageModel {
                 let hidden = model.hidden_states(&tokens(), &device);

@@ -1,12 +1,11 @@
 //! Classification or regression of images.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use eigenmix_data::metrics::Metric;
 use eigenmix_data::{
-    DataConfig, DataError, EpochAugmentation, ImageDataset, ImageRow, ImageSource, LabelMap,
-    LabelPolicy, Place, Split, TargetKind, read_image_split,
+    DataConfig, DataError, EpochAugmentation, ImageDataset, ImageRow, ImageSource, InputContract,
+    LabelMap, LabelPolicy, PredictionTable, Row, Split, TargetKind, read_image_split,
 };
 use eigenmix_images::ImagePreprocessor;
 use eigenmix_models::{Architecture, Batch, HeadKind, ImageBatch};
@@ -55,7 +54,7 @@ impl Task for ImageClassification {
         _metrics: &[Metric],
     ) -> Result<Box<dyn TaskReader + 'a>, TrainerError> {
         let source = Images(preprocessor(base)?);
-        Ok(Box::new(LabelledReader::new(source, config)?))
+        Ok(Box::new(LabelledReader::new(source, config, base)?))
     }
 
     fn count_labels(
@@ -69,11 +68,11 @@ impl Task for ImageClassification {
     fn line_reader(
         &self,
         base: &BaseModel,
-        input: &Path,
+        config: &DataConfig,
     ) -> Result<Option<Box<dyn LineReader>>, TrainerError> {
         Ok(Some(Box::new(ImageLines {
             preprocessor: preprocessor(base)?,
-            input: input.into(),
+            config: config.clone(),
         })))
     }
 
@@ -170,27 +169,44 @@ impl LabelledSource for Images {
         let images = ImageDataset::new(rows, self.0.clone());
         Ok(Box::new(ImageInputs(images)))
     }
+
+    fn contract(&self, config: &DataConfig) -> InputContract {
+        InputContract {
+            task: ImageClassification.name().to_owned(),
+            image: Some(config.image.clone()),
+            label: Some(config.label.clone()),
+            ..InputContract::default()
+        }
+    }
 }
 
-/// One path of an image file per line.
+/// A path of an image file per row.
 struct ImageLines {
     preprocessor: ImagePreprocessor,
-    input: Arc<Path>,
+    config: DataConfig,
 }
 
 impl LineReader for ImageLines {
-    fn batch(&self, lines: &[String]) -> Result<Batch, TrainerError> {
-        let row = |(index, path): (usize, &String)| ImageRow {
-            source: ImageSource::File(PathBuf::from(path)),
+    fn rows(&self, table: &PredictionTable) -> Result<Vec<Row>, DataError> {
+        let paths = table.image_paths(&self.config)?.into_iter();
+        let row = |(text, place)| Row {
+            text,
+            text_pair: None,
             label: None,
-            place: Place {
-                file: self.input.clone(),
-                line: index + 1,
-            },
+            place,
         };
-        let rows: Vec<ImageRow> = lines.iter().enumerate().map(row).collect();
+        Ok(paths.map(row).collect())
+    }
+
+    fn batch(&self, rows: &[Row]) -> Result<(Batch, usize), TrainerError> {
+        let row = |row: &Row| ImageRow {
+            source: ImageSource::File(PathBuf::from(&row.text)),
+            label: None,
+            place: row.place.clone(),
+        };
+        let rows: Vec<ImageRow> = rows.iter().map(row).collect();
         let all: Vec<usize> = (0..rows.len()).collect();
         let images = ImageDataset::new(rows, self.preprocessor.clone());
-        ImageInputs(images).batch(&all, None)
+        Ok((ImageInputs(images).batch(&all, None)?, 0))
     }
 }

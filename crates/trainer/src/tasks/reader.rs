@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use eigenmix_data::{DataError, Split, TargetKind, Targets, TextTokenizer};
+use eigenmix_data::{DataError, InputContract, Split, TargetKind, Targets, TextTokenizer};
 
 use super::Examples;
 use crate::TrainerError;
@@ -11,11 +11,15 @@ use crate::TrainerError;
 pub struct SplitData {
     pub examples: Box<dyn Examples>,
     pub notes: Vec<String>,
+    /// How its rows became examples.
+    pub input: InputContract,
+    /// The chat template that they went through, if they are conversations.
+    pub chat_template: Option<String>,
 }
 
 /// What a dataset has of a split.
 pub enum FoundSplit {
-    Examples(SplitData),
+    Examples(Box<SplitData>),
     /// There is no such split.
     Missing,
     /// Its labels are hidden; a note that says so.
@@ -71,7 +75,7 @@ pub trait TaskReader {
         targets: Option<&Targets>,
     ) -> Result<FoundSplit, TrainerError> {
         match self.split(split, targets) {
-            Ok(found) => Ok(FoundSplit::Examples(found)),
+            Ok(found) => Ok(FoundSplit::Examples(Box::new(found))),
             Err(TrainerError::Data(DataError::MissingSplit { .. })) => Ok(FoundSplit::Missing),
             Err(TrainerError::Data(DataError::HiddenLabels { split, rows })) => {
                 Ok(FoundSplit::Hidden(format!(
@@ -94,7 +98,7 @@ pub trait TaskReader {
         notes: &mut Vec<String>,
     ) -> Result<Option<SplitData>, TrainerError> {
         Ok(match self.find_split(split, targets)? {
-            FoundSplit::Examples(found) => Some(found),
+            FoundSplit::Examples(found) => Some(*found),
             FoundSplit::Missing => None,
             FoundSplit::Hidden(note) => {
                 notes.push(note);

@@ -1,7 +1,5 @@
 //! The definition of a kind of task.
 
-use std::path::Path;
-
 use eigenmix_data::metrics::Metric;
 use eigenmix_data::{DataConfig, Split, TargetKind};
 use eigenmix_models::{Architecture, HeadKind};
@@ -78,17 +76,16 @@ pub trait Task: Sync {
         Ok(None)
     }
 
-    /// Turns the input lines of `predict` into batches; `None` if each line is a prompt to
-    /// continue.
+    /// Turns the input rows of `predict` into batches; `None` if each is a prompt to continue.
     ///
-    /// - input: the file of the lines, for messages
+    /// - config: which columns are read, and how long texts may be
     ///
     /// # Errors
     /// If the model's tokenizer or preprocessor is missing or does not fit.
     fn line_reader(
         &self,
         base: &BaseModel,
-        input: &Path,
+        config: &DataConfig,
     ) -> Result<Option<Box<dyn LineReader>>, TrainerError>;
 
     /// The facts about a split, for a suggested training file.

@@ -1,11 +1,9 @@
 //! Classification or regression of texts or pairs of texts.
 
-use std::path::Path;
-
 use eigenmix_data::metrics::Metric;
 use eigenmix_data::{
-    DataConfig, DataError, Encoding, EpochAugmentation, LabelPolicy, Row, Split, TargetKind,
-    TextTokenizer, read_text_split, unread_note,
+    DataConfig, DataError, Encoding, EpochAugmentation, InputContract, LabelPolicy,
+    PredictionTable, Row, Split, TargetKind, TextTokenizer, read_text_split, unread_note,
 };
 use eigenmix_models::{Architecture, Batch, HeadKind, TokenBatch};
 
@@ -57,7 +55,7 @@ impl Task for TextClassification {
     ) -> Result<Box<dyn TaskReader + 'a>, TrainerError> {
         check_length(&base.architecture, config)?;
         let source = Texts(base.tokenizer()?);
-        Ok(Box::new(LabelledReader::new(source, config)?))
+        Ok(Box::new(LabelledReader::new(source, config, base)?))
     }
 
     fn count_labels(
@@ -71,12 +69,12 @@ impl Task for TextClassification {
     fn line_reader(
         &self,
         base: &BaseModel,
-        _input: &Path,
+        config: &DataConfig,
     ) -> Result<Option<Box<dyn LineReader>>, TrainerError> {
-        let (tokenizer, max_length) = (base.tokenizer()?, base.max_length()?);
+        check_length(&base.architecture, config)?;
         Ok(Some(Box::new(TextLines {
-            tokenizer,
-            max_length,
+            tokenizer: base.tokenizer()?,
+            config: config.clone(),
         })))
     }
 
@@ -163,6 +161,17 @@ impl LabelledSource for Texts {
         Ok(Box::new(TextInputs(encodings)))
     }
 
+    fn contract(&self, config: &DataConfig) -> InputContract {
+        InputContract {
+            task: TextClassification.name().to_owned(),
+            text: Some(config.text.clone()),
+            text_pair: config.text_pair.clone(),
+            label: Some(config.label.clone()),
+            max_length: Some(config.max_length),
+            ..InputContract::default()
+        }
+    }
+
     fn tokenizer(&self) -> Option<&TextTokenizer> {
         Some(&self.0)
     }
@@ -172,18 +181,20 @@ impl LabelledSource for Texts {
     }
 }
 
-/// A text a line.
+/// A text or a pair of texts per row.
 struct TextLines {
     tokenizer: TextTokenizer,
-    max_length: usize,
+    config: DataConfig,
 }
 
 impl LineReader for TextLines {
-    fn batch(&self, lines: &[String]) -> Result<Batch, TrainerError> {
-        let encodings = lines
-            .iter()
-            .map(|text| self.tokenizer.encode(text, None, self.max_length))
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(batch(encodings.iter()))
+    fn rows(&self, table: &PredictionTable) -> Result<Vec<Row>, DataError> {
+        table.texts(&self.config)
+    }
+
+    fn batch(&self, rows: &[Row]) -> Result<(Batch, usize), TrainerError> {
+        let encodings = self.tokenizer.encode_all(rows, self.config.max_length)?;
+        let cut = encodings.iter().filter(|one| one.truncated).count();
+        Ok((batch(encodings.iter()), cut))
     }
 }

@@ -2,6 +2,7 @@
 //! then the loop runs, and it can be resumed from every checkpoint as if it had never stopped.
 
 mod backward_pass;
+mod batches;
 mod optimizer;
 mod result;
 mod speed;
@@ -84,7 +85,13 @@ impl Training {
             head,
             zero_shot,
             description,
-            notes: [&data.notes[..], &start.notes].concat(),
+            notes: base
+                .checkpoint
+                .note()
+                .map(str::to_owned)
+                .into_iter()
+                .chain([&data.notes[..], &start.notes].concat())
+                .collect(),
             data,
             updates: start.updates,
             sources: start.sources,
@@ -187,7 +194,7 @@ impl Training {
             head: self.head,
             updates: &self.updates,
             sources: &self.sources,
-            targets: self.data.targets.as_ref(),
+            data: &self.data,
             names: state.names(),
             values: &finished.values,
         };

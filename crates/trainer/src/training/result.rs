@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use eigenmix_adapter::{
-    Adapter, Labels, PeftConfig, Provenance, SaveOptions, Source, TargetModules,
+    Adapter, Companion, Labels, PeftConfig, Provenance, SaveOptions, Source, TargetModules,
 };
-use eigenmix_data::Targets;
+use eigenmix_data::{InputContract, Targets};
 use eigenmix_models::{Description, HeadKind, LinearLayer};
 use eigenmix_moslora::{ParameterKind, ParameterNames, TrainedValues, Update};
 use eigenmix_tensors::{FileError, HostTensor};
 use eigenmix_tensors::{write_directory, write_file};
 use serde_json::{Value, json};
 
-use crate::base_model::COMPANIONS;
+use super::training_data::TrainingData;
+use crate::base_model::{COMPANIONS, TEXT_COMPANIONS};
 use crate::checkpoint::write_values;
 use crate::config::TrainConfig;
 use crate::run::Run;
@@ -27,7 +28,7 @@ pub(crate) struct Trained<'a> {
     pub head: HeadKind,
     pub updates: &'a BTreeMap<String, Update>,
     pub sources: &'a [Source],
-    pub targets: Option<&'a Targets>,
+    pub data: &'a TrainingData,
     /// What each of the values is.
     pub names: &'a ParameterNames,
     /// The trained values by name.
@@ -43,17 +44,12 @@ impl Trained<'_> {
     pub fn save(&self, run: &Path) -> Result<u64, TrainerError> {
         let adapter = self.adapter()?;
         let path = run.join(Run::ADAPTER);
-        let provenance = Provenance {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            method: format!("train/{}", self.config.adapter.method.name()),
-            sources: self.sources.to_vec(),
-            options: json!(self.config.adapter),
-        };
         adapter.save(
             &path,
             &SaveOptions {
                 force: true,
-                provenance: Some(provenance),
+                provenance: Some(self.provenance()),
+                companions: self.companions()?,
             },
         )?;
         let kept = match self.config.adapter.method.has_basis() {
@@ -67,6 +63,32 @@ impl Trained<'_> {
         Ok(std::fs::metadata(&kept)
             .map_err(FileError::io("read", &kept))?
             .len())
+    }
+
+    fn provenance(&self) -> Provenance {
+        Provenance {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            method: format!("train/{}", self.config.adapter.method.name()),
+            sources: self.sources.to_vec(),
+            options: json!(self.config.adapter),
+            input: Some(json!(self.data.input)),
+        }
+    }
+
+    /// The tokenizer and the chat template of the training.
+    fn companions(&self) -> Result<Vec<Companion>, TrainerError> {
+        if self.data.tokenizer.is_none() {
+            return Ok(Vec::new());
+        }
+        let mut files = Companion::read_all(self.base.directory(), &TEXT_COMPANIONS)?;
+        if let Some(template) = &self.data.chat_template {
+            files.retain(|file| file.name != InputContract::CHAT_TEMPLATE);
+            files.push(Companion {
+                name: InputContract::CHAT_TEMPLATE.to_owned(),
+                content: template.as_bytes().to_vec(),
+            });
+        }
+        Ok(files)
     }
 
     fn adapter(&self) -> Result<Adapter, TrainerError> {
@@ -101,7 +123,7 @@ impl Trained<'_> {
             modules,
             heads,
             biases: BTreeMap::new(),
-            labels: labels(self.targets),
+            labels: labels(self.data.targets.as_ref()),
             prompts: self.config.task.prompts()?,
         })
     }
@@ -166,7 +188,9 @@ impl Trained<'_> {
         write_directory(&path, true, |temporary| {
             write_values(&temporary.join("model.safetensors"), &values)?;
             let mut config = self.base.checkpoint.config().clone();
-            if let (Value::Object(config), Some(labels)) = (&mut config, labels(self.targets)) {
+            if let (Value::Object(config), Some(labels)) =
+                (&mut config, labels(self.data.targets.as_ref()))
+            {
                 let names = labels.0.iter().enumerate();
                 let by_index: serde_json::Map<String, Value> = names
                     .clone()
@@ -187,6 +211,12 @@ impl Trained<'_> {
                         .map_err(FileError::io("copy", &from))?;
                 }
             }
+            for companion in self.companions()? {
+                write_file(&temporary.join(&companion.name), &companion.content)?;
+            }
+            let provenance = self.provenance();
+            let path = temporary.join(Provenance::FILE_NAME);
+            write_file(&path, format!("{:#}\n", json!(provenance)).as_bytes())?;
             Ok::<_, TrainerError>(())
         })?;
         let weights = path.join("model.safetensors");

@@ -1,8 +1,9 @@
 //! The data of a training.
 
 use eigenmix_data::metrics::Metric;
-use eigenmix_data::{Split, Targets, TextTokenizer};
+use eigenmix_data::{InputContract, Split, Targets, TextTokenizer};
 
+use super::batches::Batches;
 use super::training_length::TrainingLength;
 use crate::config::{Keep, TrainConfig};
 use crate::schedule::Scheduler;
@@ -12,6 +13,9 @@ use crate::{BaseModel, TrainerError};
 /// The splits of a dataset as the model takes them.
 pub(crate) struct TrainingData {
     pub train: Box<dyn Examples>,
+    /// The batches of the training split, and how many steps they take.
+    pub batches: Batches,
+    pub length: TrainingLength,
     pub validation: Option<Box<dyn Examples>>,
     pub test: Option<Box<dyn Examples>>,
     /// How labels are encoded, if there are labels.
@@ -22,6 +26,10 @@ pub(crate) struct TrainingData {
     pub metrics: Vec<Metric>,
     /// Notes on the data for the user.
     pub notes: Vec<String>,
+    /// How rows became inputs.
+    pub input: InputContract,
+    /// The chat template that conversations went through.
+    pub chat_template: Option<String>,
 }
 
 impl TrainingData {
@@ -51,19 +59,28 @@ impl TrainingData {
             }
         };
         let (validation, test) = (examples(validation), examples(test));
-        notes.extend(TrainingLength::new(&config.training, train.examples.len()).short_epochs());
+        let rows = |length| base.architecture.rows_per_example(length);
+        let lengths = train.examples.lengths().into_iter().map(rows);
+        let batches = Batches::new(&config.training, config.seed, lengths.collect())?;
+        let length = TrainingLength::new(&config.training, &batches);
+        notes.extend(batches.long_examples());
+        notes.extend(length.short_epochs());
         let metrics = match config.task.metrics.is_empty() {
             true => train.examples.default_metrics(),
             false => config.task.metrics.clone(),
         };
         Ok(Self {
             train: train.examples,
+            batches,
+            length,
             validation,
             test,
             targets,
             tokenizer: reader.into_tokenizer(),
             metrics,
             notes,
+            input: train.input,
+            chat_template: train.chat_template,
         })
     }
 
@@ -185,10 +202,12 @@ mod tests {
                 unreachable!("only its presence counts")
             }
         }
-        FoundSplit::Examples(SplitData {
+        FoundSplit::Examples(Box::new(SplitData {
             examples: Box::new(NoExamples),
             notes: Vec::new(),
-        })
+            input: InputContract::default(),
+            chat_template: None,
+        }))
     }
 
     const SETTINGS: [&str; 3] = [

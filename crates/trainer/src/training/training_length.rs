@@ -1,24 +1,24 @@
 //! How many optimizer steps a training takes.
 
+use super::batches::Batches;
 use crate::config::TrainingConfig;
 
 /// The length of a training in optimizer steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TrainingLength {
     epochs: usize,
-    /// The steps of all epochs.
+    /// The steps of all epochs; where they exceed the limit, of as many as do.
     of_epochs: usize,
     /// `training.max_steps`.
     limit: Option<usize>,
 }
 
 impl TrainingLength {
-    /// - examples: of the training split
-    pub fn new(training: &TrainingConfig, examples: usize) -> Self {
-        let batches = examples.div_ceil(training.batch_size.get());
+    /// - batches: of the training split
+    pub fn new(training: &TrainingConfig, batches: &Batches) -> Self {
         Self {
             epochs: training.epochs,
-            of_epochs: training.epochs * batches.div_ceil(training.gradient_accumulation.get()),
+            of_epochs: batches.steps(training.epochs, training.max_steps),
             limit: training.max_steps,
         }
     }
@@ -54,7 +54,8 @@ mod tests {
             max_steps: limit,
             ..training
         };
-        TrainingLength::new(&training, 9)
+        let batches = Batches::new(&training, 0, vec![5; 9]).unwrap();
+        TrainingLength::new(&training, &batches)
     }
 
     #[test]
@@ -62,6 +63,31 @@ mod tests {
         for (limit, steps) in [(None, 4), (Some(3), 3), (Some(4), 4), (Some(5), 4)] {
             assert_eq!(length(limit).steps(), steps, "{limit:?}");
         }
+    }
+
+    #[test]
+    fn batches_by_tokens_take_their_own_number_of_steps() {
+        let file = "epochs = 3\ntokens_per_batch = 11\nlearning_rate = 0.1";
+        let training: TrainingConfig = toml::from_str(file).unwrap();
+        // Two of nine fit into a batch.
+        let batches = Batches::new(&training, 0, vec![5; 9]).unwrap();
+        assert_eq!(TrainingLength::new(&training, &batches).steps(), 15);
+        let limited = |limit| {
+            let training = TrainingConfig {
+                max_steps: Some(limit),
+                ..training.clone()
+            };
+            TrainingLength::new(&training, &batches)
+        };
+        assert_eq!(limited(7).steps(), 7);
+        assert_eq!(limited(7).short_epochs(), None);
+        assert_eq!(limited(99).steps(), 15);
+        assert!(
+            limited(99)
+                .short_epochs()
+                .unwrap()
+                .contains("after 15 steps")
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use eigenmix_data::{BatchPlan, EpochAugmentation, Split};
+use eigenmix_data::{EpochAugmentation, Split};
 use eigenmix_models::{Loaded, Network};
 use eigenmix_moslora::{ParameterKind, ParameterNames, TrainedValues};
 
@@ -15,7 +15,6 @@ use super::backward_pass::BackwardPass;
 use super::optimizer::{AdamW, NamedGradients, clip};
 use super::speed::Speed;
 use super::training_data::TrainingData;
-use super::training_length::TrainingLength;
 use crate::TrainerError;
 use crate::checkpoint::{CheckpointState, TrainingProgress, save};
 use crate::config::{Keep, TrainConfig};
@@ -80,7 +79,7 @@ impl<'a> Loop<'a> {
             best: None,
             log,
             device: options.device.clone().autodiff(),
-            total_steps: TrainingLength::new(&config.training, data.train.len()).steps(),
+            total_steps: data.length.steps(),
             started: Instant::now(),
             speed: Speed::new(),
         };
@@ -169,16 +168,10 @@ impl<'a> Loop<'a> {
     /// Runs to the end; returns whether it got there.
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<bool, TrainerError> {
         let config = &self.config.training;
-        let lengths = self.data.train.lengths();
+        let data = self.data;
         // A training that was stopped right after its last step has the end of that epoch to come.
         while self.progress.epoch < config.epochs && (!self.is_over() || self.is_unjudged()) {
-            let plan = BatchPlan::training(
-                &lengths,
-                config.batch_size,
-                config.batching,
-                self.config.seed,
-                self.progress.epoch,
-            );
+            let plan = data.batches.plan(self.progress.epoch);
             let groups: Vec<&[Vec<usize>]> = plan
                 .batches()
                 .chunks(config.gradient_accumulation.get())

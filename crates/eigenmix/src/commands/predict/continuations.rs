@@ -1,32 +1,44 @@
-//! Continuations of each line by a language model.
+//! Continuations of each line or row by a language model.
 
 use eigenmix_data::{
-    ChatTemplate, DataConfig, IncrementalDecoder, LanguageEncoder, Message, TextTokenizer,
+    DataConfig, IncrementalDecoder, LanguageContent, PredictedColumn, PredictedValues,
+    PredictionTable,
 };
-use eigenmix_experiment::BadInput;
 use eigenmix_trainer::{BaseModel, GenerationOptions, LoadedModel, Prompt, Sampling, generate};
 use serde::Serialize;
+use serde_json::Value;
 
-use super::lines;
+use super::input::{Input, Lines};
+use super::prompts::Prompts;
+use super::table_output::{PREDICTION, TableOutput};
 use crate::cli::PredictArguments;
 use crate::console::Console;
 
 pub(super) fn run(
     model: &LoadedModel,
     base: &BaseModel,
+    config: &DataConfig,
+    input: Input,
     arguments: &PredictArguments,
     console: &Console,
 ) -> anyhow::Result<()> {
     let sampling = sampling(arguments)?;
     let tokenizer = base.tokenizer()?;
-    let options = GenerationOptions {
-        sampling,
-        stop: tokenizer.stop_ids().to_vec(),
+    let prompts = Prompts::new(base, &tokenizer, config, arguments)?;
+    let writer = Writer {
+        model,
+        prompts: &prompts,
+        options: GenerationOptions {
+            sampling,
+            stop: prompts.stop_ids()?,
+        },
+        batch_size: arguments.batch_size.get(),
+        console,
     };
-    let prompts = Prompts::new(base, &tokenizer, arguments)?;
-    match console.is_json() {
-        true => together(model, &prompts, &options, arguments, console),
-        false => one_by_one(model, &prompts, &options, arguments, console),
+    match input {
+        Input::Lines(lines) if console.is_json() => writer.lines_together(lines),
+        Input::Lines(lines) => writer.one_by_one(lines),
+        Input::Table(table) => writer.table(&table, arguments),
     }
 }
 
@@ -37,150 +49,116 @@ fn sampling(arguments: &PredictArguments) -> anyhow::Result<Sampling> {
             temperature,
             top_k: arguments.top_k,
             top_p: arguments.top_p.unwrap_or(1.0),
-            seed: arguments.seed,
+            seed: arguments.seed.unwrap_or(0),
         },
     };
     sampling.validate()?;
     Ok(sampling)
 }
 
-/// Lines as prompts in tokens.
-struct Prompts<'a> {
-    encoder: LanguageEncoder<'a>,
-    tokenizer: &'a TextTokenizer,
-    /// The maximum number of tokens of prompt and continuation together.
-    room: usize,
-    arguments: &'a PredictArguments,
+/// Continues prompts, and shows what comes.
+struct Writer<'a> {
+    model: &'a LoadedModel,
+    prompts: &'a Prompts<'a>,
+    options: GenerationOptions,
+    batch_size: usize,
+    console: &'a Console,
 }
 
-impl<'a> Prompts<'a> {
-    fn new(
-        base: &BaseModel,
-        tokenizer: &'a TextTokenizer,
-        arguments: &'a PredictArguments,
-    ) -> anyhow::Result<Self> {
-        let template = match arguments.chat {
-            true => Some(ChatTemplate::load(base.directory(), None)?),
-            false => None,
-        };
-        let config = DataConfig::new("the input");
-        Ok(Self {
-            encoder: LanguageEncoder::new(tokenizer, template, &config)?,
-            tokenizer,
-            room: base.max_length()?,
-            arguments,
-        })
-    }
-
-    /// - index: the line of the input, from 0
-    fn encode(&self, index: usize, line: &str) -> anyhow::Result<Prompt> {
-        let number = index + 1;
-        let mut prompt = match self.arguments.chat {
-            true => {
-                let system = self.arguments.system.as_deref();
-                let system = system.map(|system| Message::new("system", system));
-                let messages: Vec<_> = system
-                    .into_iter()
-                    .chain([Message::new("user", line)])
-                    .collect();
-                self.encoder.chat_prompt(&messages)?
-            }
-            false => self.encoder.text_prompt(line)?,
-        };
-        if prompt.is_empty() {
-            // A model without a token of its own for it begins a text after the end of another.
-            let first = self.tokenizer.bos_id().or(self.tokenizer.eos_id());
-            prompt.push(first.ok_or_else(|| {
-                BadInput(format!(
-                    "line {number} is empty, and the tokenizer has no beginning-of-text token; write a prompt or remove the line"
-                ))
-            })?);
-        }
-        let wanted = self.arguments.max_new_tokens.get();
-        if prompt.len() + wanted > self.room {
-            let advice = match self.room.saturating_sub(prompt.len()) {
-                0 => "shorten the prompt".to_owned(),
-                room => format!("shorten the prompt, or give --max-new-tokens {room}"),
+impl Writer<'_> {
+    /// Every token is shown as soon as it is generated.
+    fn one_by_one(&self, lines: Lines) -> anyhow::Result<()> {
+        for line in lines {
+            let (line, place) = line?;
+            let prompt = self.prompts.of_line(&line, place)?;
+            let mut decoder = IncrementalDecoder::new(self.prompts.tokenizer(), true);
+            let mut problem = None;
+            let mut show = |_, token| {
+                let shown = decoder
+                    .push(token)
+                    .map_err(anyhow::Error::from)
+                    .and_then(|text| self.console.part(text));
+                problem = problem.take().or(shown.err());
             };
-            return Err(BadInput(format!(
-                "line {number}: the prompt's {} tokens and --max-new-tokens {wanted} exceed the model's {} positions; {advice}",
-                prompt.len(),
-                self.room,
-            ))
-            .into());
+            let (network, device) = (&self.model.network, &self.model.device);
+            generate(network, &[prompt], &self.options, device, &mut show);
+            if let Some(problem) = problem {
+                return Err(problem);
+            }
+            self.console.line(&decoder.finish()?)?;
         }
-        Ok(Prompt {
-            tokens: prompt,
-            max_new_tokens: self.arguments.max_new_tokens,
-        })
+        Ok(())
     }
-}
 
-/// Every token is shown as soon as it is generated.
-fn one_by_one(
-    model: &LoadedModel,
-    prompts: &Prompts,
-    options: &GenerationOptions,
-    arguments: &PredictArguments,
-    console: &Console,
-) -> anyhow::Result<()> {
-    for (index, line) in lines(&arguments.input)?.enumerate() {
-        let prompt = prompts.encode(index, &line?)?;
-        let mut decoder = IncrementalDecoder::new(prompts.tokenizer, true);
-        let mut problem = None;
-        let mut show = |_, token| {
-            let shown = decoder
-                .push(token)
-                .map_err(anyhow::Error::from)
-                .and_then(|text| console.part(text));
-            problem = problem.take().or(shown.err());
+    /// One object in the end.
+    fn lines_together(&self, lines: Lines) -> anyhow::Result<()> {
+        let lines = lines.collect::<anyhow::Result<Vec<_>>>()?;
+        // All of them first: a line that is refused is refused before the work.
+        let prompts = lines
+            .iter()
+            .map(|(line, place)| self.prompts.of_line(line, place.clone()))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let texts = lines.into_iter().map(|(line, _)| Value::from(line));
+        self.print(texts.collect(), self.continued(&prompts)?)
+    }
+
+    fn table(&self, table: &PredictionTable, arguments: &PredictArguments) -> anyhow::Result<()> {
+        let output = TableOutput::new(table, &[PREDICTION], arguments, self.console)?;
+        let rows = table.prompts(self.prompts.config())?;
+        let prompts = rows
+            .iter()
+            .map(|row| self.prompts.of_row(row))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let found = self.continued(&prompts)?;
+        if self.console.is_json() && arguments.out.is_none() {
+            let rows = rows.iter().map(|row| asked(&row.content));
+            return self.print(rows.collect(), found);
+        }
+        let texts = found.into_iter().map(|(text, _)| text).collect();
+        let column = PredictedColumn {
+            name: PREDICTION.to_owned(),
+            values: PredictedValues::Texts(texts),
         };
-        generate(&model.network, &[prompt], options, &model.device, &mut show);
-        if let Some(problem) = problem {
-            return Err(problem);
-        }
-        console.line(&decoder.finish()?)?;
+        output.write(&[column], self.console)
     }
-    Ok(())
+
+    /// The continuation of each prompt, and how many tokens it has.
+    fn continued(&self, prompts: &[Prompt]) -> anyhow::Result<Vec<(String, usize)>> {
+        let mut found = Vec::with_capacity(prompts.len());
+        let progress = self.console.progress("writing", prompts.len(), "prompts");
+        for batch in prompts.chunks(self.batch_size) {
+            let (network, device) = (&self.model.network, &self.model.device);
+            for tokens in generate(network, batch, &self.options, device, &mut |_, _| {}) {
+                let text = self.prompts.tokenizer().decode(&tokens, true)?;
+                found.push((text, tokens.len()));
+                progress.advance();
+            }
+        }
+        Ok(found)
+    }
+
+    fn print(&self, texts: Vec<Value>, found: Vec<(String, usize)>) -> anyhow::Result<()> {
+        let predictions = texts.into_iter().zip(found);
+        let predictions = predictions
+            .map(|(text, (continuation, tokens))| Continuation {
+                text,
+                continuation,
+                tokens,
+            })
+            .collect();
+        self.console
+            .line(&serde_json::to_string(&Continuations { predictions })?)
+    }
 }
 
-/// Batches of prompts, and one object in the end.
-fn together(
-    model: &LoadedModel,
-    prompts: &Prompts,
-    options: &GenerationOptions,
-    arguments: &PredictArguments,
-    console: &Console,
-) -> anyhow::Result<()> {
-    let lines = lines(&arguments.input)?.collect::<anyhow::Result<Vec<String>>>()?;
-    let mut predictions = Vec::with_capacity(lines.len());
-    // All of them first: a line that is refused is refused before the work.
-    let encoded = lines
-        .iter()
-        .enumerate()
-        .map(|(index, text)| prompts.encode(index, text))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    let progress = console.progress("writing", lines.len(), "prompts");
-    let batch_size = arguments.batch_size.get();
-    for (texts, encoded) in lines.chunks(batch_size).zip(encoded.chunks(batch_size)) {
-        let found = generate(
-            &model.network,
-            encoded,
-            options,
-            &model.device,
-            &mut |_, _| {},
-        );
-        for (prompt, tokens) in texts.iter().zip(found) {
-            predictions.push(Continuation {
-                text: prompt.clone(),
-                continuation: prompts.tokenizer.decode(&tokens, true)?,
-                tokens: tokens.len(),
-            });
-            progress.advance();
-        }
+/// What a row asks, for people and programs.
+fn asked(content: &LanguageContent) -> Value {
+    match content {
+        LanguageContent::Text(text) => Value::from(text.as_str()),
+        LanguageContent::PromptCompletion { prompt, .. } => Value::from(prompt.as_str()),
+        LanguageContent::MultipleChoice(question) => Value::from(question.prompt.as_str()),
+        LanguageContent::Conversation { messages, .. } => serde_json::json!(messages),
     }
-    drop(progress);
-    console.line(&serde_json::to_string(&Continuations { predictions })?)
 }
 
 #[derive(Serialize)]
@@ -191,7 +169,7 @@ struct Continuations {
 /// A prompt and its continuation.
 #[derive(Serialize)]
 struct Continuation {
-    text: String,
+    text: Value,
     continuation: String,
     tokens: usize,
 }

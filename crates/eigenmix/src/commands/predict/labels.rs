@@ -1,44 +1,145 @@
 //! Labels for texts and images.
 
+use std::num::NonZeroUsize;
+
+use eigenmix_data::{DataConfig, PredictedColumn, PredictedValues, Row};
 use eigenmix_trainer::{Classifier, LineReader};
 use serde::Serialize;
 
-use super::lines;
+use super::input::{Input, row_of_line};
+use super::table_output::{PREDICTION, TableOutput};
 use crate::cli::PredictArguments;
 use crate::console::Console;
 
-/// A label for each line, or for the image file that it names.
+/// A label for each line or row, or for the image file that it names.
 pub(super) fn run(
     classifier: &Classifier,
     reader: &dyn LineReader,
+    config: &DataConfig,
+    input: Input,
     arguments: &PredictArguments,
     console: &Console,
 ) -> anyhow::Result<()> {
-    let mut predictions = Vec::new();
-    let mut pending = Vec::new();
-    let mut lines = lines(&arguments.input)?;
-    loop {
-        let line = lines.next().transpose()?;
-        let is_end = line.is_none();
-        pending.extend(line);
-        if pending.len() == arguments.batch_size.get() || (is_end && !pending.is_empty()) {
-            let logits = classifier.logits(&reader.batch(&pending)?);
-            for (text, logits) in pending.drain(..).zip(logits.chunks(classifier.outputs())) {
-                let prediction = Prediction::new(text, logits, classifier, arguments.top.get());
-                // With --json everything becomes one object in the end.
-                match console.is_json() {
-                    true => predictions.push(prediction),
-                    false => console.line(&prediction)?,
+    let mut labeller = Labeller {
+        classifier,
+        reader,
+        top: arguments.top.map_or(1, NonZeroUsize::get),
+        cut: 0,
+    };
+    let batch_size = arguments.batch_size.get();
+    match input {
+        Input::Lines(lines) => {
+            let (mut predictions, mut pending) = (Vec::new(), Vec::new());
+            let mut lines = lines.into_iter();
+            loop {
+                let line = lines.next().transpose()?;
+                let is_end = line.is_none();
+                let row = line.map(|line| row_of_line(line, config));
+                pending.extend(row.transpose()?);
+                if pending.len() == batch_size || (is_end && !pending.is_empty()) {
+                    for prediction in labeller.predict(std::mem::take(&mut pending))? {
+                        // With --json everything becomes one object in the end.
+                        match console.is_json() {
+                            true => predictions.push(prediction),
+                            false => console.line(&prediction)?,
+                        }
+                    }
+                }
+                if is_end {
+                    break;
                 }
             }
+            if console.is_json() {
+                console.line(&serde_json::to_string(&Predictions { predictions })?)?;
+            }
         }
-        if is_end {
-            break;
+        Input::Table(table) => {
+            let names = labeller.column_names();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let output = TableOutput::new(&table, &names, arguments, console)?;
+            let rows = reader.rows(&table)?;
+            let progress = console.progress("predicting", rows.len(), "rows");
+            let mut predictions = Vec::with_capacity(rows.len());
+            for batch in rows.chunks(batch_size) {
+                predictions.extend(labeller.predict(batch.to_vec())?);
+                batch.iter().for_each(|_| progress.advance());
+            }
+            drop(progress);
+            match console.is_json() && arguments.out.is_none() {
+                true => console.line(&serde_json::to_string(&Predictions { predictions })?)?,
+                false => output.write(&labeller.columns(&names, &predictions), console)?,
+            }
         }
     }
-    match console.is_json() {
-        true => console.line(&serde_json::to_string(&Predictions { predictions })?),
-        false => Ok(()),
+    if labeller.cut > 0 {
+        console.note(format_args!(
+            "{} of the texts were cut at {} tokens; --set max_length=N allows more",
+            labeller.cut, config.max_length
+        ));
+    }
+    Ok(())
+}
+
+/// Predicts labels batch by batch.
+struct Labeller<'a> {
+    classifier: &'a Classifier,
+    reader: &'a dyn LineReader,
+    /// How many of the most probable labels are told.
+    top: usize,
+    /// How many texts were cut at the maximum length.
+    cut: usize,
+}
+
+impl Labeller<'_> {
+    fn predict(&mut self, rows: Vec<Row>) -> anyhow::Result<Vec<Prediction>> {
+        let (batch, cut) = self.reader.batch(&rows)?;
+        self.cut += cut;
+        let logits = self.classifier.logits(&batch);
+        let outputs = logits.chunks(self.classifier.outputs());
+        let predictions = rows.into_iter().zip(outputs);
+        Ok(predictions
+            .map(|(row, logits)| Prediction::new(row, logits, self.classifier, self.top))
+            .collect())
+    }
+
+    /// The columns that predictions have in a table: the label and its probability, then those of the
+    /// next labels; or a value.
+    fn column_names(&self) -> Vec<String> {
+        let outputs = self.classifier.outputs();
+        if outputs == 1 {
+            return vec![PREDICTION.to_owned()];
+        }
+        let mut names = vec![PREDICTION.to_owned(), "score".to_owned()];
+        for place in 2..=self.top.min(outputs) {
+            names.push(format!("{PREDICTION}_{place}"));
+            names.push(format!("score_{place}"));
+        }
+        names
+    }
+
+    /// - names: those of [`Labeller::column_names`]
+    fn columns(&self, names: &[&str], predictions: &[Prediction]) -> Vec<PredictedColumn> {
+        let values = |column: usize| {
+            let label = |prediction: &Prediction| match column / 2 {
+                0 => prediction.label.clone().unwrap_or_default(),
+                place => prediction.labels[place].label.clone(),
+            };
+            let score = |prediction: &Prediction| match column / 2 {
+                0 => prediction.score,
+                place => prediction.labels[place].probability,
+            };
+            match column.is_multiple_of(2) && self.classifier.outputs() > 1 {
+                true => PredictedValues::Texts(predictions.iter().map(label).collect()),
+                false => PredictedValues::Numbers(predictions.iter().map(score).collect()),
+            }
+        };
+        let names = names.iter().enumerate();
+        names
+            .map(|(column, name)| PredictedColumn {
+                name: (*name).to_owned(),
+                values: values(column),
+            })
+            .collect()
     }
 }
 
@@ -52,6 +153,8 @@ struct Predictions {
 #[derive(Serialize)]
 struct Prediction {
     text: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text_pair: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     label: Option<String>,
     /// The probability of the label, or the value.
@@ -69,10 +172,12 @@ struct Candidate {
 }
 
 impl Prediction {
-    fn new(text: String, logits: &[f32], classifier: &Classifier, top: usize) -> Self {
+    fn new(row: Row, logits: &[f32], classifier: &Classifier, top: usize) -> Self {
+        let (text, text_pair) = (row.text, row.text_pair);
         if logits.len() == 1 {
             return Self {
                 text,
+                text_pair,
                 label: None,
                 score: f64::from(logits[0]),
                 labels: Vec::new(),
@@ -98,6 +203,7 @@ impl Prediction {
         };
         Self {
             text,
+            text_pair,
             label: Some(best.label),
             score: best.probability,
             labels,
@@ -105,10 +211,22 @@ impl Prediction {
     }
 }
 
+impl Prediction {
+    fn write_pair(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.text_pair {
+            Some(pair) => write!(formatter, "\t{pair}"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl std::fmt::Display for Prediction {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.label {
-            None => return write!(formatter, "{:.4}\t{}", self.score, self.text),
+            None => {
+                write!(formatter, "{:.4}\t{}", self.score, self.text)?;
+                return self.write_pair(formatter);
+            }
             Some(label) => write!(formatter, "{label}\t{:.4}\t", self.score)?,
         }
         for candidate in self.labels.iter().skip(1) {
@@ -118,6 +236,7 @@ impl std::fmt::Display for Prediction {
                 candidate.label, candidate.probability
             )?;
         }
-        formatter.write_str(&self.text)
+        formatter.write_str(&self.text)?;
+        self.write_pair(formatter)
     }
 }

@@ -18,7 +18,7 @@ use crate::ExperimentError;
 use crate::listener::Listener;
 use crate::opened_adapter::OpenedAdapter;
 
-pub(crate) use self::plan::SearchPlan;
+pub(crate) use self::plan::{SearchPlan, grid};
 pub use self::report::SearchReport;
 pub use self::request::SearchRequest;
 pub(crate) use self::task_data::assign;
@@ -48,6 +48,9 @@ pub(crate) fn search(
     grid.check(options.method, adapters.len())?;
     let mut base_model = BaseModel::open(base)?;
     base_model.checkpoint.share_tensors();
+    if let Some(note) = base_model.checkpoint.note() {
+        listener.note(&note);
+    }
     let device = plan.device.open()?;
     let tasks = read_tasks(
         adapters,
@@ -146,7 +149,7 @@ fn read_tasks(
     listener: &dyn Listener,
 ) -> Result<Vec<SearchTask>, ExperimentError> {
     let names: Vec<String> = adapters.iter().map(|adapter| adapter.name(1)).collect();
-    let directories = assign(&names, plan.data)?;
+    let directories = assign(&names, plan.data, plan.names)?;
     let reading = TaskReading {
         base,
         device,
@@ -156,14 +159,17 @@ fn read_tasks(
         search_rows: plan.search_rows,
         seed,
     };
-    let tasks = adapters.iter().zip(distinct(names)).zip(directories);
+    let tasks = adapters
+        .iter()
+        .zip(told_apart_by_position(names))
+        .zip(directories);
     tasks
         .map(|((adapter, name), data)| SearchTask::read(name, data, adapter, &reading))
         .collect()
 }
 
 /// The names, with their position behind those that occur more than once.
-fn distinct(names: Vec<String>) -> Vec<String> {
+fn told_apart_by_position(names: Vec<String>) -> Vec<String> {
     let is_only = |name: &String| names.iter().filter(|other| *other == name).count() == 1;
     let places = names.iter().zip(1..);
     places
@@ -182,6 +188,6 @@ mod tests {
     fn tasks_of_one_name_are_distinguished_by_their_positions() {
         let names = ["gym", "emotion", "emotion"].map(str::to_owned);
         let expected = ["gym", "emotion (2)", "emotion (3)"];
-        assert_eq!(distinct(names.to_vec()), expected);
+        assert_eq!(told_apart_by_position(names.to_vec()), expected);
     }
 }

@@ -8,8 +8,10 @@ use eigenmix_merging::{Coordinate, MergeOptions, Parameter, SearchGrid};
 use eigenmix_trainer::DeviceChoice;
 
 use super::SearchRequest;
+use super::request::DEFAULT_PATIENCE;
 use crate::BadInput;
 use crate::merge::MergeRequest;
+use crate::option_names::OptionNames;
 
 /// The values to search, and the data.
 pub(crate) struct SearchPlan<'a> {
@@ -25,6 +27,8 @@ pub(crate) struct SearchPlan<'a> {
     pub search_rows: Option<NonZeroUsize>,
     pub batch_size: NonZeroUsize,
     pub allow_partial: bool,
+    /// How messages name the options of the request.
+    pub names: OptionNames,
     pub device: DeviceChoice,
 }
 
@@ -46,52 +50,98 @@ impl<'a> SearchPlan<'a> {
             base: &search.base,
             data: &search.data,
             columns: columns(search),
-            prompts: prompts(search)?,
+            prompts: prompts(search, request.names)?,
             search_rows: search.search_rows,
             batch_size: search.batch_size,
             allow_partial: request.allow_partial,
+            names: request.names,
             device,
         }))
     }
 }
 
 /// The default grid, with the given values: a list, or the single value that the merge sets.
-fn grid(
+///
+/// # Errors
+/// If values are given for a parameter that the method doesn't have, or a parameter has both a value
+/// and values to search, or λ both its values and a patience beyond them.
+pub(crate) fn grid(
     merge: &MergeRequest,
     search: &SearchRequest,
     options: &MergeOptions,
 ) -> Result<SearchGrid, BadInput> {
+    let names = merge.names;
+    let refusal = |problem: String| Err(BadInput(problem));
+    if search.scales.is_some() && search.patience.is_some() {
+        return refusal(format!(
+            "{} is for values of λ beyond 1.0, and {} lists all of them; leave one of the two out",
+            names.of("search.patience"),
+            names.of("search.scales")
+        ));
+    }
     let mut grid = SearchGrid::new(options.method);
-    grid.patience = Some(search.patience.get());
+    grid.patience = Some(search.patience.unwrap_or(DEFAULT_PATIENCE).get());
     grid.rounds = search.rounds.get();
-    let scales = search.scales.clone().or(merge.scale.map(|one| vec![one]));
-    let scales = scales.map(|values| (Coordinate::Scale, "scales", values));
+    let scale = Values {
+        coordinate: Coordinate::Scale,
+        single: ("scale", merge.scale),
+        list: ("scales", search.scales.clone()),
+    };
     let parameters = Parameter::ALL.into_iter().filter_map(|parameter| {
-        let list = search.values.get(parameter).cloned();
-        let values = list.or(merge.parameters.get(parameter).map(|&one| vec![one]))?;
-        let flag = parameter.info().search.as_ref()?.flag;
-        Some((Coordinate::Parameter(parameter), flag, values))
+        let info = parameter.info();
+        Some(Values {
+            coordinate: Coordinate::Parameter(parameter),
+            single: (info.name, merge.parameters.get(parameter).copied()),
+            list: (
+                info.search.as_ref()?.name,
+                search.values.get(parameter).cloned(),
+            ),
+        })
     });
-    for (coordinate, flag, mut values) in scales.into_iter().chain(parameters) {
-        if !Coordinate::of(options.method).contains(&coordinate) {
-            let method = options.method.name();
-            let problem = format!("--{flag}: method {method} has no {}", coordinate.name());
-            return Err(BadInput(problem));
+    for given in [scale].into_iter().chain(parameters) {
+        let list = format!("search.{}", given.list.0);
+        let mut values = match (given.single.1, given.list.1) {
+            (None, None) => continue,
+            (Some(value), None) => vec![value],
+            (None, Some(values)) => values,
+            (Some(_), Some(_)) => {
+                return refusal(format!(
+                    "{} sets the value and {} lists values to search; leave one of the two out",
+                    names.of(given.single.0),
+                    names.of(&list)
+                ));
+            }
+        };
+        if !Coordinate::of(options.method).contains(&given.coordinate) {
+            let (method, name) = (options.method.name(), given.coordinate.name());
+            return refusal(format!(
+                "{}: method {method} has no {name}",
+                names.of(&list)
+            ));
         }
         values.sort_by(f64::total_cmp);
         values.dedup();
-        grid = grid.with(coordinate, values);
+        grid = grid.with(given.coordinate, values);
     }
     Ok(grid)
 }
 
-/// The prompts of `--prompt`, if any.
-fn prompts(search: &SearchRequest) -> Result<Option<Prompts>, BadInput> {
+/// What a request says about a coordinate, under its two keys.
+struct Values {
+    coordinate: Coordinate,
+    /// The value that the merge sets.
+    single: (&'static str, Option<f64>),
+    /// The values to search.
+    list: (&'static str, Option<Vec<f64>>),
+}
+
+/// The given prompts, if any.
+fn prompts(search: &SearchRequest, names: OptionNames) -> Result<Option<Prompts>, BadInput> {
     match search.prompts.is_empty() {
         true => Ok(None),
         false => Prompts::new(search.prompts.clone())
             .map(Some)
-            .map_err(|error| BadInput(format!("--prompt: {error}"))),
+            .map_err(|error| BadInput(format!("{}: {error}", names.of("search.prompts")))),
     }
 }
 

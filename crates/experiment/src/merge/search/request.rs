@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use eigenmix_merging::SearchValues;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// The values to search, the data, and the length of the search.
 ///
@@ -33,8 +33,9 @@ pub struct SearchRequest {
     #[serde(flatten)]
     pub values: SearchValues,
     /// Beyond 1.0, stop after this many values of λ in a row without improvement.
-    #[serde(default = "default_patience")]
-    pub patience: NonZeroUsize,
+    #[serde(default, serialize_with = "with_default_patience")]
+    #[schemars(with = "Option<NonZeroUsize>")]
+    pub patience: Option<NonZeroUsize>,
     /// Go through the coordinates at most this many times, or until nothing changes.
     #[serde(default = "default_rounds")]
     pub rounds: NonZeroUsize,
@@ -55,9 +56,15 @@ pub struct SearchRequest {
     pub batch_size: NonZeroUsize,
 }
 
-fn default_patience() -> NonZeroUsize {
-    const PATIENCE: NonZeroUsize = NonZeroUsize::new(2).expect("not zero");
-    PATIENCE
+/// The patience beyond λ = 1.0 if none is given.
+pub(super) const DEFAULT_PATIENCE: NonZeroUsize = NonZeroUsize::new(2).expect("not zero");
+
+/// The stamps of stages have the default, so that those of earlier releases stay valid.
+fn with_default_patience<S: Serializer>(
+    patience: &Option<NonZeroUsize>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    patience.unwrap_or(DEFAULT_PATIENCE).serialize(serializer)
 }
 
 fn default_rounds() -> NonZeroUsize {

@@ -1,32 +1,43 @@
-//! `--data [NAME=]DIR`: which adapter's task a directory holds.
+//! `[NAME=]DIR`: which adapter's task a directory holds.
 
 use std::path::Path;
 
 use crate::BadInput;
+use crate::option_names::OptionNames;
+
+/// The key of the list of directories.
+const KEY: &str = "search.data";
 
 /// The directory of every adapter, in their order.
 ///
 /// - names: the names of the adapters; several may have the same name
 /// - arguments: `NAME=DIR` or `POSITION=DIR` for each adapter, or a plain `DIR` for each in their
 ///   order
+/// - options: how messages name the list
 ///
 /// # Errors
 /// If an adapter has no data or has it twice, a name is unknown or belongs to several, or plain
 /// directories are mixed with named ones.
-pub fn assign(names: &[String], arguments: &[String]) -> Result<Vec<String>, BadInput> {
+pub fn assign(
+    names: &[String],
+    arguments: &[String],
+    options: OptionNames,
+) -> Result<Vec<String>, BadInput> {
+    let data = options.of(KEY);
     let targets = arguments
         .iter()
-        .map(|argument| Target::parse(argument, names))
+        .map(|argument| Target::parse(argument, names, options))
         .collect::<Result<Vec<_>, _>>()?;
     let plain = targets.iter().filter(|target| target.adapter.is_none());
     let plain = plain.count();
     if 0 < plain && plain < targets.len() {
-        let problem = "give NAME= for every --data or for none (then in the order of the adapters)";
-        return Err(BadInput(problem.to_owned()));
+        return Err(BadInput(format!(
+            "give NAME= for every directory of {data} or for none (then in the order of the adapters)"
+        )));
     }
     if plain > names.len() {
         return Err(BadInput(format!(
-            "{plain} --data were given for {} adapters; give one for each",
+            "{data} has {plain} directories for {} adapters; give one for each",
             names.len()
         )));
     }
@@ -35,7 +46,7 @@ pub fn assign(names: &[String], arguments: &[String]) -> Result<Vec<String>, Bad
         let adapter = target.adapter.unwrap_or(place);
         if let Some(first) = directories[adapter].replace(target.directory) {
             return Err(BadInput(format!(
-                "adapter `{}` has two --data, `{first}` and `{}`; give one",
+                "adapter `{}` has two directories in {data}, `{first}` and `{}`; give one",
                 names[adapter], target.directory
             )));
         }
@@ -44,8 +55,9 @@ pub fn assign(names: &[String], arguments: &[String]) -> Result<Vec<String>, Bad
     complete
         .map(|(place, (name, directory))| {
             directory.map(str::to_owned).ok_or_else(|| {
+                let given = options.with(KEY, &format!("{name}=DIR"));
                 BadInput(format!(
-                    "there is no --data for adapter `{name}`; give --data {name}=DIR (or --data {}=DIR)",
+                    "{data} has no directory for adapter `{name}`; give {given} (or {}=DIR)",
                     place + 1
                 ))
             })
@@ -61,7 +73,7 @@ struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    fn parse(argument: &'a str, names: &[String]) -> Result<Self, BadInput> {
+    fn parse(argument: &'a str, names: &[String], options: OptionNames) -> Result<Self, BadInput> {
         let plain = Self {
             adapter: None,
             directory: argument,
@@ -74,7 +86,8 @@ impl<'a> Target<'a> {
             (Some(only), None) => Some(only),
             (Some(_), Some(_)) => {
                 return Err(BadInput(format!(
-                    "--data {argument}: several adapters are called `{name}`; use their position, 1 to {}, as in --data 1=DIR",
+                    "{}: several adapters are called `{name}`; use their position, 1 to {}, as in 1=DIR",
+                    options.with(KEY, argument),
                     names.len()
                 )));
             }
@@ -88,7 +101,8 @@ impl<'a> Target<'a> {
             return Ok(plain);
         }
         Err(BadInput(format!(
-            "--data {argument}: no adapter is called `{name}`; there are {}",
+            "{}: no adapter is called `{name}`; there are {}",
+            options.with(KEY, argument),
             names
                 .iter()
                 .map(|name| format!("`{name}`"))
@@ -111,7 +125,7 @@ mod tests {
     fn assigned(names: &[&str], arguments: &[&str]) -> Result<Vec<String>, String> {
         let own =
             |words: &[&str]| -> Vec<String> { words.iter().map(|&word| word.to_owned()).collect() };
-        assign(&own(names), &own(arguments)).map_err(|error| error.to_string())
+        assign(&own(names), &own(arguments), OptionNames::Flags).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -145,8 +159,11 @@ mod tests {
     fn what_is_missing_doubled_unknown_or_mixed_is_named() {
         let names = ["gym", "library"];
         for (arguments, expected) in [
-            (&["gym=g"][..], "no --data for adapter `library`"),
-            (&["g"], "no --data for adapter `library`"),
+            (
+                &["gym=g"][..],
+                "--data has no directory for adapter `library`",
+            ),
+            (&["g"], "give --data library=DIR (or 2=DIR)"),
             (&["gym=g", "1=h", "library=l"], "`g` and `h`"),
             (
                 &["gym=g", "bakery=b"],
@@ -155,7 +172,7 @@ mod tests {
             (&["gym=g", "3=b"], "`3`"),
             (&["gym=g", "0=b"], "`0`"),
             (&["gym=g", "l"], "NAME="),
-            (&["g", "l", "t"], "3 --data were given for 2 adapters"),
+            (&["g", "l", "t"], "--data has 3 directories for 2 adapters"),
         ] {
             let problem = assigned(&names, arguments).expect_err("an error");
             assert!(problem.contains(expected), "{arguments:?}: {problem}");

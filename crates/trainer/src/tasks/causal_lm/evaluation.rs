@@ -7,7 +7,7 @@ use eigenmix_data::metrics::Metric;
 use eigenmix_data::{BatchPlan, ChoiceExample};
 use eigenmix_models::{Network, TokenBatch};
 
-use super::examples::{Continuation, LanguageExamples};
+use super::examples::LanguageExamples;
 use crate::TrainerError;
 use crate::generation::{GenerationOptions, Prompt, Sampling, generate};
 use crate::host_values::host_values;
@@ -28,7 +28,7 @@ pub(super) fn evaluate(
     for &metric in options.metrics {
         let value = match metric {
             Metric::Accuracy => choice_accuracy(network, &data.choices, options),
-            Metric::ExactMatch => exact_match(network, &data.continuations, options)?,
+            Metric::ExactMatch => exact_match(network, data, options)?,
             // No other metric is defined for language models.
             _ => loss.exp(),
         };
@@ -110,9 +110,10 @@ fn choice_accuracy(
 /// whitespace.
 fn exact_match(
     network: &Network,
-    continuations: &[Continuation],
+    data: &LanguageExamples,
     options: &EvaluationOptions,
 ) -> Result<f64, TrainerError> {
+    let continuations = &data.continuations;
     let Some(tokenizer) = options.tokenizer else {
         return Ok(f64::NAN);
     };
@@ -131,7 +132,7 @@ fn exact_match(
             .collect();
         let generation = GenerationOptions {
             sampling: Sampling::Greedy,
-            stop: tokenizer.stop_ids().to_vec(),
+            stop: data.stop.clone(),
         };
         let texts = generate(
             network,

@@ -16,6 +16,8 @@ pub(super) struct LanguageExamples {
     pub choices: Vec<ChoiceExample>,
     /// Prompts with the expected continuation, if the data have them.
     pub continuations: Vec<Continuation>,
+    /// The tokens that end a continuation.
+    pub stop: Vec<u32>,
 }
 
 /// A prompt and its expected continuation.
@@ -157,6 +159,7 @@ mod tests {
             ],
             choices: vec![],
             continuations: vec![],
+            stop: vec![],
         };
         let (tokens, objective) = data.batch(&[2, 0]);
         assert_eq!(
@@ -175,6 +178,7 @@ mod tests {
             examples: vec![],
             choices: vec![],
             continuations: vec![],
+            stop: vec![],
         };
         assert!(data.require_measurable(&[Metric::Perplexity]).is_ok());
         let metrics = [Metric::Perplexity, Metric::ExactMatch];

@@ -5,8 +5,6 @@ mod evaluation;
 mod examples;
 mod reader;
 
-use std::path::Path;
-
 use eigenmix_data::metrics::Metric;
 use eigenmix_data::{DataConfig, DataLocation, Split, read_language_split};
 use eigenmix_models::{Architecture, HeadKind};
@@ -71,7 +69,7 @@ impl Task for CausalLm {
     fn line_reader(
         &self,
         _base: &BaseModel,
-        _input: &Path,
+        _config: &DataConfig,
     ) -> Result<Option<Box<dyn LineReader>>, TrainerError> {
         Ok(None)
     }

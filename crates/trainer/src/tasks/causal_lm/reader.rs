@@ -3,13 +3,15 @@
 use std::num::NonZeroUsize;
 
 use eigenmix_data::{
-    DataConfig, DataLocation, LanguageContent, LanguageEncoder, LanguageRow, Split, TargetKind,
-    Targets, TextTokenizer, draw_language_rows, read_language_split, unread_note,
+    DataConfig, DataLocation, InputContract, LanguageContent, LanguageEncoder, LanguageFormat,
+    LanguageRow, LanguageRows, Split, TargetKind, Targets, TextTokenizer, draw_language_rows,
+    read_language_split, unread_note,
 };
 
+use super::CausalLm;
 use super::continuations::Continuations;
 use super::examples::LanguageExamples;
-use crate::tasks::{SplitData, TaskReader};
+use crate::tasks::{SplitData, Task, TaskReader};
 use crate::{BaseModel, TrainerError};
 
 /// Reads the splits of a dataset for a language model.
@@ -29,15 +31,15 @@ impl TaskReader for LanguageReader<'_> {
         _target: TargetKind,
         seed: u64,
     ) -> Result<(SplitData, Option<Targets>), TrainerError> {
-        let (rows, notes) = self.rows(Split::Train)?;
-        let rows = draw_language_rows(rows, self.config, seed)?;
+        let (mut found, notes) = self.rows(Split::Train)?;
+        found.rows = draw_language_rows(found.rows, self.config, seed)?;
         // Continuations are compared in evaluations only.
-        Ok((self.examples(Split::Train, &rows, false, notes)?, None))
+        Ok((self.examples(Split::Train, &found, false, notes)?, None))
     }
 
     fn split(&self, split: Split, _targets: Option<&Targets>) -> Result<SplitData, TrainerError> {
-        let (rows, notes) = self.rows(split)?;
-        self.examples(split, &rows, self.exact_match, notes)
+        let (found, notes) = self.rows(split)?;
+        self.examples(split, &found, self.exact_match, notes)
     }
 
     fn sample(
@@ -48,9 +50,9 @@ impl TaskReader for LanguageReader<'_> {
         seed: u64,
     ) -> Result<SplitData, TrainerError> {
         let drawn = self.config.drawing(most);
-        let (rows, notes) = self.rows(split)?;
-        let rows = draw_language_rows(rows, &drawn, seed)?;
-        self.examples(split, &rows, self.exact_match, notes)
+        let (mut found, notes) = self.rows(split)?;
+        found.rows = draw_language_rows(found.rows, &drawn, seed)?;
+        self.examples(split, &found, self.exact_match, notes)
     }
 
     fn tokenizer(&self) -> Option<&TextTokenizer> {
@@ -63,7 +65,7 @@ impl TaskReader for LanguageReader<'_> {
 }
 
 impl LanguageReader<'_> {
-    fn rows(&self, split: Split) -> Result<(Vec<LanguageRow>, Vec<String>), TrainerError> {
+    fn rows(&self, split: Split) -> Result<(LanguageRows, Vec<String>), TrainerError> {
         let config = self.location.split(split)?;
         let found = read_language_split(config.directory(), split, &config)?;
         let mut notes = Vec::new();
@@ -80,19 +82,20 @@ impl LanguageReader<'_> {
             rows,
             "data.columns names",
         ));
-        Ok((found.rows, notes))
+        Ok((found, notes))
     }
 
     /// - exact_match: whether continuations are compared
     fn examples(
         &self,
         split: Split,
-        rows: &[LanguageRow],
+        found: &LanguageRows,
         exact_match: bool,
         mut notes: Vec<String>,
     ) -> Result<SplitData, TrainerError> {
-        let encoder =
-            LanguageEncoder::for_rows(&self.tokenizer, self.base.directory(), self.config, rows)?;
+        let rows = &found.rows;
+        let templates = self.base.template_directory();
+        let encoder = LanguageEncoder::for_rows(&self.tokenizer, templates, self.config, rows)?;
         let encoded = encoder.encode_all(rows)?;
         if encoded.unanswered > 0 {
             notes.push(format!(
@@ -129,8 +132,29 @@ impl LanguageReader<'_> {
                 examples: encoded.examples,
                 choices,
                 continuations,
+                stop: encoder.stop_ids()?,
             }),
             notes,
+            input: self.contract(&encoder, found.format),
+            chat_template: encoder.template_source().map(str::to_owned),
         })
+    }
+
+    fn contract(&self, encoder: &LanguageEncoder, format: Option<LanguageFormat>) -> InputContract {
+        let config = self.config;
+        let of_text = format == Some(LanguageFormat::Text);
+        InputContract {
+            task: CausalLm.name().to_owned(),
+            text: of_text.then(|| config.text.clone()),
+            max_length: Some(config.max_length),
+            format,
+            columns: config.columns.clone(),
+            train_on: Some(config.train_on),
+            prompt_template: config.prompt_template.clone(),
+            chat_template: encoder
+                .template_source()
+                .map(|_| InputContract::CHAT_TEMPLATE.into()),
+            ..InputContract::default()
+        }
     }
 }

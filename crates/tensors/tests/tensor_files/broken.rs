@@ -1,25 +1,10 @@
 //! Files that are not what their name or their header says.
 
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
 use std::fmt::Write as _;
 
-use eigenmix_tensors::{FileError, TensorFile};
+use eigenmix_tensors::FileError;
 
-/// A file with the given header text and data.
-fn open(header: &str, data: &[u8]) -> Result<TensorFile, FileError> {
-    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
-    bytes.extend_from_slice(header.as_bytes());
-    bytes.extend_from_slice(data);
-    open_bytes(&bytes)
-}
-
-fn open_bytes(bytes: &[u8]) -> Result<TensorFile, FileError> {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("file.safetensors");
-    std::fs::write(&path, bytes).unwrap();
-    TensorFile::open(&path)
-}
+use crate::{open, open_bytes};
 
 #[test]
 fn a_file_shorter_than_its_header_says_is_truncated() {

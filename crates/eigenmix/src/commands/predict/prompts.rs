@@ -1,0 +1,140 @@
+//! Lines and rows as prompts of a language model.
+
+use std::num::NonZeroUsize;
+
+use eigenmix_data::{
+    ChatTemplate, DataConfig, LanguageContent, LanguageEncoder, LanguageFormat, LanguageRow,
+    Message, Place, TextTokenizer, prompt_of_line,
+};
+use eigenmix_experiment::BadInput;
+use eigenmix_trainer::{BaseModel, Prompt};
+
+use crate::cli::PredictArguments;
+
+/// The maximum number of new tokens if none is given.
+const MAX_NEW_TOKENS: NonZeroUsize = NonZeroUsize::new(128).expect("not zero");
+
+/// What turns lines and rows into prompts in tokens.
+pub(super) struct Prompts<'a> {
+    encoder: LanguageEncoder<'a>,
+    tokenizer: &'a TextTokenizer,
+    config: DataConfig,
+    /// The maximum number of tokens of prompt and continuation together.
+    room: usize,
+    max_new_tokens: NonZeroUsize,
+    system: Option<&'a str>,
+}
+
+impl<'a> Prompts<'a> {
+    /// # Errors
+    /// If a chat template is needed and there is none.
+    pub(super) fn new(
+        base: &BaseModel,
+        tokenizer: &'a TextTokenizer,
+        config: &DataConfig,
+        arguments: &'a PredictArguments,
+    ) -> anyhow::Result<Self> {
+        let mut config = config.clone();
+        if arguments.chat {
+            config.format = Some(LanguageFormat::Messages);
+        }
+        if arguments.raw {
+            config.format = Some(LanguageFormat::Text);
+        }
+        let is_chat = config.format == Some(LanguageFormat::Messages);
+        if !is_chat && let Some(system) = &arguments.system {
+            return Err(BadInput(format!(
+                "--system {system:?} needs a conversation; give --chat, which applies the chat \
+                 template"
+            ))
+            .into());
+        }
+        let template = config.chat_template.as_deref();
+        let template = match ChatTemplate::load(base.template_directory(), template) {
+            Ok(template) => Some(template),
+            // Rows may be conversations whatever the lines are; without a template they are refused.
+            Err(error) if is_chat => return Err(error.into()),
+            Err(_) => None,
+        };
+        Ok(Self {
+            encoder: LanguageEncoder::new(tokenizer, template, &config)?,
+            tokenizer,
+            config,
+            room: base.max_length()?,
+            max_new_tokens: arguments.max_new_tokens.unwrap_or(MAX_NEW_TOKENS),
+            system: arguments.system.as_deref(),
+        })
+    }
+
+    pub(super) fn tokenizer(&self) -> &'a TextTokenizer {
+        self.tokenizer
+    }
+
+    pub(super) fn config(&self) -> &DataConfig {
+        &self.config
+    }
+
+    /// The tokens that end an answer to such a prompt: of conversations also what ends a turn.
+    ///
+    /// # Errors
+    /// If the tokenizer fails.
+    pub(super) fn stop_ids(&self) -> anyhow::Result<Vec<u32>> {
+        match self.config.format {
+            Some(LanguageFormat::Messages) | None => Ok(self.encoder.stop_ids()?),
+            Some(_) => Ok(self.tokenizer.stop_ids().to_vec()),
+        }
+    }
+
+    /// The prompt that a line is, in the form of the training.
+    ///
+    /// # Errors
+    /// As [`Prompts::of_row`], and if the form needs more than a line.
+    pub(super) fn of_line(&self, line: &str, place: Place) -> anyhow::Result<Prompt> {
+        self.of_row(&prompt_of_line(line, place, &self.config)?)
+    }
+
+    /// # Errors
+    /// If the row is empty and the tokenizer has nothing to begin with, or the prompt leaves no room
+    /// for the continuation.
+    pub(super) fn of_row(&self, row: &LanguageRow) -> anyhow::Result<Prompt> {
+        let place = &row.place;
+        let mut prompt = match (&row.content, self.system) {
+            (LanguageContent::Conversation { messages, .. }, Some(system))
+                if messages.first().is_none_or(|first| first.role != "system") =>
+            {
+                let mut row = row.clone();
+                if let LanguageContent::Conversation { messages, .. } = &mut row.content {
+                    messages.insert(0, Message::new("system", system));
+                }
+                self.encoder.prompt(&row)?
+            }
+            _ => self.encoder.prompt(row)?,
+        };
+        if prompt.is_empty() {
+            // A model without a token of its own for it begins a text after the end of another.
+            let first = self.tokenizer.bos_id().or(self.tokenizer.eos_id());
+            prompt.push(first.ok_or_else(|| {
+                BadInput(format!(
+                    "{place} is empty, and the tokenizer has no beginning-of-text token; write a prompt or remove the line"
+                ))
+            })?);
+        }
+        let wanted = self.max_new_tokens.get();
+        if prompt.len() + wanted > self.room {
+            let advice = match self.room.saturating_sub(prompt.len()) {
+                0 => "shorten the prompt".to_owned(),
+                room => format!("shorten the prompt, or give --max-new-tokens {room}"),
+            };
+            return Err(BadInput(format!(
+                "{place}: the prompt's {} tokens and --max-new-tokens {wanted} exceed the model's {} positions; {advice}",
+                prompt.len(),
+                self.room,
+            ))
+            .into());
+        }
+        Ok(Prompt {
+            tokens: prompt,
+            max_new_tokens: self.max_new_tokens,
+        })
+    }
+}
