@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::byte_order_mark::without_mark_str;
 use crate::error::{DataError, quoted};
 use crate::language_error::LanguageError;
 use crate::tokenizer_config::{ChatTemplates, TokenizerConfig, read_if_present};
@@ -38,12 +39,15 @@ impl ChatTemplateSource {
                 path: path.to_owned(),
                 source,
             })?;
-            let path = path.to_owned();
+            let (template, path) = (without_mark_str(&template).to_owned(), path.to_owned());
             return Ok(Self { template, path });
         }
         let path = model_dir.join("chat_template.jinja");
         match fs::read_to_string(&path) {
-            Ok(template) => return Ok(Self { template, path }),
+            Ok(template) => {
+                let template = without_mark_str(&template).to_owned();
+                return Ok(Self { template, path });
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(source) => return Err(DataError::Io { path, source }),
         }
@@ -119,6 +123,19 @@ mod tests {
         assert_eq!(find(&all[1..], None).unwrap(), "jinja");
         assert_eq!(find(&all[2..], None).unwrap(), "config");
         assert_eq!(find(&all[3..], None).unwrap(), "json");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_a_template() {
+        let own = ("own.jinja", "\u{feff}own");
+        let jinja = ("chat_template.jinja", "\u{feff}jinja");
+        assert_eq!(find(&[own, jinja], Some("own.jinja")).unwrap(), "own");
+        assert_eq!(find(&[jinja], None).unwrap(), "jinja");
+        let config = (
+            "tokenizer_config.json",
+            "\u{feff}{\"chat_template\": \"config\"}",
+        );
+        assert_eq!(find(&[config], None).unwrap(), "config");
     }
 
     #[test]

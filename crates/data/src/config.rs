@@ -126,6 +126,14 @@ fn default_label() -> String {
 }
 
 impl DataConfig {
+    /// Whether a column of a table of texts is read.
+    pub(crate) fn reads(&self, column: &str) -> bool {
+        [&self.text, &self.label]
+            .into_iter()
+            .chain(&self.text_pair)
+            .any(|name| name == column)
+    }
+
     /// The same data, of which this many rows are drawn whatever their class; or all of them.
     pub fn drawing(&self, most: Option<NonZeroUsize>) -> Self {
         Self {

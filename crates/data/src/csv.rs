@@ -11,6 +11,7 @@ use crate::data_file::Compression;
 use crate::error::DataError;
 use crate::jsonl::require_utf8;
 use crate::row::{LabelPolicy, Place, RawLabel, Row};
+use crate::unread_columns::ColumnTally;
 
 /// Reads comma-separated values with a header, quoted as RFC 4180 says.
 ///
@@ -23,17 +24,20 @@ pub(crate) fn read_csv(
     file: &Arc<Path>,
     config: &DataConfig,
     labels: LabelPolicy,
+    tally: &mut ColumnTally,
 ) -> Result<Vec<Row>, DataError> {
     let mut rows = Vec::new();
-    for_each_record(
-        reader,
-        file,
-        |header| Columns::find(header, file, config, labels),
-        |columns, record, place| {
-            rows.push(columns.row(record, place, labels)?);
-            Ok(())
-        },
-    )?;
+    let begin = |header: &StringRecord| {
+        let columns = Columns::find(header, file, config, labels)?;
+        Ok((columns, header.clone()))
+    };
+    for_each_record(reader, file, begin, |(columns, header), record, place| {
+        rows.push(columns.row(record, place, labels)?);
+        for (name, cell) in header.iter().zip(record) {
+            tally.see(name, config.reads(name), usize::from(!cell.is_empty()));
+        }
+        Ok(())
+    })?;
     Ok(rows)
 }
 
@@ -213,7 +217,8 @@ mod tests {
     fn read(content: &str, labels: LabelPolicy) -> Result<Vec<Row>, DataError> {
         let file: Arc<Path> = Path::new("train.csv").into();
         let config = DataConfig::new("unused");
-        read_csv(content.as_bytes(), &file, &config, labels)
+        let mut tally = ColumnTally::default();
+        read_csv(content.as_bytes(), &file, &config, labels, &mut tally)
     }
 
     fn error(content: &str) -> String {
@@ -252,7 +257,8 @@ mod tests {
         for name in ["train.tsv", "train.tsv.gz"] {
             let file: Arc<Path> = Path::new(name).into();
             let config = DataConfig::new("unused");
-            let rows = read_csv(content.as_bytes(), &file, &config, LabelPolicy::Required);
+            let (labels, mut tally) = (LabelPolicy::Required, ColumnTally::default());
+            let rows = read_csv(content.as_bytes(), &file, &config, labels, &mut tally);
             let rows = rows.unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!(rows[0].text, "a, b");
             assert_eq!(rows[0].label, Some(RawLabel::Text("x".to_owned())));

@@ -9,7 +9,29 @@ use crate::error::{DataError, quoted};
 use crate::row::{LabelPolicy, Row};
 use crate::split::Split;
 use crate::split_files::{SplitFiles, find_split};
+use crate::unread_columns::ColumnTally;
 use crate::{csv, jsonl, parquet};
+
+/// The rows of a split with a text or two and a label each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TextSplit {
+    pub rows: Vec<Row>,
+    /// The columns that are not read, each with how many rows have something in it.
+    pub unread: Vec<(String, usize)>,
+}
+
+/// Reads the rows of a split as [`read_text_split`] does, and no more of them.
+///
+/// # Errors
+/// As [`read_text_split`].
+pub fn read_split(
+    dir: &Path,
+    split: Split,
+    config: &DataConfig,
+    labels: LabelPolicy,
+) -> Result<Vec<Row>, DataError> {
+    Ok(read_text_split(dir, split, config, labels)?.rows)
+}
 
 /// Reads the rows of a split, its shards one after the other.
 ///
@@ -18,16 +40,16 @@ use crate::{csv, jsonl, parquet};
 ///
 /// # Errors
 /// When the split is missing, ambiguous, incomplete or empty, or a row is not as `config` says.
-pub fn read_split(
+pub fn read_text_split(
     dir: &Path,
     split: Split,
     config: &DataConfig,
     labels: LabelPolicy,
-) -> Result<Vec<Row>, DataError> {
+) -> Result<TextSplit, DataError> {
     let SplitFiles { files, card } = find_split(dir, split, config)?;
-    let mut rows = Vec::new();
+    let (mut rows, mut columns) = (Vec::new(), ColumnTally::default());
     for file in &files {
-        rows.extend(read_file(file, config, labels)?);
+        rows.extend(read_counting(file, config, labels, &mut columns)?);
     }
     if rows.is_empty() {
         let names: Vec<_> = files.iter().map(|file| file.to_string_lossy()).collect();
@@ -37,7 +59,10 @@ pub fn read_split(
         });
     }
     card.name_classes(&mut rows, config, labels)?;
-    Ok(rows)
+    Ok(TextSplit {
+        rows,
+        unread: columns.into_unread(),
+    })
 }
 
 /// Reads the rows of one file, whose extension says its format; none is not an error here.
@@ -49,12 +74,22 @@ pub fn read_file(
     config: &DataConfig,
     labels: LabelPolicy,
 ) -> Result<Vec<Row>, DataError> {
+    read_counting(path, config, labels, &mut ColumnTally::default())
+}
+
+/// The same, with a count of what the columns hold.
+pub(crate) fn read_counting(
+    path: &Path,
+    config: &DataConfig,
+    labels: LabelPolicy,
+    columns: &mut ColumnTally,
+) -> Result<Vec<Row>, DataError> {
     let file = DataFile::open(path)?;
     let path: Arc<Path> = path.into();
     match file {
-        DataFile::Json(reader) => jsonl::read_jsonl(reader, &path, config, labels),
-        DataFile::Csv(reader) => csv::read_csv(reader, &path, config, labels),
-        DataFile::Parquet(file) => parquet::read_parquet(file, &path, config, labels),
+        DataFile::Json(reader) => jsonl::read_counting(reader, &path, config, labels, columns),
+        DataFile::Csv(reader) => csv::read_csv(reader, &path, config, labels, columns),
+        DataFile::Parquet(file) => parquet::read_parquet(file, &path, config, labels, columns),
     }
 }
 
@@ -131,6 +166,36 @@ mod tests {
         assert_eq!(labels(names), ["1", "2", "3"]);
         let numbers = "text,label\na,0\nb,1\nc,2\n";
         assert_eq!(labels(numbers), ["1", "2", "3"]);
+    }
+
+    #[test]
+    fn columns_that_are_not_read_are_counted_by_the_rows_that_fill_them() {
+        let files = [
+            (
+                "train.csv",
+                "text,label,pair,id\na,x,,1\nb,y,c,2\n".to_owned(),
+            ),
+            (
+                "train.jsonl",
+                "{\"text\": \"a\", \"label\": 1, \"pair\": null, \"id\": 1}\n\
+                 {\"text\": \"b\", \"label\": 2, \"pair\": \"c\", \"id\": 2}\n"
+                    .to_owned(),
+            ),
+        ];
+        for (name, content) in files {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join(name), content).unwrap();
+            let unread = |config: &DataConfig| {
+                let split =
+                    read_text_split(dir.path(), Split::Train, config, LabelPolicy::Required);
+                split.unwrap().unread
+            };
+            let config = DataConfig::new("unused");
+            let expected = [("pair", 1), ("id", 2)].map(|(name, rows)| (name.to_owned(), rows));
+            let mut found = unread(&config);
+            found.sort_by_key(|(_, rows)| *rows);
+            assert_eq!(found, expected, "{name}");
+        }
     }
 
     #[test]

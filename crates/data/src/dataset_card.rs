@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 
 use saphyr::{LoadableYamlNode, Yaml};
 
+use crate::byte_order_mark::without_mark_str;
 use crate::class_names::ClassNames;
 use crate::config::DataConfig;
 use crate::error::DataError;
@@ -51,7 +52,8 @@ impl DatasetCard {
 
     /// Reads the head of a card. What is not understood says nothing: a card is for people first.
     pub(crate) fn parse(text: &str) -> Self {
-        let documents = front_matter(text).and_then(|head| Yaml::load_from_str(head).ok());
+        let documents =
+            front_matter(without_mark_str(text)).and_then(|head| Yaml::load_from_str(head).ok());
         let Some(head) = documents.as_ref().and_then(|documents| documents.first()) else {
             return Self::default();
         };
@@ -338,6 +340,14 @@ mod tests {
         assert_eq!(found(both.clone(), None), names(["x", "w"]));
         assert_eq!(found(both.clone(), Some("a")), names(["no", "yes"]));
         assert_eq!(found(both, Some("c")), None);
+    }
+
+    #[test]
+    fn a_card_with_a_byte_order_mark_is_read() {
+        let card = "---\nconfigs:\n- config_name: a\n  data_files: a.csv\n---\n";
+        let marked = DatasetCard::parse(&format!("\u{feff}{card}"));
+        assert_eq!(marked, DatasetCard::parse(card));
+        assert_ne!(marked, DatasetCard::default());
     }
 
     #[test]

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use crate::byte_order_mark::without_mark;
 use crate::config::DataConfig;
 use crate::error::DataError;
 use crate::row::{LabelPolicy, Place, RawLabel, Row};
 use crate::split::Format;
+use crate::unread_columns::{ColumnTally, says_something};
 
 /// Reads JSON lines: one object a line, blank lines skipped.
 ///
@@ -23,9 +25,23 @@ pub fn read_jsonl(
     config: &DataConfig,
     labels: LabelPolicy,
 ) -> Result<Vec<Row>, DataError> {
+    read_counting(reader, file, config, labels, &mut ColumnTally::default())
+}
+
+/// The same, with a count of what the columns hold.
+pub(crate) fn read_counting(
+    reader: impl BufRead,
+    file: &Arc<Path>,
+    config: &DataConfig,
+    labels: LabelPolicy,
+    tally: &mut ColumnTally,
+) -> Result<Vec<Row>, DataError> {
     let mut rows = Vec::new();
     for_each_object(reader, file, |columns, place| {
         rows.push(row(&columns, place, config, labels)?);
+        for (name, value) in &columns {
+            tally.see(name, config.reads(name), usize::from(says_something(value)));
+        }
         Ok(())
     })?;
     Ok(rows)
@@ -41,7 +57,6 @@ pub(crate) fn for_each_object(
     file: &Arc<Path>,
     mut take: impl FnMut(Map<String, Value>, Place) -> Result<(), DataError>,
 ) -> Result<(), DataError> {
-    const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
     let unreadable = |source| DataError::Io {
         path: file.to_path_buf(),
         source,
@@ -70,7 +85,7 @@ pub(crate) fn for_each_object(
         require_utf8(&buffer, line, file)?;
         let mut content = buffer.as_slice();
         if line == 1 {
-            content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(content);
+            content = without_mark(content);
         }
         if content.trim_ascii().is_empty() {
             continue;
@@ -268,7 +283,7 @@ mod tests {
         };
         let objects = r#"{"text": "a", "label": 1},
                          {"text": "b", "label": 2}"#;
-        let rows = read(&format!("[\n{objects}\n]\n")).unwrap();
+        let rows = read(&format!("\u{feff}[\n{objects}\n]\n")).unwrap();
         let texts: Vec<&str> = rows.iter().map(|row| row.text.as_str()).collect();
         assert_eq!((texts, rows[1].place.line), (vec!["a", "b"], 2));
         let lines = objects.replace("},", "}");

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use crate::byte_order_mark::without_mark;
 use crate::error::{DataError, quoted};
 use crate::labelled::Labelled;
 use crate::row::{RawLabel, integer_of};
@@ -116,11 +117,12 @@ impl LabelMap {
             path: path.to_owned(),
             source,
         })?;
-        let names =
-            serde_json::from_slice(&content).map_err(|source| DataError::MalformedJson {
+        let names = serde_json::from_slice(without_mark(&content)).map_err(|source| {
+            DataError::MalformedJson {
                 path: path.to_owned(),
                 source,
-            })?;
+            }
+        })?;
         Self::from_output_names(&names)
     }
 

@@ -19,6 +19,7 @@ use crate::parquet_file::ParquetFile;
 use crate::row::Place;
 use crate::split::Split;
 use crate::split_files::find_split;
+use crate::unread_columns::{ColumnTally, says_something};
 use crate::{csv, jsonl, parquet_records};
 
 /// The columns in which datasets describe tools that a model may call.
@@ -62,23 +63,12 @@ pub fn read_language_split(
     reader.finish()
 }
 
-/// Reads the rows of one file, whose extension says its format; none is not an error here.
-///
-/// # Errors
-/// When the file cannot be read, its extension is unknown, or a row is not as `config` says.
-pub fn read_language_file(path: &Path, config: &DataConfig) -> Result<LanguageRows, DataError> {
-    let mut reader = LanguageReader::new(config);
-    reader.read(path)?;
-    reader.finish()
-}
-
 /// Reads files one after the other, all in the layout of the first.
 struct LanguageReader<'a> {
     config: &'a DataConfig,
     row_reader: Option<RowReader>,
     read: LanguageRows,
-    /// Every column that a row has, in the order in which they come.
-    columns: Vec<String>,
+    columns: ColumnTally,
 }
 
 impl<'a> LanguageReader<'a> {
@@ -87,7 +77,7 @@ impl<'a> LanguageReader<'a> {
             config,
             row_reader: None,
             read: LanguageRows::default(),
-            columns: Vec::new(),
+            columns: ColumnTally::default(),
         }
     }
 
@@ -95,7 +85,7 @@ impl<'a> LanguageReader<'a> {
     /// When the configuration names a column that no row has.
     fn finish(self) -> Result<LanguageRows, DataError> {
         if let Some(first) = self.read.rows.first() {
-            let found: Vec<&str> = self.columns.iter().map(String::as_str).collect();
+            let found = self.columns.names();
             let named = self.config.columns.named();
             if let Some((setting, column)) = { named }.find(|(_, column)| !found.contains(column)) {
                 let place = Place {
@@ -108,22 +98,9 @@ impl<'a> LanguageReader<'a> {
         let format = self.row_reader.map(|reader| reader.layout().format());
         Ok(LanguageRows {
             format,
+            unread: self.columns.into_unread(),
             ..self.read
         })
-    }
-
-    /// Takes note of a column of so many rows with something in it.
-    fn see(&mut self, column: &str, is_read: bool, rows: usize) {
-        if !self.columns.iter().any(|seen| seen == column) {
-            self.columns.push(column.to_owned());
-        }
-        if is_read || rows == 0 || TOOLS.contains(&column) {
-            return;
-        }
-        match self.read.unread.iter_mut().find(|(name, _)| name == column) {
-            Some((_, count)) => *count += rows,
-            None => self.read.unread.push((column.to_owned(), rows)),
-        }
     }
 
     fn read(&mut self, path: &Path) -> Result<(), DataError> {
@@ -146,7 +123,8 @@ impl<'a> LanguageReader<'a> {
         };
         csv::for_each_record(content, path, begin, |names, record, place| {
             let found: Vec<&str> = names.iter().map(String::as_str).collect();
-            let layout = reader.row_reader(&found, &place)?.layout();
+            let layout =
+                row_reader(&mut reader.row_reader, &found, reader.config, &place)?.layout();
             if let Some(column) = layout.list_column() {
                 return Err(LanguageError::ListInCsv {
                     place,
@@ -171,54 +149,59 @@ impl<'a> LanguageReader<'a> {
             Some(reader) => reader.layout().clone(),
             None => Layout::resolve(&names, self.config, &place)?,
         };
-        let before = self.read.rows.len();
         let is_wanted = |column: &str| layout.reads(column);
         parquet_records::for_each_record(&file, is_wanted, |columns, place| {
             self.take(columns, place)
         })?;
-        let read = self.read.rows.len() - before;
-        if names.iter().any(|name| TOOLS.contains(name)) {
-            self.read.tools_ignored += read;
-        }
+        let mut has_tools: Vec<bool> = Vec::new();
         for name in names {
-            self.see(name, layout.reads(name), read);
+            if layout.reads(name) {
+                self.columns.see(name, true, 0);
+                continue;
+            }
+            let filled = file.filled(name)?;
+            let is_tools = TOOLS.contains(&name);
+            let rows = filled.iter().filter(|is_filled| **is_filled).count();
+            self.columns.see(name, is_tools, rows);
+            if is_tools {
+                has_tools.resize(filled.len(), false);
+                let both = has_tools.iter_mut().zip(filled);
+                both.for_each(|(has_tools, is_filled)| *has_tools |= is_filled);
+            }
         }
+        self.read.tools_ignored += has_tools.into_iter().filter(|has_tools| *has_tools).count();
         Ok(())
-    }
-
-    fn row_reader(&mut self, found: &[&str], place: &Place) -> Result<&RowReader, DataError> {
-        let reader = match self.row_reader.take() {
-            Some(reader) => reader,
-            None => RowReader::new(Layout::resolve(found, self.config, place)?, self.config)?,
-        };
-        Ok(self.row_reader.insert(reader))
     }
 
     fn take(&mut self, columns: Map<String, Value>, place: Place) -> Result<(), DataError> {
         let found: Vec<&str> = columns.keys().map(String::as_str).collect();
-        let reader = self.row_reader(&found, &place)?;
-        let row = reader.row(&columns, place)?;
-        let layout = reader.layout().clone();
-        self.read.rows.push(row);
+        let reader = row_reader(&mut self.row_reader, &found, self.config, &place)?;
+        self.read.rows.push(reader.row(&columns, place)?);
+        let mut has_tools = false;
         for (name, value) in &columns {
-            self.see(name, layout.reads(name), usize::from(!is_empty(value)));
+            let is_filled = says_something(value);
+            let is_tools = TOOLS.contains(&name.as_str());
+            has_tools |= is_tools && is_filled;
+            let is_read = is_tools || reader.layout().reads(name);
+            self.columns.see(name, is_read, usize::from(is_filled));
         }
-        let has_tools = TOOLS
-            .iter()
-            .any(|name| columns.get(*name).is_some_and(|value| !is_empty(value)));
         self.read.tools_ignored += usize::from(has_tools);
         Ok(())
     }
 }
 
-/// Whether a cell says nothing.
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Array(values) => values.is_empty(),
-        Value::String(text) => text.is_empty(),
-        _ => false,
-    }
+/// The reader of rows, made for the columns of the first.
+fn row_reader<'r>(
+    reader: &'r mut Option<RowReader>,
+    found: &[&str],
+    config: &DataConfig,
+    place: &Place,
+) -> Result<&'r RowReader, DataError> {
+    let found = match reader.take() {
+        Some(reader) => reader,
+        None => RowReader::new(Layout::resolve(found, config, place)?, config)?,
+    };
+    Ok(reader.insert(found))
 }
 
 #[cfg(test)]

@@ -11,11 +11,17 @@ use ::parquet::schema::parser::parse_message_type;
 use super::*;
 use crate::{LanguageContent, Message, Question};
 
+fn read_file(path: &Path, config: &DataConfig) -> Result<LanguageRows, DataError> {
+    let mut reader = LanguageReader::new(config);
+    reader.read(path)?;
+    reader.finish()
+}
+
 fn read_with(name: &str, content: &str, config: &DataConfig) -> Result<LanguageRows, String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(name);
     fs::write(&path, content).unwrap();
-    read_language_file(&path, config).map_err(|error| {
+    read_file(&path, config).map_err(|error| {
         let shown = error.to_string();
         shown.replace(&format!("{}/", dir.path().display()), "")
     })
@@ -279,6 +285,11 @@ fn write_parquet(path: &Path, has_null_content: bool) {
                 definition: &[1, 1],
                 repetition: &[],
             },
+            6 => Levels {
+                texts: &["", "[{\"name\": \"search\"}]"],
+                definition: &[1, 1],
+                repetition: &[],
+            },
             _ => Levels {
                 texts: &[],
                 definition: &[0, 0],
@@ -316,7 +327,7 @@ fn read_parquet(config: &DataConfig, has_null_content: bool) -> Result<LanguageR
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("train.parquet");
     write_parquet(&path, has_null_content);
-    read_language_file(&path, config).map_err(|error| {
+    read_file(&path, config).map_err(|error| {
         let shown = error.to_string();
         shown.replace(&format!("{}/", dir.path().display()), "")
     })
@@ -334,7 +345,10 @@ fn lists_of_structures_in_parquet_are_conversations() {
         }
     });
     assert_eq!(conversations, expected);
-    assert_eq!(read.tools_ignored, 2, "the file has a column of tools");
+    assert_eq!(read.tools_ignored, 1, "one row has tools");
+    let unread = [("choices", 2), ("question", 2), ("answer", 2)];
+    let unread = unread.map(|(name, rows)| (name.to_owned(), rows));
+    assert_eq!(read.unread, unread, "and none a stamp");
     let error = read_parquet(&DataConfig::new("unused"), true).unwrap_err();
     let expected = "train.parquet:2: column `messages`, message 1: expected a string `content`, \
                     found null";

@@ -34,6 +34,7 @@
 
 mod batch_plan;
 mod bert_vocabulary;
+mod byte_order_mark;
 mod chat_template;
 mod chat_template_source;
 mod choice_example;
@@ -72,6 +73,7 @@ mod multiple_choice;
 mod parquet;
 mod parquet_column;
 mod parquet_file;
+mod parquet_filled;
 mod parquet_records;
 mod parquet_with_columns;
 mod prediction_error;
@@ -87,6 +89,7 @@ mod strftime;
 mod target;
 mod tokenization;
 mod tokenizer_config;
+mod unread_columns;
 
 pub use self::images::{
     EpochAugmentation, ImageDataset, ImageRow, ImageSource, ImageSplit, Unreadable,
@@ -100,7 +103,7 @@ pub use closest_name::closest_name;
 pub use columns::column_names;
 pub use config::DataConfig;
 pub use data_location::DataLocation;
-pub use dataset::{read_file, read_split};
+pub use dataset::{TextSplit, read_file, read_split, read_text_split};
 pub(crate) use dataset_card::DatasetCard;
 pub use eigenmix_images::{
     Augment, Augmentation, CropScale, ImageError, ImagePreprocessor, PreprocessorError,
@@ -114,7 +117,7 @@ pub use jsonl::read_jsonl;
 pub use labelled::Labelled;
 pub use labels::LabelMap;
 pub use language_columns::LanguageColumns;
-pub use language_dataset::{LanguageRows, read_language_file, read_language_split};
+pub use language_dataset::{LanguageRows, read_language_split};
 pub use language_encoder::{LanguageEncoder, LanguageExamples};
 pub use language_error::LanguageError;
 pub use language_example::LanguageExample;
@@ -131,3 +134,4 @@ pub use split::Split;
 pub(crate) use split_files::FileTree;
 pub use target::{EncodedTargets, TargetKind, Targets};
 pub use tokenization::{Encoding, TextTokenizer};
+pub use unread_columns::unread_note;

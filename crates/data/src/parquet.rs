@@ -13,6 +13,7 @@ use crate::error::DataError;
 use crate::parquet_column::{field, is_label, is_text, label, utf8};
 use crate::parquet_file::ParquetFile;
 use crate::row::{LabelPolicy, Place, Row};
+use crate::unread_columns::ColumnTally;
 
 /// Reads the columns wanted of a parquet file.
 ///
@@ -24,6 +25,7 @@ pub(crate) fn read_parquet(
     path: &Arc<Path>,
     config: &DataConfig,
     labels: LabelPolicy,
+    tally: &mut ColumnTally,
 ) -> Result<Vec<Row>, DataError> {
     let file = ParquetFile::new(file, path)?;
     let wanted = wanted_columns(&file, config, labels)?;
@@ -36,6 +38,7 @@ pub(crate) fn read_parquet(
     if let Some(names) = names {
         names.name_all(&mut rows, &config.label, labels)?;
     }
+    file.tally(tally, |column| config.reads(column))?;
     Ok(rows)
 }
 
@@ -170,6 +173,16 @@ mod tests {
         write(&path);
         let file = File::open(&path).unwrap();
         read_parquet(file, &Path::new("train.parquet").into(), config, labels)
+    }
+
+    /// Without the count of columns.
+    fn read_parquet(
+        file: File,
+        path: &Arc<Path>,
+        config: &DataConfig,
+        labels: LabelPolicy,
+    ) -> Result<Vec<Row>, DataError> {
+        super::read_parquet(file, path, config, labels, &mut ColumnTally::default())
     }
 
     fn with_label(label: &str) -> DataConfig {

@@ -33,6 +33,15 @@ impl ParquetFile {
         Ok(Self { path, reader })
     }
 
+    pub(crate) fn reader(&self) -> &SerializedFileReader<File> {
+        &self.reader
+    }
+
+    /// That the file is damaged, or not what its name says.
+    pub(crate) fn malformed(&self, source: ParquetError) -> DataError {
+        malformed(&self.path, source)
+    }
+
     pub(crate) fn metadata(&self) -> &FileMetaData {
         self.reader.metadata().file_metadata()
     }
@@ -91,7 +100,7 @@ impl ParquetFile {
         wanted: Vec<TypePtr>,
         mut take: impl FnMut(&Record, Place) -> Result<(), DataError>,
     ) -> Result<(), DataError> {
-        let malformed = |source| malformed(&self.path, source);
+        let malformed = |source| self.malformed(source);
         let projection = Type::group_type_builder(self.metadata().schema().name())
             .with_fields(wanted)
             .build()

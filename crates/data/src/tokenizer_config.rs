@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::byte_order_mark::without_mark;
 use crate::error::DataError;
 
 /// What `tokenizer_config.json` and `special_tokens_map.json` say beside the tokenizer itself.
@@ -91,9 +92,11 @@ pub(crate) fn read_if_present<T: DeserializeOwned>(path: &Path) -> Result<Option
             });
         }
     };
-    let parsed = serde_json::from_slice(&content).map_err(|source| DataError::MalformedJson {
-        path: path.to_owned(),
-        source,
+    let parsed = serde_json::from_slice(without_mark(&content)).map_err(|source| {
+        DataError::MalformedJson {
+            path: path.to_owned(),
+            source,
+        }
     })?;
     Ok(Some(parsed))
 }

@@ -450,6 +450,8 @@ mod tests {
         assert_eq!(config.task.kind, TaskKind::SequenceClassification);
         let resolved = toml::to_string(&config).unwrap();
         assert_eq!(TrainConfig::from_toml(&resolved).unwrap(), config);
+        let marked = TrainConfig::from_toml(&format!("\u{feff}{FILE}"));
+        assert_eq!(marked.unwrap(), config, "with a byte order mark");
     }
 
     #[test]

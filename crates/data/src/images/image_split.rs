@@ -16,6 +16,7 @@ use crate::error::{DataError, quoted};
 use crate::row::LabelPolicy;
 use crate::split::Split;
 use crate::split_files::{SplitFiles, find_split};
+use crate::unread_columns::{ColumnTally, unread_note};
 
 /// The images of a split, and what should be known about how they were found.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,10 +51,17 @@ pub fn read_image_split(
                     folder.display(),
                 ));
             }
-            let mut rows = Vec::new();
+            let (mut rows, mut columns) = (Vec::new(), ColumnTally::default());
             for table in &files {
-                rows.extend(read_table(table, config, labels)?);
+                rows.extend(read_table(table, config, labels, &mut columns)?);
             }
+            let settings = "data.image and data.label name";
+            notes.extend(unread_note(
+                &columns.into_unread(),
+                split,
+                rows.len(),
+                settings,
+            ));
             card.name_classes(&mut rows, config, labels)?;
             (rows, files)
         }
@@ -84,11 +92,12 @@ fn read_table(
     path: &Path,
     config: &DataConfig,
     labels: LabelPolicy,
+    columns: &mut ColumnTally,
 ) -> Result<Vec<ImageRow>, DataError> {
     if path.extension().is_some_and(|ending| ending == "parquet") {
-        return read_parquet_images(path, config, labels);
+        return read_parquet_images(path, config, labels, columns);
     }
-    read_path_table(path, config, labels)
+    read_path_table(path, config, labels, columns)
 }
 
 /// The split's folder under one of its names.

@@ -233,3 +233,14 @@ fn numbers_in_tables_of_images_are_the_classes_that_the_card_names() {
     let expected = labelled(&[("a.bmp", "dog"), ("b.bmp", "cat")]);
     assert_eq!(found(&split), expected);
 }
+
+#[test]
+fn columns_of_a_table_of_images_that_are_not_read_are_noted() {
+    let image = bmp(3, 2, [1, 2, 3]);
+    let rows = b"image,label,caption,id\na.bmp,cat,,1\na.bmp,dog,a dog,2\n";
+    let dir = dir(&[("train.csv", rows), ("a.bmp", &image)]);
+    let split = read(&dir, &config()).unwrap();
+    let expected = "the train split has 2 rows, of which these columns are not read: `id` (in 2), \
+                    `caption` (in 1); data.image and data.label name those to read";
+    assert_eq!(split.notes, [expected]);
+}

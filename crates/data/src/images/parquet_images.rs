@@ -16,6 +16,7 @@ use crate::error::DataError;
 use crate::parquet_column::{field, is_label, is_text, label, plain_type};
 use crate::parquet_file::ParquetFile;
 use crate::row::{LabelPolicy, Place};
+use crate::unread_columns::ColumnTally;
 
 /// Reads images as the Hub stores them: a structure of `bytes` and `path`, or the bytes alone.
 ///
@@ -29,6 +30,7 @@ pub(super) fn read_parquet_images(
     path: &Path,
     config: &DataConfig,
     labels: LabelPolicy,
+    columns: &mut ColumnTally,
 ) -> Result<Vec<ImageRow>, DataError> {
     let file = File::open(path).map_err(|source| DataError::Io {
         path: path.to_owned(),
@@ -36,8 +38,8 @@ pub(super) fn read_parquet_images(
     })?;
     let file = ParquetFile::new(file, &path.into())?;
     let wanted = match wanted_columns(&file, config, labels)? {
-        Wanted::Images(columns) => columns,
-        Wanted::Paths => return path_table::read_path_table(path, config, labels),
+        Wanted::Images(wanted) => wanted,
+        Wanted::Paths => return path_table::read_path_table(path, config, labels, columns),
     };
     let names = ClassNames::find(file.metadata(), &config.label, path)?;
     let mut rows = Vec::new();
@@ -57,6 +59,11 @@ pub(super) fn read_parquet_images(
     if let Some(names) = names {
         names.name_all(&mut rows, &config.label, labels)?;
     }
+    file.tally(columns, |column| {
+        [&config.image, &config.label]
+            .into_iter()
+            .any(|name| name == column)
+    })?;
     Ok(rows)
 }
 

@@ -100,6 +100,15 @@ fn read(path: &Path, labels: LabelPolicy) -> Result<Vec<ImageRow>, String> {
     read_parquet_images(path, &DataConfig::new("unused"), labels).map_err(|error| error.to_string())
 }
 
+/// Without the count of columns.
+fn read_parquet_images(
+    path: &Path,
+    config: &DataConfig,
+    labels: LabelPolicy,
+) -> Result<Vec<ImageRow>, DataError> {
+    super::read_parquet_images(path, config, labels, &mut ColumnTally::default())
+}
+
 fn words(rows: &[ImageRow]) -> Vec<Option<String>> {
     rows.iter()
         .map(|row| row.label.as_ref().map(RawLabel::to_string))

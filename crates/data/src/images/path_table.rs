@@ -4,9 +4,10 @@ use std::path::Path;
 
 use super::image_row::{ImageRow, ImageSource};
 use crate::config::DataConfig;
-use crate::dataset::read_file;
+use crate::dataset::read_counting;
 use crate::error::DataError;
 use crate::row::LabelPolicy;
+use crate::unread_columns::ColumnTally;
 
 /// Reads a table whose column `data.image` has paths, relative to the table.
 ///
@@ -16,6 +17,7 @@ pub(super) fn read_path_table(
     path: &Path,
     config: &DataConfig,
     labels: LabelPolicy,
+    columns: &mut ColumnTally,
 ) -> Result<Vec<ImageRow>, DataError> {
     // A path is read as any other text.
     let as_texts = DataConfig {
@@ -23,7 +25,7 @@ pub(super) fn read_path_table(
         text_pair: None,
         ..config.clone()
     };
-    let rows = read_file(path, &as_texts, labels).map_err(DataError::about_images)?;
+    let rows = read_counting(path, &as_texts, labels, columns).map_err(DataError::about_images)?;
     Ok(rows
         .into_iter()
         .map(|row| ImageRow {

@@ -3,7 +3,7 @@
 use eigenmix_data::metrics::Metric;
 use eigenmix_data::{
     DataConfig, DataError, Encoding, EpochAugmentation, InputContract, LabelPolicy,
-    PredictionTable, Row, Split, TargetKind, TextTokenizer, read_split,
+    PredictionTable, Row, Split, TargetKind, TextTokenizer, read_text_split, unread_note,
 };
 use eigenmix_models::{Architecture, Batch, HeadKind, TokenBatch};
 
@@ -150,8 +150,10 @@ impl LabelledSource for Texts {
     type Row = Row;
 
     fn rows(split: Split, config: &DataConfig) -> Result<(Vec<Row>, Vec<String>), DataError> {
-        let rows = read_split(config.directory(), split, config, LabelPolicy::Required)?;
-        Ok((rows, Vec::new()))
+        let found = read_text_split(config.directory(), split, config, LabelPolicy::Required)?;
+        let settings = "data.text, data.text_pair and data.label name";
+        let note = unread_note(&found.unread, split, found.rows.len(), settings);
+        Ok((found.rows, note.into_iter().collect()))
     }
 
     fn inputs(&self, rows: Vec<Row>, config: &DataConfig) -> Result<Box<dyn Inputs>, TrainerError> {

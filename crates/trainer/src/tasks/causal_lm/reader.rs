@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use eigenmix_data::{
     DataConfig, DataLocation, InputContract, LanguageContent, LanguageEncoder, LanguageFormat,
     LanguageRow, LanguageRows, Split, TargetKind, Targets, TextTokenizer, draw_language_rows,
-    read_language_split,
+    read_language_split, unread_note,
 };
 
 use super::CausalLm;
@@ -75,19 +75,13 @@ impl LanguageReader<'_> {
                 found.tools_ignored
             ));
         }
-        if !found.unread.is_empty() {
-            let columns: Vec<String> = found
-                .unread
-                .iter()
-                .map(|(column, rows)| format!("`{column}` (in {rows})"))
-                .collect();
-            notes.push(format!(
-                "the {split} split has {} rows, of which these columns are not read: {}; \
-                 data.columns names those to read",
-                found.rows.len(),
-                columns.join(", ")
-            ));
-        }
+        let rows = found.rows.len();
+        notes.extend(unread_note(
+            &found.unread,
+            split,
+            rows,
+            "data.columns names",
+        ));
         Ok((found, notes))
     }
 
