@@ -23,7 +23,8 @@ pub struct Adapter {
     pub modules: BTreeMap<String, LoraModule>,
     /// Tensors of the modules that were trained whole, by name in the base model
     /// (`classifier.weight`): specific to the task, never merged. That of a module which is adapted is
-    /// the W₀ below its update: a table of tokens that PEFT saved along.
+    /// the W₀ below its update: a table of tokens that PEFT saved along. Rows of a table are here under
+    /// PEFT's own name for them ([`Adapter::token_rows`]).
     pub heads: BTreeMap<String, HostTensor>,
     /// Biases of the base model that were trained along, by name there.
     pub biases: BTreeMap<String, HostTensor>,
@@ -113,9 +114,10 @@ impl Adapter {
             push_module(&mut tensors, path, plain);
         }
         let is_adapted = |module: &str| self.modules.contains_key(module);
+        let has_rows = |module: &str| self.token_rows(module).is_some();
         let whole = self.heads.iter().chain(&self.biases);
         tensors.extend(whole.map(|(name, tensor)| NamedTensor {
-            name: whole_key(name, is_adapted),
+            name: whole_key(name, is_adapted, has_rows),
             shape: tensor.shape.clone(),
             values: Cow::Borrowed(&tensor.values),
         }));

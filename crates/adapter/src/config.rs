@@ -12,6 +12,7 @@ use crate::key::heads_of_task;
 use crate::pattern::ModulePattern;
 use crate::support::check_support;
 use crate::target::{LayerSelection, ModuleSelection, ModuleSet};
+use crate::token_rows::TrainedTokens;
 use crate::token_table::is_token_table;
 use crate::{AdapterError, TargetModules};
 
@@ -44,6 +45,7 @@ pub struct PeftConfig {
     lora_bias: bool,
     fan_in_fan_out: bool,
     ensures_weight_tying: bool,
+    trained_tokens: TrainedTokens,
 }
 
 impl PeftConfig {
@@ -124,6 +126,7 @@ impl PeftConfig {
             lora_bias: fields.flag("lora_bias")?,
             fan_in_fan_out: fields.flag("fan_in_fan_out")?,
             ensures_weight_tying: fields.flag("ensure_weight_tying")?,
+            trained_tokens: TrainedTokens::read(&fields)?,
             raw,
         })
     }
@@ -295,6 +298,11 @@ impl PeftConfig {
     /// `target_modules` names.
     pub fn ensures_weight_tying(&self) -> bool {
         self.ensures_weight_tying
+    }
+
+    /// The tokens of which single rows were trained (`trainable_token_indices`).
+    pub(crate) fn trained_tokens(&self) -> &TrainedTokens {
+        &self.trained_tokens
     }
 
     /// Those of `modules` that PEFT would not adapt, although there are factors of them; none without

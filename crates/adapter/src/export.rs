@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::key::is_unasked;
 use crate::target::has_component;
+use crate::token_rows::{self, table_of_rows};
 use crate::{Adapter, AdapterError, BiasKind, PeftConfig, TargetModules};
 
 /// The configuration under which PEFT reads what [`Adapter::save`] writes: the adapter's own, with
@@ -42,6 +43,15 @@ pub(crate) fn exported_config(adapter: &Adapter) -> Result<PeftConfig, AdapterEr
     }
     raw.insert("bias".into(), json!(exported_bias(adapter)));
     raw.insert("modules_to_save".into(), saved_modules(adapter));
+    // What has lost its rows, as a merge of several adapters, says nothing of them.
+    if raw.contains_key(token_rows::FIELD)
+        && !adapter
+            .heads
+            .keys()
+            .any(|name| table_of_rows(name).is_some())
+    {
+        raw.insert(token_rows::FIELD.into(), Value::Null);
+    }
 
     let config = PeftConfig::from_map(raw, "the exported configuration".as_ref())?;
     let modules: Vec<&str> = adapter.modules.keys().map(String::as_str).collect();

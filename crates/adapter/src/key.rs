@@ -1,6 +1,7 @@
 //! The names that PEFT and its relatives give to tensors in adapter_model.safetensors.
 
 use crate::target::has_component;
+use crate::token_rows::{key_below_rows, rows_of, table_below, table_of_rows};
 use crate::token_table::is_token_table;
 use crate::{BiasKind, PeftConfig};
 
@@ -74,6 +75,17 @@ pub(crate) fn role_of<'key>(key: &'key str, config: &PeftConfig) -> Role<'key> {
     if let Some((module, tail)) = path.rsplit_once(".lora_") {
         return factor_role(module, tail, config);
     }
+    if let Some(module) = table_of_rows(path) {
+        return match config.trained_tokens().of(module) {
+            Some(_) => Role::Head(rows_of(module)),
+            None => Role::Unexpected(
+                "rows of a table of tokens, but trainable_token_indices does not say of which tokens",
+            ),
+        };
+    }
+    if let Some(module) = table_below(path) {
+        return Role::Head(format!("{module}.weight"));
+    }
     if let Some((module, tensor)) = path.split_once(".modules_to_save.") {
         let tensor = tensor.strip_prefix("default.").unwrap_or(tensor);
         return Role::Head(format!("{module}.{tensor}"));
@@ -101,8 +113,15 @@ pub(crate) fn role_of<'key>(key: &'key str, config: &PeftConfig) -> Role<'key> {
 
 /// The name in a file of the tensor `name` of the base model, which PEFT looks for inside the layer if
 /// that is adapted.
-pub(crate) fn whole_key(name: &str, is_adapted: impl Fn(&str) -> bool) -> String {
+///
+/// - has_rows: whether single rows of a module were trained
+pub(crate) fn whole_key(
+    name: &str,
+    is_adapted: impl Fn(&str) -> bool,
+    has_rows: impl Fn(&str) -> bool,
+) -> String {
     match name.rsplit_once('.') {
+        Some((module, "weight")) if has_rows(module) => key_below_rows(module),
         Some((module, tensor)) if is_adapted(module) => {
             format!("{PREFIX}{module}{BASE_LAYER}{tensor}")
         }
@@ -147,7 +166,8 @@ pub(crate) fn heads_of_task(task: Option<&str>) -> &'static [&'static str] {
 /// Whether the tensor `name` of the base model is in an adapter although its configuration asks for no
 /// such module.
 pub(crate) fn is_unasked(name: &str, config: &PeftConfig) -> bool {
-    is_token_table(name) && !is_head(name, config)
+    let is_table = is_token_table(name) || table_of_rows(name).is_some();
+    is_table && !is_head(name, config)
 }
 
 fn is_head(path: &str, config: &PeftConfig) -> bool {
@@ -260,11 +280,11 @@ mod tests {
             Role::Unexpected(_)
         ));
         assert_eq!(
-            whole_key("h.0.attn.bias", |module| module == "h.0.attn"),
+            whole_key("h.0.attn.bias", |module| module == "h.0.attn", |_| false),
             key
         );
         assert_eq!(
-            whole_key("h.0.ln.bias", |module| module == "h.0.attn"),
+            whole_key("h.0.ln.bias", |module| module == "h.0.attn", |_| false),
             "base_model.model.h.0.ln.bias"
         );
     }
@@ -282,7 +302,7 @@ mod tests {
     fn the_weight_below_an_adapted_table_is_the_table() {
         let plain = config(json!({"target_modules": ["wte", "lm_head"]}));
         for name in ["wte.weight", "lm_head.weight"] {
-            let key = whole_key(name, |_| true);
+            let key = whole_key(name, |_| true, |_| false);
             assert!(key.ends_with(".base_layer.weight"), "{key}");
             assert_eq!(role_of(&key, &plain), Role::Head(name.into()));
         }

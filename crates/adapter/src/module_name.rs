@@ -26,7 +26,7 @@ const DOTS: [&str; 2] = ["\\.", "."];
 /// The fields of adapter_config.json that are modules: a list, one name, or a regular expression.
 const NAMES: [&str; 3] = ["target_modules", "exclude_modules", "modules_to_save"];
 /// Those whose keys are modules.
-const PATTERNS: [&str; 2] = ["rank_pattern", "alpha_pattern"];
+const PATTERNS: [&str; 3] = ["rank_pattern", "alpha_pattern", "trainable_token_indices"];
 
 /// The name of a tensor without what wrappers put in front of it or into it.
 ///

@@ -9,7 +9,7 @@ use crate::AdapterError;
 use crate::config_fields::ConfigFields;
 
 /// Options that are read elsewhere.
-const READ: [&str; 22] = [
+const READ: [&str; 23] = [
     "alpha_pattern",
     "base_model_name_or_path",
     "bias",
@@ -30,6 +30,7 @@ const READ: [&str; 22] = [
     "revision",
     "target_modules",
     "task_type",
+    "trainable_token_indices",
     "use_dora",
     "use_rslora",
 ];
@@ -59,7 +60,7 @@ const WITHOUT_EFFECT: [&str; 16] = [
 ];
 
 /// Options under which B · A does not mean ΔW of the named base model, and what they do.
-const REFUSED: [(&str, &str); 10] = [
+const REFUSED: [(&str, &str); 9] = [
     (
         "alora_invocation_tokens",
         "an activated LoRA acts only after certain tokens, which is not supported",
@@ -87,10 +88,6 @@ const REFUSED: [(&str, &str); 10] = [
     (
         "target_parameters",
         "it adapts parameters such as fused experts, whose factors hold one low-rank update per expert, which is not supported; merge it into its base model in PEFT (merge_and_unload)",
-    ),
-    (
-        "trainable_token_indices",
-        "it trains single rows of an embedding (trainable tokens), which is not supported; merge it into its base model in PEFT (merge_and_unload)",
     ),
     (
         "use_bdlora",
@@ -232,11 +229,6 @@ mod tests {
             ("target_parameters", json!(["experts.down_proj"]), "experts"),
             ("use_bdlora", json!({"nblocks": 2}), "block-diagonal"),
             ("monteclora_config", json!({"n": 2}), "MonteCLoRA"),
-            (
-                "trainable_token_indices",
-                json!([1, 2]),
-                "rows of an embedding",
-            ),
             ("alora_invocation_tokens", json!([1]), "certain tokens"),
             (
                 "init_lora_weights",
@@ -268,6 +260,7 @@ mod tests {
             ("megatron_core", json!("megatron.core")),
             ("qalora_group_size", json!(16)),
             ("ensure_weight_tying", json!(true)),
+            ("trainable_token_indices", json!([1, 2])),
             (
                 "auto_mapping",
                 json!({"base_model_class": "LlamaForCausalLM"}),

@@ -301,6 +301,53 @@ fn a_classifier_of_a_larger_vocabulary_leaves_out_the_output_layer() {
     }
 }
 
+/// An adapter with two rows for `tokens` of the module `path`.
+fn with_rows(tokens: Value, path: &str) -> Adapter {
+    let mut adapter = adapter(&[]);
+    let mut raw = adapter.config.raw().clone();
+    raw.insert("trainable_token_indices".to_owned(), tokens);
+    adapter.config = PeftConfig::from_map(raw, "a test".as_ref()).unwrap();
+    let name = format!("{path}.token_adapter.trainable_tokens_delta");
+    adapter.heads.insert(name, table(2, 7.0));
+    adapter
+}
+
+#[test]
+fn trained_rows_take_their_places_in_the_table_and_in_what_is_tied_to_it() {
+    let before = numbers(100.0, 15);
+    let mut placed = before.clone();
+    placed[12..].copy_from_slice(&numbers(7.0, 3));
+    placed[3..6].copy_from_slice(&numbers(10.0, 3));
+    let of_table = with_rows(json!([4, 1]), &table_path());
+
+    let tied = Place::with_copy();
+    let report = tied.merge(&of_table).unwrap();
+    assert_eq!(tied.tensor(TABLE), placed);
+    assert!(!tied.has_output());
+    assert_eq!(report.replaced, [TABLE]);
+
+    let apart = Place::new(false);
+    apart.merge(&of_table).unwrap();
+    assert_eq!(apart.tensor(TABLE), placed);
+    assert_eq!(apart.tensor(OUTPUT), numbers(200.0, 15));
+
+    // Those of the output layer alone untie it.
+    let parted = Place::new(true);
+    parted
+        .merge(&with_rows(json!({"lm_head": [4, 1]}), "lm_head"))
+        .unwrap();
+    assert_eq!(parted.tensor(TABLE), before);
+    assert_eq!(parted.tensor(OUTPUT), placed);
+    assert_eq!(parted.config()["tie_word_embeddings"], false);
+
+    let error = Place::new(true).merge(&with_rows(json!([4, 5]), &table_path()));
+    let error = error.unwrap_err();
+    assert!(
+        error.contains("token 5") && error.contains("5 tokens"),
+        "{error}"
+    );
+}
+
 #[test]
 fn a_larger_vocabulary_is_in_the_configuration_and_is_told() {
     let place = Place::new(false);

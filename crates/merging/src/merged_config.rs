@@ -61,6 +61,11 @@ pub(crate) fn merged_config<S: MergeSource>(
     {
         config = config.with("fan_in_fan_out", true.into())?;
     }
+    // Of which tokens the one adapter with heads holds rows.
+    const TOKENS: &str = "trainable_token_indices";
+    if let Some(tokens) = heads_of.and_then(|index| adapters[index].config().raw().get(TOKENS)) {
+        config = config.with(TOKENS, tokens.clone())?;
+    }
     if let Some(bias) = heads_of.and_then(|index| adapters[index].config().raw().get("bias")) {
         config = config.with("bias", bias.clone())?;
     }

@@ -3,7 +3,7 @@
 use eigenmix_tensors::HostTensor;
 use std::collections::{BTreeMap, BTreeSet};
 
-use eigenmix_adapter::{Adapter, is_token_table};
+use eigenmix_adapter::{Adapter, is_token_table, table_of_rows};
 use eigenmix_moslora::Update;
 
 use crate::{Description, ModelError};
@@ -183,7 +183,7 @@ impl LoadReport {
 /// Whether a name is that of a trained bias, a table of tokens or an output layer: what a base model has
 /// outside the layers that an adapter can be placed on.
 fn is_trained_whole(name: &str) -> bool {
-    name.ends_with(".bias") || is_token_table(name)
+    name.ends_with(".bias") || is_token_table(name) || table_of_rows(name).is_some()
 }
 
 #[cfg(test)]
@@ -201,7 +201,12 @@ mod tests {
 
     #[test]
     fn what_only_a_merged_model_has_a_place_for_is_sent_there() {
-        for name in ["h.0.ln_1.bias", "model.embed_tokens.weight", "lm_head"] {
+        for name in [
+            "h.0.ln_1.bias",
+            "model.embed_tokens.weight",
+            "lm_head",
+            "wte.token_adapter.trainable_tokens_delta",
+        ] {
             let message = refusal(&[name]);
             assert!(message.contains("--merge-into-base"), "{message}");
             assert!(!message.contains("another base model"), "{message}");

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use eigenmix_tensors::TensorFile;
+use eigenmix_tensors::{FileError, TensorFile};
 
 use super::Reading;
 use crate::index::{FileIndex, ModuleEntry, ModuleParts, Orientation, duplicate};
 use crate::key::{Part, Role, role_of};
 use crate::module_name::{unwrap_configuration, without_wrappers};
+use crate::token_rows::table_of_rows;
 use crate::vera::{self, VeraProjections};
 use crate::{AdapterError, Dialect, PeftConfig, Style};
 
@@ -88,8 +89,43 @@ fn index(file: &TensorFile, config: &PeftConfig) -> Result<FileIndex, AdapterErr
         let entry = entry(file, config, &module, keys)?;
         index.modules.insert(module, entry);
     }
+    require_token_rows(&index, file, config)?;
     index.require_modules(file)?;
     Ok(index)
+}
+
+/// Checks that there is a row for every token that was trained.
+fn require_token_rows(
+    index: &FileIndex,
+    file: &TensorFile,
+    config: &PeftConfig,
+) -> Result<(), AdapterError> {
+    let mut found = false;
+    for (name, key) in &index.heads {
+        let Some(module) = table_of_rows(name) else {
+            continue;
+        };
+        found = true;
+        let tokens = config.trained_tokens().of(module).map_or(0, <[usize]>::len);
+        let shape = file.shape(key)?;
+        if shape.len() != 2 || shape[0] != tokens {
+            return Err(FileError::TensorShape {
+                path: file.path().to_owned(),
+                tensor: key.clone(),
+                expected: format!("[{tokens}, width], a row for each of trainable_token_indices"),
+                found: shape.to_vec(),
+            }
+            .into());
+        }
+    }
+    if config.trained_tokens().are_some() && !found {
+        return Err(AdapterError::IncompleteModule {
+            path: file.path().to_owned(),
+            module: "the table of tokens".to_owned(),
+            missing: "token_adapter.trainable_tokens_delta",
+        });
+    }
+    Ok(())
 }
 
 fn entry(

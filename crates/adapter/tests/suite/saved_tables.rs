@@ -135,6 +135,71 @@ fn an_output_layer_that_is_tied_to_a_targeted_table_is_targeted() {
     assert_eq!(file.report().untargeted, ["layer.0.query"]);
 }
 
+const ROWS: &str = "base_model.model.embed_tokens.token_adapter.trainable_tokens_delta";
+
+#[test]
+fn trained_rows_of_a_table_come_back_as_peft_saves_them() {
+    for (tokens, module) in [
+        (json!([4, 0]), "embed_tokens"),
+        (json!({"embed_tokens": [4, 0]}), "embed_tokens"),
+    ] {
+        let fixture = Fixture::new();
+        let below = format!("{TABLE}.token_adapter.base_layer.weight");
+        fixture
+            .config(json!({"trainable_token_indices": tokens}))
+            .tensors(&query_and(&[(ROWS, &[2, 3]), (&below, &[5, 3])]));
+        let file = AdapterFile::open(&fixture.path()).unwrap();
+        file.require_clean().unwrap();
+        let adapter = file.load().unwrap();
+        let rows = adapter.token_rows(module).unwrap();
+        assert_eq!(rows.tokens, [4, 0]);
+        assert_eq!(rows.rows.values, counted(3.0, 6));
+        assert_eq!(
+            adapter.heads["embed_tokens.weight"].values,
+            counted(4.0, 15)
+        );
+
+        let copy = fixture.root().join("copy");
+        adapter.save(&copy, &Default::default()).unwrap();
+        let written = TensorFile::open(&copy.join("adapter_model.safetensors")).unwrap();
+        assert!(written.contains(ROWS) && written.contains(&below));
+        let again = AdapterFile::open(&copy).unwrap();
+        assert_eq!(again.load().unwrap().heads, adapter.heads);
+        assert_eq!(again.config().raw()["modules_to_save"], Value::Null);
+
+        // Without its rows it says nothing of them.
+        let mut bare = adapter.clone();
+        bare.heads.clear();
+        let bare_copy = fixture.root().join("bare");
+        bare.save(&bare_copy, &Default::default()).unwrap();
+        let bare = AdapterFile::open(&bare_copy).unwrap();
+        assert_eq!(bare.config().raw()["trainable_token_indices"], Value::Null);
+    }
+}
+
+#[test]
+fn rows_and_tokens_that_do_not_match_are_refused() {
+    for (tokens, rows) in [(json!([4, 0, 1]), true), (json!([4, 0]), false)] {
+        let fixture = Fixture::new();
+        let more: &[(&str, &[usize])] = match rows {
+            true => &[(ROWS, &[2, 3])],
+            false => &[],
+        };
+        fixture
+            .config(json!({"trainable_token_indices": tokens}))
+            .tensors(&query_and(more));
+        let error = AdapterFile::open(&fixture.path()).unwrap_err().to_string();
+        assert!(error.contains("trainable_token"), "{error}");
+    }
+    // Rows of which nothing says of what tokens they are.
+    let fixture = Fixture::new();
+    fixture
+        .config(json!({}))
+        .tensors(&query_and(&[(ROWS, &[2, 3])]));
+    let file = AdapterFile::open(&fixture.path()).unwrap();
+    assert!(!file.report().is_clean());
+}
+
 #[test]
 fn empty_tensors_are_said_to_be_of_a_training_in_many_processes() {
     let fixture = Fixture::new();

@@ -3,7 +3,7 @@
 use eigenmix_tensors::HostTensor;
 use std::collections::{BTreeMap, BTreeSet};
 
-use eigenmix_adapter::{Adapter, LoraModule, is_output_layer};
+use eigenmix_adapter::{Adapter, LoraModule, is_output_layer, table_of_rows};
 use safetensors::Dtype;
 
 use super::base_checkpoint::BaseCheckpoint;
@@ -49,8 +49,9 @@ pub(super) enum Added<'a> {
 pub(super) enum Edit<'a> {
     /// W₀ + ΔW, and what DoRA makes of it.
     Update(&'a LoraModule),
-    /// An update of a table that the adapter brings along, perhaps for more tokens.
-    Table(&'a HostTensor, &'a LoraModule),
+    /// A table of tokens of which rows are trained, or an update of one that the adapter brings along,
+    /// perhaps for more tokens.
+    Table(Trained<'a>),
     /// Other values, perhaps of another shape.
     Values(HostTensor),
 }
@@ -58,11 +59,11 @@ pub(super) enum Edit<'a> {
 impl<'a> Edit<'a> {
     /// What becomes of a table; nothing if it stays as it is.
     fn of(trained: Trained<'a>) -> Option<Self> {
-        Some(match (trained.start, trained.update) {
-            (None, None) => return None,
-            (None, Some(update)) => Self::Update(update),
-            (Some(start), None) => Self::Values(start.clone()),
-            (Some(start), Some(update)) => Self::Table(start, update),
+        Some(match (trained.start, trained.rows, trained.update) {
+            (None, None, None) => return None,
+            (None, None, Some(update)) => Self::Update(update),
+            (Some(start), None, None) => Self::Values(start.clone()),
+            _ => Self::Table(trained),
         })
     }
 }
@@ -117,7 +118,7 @@ impl<'a> MergePlan<'a> {
                 plan.add_bias(&naming.in_base(path), module.scaling, bias, base)?;
             }
         }
-        plan.add_heads(adapter, &naming, base);
+        plan.add_heads(adapter, &naming, base, &is_tied_output)?;
         if let Some(output) = output {
             if let Some(note) = output.tables.note() {
                 plan.is_untied = true;
@@ -233,7 +234,9 @@ impl<'a> MergePlan<'a> {
     fn shape_of(&self, name: &str, base: &BaseCheckpoint) -> Option<Vec<usize>> {
         match self.edits.get(name) {
             Some(Edit::Values(tensor)) => Some(tensor.shape.clone()),
-            Some(Edit::Table(start, _)) => Some(start.shape.clone()),
+            Some(Edit::Table(Trained {
+                start: Some(start), ..
+            })) => Some(start.shape.clone()),
             _ if self.dropped.contains(name) => None,
             _ => Some(base.file_of(name).ok()?.shape(name).ok()?.to_vec()),
         }
@@ -273,7 +276,12 @@ impl<'a> MergePlan<'a> {
             return Err(half_resized(&name, &below.shape, "its update", &shape));
         }
         (_, self.dtype) = base.file_of(&name)?.tensor(&name)?;
-        self.edits.insert(name, Edit::Table(below, module));
+        let trained = Trained {
+            start: Some(below),
+            rows: None,
+            update: Some(module),
+        };
+        self.edits.insert(name, Edit::Table(trained));
         Ok(())
     }
 
@@ -304,13 +312,38 @@ impl<'a> MergePlan<'a> {
     }
 
     /// Heads replace what is there, with the number of labels that they have.
-    fn add_heads(&mut self, adapter: &'a Adapter, naming: &Naming, base: &BaseCheckpoint) {
+    ///
+    /// # Errors
+    /// If the base model lacks a table of which there are rows.
+    fn add_heads(
+        &mut self,
+        adapter: &'a Adapter,
+        naming: &Naming,
+        base: &BaseCheckpoint,
+        is_tied_output: &dyn Fn(&str) -> bool,
+    ) -> Result<(), ExperimentError> {
         if adapter.heads.is_empty() {
-            return;
+            return Ok(());
         }
         // A head stands beside the model that it reads, so that model needs a name of its own.
         self.prefix = naming.prefix_of_adapter().map(str::to_owned);
         for (name, tensor) in &adapter.heads {
+            if let Some(module) = table_of_rows(name) {
+                let weight = format!("{module}.weight");
+                let trained = Trained {
+                    start: adapter.heads.get(&weight),
+                    rows: adapter.token_rows(module),
+                    update: None,
+                };
+                let in_base = naming.in_base(&weight);
+                // A tied output layer has no tensor, and is worked out with the table.
+                if base.contains(&in_base) {
+                    self.edits.insert(in_base, Edit::Table(trained));
+                } else if !is_tied_output(module) {
+                    base.file_of(&in_base)?;
+                }
+                continue;
+            }
             let in_base = naming.in_base(name);
             if matches!(self.edits.get(&in_base), Some(Edit::Table(..))) {
                 continue;
@@ -323,6 +356,7 @@ impl<'a> MergePlan<'a> {
                 self.added.insert(in_base, Added::Values(tensor));
             }
         }
+        Ok(())
     }
 }
 

@@ -135,12 +135,14 @@ fn changed_tensors(
                         merged_weight(stored, module, plan.orientation),
                     )
                 }
-                Edit::Table(below, module) => {
-                    let values = below.values.clone();
-                    (
-                        below.shape.clone(),
-                        merged_weight(values, module, plan.orientation),
-                    )
+                Edit::Table(trained) => {
+                    let width = stored_shape.last().copied().unwrap_or_default();
+                    let stored = || shard.read_finite_f32(name);
+                    let values = trained.values(width, stored, plan.orientation)?;
+                    let shape = trained
+                        .start
+                        .map_or(stored_shape, |start| start.shape.clone());
+                    (shape, values)
                 }
                 Edit::Values(tensor) => (tensor.shape.clone(), tensor.values.clone()),
             };
@@ -167,16 +169,14 @@ fn added_tensors(
                 trained,
                 dtype,
             } => {
-                let (shape, mut values) = match trained.start {
-                    Some(start) => (start.shape.clone(), start.values.clone()),
-                    None => {
-                        let file = base.file_of(table)?;
-                        (file.shape(table)?.to_vec(), file.read_finite_f32(table)?)
-                    }
+                let file = base.file_of(table)?;
+                let shape = match trained.start {
+                    Some(start) => start.shape.clone(),
+                    None => file.shape(table)?.to_vec(),
                 };
-                if let Some(update) = trained.update {
-                    values = merged_weight(values, update, Orientation::OutIn);
-                }
+                let width = shape.last().copied().unwrap_or_default();
+                let stored = || file.read_finite_f32(table);
+                let values = trained.values(width, stored, Orientation::OutIn)?;
                 EncodedTensor::new(name.clone(), shape, *dtype, &values)
             }
         })
@@ -187,7 +187,11 @@ fn report(plan: &MergePlan<'_>, base: &BaseCheckpoint) -> BaseMergeReport {
     let replaced: Vec<String> = plan
         .edits
         .iter()
-        .filter(|(_, edit)| matches!(edit, Edit::Values(_)))
+        .filter(|(_, edit)| match edit {
+            Edit::Values(_) => true,
+            Edit::Table(trained) => trained.update.is_none(),
+            Edit::Update(_) => false,
+        })
         .map(|(name, _)| plan.name_in_result(name))
         .collect();
     let names = base.tensor_names();

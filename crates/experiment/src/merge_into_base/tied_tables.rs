@@ -4,17 +4,50 @@
 //! tensor reaches both, and what it puts beside it, a copy in `modules_to_save` or an update, reaches
 //! one, unless `ensure_weight_tying` gives it to the other as well.
 
-use eigenmix_adapter::{Adapter, LoraModule, is_output_layer};
-use eigenmix_tensors::HostTensor;
+use eigenmix_adapter::{Adapter, LoraModule, TokenRows, is_output_layer, table_of_rows};
+use eigenmix_tensors::{FileError, HostTensor};
 
+use super::merged_weight::{Orientation, merged_weight};
 use super::module_names::Naming;
+use crate::{BadInput, ExperimentError};
 
-/// A tensor of the result: what it starts from, and the update on top.
-#[derive(Clone, Copy)]
+/// A tensor of the result: what it starts from, and what is on top.
+#[derive(Clone, Copy, Default)]
 pub(super) struct Trained<'a> {
     /// `None` is the base model's table.
     pub(super) start: Option<&'a HostTensor>,
+    /// Those that take the places of rows of it.
+    pub(super) rows: Option<TokenRows<'a>>,
     pub(super) update: Option<&'a LoraModule>,
+}
+
+impl Trained<'_> {
+    /// The values of the result.
+    ///
+    /// - width: of the table
+    /// - table: the values of the base model's table
+    ///
+    /// # Errors
+    /// If a row has no place in the table, or the table cannot be read.
+    pub(super) fn values(
+        &self,
+        width: usize,
+        table: impl FnOnce() -> Result<Vec<f32>, FileError>,
+        orientation: Orientation,
+    ) -> Result<Vec<f32>, ExperimentError> {
+        let mut values = match self.start {
+            Some(start) => start.values.clone(),
+            None => table()?,
+        };
+        if let Some(rows) = self.rows {
+            let placed = rows.place(&mut values, width);
+            placed.map_err(|problem| BadInput(problem.to_string()))?;
+        }
+        Ok(match self.update {
+            Some(update) => merged_weight(values, update, orientation),
+            None => values,
+        })
+    }
 }
 
 /// Both of them.
@@ -35,6 +68,12 @@ impl<'a> TiedTables<'a> {
             let found = adapter.modules.iter().find(|(path, _)| wanted(path));
             found.map(|(_, module)| module)
         };
+        let rows = |wanted: &dyn Fn(&str) -> bool| {
+            let mut modules = adapter.heads.keys().filter_map(|name| table_of_rows(name));
+            modules
+                .find(|path| wanted(path))
+                .and_then(|path| adapter.token_rows(path))
+        };
         let is_table = |name: &str| naming.in_base(name) == table;
         let is_path = |path: &str| is_table(&format!("{path}.weight"));
         let (of_table, of_output) = (saved(&is_table), saved(&is_output_weight));
@@ -45,9 +84,15 @@ impl<'a> TiedTables<'a> {
             .find_map(|(tensor, asked)| (!asked).then_some(tensor));
         let table = Trained {
             start: of_table.map(|(tensor, _)| tensor).or(shared),
+            rows: rows(&is_path),
             update: update(&is_path),
         };
         let mut output = Trained {
+            // PEFT ties the rows of the output layer to those of the table, unless it has its own.
+            rows: rows(&is_output_layer).or(match of_output {
+                Some((_, true)) => None,
+                _ => table.rows,
+            }),
             start: of_output.map(|(tensor, _)| tensor).or(shared),
             update: update(&is_output_layer),
         };
@@ -62,7 +107,8 @@ impl<'a> TiedTables<'a> {
 
     /// Whether neither is other than in the base model.
     pub(super) fn are_unchanged(&self) -> bool {
-        let is_unchanged = |one: Trained<'_>| one.start.is_none() && one.update.is_none();
+        let is_unchanged =
+            |one: Trained<'_>| one.start.is_none() && one.rows.is_none() && one.update.is_none();
         is_unchanged(self.table) && is_unchanged(self.output)
     }
 
@@ -80,7 +126,9 @@ impl<'a> TiedTables<'a> {
             }
             _ => false,
         };
-        updates_are_equal && self.table.start == self.output.start
+        updates_are_equal
+            && self.table.rows == self.output.rows
+            && self.table.start == self.output.start
     }
 }
 
