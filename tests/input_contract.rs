@@ -271,6 +271,10 @@ fn a_model_of_pairs_is_asked_about_pairs() {
     ];
     let named = place.run_json(&[&named, &model[..]].concat());
     assert_eq!(known["loss"], named["loss"]);
+    let short = ["evaluate", "--data", "pairs", "--set", "max_length=8"];
+    let short = place.run(&[&short, &model[..]].concat());
+    let expected = "examples of the test split were cut at data.max_length = 8";
+    assert!(short.stderr.contains(expected), "{short:?}");
 
     let rows = fs::read_to_string(place.path("pairs/test.jsonl")).expect("rows");
     let rows: Vec<Value> = rows

@@ -121,7 +121,9 @@ fn measure(
     found: SplitData,
     listener: &dyn Listener,
 ) -> Result<SplitEvaluation, ExperimentError> {
-    found.notes.iter().for_each(|note| listener.note(note));
+    let cut = found.cut(split);
+    let notes = found.notes.iter().chain(&cut);
+    notes.for_each(|note| listener.note(note));
     let examples = found.examples;
     let metrics = match request.metrics.is_empty() {
         true => examples.detailed_metrics(),

@@ -26,6 +26,18 @@ pub enum FoundSplit {
     Hidden(String),
 }
 
+impl SplitData {
+    /// What to say of examples that were longer than the configuration allows.
+    pub fn cut(&self, split: Split) -> Option<String> {
+        let cut = self.examples.truncated();
+        let length = self.input.max_length.filter(|_| cut > 0)?;
+        Some(format!(
+            "{cut} of the {} examples of the {split} split were cut at data.max_length = {length}",
+            self.examples.len()
+        ))
+    }
+}
+
 /// Reads the splits of a dataset for one model and one kind of task.
 pub trait TaskReader {
     /// The training split, or the sample of it that the configuration asks for, and how its labels

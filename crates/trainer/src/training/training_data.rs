@@ -47,8 +47,9 @@ impl TrainingData {
         let validation = reader.find_split(Split::Validation, targets.as_ref())?;
         require_measurements(config, &validation)?;
         let test = reader.find_split(Split::Test, targets.as_ref())?;
-        let mut examples = |found| match found {
+        let mut examples = |split, found| match found {
             FoundSplit::Examples(found) => {
+                notes.extend(found.cut(split));
                 notes.extend(found.notes);
                 Some(found.examples)
             }
@@ -58,7 +59,8 @@ impl TrainingData {
                 None
             }
         };
-        let (validation, test) = (examples(validation), examples(test));
+        let validation = examples(Split::Validation, validation);
+        let test = examples(Split::Test, test);
         let rows = |length| base.architecture.rows_per_example(length);
         let lengths = train.examples.lengths().into_iter().map(rows);
         let batches = Batches::new(&config.training, config.seed, lengths.collect())?;

@@ -144,7 +144,7 @@ impl TaskExamples {
         reading: &TaskReading,
     ) -> Result<Self, ExperimentError> {
         let found = data.sample(split, targets, most, reading.seed)?;
-        for note in &found.notes {
+        for note in found.notes.iter().chain(&found.cut(split)) {
             reading.listener.note(note);
         }
         match found.examples.into_labelled() {
