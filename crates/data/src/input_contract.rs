@@ -245,10 +245,8 @@ mod tests {
     fn a_key_that_is_not_known_is_named() {
         let value = json!({"task": "causal-lm", "turn_order": "reversed"});
         let error = InputContract::from_json(&value, Path::new("a/eigenmix.json")).unwrap_err();
-        let message = error.to_string();
-        assert!(
-            message.contains("a/eigenmix.json") && message.contains("turn_order"),
-            "{message}"
-        );
+        assert!(error.to_string().contains("a/eigenmix.json"), "{error}");
+        let source = std::error::Error::source(&error).expect("what is not known");
+        assert!(source.to_string().contains("turn_order"), "{source}");
     }
 }

@@ -193,7 +193,7 @@ fn a_parquet_file_keeps_columns_of_any_type() {
     let original = SerializedFileReader::new(File::open(&path).unwrap()).unwrap();
     let when = |reader: &SerializedFileReader<File>| {
         let rows = reader.get_row_iter(None).unwrap();
-        rows.map(|row| row.unwrap().get_timestamp_micros(1).unwrap())
+        rows.map(|row| row.unwrap().get_timestamp_millis(1).unwrap())
             .collect::<Vec<_>>()
     };
     assert_eq!(when(&reader), when(&original));
