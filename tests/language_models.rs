@@ -270,7 +270,7 @@ fn a_line_that_cannot_be_continued_is_named_with_what_to_do() {
     };
     let long = predict(b"n1\nn2 n3 n4\n", &["--max-new-tokens", "30"]);
     let expected =
-        "line 2: the prompt's 3 tokens and --max-new-tokens 30 exceed the model's 32 positions";
+        "in.txt:2: the prompt's 3 tokens and --max-new-tokens 30 exceed the model's 32 positions";
     assert!(long.contains(expected), "{long}");
     assert!(long.contains("give --max-new-tokens 29"), "{long}");
     let binary = predict(b"n1\n\xff\n", &[]);
@@ -313,7 +313,7 @@ fn a_line_that_cannot_be_continued_is_named_with_what_to_do() {
     }
     fs::write(&path, config.to_string()).expect("a file");
     let empty = predict(b"n1\n\nn2\n", &["--max-new-tokens", "3"]);
-    assert!(empty.contains("line 2 is empty"), "{empty}");
+    assert!(empty.contains("in.txt:2 is empty"), "{empty}");
 }
 
 #[test]
