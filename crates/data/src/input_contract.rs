@@ -246,12 +246,7 @@ mod tests {
         let value = json!({"task": "causal-lm", "turn_order": "reversed"});
         let error = InputContract::from_json(&value, Path::new("a/eigenmix.json")).unwrap_err();
         assert!(error.to_string().contains("a/eigenmix.json"), "{error}");
-<<<<<<< HEAD
         let cause = std::error::Error::source(&error).expect("a cause");
         assert!(cause.to_string().contains("turn_order"), "{cause}");
-=======
-        let source = std::error::Error::source(&error).expect("what is not known");
-        assert!(source.to_string().contains("turn_order"), "{source}");
->>>>>>> m-data
     }
 }
