@@ -1,14 +1,8 @@
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
 use super::{AdaptedLayer, LowRankFactors, adapted_linear, composed};
+use crate::waves::of_size_one as values;
 use crate::{FrozenWeight, Weight};
-
-fn values(rows: usize, cols: usize, phase: f32, device: &Device) -> Tensor<2> {
-    let values: Vec<f32> = (0..rows * cols)
-        .map(|i| (i as f32 * 0.91 + phase).sin())
-        .collect();
-    Tensor::from_data(TensorData::new(values, [rows, cols]), device)
-}
 
 /// A layer with all its parts, or without those that are left out.
 #[derive(Clone, Copy, Debug)]

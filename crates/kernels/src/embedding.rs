@@ -115,14 +115,8 @@ impl SumOfRows for Flex {
 mod tests {
     use super::*;
     use crate::FrozenWeight;
+    use crate::waves::of_size_one as values;
     use burn::tensor::{Device, FloatDType};
-
-    fn values(rows: usize, cols: usize, phase: f32, device: &Device) -> Tensor<2> {
-        let values: Vec<f32> = (0..rows * cols)
-            .map(|i| (i as f32 * 0.91 + phase).sin())
-            .collect();
-        Tensor::from_data(TensorData::new(values, [rows, cols]), device)
-    }
 
     #[test]
     fn rows_are_looked_up_and_added() {

@@ -150,15 +150,9 @@ vectorised! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::waves::of_size_two as values;
     use crate::{FrozenWeight, Weight};
-    use burn::tensor::{Device, FloatDType, Tensor, TensorData};
-
-    fn values(rows: usize, cols: usize, phase: f32, device: &Device) -> Tensor<2> {
-        let values: Vec<f32> = (0..rows * cols)
-            .map(|i| (i as f32 * 0.91 + phase).sin() * 2.0)
-            .collect();
-        Tensor::from_data(TensorData::new(values, [rows, cols]), device)
-    }
+    use burn::tensor::{Device, FloatDType};
 
     #[test]
     fn a_few_rows_give_the_rows_of_the_whole_product() {

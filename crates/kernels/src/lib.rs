@@ -46,6 +46,8 @@ mod tensor_list;
 mod transposition;
 mod unit;
 mod vector;
+#[cfg(test)]
+mod waves;
 mod weight;
 
 pub use activation::Activation;

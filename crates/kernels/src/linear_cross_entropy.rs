@@ -261,14 +261,8 @@ impl<B: LinearCrossEntropy + LinearCrossEntropyGradient, C: CheckpointStrategy> 
 mod tests {
     use super::*;
     use crate::FrozenWeight;
+    use crate::waves::of_size_two as values;
     use burn::tensor::Device;
-
-    fn values(rows: usize, cols: usize, phase: f32, device: &Device) -> Tensor<2> {
-        let values: Vec<f32> = (0..rows * cols)
-            .map(|i| (i as f32 * 0.91 + phase).sin() * 2.0)
-            .collect();
-        Tensor::from_data(TensorData::new(values, [rows, cols]), device)
-    }
 
     #[test]
     fn loss_and_gradient_agree_with_the_composed_operation() {

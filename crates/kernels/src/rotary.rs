@@ -188,14 +188,8 @@ vectorised! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{Device, TensorData};
-
-    fn values(rows: usize, cols: usize, phase: f32, device: &Device) -> Tensor<2> {
-        let values: Vec<f32> = (0..rows * cols)
-            .map(|i| (i as f32 * 0.91 + phase).sin() * 2.0)
-            .collect();
-        Tensor::from_data(TensorData::new(values, [rows, cols]), device)
-    }
+    use crate::waves::of_size_two as values;
+    use burn::tensor::Device;
 
     #[test]
     fn values_and_gradients_agree_with_the_composed_operation() {

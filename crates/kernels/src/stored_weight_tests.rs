@@ -1,14 +1,8 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 
+use crate::waves::of_size_two as values;
 use crate::{FrozenWeight, Weight, linear_cross_entropy, sum_of_rows};
-
-fn values(rows: usize, cols: usize, phase: f32, device: &Device) -> Tensor<2> {
-    let values: Vec<f32> = (0..rows * cols)
-        .map(|i| (i as f32 * 0.91 + phase).sin() * 2.0)
-        .collect();
-    Tensor::from_data(TensorData::new(values, [rows, cols]), device)
-}
 
 fn frozen(values: Tensor<2>) -> Weight {
     Weight::Frozen(FrozenWeight::from(values))

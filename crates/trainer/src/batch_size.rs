@@ -10,7 +10,7 @@ use thiserror::Error;
 pub enum BatchSize {
     /// As many examples, the last batch of an epoch fewer.
     Examples(NonZeroUsize),
-    /// As many examples as have together no more than this many tokens. Sequences are computed one
+    /// As many examples as have together no more than this many tokens. Sequences lie one
     /// after the other without padding and do not see each other, so a batch of short texts holds
     /// more of them and needs no more memory. For images, patches count as tokens.
     Tokens(NonZeroUsize),

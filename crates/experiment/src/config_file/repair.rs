@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use eigenmix_trainer::TrainConfig;
+use eigenmix_trainer::{BatchSizeError, TrainConfig, TrainerError};
 use serde::Deserialize;
 use toml::{Table, Value};
 
@@ -42,8 +42,17 @@ pub(super) fn train_config(table: &Table) -> Result<TrainConfig, Vec<Problem>> {
         }
         fill(&schema, &mut judged, &mut guessed);
     };
+    let removed: BTreeSet<KeyPath> = problems.iter().map(|one| one.path.clone()).collect();
     for error in config.problems() {
         let path = KeyPath::dotted(error.key().unwrap_or_default());
+        // A value that was removed is not missing, nor is the one that it stands for.
+        let is_no_size = matches!(error, TrainerError::BatchSize(BatchSizeError::Missing));
+        let is_removed = |path| removed.contains(path);
+        if is_removed(&path)
+            || (is_no_size && is_removed(&KeyPath::dotted("training.tokens_per_batch")))
+        {
+            continue;
+        }
         // A value that only stands in for a missing one cannot be wrong, nor make another one
         // wrong.
         if !path.first().is_some_and(|table| guessed.contains(table)) {
@@ -102,6 +111,24 @@ mod tests {
                 found.iter().any(|found| found.contains(expected)),
                 "{expected}: {found:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_size_of_batches_that_is_wrong_is_not_missing_too() {
+        for (batches, expected) in [
+            ("batch_size = 0", "must be at least 1, found 0"),
+            ("tokens_per_batch = 0", "must be at least 1, found 0"),
+            ("batch_size = 2, tokens_per_batch = 9", "leave one out"),
+            ("keep = 'best'", "`training.batch_size` is missing"),
+        ] {
+            let found = messages(&format!(
+                "output = 'o'\nbase.model = 'm'\ndata.path = 'd'\n\
+                 adapter = {{ method = 'lora', rank = 4 }}\n\
+                 training = {{ epochs = 1, learning_rate = 1, {batches} }}\n"
+            ));
+            assert_eq!(found.len(), 1, "{batches}: {found:?}");
+            assert!(found[0].contains(expected), "{batches}: {found:?}");
         }
     }
 
