@@ -61,7 +61,7 @@ pub(crate) fn normalised(mut vector: Mat<f64>, basis: &Mat<f64>) -> Option<(Mat<
 }
 
 /// The FNV-1a hash of `module/side`: the same on every machine and in every release.
-fn stream_number(module: &str, side: &str) -> u64 {
+pub(crate) fn stream_number(module: &str, side: &str) -> u64 {
     [module, "/", side]
         .iter()
         .flat_map(|part| part.bytes())

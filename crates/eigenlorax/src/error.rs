@@ -20,6 +20,11 @@ pub enum EigenloraxError {
     VarianceShare { found: f64 },
 
     #[error(
+        "the weights of {adapters} adapters must be {adapters} numbers of at least 0, not all of them 0; {problem}"
+    )]
+    Weights { adapters: usize, problem: String },
+
+    #[error(
         "nothing to extract: none of the {adapters} adapters given changes any module; do they hold trained LoRA factors?"
     )]
     NothingToExtract { adapters: usize },

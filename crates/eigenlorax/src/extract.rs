@@ -38,6 +38,7 @@ pub fn extract<S: AdapterSource>(
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Extraction, EigenloraxError> {
     options.components.check()?;
+    options.check_weights(adapters.len())?;
     let set = AdapterSet::new(adapters, options.allow_base_mismatch)?;
     let done = AtomicUsize::new(0);
     let extracted: Vec<ExtractedModule> = set
@@ -120,12 +121,16 @@ fn extract_module<S: AdapterSource>(
         source,
     };
     for update in set.updates(path, members) {
-        let (index, module) = update?;
+        let (index, mut module) = update?;
         if module.has_no_effect() {
             without_effect.push(index);
         }
         if module.bias.is_some() {
             biased.push(index);
+        }
+        if !options.weights.is_empty() {
+            let factor = options.factor(index, &module);
+            module.to_mut().scaling *= factor;
         }
         let factors = options.factors.of(&module).map_err(failed)?;
         left.push(factors.left.as_ref());

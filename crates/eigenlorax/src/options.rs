@@ -16,6 +16,10 @@ pub struct ExtractOptions {
     /// The form in which the factors of an adapter are stacked.
     #[serde(default)]
     pub factors: Factors,
+    /// How much each adapter counts, in their order: its update of a module is scaled to this norm,
+    /// so that a loud adapter does not drown the others. Without weights each counts by its own norm.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub weights: Vec<f64>,
     /// Whether the mean column is subtracted first and kept as an extra component.
     #[serde(default)]
     pub center: bool,
@@ -31,11 +35,44 @@ pub struct ExtractOptions {
 }
 
 impl ExtractOptions {
+    /// Refuses weights that are not one for each adapter, or no weights at all.
+    ///
+    /// # Errors
+    /// [`EigenloraxError::Weights`].
+    pub fn check_weights(&self, adapters: usize) -> Result<(), EigenloraxError> {
+        let weights = &self.weights;
+        let is_one = |weight: &f64| weight.is_finite() && *weight >= 0.0;
+        let problem = match weights.iter().find(|weight| !is_one(weight)) {
+            _ if weights.is_empty() => return Ok(()),
+            Some(weight) => format!("{weight} is no weight"),
+            None if weights.len() != adapters => format!("there are {}", weights.len()),
+            None if weights.iter().all(|weight| *weight == 0.0) => "all are 0".to_owned(),
+            None => return Ok(()),
+        };
+        Err(EigenloraxError::Weights { adapters, problem })
+    }
+
+    /// What the update of an adapter is multiplied by so that it counts as its weight says.
+    ///
+    /// - adapter: its place among the adapters
+    pub(crate) fn factor(&self, adapter: usize, module: &LoraModule) -> f32 {
+        let Some(weight) = self.weights.get(adapter) else {
+            return 1.0;
+        };
+        let norm = LowRank::of(module).norm();
+        if norm > 0.0 {
+            (weight / norm) as f32
+        } else {
+            0.0
+        }
+    }
+
     /// Balanced factors, not centred, nothing random.
     pub fn new(components: Components) -> Self {
         Self {
             components,
             factors: Factors::default(),
+            weights: Vec::new(),
             center: false,
             augment: 0,
             seed: 0,

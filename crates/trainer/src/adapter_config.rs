@@ -38,6 +38,10 @@ pub struct AdapterConfig {
     /// Adapters to extract the subspace from, instead of `subspace`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adapters: Vec<String>,
+    /// With `adapters`: how much each counts in the subspace, in their order: its update of a module is
+    /// scaled to this norm first. Default: each by its own norm.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub weights: Vec<f64>,
     /// How many principal components of the subspace to use. Default: all. If the subspace also has
     /// a mean and random directions, they are always used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -138,6 +142,11 @@ impl AdapterConfig {
                 method.has_basis() && self.subspace.is_some() && self.augment > 0,
                 "adapter.augment",
                 "`adapter.subspace` is made already; augment it when it is extracted".to_owned(),
+            ),
+            (
+                !self.weights.is_empty() && self.adapters.is_empty(),
+                "adapter.weights",
+                "they weigh `adapter.adapters`, which are not given".to_owned(),
             ),
             (
                 !method.has_basis() && is_basis_given,

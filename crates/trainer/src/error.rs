@@ -18,6 +18,14 @@ use crate::schedule::ScheduleError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum TrainerError {
+    #[error("the gradient of `{module}` cannot be decomposed")]
+    Gradient {
+        module: String,
+        #[source]
+        source: eigenmix_eigenlorax::decomposition::DecompositionError,
+    },
+    #[error("the gradient of `{module}` is {found}; is the base model's checkpoint damaged?")]
+    GradientNotFinite { module: String, found: f32 },
     #[error("{0}")]
     Toml(#[source] toml::de::Error),
     #[error("`{key}` must be {expected}, found {found}")]

@@ -78,4 +78,4 @@ pub use tasks::{
     LabelledExamples, LengthSurvey, LineReader, Objective, SplitData, Survey, Task, TaskKind,
     TaskReader, TextInputs, label_metrics, preprocessor,
 };
-pub use training::Training;
+pub use training::{GradientOptions, ModuleGradient, TaskGradient, Training};

@@ -5,6 +5,7 @@ mod completions;
 mod device;
 mod experiment;
 mod format;
+mod gradient;
 mod hub;
 mod init;
 mod merge_search;
@@ -23,6 +24,7 @@ pub(crate) use columns::{ColumnArguments, changed};
 pub(crate) use completions::CompletionsArguments;
 pub(crate) use experiment::{FileKind, ReportArguments, RunArguments, SchemaArguments};
 pub(crate) use format::FormatArguments;
+pub(crate) use gradient::GradientArguments;
 pub(crate) use hub::PushArguments;
 pub(crate) use init::InitArguments;
 pub(crate) use merge_search::SearchArguments;
@@ -90,6 +92,7 @@ pub(crate) struct Common {
 pub(crate) enum Command {
     Init(InitArguments),
     Extract(ExtractArguments),
+    Gradient(GradientArguments),
     Project(ProjectArguments),
     Merge(Box<MergeArguments>),
     Train(TrainArguments),

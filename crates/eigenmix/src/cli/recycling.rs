@@ -18,6 +18,7 @@ use super::FormatArguments;
 Examples:
   eigenmix extract datasets/quickstart/adapters/* --out shared
   eigenmix extract org/a org/b@v2 --out shared --components 16 --augment 4
+  eigenmix extract a b task-gradient --out shared --components 24 --weights 1,1,3
   eigenmix extract datasets/quickstart/adapters/* --out paper --components 16 --raw-factors --center")]
 pub(crate) struct ExtractArguments {
     /// The adapters, all for one base model.
@@ -40,6 +41,11 @@ pub(crate) struct ExtractArguments {
     /// adapter splits ΔW.
     #[arg(long)]
     pub(crate) raw_factors: bool,
+
+    /// How much each adapter counts, in their order: its update of a module is scaled to this norm
+    /// first [default: each by its own norm].
+    #[arg(long, value_name = "W,…", value_delimiter = ',')]
+    pub(crate) weights: Vec<f64>,
 
     /// Centre the columns first and keep the mean as an extra component.
     #[arg(long)]
@@ -75,6 +81,7 @@ impl From<&ExtractArguments> for ExtractRequest {
             variance: arguments.variance,
             raw_factors: arguments.raw_factors,
             center: arguments.center,
+            weights: arguments.weights.clone(),
             augment: arguments.augment,
             seed: arguments.seed,
             allow_base_mismatch: arguments.allow_base_mismatch,

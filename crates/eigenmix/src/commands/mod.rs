@@ -6,6 +6,7 @@ mod evaluate;
 mod export;
 mod extract;
 mod forward;
+mod gradient;
 mod init;
 mod inspect;
 mod merge;
@@ -31,6 +32,7 @@ pub(crate) fn run(cli: Cli, console: &Console) -> anyhow::Result<()> {
     match command {
         Command::Init(arguments) => init::run(&arguments, console),
         Command::Extract(arguments) => extract::run(&arguments, console),
+        Command::Gradient(arguments) => gradient::run(&arguments, device, console),
         Command::Project(arguments) => project::run(&arguments, console),
         Command::Merge(arguments) => merge::run(&arguments, device, console),
         Command::Train(arguments) => train::run(&arguments, device, console),

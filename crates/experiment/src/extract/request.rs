@@ -34,6 +34,10 @@ pub struct ExtractRequest {
     /// adapter splits ΔW.
     #[serde(default)]
     pub raw_factors: bool,
+    /// How much each adapter counts, in their order: its update of a module is scaled to this norm
+    /// first. Without weights each counts by its own norm.
+    #[serde(default)]
+    pub weights: Vec<f64>,
     /// Centre the columns first and keep the mean as an extra component.
     #[serde(default)]
     pub center: bool,
@@ -76,7 +80,8 @@ impl ExtractRequest {
         };
         let checked = components.check();
         checked.map_err(|error| BadInput(message(&error)))?;
-        Ok(ExtractOptions {
+        let options = ExtractOptions {
+            weights: self.weights.clone(),
             components,
             factors: match self.raw_factors {
                 true => Factors::Raw,
@@ -86,7 +91,10 @@ impl ExtractRequest {
             augment: self.augment,
             seed: self.seed,
             allow_base_mismatch: self.allow_base_mismatch,
-        })
+        };
+        let checked = options.check_weights(self.adapters.len());
+        checked.map_err(|error| BadInput(message(&error)))?;
+        Ok(options)
     }
 }
 

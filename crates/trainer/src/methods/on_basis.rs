@@ -137,6 +137,7 @@ fn subspace(
     let mut options =
         ExtractOptions::new(config.components.map_or(Components::All, Components::Count));
     options.augment = config.augment;
+    options.weights.clone_from(&config.weights);
     options.seed = seed;
     options.allow_base_mismatch = config.allow_base_mismatch;
     let extraction = extract(&adapters, &options, &|_, _| {})?;

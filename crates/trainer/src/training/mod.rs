@@ -3,6 +3,7 @@
 
 mod backward_pass;
 mod batches;
+mod gradient;
 mod optimizer;
 mod result;
 mod speed;
@@ -30,6 +31,7 @@ use crate::peak_memory;
 use crate::run::Run;
 use crate::run_output;
 use crate::{BaseModel, TrainerError, ZeroShot};
+pub use gradient::{GradientOptions, ModuleGradient, TaskGradient};
 use result::Trained;
 use training_data::TrainingData;
 use training_loop::Loop;

@@ -49,7 +49,7 @@ impl Trained<'_> {
             &SaveOptions {
                 force: true,
                 provenance: Some(self.provenance()),
-                companions: self.companions()?,
+                companions: companions(self.base, self.data)?,
             },
         )?;
         let kept = match self.config.adapter.method.has_basis() {
@@ -73,22 +73,6 @@ impl Trained<'_> {
             options: json!(self.config.adapter),
             input: Some(json!(self.data.input)),
         }
-    }
-
-    /// The tokenizer and the chat template of the training.
-    fn companions(&self) -> Result<Vec<Companion>, TrainerError> {
-        if self.data.tokenizer.is_none() {
-            return Ok(Vec::new());
-        }
-        let mut files = Companion::read_all(self.base.directory(), &TEXT_COMPANIONS)?;
-        if let Some(template) = &self.data.chat_template {
-            files.retain(|file| file.name != InputContract::CHAT_TEMPLATE);
-            files.push(Companion {
-                name: InputContract::CHAT_TEMPLATE.to_owned(),
-                content: template.as_bytes().to_vec(),
-            });
-        }
-        Ok(files)
     }
 
     fn adapter(&self) -> Result<Adapter, TrainerError> {
@@ -211,7 +195,7 @@ impl Trained<'_> {
                         .map_err(FileError::io("copy", &from))?;
                 }
             }
-            for companion in self.companions()? {
+            for companion in companions(self.base, self.data)? {
                 write_file(&temporary.join(&companion.name), &companion.content)?;
             }
             let provenance = self.provenance();
@@ -224,6 +208,28 @@ impl Trained<'_> {
             .map_err(FileError::io("read", &weights))?
             .len())
     }
+}
+
+/// The tokenizer and the chat template of a training.
+///
+/// # Errors
+/// If a file cannot be read.
+pub(super) fn companions(
+    base: &BaseModel,
+    data: &TrainingData,
+) -> Result<Vec<Companion>, TrainerError> {
+    if data.tokenizer.is_none() {
+        return Ok(Vec::new());
+    }
+    let mut files = Companion::read_all(base.directory(), &TEXT_COMPANIONS)?;
+    if let Some(template) = &data.chat_template {
+        files.retain(|file| file.name != InputContract::CHAT_TEMPLATE);
+        files.push(Companion {
+            name: InputContract::CHAT_TEMPLATE.to_owned(),
+            content: template.as_bytes().to_vec(),
+        });
+    }
+    Ok(files)
 }
 
 /// The trained tensors other than factors of updates.

@@ -1,0 +1,127 @@
+//! `eigenmix gradient`: the gradient of a task as an adapter.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Instant;
+
+use eigenmix_adapter::{Provenance, SaveOptions};
+use eigenmix_experiment::{ConfigFile, Destination};
+use eigenmix_trainer::{DeviceChoice, GradientOptions, ModuleGradient, TaskGradient, Training};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::cli::GradientArguments;
+use crate::console::Console;
+use crate::layer_table::LayerTable;
+
+pub(crate) fn run(
+    arguments: &GradientArguments,
+    device: DeviceChoice,
+    console: &Console,
+) -> anyhow::Result<()> {
+    let destination = Destination::new(&arguments.out, arguments.force)?;
+    let config = ConfigFile::read(&arguments.config, &arguments.overrides)?.train_config()?;
+    let training = Training::prepare(config)?;
+    training.notes().iter().for_each(|note| console.note(note));
+    let options = GradientOptions {
+        rank: arguments.rank,
+        examples: arguments.examples,
+    };
+    let started = Instant::now();
+    // The head is fitted on one pass, the gradient is taken in two.
+    let passes = 3 * training.gradient_examples(&options);
+    let progress = console.progress("gradient", passes, "examples");
+    let advance = |count| (0..count).for_each(|_| progress.advance());
+    let gradient = training.gradient(&options, &device.open()?.inner(), &advance)?;
+    drop(progress);
+    let provenance = Provenance {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        method: "gradient".to_owned(),
+        sources: Vec::new(),
+        options: json!({
+            "rank": arguments.rank,
+            "examples": gradient.examples,
+            "agreement": gradient.agreement(),
+            "loss": gradient.loss,
+        }),
+        input: Some(training.input_contract()),
+    };
+    let save = SaveOptions {
+        force: destination.force(),
+        provenance: Some(provenance),
+        companions: training.text_companions()?,
+    };
+    gradient.adapter.save(destination.path(), &save)?;
+    console.result(&GradientResult::new(arguments, &gradient, started))
+}
+
+#[derive(Serialize)]
+struct GradientResult<'a> {
+    out: String,
+    examples: usize,
+    /// The mean loss under the fitted head.
+    loss: f64,
+    /// How far two halves of the examples agree.
+    agreement: f64,
+    modules: BTreeMap<&'a str, ModuleResult<'a>>,
+    parameters: usize,
+    seconds: f64,
+}
+
+#[derive(Serialize)]
+struct ModuleResult<'a> {
+    /// The singular values that are kept.
+    values: &'a [f64],
+    /// ‖G‖, estimated.
+    norm: f64,
+    /// The share of ‖G‖² that is kept.
+    kept: f64,
+    agreement: f64,
+}
+
+impl<'a> GradientResult<'a> {
+    fn new(arguments: &GradientArguments, gradient: &'a TaskGradient, started: Instant) -> Self {
+        let module = |(path, module): (&'a String, &'a ModuleGradient)| {
+            let result = ModuleResult {
+                values: &module.values,
+                norm: module.energy.sqrt(),
+                kept: module.kept(),
+                agreement: module.agreement,
+            };
+            (path.as_str(), result)
+        };
+        Self {
+            out: arguments.out.display().to_string(),
+            examples: gradient.examples,
+            loss: gradient.loss,
+            agreement: gradient.agreement(),
+            modules: gradient.modules.iter().map(module).collect(),
+            parameters: gradient.adapter.parameter_count(),
+            seconds: started.elapsed().as_secs_f64(),
+        }
+    }
+}
+
+impl fmt::Display for GradientResult<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of_modules = |value: fn(&ModuleResult) -> f64| -> BTreeMap<String, f64> {
+            let modules = self.modules.iter();
+            modules
+                .map(|(path, module)| ((*path).to_owned(), value(module)))
+                .collect()
+        };
+        write!(
+            formatter,
+            "`{}`: the gradient over {} examples, in {:.1} s\n  loss       {:.4} under a head fitted on frozen features\n  agreement  {:.4} between two halves of the examples\n  size       {} parameters\n  share of ‖G‖² that is kept, by layer:\n\n{}",
+            self.out,
+            self.examples,
+            self.seconds,
+            self.loss,
+            self.agreement,
+            self.parameters,
+            LayerTable::new(&of_modules(|module| module.kept), |kept| format!(
+                "{kept:.3}"
+            ))
+        )
+    }
+}

@@ -1,0 +1,289 @@
+//! The gradient of a task at the base model, as an adapter: one more source for a subspace.
+//!
+//! For every module that the training adapts, `G = ∂L/∂W` at ΔW = 0, L the mean loss over the training
+//! examples, under a head that was fitted on the frozen features before (under a random one the gradient
+//! would be noise). −G in its leading singular directions is an update like that of any adapter, and a
+//! training on a subspace that contains it can take the steps that its task asks for.
+//!
+//! G is never formed. A frozen update of which one factor is zero and trained gets the gradient `G · Ω`,
+//! and one with the other factor zero `Gᵀ · Q`: two passes over the examples give the best approximation
+//! (see [`LeadingPart`]).
+
+mod head_fit;
+mod pass;
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+
+use burn::tensor::Device;
+use eigenmix_adapter::{Adapter, Companion, Labels, PeftConfig, TargetModules};
+use eigenmix_data::Targets;
+use eigenmix_eigenlorax::{LeadingPart, OVERSAMPLING, range_of, test_matrix};
+use eigenmix_models::LinearLayer;
+use eigenmix_moslora::{Factor, Mixer, TrainedValues, Update};
+use eigenmix_tensors::Matrix;
+use rand::SeedableRng;
+use rand::seq::index;
+use rand_chacha::ChaCha8Rng;
+
+use self::head_fit::fit_head;
+use self::pass::GradientPass;
+use super::Training;
+use super::result::companions;
+use crate::TrainerError;
+
+/// How the gradient is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GradientOptions {
+    /// The most directions that are kept of a module.
+    pub rank: NonZeroUsize,
+    /// The most examples that it is the mean over, drawn by the seed of the training.
+    pub examples: NonZeroUsize,
+}
+
+impl Default for GradientOptions {
+    fn default() -> Self {
+        Self {
+            rank: NonZeroUsize::new(24).expect("not zero"),
+            examples: NonZeroUsize::new(2048).expect("not zero"),
+        }
+    }
+}
+
+/// The gradient of a task, in its leading directions.
+#[derive(Clone, Debug)]
+pub struct TaskGradient {
+    /// −G as an adapter, with the fitted head.
+    pub adapter: Adapter,
+    pub modules: BTreeMap<String, ModuleGradient>,
+    /// How many examples it is the mean over.
+    pub examples: usize,
+    /// The mean loss under the fitted head.
+    pub loss: f64,
+}
+
+/// The gradient of one module.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModuleGradient {
+    /// The singular values that are kept.
+    pub values: Vec<f64>,
+    /// ‖G‖², estimated from the sketch.
+    pub energy: f64,
+    /// How far the gradients of two halves of the examples agree: the cosine between them in the
+    /// directions of the sketch; 1 if they are equal, about 0 if there is nothing but noise.
+    pub agreement: f64,
+}
+
+impl ModuleGradient {
+    /// The share of ‖G‖² that the kept directions have, at most 1.
+    pub fn kept(&self) -> f64 {
+        let kept: f64 = self.values.iter().map(|value| value * value).sum();
+        match self.energy > 0.0 {
+            true => (kept / self.energy).min(1.0),
+            false => 0.0,
+        }
+    }
+}
+
+impl TaskGradient {
+    /// The agreement of the halves over all modules, weighted by their energy.
+    pub fn agreement(&self) -> f64 {
+        let energy: f64 = self.modules.values().map(|module| module.energy).sum();
+        let weighted = self.modules.values();
+        let sum: f64 = weighted
+            .map(|module| module.energy * module.agreement)
+            .sum();
+        if energy > 0.0 { sum / energy } else { 0.0 }
+    }
+}
+
+impl Training {
+    /// What the user has to know of the data and the model.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Over how many examples the gradient is the mean.
+    pub fn gradient_examples(&self, options: &GradientOptions) -> usize {
+        self.data.train.len().min(options.examples.get())
+    }
+
+    /// How rows become inputs, as `eigenmix.json` says it.
+    pub fn input_contract(&self) -> serde_json::Value {
+        serde_json::json!(self.data.input)
+    }
+
+    /// The tokenizer and the chat template of the training.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub fn text_companions(&self) -> Result<Vec<Companion>, TrainerError> {
+        companions(&self.base, &self.data)
+    }
+
+    /// The gradient of the task in the modules that this training adapts.
+    ///
+    /// - device: without autodiff
+    /// - progress: is called with the number of further examples that went through the model
+    ///
+    /// # Errors
+    /// If the base model cannot be loaded, an image can't be read, or the gradient is not finite.
+    pub fn gradient(
+        &self,
+        options: &GradientOptions,
+        device: &Device,
+        progress: &dyn Fn(usize),
+    ) -> Result<TaskGradient, TrainerError> {
+        let examples = self.drawn_examples(options.examples.get());
+        let mut tensors = self.fixed_head(device)?;
+        let fitted = fit_head(self, &tensors, &examples, device, progress)?;
+        tensors.extend(fitted.values.clone());
+        let pass = GradientPass {
+            training: self,
+            head: &tensors,
+            examples: &examples,
+            device,
+            progress,
+        };
+
+        let layers = self.adapted_layers();
+        let sketches = pass.run(
+            layers
+                .iter()
+                .map(|layer| {
+                    (
+                        layer.path.clone(),
+                        seeing_columns(layer, options, self.config.seed),
+                    )
+                })
+                .collect(),
+        )?;
+        let ranges: BTreeMap<&str, Matrix> = layers
+            .iter()
+            .map(|layer| {
+                let sketch = sketches.of(&layer.path, "left", layer.d_out);
+                (layer.path.as_str(), range_of(&sketch.mean()))
+            })
+            .collect();
+        let seen = pass.run(
+            layers
+                .iter()
+                .map(|layer| {
+                    let range = &ranges[layer.path.as_str()];
+                    (layer.path.clone(), seeing_rows(layer, range))
+                })
+                .collect(),
+        )?;
+
+        let (mut modules, mut updates) = (BTreeMap::new(), BTreeMap::new());
+        for layer in &layers {
+            let path = &layer.path;
+            let sketch = sketches.of(path, "left", layer.d_out).mean();
+            let halves = seen.of(path, "right", layer.d_in);
+            let range = &ranges[path.as_str()];
+            let part =
+                LeadingPart::new(range, &halves.mean(), options.rank.get()).map_err(|source| {
+                    TrainerError::Gradient {
+                        module: path.clone(),
+                        source,
+                    }
+                })?;
+            modules.insert(
+                path.clone(),
+                ModuleGradient {
+                    energy: sketch.norm().powi(2) / sketch.cols() as f64,
+                    agreement: halves.cosine(),
+                    values: part.values.clone(),
+                },
+            );
+            updates.insert(path.clone(), part.to_module(-1.0));
+        }
+        let ranks = updates
+            .iter()
+            .map(|(path, module)| (path.clone(), module.rank()))
+            .collect();
+        let targets = TargetModules::Names(updates.keys().cloned().collect());
+        let definition = self.config.task.kind.definition();
+        let rank = updates.values().map(|module| module.rank()).max();
+        let config = PeftConfig::lora(
+            self.base.name_and_revision().0,
+            rank.unwrap_or(1),
+            targets,
+            &[],
+            definition.peft_name(),
+            &ranks,
+        )?;
+        let mut adapter = Adapter::new(config, updates);
+        adapter.heads = fitted.values;
+        if let (Some(Targets::Classes(labels)), false) =
+            (&self.data.targets, adapter.heads.is_empty())
+        {
+            adapter.labels = Some(Labels(labels.names().to_vec()));
+        }
+        Ok(TaskGradient {
+            adapter,
+            modules,
+            examples: examples.len(),
+            loss: seen.loss,
+        })
+    }
+
+    /// The examples that the gradient is the mean over, ascending.
+    fn drawn_examples(&self, most: usize) -> Vec<usize> {
+        let count = self.data.train.len();
+        if count <= most {
+            return (0..count).collect();
+        }
+        let mut random = ChaCha8Rng::seed_from_u64(self.config.seed);
+        let mut drawn = index::sample(&mut random, count, most).into_vec();
+        drawn.sort_unstable();
+        drawn
+    }
+
+    /// The layers that the training adapts.
+    fn adapted_layers(&self) -> Vec<LinearLayer> {
+        let layers = self.description.layers.iter();
+        layers
+            .filter(|layer| self.updates.contains_key(&layer.path))
+            .cloned()
+            .collect()
+    }
+
+    /// The tensors of a head that is not trained: that of prompts.
+    fn fixed_head(&self, device: &Device) -> Result<TrainedValues, TrainerError> {
+        match &self.zero_shot {
+            None => Ok(TrainedValues::new()),
+            Some(zero_shot) => Ok(zero_shot.head(&self.base, None, device)?.tensors),
+        }
+    }
+}
+
+/// How many columns the sketch of a layer has.
+fn width(layer: &LinearLayer, options: &GradientOptions) -> usize {
+    (options.rank.get() + OVERSAMPLING)
+        .min(layer.d_in)
+        .min(layer.d_out)
+}
+
+/// An update `L · Ωᵀ` with L = 0: the gradient of L is G · Ω.
+fn seeing_columns(layer: &LinearLayer, options: &GradientOptions, seed: u64) -> Update {
+    let columns = width(layer, options);
+    Update {
+        left: Factor::trained(Matrix::zeros(layer.d_out, columns)),
+        mixer: Mixer::Identity,
+        right: Factor::frozen(test_matrix(&layer.path, layer.d_in, columns, seed)),
+        scaling: 1.0,
+        dropout: 0.0,
+    }
+}
+
+/// An update `Q · Rᵀ` with R = 0: the gradient of R is Gᵀ · Q.
+fn seeing_rows(layer: &LinearLayer, range: &Matrix) -> Update {
+    Update {
+        left: Factor::frozen(range.clone()),
+        mixer: Mixer::Identity,
+        right: Factor::trained(Matrix::zeros(layer.d_in, range.cols())),
+        scaling: 1.0,
+        dropout: 0.0,
+    }
+}

@@ -1,0 +1,143 @@
+//! The gradient of a task as an adapter: it is the slope of the loss, and counts in a subspace as its
+//! weight says.
+
+mod support;
+
+use std::fs;
+
+use serde_json::{Value, json};
+use support::{Workplace, quickstart, read_json};
+
+fn training_file(place: &Workplace, more: &str) {
+    let file = format!(
+        "seed = 3\noutput = \"run\"\n[base]\nmodel = \"{}\"\n[data]\npath = \"{}\"\nmax_length = 24\n\
+         examples_per_class = 6\n[adapter]\nmethod = \"lora\"\nrank = 2\n{more}\n\
+         [training]\nepochs = 1\nbatch_size = 16\nlearning_rate = 1e-3\n",
+        quickstart("base"),
+        quickstart("tasks/ferry_port")
+    );
+    fs::write(place.path("task.toml"), file).expect("a file");
+}
+
+/// The rows that the gradient is taken over, as a test split of their own.
+fn drawn_rows(place: &Workplace) {
+    let text = fs::read_to_string(quickstart("tasks/ferry_port/train.jsonl")).expect("rows");
+    let path = place.path("rows");
+    fs::create_dir_all(&path).expect("a directory");
+    fs::write(path.join("test.jsonl"), text).expect("a file");
+}
+
+#[test]
+fn a_step_along_it_lowers_the_loss_as_its_norm_says() {
+    let place = Workplace::new();
+    training_file(&place, "");
+    drawn_rows(&place);
+    // All rows, so that evaluate sees those of the gradient; all directions of layers of 64.
+    let all = ["--set", "data.examples_per_class=\"all\"", "--rank", "64"];
+    let command = ["gradient", "task.toml", "--out", "slope"];
+    let found = place.run_json(&[&command[..], &all].concat());
+    let modules = found["modules"].as_object().expect("modules");
+    let mut energy = 0.0;
+    for (path, module) in modules {
+        assert!(
+            module["kept"].as_f64().expect("a share") > 0.7,
+            "{path}: {module}"
+        );
+        let values = module["values"].as_array().expect("values");
+        energy += values
+            .iter()
+            .map(|value| value.as_f64().expect("a number").powi(2))
+            .sum::<f64>();
+    }
+    assert!(
+        found["agreement"].as_f64().expect("a number") > 0.3,
+        "{found}"
+    );
+
+    let rank = place.config("slope")["r"].as_f64().expect("a rank");
+    let loss = |step: f64| {
+        let mut config = place.config("slope");
+        config["lora_alpha"] = json!(rank * step);
+        place.write_config("slope", &config);
+        let base = quickstart("base");
+        let evaluate = [
+            "evaluate",
+            "--base",
+            &base,
+            "--adapter",
+            "slope",
+            "--data",
+            "rows",
+        ];
+        let measured = place.run_json(&evaluate);
+        measured["loss"].as_f64().expect("a loss")
+    };
+    let start = loss(1e-9);
+    assert!((start - found["loss"].as_f64().expect("a loss")).abs() < 1e-4);
+    let step = 1e-3 / energy;
+    let slope = (start - loss(step)) / (step * energy);
+    // The second derivative bends it by what a step of 1e-3 of the loss is.
+    assert!((slope - 1.0).abs() < 0.05, "{slope}");
+}
+
+#[test]
+fn it_is_the_same_again_and_smaller_where_fewer_directions_are_asked_for() {
+    let place = Workplace::new();
+    training_file(&place, "target_modules = \"all-linear\"");
+    for (name, rank) in [("one", "4"), ("two", "4"), ("three", "2")] {
+        let command = ["gradient", "task.toml", "--out", name, "--rank", rank];
+        let found = place.run_json(&command);
+        assert_eq!(found["examples"], 60, "{found}");
+    }
+    let weights = |name: &str| fs::read(place.path(name).join(support::WEIGHTS)).expect("weights");
+    assert_eq!(weights("one"), weights("two"));
+    assert!(weights("three").len() < weights("one").len());
+    let made = read_json(&place.path("one").join("eigenmix.json"));
+    assert_eq!(made["method"], "gradient");
+    assert_eq!(made["input"]["task"], "sequence-classification");
+    let refused = place.run_refused(&["gradient", "task.toml", "--out", "one"]);
+    assert!(refused.contains("exists"), "{refused}");
+}
+
+#[test]
+fn a_subspace_counts_adapters_by_their_weights() {
+    let place = Workplace::new();
+    let [gym, library] = ["adapters/gym", "adapters/library"].map(quickstart);
+    let copy = place.run(&["export", &library, "--out", "loud"]);
+    assert_eq!(copy.status, 0, "{copy:?}");
+    let mut config = place.config("loud");
+    config["lora_alpha"] = json!(100.0 * config["lora_alpha"].as_f64().expect("a number"));
+    place.write_config("loud", &config);
+    let extract = |library: &str, out: &str, weights: &str| -> Value {
+        let command = ["extract", &gym, library, "--out", out, "--components", "4"];
+        let weights: &[&str] = if weights.is_empty() {
+            &[]
+        } else {
+            &["--weights", weights]
+        };
+        place.run_json(&[&command[..], weights].concat());
+        place.run_json(&["project", "--subspace", out, &gym])
+    };
+    let error = |found: &Value| found["adapters"][0]["relative_error"].as_f64();
+    let quiet = extract(&library, "quiet", "1,1");
+    let loud = extract("loud", "of-loud", "1,1");
+    // Scaling an adapter changes nothing where weights say how much it counts.
+    let (quiet, loud) = (
+        error(&quiet).expect("an error"),
+        error(&loud).expect("an error"),
+    );
+    assert!((quiet - loud).abs() < 1e-5, "{quiet} {loud}");
+    let drowned = error(&extract("loud", "drowned", "")).expect("an error");
+    assert!(drowned > loud + 0.05, "{drowned} {loud}");
+    let own = error(&extract(&library, "own", "5,1")).expect("an error");
+    assert!(own < quiet, "{own} {quiet}");
+    for (weights, problem) in [
+        ("1", "there are 1"),
+        ("0,0", "all are 0"),
+        ("1,-1", "-1 is no weight"),
+    ] {
+        let weights = format!("--weights={weights}");
+        let refused = place.run_refused(&["extract", &gym, &library, "--out", "no", &weights]);
+        assert!(refused.contains(problem), "{refused}");
+    }
+}
