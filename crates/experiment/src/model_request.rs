@@ -5,6 +5,7 @@
 
 use eigenmix_adapter::{AdapterFile, Prompts};
 use eigenmix_data::LabelMap;
+use eigenmix_hub::fetch_tokenizer;
 use eigenmix_models::Precision;
 use eigenmix_trainer::{BaseModel, DeviceChoice, LoadedModel, TaskHead, ZeroShot};
 
@@ -63,6 +64,9 @@ impl ModelRequest {
         base.checkpoint.set_precision(self.weights);
         let open = |name: &Option<String>| name.as_deref().map(OpenedAdapter::open).transpose();
         let (adapter, head) = (open(&self.adapter)?, open(&self.head)?);
+        for argument in self.adapter.iter().chain(&self.head) {
+            fetch_tokenizer(argument)?;
+        }
         for adapter in adapter.iter().chain(&head) {
             adapter.file.require_one_model()?;
         }
