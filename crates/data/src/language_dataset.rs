@@ -21,18 +21,13 @@ use crate::split::Split;
 use crate::split_files::find_split;
 use crate::{csv, jsonl, parquet_records};
 
-/// The columns in which datasets describe tools that a model may call.
-const TOOLS: [&str; 2] = ["tools", "functions"];
-
 /// The rows of a split for a language model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LanguageRows {
     pub rows: Vec<LanguageRow>,
     /// The form that they have; nothing where there are none.
     pub format: Option<LanguageFormat>,
-    /// How many rows came with tools, which are left out: no chat template is told of them.
-    pub tools_ignored: usize,
-    /// The columns that are not read, tools aside, each with how many rows have something in it.
+    /// The columns that are not read, each with how many rows have something in it.
     pub unread: Vec<(String, usize)>,
 }
 
@@ -117,7 +112,7 @@ impl<'a> LanguageReader<'a> {
         if !self.columns.iter().any(|seen| seen == column) {
             self.columns.push(column.to_owned());
         }
-        if is_read || rows == 0 || TOOLS.contains(&column) {
+        if is_read || rows == 0 {
             return;
         }
         match self.read.unread.iter_mut().find(|(name, _)| name == column) {
@@ -177,9 +172,6 @@ impl<'a> LanguageReader<'a> {
             self.take(columns, place)
         })?;
         let read = self.read.rows.len() - before;
-        if names.iter().any(|name| TOOLS.contains(name)) {
-            self.read.tools_ignored += read;
-        }
         for name in names {
             self.see(name, layout.reads(name), read);
         }
@@ -198,15 +190,12 @@ impl<'a> LanguageReader<'a> {
         let found: Vec<&str> = columns.keys().map(String::as_str).collect();
         let reader = self.row_reader(&found, &place)?;
         let row = reader.row(&columns, place)?;
-        let layout = reader.layout().clone();
+        let names = columns.keys();
+        let are_read: Vec<bool> = names.map(|name| reader.reads(name, &row.content)).collect();
         self.read.rows.push(row);
-        for (name, value) in &columns {
-            self.see(name, layout.reads(name), usize::from(!is_empty(value)));
+        for ((name, value), is_read) in columns.iter().zip(are_read) {
+            self.see(name, is_read, usize::from(!is_empty(value)));
         }
-        let has_tools = TOOLS
-            .iter()
-            .any(|name| columns.get(*name).is_some_and(|value| !is_empty(value)));
-        self.read.tools_ignored += usize::from(has_tools);
         Ok(())
     }
 }

@@ -49,6 +49,7 @@ fn greeting() -> Vec<Message> {
 fn each_form_of_json_lines_is_read() {
     let conversation = |completion_start| LanguageContent::Conversation {
         messages: greeting(),
+        tools: Vec::new(),
         completion_start,
     };
     let messages = r#"{"messages": [{"role": "user", "content": "Hi"},
@@ -177,7 +178,7 @@ fn malformed_rows_are_named_with_file_and_line() {
 }
 
 #[test]
-fn rows_with_tools_are_counted() {
+fn tools_that_no_template_is_told_of_are_counted() {
     let row = |tools: &str| format!("{{\"text\": \"a\", \"tools\": {tools}}}\n");
     let content = [
         row("[{\"name\": \"search\"}]"),
@@ -186,7 +187,8 @@ fn rows_with_tools_are_counted() {
         row("\"search\""),
     ];
     let read = read("a.jsonl", &content.concat()).unwrap();
-    assert_eq!((read.rows.len(), read.tools_ignored), (4, 2));
+    assert_eq!(read.rows.len(), 4);
+    assert_eq!(read.unread, [("tools".to_owned(), 2)]);
 }
 
 #[test]
@@ -330,11 +332,11 @@ fn lists_of_structures_in_parquet_are_conversations() {
     let expected = [greeting(), vec![Message::new("user", "So?")]].map(|messages| {
         LanguageContent::Conversation {
             messages,
+            tools: Vec::new(),
             completion_start: 0,
         }
     });
     assert_eq!(conversations, expected);
-    assert_eq!(read.tools_ignored, 2, "the file has a column of tools");
     let error = read_parquet(&DataConfig::new("unused"), true).unwrap_err();
     let expected = "train.parquet:2: column `messages`, message 1: expected a string `content`, \
                     found null";
@@ -411,15 +413,61 @@ fn a_system_prompt_in_a_column_of_its_own_begins_the_conversation() {
 
 #[test]
 fn columns_that_are_not_read_are_counted_by_the_rows_that_fill_them() {
-    let read = lines(
-        "",
-        r#"{"instruction": "a", "output": "b", "system": "s", "history": []}
-           {"instruction": "c", "output": "d", "history": [["q", "a"]], "id": 7}
-           {"instruction": "e", "input": "f", "output": "g", "history": [["q", "a"]]}"#,
-    );
-    let expected = [("system", 1), ("history", 2), ("id", 1)];
+    let rows = r#"{"instruction": "a", "output": "b", "system": "s", "tools": []}
+                  {"instruction": "c", "output": "d", "tools": [{"name": "t"}], "id": 7}
+                  {"instruction": "e", "input": "f", "output": "g", "tools": "[]"}"#;
+    let expected = [("tools", 2), ("id", 1)];
     let expected = expected.map(|(name, rows)| (name.to_owned(), rows));
-    assert_eq!(read.unwrap().unread, expected);
+    assert_eq!(lines("", rows).unwrap().unread, expected);
+}
+
+#[test]
+fn a_system_prompt_and_a_history_are_read_by_a_prompt_that_has_them_and_named_otherwise() {
+    let rows = r#"{"instruction": "c", "output": "d", "system": "", "history": []}
+                  {"instruction": "c", "output": "d", "system": "s", "history": [["q", "a"]]}
+                  {"instruction": "c", "output": "d", "history": "[[\"q\", \"a\"]]"}"#;
+    let prompts = |read: &LanguageRows| -> Vec<String> {
+        let prompt = |row: &LanguageRow| match &row.content {
+            LanguageContent::PromptCompletion { prompt, .. } => prompt.clone(),
+            other => panic!("{other:?}"),
+        };
+        read.rows.iter().map(prompt).collect()
+    };
+    let read = lines("", rows).unwrap();
+    assert!(read.unread.is_empty(), "{:?}", read.unread);
+    let [plain, whole, history] = prompts(&read).try_into().unwrap();
+    assert!(plain.starts_with("Below is an instruction"), "{plain}");
+    let turns = "### Instruction:\nq\n\n### Response:\na\n\n### Instruction:\nc\n\n### Response:\n";
+    assert_eq!(whole, format!("s\n\n{turns}"));
+    assert!(history.starts_with("Below is an instruction") && history.ends_with(turns));
+
+    let config = DataConfig {
+        prompt_template: Some("{{ system }}: {{ instruction }}".to_owned()),
+        ..DataConfig::new("unused")
+    };
+    let read = read_with("train.jsonl", rows, &config).unwrap();
+    assert_eq!(prompts(&read), [": c", "s: c", ": c"]);
+    assert_eq!(read.unread, [("history".to_owned(), 2)]);
+
+    let error = lines(
+        "",
+        r#"{"instruction": "c", "output": "d", "history": [["q"]]}"#,
+    );
+    let expected = "column `history`: expected a list of pairs of a prompt and its answer";
+    assert!(error.unwrap_err().contains(expected));
+}
+
+#[test]
+fn dollys_columns_are_those_of_an_instruction() {
+    let rows =
+        r#"{"instruction": "Sum up.", "context": "A b.", "response": "A.", "category": "c"}"#;
+    let read = lines("", rows).unwrap();
+    let alpaca = r#"{"instruction": "Sum up.", "input": "A b.", "output": "A."}"#;
+    assert_eq!(
+        read.rows[0].content,
+        lines("", alpaca).unwrap().rows[0].content
+    );
+    assert_eq!(read.unread, [("category".to_owned(), 1)]);
 }
 
 #[test]

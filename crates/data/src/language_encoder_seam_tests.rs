@@ -53,6 +53,7 @@ fn turns_of_no_weight_are_not_learnt_and_rows_without_an_answer_are_counted_with
     let talk = |messages: &[Message]| {
         row(LanguageContent::Conversation {
             messages: messages.to_vec(),
+            tools: Vec::new(),
             completion_start: 0,
         })
     };
