@@ -2,6 +2,9 @@
 //! `trim`, turns that must alternate, `[INST]`, thoughts that history leaves out, and one of odds and ends. What transformers makes of
 //! them is in `chat_templates/expected.jsonl`, which `chat_template_reference.py` wrote.
 
+#[path = "chat_tools_tests.rs"]
+mod tools;
+
 use std::error::Error;
 use std::fs;
 

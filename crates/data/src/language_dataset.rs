@@ -213,3 +213,7 @@ fn is_empty(value: &Value) -> bool {
 #[cfg(test)]
 #[path = "language_dataset_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "language_tools_tests.rs"]
+mod tools_tests;

@@ -422,55 +422,6 @@ fn columns_that_are_not_read_are_counted_by_the_rows_that_fill_them() {
 }
 
 #[test]
-fn a_system_prompt_and_a_history_are_read_by_a_prompt_that_has_them_and_named_otherwise() {
-    let rows = r#"{"instruction": "c", "output": "d", "system": "", "history": []}
-                  {"instruction": "c", "output": "d", "system": "s", "history": [["q", "a"]]}
-                  {"instruction": "c", "output": "d", "history": "[[\"q\", \"a\"]]"}"#;
-    let prompts = |read: &LanguageRows| -> Vec<String> {
-        let prompt = |row: &LanguageRow| match &row.content {
-            LanguageContent::PromptCompletion { prompt, .. } => prompt.clone(),
-            other => panic!("{other:?}"),
-        };
-        read.rows.iter().map(prompt).collect()
-    };
-    let read = lines("", rows).unwrap();
-    assert!(read.unread.is_empty(), "{:?}", read.unread);
-    let [plain, whole, history] = prompts(&read).try_into().unwrap();
-    assert!(plain.starts_with("Below is an instruction"), "{plain}");
-    let turns = "### Instruction:\nq\n\n### Response:\na\n\n### Instruction:\nc\n\n### Response:\n";
-    assert_eq!(whole, format!("s\n\n{turns}"));
-    assert!(history.starts_with("Below is an instruction") && history.ends_with(turns));
-
-    let config = DataConfig {
-        prompt_template: Some("{{ system }}: {{ instruction }}".to_owned()),
-        ..DataConfig::new("unused")
-    };
-    let read = read_with("train.jsonl", rows, &config).unwrap();
-    assert_eq!(prompts(&read), [": c", "s: c", ": c"]);
-    assert_eq!(read.unread, [("history".to_owned(), 2)]);
-
-    let error = lines(
-        "",
-        r#"{"instruction": "c", "output": "d", "history": [["q"]]}"#,
-    );
-    let expected = "column `history`: expected a list of pairs of a prompt and its answer";
-    assert!(error.unwrap_err().contains(expected));
-}
-
-#[test]
-fn dollys_columns_are_those_of_an_instruction() {
-    let rows =
-        r#"{"instruction": "Sum up.", "context": "A b.", "response": "A.", "category": "c"}"#;
-    let read = lines("", rows).unwrap();
-    let alpaca = r#"{"instruction": "Sum up.", "input": "A b.", "output": "A."}"#;
-    assert_eq!(
-        read.rows[0].content,
-        lines("", alpaca).unwrap().rows[0].content
-    );
-    assert_eq!(read.unread, [("category".to_owned(), 1)]);
-}
-
-#[test]
 fn a_configured_column_that_no_row_has_is_refused_with_the_nearest_name() {
     let rows = "{\"instruction\": \"a\", \"output\": \"b\"}\n\
                 {\"instruction\": \"a\", \"context\": \"c\", \"output\": \"b\"}";

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use rayon::prelude::*;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use crate::chat_template::ChatTemplate;
 use crate::choice_example::joint;
@@ -278,14 +278,45 @@ impl<'a> LanguageEncoder<'a> {
             .map(|(id, _)| *id))
     }
 
+    /// The token with which the chat template ends a turn that calls a tool: the last special one, as the
+    /// call may be followed by one of its own. Some templates end such turns otherwise than answers.
+    fn call_end(&self) -> Result<Option<u32>, DataError> {
+        const NAME: &str = "look_up";
+        let Some(template) = &self.template else {
+            return Ok(None);
+        };
+        let call = json!({
+            "id": "abcdefgh1", "type": "function", "function": {"name": NAME, "arguments": {}},
+        });
+        let calling = Message {
+            role: "assistant".to_owned(),
+            content: None,
+            fields: Map::from_iter([("tool_calls".to_owned(), json!([call]))]),
+        };
+        let messages = [Message::new("user", "Is it?"), calling];
+        let Ok(text) = template.render(&messages, &[], false) else {
+            return Ok(None);
+        };
+        let Some(start) = text.rfind(NAME) else {
+            return Ok(None);
+        };
+        let spans = self.tokenizer.encode_spans(&text)?;
+        let behind = spans.ids.iter().zip(&spans.offsets).rev();
+        let mut behind = behind.take_while(|(_, span)| span.start > start);
+        Ok(behind
+            .find(|(id, _)| self.tokenizer.is_added(**id))
+            .map(|(id, _)| *id))
+    }
+
     /// All tokens that end a generated answer, ascending: the model's own and the
-    /// [end of a turn](Self::turn_end).
+    /// [end of a turn](Self::turn_end), whether of an answer or of a call of tools.
     ///
     /// # Errors
     /// As [`LanguageEncoder::turn_end`].
     pub fn stop_ids(&self) -> Result<Vec<u32>, DataError> {
         let mut stops = self.tokenizer.stop_ids().to_vec();
         stops.extend(self.turn_end()?);
+        stops.extend(self.call_end()?);
         stops.sort_unstable();
         stops.dedup();
         Ok(stops)

@@ -327,6 +327,46 @@ mod tests {
     }
 
     #[test]
+    fn a_turn_that_calls_tools_needs_no_content_and_is_the_assistants() {
+        let call = json!({"type": "function", "function": {"name": "add", "arguments": {}}});
+        let calling = |message: Value| parse(json!([message])).map(|messages| messages[0].clone());
+        let expected = Message {
+            role: "assistant".to_owned(),
+            content: None,
+            fields: [("tool_calls".to_owned(), json!([call]))]
+                .into_iter()
+                .collect(),
+        };
+        for message in [
+            json!({"role": "assistant", "tool_calls": [call]}),
+            json!({"role": "assistant", "content": null, "tool_calls": [call]}),
+            json!({"role": "assistant", "content": null, "function_call": {"name": "add"}}),
+            json!({"from": "function_call", "value": "{\"name\": \"add\"}"}),
+            json!({"from": "gpt", "value": null, "tool_calls": [call]}),
+        ] {
+            assert_eq!(
+                calling(message.clone()).as_ref(),
+                Ok(&expected),
+                "{message}"
+            );
+            assert!(calling(message).unwrap().is_learnt());
+        }
+        let result =
+            json!({"role": "tool", "content": "2", "tool_call_id": "a1", "tool_calls": []});
+        let result = calling(result).unwrap();
+        assert_eq!((result.fields.len(), result.is_learnt()), (1, false));
+
+        let of_user = calling(json!({"role": "user", "content": "", "tool_calls": [call]}));
+        let expected = "expected tool calls in messages of the assistant only, found one in a \
+                        message of `user`";
+        assert!(of_user.unwrap_err().ends_with(expected));
+        let nameless = calling(json!({"role": "assistant", "tool_calls": [{"id": "a1"}]}));
+        let expected = "column `messages`, message 1: expected a call to have the `name` of a \
+                        function, a string, found none";
+        assert!(nameless.unwrap_err().ends_with(expected));
+    }
+
+    #[test]
     fn roles_of_other_vendors_are_the_usual_ones_and_others_stay() {
         let role = |role: &str| parse(json!([{"role": role, "content": "Hi"}])).unwrap()[0].clone();
         for name in ["model", "Assistant", "gpt", "bot"] {
