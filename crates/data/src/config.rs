@@ -75,7 +75,7 @@ pub struct DataConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat_template: Option<PathBuf>,
     /// For language models: the words that a prompt is put into, as a Jinja template of `prompt`, of
-    /// `instruction` and `input`, or of `question` and `choices`.
+    /// `instruction`, `input`, `system` and `history`, or of `question` and `choices`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_template: Option<String>,
 }

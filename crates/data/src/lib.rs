@@ -79,6 +79,8 @@ mod parquet_with_columns;
 mod prediction_error;
 mod prediction_table;
 mod prompt_template;
+mod python_json;
+mod python_text;
 mod row;
 #[cfg(test)]
 mod small_tokenizer;
@@ -89,6 +91,8 @@ mod strftime;
 mod target;
 mod tokenization;
 mod tokenizer_config;
+mod tool_call;
+mod tool_schema;
 mod unread_columns;
 
 pub use self::images::{
@@ -128,7 +132,7 @@ pub use message::Message;
 pub use multiple_choice::Question;
 pub use prediction_error::PredictionError;
 pub use prediction_table::{PredictedColumn, PredictedValues, PredictionTable};
-pub use prompt_template::PromptTemplate;
+pub use prompt_template::{Instruction, PromptTemplate};
 pub use row::{LabelPolicy, Place, RawLabel, Row};
 pub use split::Split;
 pub(crate) use split_files::FileTree;

@@ -69,12 +69,6 @@ impl LanguageReader<'_> {
         let config = self.location.split(split)?;
         let found = read_language_split(config.directory(), split, &config)?;
         let mut notes = Vec::new();
-        if found.tools_ignored > 0 {
-            notes.push(format!(
-                "{} rows of the {split} split describe tools, which are not passed to the chat template",
-                found.tools_ignored
-            ));
-        }
         let rows = found.rows.len();
         notes.extend(unread_note(
             &found.unread,
