@@ -32,9 +32,8 @@ pub(super) fn initial_head(
             .iter()
             .any(|(known, _)| known == name)
     };
-    let (known, others): (Vec<&str>, Vec<&str>) = file
-        .head_names()
-        .partition(|name| kind.is_of_task() && is_of_head(name));
+    let is_left_out = |name: &&str| !kind.is_of_task() || !is_of_head(name);
+    let others: Vec<&str> = file.head_names().filter(is_left_out).collect();
     require_other_heads(initial, base, &others)?;
     let adapter = file.location();
     if !kind.is_of_task() {
@@ -54,9 +53,12 @@ pub(super) fn initial_head(
             )));
         }
     }
-    let order = match known.is_empty() {
-        true => Err("has no head".to_owned()),
-        false => order_of_outputs(initial, base, targets),
+    let mut tensors = file.heads()?;
+    tensors.retain(|name, _| is_of_head(name));
+    let [weight, bias] = output_layer(base);
+    let order = match tensors.get(&weight) {
+        None => Err("has no head".to_owned()),
+        Some(tensor) => order_of_outputs(initial, base, tensor.shape[0], targets),
     };
     let order = match order {
         Ok(order) => order,
@@ -67,9 +69,6 @@ pub(super) fn initial_head(
             return Ok(BTreeMap::new());
         }
     };
-    let mut tensors = file.heads()?;
-    tensors.retain(|name, _| is_of_head(name));
-    let outputs = output_layer(base);
     for (name, tensor) in &mut tensors {
         let mut of_head = description.head_tensors.iter();
         let shape = of_head
@@ -82,7 +81,7 @@ pub(super) fn initial_head(
                 shape.map(Vec::as_slice).unwrap_or_default()
             )));
         }
-        if outputs.contains(name) {
+        if [&weight, &bias].contains(&name) {
             *tensor = with_rows(tensor, &order);
         }
     }
@@ -112,39 +111,53 @@ fn require_other_heads(
 }
 
 /// For each output of the training, that of the adapter's head; a reason where it is for something else.
+///
+/// - outputs: how many outputs the adapter's head has
 fn order_of_outputs(
     initial: &InitialAdapter,
     base: &BaseModel,
+    outputs: usize,
     targets: Option<&Targets>,
 ) -> Result<Vec<usize>, String> {
-    let file = &initial.file;
-    let names = match file.labels() {
-        Some(labels) => Some(labels.0.clone()),
-        None => base.labels(),
+    let own = initial.file.labels().map(|labels| labels.0.clone());
+    let Some(Targets::Classes(labels)) = targets else {
+        return match own {
+            Some(names) => Err(format!(
+                "has a head for labels ({}), not for numbers",
+                few(&names)
+            )),
+            None if outputs != 1 => Err(format!(
+                "has a head of {outputs} outputs, not of one number"
+            )),
+            None => Ok(vec![0]),
+        };
     };
-    match (targets, names) {
-        (Some(Targets::Classes(labels)), Some(names)) => {
-            let other = || {
-                format!(
-                    "has a head for other labels (`{}`, not `{}`)",
-                    names.join("`, `"),
-                    labels.names().join("`, `")
-                )
-            };
-            let there: LabelMap = labels.in_order_of(&names).ok_or_else(other)?;
-            let place = |name: &String| there.names().iter().position(|other| other == name);
-            let order: Option<Vec<usize>> = labels.names().iter().map(place).collect();
-            order.ok_or_else(other)
-        }
-        (Some(Targets::Classes(_)), None) => {
-            Err("has a head, but nothing says for which labels (it has no labels.json)".to_owned())
-        }
-        (_, None) => Ok(vec![0]),
-        (_, Some(_)) if file.labels().is_none() => Ok(vec![0]),
-        (_, Some(names)) => Err(format!(
-            "has a head for labels (`{}`), not for numbers",
-            names.join("`, `")
-        )),
+    let of_base = || base.labels().filter(|names| names.len() == outputs);
+    let Some(names) = own.or_else(of_base) else {
+        let reason = "has a head, but nothing says for which labels (it has no labels.json)";
+        return Err(reason.to_owned());
+    };
+    let place = |there: &LabelMap| -> Option<Vec<usize>> {
+        let place = |name: &String| there.names().iter().position(|other| other == name);
+        labels.names().iter().map(place).collect()
+    };
+    let order = labels.in_order_of(&names).as_ref().and_then(place);
+    order.ok_or_else(|| {
+        format!(
+            "has a head for other labels ({}, not {})",
+            few(&names),
+            few(labels.names())
+        )
+    })
+}
+
+/// The first names of a list, which may be long.
+fn few(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let shown = names[..names.len().min(SHOWN)].join("`, `");
+    match names.len() {
+        ..=SHOWN => format!("`{shown}`"),
+        count => format!("`{shown}` and {} more", count - SHOWN),
     }
 }
 
