@@ -62,4 +62,19 @@ impl Companion {
 impl Provenance {
     /// The name of the file that carries it.
     pub const FILE_NAME: &str = "eigenmix.json";
+
+    /// What the file in `directory` says, as it is written; nothing where there is none.
+    ///
+    /// # Errors
+    /// If it cannot be read or is not JSON.
+    pub fn read_json(directory: &Path) -> Result<Option<serde_json::Value>, FileError> {
+        let path = directory.join(Self::FILE_NAME);
+        match std::fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map(Some)
+                .map_err(|source| FileError::Json { path, source }),
+            Err(_) if !path.exists() => Ok(None),
+            Err(error) => Err(FileError::io("read", &path)(error)),
+        }
+    }
 }

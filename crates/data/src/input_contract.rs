@@ -4,6 +4,7 @@
 //! words answers nothing useful when it is asked in another way. The contract says how it was asked,
 //! in the words of `[data]`, so that whatever runs the adapter later can ask it likewise.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -116,6 +117,55 @@ impl InputContract {
                 false => None,
             },
         }
+    }
+
+    /// In which columns, form of rows and templates a later training has it otherwise, for people:
+    /// `data.text = "premise" there, "text" here`. Nothing if that is of another task.
+    pub fn differences(&self, later: &Self) -> Vec<String> {
+        if self.task != later.task {
+            return Vec::new();
+        }
+        fn shown(value: Option<&str>) -> String {
+            value.map_or("none".to_owned(), |value| format!("{value:?}"))
+        }
+        let differ = |key: &str, there: Option<&str>, here: Option<&str>| {
+            let is_other = there != here;
+            is_other.then(|| format!("{key} = {} there, {} here", shown(there), shown(here)))
+        };
+        let format = |of: &Self| of.format.map(|format| format.to_string());
+        let formats = [format(self), format(later)];
+        // What a text is called says nothing where the rows have another form.
+        let is_same_form = formats[0] == formats[1];
+        let text = is_same_form
+            .then(|| differ("data.text", self.text.as_deref(), later.text.as_deref()))
+            .flatten();
+        let columns: BTreeSet<&str> = [&self.columns, &later.columns]
+            .into_iter()
+            .flat_map(|columns| columns.named().map(|(setting, _)| setting))
+            .collect();
+        let column = |of: &Self, setting: &str| {
+            let mut named = of.columns.named();
+            let found = named.find(|(other, _)| *other == setting);
+            found.map(|(_, column)| column.to_owned())
+        };
+        let pair = [&self.text_pair, &later.text_pair].map(Option::as_deref);
+        let image = [&self.image, &later.image].map(Option::as_deref);
+        let template = [&self.prompt_template, &later.prompt_template].map(Option::as_deref);
+        let [there, here] = &formats;
+        [
+            text,
+            differ("data.text_pair", pair[0], pair[1]),
+            differ("data.image", image[0], image[1]),
+            differ("data.format", there.as_deref(), here.as_deref()),
+            differ("data.prompt_template", template[0], template[1]),
+        ]
+        .into_iter()
+        .flatten()
+        .chain(columns.into_iter().filter_map(|setting| {
+            let [there, here] = [column(self, setting), column(later, setting)];
+            differ(setting, there.as_deref(), here.as_deref())
+        }))
+        .collect()
     }
 
     /// What it says beyond what goes without saying, for people: `data.text_pair = "hypothesis"`.
@@ -239,6 +289,37 @@ mod tests {
             ..InputContract::default()
         };
         assert!(usual.settings().is_empty());
+    }
+
+    #[test]
+    fn a_later_training_differs_in_what_it_reads_and_not_in_how_long_it_is() {
+        let later = InputContract {
+            text_pair: None,
+            max_length: Some(64),
+            train_on: None,
+            columns: LanguageColumns::default(),
+            prompt_template: Some("{{ prompt }}?".to_owned()),
+            ..contract()
+        };
+        let expected = [
+            "data.text_pair = \"hypothesis\" there, none here",
+            "data.prompt_template = \"{{ prompt }}!\" there, \"{{ prompt }}?\" here",
+            "data.columns.messages = \"turns\" there, none here",
+        ];
+        assert_eq!(contract().differences(&later), expected);
+        let other_form = InputContract {
+            text: None,
+            format: Some(LanguageFormat::Alpaca),
+            ..contract()
+        };
+        let expected = ["data.format = \"messages\" there, \"alpaca\" here"];
+        assert_eq!(contract().differences(&other_form), expected);
+        let other_task = InputContract {
+            task: "sequence-classification".to_owned(),
+            ..InputContract::default()
+        };
+        assert!(contract().differences(&other_task).is_empty());
+        assert!(contract().differences(&contract()).is_empty());
     }
 
     #[test]

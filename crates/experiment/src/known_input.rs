@@ -25,20 +25,12 @@ impl KnownInput {
     /// If `eigenmix.json` cannot be read or says what is not known here.
     pub fn in_directory(directory: &Path) -> Result<Self, ExperimentError> {
         let path = directory.join(Provenance::FILE_NAME);
-        let contract = match std::fs::read(&path) {
-            Ok(text) => {
-                let made: Value =
-                    serde_json::from_slice(&text).map_err(|source| FileError::Json {
-                        path: path.clone(),
-                        source,
-                    })?;
-                let input = made.get("input").filter(|input| !input.is_null());
-                let read = input.map(|input| InputContract::from_json(input, &path));
-                read.transpose()?
-            }
-            Err(_) if !path.exists() => None,
-            Err(error) => return Err(FileError::io("read", &path)(error).into()),
-        };
+        let made = Provenance::read_json(directory)?;
+        let input = made.as_ref().and_then(|made| made.get("input"));
+        let input = input.filter(|input| !input.is_null());
+        let contract = input
+            .map(|input| InputContract::from_json(input, &path))
+            .transpose()?;
         Ok(Self {
             contract,
             directory: directory.to_owned(),

@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use eigenmix_adapter::{AdapterFile, PeftConfig};
-use eigenmix_hub::{Hub, HubError, Location, fetch_adapter};
-use eigenmix_trainer::Run;
+use eigenmix_adapter::AdapterFile;
+use eigenmix_trainer::{Run, locate_adapter};
 use rayon::prelude::*;
 
 use crate::BadInput;
@@ -30,7 +29,7 @@ impl OpenedAdapter {
     /// # Errors
     /// If there is none, or it is damaged.
     pub fn open(argument: &str) -> Result<Self, ExperimentError> {
-        let path = locate(argument)?;
+        let path = locate_adapter(argument)?;
         let file = AdapterFile::open(&path)?.with_location(argument);
         Ok(Self { file, path })
     }
@@ -165,18 +164,6 @@ pub fn distinct_names(adapters: &[OpenedAdapter]) -> Result<Vec<String>, BadInpu
         .find(|adapter| !seen.insert(adapter.name(longest)))
         .map_or("", |adapter| adapter.file.location());
     Err(BadInput(format!("adapter `{twice}` is given twice")))
-}
-
-/// The path of the adapter that `argument` stands for; for a run, the one that it trained.
-pub fn locate(argument: &str) -> Result<PathBuf, HubError> {
-    let path = match Location::parse_owned(argument)? {
-        Location::Path(path) => path,
-        Location::Hub(id) => fetch_adapter(&Hub::from_env()?, &id)?,
-    };
-    let trained = Run::at(&path).adapter();
-    let is_run =
-        !path.join(PeftConfig::FILE_NAME).exists() && trained.join(PeftConfig::FILE_NAME).exists();
-    Ok(if is_run { trained } else { path })
 }
 
 #[cfg(test)]

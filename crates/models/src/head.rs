@@ -186,9 +186,14 @@ impl DenseHead {
         // BERT's pooler is part of the pretrained model; where a checkpoint lacks it, it is as new as
         // the classifier and trained with it.
         let name = format!("{}.weight", dense.path);
-        let pooler =
-            !dense.head && (builder.has(&name) || builder.adaptation.tensors.contains_key(&name));
-        let dense = match pooler && builder.train != Train::Everything {
+        // One that a training starts from came with a head, and is trained with it as before.
+        let is_brought = builder.adaptation.tensors.contains_key(&name);
+        let is_frozen = match builder.train {
+            Train::Nothing => builder.has(&name) || is_brought,
+            Train::Head => builder.has(&name) && !is_brought,
+            Train::Everything => false,
+        };
+        let dense = match is_frozen && !dense.head {
             true => builder.linear(dense)?,
             false => builder.head(dense)?,
         };

@@ -68,6 +68,8 @@ pub enum TrainerError {
         "the subspace was extracted from adapters of base model `{found}`, the training file names `{expected}`; set adapter.allow_base_mismatch = true if they are the same model"
     )]
     SubspaceBase { expected: String, found: String },
+    #[error("adapter.init cannot go on from `{adapter}`: {reason}")]
+    InitialAdapter { adapter: String, reason: String },
     #[error(
         "the tokenizer knows {tokenizer} tokens, the base model only {model}; do they belong together?"
     )]
@@ -169,6 +171,7 @@ impl TrainerError {
                 Some(key)
             }
             Self::Prompts(_) => Some("task.prompts"),
+            Self::InitialAdapter { .. } => Some("adapter.init"),
             Self::Schedule(error) => Some(error.key()),
             Self::BatchSize(error) => Some(error.key()),
             _ => None,

@@ -30,6 +30,7 @@
 //! the steps and writes the run; see the example `train_a_task`.
 
 mod adapter_config;
+mod adapter_place;
 mod base_model;
 mod basis_record;
 mod batch_size;
@@ -39,6 +40,7 @@ mod device;
 mod error;
 mod generation;
 mod host_values;
+mod init;
 mod memory;
 mod methods;
 mod metric_value;
@@ -54,7 +56,8 @@ mod tasks;
 mod tensorboard;
 mod training;
 
-pub use adapter_config::{AdapterConfig, Init, TargetModulesConfig};
+pub use adapter_config::{AdapterConfig, TargetModulesConfig};
+pub use adapter_place::locate_adapter;
 pub use base_model::{BaseModel, TEXT_COMPANIONS};
 pub use basis_record::BasisRecord;
 pub use batch_size::{BatchSize, BatchSizeError};
@@ -63,6 +66,7 @@ pub use config::{BaseConfig, Keep, TaskConfig, TrainConfig, TrainingConfig};
 pub use device::{Backend, DeviceChoice, DeviceKind, PresentDevice};
 pub use error::TrainerError;
 pub use generation::{GenerationOptions, Prompt, Sampling, generate};
+pub use init::Init;
 pub use memory::MemoryEstimate;
 pub use methods::AdapterMethod;
 pub use metric_value::{MetricValue, named as named_metrics, one as one_metric};

@@ -155,7 +155,7 @@ pub(crate) struct PredictArguments {
     pub(crate) max_new_tokens: Option<NonZeroUsize>,
 
     /// Language models: sample with this temperature instead of taking the most likely token.
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
     pub(crate) temperature: Option<f64>,
 
     /// Language models, with --temperature: sample from the K most likely tokens.
@@ -164,7 +164,12 @@ pub(crate) struct PredictArguments {
 
     /// Language models, with --temperature: sample from the smallest set of tokens with this total
     /// probability.
-    #[arg(long, value_name = "P", requires = "temperature")]
+    #[arg(
+        long,
+        value_name = "P",
+        allow_negative_numbers = true,
+        requires = "temperature"
+    )]
     pub(crate) top_p: Option<f64>,
 
     /// Language models, with --temperature: the sampling seed [default: 0].

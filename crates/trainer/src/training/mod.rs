@@ -3,6 +3,7 @@
 
 mod backward_pass;
 mod batches;
+mod initial_head;
 mod optimizer;
 mod result;
 mod speed;
@@ -18,10 +19,11 @@ use eigenmix_data::{Split, Targets};
 use eigenmix_eigenlorax::ModuleSpectra;
 use eigenmix_models::{Adaptation, Description, HeadKind, LoadOptions, Network, Train};
 use eigenmix_moslora::Update;
-use eigenmix_tensors::FileError;
+use eigenmix_tensors::{FileError, HostTensor};
 
+use crate::adapter_config::AdapterConfig;
 use crate::basis_record::BasisRecord;
-use crate::checkpoint::load_latest;
+use crate::checkpoint::{CheckpointState, load_latest};
 use crate::config::TrainConfig;
 use crate::methods::start;
 use crate::metrics_log::MetricsLog;
@@ -30,6 +32,7 @@ use crate::peak_memory;
 use crate::run::Run;
 use crate::run_output;
 use crate::{BaseModel, TrainerError, ZeroShot};
+use initial_head::{initial_head, other_input};
 use result::Trained;
 use training_data::TrainingData;
 use training_loop::Loop;
@@ -44,6 +47,12 @@ pub struct Training {
     description: Description,
     data: TrainingData,
     updates: BTreeMap<String, Update>,
+    /// The head of the adapter that it goes on from, if that is for the same labels.
+    initial_head: BTreeMap<String, HostTensor>,
+    /// The adapter whose factors or whose projection the updates are.
+    started_from: Option<Source>,
+    /// The options of the adapter, where some come from the one that it goes on from.
+    settled: AdapterConfig,
     sources: Vec<Source>,
     /// The variances of the subspace, if the method has one.
     spectra: BTreeMap<String, ModuleSpectra>,
@@ -73,15 +82,25 @@ impl Training {
         let task = config.task.kind.definition();
         let head = task.head(labels, zero_shot.is_some());
         let description = base.architecture.describe(head)?;
-        let start = start(
+        let mut start = start(
             &config.adapter,
             base.name_and_revision().0,
             &base.architecture,
             &description,
             config.seed,
         )?;
+        let mut head_of_adapter = BTreeMap::new();
+        if let Some(initial) = &start.initial {
+            initial.require_outside(Path::new(&config.output))?;
+            let (targets, notes) = (data.targets.as_ref(), &mut start.notes);
+            head_of_adapter = initial_head(initial, &base, head, &description, targets, notes)?;
+            start.notes.extend(other_input(initial, &data)?);
+        }
         data.require_measurable()?;
         Ok(Self {
+            initial_head: head_of_adapter,
+            started_from: start.started_from,
+            settled: start.settled.unwrap_or_else(|| config.adapter.clone()),
             head,
             zero_shot,
             description,
@@ -118,10 +137,10 @@ impl Training {
         let head = head.map(|head| head.head(&self.base, None, &options.device));
         let adaptation = Adaptation {
             updates: self.updates.clone(),
-            tensors: head
-                .transpose()?
-                .map(|head| head.tensors)
-                .unwrap_or_default(),
+            tensors: match head.transpose()? {
+                Some(head) => head.tensors,
+                None => self.initial_head.clone(),
+            },
             ..Adaptation::default()
         };
         let load = LoadOptions {
@@ -147,6 +166,9 @@ impl Training {
             true => load_latest(&output)?,
             false => None,
         };
+        if let Some(checkpoint) = &checkpoint {
+            self.require_same_start(checkpoint)?;
+        }
         let logged = checkpoint
             .as_ref()
             .map_or(0, |state| state.progress.metrics_bytes);
@@ -164,6 +186,7 @@ impl Training {
             log,
             checkpoint,
         )?;
+        state.began_with(self.started_from.clone());
         let plan = self.plan(&state);
         self.notes.iter().for_each(|note| observer.note(note));
         observer.started(&plan);
@@ -189,11 +212,12 @@ impl Training {
         (outcome.validation, outcome.test) = (finished.validation, finished.test);
         let trained = Trained {
             config: &self.config,
+            settled: &self.settled,
             base: &self.base,
             description: &self.description,
             head: self.head,
             updates: &self.updates,
-            sources: &self.sources,
+            sources: self.all_sources(),
             data: &self.data,
             names: state.names(),
             values: &finished.values,
@@ -205,6 +229,7 @@ impl Training {
         if !self.spectra.is_empty() {
             let record = BasisRecord {
                 sources: self.sources.clone(),
+                started_from: self.started_from.clone(),
                 modules: self.spectra.clone(),
             };
             record.write(&output)?;
@@ -212,6 +237,32 @@ impl Training {
         outcome.peak_memory = peak_memory::read();
         outcome.write_to(&output)?;
         Ok(outcome)
+    }
+
+    /// The adapters that went into the result: those that were recycled, and that of the start.
+    fn all_sources(&self) -> Vec<Source> {
+        let started_from = self.started_from.iter();
+        let beside = started_from.filter(|source| !self.sources.contains(source));
+        self.sources.iter().chain(beside).cloned().collect()
+    }
+
+    /// Checks that the adapter to go on from is still the one that the training began with: its factors
+    /// are in the checkpoint, its rank and scaling are not.
+    fn require_same_start(&self, checkpoint: &CheckpointState) -> Result<(), TrainerError> {
+        let (then, now) = (&checkpoint.progress.started_from, &self.started_from);
+        match (then, now) {
+            (Some(then), Some(now)) if then.sha256 != now.sha256 => {
+                Err(TrainerError::InitialAdapter {
+                    adapter: now.location.clone(),
+                    reason: format!(
+                        "it has changed since the training began (SHA-256 {} then, {} now); give the \
+                         earlier one, or start over with --force",
+                        then.sha256, now.sha256
+                    ),
+                })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether the run in `directory` was started with this configuration.

@@ -14,6 +14,7 @@ use eigenmix_tensors::{write_directory, write_file};
 use serde_json::{Value, json};
 
 use super::training_data::TrainingData;
+use crate::adapter_config::AdapterConfig;
 use crate::base_model::{COMPANIONS, TEXT_COMPANIONS};
 use crate::checkpoint::write_values;
 use crate::config::TrainConfig;
@@ -23,11 +24,14 @@ use crate::{BaseModel, TrainerError};
 /// A trained adapter's ingredients.
 pub(crate) struct Trained<'a> {
     pub config: &'a TrainConfig,
+    /// The options of the adapter, where some come from the one that the training goes on from.
+    pub settled: &'a AdapterConfig,
     pub base: &'a BaseModel,
     pub description: &'a Description,
     pub head: HeadKind,
     pub updates: &'a BTreeMap<String, Update>,
-    pub sources: &'a [Source],
+    /// The adapters that went into it.
+    pub sources: Vec<Source>,
     pub data: &'a TrainingData,
     /// What each of the values is.
     pub names: &'a ParameterNames,
@@ -69,8 +73,8 @@ impl Trained<'_> {
         Provenance {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             method: format!("train/{}", self.config.adapter.method.name()),
-            sources: self.sources.to_vec(),
-            options: json!(self.config.adapter),
+            sources: self.sources.clone(),
+            options: json!(self.settled),
             input: Some(json!(self.data.input)),
         }
     }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::Device;
+use eigenmix_adapter::Source;
 use eigenmix_data::{EpochAugmentation, Split};
 use eigenmix_models::{Loaded, Network};
 use eigenmix_moslora::{ParameterKind, ParameterNames, TrainedValues};
@@ -100,6 +101,11 @@ impl<'a> Loop<'a> {
         self.progress = state.progress;
         self.best = state.best;
         Ok(())
+    }
+
+    /// Keeps in checkpoints which adapter the training started from.
+    pub fn began_with(&mut self, adapter: Option<Source>) {
+        self.progress.started_from = adapter;
     }
 
     /// The names of the trained parameters.
