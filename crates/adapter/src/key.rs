@@ -1,6 +1,6 @@
 //! The names that PEFT and its relatives give to tensors in adapter_model.safetensors.
 
-use crate::target::has_component;
+use crate::target::{has_component, is_saved_by};
 use crate::token_rows::{key_below_rows, rows_of, table_below, table_of_rows};
 use crate::token_table::is_token_table;
 use crate::{BiasKind, PeftConfig};
@@ -177,7 +177,7 @@ fn is_head(path: &str, config: &PeftConfig) -> bool {
         .iter()
         .map(String::as_str)
         .chain(of_task.iter().copied())
-        .any(|module| has_component(path, module))
+        .any(|module| is_saved_by(path, module))
 }
 
 #[cfg(test)]
