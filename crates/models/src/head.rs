@@ -186,8 +186,7 @@ impl DenseHead {
         // BERT's pooler is part of the pretrained model; where a checkpoint lacks it, it is as new as
         // the classifier and trained with it.
         let name = format!("{}.weight", dense.path);
-        let pooler =
-            !dense.head && (builder.has(&name) || builder.adaptation.tensors.contains_key(&name));
+        let pooler = !dense.head && (builder.has(&name) || builder.brings(&name));
         let dense = match pooler && builder.train != Train::Everything {
             true => builder.linear(dense)?,
             false => builder.head(dense)?,
