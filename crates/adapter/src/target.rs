@@ -71,7 +71,7 @@ impl ModuleSelection {
             return false;
         }
         // A module that is trained and saved whole is never adapted as well.
-        if self.saved.iter().any(|saved| is_saved_by(module, saved)) {
+        if self.saved.iter().any(|saved| has_component(module, saved)) {
             return false;
         }
         let Some(targets) = &self.targets else {
@@ -110,7 +110,8 @@ fn is_suffix_of(name: &str, path: &str) -> bool {
 
 /// Whether `modules_to_save` covers the module or tensor at `path` if it has `name`: PEFT saves every
 /// module whose path ends with it, be it in the middle of a component (`norm` is
-/// `post_attention_layernorm` as well), with all that is below.
+/// `post_attention_layernorm` as well), with all that is below. (Where it looks for targets, it leaves
+/// out whole components only.)
 pub(crate) fn is_saved_by(path: &str, name: &str) -> bool {
     let ends = path.match_indices('.').map(|(end, _)| end);
     let mut ends = ends.chain([path.len()]);
