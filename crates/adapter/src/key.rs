@@ -172,12 +172,9 @@ pub(crate) fn is_unasked(name: &str, config: &PeftConfig) -> bool {
 
 fn is_head(path: &str, config: &PeftConfig) -> bool {
     let of_task = heads_of_task(config.task_type());
-    config
-        .modules_to_save()
-        .iter()
-        .map(String::as_str)
-        .chain(of_task.iter().copied())
-        .any(|module| is_saved_by(path, module))
+    let mut saved = config.modules_to_save().iter();
+    saved.any(|module| is_saved_by(path, module))
+        || of_task.iter().any(|module| has_component(path, module))
 }
 
 #[cfg(test)]
