@@ -72,6 +72,9 @@ impl ModelRequest {
         }
         let mut input = KnownInput::in_directory(base.directory())?;
         let mut brings_tokenizer = false;
+        if let Some(adapter) = &adapter {
+            base.bring_vocabulary(&adapter.file);
+        }
         // The task's own adapter, whose head is used, knows its input best.
         for adapter in adapter.iter().chain(&head) {
             let known = adapter.input()?;

@@ -187,7 +187,7 @@ impl DenseHead {
         // the classifier and trained with it.
         let name = format!("{}.weight", dense.path);
         // One that a training starts from came with a head, and is trained with it as before.
-        let is_brought = builder.adaptation.tensors.contains_key(&name);
+        let is_brought = builder.brings(&name);
         let is_frozen = match builder.train {
             Train::Nothing => builder.has(&name) || is_brought,
             Train::Head => builder.has(&name) && !is_brought,

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use eigenmix_adapter::AdapterFile;
 use eigenmix_data::{InputContract, TextTokenizer, has_chat_template};
 use eigenmix_hub::{FileRequest, Hub, HubId, Location};
 use eigenmix_models::{Architecture, Checkpoint, shard_names};
@@ -16,6 +17,8 @@ pub struct BaseModel {
     pub name: String,
     pub checkpoint: Checkpoint,
     pub architecture: Architecture,
+    /// How many tokens it knows with the adapter's table, if that brings one.
+    vocabulary: Option<usize>,
     /// Where another tokenizer is that an adapter brought along.
     tokenizer_directory: Option<PathBuf>,
     /// Where another chat template is that an adapter brought along.
@@ -48,6 +51,7 @@ impl BaseModel {
             name: name.to_owned(),
             checkpoint,
             architecture,
+            vocabulary: None,
             tokenizer_directory: None,
             template_directory: None,
         })
@@ -70,6 +74,11 @@ impl BaseModel {
         let own = self.directory().join(TOKENIZER);
         let read = |path: &Path| std::fs::read(path).map_err(FileError::io("read", path));
         Ok(!own.is_file() || read(&brought)? != read(&own)?)
+    }
+
+    /// Expects texts of as many tokens as the adapter has a table for.
+    pub fn bring_vocabulary(&mut self, adapter: &AdapterFile) {
+        self.vocabulary = adapter.vocabulary().or(self.vocabulary);
     }
 
     /// Where the chat template is looked for.
@@ -99,7 +108,7 @@ impl BaseModel {
         let brought = self.tokenizer_directory.as_deref();
         let from = brought.unwrap_or(self.directory());
         let tokenizer = TextTokenizer::from_dirs(from, self.directory())?;
-        let Some(model) = self.architecture.vocab_size() else {
+        let Some(model) = self.vocabulary.or(self.architecture.vocab_size()) else {
             return Ok(tokenizer);
         };
         // An added token that no text has, such as one for padding, needs no embedding.

@@ -6,7 +6,6 @@ mod merged_config;
 mod merged_weight;
 mod module_names;
 mod output_layer;
-mod tied_tables;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -18,7 +17,7 @@ use serde::Serialize;
 pub use base_checkpoint::BaseCheckpoint;
 use merge_plan::{Added, Edit, MergePlan};
 use merged_config::merged_config;
-use merged_weight::{EncodedTensor, Orientation, merged_weight};
+use merged_weight::{EncodedTensor, merged_weight};
 
 use crate::ExperimentError;
 use crate::destination::Destination;
@@ -137,8 +136,9 @@ fn changed_tensors(
                 }
                 Edit::Table(trained) => {
                     let width = stored_shape.last().copied().unwrap_or_default();
-                    let stored = || shard.read_finite_f32(name);
-                    let values = trained.values(width, stored, plan.orientation)?;
+                    let values = trained.values(width, || -> Result<_, ExperimentError> {
+                        Ok(shard.read_finite_f32(name)?)
+                    })?;
                     let shape = trained
                         .start
                         .map_or(stored_shape, |start| start.shape.clone());
@@ -175,8 +175,9 @@ fn added_tensors(
                     None => file.shape(table)?.to_vec(),
                 };
                 let width = shape.last().copied().unwrap_or_default();
-                let stored = || file.read_finite_f32(table);
-                let values = trained.values(width, stored, Orientation::OutIn)?;
+                let values = trained.values(width, || -> Result<_, ExperimentError> {
+                    Ok(file.read_finite_f32(table)?)
+                })?;
                 EncodedTensor::new(name.clone(), shape, *dtype, &values)
             }
         })

@@ -7,8 +7,8 @@ use eigenmix_adapter::{Adapter, AdapterFile};
 use eigenmix_data::metrics::Metric;
 use eigenmix_data::{LabelMap, Targets, TextTokenizer};
 use eigenmix_models::{
-    Adaptation, Batch, Description, HeadKind, LoadOptions, LoadReport, Network, Train,
-    without_text_tower,
+    Adaptation, AdaptedTables, Architecture, Batch, Description, HeadKind, LoadOptions, LoadReport,
+    Network, Train, without_text_tower,
 };
 
 use super::task_head::TaskHead;
@@ -20,6 +20,8 @@ use crate::{BaseModel, TrainerError};
 /// A model that computes logits.
 pub struct LoadedModel {
     pub network: Network,
+    /// The base model's, with the number of tokens that the adapter makes it.
+    pub architecture: Architecture,
     pub device: Device,
     /// What it computes: logits of labels, of the next token, or image features.
     pub head: HeadKind,
@@ -74,9 +76,13 @@ impl LoadedModel {
             Some(head) => head.kind(base)?,
             None => own_head(base, adapter)?,
         };
-        let description = base.architecture.describe(kind)?;
+        let placed = adapter
+            .map(|adapter| AdaptedTables::of(adapter, &base.architecture, kind, &base.checkpoint));
+        let tables = placed.transpose()?.unwrap_or_default();
+        let architecture = base.architecture.with_tables(&tables);
+        let description = architecture.describe(kind)?;
         let (mut adaptation, mut report) = match adapter {
-            Some(adapter) => place(base, kind, adapter, &description)?,
+            Some(adapter) => place(base, kind, adapter, &description, tables)?,
             None => Default::default(),
         };
         if let Some(head) = head {
@@ -94,7 +100,8 @@ impl LoadedModel {
             seed: 0,
         };
         let device = device.clone().inner();
-        let network = Network::load(&base.checkpoint, &base.architecture, &options, &device)?.model;
+        let loaded = Network::load(&base.checkpoint, &architecture, &options, &device)?;
+        report.leave_out(&loaded.unplaced, allow_partial)?;
         let labels = match head {
             Some(head) => head.labels.as_ref(),
             None => adapter.and_then(|adapter| adapter.labels.as_ref()),
@@ -107,7 +114,8 @@ impl LoadedModel {
             (None, _) => None,
         };
         Ok(Self {
-            network,
+            network: loaded.model,
+            architecture,
             device,
             head: kind,
             labels: names.map(LabelMap::from_names).transpose()?,
@@ -173,13 +181,17 @@ fn place(
     head: HeadKind,
     adapter: &Adapter,
     description: &Description,
+    tables: AdaptedTables,
 ) -> Result<(Adaptation, LoadReport), TrainerError> {
+    let matched = |adapter: &Adapter| {
+        Adaptation::from_adapter(adapter, description, tables, &base.checkpoint)
+    };
     let (HeadKind::ZeroShot { .. }, Some(text)) = (head, base.architecture.clip_text()) else {
-        return Ok(Adaptation::from_adapter(adapter, description)?);
+        return Ok(matched(adapter)?);
     };
     let vision = without_text_tower(adapter);
-    let (adaptation, mut report) = Adaptation::from_adapter(&vision, description)?;
-    if let Some((_, of_text)) = text.adaptation(adapter)? {
+    let (adaptation, mut report) = matched(&vision)?;
+    if let Some((_, of_text)) = text.adaptation(adapter, &base.checkpoint)? {
         report.extend(of_text);
     }
     Ok((adaptation, report))
