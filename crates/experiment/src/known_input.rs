@@ -87,6 +87,7 @@ impl KnownInput {
             text_pair,
             image,
             label,
+            label_separator,
             max_length,
             format,
             columns,
