@@ -83,7 +83,7 @@ const TARGET: &str = "target = \"labels\"\nthreshold = 0.4";
 
 fn trained(place: &Workplace) -> Vec<f64> {
     write_data(place);
-    let training = "epochs = 12\nbatch_size = 16";
+    let training = "epochs = 40\nbatch_size = 16";
     train(
         &configuration(place, "run", TARGET, "", training),
         false,
