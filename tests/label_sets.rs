@@ -1,5 +1,4 @@
-//! Rows that may have several labels, weights of classes and smoothed targets: from the training file
-//! to `evaluate`, `predict` and `export`.
+//! Rows that may have several labels: from the training file to `evaluate`, `predict` and `export`.
 
 mod support;
 use std::fs;
@@ -7,7 +6,7 @@ use std::fs;
 use serde_json::{Value, json};
 use support::image_tasks::{Attribute, TaskSize, write_image_task};
 use support::stopped_training::train;
-use support::{Workplace, largest_difference, quickstart, read_json};
+use support::{Workplace, quickstart, read_json};
 
 /// A word of the quick start's vocabulary for each label.
 const WORDS: [(&str, &str); 3] = [("cancel", "stop"), ("money", "fee"), ("place", "locker")];
@@ -320,62 +319,6 @@ fn images_may_have_several_labels_too() {
         "{found}"
     );
     assert!(found["metrics"]["micro-f1"].is_number(), "{found}");
-}
-
-/// The values of the adapter of a run.
-fn values(place: &Workplace, run: &str) -> Vec<f32> {
-    use eigenmix_tensors::TensorFile;
-    let path = place.path(&format!("{run}/adapter/adapter_model.safetensors"));
-    let file = TensorFile::open(&path).expect("an adapter");
-    let mut names: Vec<&str> = file.names().collect();
-    names.sort_unstable();
-    let values = names
-        .into_iter()
-        .map(|name| file.read_f32(name).expect("values"));
-    values.flatten().collect()
-}
-
-#[test]
-fn weighted_and_smoothed_batches_that_are_accumulated_are_one_batch() {
-    let place = Workplace::new();
-    let data = quickstart("tasks/ferry_port");
-    let run = |output: &str, task: &str, training: &str| {
-        let text = format!(
-            "seed = 5\noutput = \"{}\"\n[base]\nmodel = \"{}\"\n\
-             [data]\npath = \"{data}\"\nmax_length = 24\nmax_examples = 30\n[task]\n{task}\n\
-             [adapter]\nmethod = \"lora\"\nrank = 4\n\
-             [training]\nepochs = 3\nlearning_rate = 5e-3\nlog_every = 1\nevaluate_every = 0\n{training}",
-            place.path(output).display(),
-            quickstart("base"),
-        );
-        (train(&text, false, usize::MAX), values(&place, output))
-    };
-    let smoothing = "label_smoothing = 0.1";
-    let balanced = "class_weights = \"balanced\"";
-    // All examples in one step; the last of the small batches is smaller than the others.
-    let at_once = format!("batch_size = 32\n{smoothing}");
-    let in_parts = format!("batch_size = 7\ngradient_accumulation = 5\n{smoothing}");
-    let (losses, whole) = run("whole", balanced, &at_once);
-    let (others, parts) = run("parts", balanced, &in_parts);
-    assert_eq!((losses.len(), others.len()), (3, 3));
-    for (found, expected) in others.iter().zip(&losses) {
-        // f32 sums in another order.
-        assert!((found - expected).abs() < 2e-5, "{others:?} {losses:?}");
-    }
-    // Adam divides gradients by their own size, so that rounding shows most where they are small; a
-    // step moves a value by 5e-3.
-    assert!(largest_difference(&whole, &parts) < 1e-3);
-    // And both do something.
-    let (plain, _) = run("plain", "", "batch_size = 32");
-    let (weighted, _) = run("weighted", balanced, "batch_size = 32");
-    assert!(
-        (plain[0] - weighted[0]).abs() > 1e-4,
-        "{plain:?} {weighted:?}"
-    );
-    assert!(
-        (losses[0] - weighted[0]).abs() > 1e-4,
-        "{losses:?} {weighted:?}"
-    );
 }
 
 #[test]

@@ -75,7 +75,7 @@ impl LabelSurvey {
                 let separator = separator_in(&rows);
                 match (separator, single) {
                     (None, Err(DataError::ListOfLabels { .. })) => {
-                        let labels = LabelMap::from_lists(&rows)?.names().len();
+                        let labels = count_in_lists(split, &rows)?;
                         Ok((rows, Self::Lists { labels, separator }))
                     }
                     (None, Err(error)) => Err(error),
@@ -89,7 +89,7 @@ impl LabelSurvey {
                             ..config.clone()
                         };
                         let (rows, _) = S::rows(split, &config, LabelPolicy::Lists)?;
-                        let labels = LabelMap::from_lists(&rows)?.names().len();
+                        let labels = count_in_lists(split, &rows)?;
                         Ok((rows, Self::Lists { labels, separator }))
                     }
                 }
@@ -114,6 +114,15 @@ impl LabelSurvey {
             true => Self::Numbers,
             false => Self::Classes(names.len()),
         }
+    }
+}
+
+/// How many labels the lists of the training split have; of other splits it does not matter, and they
+/// may have none.
+fn count_in_lists<R: Labelled>(split: Split, rows: &[R]) -> Result<usize, DataError> {
+    match split {
+        Split::Train => LabelMap::from_lists(rows).map(|labels| labels.names().len()),
+        Split::Validation | Split::Test => Ok(0),
     }
 }
 
