@@ -10,12 +10,13 @@ use crate::config::DataConfig;
 use crate::data_file::Compression;
 use crate::error::DataError;
 use crate::jsonl::require_utf8;
+use crate::label_list::in_a_list;
 use crate::row::{LabelPolicy, Place, RawLabel, Row};
 use crate::unread_columns::ColumnTally;
 
 /// Reads comma-separated values with a header, quoted as RFC 4180 says.
 ///
-/// Every label is [`RawLabel::Text`]; an empty cell is no label.
+/// Every label is [`RawLabel::Text`], or a list of such; an empty cell is no label, or an empty list.
 ///
 /// # Errors
 /// When reading fails, a record has another number of fields than the header, or a column is missing.
@@ -32,7 +33,7 @@ pub(crate) fn read_csv(
         Ok((columns, header.clone()))
     };
     for_each_record(reader, file, begin, |(columns, header), record, place| {
-        rows.push(columns.row(record, place, labels)?);
+        rows.push(columns.row(record, place, config, labels)?);
         for (name, cell) in header.iter().zip(record) {
             tally.see(name, config.reads(name), usize::from(!cell.is_empty()));
         }
@@ -136,7 +137,9 @@ impl Columns {
                 .map(|column| required("data.text_pair", column))
                 .transpose()?,
             label: match labels {
-                LabelPolicy::Required => Some(required("data.label", &config.label)?),
+                LabelPolicy::Required | LabelPolicy::Lists => {
+                    Some(required("data.label", &config.label)?)
+                }
                 LabelPolicy::Optional => position(&config.label),
             },
         })
@@ -147,16 +150,19 @@ impl Columns {
         &self,
         record: &StringRecord,
         place: Place,
+        config: &DataConfig,
         labels: LabelPolicy,
     ) -> Result<Row, DataError> {
         let label = self
             .label
             .map(|column| &record[column])
-            .filter(|cell| !cell.is_empty())
+            // An empty cell is no label, or a list without any.
+            .filter(|cell| !cell.is_empty() || labels == LabelPolicy::Lists)
             .map(|cell| RawLabel::Text(cell.to_owned()));
-        if label.is_none() && labels == LabelPolicy::Required {
+        if label.is_none() && labels.is_required() {
             return Err(DataError::MissingLabel { place });
         }
+        let label = in_a_list(label, config, labels, &place)?;
         Ok(Row {
             text: record[self.text].to_owned(),
             text_pair: self.text_pair.map(|column| record[column].to_owned()),
@@ -296,6 +302,15 @@ mod tests {
         let message = error("text,label\nb,x\na,\n");
         assert!(message.starts_with("train.csv:3: the row has no label"));
         assert!(error("text\na\n").contains("there is no column `label`"));
+    }
+
+    #[test]
+    fn cells_of_several_labels_are_lists_which_may_be_empty() {
+        let rows = read("text,label\na,x | y\nb,\nc,x\n", LabelPolicy::Lists).unwrap();
+        let labels = rows
+            .iter()
+            .map(|row| row.label.as_ref().unwrap().to_string());
+        assert_eq!(labels.collect::<Vec<_>>(), ["[x, y]", "[]", "[x]"]);
     }
 
     #[test]

@@ -14,8 +14,11 @@ use crate::error::DataError;
 use crate::language_columns::LanguageColumns;
 use crate::language_format::LanguageFormat;
 use crate::loss_mask::TrainOn;
+use crate::target::TargetKind;
+use crate::threshold::Threshold;
 
-/// How rows became inputs of a model: those keys of `[data]` that say so, whatever the data.
+/// How rows became inputs of a model: those keys of `[data]` that say so, whatever the data; and of
+/// `[task]`, what its outputs mean.
 ///
 /// It lies under `input` in the `eigenmix.json` of an adapter. Labels have a file of their own.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -31,6 +34,14 @@ pub struct InputContract {
     pub image: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
+    /// What labels are, if a row may have several; otherwise the head says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetKind>,
+    /// The probability from which on one of several labels applies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<Threshold>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_separator: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_length: Option<usize>,
     /// Of a language model: the form that the rows of the training had.
@@ -76,6 +87,7 @@ impl InputContract {
         set(&mut config.text, &self.text);
         set(&mut config.image, &self.image);
         set(&mut config.label, &self.label);
+        set(&mut config.label_separator, &self.label_separator);
         config.text_pair = self.text_pair.clone().or(config.text_pair.take());
         config.max_length = self.max_length.unwrap_or(config.max_length);
         config.format = self.format.or(config.format);
@@ -104,6 +116,9 @@ impl InputContract {
             text_pair: kept(&self.text_pair, config.text_pair.as_ref()),
             image: kept(&self.image, Some(&config.image)),
             label: kept(&self.label, Some(&config.label)),
+            target: self.target,
+            threshold: self.threshold,
+            label_separator: kept(&self.label_separator, Some(&config.label_separator)),
             max_length: kept(&self.max_length, Some(&config.max_length)),
             format: kept(&self.format, config.format.as_ref()),
             columns: match self.columns == config.columns {
@@ -168,6 +183,13 @@ impl InputContract {
         .collect()
     }
 
+    /// From which probability on a label applies, if the outputs are labels of which a row may have
+    /// several.
+    pub fn multi_label(&self) -> Option<Threshold> {
+        let is_multi_label = self.target == Some(TargetKind::MultiLabel);
+        is_multi_label.then(|| self.threshold.unwrap_or_default())
+    }
+
     /// What it says beyond what goes without saying, for people: `data.text_pair = "hypothesis"`.
     pub fn settings(&self) -> Vec<String> {
         let usual = DataConfig::new("");
@@ -184,6 +206,11 @@ impl InputContract {
             word("text_pair", &self.text_pair, None),
             word("image", &self.image, Some(&usual.image)),
             word("label", &self.label, Some(&usual.label)),
+            word(
+                "label_separator",
+                &self.label_separator,
+                Some(&usual.label_separator),
+            ),
             self.format.map(|format| format!("format = \"{format}\"")),
             word("prompt_template", &self.prompt_template, None),
             template,

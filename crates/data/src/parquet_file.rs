@@ -13,8 +13,8 @@ use ::parquet::record::reader::RowIter;
 use ::parquet::schema::types::{Type, TypePtr};
 
 use crate::error::DataError;
-use crate::parquet_column::describe;
-use crate::row::Place;
+use crate::parquet_column::{describe, is_label, is_label_list};
+use crate::row::{LabelPolicy, Place};
 
 /// A parquet file of which only the metadata has been read.
 pub(crate) struct ParquetFile {
@@ -71,6 +71,44 @@ impl ParquetFile {
             };
             DataError::missing_column(place, setting, name, self.column_names())
         })
+    }
+
+    /// The column of labels, with its type checked: lists of labels where `labels` asks for them or
+    /// does not mind, single ones everywhere. `None` where there is none and none is required.
+    ///
+    /// # Errors
+    /// When it is required and missing, or holds something else.
+    pub(crate) fn label_column(
+        &self,
+        name: &str,
+        labels: LabelPolicy,
+    ) -> Result<Option<&TypePtr>, DataError> {
+        let column = match labels.is_required() {
+            true => self.required_column("data.label", name)?,
+            false => match self.column(name) {
+                Some(column) => column,
+                None => return Ok(None),
+            },
+        };
+        match (is_label(column), is_label_list(column), labels) {
+            (true, _, _) | (_, true, LabelPolicy::Lists | LabelPolicy::Optional) => {
+                Ok(Some(column))
+            }
+            (false, true, LabelPolicy::Required) => Err(DataError::ListOfLabels {
+                place: Place {
+                    file: Arc::clone(&self.path),
+                    line: 0,
+                },
+                column: name.to_owned(),
+            }),
+            (false, false, LabelPolicy::Lists) => {
+                Err(self.column_type_error(column, column, "lists of labels, or texts"))
+            }
+            (false, false, _) => {
+                let expected = "strings, integers, floats or booleans";
+                Err(self.column_type_error(column, column, expected))
+            }
+        }
     }
 
     /// That `part` of `column` holds something other than `expected`.

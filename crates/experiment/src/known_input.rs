@@ -79,6 +79,7 @@ impl KnownInput {
             text_pair,
             image,
             label,
+            label_separator,
             max_length,
             format,
             columns,

@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Int, Tensor, TensorData, activation};
+use eigenmix_kernels::{linear_cross_entropy, smoothed_cross_entropy};
 use eigenmix_moslora::AdaptedLinear;
 
 use crate::body::Body;
@@ -125,10 +126,17 @@ impl Head {
     ///
     /// - hidden: `[rows, d_model]`, after the final norm
     /// - targets: the token that comes after each row
+    /// - smoothing: the share of each target that is spread over the vocabulary
     ///
     /// # Panics
     /// If it is not the head of a language model, or there are no rows.
-    pub fn next_token_loss(&self, body: &Body, hidden: Tensor<2>, targets: &[i32]) -> Tensor<1> {
+    pub fn next_token_loss(
+        &self,
+        body: &Body,
+        hidden: Tensor<2>,
+        targets: &[i32],
+        smoothing: f32,
+    ) -> Tensor<1> {
         let HeadLayers::Tokens(head) = &self.layers else {
             panic!("next tokens are predicted by language models only");
         };
@@ -137,10 +145,8 @@ impl Head {
             None => Some(&body.decoder().token_embeddings),
         };
         match weight {
-            Some(weight) => {
-                eigenmix_kernels::linear_cross_entropy(hidden, weight, targets, head.softcap)
-            }
-            None => -log_probabilities(self.forward(body, hidden), targets).mean(),
+            Some(weight) => linear_cross_entropy(hidden, weight, targets, head.softcap, smoothing),
+            None => smoothed_cross_entropy(self.forward(body, hidden), targets, smoothing),
         }
     }
 }

@@ -119,12 +119,20 @@ impl Network {
     /// - hidden: `[rows, d_model]`, what [`Network::hidden_states`] gave
     /// - rows: those whose predictions count
     /// - targets: the token that comes after each of them
+    /// - smoothing: the share of each target that is spread over the vocabulary, 0 for none
     ///
     /// # Panics
     /// If the model has no head of a language model, or there are no rows.
-    pub fn next_token_loss(&self, hidden: Tensor<2>, rows: &[i32], targets: &[i32]) -> Tensor<1> {
+    pub fn next_token_loss(
+        &self,
+        hidden: Tensor<2>,
+        rows: &[i32],
+        targets: &[i32],
+        smoothing: f32,
+    ) -> Tensor<1> {
         let hidden = self.body.final_norm(select(hidden, rows));
-        self.head.next_token_loss(&self.body, hidden, targets)
+        self.head
+            .next_token_loss(&self.body, hidden, targets, smoothing)
     }
 
     /// The logarithm of the probability that a language model gives to each target: `[rows]`.

@@ -10,6 +10,7 @@ use eigenmix_models::{Architecture, Checkpoint, shard_names};
 use eigenmix_tensors::FileError;
 
 use crate::TrainerError;
+use crate::problem_type::MULTI_LABEL;
 
 /// A base model whose weights are mapped but not read.
 pub struct BaseModel {
@@ -131,6 +132,12 @@ impl BaseModel {
             .ok_or_else(|| TrainerError::NoText {
                 model: self.name.clone(),
             })
+    }
+
+    /// Whether its own head is one of labels of which an example may have several (`problem_type`).
+    pub fn is_multi_label(&self) -> bool {
+        let problem = self.checkpoint.config().get("problem_type");
+        problem.and_then(|problem| problem.as_str()) == Some(MULTI_LABEL)
     }
 
     /// The names of the checkpoint's own labels (`id2label`), if it is a classifier.

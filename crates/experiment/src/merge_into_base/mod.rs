@@ -10,9 +10,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use eigenmix_adapter::{Adapter, Companion, Labels, Provenance};
+use eigenmix_data::TargetKind;
 use eigenmix_tensors::{TensorFile, TensorOutput, write_directory, write_file, write_tensor_file};
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use base_checkpoint::BaseCheckpoint;
 use merge_plan::{Added, Edit, MergePlan};
@@ -56,7 +57,13 @@ pub fn merge_into_base(
     destination: &Destination,
 ) -> Result<BaseMergeReport, ExperimentError> {
     let plan = MergePlan::new(adapter, base)?;
-    let config = merged_config(base.config(), adapter, plan.is_untied, plan.vocabulary);
+    let config = merged_config(
+        base.config(),
+        adapter,
+        target_of(provenance),
+        plan.is_untied,
+        plan.vocabulary,
+    );
     write_directory(destination.path(), destination.force(), |staging| {
         base.copy_companions(staging)?;
         for companion in companions {
@@ -72,6 +79,13 @@ pub fn merge_into_base(
         write_shards(&plan, base, staging)
     })?;
     Ok(report(&plan, base))
+}
+
+/// What the labels of the adapter's head are, if its input contract says that a row may have several;
+/// one without the word is of single labels or of numbers.
+fn target_of(provenance: &Provenance) -> Option<TargetKind> {
+    let target = provenance.input.as_ref()?.get("target");
+    target.and_then(|target| TargetKind::deserialize(target).ok())
 }
 
 /// Writes the files that the base model has, one after the other, so that the changed tensors of

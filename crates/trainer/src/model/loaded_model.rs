@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use burn::tensor::Device;
 use eigenmix_adapter::{Adapter, AdapterFile};
 use eigenmix_data::metrics::Metric;
-use eigenmix_data::{LabelMap, Targets, TextTokenizer};
+use eigenmix_data::{LabelMap, Targets, TextTokenizer, Threshold};
 use eigenmix_models::{
     Adaptation, AdaptedTables, Architecture, Batch, Description, HeadKind, LoadOptions, LoadReport,
     Network, Train, without_text_tower,
@@ -27,6 +27,9 @@ pub struct LoadedModel {
     pub head: HeadKind,
     /// The labels of a classifier, if known.
     pub labels: Option<LabelMap>,
+    /// From which probability on a label applies, if the outputs are labels of which an example may have
+    /// several: where `config.json` of the base model says so, and no contract otherwise.
+    pub multi_label: Option<Threshold>,
     /// How the adapter matched the base model; `None` without an adapter.
     pub report: Option<LoadReport>,
 }
@@ -119,6 +122,12 @@ impl LoadedModel {
             device,
             head: kind,
             labels: names.map(LabelMap::from_names).transpose()?,
+            multi_label: match kind {
+                HeadKind::Classification { .. } if base.is_multi_label() => {
+                    Some(Threshold::default())
+                }
+                _ => None,
+            },
             report: adapter.map(|_| report),
         })
     }
@@ -136,7 +145,7 @@ impl LoadedModel {
     pub fn targets(&self) -> Result<Option<Targets>, TrainerError> {
         match (&self.labels, self.head) {
             (_, head) if head.is_per_token() => Ok(None),
-            (Some(labels), _) => Ok(Some(Targets::Classes(labels.clone()))),
+            (Some(labels), _) => Ok(Some(targets_of(labels, self.multi_label))),
             (None, HeadKind::Classification { labels: 1 }) => Ok(Some(Targets::Regression)),
             (None, _) => Err(TrainerError::NoHead),
         }
@@ -171,6 +180,15 @@ impl LoadedModel {
     /// language model.
     pub fn logits(&self, batch: &Batch) -> Vec<f32> {
         host_values(self.network.forward(batch, &self.device))
+    }
+}
+
+/// How labels are encoded for a head.
+pub(super) fn targets_of(labels: &LabelMap, multi_label: Option<Threshold>) -> Targets {
+    let labels = labels.clone();
+    match multi_label {
+        Some(threshold) => Targets::Labels { labels, threshold },
+        None => Targets::Classes(labels),
     }
 }
 

@@ -18,6 +18,7 @@ use crate::adapter_config::AdapterConfig;
 use crate::base_model::{COMPANIONS, TEXT_COMPANIONS};
 use crate::checkpoint::write_values;
 use crate::config::TrainConfig;
+use crate::problem_type::set_problem_type;
 use crate::run::Run;
 use crate::{BaseModel, TrainerError};
 
@@ -206,6 +207,9 @@ impl Trained<'_> {
                 config.insert("id2label".into(), Value::Object(by_index));
                 config.insert("label2id".into(), Value::Object(by_name));
             }
+            if let (Value::Object(config), Some(targets)) = (&mut config, &self.data.targets) {
+                set_problem_type(config, targets.kind());
+            }
             let text = format!("{config:#}\n");
             write_file(&temporary.join("config.json"), text.as_bytes())?;
             for name in COMPANIONS {
@@ -253,10 +257,8 @@ fn in_shape(value: &HostTensor, shape: &[usize]) -> HostTensor {
 }
 
 fn labels(targets: Option<&Targets>) -> Option<Labels> {
-    match targets {
-        Some(Targets::Classes(map)) => Some(Labels(map.names().to_vec())),
-        Some(Targets::Regression) | None => None,
-    }
+    let labels = targets?.labels()?;
+    Some(Labels(labels.names().to_vec()))
 }
 
 /// The short names that select exactly the adapted modules (`query`, `value`), otherwise their

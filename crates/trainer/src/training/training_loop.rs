@@ -244,7 +244,7 @@ impl<'a> Loop<'a> {
             .iter()
             .map(|indices| self.data.train.batch(indices, Some(augmented)))
             .collect::<Result<Vec<LabelledBatch>, TrainerError>>()?;
-        let targets: usize = batches.iter().map(|batch| batch.objective.targets()).sum();
+        let targets: f64 = batches.iter().map(|batch| batch.objective.weight()).sum();
         let pass = BackwardPass {
             config: self.config,
             model: &self.model,
@@ -256,7 +256,7 @@ impl<'a> Loop<'a> {
         let mut step_loss = 0.0;
         for (number, batch) in batches.iter().enumerate() {
             // The group's loss is the mean over all its targets, however they fall into batches.
-            let weight = batch.objective.targets() as f64 / targets as f64;
+            let weight = batch.objective.weight() / targets;
             step_loss += weight * pass.run(batch, number, weight, &mut gradients);
             self.speed
                 .count(batch.batch.examples(), batch.batch.tokens());
