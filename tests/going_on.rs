@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use eigenmix_adapter::{Adapter, AdapterFile, Labels, LoraModule, SaveOptions};
-use eigenmix_tensors::{HostTensor, Matrix};
+use eigenmix_tensors::{HostTensor, Matrix, TensorFile, TensorOutput, write_tensor_file};
 use serde_json::{Value, json};
 use support::stopped_training::train;
 use support::{Outcome, Workplace, metrics, quickstart, read_json};
@@ -450,9 +450,21 @@ fn a_resumed_training_reads_no_other_start() {
     );
     train(&stopped, false, 2);
     fs::write(place.path("stopped.toml"), &stopped).expect("a file");
+    let resume = ["train", "stopped.toml", "--resume"];
+    let original = place.config("first/adapter");
+    let mut other = original.clone();
+    other["lora_alpha"] = json!(7);
+    place.write_config("first/adapter", &other);
+    let outcome = place.run(&resume);
+    assert_eq!(outcome.status, 2, "{outcome:?}");
+    assert!(
+        outcome.stderr.contains("its scaling is another"),
+        "{outcome:?}"
+    );
+    place.write_config("first/adapter", &original);
     fs::remove_dir_all(place.path("first")).expect("it is there");
     run(&place, "first", "method = \"lora\"\nrank = 3\nalpha = 1");
-    let outcome = place.run(&["train", "stopped.toml", "--resume"]);
+    let outcome = place.run(&resume);
     assert_eq!(outcome.status, 2, "{outcome:?}");
     assert!(
         outcome
@@ -514,4 +526,60 @@ fn another_input_than_that_of_the_adapter_is_noted_once() {
     let (_, outcome) = run(&place, "other", "method = \"lora\"\ninit = \"first\"");
     let note = "data.text = \"sentence\" there, \"text\" here, data.text_pair = \"answer\" there, none here";
     assert_eq!(outcome.stderr.matches(note).count(), 1, "{outcome:?}");
+}
+
+#[test]
+fn a_pooler_that_came_with_the_head_is_gone_on_from_and_saved_again() {
+    let place = Workplace::new();
+    let bare = place.path("base");
+    fs::create_dir(&bare).expect("a directory");
+    for entry in fs::read_dir(quickstart("base")).expect("the base model") {
+        let path = entry.expect("an entry").path();
+        fs::copy(&path, bare.join(path.file_name().expect("a name"))).expect("a copy");
+    }
+    let weights = bare.join("model.safetensors");
+    let whole = TensorFile::open(&weights).expect("weights");
+    let names: Vec<String> = whole.names().map(str::to_owned).collect();
+    let kept = names.iter().filter(|name| !name.contains("pooler"));
+    let tensors: Vec<(&String, Vec<usize>, Vec<f32>)> = kept
+        .map(|name| {
+            let shape = whole.shape(name).expect("a tensor").to_vec();
+            (name, shape, whole.read_finite_f32(name).expect("numbers"))
+        })
+        .collect();
+    assert!(tensors.len() < names.len(), "the base model has a pooler");
+    let outputs = tensors
+        .iter()
+        .map(|(name, shape, values)| TensorOutput::f32((*name).clone(), shape.clone(), values));
+    write_tensor_file(&weights, outputs.collect()).expect("a file");
+    let trained = |name: &str, adapter: &str| {
+        let text = configuration(&place.path(name), adapter);
+        let text = text.replace(&quickstart("base"), &bare.display().to_string());
+        train(&text, false, usize::MAX)
+    };
+    trained("first", "method = \"lora\"\nrank = 3");
+    let data = quickstart("tasks/gym");
+    let evaluate = [
+        "evaluate",
+        "--base",
+        "base",
+        "--adapter",
+        "first",
+        "--data",
+        &data,
+    ];
+    let found = place.run_json(&[&evaluate[..], &["--split", "train"]].concat());
+    let init = place.path("first").display().to_string();
+    let losses = trained("second", &format!("method = \"lora\"\ninit = \"{init}\""));
+    assert_same_loss(losses[0], found["loss"].as_f64().expect("a loss"), "pooler");
+    let heads = |run: &str| {
+        let file = AdapterFile::open(&place.path(run).join("adapter")).expect("an adapter");
+        file.heads().expect("tensors")
+    };
+    let (first, second) = (heads("first"), heads("second"));
+    let pooler = first
+        .keys()
+        .find(|name| name.contains("pooler.dense.weight"));
+    let pooler = pooler.expect("a pooler is trained with the head");
+    assert_ne!(first[pooler], second[pooler], "it is trained on");
 }

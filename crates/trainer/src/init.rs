@@ -92,11 +92,11 @@ fn unknown(text: &str) -> String {
     let advice = match closest_name(word, &words) {
         Some(PROJECT) => format!("; did you mean `{PROJECT}:ADAPTER`?"),
         Some(near) => format!("; did you mean `{near}`?"),
-        None => ",".to_owned(),
+        None => String::new(),
     };
     format!(
-        "init `{text}` is unknown{advice} expected {}, {PROJECT}:ADAPTER or ADAPTER, which is the \
-         directory of an adapter or of a run that exists, or a Hub id such as org/name",
+        "init `{text}` is unknown; expected {}, {PROJECT}:ADAPTER or ADAPTER (the directory of an \
+         adapter or of a run, or a Hub id such as org/name){advice}",
         KEYWORDS.join(", ")
     )
 }

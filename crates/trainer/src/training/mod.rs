@@ -25,6 +25,7 @@ use crate::adapter_config::AdapterConfig;
 use crate::basis_record::BasisRecord;
 use crate::checkpoint::{CheckpointState, load_latest};
 use crate::config::TrainConfig;
+use crate::init::Init;
 use crate::methods::start;
 use crate::metrics_log::MetricsLog;
 use crate::outcome::{Observer, Outcome, RunOptions, TrainingPlan};
@@ -186,7 +187,7 @@ impl Training {
             log,
             checkpoint,
         )?;
-        state.began_with(self.started_from.clone());
+        state.began_with(self.started_from.clone(), self.scalings());
         let plan = self.plan(&state);
         self.notes.iter().for_each(|note| observer.note(note));
         observer.started(&plan);
@@ -246,23 +247,41 @@ impl Training {
         self.sources.iter().chain(beside).cloned().collect()
     }
 
+    /// The scalings of the updates, where they come from an adapter.
+    fn scalings(&self) -> BTreeMap<String, f32> {
+        match self.config.adapter.init {
+            Init::Adapter(_) => {
+                let updates = self.updates.iter();
+                updates
+                    .map(|(path, update)| (path.clone(), update.scaling))
+                    .collect()
+            }
+            _ => BTreeMap::new(),
+        }
+    }
+
     /// Checks that the adapter to go on from is still the one that the training began with: its factors
     /// are in the checkpoint, its rank and scaling are not.
     fn require_same_start(&self, checkpoint: &CheckpointState) -> Result<(), TrainerError> {
-        let (then, now) = (&checkpoint.progress.started_from, &self.started_from);
-        match (then, now) {
-            (Some(then), Some(now)) if then.sha256 != now.sha256 => {
-                Err(TrainerError::InitialAdapter {
-                    adapter: now.location.clone(),
-                    reason: format!(
-                        "it has changed since the training began (SHA-256 {} then, {} now); give the \
-                         earlier one, or start over with --force",
-                        then.sha256, now.sha256
-                    ),
-                })
-            }
-            _ => Ok(()),
-        }
+        let progress = &checkpoint.progress;
+        let (Some(then), Some(now)) = (&progress.started_from, &self.started_from) else {
+            return Ok(());
+        };
+        let change = match (
+            then.sha256 == now.sha256,
+            progress.scalings == self.scalings(),
+        ) {
+            (true, true) => return Ok(()),
+            (false, _) => format!("SHA-256 {} then, {} now", then.sha256, now.sha256),
+            (true, false) => "its alpha or its scaling is another".to_owned(),
+        };
+        Err(TrainerError::InitialAdapter {
+            adapter: now.location.clone(),
+            reason: format!(
+                "it has changed since the training began ({change}); give the earlier one, or start \
+                 over with --force"
+            ),
+        })
     }
 
     /// Whether the run in `directory` was started with this configuration.

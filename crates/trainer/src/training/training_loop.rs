@@ -103,9 +103,9 @@ impl<'a> Loop<'a> {
         Ok(())
     }
 
-    /// Keeps in checkpoints which adapter the training started from.
-    pub fn began_with(&mut self, adapter: Option<Source>) {
-        self.progress.started_from = adapter;
+    /// Keeps in checkpoints which adapter the training started from, and with which scalings.
+    pub fn began_with(&mut self, adapter: Option<Source>, scalings: BTreeMap<String, f32>) {
+        (self.progress.started_from, self.progress.scalings) = (adapter, scalings);
     }
 
     /// The names of the trained parameters.
