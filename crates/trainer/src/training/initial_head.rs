@@ -120,7 +120,7 @@ fn order_of_outputs(
     targets: Option<&Targets>,
 ) -> Result<Vec<usize>, String> {
     let own = initial.file.labels().map(|labels| labels.0.clone());
-    let Some(Targets::Classes(labels)) = targets else {
+    let Some(labels) = targets.and_then(Targets::labels) else {
         return match own {
             Some(names) => Err(format!(
                 "has a head for labels ({}), not for numbers",
