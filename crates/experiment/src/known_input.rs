@@ -1,13 +1,14 @@
 //! What is known of the input that a model was trained on: the contract and the text files that lie
 //! beside its adapter.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use eigenmix_adapter::{Companion, Provenance};
 use eigenmix_data::{DataConfig, InputContract};
 use eigenmix_tensors::FileError;
 use eigenmix_trainer::TEXT_COMPANIONS;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::ExperimentError;
 
@@ -27,7 +28,7 @@ impl KnownInput {
         let path = directory.join(Provenance::FILE_NAME);
         let contract = match std::fs::read(&path) {
             Ok(text) => {
-                let made: Value =
+                let made: Map<String, Value> =
                     serde_json::from_slice(&text).map_err(|source| FileError::Json {
                         path: path.clone(),
                         source,
@@ -36,7 +37,7 @@ impl KnownInput {
                 let read = input.map(|input| InputContract::from_json(input, &path));
                 read.transpose()?
             }
-            Err(_) if !path.exists() => None,
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(FileError::io("read", &path)(error).into()),
         };
         Ok(Self {
@@ -62,7 +63,11 @@ impl KnownInput {
     /// # Errors
     /// If one cannot be read.
     pub fn companions(&self) -> Result<Vec<Companion>, FileError> {
-        Companion::read_all(&self.directory, &TEXT_COMPANIONS)
+        // Beside a single file lies nothing of it; an empty path would be the working directory.
+        match self.directory.as_os_str().is_empty() {
+            true => Ok(Vec::new()),
+            false => Companion::read_all(&self.directory, &TEXT_COMPANIONS),
+        }
     }
 
     /// Puts what it says into a configuration.
@@ -190,6 +195,16 @@ mod tests {
         let common = first.common(&longer).unwrap().unwrap();
         assert_eq!(common.contract().unwrap().max_length, Some(512));
         assert_eq!(first.common(&other).unwrap(), None);
+    }
+
+    #[test]
+    fn a_description_that_is_none_is_not_taken_for_one_that_says_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        for text in ["", "[]", "null", "{\"input\": []}"] {
+            fs::write(place.path().join("eigenmix.json"), text).unwrap();
+            let error = KnownInput::in_directory(place.path()).unwrap_err();
+            assert!(error.to_string().contains("eigenmix.json"), "{error}");
+        }
     }
 
     #[test]
