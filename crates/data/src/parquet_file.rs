@@ -15,10 +15,10 @@ use ::parquet::record::reader::RowIter;
 use ::parquet::record::{Field, Row as Record};
 use ::parquet::schema::types::{Type, TypePtr};
 
+use crate::contained::contained;
 use crate::error::DataError;
 use crate::expansion::Budget;
 use crate::parquet_column::describe;
-use crate::parquet_contained::contained;
 use crate::parquet_pages;
 use crate::row::Place;
 

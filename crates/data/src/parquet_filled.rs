@@ -8,8 +8,8 @@ use ::parquet::file::metadata::ColumnChunkMetaData;
 use ::parquet::file::reader::FileReader;
 use ::parquet::schema::types::ColumnDescriptor;
 
+use crate::contained::contained;
 use crate::error::DataError;
-use crate::parquet_contained::contained;
 use crate::parquet_file::ParquetFile;
 use crate::unread_columns::ColumnTally;
 

@@ -15,7 +15,7 @@ use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use ::parquet::file::writer::SerializedFileWriter;
 use ::parquet::schema::types::{Type, TypePtr};
 
-use crate::parquet_contained::contained;
+use crate::contained::contained;
 use crate::prediction_table::{PredictedColumn, PredictedValues};
 
 /// Descriptions of the columns that other libraries keep in the file's metadata; they would not know

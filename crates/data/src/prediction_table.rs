@@ -153,9 +153,9 @@ impl PredictionTable {
     /// When a column is missing, or is no text.
     pub fn texts(&self, config: &DataConfig) -> Result<Vec<Row>, DataError> {
         let row = |(columns, place): &(Map<String, Value>, Place)| {
-            let text = jsonl::string(columns, "data.text", &config.text, place)?;
+            let text = self.string(columns, "data.text", &config.text, place)?;
             let pair = config.text_pair.as_ref();
-            let pair = pair.map(|column| jsonl::string(columns, "data.text_pair", column, place));
+            let pair = pair.map(|column| self.string(columns, "data.text_pair", column, place));
             Ok(Row {
                 text,
                 text_pair: pair.transpose()?,
@@ -172,7 +172,7 @@ impl PredictionTable {
     /// When the column is missing, or holds something other than paths.
     pub fn image_paths(&self, config: &DataConfig) -> Result<Vec<(String, Place)>, DataError> {
         let path = |(columns, place): &(Map<String, Value>, Place)| {
-            let path = jsonl::string(columns, "data.image", &config.image, place)?;
+            let path = self.string(columns, "data.image", &config.image, place)?;
             Ok((path, place.clone()))
         };
         self.rows.iter().map(path).collect()
@@ -187,17 +187,42 @@ impl PredictionTable {
         let Some((first, place)) = self.rows.first() else {
             return Ok(Vec::new());
         };
-        let mut found: Vec<&str> = first.keys().map(String::as_str).collect();
+        let own: Vec<&str> = match &self.kind {
+            Kind::Parquet { columns } => columns.iter().map(String::as_str).collect(),
+            _ => first.keys().map(String::as_str).collect(),
+        };
+        let mut found = own.clone();
         found.extend(Layout::answer_columns(config));
         let layout = Layout::resolve(&found, config, place).or_else(|error| {
             // An error must not name columns that the table does not have.
-            let own: Vec<&str> = first.keys().map(String::as_str).collect();
             Layout::resolve(&own, config, place).and(Err(error))
         });
         let reader = RowReader::new(layout?, config)?;
         let rows = self.rows.iter();
         rows.map(|(columns, place)| reader.prompt(columns, place.clone()))
             .collect()
+    }
+
+    /// The text in a column of a row.
+    ///
+    /// # Errors
+    /// When there is no such column, which names those of the file, or it is no text.
+    fn string(
+        &self,
+        row: &Map<String, Value>,
+        setting: &str,
+        column: &str,
+        place: &Place,
+    ) -> Result<String, DataError> {
+        match &self.kind {
+            // Its rows have only the columns that may be asked for.
+            Kind::Parquet { columns } if !row.contains_key(column) => {
+                let found = columns.iter().map(String::as_str);
+                let place = place.clone();
+                Err(DataError::missing_column(place, setting, column, found))
+            }
+            _ => jsonl::string(row, setting, column, place),
+        }
     }
 
     /// Refuses predictions under a name that the table has already.

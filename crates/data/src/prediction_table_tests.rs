@@ -162,6 +162,18 @@ fn an_error_names_only_columns_that_are_there() {
     let error = table.prompts(&DataConfig::new("")).unwrap_err().to_string();
     assert!(error.contains("`premise`, `id`"), "{error}");
     assert!(!error.contains("`id`, `completion`"), "{error}");
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("rows.parquet");
+    parquet_file(&path);
+    let config = DataConfig {
+        text: "sentence".to_owned(),
+        ..DataConfig::new("")
+    };
+    let table = PredictionTable::read(&path, &config).unwrap();
+    for error in [table.texts(&config).err(), table.prompts(&config).err()] {
+        let error = error.expect("there is no such column").to_string();
+        assert!(error.contains("`text`, `when`"), "{error}");
+    }
 }
 
 /// A file with a column of a type that is read nowhere, in two row groups.

@@ -1,4 +1,4 @@
-//! Panics of the parquet library on damaged files, which are errors here.
+//! Panics of other libraries on damaged files, which are errors here.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -11,14 +11,29 @@ thread_local! {
     static IS_CONTAINED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What `read` gives; where the parquet library panics in it, as its readers do on some damaged pages,
-/// that is an error, and nobody is told of a panic.
+/// An error that can say that a file is damaged.
+pub(crate) trait Damaged {
+    fn damaged(words: String) -> Self;
+}
+
+impl Damaged for ParquetError {
+    fn damaged(words: String) -> Self {
+        Self::General(words)
+    }
+}
+
+impl Damaged for tokenizers::Error {
+    fn damaged(words: String) -> Self {
+        words.into()
+    }
+}
+
+/// What `read` gives; where a library panics in it, as that of parquet does on some damaged pages and
+/// that of tokenizers on some damaged files, that is an error, and nobody is told of a panic.
 ///
 /// # Errors
 /// Those of `read`, and its panics. What `read` has changed must not be used after them.
-pub(crate) fn contained<T>(
-    read: impl FnOnce() -> Result<T, ParquetError>,
-) -> Result<T, ParquetError> {
+pub(crate) fn contained<T, E: Damaged>(read: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     static SILENCED: Once = Once::new();
     SILENCED.call_once(|| {
         let usual = panic::take_hook();
@@ -31,7 +46,7 @@ pub(crate) fn contained<T>(
     let before = IS_CONTAINED.replace(true);
     let result = panic::catch_unwind(AssertUnwindSafe(read));
     IS_CONTAINED.set(before);
-    result.unwrap_or_else(|payload| Err(ParquetError::General(words(&*payload))))
+    result.unwrap_or_else(|payload| Err(E::damaged(words(&*payload))))
 }
 
 fn words(payload: &(dyn Any + Send)) -> String {
@@ -51,9 +66,11 @@ mod tests {
     fn a_panic_is_an_error_with_its_words() {
         let values: Vec<i32> = Vec::new();
         let index = values.len();
-        let error = contained(|| Ok(values[index])).unwrap_err().to_string();
+        let error = contained(|| Ok::<_, ParquetError>(values[index]))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("the file is damaged"), "{error}");
         assert!(error.contains("index out of bounds"), "{error}");
-        assert_eq!(contained(|| Ok(7)).unwrap(), 7);
+        assert_eq!(contained(|| Ok::<_, ParquetError>(7)).unwrap(), 7);
     }
 }
