@@ -323,6 +323,11 @@ fn a_line_that_cannot_be_continued_is_named_with_what_to_do() {
     assert!(seed.stderr.contains("--temperature <T>"), "{seed:?}");
     let chat = predict(b"n1\n", &["--chat"]);
     assert!(chat.contains("no chat template"), "{chat}");
+    let messages = r#"{"messages": [{"role": "user", "content": "n1"}]}"#;
+    fs::write(place.path("rows.jsonl"), messages).expect("a file");
+    let rows = ["predict", "--base", "base", "--input", "rows.jsonl"];
+    let rows = place.run_refused(&rows);
+    assert!(rows.contains("no chat template"), "{rows}");
 
     // An empty line is what a text begins with, if the model has a token for it.
     fs::write(place.path("in.txt"), "\n").expect("a file");

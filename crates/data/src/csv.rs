@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ::csv::{Position, ReaderBuilder, StringRecord};
 
+use crate::byte_order_mark::without_mark;
 use crate::config::DataConfig;
 use crate::data_file::Compression;
 use crate::error::DataError;
@@ -29,6 +30,7 @@ pub(crate) fn read_csv(
 ) -> Result<Vec<Row>, DataError> {
     let mut rows = Vec::new();
     let begin = |header: &StringRecord| {
+        require_once(header, |name| config.reads(name), file)?;
         let columns = Columns::find(header, file, config, labels)?;
         Ok((columns, header.clone()))
     };
@@ -82,6 +84,25 @@ pub(crate) fn for_each_record<Columns>(
     Ok(())
 }
 
+/// Refuses a table of which a column that is read has the name of another.
+///
+/// # Errors
+/// If there is one.
+pub(crate) fn require_once(
+    header: &StringRecord,
+    is_read: impl Fn(&str) -> bool,
+    file: &Path,
+) -> Result<(), DataError> {
+    let is_twice = |name: &&str| header.iter().filter(|other| other == name).count() > 1;
+    match header.iter().filter(|name| is_read(name)).find(is_twice) {
+        None => Ok(()),
+        Some(name) => Err(DataError::ColumnTwice {
+            path: file.to_owned(),
+            column: name.to_owned(),
+        }),
+    }
+}
+
 /// Whether the name says that tabs separate the cells.
 pub(crate) fn is_tsv(file: &Path) -> bool {
     let name = file.file_name().and_then(|name| name.to_str());
@@ -89,12 +110,12 @@ pub(crate) fn is_tsv(file: &Path) -> bool {
 }
 
 /// What separates the cells: a comma, or where the header has none, a tab or a semicolon that it has;
-/// of a `.tsv` a tab first, as its column names may have commas.
+/// of a `.tsv` a tab first, as its column names may have commas. A header with none of them is one
+/// column, and more are put behind it as the name says.
 pub(crate) fn separator(content: &[u8], is_tsv: bool) -> u8 {
-    let header = content
-        .split(|byte| *byte == b'\n')
-        .next()
-        .unwrap_or(content);
+    // The reader skips blank lines before the header too.
+    let mut lines = without_mark(content).split(|byte| b"\r\n".contains(byte));
+    let header = lines.find(|line| !line.is_empty()).unwrap_or(content);
     let candidates = match is_tsv {
         true => [b'\t', b',', b';'],
         false => [b',', b'\t', b';'],
@@ -102,7 +123,7 @@ pub(crate) fn separator(content: &[u8], is_tsv: bool) -> u8 {
     let mut present = candidates
         .into_iter()
         .filter(|separator| header.contains(separator));
-    present.next().unwrap_or(b',')
+    present.next().unwrap_or(candidates[0])
 }
 
 /// Where the columns wanted stand in the header.
@@ -253,6 +274,8 @@ mod tests {
             assert_eq!(rows[0].text, format!("a, b{separator}"));
             assert_eq!(rows[0].label, Some(RawLabel::Text("x".to_owned())));
         }
+        let rows = read("\n\r\ntext;label\na;x\n", LabelPolicy::Required).unwrap();
+        assert_eq!(rows[0].text, "a");
         let rows = read("text,label;old\na;b,x\n", LabelPolicy::Optional).unwrap();
         assert_eq!(rows[0].text, "a;b");
     }
@@ -269,6 +292,14 @@ mod tests {
             assert_eq!(rows[0].text, "a, b");
             assert_eq!(rows[0].label, Some(RawLabel::Text("x".to_owned())));
         }
+    }
+
+    #[test]
+    fn a_column_that_is_read_is_there_once() {
+        let message = error("text,label,text\na,x,b\n");
+        assert!(message.contains("has two columns `text`"), "{message}");
+        let rows = read("text,label,,\na,x,,\n", LabelPolicy::Required).unwrap();
+        assert_eq!(rows[0].text, "a");
     }
 
     #[test]

@@ -137,6 +137,9 @@ pub enum DataError {
         found: String,
     },
 
+    #[error("`{path}` has two columns `{column}`; rename the one that is not meant")]
+    ColumnTwice { path: PathBuf, column: String },
+
     #[error("{place}: there is no column `{column}`; {advice}")]
     MissingColumn {
         place: Place,

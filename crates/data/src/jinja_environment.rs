@@ -56,7 +56,8 @@ pub(crate) fn without_generation_tags(template: &str) -> String {
     let mut rest = template;
     let mut replaced = String::with_capacity(template.len());
     while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else {
+        // `{%}` opens a tag and does not close it.
+        let Some(length) = rest[start + 2..].find("%}").map(|length| 2 + length) else {
             break;
         };
         let tag = &rest[start..start + length];
@@ -159,6 +160,13 @@ mod tests {
         let expected = render("a {%- if true -%} b {%- endif %}\nc {% if true %}d{% endif %}");
         assert_eq!(render(template), expected);
         assert_eq!(expected.as_deref(), Ok("abc d"));
+    }
+
+    #[test]
+    fn a_tag_without_an_end_is_left_as_it_is() {
+        for template in ["a {%}", "{%} generation %}", "{% generation"] {
+            assert_eq!(without_generation_tags(template), template);
+        }
     }
 
     #[test]

@@ -114,12 +114,13 @@ impl<'a> LanguageReader<'a> {
         let reader = &mut *self;
         let begin = |header: &::csv::StringRecord| {
             let names: Vec<String> = header.iter().map(str::to_owned).collect();
-            Ok(names)
+            Ok((names, header.clone()))
         };
-        csv::for_each_record(content, path, begin, |names, record, place| {
+        csv::for_each_record(content, path, begin, |(names, header), record, place| {
             let found: Vec<&str> = names.iter().map(String::as_str).collect();
             let layout =
                 row_reader(&mut reader.row_reader, &found, reader.config, &place)?.layout();
+            csv::require_once(header, |name| layout.reads(name), path)?;
             if let Some(column) = layout.list_column() {
                 return Err(LanguageError::ListInCsv {
                     place,

@@ -8,6 +8,8 @@ use ::parquet::file::properties::WriterProperties;
 use ::parquet::file::writer::SerializedFileWriter;
 use ::parquet::schema::parser::parse_message_type;
 
+use serde_json::json;
+
 use super::*;
 use crate::{LanguageContent, Message, Question};
 
@@ -340,14 +342,15 @@ fn lists_of_structures_in_parquet_are_conversations() {
     let read = read_parquet(&DataConfig::new("unused"), false).unwrap();
     let conversations: Vec<LanguageContent> =
         read.rows.iter().map(|row| row.content.clone()).collect();
-    let expected = [greeting(), vec![Message::new("user", "So?")]].map(|messages| {
-        LanguageContent::Conversation {
-            messages,
-            tools: Vec::new(),
-            completion_start: 0,
-        }
+    let asked = vec![Message::new("user", "So?")];
+    let tools = [Vec::new(), vec![json!({"name": "search"})]];
+    let expected = [greeting(), asked].into_iter().zip(tools);
+    let expected = expected.map(|(messages, tools)| LanguageContent::Conversation {
+        messages,
+        tools,
+        completion_start: 0,
     });
-    assert_eq!(conversations, expected);
+    assert_eq!(conversations, expected.collect::<Vec<_>>());
     let unread = [("choices", 2), ("question", 2), ("answer", 2)];
     let unread = unread.map(|(name, rows)| (name.to_owned(), rows));
     assert_eq!(read.unread, unread, "and none a stamp");

@@ -355,6 +355,29 @@ mod tests {
     }
 
     #[test]
+    fn a_damaged_byte_ends_in_rows_or_in_an_error_that_names_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("train.parquet");
+        write(&path);
+        let whole = std::fs::read(&path).unwrap();
+        let name: Arc<Path> = Path::new("train.parquet").into();
+        let mut refused = 0;
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] = [0x20, 0x7f, 0xff][at % 3];
+            std::fs::write(&path, &damaged).unwrap();
+            let file = File::open(&path).unwrap();
+            let read = read_parquet(file, &name, &with_label("label"), LabelPolicy::Optional);
+            if let Err(error) = read {
+                refused += 1;
+                let message = error.to_string();
+                assert!(message.contains("train.parquet"), "{at}: {message}");
+            }
+        }
+        assert!(refused > whole.len() / 4, "{refused} of {}", whole.len());
+    }
+
+    #[test]
     fn a_file_that_is_not_parquet_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("train.parquet");

@@ -54,7 +54,11 @@ impl KnownInput {
     /// # Errors
     /// If one cannot be read.
     pub fn companions(&self) -> Result<Vec<Companion>, FileError> {
-        Companion::read_all(&self.directory, &TEXT_COMPANIONS)
+        // Beside a single file lies nothing of it; an empty path would be the working directory.
+        match self.directory.as_os_str().is_empty() {
+            true => Ok(Vec::new()),
+            false => Companion::read_all(&self.directory, &TEXT_COMPANIONS),
+        }
     }
 
     /// Puts what it says into a configuration.
@@ -183,6 +187,16 @@ mod tests {
         let common = first.common(&longer).unwrap().unwrap();
         assert_eq!(common.contract().unwrap().max_length, Some(512));
         assert_eq!(first.common(&other).unwrap(), None);
+    }
+
+    #[test]
+    fn a_description_that_is_none_is_not_taken_for_one_that_says_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        for text in ["", "[]", "null", "{\"input\": []}"] {
+            fs::write(place.path().join("eigenmix.json"), text).unwrap();
+            let error = KnownInput::in_directory(place.path()).unwrap_err();
+            assert!(error.to_string().contains("eigenmix.json"), "{error}");
+        }
     }
 
     #[test]

@@ -84,8 +84,8 @@ impl ModelRequest {
             if known.contract().is_some() {
                 input = known;
             }
-            if adapter.path.is_dir() {
-                brings_tokenizer |= base.bring_text_files(&adapter.path)?;
+            if let Some(directory) = adapter.directory() {
+                brings_tokenizer |= base.bring_text_files(directory)?;
             }
         }
         Ok(OpenedModel {

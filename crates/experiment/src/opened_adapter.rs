@@ -82,14 +82,31 @@ impl OpenedAdapter {
         }
     }
 
-    /// What is known of the input that it was trained on; of a single file nothing.
+    /// The directory whose files belong to it, also where it was named by its file of tensors; none of
+    /// a single file that needs none beside it.
+    pub fn directory(&self) -> Option<&Path> {
+        if self.path.is_dir() {
+            return Some(&self.path);
+        }
+        let directory = self.path.parent().filter(|_| {
+            let dialect = self.file.style().dialect();
+            !dialect.is_one_file()
+        })?;
+        Some(match directory == Path::new("") {
+            true => Path::new("."),
+            false => directory,
+        })
+    }
+
+    /// What is known of the input that it was trained on; of a single file that needs none beside it
+    /// nothing.
     ///
     /// # Errors
     /// If a file beside it cannot be read, or says what is not known here.
     pub fn input(&self) -> Result<KnownInput, ExperimentError> {
-        match self.path.is_dir() {
-            true => KnownInput::in_directory(&self.path),
-            false => Ok(KnownInput::default()),
+        match self.directory() {
+            Some(directory) => KnownInput::in_directory(directory),
+            None => Ok(KnownInput::default()),
         }
     }
 

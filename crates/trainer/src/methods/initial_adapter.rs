@@ -9,7 +9,7 @@ use eigenmix_data::InputContract;
 use eigenmix_models::{Architecture, Description, LinearLayer};
 use eigenmix_moslora::{MixerInit, Update};
 use eigenmix_tensors::Matrix;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::definition::FactorLayer;
 use super::on_basis::same_directory;
@@ -26,7 +26,7 @@ pub(crate) struct InitialAdapter {
     /// Its directory, or its .safetensors file.
     path: PathBuf,
     /// How it was made, if Eigenmix made it.
-    made: Option<Value>,
+    made: Option<Map<String, Value>>,
 }
 
 /// A layer that starts from the adapter.
