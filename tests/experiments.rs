@@ -459,3 +459,25 @@ fn five_mistakes_are_reported_at_once_with_line_and_the_nearest_right_key() {
         )
     );
 }
+
+#[test]
+fn a_stage_that_goes_on_from_another_waits_for_it_and_arms_go_on_from_both() {
+    let place = Workplace::new();
+    let data = quickstart("tasks/gym");
+    let stages = format!(
+        "[[train]]\nname = \"first\"\ndata.path = \"{data}\"\n\
+         [[train]]\nname = \"second\"\nadapter.init = \"train:first\"\n\
+         [[arm]]\nname = \"third\"\nadapter.init = \"train:second\"\n"
+    );
+    let file = experiment(&place, &stages);
+    let outcome = place.run(&["run", &file, "--jobs", "2"]);
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    for (run, source) in [
+        ("train/second", "train/first"),
+        ("third/seed-1", "train/second"),
+    ] {
+        let made = read_json(&place.path(&format!("out/{run}/adapter/eigenmix.json")));
+        let expected = format!("out/{source}/adapter");
+        assert_eq!(made["sources"][0]["location"], expected, "{run}");
+    }
+}

@@ -61,7 +61,8 @@ fn each_download_is_one_line_with_size_and_rate_and_quiet_has_none() {
     let outcome = run(&place, &hub, &["inspect", "org/gym"]);
     assert_eq!(outcome.status, 0, "{outcome:?}");
     let lines: Vec<&str> = outcome.stderr.lines().collect();
-    assert_eq!(lines.len(), 3, "{lines:?}");
+    // Configuration, weights, labels, and what is known of how it was made.
+    assert_eq!(lines.len(), 4, "{lines:?}");
     let weights = lines
         .iter()
         .find(|line| line.starts_with("downloaded org/gym/adapter_model.safetensors: "))

@@ -192,6 +192,12 @@ fn rows_of_conversations_are_answered_and_written_back() {
     let other = [&rows[..], &["--out", "answered.csv", "--quiet"]].concat();
     let refused = place.run_refused(&other);
     assert!(refused.contains("is of another format"), "{refused}");
+    let nowhere = [&rows[..], &["--out", "nowhere/a.jsonl", "--quiet"]].concat();
+    let refused = place.run_refused(&nowhere);
+    assert!(
+        refused.contains("there is no directory `nowhere`"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -271,6 +277,18 @@ fn a_model_of_pairs_is_asked_about_pairs() {
     ];
     let named = place.run_json(&[&named, &model[..]].concat());
     assert_eq!(known["loss"], named["loss"]);
+    // The adapter by its file of tensors is the same adapter.
+    let file = "run/adapter/adapter_model.safetensors";
+    let by_file = [
+        "evaluate",
+        "--data",
+        "pairs",
+        "--base",
+        &base,
+        "--adapter",
+        file,
+    ];
+    assert_eq!(place.run_json(&by_file)["loss"], known["loss"]);
     let short = ["evaluate", "--data", "pairs", "--set", "max_length=8"];
     let short = place.run(&[&short, &model[..]].concat());
     let expected = "examples of the test split were cut at data.max_length = 8";

@@ -224,6 +224,41 @@ fn checkpointed_gradients_and_parts_of_a_batch_train_as_the_whole_batch_does() {
     }
 }
 
+#[test]
+fn a_training_goes_on_from_an_adapter_where_that_ended() {
+    let place = random_base();
+    let rest = "epochs = 6\nbatch_size = 10\nlearning_rate = 1e-2";
+    let first = training_file(&place, "first", "", LORA, rest);
+    train(&first, false, usize::MAX);
+    let evaluate = [
+        "evaluate",
+        "--base",
+        "base",
+        "--adapter",
+        "first",
+        "--data",
+        "data",
+    ];
+    let found = place.run_json(&[&evaluate[..], &["--split", "train"]].concat());
+    let expected = found["loss"].as_f64().expect("a loss");
+    for (method, more) in [("lora", ""), ("moslora", ""), ("lora", "rank = 4")] {
+        let init = place.path("first").display().to_string();
+        let adapter = format!("method = \"{method}\"\ninit = \"{init}\"\n{more}");
+        let output = format!("{method}-{}", more.len());
+        let losses = train(
+            &training_file(&place, &output, "", &adapter, rest),
+            false,
+            usize::MAX,
+        );
+        // All ten rows are one batch; a mean of losses of size three, in f32.
+        assert!(
+            (losses[0] - expected).abs() < 1e-6,
+            "{losses:?}, not {expected}"
+        );
+        assert!(losses[5] < losses[0], "{losses:?}");
+    }
+}
+
 /// The lines of metrics.jsonl without what depends on the clock.
 fn metrics(run: &Path) -> Vec<Value> {
     let text = fs::read_to_string(run.join("metrics.jsonl")).expect("metrics");
@@ -288,6 +323,11 @@ fn a_line_that_cannot_be_continued_is_named_with_what_to_do() {
     assert!(seed.stderr.contains("--temperature <T>"), "{seed:?}");
     let chat = predict(b"n1\n", &["--chat"]);
     assert!(chat.contains("no chat template"), "{chat}");
+    let messages = r#"{"messages": [{"role": "user", "content": "n1"}]}"#;
+    fs::write(place.path("rows.jsonl"), messages).expect("a file");
+    let rows = ["predict", "--base", "base", "--input", "rows.jsonl"];
+    let rows = place.run_refused(&rows);
+    assert!(rows.contains("no chat template"), "{rows}");
 
     // An empty line is what a text begins with, if the model has a token for it.
     fs::write(place.path("in.txt"), "\n").expect("a file");

@@ -56,6 +56,56 @@ fn a_weighted_sum_is_the_same_in_every_space_and_honours_alpha() {
 }
 
 #[test]
+fn weights_may_begin_with_a_negative_number() {
+    let place = two_adapters();
+    for (out, weights) in [
+        ("apart", &["--weights", "-0.5,1"][..]),
+        ("joined", &["--weights=-0.5,1"]),
+    ] {
+        let merge = [
+            "merge", "a", "b", "--out", out, "--space", "core", "--method", "sum",
+        ];
+        let outcome = place.run(&[&merge[..], weights].concat());
+        assert_eq!(outcome.status, 0, "{outcome:?}");
+        let (a, b) = (update(&place, "a", QUERY), update(&place, "b", QUERY));
+        let pairs = a.values().iter().zip(b.values());
+        let expected: Vec<f32> = pairs.map(|(a, b)| b - 0.5 * a).collect();
+        let found = update(&place, out, QUERY);
+        // Entries are of size ten, in f32.
+        let difference = largest_difference(found.values(), &expected);
+        assert!(difference < 2e-5, "{out}: {difference}");
+    }
+}
+
+#[test]
+fn a_negative_value_is_refused_for_its_size_and_not_taken_for_a_flag() {
+    let place = two_adapters();
+    let merge = [
+        "merge", "a", "b", "--out", "m", "--space", "core", "--method", "ties",
+    ];
+    let refused = |arguments: &[&str]| {
+        let outcome = place.run(arguments);
+        assert_eq!(outcome.status, 2, "{outcome:?}");
+        assert!(
+            !outcome.stderr.contains("unexpected argument"),
+            "{outcome:?}"
+        );
+        outcome.stderr
+    };
+    let message = refused(&[&merge[..], &["--density", "-0.2"]].concat());
+    assert!(
+        message.contains("density") && message.contains("-0.2"),
+        "{message}"
+    );
+    for list in ["--scales", "--densities"] {
+        let message = refused(&[&merge[..], &[list, "-0.5,1"]].concat());
+        assert!(message.contains("--search"), "{message}");
+    }
+    let message = refused(&["extract", "a", "b", "--out", "s", "--variance", "-0.5"]);
+    assert!(message.contains("-0.5"), "{message}");
+}
+
+#[test]
 fn truncation_keeps_the_rank_and_tells_the_energy() {
     let place = two_adapters();
     let outcome = place.run(&[

@@ -86,6 +86,10 @@ fn a_run_arrives_as_a_plain_adapter_with_its_figures_and_without_paths() {
         "coefficients.safetensors",
         "eigenmix.json",
         "labels.json",
+        "special_tokens_map.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "vocab.txt",
     ];
     assert_eq!(names, expected);
     assert_eq!(hub.is_private("me/ferry"), Some(true));

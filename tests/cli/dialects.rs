@@ -97,6 +97,8 @@ fn extract_project_and_merge_work_on_files_of_two_dialects() {
 #[test]
 fn an_exported_file_is_the_file_that_came_in() {
     let place = with_files(&["kohya.safetensors"]);
+    // Not of the adapter, which is one file.
+    fs::write(place.path("tokenizer.json"), "{}").expect("a file");
     let export = ["export", "kohya.safetensors", "--out"];
     place.run_json(&[&export[..], &["copy.safetensors"]].concat());
     let [old, new] = ["kohya.safetensors", "copy.safetensors"]
@@ -124,6 +126,7 @@ fn an_exported_file_is_the_file_that_came_in() {
     let summary = place.run_json(&["inspect", "halves"]);
     assert_eq!(summary["dialect"], "diffusers");
     assert!(place.path("halves/eigenmix.json").exists());
+    assert!(!place.path("halves/tokenizer.json").exists());
 
     let message = place.run_refused(&[&export[..], &["copy.safetensors"]].concat());
     assert!(message.contains("--force"), "{message}");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use crate::key::is_unasked;
-use crate::target::has_component;
+use crate::target::is_saved_by;
 use crate::token_rows::{self, table_of_rows};
 use crate::{Adapter, AdapterError, BiasKind, PeftConfig, TargetModules};
 
@@ -130,7 +130,7 @@ fn saved_modules(adapter: &Adapter) -> Value {
     // A table that was saved unasked is read without being named, into the base model's own.
     let heads = adapter.heads.keys();
     for name in heads.filter(|name| !is_unasked(name, &adapter.config)) {
-        if !saved.iter().any(|module| has_component(name, module)) {
+        if !saved.iter().any(|module| is_saved_by(name, module)) {
             let module = name
                 .rsplit_once('.')
                 .map_or(name.as_str(), |(module, _)| module);

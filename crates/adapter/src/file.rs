@@ -11,6 +11,7 @@ use crate::file_report::FileReport;
 use crate::index::{FileIndex, ModuleEntry};
 use crate::single_file::common_dtype;
 use crate::style::DtypeChoice;
+use crate::token_table::is_token_table;
 use crate::vera::VeraProjections;
 use crate::weights_file::open_weights;
 use crate::{
@@ -185,6 +186,15 @@ impl AdapterFile {
     /// The names in the base model of the tensors that were trained whole, sorted.
     pub fn head_names(&self) -> impl Iterator<Item = &str> {
         self.index.heads.keys().map(String::as_str)
+    }
+
+    /// The number of tokens of the model's table, if the adapter brings one that was trained whole, or
+    /// that is of a vocabulary of another size.
+    pub fn vocabulary(&self) -> Option<usize> {
+        let mut heads = self.index.heads.iter();
+        let is_table = |name: &str| name.ends_with(".weight") && is_token_table(name);
+        let (_, key) = heads.find(|(name, _)| is_table(name))?;
+        self.tensors.shape(key).ok()?.first().copied()
     }
 
     /// The names of the biases of the base model that were trained along, sorted.

@@ -1,6 +1,6 @@
 //! The names that PEFT and its relatives give to tensors in adapter_model.safetensors.
 
-use crate::target::has_component;
+use crate::target::{has_component, is_saved_by};
 use crate::token_rows::{key_below_rows, rows_of, table_below, table_of_rows};
 use crate::token_table::is_token_table;
 use crate::{BiasKind, PeftConfig};
@@ -172,12 +172,9 @@ pub(crate) fn is_unasked(name: &str, config: &PeftConfig) -> bool {
 
 fn is_head(path: &str, config: &PeftConfig) -> bool {
     let of_task = heads_of_task(config.task_type());
-    config
-        .modules_to_save()
-        .iter()
-        .map(String::as_str)
-        .chain(of_task.iter().copied())
-        .any(|module| has_component(path, module))
+    let mut saved = config.modules_to_save().iter();
+    saved.any(|module| is_saved_by(path, module))
+        || of_task.iter().any(|module| has_component(path, module))
 }
 
 #[cfg(test)]

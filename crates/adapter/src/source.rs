@@ -1,5 +1,6 @@
 //! Where an adapter came from, and how a new one was made from others.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use eigenmix_tensors::FileError;
@@ -62,4 +63,21 @@ impl Companion {
 impl Provenance {
     /// The name of the file that carries it.
     pub const FILE_NAME: &str = "eigenmix.json";
+
+    /// What the file in `directory` says, as it is written; nothing where there is none.
+    ///
+    /// # Errors
+    /// If it cannot be read or is not a JSON object.
+    pub fn read_json(
+        directory: &Path,
+    ) -> Result<Option<serde_json::Map<String, serde_json::Value>>, FileError> {
+        let path = directory.join(Self::FILE_NAME);
+        match std::fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map(Some)
+                .map_err(|source| FileError::Json { path, source }),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(FileError::io("read", &path)(error)),
+        }
+    }
 }

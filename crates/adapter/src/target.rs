@@ -108,6 +108,16 @@ fn is_suffix_of(name: &str, path: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
+/// Whether `modules_to_save` covers the module or tensor at `path` if it has `name`: PEFT saves every
+/// module whose path ends with it, be it in the middle of a component (`norm` is
+/// `post_attention_layernorm` as well), with all that is below. (Where it looks for targets, it leaves
+/// out whole components only.)
+pub(crate) fn is_saved_by(path: &str, name: &str) -> bool {
+    let ends = path.match_indices('.').map(|(end, _)| end);
+    let mut ends = ends.chain([path.len()]);
+    !name.is_empty() && ends.any(|end| path[..end].ends_with(name))
+}
+
 /// Whether `name` is `path`, or a run of whole components anywhere in it.
 pub(crate) fn has_component(path: &str, name: &str) -> bool {
     !name.is_empty()
@@ -121,6 +131,29 @@ pub(crate) fn has_component(path: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_saved_is_told_by_the_end_of_a_path_as_peft_does() {
+        for (path, name) in [
+            ("model.norm.weight", "norm"),
+            ("model.layers.0.post_attention_layernorm.weight", "norm"),
+            (
+                "model.layers.0.input_layernorm",
+                "model.layers.0.input_layernorm",
+            ),
+            ("classifier.out.bias", "classifier"),
+            ("lm_head.weight", "head"),
+        ] {
+            assert!(is_saved_by(path, name), "{path} {name}");
+        }
+        for (path, name) in [
+            ("model.norms.weight", "norm"),
+            ("model.embed_tokens.weight", "embed"),
+            ("model.norm.weight", ""),
+        ] {
+            assert!(!is_saved_by(path, name), "{path} {name}");
+        }
+    }
 
     fn selection(targets: TargetModules) -> ModuleSelection {
         ModuleSelection {

@@ -1,6 +1,6 @@
 //! The byte order mark that Windows programs write before a text in UTF-8 and that is no part of it.
 
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The bytes of a text after its byte order mark, if it has one.
 pub(crate) fn without_mark(text: &[u8]) -> &[u8] {

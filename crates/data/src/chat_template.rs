@@ -20,8 +20,9 @@ const NAME: &str = "chat_template";
 
 /// The template that writes a conversation as the text its model was trained on.
 ///
-/// Rendered as transformers' `apply_chat_template` does it, without tools and documents; the date that
-/// a template may ask for is that of loading it, in UTC, so that one run sees one date.
+/// Rendered as transformers' `apply_chat_template` does it, without documents; the date that a template may
+/// ask for is that of loading it, in UTC, so that one run sees one date. A model's template for tools
+/// (`tool_use`), where it has one beside the usual one, is part of it.
 pub struct ChatTemplate {
     environment: Environment<'static>,
     source: String,
@@ -69,7 +70,7 @@ impl ChatTemplate {
         special_tokens: Vec<(&'static str, String)>,
         now: DateTime<Utc>,
     ) -> Result<Self, LanguageError> {
-        let ChatTemplateSource { template, path } = source;
+        let (template, path) = (source.joined(), source.path);
         let parsed = chat_environment(now).and_then(|mut environment| {
             environment.add_template_owned(NAME, without_generation_tags(&template))?;
             Ok(environment)
@@ -97,6 +98,7 @@ impl ChatTemplate {
 
     /// The text of a conversation, special tokens included.
     ///
+    /// - tools: JSON schemas of what the assistant may call; without any, the template is told of none
     /// - add_generation_prompt: end with what comes before the assistant's next words
     ///
     /// # Errors
@@ -104,13 +106,18 @@ impl ChatTemplate {
     pub fn render(
         &self,
         messages: &[Message],
+        tools: &[serde_json::Value],
         add_generation_prompt: bool,
     ) -> Result<String, LanguageError> {
         let messages: Value = messages.iter().cloned().map(Value::from_object).collect();
+        let tools = match tools {
+            [] => Value::from(()),
+            tools => Value::from(Serde(tools)),
+        };
         let variables = [
             ("messages", messages),
             ("add_generation_prompt", add_generation_prompt.into()),
-            ("tools", ().into()),
+            ("tools", tools),
             ("documents", ().into()),
         ];
         let special_tokens = self.special_tokens.iter();
@@ -132,7 +139,7 @@ impl Object for Message {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
         match key.as_str()? {
             "role" => Some(self.role.as_str().into()),
-            "content" => Some(self.content.as_str().into()),
+            "content" => self.content.as_deref().map(Value::from),
             other => self
                 .fields
                 .get(other)
@@ -142,7 +149,8 @@ impl Object for Message {
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
         let others = self.fields.keys().map(String::as_str);
-        let names = ["role", "content"].into_iter().chain(others);
+        let content = self.content.as_ref().map(|_| "content");
+        let names = ["role"].into_iter().chain(content).chain(others);
         Enumerator::Values(names.map(Value::from).collect())
     }
 }

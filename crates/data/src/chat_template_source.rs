@@ -15,12 +15,15 @@ use crate::tokenizer_config::{ChatTemplates, TokenizerConfig, read_if_present};
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ChatTemplateSource {
     pub template: String,
+    /// The template for conversations with tools, where the model has one of its own for them.
+    pub tool_use: Option<String>,
     pub path: PathBuf,
 }
 
 impl ChatTemplateSource {
     /// The template in `file`, else the model directory's own: `chat_template.jinja`, the
-    /// `chat_template` of `tokenizer_config.json`, or `chat_template.json`, the first that is there.
+    /// `chat_template` of `tokenizer_config.json`, or `chat_template.json`, the first that is there. Where
+    /// they have one named `tool_use` too, it is for conversations with tools, as transformers has it.
     ///
     /// # Errors
     /// When there is none, or a file cannot be read or understood.
@@ -39,14 +42,22 @@ impl ChatTemplateSource {
                 path: path.to_owned(),
                 source,
             })?;
-            let (template, path) = (without_mark_str(&template).to_owned(), path.to_owned());
-            return Ok(Self { template, path });
+            return Ok(Self {
+                template: without_mark_str(&template).to_owned(),
+                tool_use: None,
+                path: path.to_owned(),
+            });
         }
         let path = model_dir.join("chat_template.jinja");
         match fs::read_to_string(&path) {
             Ok(template) => {
                 let template = without_mark_str(&template).to_owned();
-                return Ok(Self { template, path });
+                let tool_use = text_if_present(&model_dir.join(TOOL_USE_FILE))?;
+                return Ok(Self {
+                    template,
+                    tool_use,
+                    path,
+                });
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(source) => return Err(DataError::Io { path, source }),
@@ -65,21 +76,57 @@ impl ChatTemplateSource {
     }
 
     fn default_of(templates: ChatTemplates, path: PathBuf) -> Result<Self, DataError> {
-        let template = match templates {
-            ChatTemplates::One(template) => template,
-            ChatTemplates::Named(templates) => {
-                let names: Vec<String> = templates.iter().map(|named| named.name.clone()).collect();
-                let mut templates = templates.into_iter();
-                match templates.find(|named| named.name == "default") {
-                    Some(named) => named.template,
-                    None => {
-                        let found = quoted(&names);
-                        return Err(LanguageError::NoDefaultTemplate { path, found }.into());
-                    }
-                }
+        let templates = match templates {
+            ChatTemplates::One(template) => {
+                return Ok(Self {
+                    template,
+                    tool_use: None,
+                    path,
+                });
             }
+            ChatTemplates::Named(templates) => templates,
         };
-        Ok(Self { template, path })
+        let named = |name: &str| {
+            let named = templates.iter().find(|named| named.name == name)?;
+            Some(named.template.clone())
+        };
+        match named("default") {
+            Some(template) => Ok(Self {
+                template,
+                tool_use: named("tool_use"),
+                path,
+            }),
+            None => {
+                let names: Vec<&str> = templates.iter().map(|named| named.name.as_str()).collect();
+                let found = quoted(&names);
+                Err(LanguageError::NoDefaultTemplate { path, found }.into())
+            }
+        }
+    }
+
+    /// The one template that is both: that for tools where there are some, else the other.
+    pub(crate) fn joined(&self) -> String {
+        let Some(tool_use) = &self.tool_use else {
+            return self.template.clone();
+        };
+        // Jinja leaves out the last line break of a template, and `+%}` keeps the first one.
+        let part = |template: &str| template.strip_suffix('\n').unwrap_or(template).to_owned();
+        let (tool_use, usual) = (part(tool_use), part(&self.template));
+        format!("{{% if tools is not none +%}}{tool_use}{{%+ else +%}}{usual}{{%+ endif %}}")
+    }
+}
+
+/// Where a model that has its template in `chat_template.jinja` has that for tools.
+const TOOL_USE_FILE: &str = "additional_chat_templates/tool_use.jinja";
+
+fn text_if_present(path: &Path) -> Result<Option<String>, DataError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(DataError::Io {
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 

@@ -2,6 +2,9 @@
 //! `trim`, turns that must alternate, `[INST]`, thoughts that history leaves out, and one of odds and ends. What transformers makes of
 //! them is in `chat_templates/expected.jsonl`, which `chat_template_reference.py` wrote.
 
+#[path = "chat_tools_tests.rs"]
+mod tools;
+
 use std::error::Error;
 use std::fs;
 
@@ -60,7 +63,7 @@ fn conversations_are_rendered_as_transformers_renders_them() {
     for line in include_str!("chat_templates/expected.jsonl").lines() {
         let expected: Expected = serde_json::from_str(line).unwrap();
         let chat_template = load(template(&expected.template)).unwrap();
-        let found = chat_template.render(&expected.messages(), expected.add_generation_prompt);
+        let found = chat_template.render(&expected.messages(), &[], expected.add_generation_prompt);
         match (expected.text, expected.refusal) {
             (Some(text), None) => assert_eq!(found.unwrap(), text, "{line}"),
             (None, Some(refusal)) => {
@@ -79,7 +82,7 @@ fn conversations_are_rendered_as_transformers_renders_them() {
 fn a_refusal_names_the_template() {
     let chat_template = load(template("turns")).unwrap();
     let error = chat_template
-        .render(&[Message::new("system", "Be brief.")], true)
+        .render(&[Message::new("system", "Be brief.")], &[], true)
         .unwrap_err();
     assert!(error.to_string().contains("chat_template.jinja"), "{error}");
     assert!(
@@ -97,7 +100,7 @@ fn a_template_that_is_no_jinja_is_refused_on_loading() {
 #[test]
 fn a_special_token_that_the_tokenizer_lacks_is_undefined() {
     let source = "{{ pad_token is defined }} {{ bos_token }} {{ pad_token }}.";
-    let text = load(source).unwrap().render(&[], false).unwrap();
+    let text = load(source).unwrap().render(&[], &[], false).unwrap();
     assert_eq!(text, "False <s> .");
 }
 
@@ -106,7 +109,7 @@ fn every_rendering_sees_the_time_of_loading() {
     let now = DateTime::from_timestamp(1_735_722_000, 0).unwrap();
     let chat_template = load_at("{{ strftime_now('%F %T') }}", now).unwrap();
     for _ in 0..2 {
-        let text = chat_template.render(&[], false).unwrap();
+        let text = chat_template.render(&[], &[], false).unwrap();
         assert_eq!(text, "2025-01-01 09:00:00");
     }
 }
@@ -121,6 +124,6 @@ fn a_template_sees_every_field_of_a_message() {
     message
         .fields
         .insert("reasoning_content".to_owned(), "2 + 2".into());
-    let text = template.render(&[message, Message::new("user", "?")], false);
+    let text = template.render(&[message, Message::new("user", "?")], &[], false);
     assert_eq!(text.unwrap(), "<think>2 + 2</think>4-?-");
 }

@@ -39,7 +39,12 @@ impl ClassNames {
                 path: path.to_owned(),
                 source,
             })?;
-        let names = content["info"]["features"][column]["names"].as_array();
+        let feature = &content["info"]["features"][column];
+        // Of a list of labels, in the three spellings that `datasets` has had.
+        let features = [feature, &feature["feature"], &feature[0]];
+        let names = features
+            .into_iter()
+            .find_map(|feature| feature["names"].as_array());
         let names = names.and_then(|names| {
             let names = names.iter().map(|name| name.as_str().map(str::to_owned));
             names.collect::<Option<Vec<String>>>()
@@ -68,28 +73,39 @@ impl ClassNames {
             RawLabel::Text(text) => self.has(text) || label.whole_number() == Some(-1),
             _ => true,
         };
-        let texts_are_names = rows.iter().filter_map(R::label).all(is_name_or_hidden);
-        for row in rows.iter_mut() {
-            let Some(label) = row.label() else { continue };
-            if matches!(label, RawLabel::Text(text) if texts_are_names && self.has(text)) {
-                continue;
-            }
-            let Some(number) = label.whole_number() else {
-                continue;
-            };
-            let named = match number {
-                -1 if policy == LabelPolicy::Optional => None,
-                -1 => continue,
-                number => Some(RawLabel::Class {
-                    name: self.name(number, column, row.place())?,
+        let labels = rows.iter().filter_map(R::label);
+        let texts_are_names = labels.flat_map(items).all(is_name_or_hidden);
+        let named = |label: &RawLabel, place: &Place| {
+            let is_name =
+                matches!(label, RawLabel::Text(text) if texts_are_names && self.has(text));
+            Ok::<_, DataError>(match label.whole_number().filter(|_| !is_name) {
+                None => Some(label.clone()),
+                Some(-1) => None,
+                Some(number) => Some(RawLabel::Class {
+                    name: self.name(number, column, place)?,
                     number,
                 }),
+            })
+        };
+        for row in rows.iter_mut() {
+            let Some(label) = row.label() else { continue };
+            let label = match label {
+                RawLabel::List(items) => {
+                    let item = |item| Ok(named(item, row.place())?.unwrap_or_else(|| item.clone()));
+                    let items = items.iter().map(item);
+                    Some(RawLabel::List(items.collect::<Result<_, DataError>>()?))
+                }
+                label => match named(label, row.place())? {
+                    None if policy != LabelPolicy::Optional => continue,
+                    label => label,
+                },
             };
-            row.set_label(named);
+            row.set_label(label);
         }
         match policy {
             LabelPolicy::Required => require_labels(rows),
-            LabelPolicy::Optional => Ok(()),
+            // Readers have checked that every row has a list.
+            LabelPolicy::Lists | LabelPolicy::Optional => Ok(()),
         }
     }
 
@@ -108,6 +124,14 @@ impl ClassNames {
             expected: "the number of one of the classes that the file or the dataset's card names",
             found: format!("{number} of {} classes", self.0.len()),
         })
+    }
+}
+
+/// The labels of a row: the items of a list, or the only one.
+fn items(label: &RawLabel) -> &[RawLabel] {
+    match label {
+        RawLabel::List(items) => items,
+        single => std::slice::from_ref(single),
     }
 }
 
@@ -180,5 +204,14 @@ mod tests {
         assert_eq!(texts(&["1", "3", "2"]), words(&["1", "3", "2"]));
         assert_eq!(texts(&["1", "0", "2"]), words(&["2", "1", "3"]));
         assert_eq!(texts(&["3", "-1"]), [Some("3".to_owned()), None]);
+    }
+
+    #[test]
+    fn numbers_in_lists_count_classes_too() {
+        let lists = [vec![2, 0], vec![]].map(|numbers: Vec<i64>| {
+            RawLabel::List(numbers.into_iter().map(RawLabel::Integer).collect())
+        });
+        let found = named(lists.to_vec(), LabelPolicy::Lists);
+        assert_eq!(found, words(&["[3, 1]", "[]"]));
     }
 }

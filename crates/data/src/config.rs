@@ -48,9 +48,16 @@ pub struct DataConfig {
     /// The part of an image's area that `augment = "crop-flip"` keeps: least and most.
     #[serde(default, skip_serializing_if = "is_default")]
     pub crop_scale: CropScale,
-    /// The column of the label.
+    /// The column of the label, or with `task.target = "labels"` of the list of labels.
     #[serde(default = "default_label")]
     pub label: String,
+    /// With `task.target = "labels"`: what stands between the labels of a row where the column holds
+    /// texts and not lists, as in CSV.
+    #[serde(
+        default = "default_label_separator",
+        skip_serializing_if = "is_default_label_separator"
+    )]
+    pub label_separator: String,
     /// Few-shot: train on this many examples of each class, drawn by the seed; or on "all".
     #[serde(
         default,
@@ -75,7 +82,7 @@ pub struct DataConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chat_template: Option<PathBuf>,
     /// For language models: the words that a prompt is put into, as a Jinja template of `prompt`, of
-    /// `instruction` and `input`, or of `question` and `choices`.
+    /// `instruction`, `input`, `system` and `history`, or of `question` and `choices`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_template: Option<String>,
 }
@@ -125,6 +132,14 @@ fn default_label() -> String {
     "label".to_owned()
 }
 
+fn default_label_separator() -> String {
+    "|".to_owned()
+}
+
+fn is_default_label_separator(separator: &str) -> bool {
+    separator == "|"
+}
+
 impl DataConfig {
     /// Whether a column of a table of texts is read.
     pub(crate) fn reads(&self, column: &str) -> bool {
@@ -162,6 +177,7 @@ impl DataConfig {
             augment: Augment::default(),
             crop_scale: CropScale::default(),
             label: default_label(),
+            label_separator: default_label_separator(),
             examples_per_class: None,
             max_examples: None,
             format: None,
@@ -210,6 +226,7 @@ mod tests {
             augment: Augment::CropFlip,
             crop_scale: CropScale::try_from([0.25, 0.75]).unwrap(),
             label: "gold".to_owned(),
+            label_separator: ";".to_owned(),
             examples_per_class: Some(5),
             max_examples: Some(70),
             format: Some(LanguageFormat::Alpaca),

@@ -6,16 +6,18 @@ use std::sync::Arc;
 
 use ::csv::{Position, ReaderBuilder, StringRecord};
 
+use crate::byte_order_mark::without_mark;
 use crate::config::DataConfig;
 use crate::data_file::Compression;
 use crate::error::DataError;
 use crate::jsonl::require_utf8;
+use crate::label_list::in_a_list;
 use crate::row::{LabelPolicy, Place, RawLabel, Row};
 use crate::unread_columns::ColumnTally;
 
 /// Reads comma-separated values with a header, quoted as RFC 4180 says.
 ///
-/// Every label is [`RawLabel::Text`]; an empty cell is no label.
+/// Every label is [`RawLabel::Text`], or a list of such; an empty cell is no label, or an empty list.
 ///
 /// # Errors
 /// When reading fails, a record has another number of fields than the header, or a column is missing.
@@ -28,11 +30,12 @@ pub(crate) fn read_csv(
 ) -> Result<Vec<Row>, DataError> {
     let mut rows = Vec::new();
     let begin = |header: &StringRecord| {
+        require_once(header, |name| config.reads(name), file)?;
         let columns = Columns::find(header, file, config, labels)?;
         Ok((columns, header.clone()))
     };
     for_each_record(reader, file, begin, |(columns, header), record, place| {
-        rows.push(columns.row(record, place, labels)?);
+        rows.push(columns.row(record, place, config, labels)?);
         for (name, cell) in header.iter().zip(record) {
             tally.see(name, config.reads(name), usize::from(!cell.is_empty()));
         }
@@ -81,6 +84,25 @@ pub(crate) fn for_each_record<Columns>(
     Ok(())
 }
 
+/// Refuses a table of which a column that is read has the name of another.
+///
+/// # Errors
+/// If there is one.
+pub(crate) fn require_once(
+    header: &StringRecord,
+    is_read: impl Fn(&str) -> bool,
+    file: &Path,
+) -> Result<(), DataError> {
+    let is_twice = |name: &&str| header.iter().filter(|other| other == name).count() > 1;
+    match header.iter().filter(|name| is_read(name)).find(is_twice) {
+        None => Ok(()),
+        Some(name) => Err(DataError::ColumnTwice {
+            path: file.to_owned(),
+            column: name.to_owned(),
+        }),
+    }
+}
+
 /// Whether the name says that tabs separate the cells.
 pub(crate) fn is_tsv(file: &Path) -> bool {
     let name = file.file_name().and_then(|name| name.to_str());
@@ -88,12 +110,12 @@ pub(crate) fn is_tsv(file: &Path) -> bool {
 }
 
 /// What separates the cells: a comma, or where the header has none, a tab or a semicolon that it has;
-/// of a `.tsv` a tab first, as its column names may have commas.
+/// of a `.tsv` a tab first, as its column names may have commas. A header with none of them is one
+/// column, and more are put behind it as the name says.
 pub(crate) fn separator(content: &[u8], is_tsv: bool) -> u8 {
-    let header = content
-        .split(|byte| *byte == b'\n')
-        .next()
-        .unwrap_or(content);
+    // The reader skips blank lines before the header too.
+    let mut lines = without_mark(content).split(|byte| b"\r\n".contains(byte));
+    let header = lines.find(|line| !line.is_empty()).unwrap_or(content);
     let candidates = match is_tsv {
         true => [b'\t', b',', b';'],
         false => [b',', b'\t', b';'],
@@ -101,7 +123,7 @@ pub(crate) fn separator(content: &[u8], is_tsv: bool) -> u8 {
     let mut present = candidates
         .into_iter()
         .filter(|separator| header.contains(separator));
-    present.next().unwrap_or(b',')
+    present.next().unwrap_or(candidates[0])
 }
 
 /// Where the columns wanted stand in the header.
@@ -136,7 +158,9 @@ impl Columns {
                 .map(|column| required("data.text_pair", column))
                 .transpose()?,
             label: match labels {
-                LabelPolicy::Required => Some(required("data.label", &config.label)?),
+                LabelPolicy::Required | LabelPolicy::Lists => {
+                    Some(required("data.label", &config.label)?)
+                }
                 LabelPolicy::Optional => position(&config.label),
             },
         })
@@ -147,16 +171,19 @@ impl Columns {
         &self,
         record: &StringRecord,
         place: Place,
+        config: &DataConfig,
         labels: LabelPolicy,
     ) -> Result<Row, DataError> {
         let label = self
             .label
             .map(|column| &record[column])
-            .filter(|cell| !cell.is_empty())
+            // An empty cell is no label, or a list without any.
+            .filter(|cell| !cell.is_empty() || labels == LabelPolicy::Lists)
             .map(|cell| RawLabel::Text(cell.to_owned()));
-        if label.is_none() && labels == LabelPolicy::Required {
+        if label.is_none() && labels.is_required() {
             return Err(DataError::MissingLabel { place });
         }
+        let label = in_a_list(label, config, labels, &place)?;
         Ok(Row {
             text: record[self.text].to_owned(),
             text_pair: self.text_pair.map(|column| record[column].to_owned()),
@@ -247,6 +274,8 @@ mod tests {
             assert_eq!(rows[0].text, format!("a, b{separator}"));
             assert_eq!(rows[0].label, Some(RawLabel::Text("x".to_owned())));
         }
+        let rows = read("\n\r\ntext;label\na;x\n", LabelPolicy::Required).unwrap();
+        assert_eq!(rows[0].text, "a");
         let rows = read("text,label;old\na;b,x\n", LabelPolicy::Optional).unwrap();
         assert_eq!(rows[0].text, "a;b");
     }
@@ -263,6 +292,14 @@ mod tests {
             assert_eq!(rows[0].text, "a, b");
             assert_eq!(rows[0].label, Some(RawLabel::Text("x".to_owned())));
         }
+    }
+
+    #[test]
+    fn a_column_that_is_read_is_there_once() {
+        let message = error("text,label,text\na,x,b\n");
+        assert!(message.contains("has two columns `text`"), "{message}");
+        let rows = read("text,label,,\na,x,,\n", LabelPolicy::Required).unwrap();
+        assert_eq!(rows[0].text, "a");
     }
 
     #[test]
@@ -296,6 +333,15 @@ mod tests {
         let message = error("text,label\nb,x\na,\n");
         assert!(message.starts_with("train.csv:3: the row has no label"));
         assert!(error("text\na\n").contains("there is no column `label`"));
+    }
+
+    #[test]
+    fn cells_of_several_labels_are_lists_which_may_be_empty() {
+        let rows = read("text,label\na,x | y\nb,\nc,x\n", LabelPolicy::Lists).unwrap();
+        let labels = rows
+            .iter()
+            .map(|row| row.label.as_ref().unwrap().to_string());
+        assert_eq!(labels.collect::<Vec<_>>(), ["[x, y]", "[]", "[x]"]);
     }
 
     #[test]

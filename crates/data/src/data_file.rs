@@ -1,4 +1,6 @@
 //! A file of rows, opened as its name says: which format, and how it is compressed.
+//!
+//! What a compressed text becomes is bounded (see [`expansion`](crate::expansion)).
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -8,6 +10,7 @@ use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 
 use crate::error::DataError;
+use crate::expansion::Bounded;
 use crate::split::Format;
 
 /// A file of rows; texts are decompressed as they are read.
@@ -68,11 +71,18 @@ impl DataFile {
         if format == Format::Parquet {
             return Ok(Self::Parquet(file));
         }
+        let size = file.metadata().map_err(unreadable)?.len();
         let text: Box<dyn Read> = match compression {
             None => Box::new(file),
             // Either may be several parts one after the other, as tools for large files write them.
-            Some(Compression::Gzip) => Box::new(MultiGzDecoder::new(BufReader::new(file))),
-            Some(Compression::Zstandard) => Box::new(zstd::Decoder::new(file).map_err(unreadable)?),
+            Some(Compression::Gzip) => {
+                let decoder = MultiGzDecoder::new(BufReader::new(file));
+                Box::new(Bounded::new(decoder, size))
+            }
+            Some(Compression::Zstandard) => {
+                let decoder = zstd::Decoder::new(file).map_err(unreadable)?;
+                Box::new(Bounded::new(decoder, size))
+            }
         };
         Ok(match format {
             Format::Csv => Self::Csv(text),
@@ -127,6 +137,24 @@ mod tests {
                 .collect();
             let expected = [("a", "x".to_owned()), ("b", "y".to_owned())];
             assert_eq!(found, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_becomes_absurdly_large_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let blanks = vec![b' '; (64 << 20) + (1 << 20)];
+        for name in ["train.jsonl.zst", "train.csv.zst"] {
+            let path = dir.path().join(name);
+            fs::write(&path, zstd::encode_all(blanks.as_slice(), 1).unwrap()).unwrap();
+            let config = DataConfig::new("unused");
+            let error = crate::read_file(&path, &config, LabelPolicy::Required).unwrap_err();
+            assert!(error.to_string().contains(name), "{error}");
+            let cause = std::error::Error::source(&error).unwrap().to_string();
+            assert!(
+                cause.contains("write it again without compression"),
+                "{cause}"
+            );
         }
     }
 

@@ -180,11 +180,14 @@ impl CardInfo {
     }
 }
 
-/// `dtype.class_label.names` of a feature: a list, or a mapping from the numbers 0, 1, ….
+/// `dtype.class_label.names` of a feature, or of lists `sequence.class_label.names`: a list, or a
+/// mapping from the numbers 0, 1, ….
 fn names_of_feature(feature: &Yaml<'_>) -> Option<Vec<String>> {
-    let dtype = feature.as_mapping_get("dtype")?;
-    let names = dtype
-        .as_mapping_get("class_label")?
+    // `list` is the newer word for a sequence.
+    let kinds = ["dtype", "sequence", "list"].into_iter();
+    let mut kinds = kinds.filter_map(|kind| feature.as_mapping_get(kind));
+    let names = kinds
+        .find_map(|kind| kind.as_mapping_get("class_label"))?
         .as_mapping_get("names")?;
     let Some(mapping) = names.as_mapping() else {
         return Some(strings(names)).filter(|names| !names.is_empty());

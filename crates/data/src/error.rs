@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use eigenmix_hub::HubError;
 use thiserror::Error;
 
+use crate::class_weights::ClassWeightError;
 use crate::closest_name::closest_name;
 use crate::language_error::LanguageError;
 use crate::prediction_error::PredictionError;
@@ -136,6 +137,9 @@ pub enum DataError {
         found: String,
     },
 
+    #[error("`{path}` has two columns `{column}`; rename the one that is not meant")]
+    ColumnTwice { path: PathBuf, column: String },
+
     #[error("{place}: there is no column `{column}`; {advice}")]
     MissingColumn {
         place: Place,
@@ -180,6 +184,41 @@ pub enum DataError {
     )]
     NotAClass { place: Place, label: String },
 
+    #[error(
+        "{place}: column `{column}` has a list of labels, and the task is for one label a row; for rows \
+         with several set task.target = \"labels\" in the training"
+    )]
+    ListOfLabels { place: Place, column: String },
+
+    #[error(
+        "{place}: column `{column}` has `{found}`, a list spelt in a text; write the labels with \
+         data.label_separator between them (`a{separator}b`), or the rows as JSON lines"
+    )]
+    SpeltList {
+        place: Place,
+        column: String,
+        separator: String,
+        found: String,
+    },
+
+    #[error(
+        "{place}: the row has the label `{label}` twice; if its list says of each label whether it applies \
+         (zeros and ones), write the names of those that do"
+    )]
+    RepeatedLabel { place: Place, label: String },
+
+    #[error(
+        "{place}: the row does not say which labels it has; write an empty list (in CSV an empty cell) \
+         if it has none"
+    )]
+    MissingList { place: Place },
+
+    #[error("no training row has a label; check the label column `data.label`")]
+    OnlyEmptyLists,
+
+    #[error(transparent)]
+    ClassWeights(#[from] ClassWeightError),
+
     #[error("{place}: label `{label}` is not a finite number, which a regression needs")]
     NotANumber { place: Place, label: String },
 
@@ -208,6 +247,12 @@ pub enum DataError {
         "`data.examples_per_class` needs classes, and the task is a regression; use `data.max_examples`"
     )]
     FewShotRegression,
+
+    #[error(
+        "`data.examples_per_class` draws by class, and with task.target = \"labels\" a row may have \
+         several labels; use `data.max_examples`"
+    )]
+    FewShotLabels,
 
     #[error(
         "`{dir}` has no tokenizer this build can load: expected tokenizer.json, or the vocab.txt \

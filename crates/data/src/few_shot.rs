@@ -24,7 +24,7 @@ const STREAM: u64 = u64::MAX;
 ///
 /// # Errors
 /// When a class has too few examples, a number asked for is zero, or `examples_per_class` is set
-/// for a regression.
+/// for a regression or for rows that may have several labels.
 pub fn draw_examples<R: Labelled>(
     rows: Vec<R>,
     config: &DataConfig,
@@ -36,10 +36,11 @@ pub fn draw_examples<R: Labelled>(
     let mut rng = stream(seed);
     let mut kept: Vec<usize> = (0..rows.len()).collect();
     if let Some(shots) = config.examples_per_class {
-        if kind == TargetKind::Regression {
-            return Err(DataError::FewShotRegression);
-        }
-        kept = draw_per_class(&rows, shots, &mut rng)?;
+        kept = match kind {
+            TargetKind::Classification => draw_per_class(&rows, shots, &mut rng)?,
+            TargetKind::MultiLabel => return Err(DataError::FewShotLabels),
+            TargetKind::Regression => return Err(DataError::FewShotRegression),
+        };
     }
     draw_at_most(&mut kept, config.max_examples, &mut rng);
     Ok(keep(rows, kept))
@@ -221,6 +222,9 @@ mod tests {
         };
         let error = draw_examples(rows(), &config, TargetKind::Regression, 0).unwrap_err();
         assert!(matches!(error, DataError::FewShotRegression));
+        let error = draw_examples(rows(), &config, TargetKind::MultiLabel, 0).unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains("use `data.max_examples`"), "{message}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! words answers nothing useful when it is asked in another way. The contract says how it was asked,
 //! in the words of `[data]`, so that whatever runs the adapter later can ask it likewise.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -13,8 +14,11 @@ use crate::error::DataError;
 use crate::language_columns::LanguageColumns;
 use crate::language_format::LanguageFormat;
 use crate::loss_mask::TrainOn;
+use crate::target::TargetKind;
+use crate::threshold::Threshold;
 
-/// How rows became inputs of a model: those keys of `[data]` that say so, whatever the data.
+/// How rows became inputs of a model: those keys of `[data]` that say so, whatever the data; and of
+/// `[task]`, what its outputs mean.
 ///
 /// It lies under `input` in the `eigenmix.json` of an adapter. Labels have a file of their own.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -30,6 +34,14 @@ pub struct InputContract {
     pub image: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
+    /// What labels are, if a row may have several; otherwise the head says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetKind>,
+    /// The probability from which on one of several labels applies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<Threshold>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_separator: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_length: Option<usize>,
     /// Of a language model: the form that the rows of the training had.
@@ -75,6 +87,7 @@ impl InputContract {
         set(&mut config.text, &self.text);
         set(&mut config.image, &self.image);
         set(&mut config.label, &self.label);
+        set(&mut config.label_separator, &self.label_separator);
         config.text_pair = self.text_pair.clone().or(config.text_pair.take());
         config.max_length = self.max_length.unwrap_or(config.max_length);
         config.format = self.format.or(config.format);
@@ -103,6 +116,9 @@ impl InputContract {
             text_pair: kept(&self.text_pair, config.text_pair.as_ref()),
             image: kept(&self.image, Some(&config.image)),
             label: kept(&self.label, Some(&config.label)),
+            target: self.target,
+            threshold: self.threshold,
+            label_separator: kept(&self.label_separator, Some(&config.label_separator)),
             max_length: kept(&self.max_length, Some(&config.max_length)),
             format: kept(&self.format, config.format.as_ref()),
             columns: match self.columns == config.columns {
@@ -116,6 +132,62 @@ impl InputContract {
                 false => None,
             },
         }
+    }
+
+    /// In which columns, form of rows and templates a later training has it otherwise, for people:
+    /// `data.text = "premise" there, "text" here`. Nothing if that is of another task.
+    pub fn differences(&self, later: &Self) -> Vec<String> {
+        if self.task != later.task {
+            return Vec::new();
+        }
+        fn shown(value: Option<&str>) -> String {
+            value.map_or("none".to_owned(), |value| format!("{value:?}"))
+        }
+        let differ = |key: &str, there: Option<&str>, here: Option<&str>| {
+            let is_other = there != here;
+            is_other.then(|| format!("{key} = {} there, {} here", shown(there), shown(here)))
+        };
+        let format = |of: &Self| of.format.map(|format| format.to_string());
+        let formats = [format(self), format(later)];
+        // What a text is called says nothing where the rows have another form.
+        let is_same_form = formats[0] == formats[1];
+        let text = is_same_form
+            .then(|| differ("data.text", self.text.as_deref(), later.text.as_deref()))
+            .flatten();
+        let columns: BTreeSet<&str> = [&self.columns, &later.columns]
+            .into_iter()
+            .flat_map(|columns| columns.named().map(|(setting, _)| setting))
+            .collect();
+        let column = |of: &Self, setting: &str| {
+            let mut named = of.columns.named();
+            let found = named.find(|(other, _)| *other == setting);
+            found.map(|(_, column)| column.to_owned())
+        };
+        let pair = [&self.text_pair, &later.text_pair].map(Option::as_deref);
+        let image = [&self.image, &later.image].map(Option::as_deref);
+        let template = [&self.prompt_template, &later.prompt_template].map(Option::as_deref);
+        let [there, here] = &formats;
+        [
+            text,
+            differ("data.text_pair", pair[0], pair[1]),
+            differ("data.image", image[0], image[1]),
+            differ("data.format", there.as_deref(), here.as_deref()),
+            differ("data.prompt_template", template[0], template[1]),
+        ]
+        .into_iter()
+        .flatten()
+        .chain(columns.into_iter().filter_map(|setting| {
+            let [there, here] = [column(self, setting), column(later, setting)];
+            differ(setting, there.as_deref(), here.as_deref())
+        }))
+        .collect()
+    }
+
+    /// From which probability on a label applies, if the outputs are labels of which a row may have
+    /// several.
+    pub fn multi_label(&self) -> Option<Threshold> {
+        let is_multi_label = self.target == Some(TargetKind::MultiLabel);
+        is_multi_label.then(|| self.threshold.unwrap_or_default())
     }
 
     /// What it says beyond what goes without saying, for people: `data.text_pair = "hypothesis"`.
@@ -134,6 +206,11 @@ impl InputContract {
             word("text_pair", &self.text_pair, None),
             word("image", &self.image, Some(&usual.image)),
             word("label", &self.label, Some(&usual.label)),
+            word(
+                "label_separator",
+                &self.label_separator,
+                Some(&usual.label_separator),
+            ),
             self.format.map(|format| format!("format = \"{format}\"")),
             word("prompt_template", &self.prompt_template, None),
             template,
@@ -239,6 +316,37 @@ mod tests {
             ..InputContract::default()
         };
         assert!(usual.settings().is_empty());
+    }
+
+    #[test]
+    fn a_later_training_differs_in_what_it_reads_and_not_in_how_long_it_is() {
+        let later = InputContract {
+            text_pair: None,
+            max_length: Some(64),
+            train_on: None,
+            columns: LanguageColumns::default(),
+            prompt_template: Some("{{ prompt }}?".to_owned()),
+            ..contract()
+        };
+        let expected = [
+            "data.text_pair = \"hypothesis\" there, none here",
+            "data.prompt_template = \"{{ prompt }}!\" there, \"{{ prompt }}?\" here",
+            "data.columns.messages = \"turns\" there, none here",
+        ];
+        assert_eq!(contract().differences(&later), expected);
+        let other_form = InputContract {
+            text: None,
+            format: Some(LanguageFormat::Alpaca),
+            ..contract()
+        };
+        let expected = ["data.format = \"messages\" there, \"alpaca\" here"];
+        assert_eq!(contract().differences(&other_form), expected);
+        let other_task = InputContract {
+            task: "sequence-classification".to_owned(),
+            ..InputContract::default()
+        };
+        assert!(contract().differences(&other_task).is_empty());
+        assert!(contract().differences(&contract()).is_empty());
     }
 
     #[test]

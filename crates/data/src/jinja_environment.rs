@@ -1,14 +1,14 @@
 //! Jinja as chat templates expect it: what transformers adds to it and sets otherwise than Jinja.
 
-use std::io;
-
 use chrono::{DateTime, Utc};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
 use serde::Serialize;
-use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
+use serde_json::ser::Serializer;
 
+use crate::python_json::PythonJson;
+use crate::python_text::python_text;
 use crate::strftime::strftime;
 
 /// Jinja as transformers sets it up for chat templates: blocks take the line break after them and the
@@ -26,14 +26,17 @@ pub(crate) fn chat_environment(now: DateTime<Utc>) -> Result<Environment<'static
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.set_formatter(|out, state, value| {
-        // Python's spelling of what Jinja prints without a filter.
-        match (value.kind(), value.is_true()) {
-            (ValueKind::None, _) => out.write_str("None").map_err(Error::from),
-            (ValueKind::Bool, true) => out.write_str("True").map_err(Error::from),
-            (ValueKind::Bool, false) => out.write_str("False").map_err(Error::from),
+        match value.kind() {
+            // Python's spelling of what Jinja prints without a filter.
+            ValueKind::None
+            | ValueKind::Bool
+            | ValueKind::Number
+            | ValueKind::Seq
+            | ValueKind::Map => out.write_str(&python_text(value)).map_err(Error::from),
             _ => minijinja::escape_formatter(out, state, value),
         }
     });
+    environment.add_filter("string", python_text_of);
     environment.add_filter("tojson", to_json);
     environment.add_function("raise_exception", |message: String| {
         Err::<Value, Error>(Error::new(ErrorKind::InvalidOperation, message))
@@ -53,7 +56,8 @@ pub(crate) fn without_generation_tags(template: &str) -> String {
     let mut rest = template;
     let mut replaced = String::with_capacity(template.len());
     while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else {
+        // `{%}` opens a tag and does not close it.
+        let Some(length) = rest[start + 2..].find("%}").map(|length| 2 + length) else {
             break;
         };
         let tag = &rest[start..start + length];
@@ -70,62 +74,39 @@ pub(crate) fn without_generation_tags(template: &str) -> String {
     replaced + rest
 }
 
-/// `json.dumps(value, ensure_ascii=False)`: unlike Jinja's own filter, nothing is escaped for HTML.
+fn python_text_of(value: &Value) -> String {
+    python_text(value)
+}
+
+/// `json.dumps(value, ensure_ascii=False)` with its other options: unlike Jinja's own filter, nothing is
+/// escaped for HTML.
 fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = options.get("indent")?;
-    // What transformers' filter takes besides; only its defaults are supported.
     let ensures_ascii: Option<bool> = options.get("ensure_ascii")?;
+    let sorts_keys: Option<bool> = options.get("sort_keys")?;
+    let separators: Option<Vec<String>> = options.get("separators")?;
     options.assert_all_used()?;
-    if ensures_ascii == Some(true) {
-        let message = "tojson: ensure_ascii=True is not supported";
-        return Err(Error::new(ErrorKind::InvalidOperation, message));
-    }
-    let mut written = Vec::new();
-    let result = match indent {
-        Some(width) => {
-            let blanks = vec![b' '; width];
-            let formatter = PrettyFormatter::with_indent(&blanks);
-            value.serialize(&mut Serializer::with_formatter(&mut written, formatter))
+    let separators = match separators.as_deref() {
+        None => None,
+        Some([item, key]) => Some((item.clone(), key.clone())),
+        Some(_) => {
+            let message = "tojson: expected two separators, between values and behind a key";
+            return Err(Error::new(ErrorKind::InvalidOperation, message));
         }
-        None => value.serialize(&mut Serializer::with_formatter(&mut written, PythonJson)),
     };
     let failed = |message: String| Error::new(ErrorKind::BadSerialization, message);
+    let format = PythonJson::new(indent, separators, ensures_ascii == Some(true));
+    let mut written = Vec::new();
+    let mut serializer = Serializer::with_formatter(&mut written, format);
+    let result = match sorts_keys {
+        Some(true) => serde_json::to_value(value).and_then(|mut value| {
+            value.sort_all_objects();
+            value.serialize(&mut serializer)
+        }),
+        _ => value.serialize(&mut serializer),
+    };
     result.map_err(|error| failed(error.to_string()))?;
     String::from_utf8(written).map_err(|error| failed(error.to_string()))
-}
-
-/// A blank after each comma and colon.
-struct PythonJson;
-
-impl PythonJson {
-    fn separate<W: io::Write + ?Sized>(writer: &mut W, is_first: bool) -> io::Result<()> {
-        match is_first {
-            true => Ok(()),
-            false => writer.write_all(b", "),
-        }
-    }
-}
-
-impl Formatter for PythonJson {
-    fn begin_array_value<W: io::Write + ?Sized>(
-        &mut self,
-        writer: &mut W,
-        is_first: bool,
-    ) -> io::Result<()> {
-        Self::separate(writer, is_first)
-    }
-
-    fn begin_object_key<W: io::Write + ?Sized>(
-        &mut self,
-        writer: &mut W,
-        is_first: bool,
-    ) -> io::Result<()> {
-        Self::separate(writer, is_first)
-    }
-
-    fn begin_object_value<W: io::Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
-        writer.write_all(b": ")
-    }
 }
 
 #[cfg(test)]
@@ -179,6 +160,13 @@ mod tests {
         let expected = render("a {%- if true -%} b {%- endif %}\nc {% if true %}d{% endif %}");
         assert_eq!(render(template), expected);
         assert_eq!(expected.as_deref(), Ok("abc d"));
+    }
+
+    #[test]
+    fn a_tag_without_an_end_is_left_as_it_is() {
+        for template in ["a {%}", "{%} generation %}", "{% generation"] {
+            assert_eq!(without_generation_tags(template), template);
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use crate::byte_order_mark::without_mark;
 use crate::config::DataConfig;
 use crate::error::DataError;
+use crate::label_list::in_a_list;
 use crate::row::{LabelPolicy, Place, RawLabel, Row};
 use crate::split::Format;
 use crate::unread_columns::{ColumnTally, says_something};
@@ -138,6 +139,7 @@ fn row(
         .map(|column| string(columns, "data.text_pair", column, &place))
         .transpose()?;
     let label = label(columns, &config.label, labels, &place)?;
+    let label = in_a_list(label, config, labels, &place)?;
     Ok(Row {
         text,
         text_pair,
@@ -182,32 +184,50 @@ fn label(
     labels: LabelPolicy,
     place: &Place,
 ) -> Result<Option<RawLabel>, DataError> {
+    match columns.get(column) {
+        Some(Value::Array(_)) if labels == LabelPolicy::Required => Err(DataError::ListOfLabels {
+            place: place.clone(),
+            column: column.to_owned(),
+        }),
+        Some(Value::Array(items)) => {
+            let items = items.iter().map(|item| one_label(item, column, place));
+            items
+                .collect::<Result<_, _>>()
+                .map(RawLabel::List)
+                .map(Some)
+        }
+        Some(Value::Null) | None if !labels.is_required() => Ok(None),
+        Some(Value::Null) if labels == LabelPolicy::Lists => Err(DataError::MissingList {
+            place: place.clone(),
+        }),
+        Some(Value::Null) => Err(DataError::MissingLabel {
+            place: place.clone(),
+        }),
+        None => Err(missing(columns, "data.label", column, place)),
+        Some(value) => one_label(value, column, place).map(Some),
+    }
+}
+
+fn one_label(value: &Value, column: &str, place: &Place) -> Result<RawLabel, DataError> {
     let bad_value = |found: String| DataError::BadValue {
         place: place.clone(),
         column: column.to_owned(),
         expected: "a string, a number or a boolean",
         found,
     };
-    match columns.get(column) {
-        Some(Value::String(text)) => Ok(Some(RawLabel::Text(text.clone()))),
-        Some(Value::Bool(flag)) => Ok(Some(RawLabel::Integer(i64::from(*flag)))),
+    match value {
+        Value::String(text) => Ok(RawLabel::Text(text.clone())),
+        Value::Bool(flag) => Ok(RawLabel::Integer(i64::from(*flag))),
         // Beyond i64 a float would be another number; as a name it stays what it is.
-        Some(Value::Number(number)) if number.as_i64().is_none() && number.is_u64() => {
-            Ok(Some(RawLabel::Text(number.to_string())))
+        Value::Number(number) if number.as_i64().is_none() && number.is_u64() => {
+            Ok(RawLabel::Text(number.to_string()))
         }
-        Some(Value::Number(number)) => match (number.as_i64(), number.as_f64()) {
-            (Some(integer), _) => Ok(Some(RawLabel::Integer(integer))),
-            (None, Some(number)) => Ok(Some(RawLabel::Number(number))),
+        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(integer), _) => Ok(RawLabel::Integer(integer)),
+            (None, Some(number)) => Ok(RawLabel::Number(number)),
             (None, None) => Err(bad_value(number.to_string())),
         },
-        Some(other @ (Value::Array(_) | Value::Object(_))) => {
-            Err(bad_value(kind(other).to_owned()))
-        }
-        Some(Value::Null) | None if labels == LabelPolicy::Optional => Ok(None),
-        Some(Value::Null) => Err(DataError::MissingLabel {
-            place: place.clone(),
-        }),
-        None => Err(missing(columns, "data.label", column, place)),
+        other => Err(bad_value(kind(other).to_owned())),
     }
 }
 
@@ -375,6 +395,33 @@ mod tests {
 
         assert!(error(content).contains("train.jsonl:1: the row has no label"));
         assert!(error("{\"text\": \"b\"}").contains("there is no column `label`"));
-        assert!(error("{\"text\": \"b\", \"label\": [1]}").contains("found an array"));
+        assert!(error("{\"text\": \"b\", \"label\": {}}").contains("found an object"));
+    }
+
+    #[test]
+    fn lists_of_labels_are_read_where_rows_may_have_several_and_refused_elsewhere() {
+        let content =
+            b"{\"text\": \"a\", \"label\": [\"x\", 3]}\n{\"text\": \"b\", \"label\": []}\n\
+                        {\"text\": \"c\", \"label\": \"y|x\"}";
+        let rows = read(content, LabelPolicy::Lists).unwrap();
+        let labels = rows
+            .iter()
+            .map(|row| row.label.as_ref().unwrap().to_string());
+        assert_eq!(labels.collect::<Vec<_>>(), ["[x, 3]", "[]", "[y, x]"]);
+
+        let message = error("{\"text\": \"b\", \"label\": [1]}");
+        assert!(
+            message.contains("train.jsonl:1: column `label` has a list of labels")
+                && message.contains("task.target = \"labels\""),
+            "{message}"
+        );
+        let refused = |content: &str| {
+            let error = read(content.as_bytes(), LabelPolicy::Lists).unwrap_err();
+            error.to_string()
+        };
+        let message = refused("{\"text\": \"b\", \"label\": null}");
+        assert!(message.contains("write an empty list"), "{message}");
+        let message = refused("{\"text\": \"b\", \"label\": [[1]]}");
+        assert!(message.contains("found an array"), "{message}");
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::byte_order_mark::without_mark;
 use crate::error::{DataError, quoted};
 use crate::labelled::Labelled;
-use crate::row::{RawLabel, integer_of};
+use crate::row::{Place, RawLabel, integer_of};
 
 /// Which output of a classifier stands for which label: output `i` for `names()[i]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,12 +33,21 @@ impl LabelMap {
         for row in rows {
             names.insert(class_of(row)?);
         }
-        let mut names: Vec<String> = as_integers(names).into_iter().collect();
-        if names.len() < 2 {
-            return Err(DataError::TooFewClasses {
-                found: quoted(&names),
-            });
+        let labels = Self::in_order(names)?;
+        match labels.names.len() {
+            0 | 1 => Err(DataError::TooFewClasses {
+                found: quoted(&labels.names),
+            }),
+            _ => Ok(labels),
         }
+    }
+
+    /// Words sorted, numerals in numeric order.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub(crate) fn in_order(names: BTreeSet<String>) -> Result<Self, DataError> {
+        let mut names: Vec<String> = as_integers(names).into_iter().collect();
         if let Some(numbers) = names.iter().map(|name| numeral(name)).collect() {
             let mut numbers: Vec<i64> = numbers;
             numbers.sort_unstable();
@@ -171,10 +180,15 @@ impl LabelMap {
     /// # Errors
     /// When the row has no label or an unknown one.
     pub fn encode(&self, row: &impl Labelled) -> Result<usize, DataError> {
-        let label = label_of(row)?;
+        self.known_output(label_of(row)?, row.place())
+    }
+
+    /// # Errors
+    /// When the label is unknown.
+    pub(crate) fn known_output(&self, label: &RawLabel, place: &Place) -> Result<usize, DataError> {
         self.output_of(label)
             .ok_or_else(|| DataError::UnknownLabel {
-                place: row.place().clone(),
+                place: place.clone(),
                 label: label.to_string(),
                 known: quoted(&self.names),
             })
@@ -183,9 +197,14 @@ impl LabelMap {
 
 /// The class that a row belongs to, by name.
 pub(crate) fn class_of(row: &impl Labelled) -> Result<String, DataError> {
-    let label = label_of(row)?;
+    class_name_of(label_of(row)?, row.place())
+}
+
+/// # Errors
+/// When the label names no class.
+pub(crate) fn class_name_of(label: &RawLabel, place: &Place) -> Result<String, DataError> {
     label.class_name().ok_or_else(|| DataError::NotAClass {
-        place: row.place().clone(),
+        place: place.clone(),
         label: label.to_string(),
     })
 }
@@ -216,7 +235,7 @@ fn numeral(name: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Place, Row};
+    use crate::Row;
 
     fn row(label: RawLabel) -> Row {
         Row {

@@ -30,10 +30,21 @@ pub struct LanguageColumns {
     pub answer: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instruction: Option<String>,
+    /// Else `input`, or `context`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input: Option<String>,
+    /// Else `output`, or `response`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
+    /// The system prompt beside messages or an instruction: else `system`, or `system_prompt`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
+    /// Of an instruction, what was said before: a list of pairs of a prompt and its answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub history: Option<String>,
+    /// Beside messages, the tools that the assistant may call: else `tools`, or `functions`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tools: Option<String>,
 }
 
 impl LanguageColumns {
@@ -53,6 +64,9 @@ impl LanguageColumns {
             ("data.columns.instruction", &self.instruction),
             ("data.columns.input", &self.input),
             ("data.columns.output", &self.output),
+            ("data.columns.system", &self.system),
+            ("data.columns.history", &self.history),
+            ("data.columns.tools", &self.tools),
         ];
         named
             .into_iter()
@@ -67,10 +81,14 @@ pub(crate) enum Layout {
         messages: String,
         /// May be absent: the system prompt, apart from the messages.
         system: String,
+        /// May be absent.
+        tools: String,
     },
     PromptCompletion {
         prompt: String,
         completion: String,
+        /// May be absent; of rows whose prompts are messages.
+        tools: String,
     },
     MultipleChoice {
         question: String,
@@ -82,6 +100,10 @@ pub(crate) enum Layout {
         /// May be absent.
         input: String,
         output: String,
+        /// May be absent: the words in front, instead of Alpaca's own.
+        system: String,
+        /// May be absent: what was asked and answered before.
+        history: String,
     },
     Text {
         text: String,
@@ -169,11 +191,13 @@ impl Layout {
         match format {
             LanguageFormat::Messages => Self::Messages {
                 messages: either(&columns.messages, "messages", "conversations"),
-                system: either(&None, "system", "system_prompt"),
+                system: either(&columns.system, "system", "system_prompt"),
+                tools: either(&columns.tools, "tools", "functions"),
             },
             LanguageFormat::PromptCompletion => Self::PromptCompletion {
                 prompt: named(&columns.prompt, "prompt"),
                 completion: named(&columns.completion, "completion"),
+                tools: either(&columns.tools, "tools", "functions"),
             },
             LanguageFormat::MultipleChoice => Self::MultipleChoice {
                 question: either(&columns.question, "question", "prompt"),
@@ -182,8 +206,11 @@ impl Layout {
             },
             LanguageFormat::Alpaca => Self::Alpaca {
                 instruction: named(&columns.instruction, "instruction"),
-                input: named(&columns.input, "input"),
-                output: named(&columns.output, "output"),
+                // Dolly's names are the others.
+                input: either(&columns.input, "input", "context"),
+                output: either(&columns.output, "output", "response"),
+                system: either(&columns.system, "system", "system_prompt"),
+                history: named(&columns.history, "history"),
             },
             LanguageFormat::Text => Self::Text {
                 text: config.text.clone(),
@@ -205,7 +232,9 @@ impl Layout {
     pub(crate) fn required(&self) -> Vec<(&'static str, &str)> {
         match self {
             Self::Messages { messages, .. } => vec![("data.columns.messages", messages)],
-            Self::PromptCompletion { prompt, completion } => vec![
+            Self::PromptCompletion {
+                prompt, completion, ..
+            } => vec![
                 ("data.columns.prompt", prompt),
                 ("data.columns.completion", completion),
             ],
@@ -233,8 +262,14 @@ impl Layout {
     /// Whether a column is read, required or not.
     pub(crate) fn reads(&self, column: &str) -> bool {
         let is_optional = match self {
-            Self::Alpaca { input, .. } => input == column,
-            Self::Messages { system, .. } => system == column,
+            Self::Alpaca {
+                input,
+                system,
+                history,
+                ..
+            } => [input, system, history].iter().any(|name| *name == column),
+            Self::Messages { system, tools, .. } => system == column || tools == column,
+            Self::PromptCompletion { tools, .. } => tools == column,
             _ => false,
         };
         is_optional || self.required().iter().any(|(_, name)| *name == column)
@@ -286,6 +321,8 @@ mod tests {
         let of_alpaca = ["instruction", "input", "output", "text"];
         assert_eq!(detected(&of_alpaca), Alpaca);
         assert_eq!(detected(&["instruction", "output"]), Alpaca);
+        let of_dolly = ["instruction", "context", "response", "category"];
+        assert_eq!(detected(&of_dolly), Alpaca);
         assert_eq!(detected(&["text"]), Text);
     }
 
@@ -299,6 +336,7 @@ mod tests {
         let expected = Layout::PromptCompletion {
             prompt: "question".to_owned(),
             completion: "answer".to_owned(),
+            tools: "tools".to_owned(),
         };
         assert_eq!(layout, expected);
     }

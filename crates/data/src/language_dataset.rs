@@ -22,18 +22,13 @@ use crate::split_files::find_split;
 use crate::unread_columns::{ColumnTally, says_something};
 use crate::{csv, jsonl, parquet_records};
 
-/// The columns in which datasets describe tools that a model may call.
-const TOOLS: [&str; 2] = ["tools", "functions"];
-
 /// The rows of a split for a language model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LanguageRows {
     pub rows: Vec<LanguageRow>,
     /// The form that they have; nothing where there are none.
     pub format: Option<LanguageFormat>,
-    /// How many rows came with tools, which are left out: no chat template is told of them.
-    pub tools_ignored: usize,
-    /// The columns that are not read, tools aside, each with how many rows have something in it.
+    /// The columns that are not read, each with how many rows have something in it.
     pub unread: Vec<(String, usize)>,
 }
 
@@ -119,12 +114,13 @@ impl<'a> LanguageReader<'a> {
         let reader = &mut *self;
         let begin = |header: &::csv::StringRecord| {
             let names: Vec<String> = header.iter().map(str::to_owned).collect();
-            Ok(names)
+            Ok((names, header.clone()))
         };
-        csv::for_each_record(content, path, begin, |names, record, place| {
+        csv::for_each_record(content, path, begin, |(names, header), record, place| {
             let found: Vec<&str> = names.iter().map(String::as_str).collect();
             let layout =
                 row_reader(&mut reader.row_reader, &found, reader.config, &place)?.layout();
+            csv::require_once(header, |name| layout.reads(name), path)?;
             if let Some(column) = layout.list_column() {
                 return Err(LanguageError::ListInCsv {
                     place,
@@ -153,39 +149,29 @@ impl<'a> LanguageReader<'a> {
         parquet_records::for_each_record(&file, is_wanted, |columns, place| {
             self.take(columns, place)
         })?;
-        let mut has_tools: Vec<bool> = Vec::new();
         for name in names {
             if layout.reads(name) {
+                // Its rows were counted as they were read.
                 self.columns.see(name, true, 0);
                 continue;
             }
             let filled = file.filled(name)?;
-            let is_tools = TOOLS.contains(&name);
             let rows = filled.iter().filter(|is_filled| **is_filled).count();
-            self.columns.see(name, is_tools, rows);
-            if is_tools {
-                has_tools.resize(filled.len(), false);
-                let both = has_tools.iter_mut().zip(filled);
-                both.for_each(|(has_tools, is_filled)| *has_tools |= is_filled);
-            }
+            self.columns.see(name, false, rows);
         }
-        self.read.tools_ignored += has_tools.into_iter().filter(|has_tools| *has_tools).count();
         Ok(())
     }
 
     fn take(&mut self, columns: Map<String, Value>, place: Place) -> Result<(), DataError> {
         let found: Vec<&str> = columns.keys().map(String::as_str).collect();
         let reader = row_reader(&mut self.row_reader, &found, self.config, &place)?;
-        self.read.rows.push(reader.row(&columns, place)?);
-        let mut has_tools = false;
+        let row = reader.row(&columns, place)?;
         for (name, value) in &columns {
-            let is_filled = says_something(value);
-            let is_tools = TOOLS.contains(&name.as_str());
-            has_tools |= is_tools && is_filled;
-            let is_read = is_tools || reader.layout().reads(name);
-            self.columns.see(name, is_read, usize::from(is_filled));
+            let is_read = reader.reads(name, &row.content);
+            let rows = usize::from(says_something(value));
+            self.columns.see(name, is_read, rows);
         }
-        self.read.tools_ignored += usize::from(has_tools);
+        self.read.rows.push(row);
         Ok(())
     }
 }
@@ -207,3 +193,7 @@ fn row_reader<'r>(
 #[cfg(test)]
 #[path = "language_dataset_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "language_tools_tests.rs"]
+mod tools_tests;

@@ -8,6 +8,8 @@ use ::parquet::file::properties::WriterProperties;
 use ::parquet::file::writer::SerializedFileWriter;
 use ::parquet::schema::parser::parse_message_type;
 
+use serde_json::json;
+
 use super::*;
 use crate::{LanguageContent, Message, Question};
 
@@ -55,6 +57,7 @@ fn greeting() -> Vec<Message> {
 fn each_form_of_json_lines_is_read() {
     let conversation = |completion_start| LanguageContent::Conversation {
         messages: greeting(),
+        tools: Vec::new(),
         completion_start,
     };
     let messages = r#"{"messages": [{"role": "user", "content": "Hi"},
@@ -183,7 +186,7 @@ fn malformed_rows_are_named_with_file_and_line() {
 }
 
 #[test]
-fn rows_with_tools_are_counted() {
+fn tools_that_no_template_is_told_of_are_counted() {
     let row = |tools: &str| format!("{{\"text\": \"a\", \"tools\": {tools}}}\n");
     let content = [
         row("[{\"name\": \"search\"}]"),
@@ -192,7 +195,8 @@ fn rows_with_tools_are_counted() {
         row("\"search\""),
     ];
     let read = read("a.jsonl", &content.concat()).unwrap();
-    assert_eq!((read.rows.len(), read.tools_ignored), (4, 2));
+    assert_eq!(read.rows.len(), 4);
+    assert_eq!(read.unread, [("tools".to_owned(), 2)]);
 }
 
 #[test]
@@ -338,14 +342,15 @@ fn lists_of_structures_in_parquet_are_conversations() {
     let read = read_parquet(&DataConfig::new("unused"), false).unwrap();
     let conversations: Vec<LanguageContent> =
         read.rows.iter().map(|row| row.content.clone()).collect();
-    let expected = [greeting(), vec![Message::new("user", "So?")]].map(|messages| {
-        LanguageContent::Conversation {
-            messages,
-            completion_start: 0,
-        }
+    let asked = vec![Message::new("user", "So?")];
+    let tools = [Vec::new(), vec![json!({"name": "search"})]];
+    let expected = [greeting(), asked].into_iter().zip(tools);
+    let expected = expected.map(|(messages, tools)| LanguageContent::Conversation {
+        messages,
+        tools,
+        completion_start: 0,
     });
-    assert_eq!(conversations, expected);
-    assert_eq!(read.tools_ignored, 1, "one row has tools");
+    assert_eq!(conversations, expected.collect::<Vec<_>>());
     let unread = [("choices", 2), ("question", 2), ("answer", 2)];
     let unread = unread.map(|(name, rows)| (name.to_owned(), rows));
     assert_eq!(read.unread, unread, "and none a stamp");
@@ -425,15 +430,12 @@ fn a_system_prompt_in_a_column_of_its_own_begins_the_conversation() {
 
 #[test]
 fn columns_that_are_not_read_are_counted_by_the_rows_that_fill_them() {
-    let read = lines(
-        "",
-        r#"{"instruction": "a", "output": "b", "system": "s", "history": []}
-           {"instruction": "c", "output": "d", "history": [["q", "a"]], "id": 7}
-           {"instruction": "e", "input": "f", "output": "g", "history": [["q", "a"]]}"#,
-    );
-    let expected = [("system", 1), ("history", 2), ("id", 1)];
+    let rows = r#"{"instruction": "a", "output": "b", "system": "s", "tools": []}
+                  {"instruction": "c", "output": "d", "tools": [{"name": "t"}], "id": 7}
+                  {"instruction": "e", "input": "f", "output": "g", "tools": "[]"}"#;
+    let expected = [("tools", 2), ("id", 1)];
     let expected = expected.map(|(name, rows)| (name.to_owned(), rows));
-    assert_eq!(read.unwrap().unread, expected);
+    assert_eq!(lines("", rows).unwrap().unread, expected);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use rayon::prelude::*;
+use serde_json::{Map, Value, json};
 
 use crate::chat_template::ChatTemplate;
 use crate::choice_example::joint;
@@ -21,7 +22,7 @@ use crate::tokenization::{Frame, TextTokenizer};
 ///
 /// | row | text | targets by default |
 /// |---|---|---|
-/// | conversation | the chat template's, which carries its own special tokens | the assistant's turns, each with what the template ends it with |
+/// | conversation | the chat template's, which carries its own special tokens | the assistant's turns, tool calls among them, each with what the template ends it with |
 /// | prompt and completion | one after the other, as the tokenizer frames a text, and the end token | completion and end token |
 /// | multiple choice | the question and the right choice, as prompt and completion | the choice and the end token |
 /// | text | as the tokenizer frames it, and the end token | all |
@@ -162,9 +163,10 @@ impl<'a> LanguageEncoder<'a> {
             }
             LanguageContent::Conversation {
                 messages,
+                tools,
                 completion_start,
             } => self
-                .conversation(messages, *completion_start)
+                .conversation(messages, tools, *completion_start)
                 .map_err(|error| in_row(row, error)),
         }
     }
@@ -181,12 +183,15 @@ impl<'a> LanguageEncoder<'a> {
                 self.prompt_before(prompt, completion)
             }
             LanguageContent::MultipleChoice(question) => self.text_prompt(&question.prompt),
-            LanguageContent::Conversation { messages, .. } => {
+            LanguageContent::Conversation {
+                messages, tools, ..
+            } => {
                 let asked = match messages.split_last() {
                     Some((last, before)) if last.is_of_assistant() => before,
                     _ => messages,
                 };
-                self.chat_prompt(asked).map_err(|error| in_row(row, error))
+                self.chat_prompt(asked, tools)
+                    .map_err(|error| in_row(row, error))
             }
         }
     }
@@ -222,10 +227,16 @@ impl<'a> LanguageEncoder<'a> {
 
     /// The tokens of a conversation up to where the assistant's next words begin.
     ///
+    /// - tools: as [`ChatTemplate::render`] takes them
+    ///
     /// # Errors
     /// When the tokenizer fails, or the chat template is missing or does not take the conversation.
-    pub fn chat_prompt(&self, messages: &[Message]) -> Result<Vec<u32>, DataError> {
-        let text = self.chat_template()?.render(messages, true)?;
+    pub fn chat_prompt(
+        &self,
+        messages: &[Message],
+        tools: &[Value],
+    ) -> Result<Vec<u32>, DataError> {
+        let text = self.chat_template()?.render(messages, tools, true)?;
         Ok(self.tokenizer.encode_spans(&text)?.ids)
     }
 
@@ -252,7 +263,7 @@ impl<'a> LanguageEncoder<'a> {
             Message::new("user", "Is it?"),
             Message::new("assistant", ANSWER),
         ];
-        let Ok(text) = template.render(&messages, false) else {
+        let Ok(text) = template.render(&messages, &[], false) else {
             return Ok(None);
         };
         let Some(start) = text.rfind(ANSWER) else {
@@ -267,14 +278,45 @@ impl<'a> LanguageEncoder<'a> {
             .map(|(id, _)| *id))
     }
 
+    /// The token with which the chat template ends a turn that calls a tool: the last special one, as the
+    /// call may be followed by one of its own. Some templates end such turns otherwise than answers.
+    fn call_end(&self) -> Result<Option<u32>, DataError> {
+        const NAME: &str = "look_up";
+        let Some(template) = &self.template else {
+            return Ok(None);
+        };
+        let call = json!({
+            "id": "abcdefgh1", "type": "function", "function": {"name": NAME, "arguments": {}},
+        });
+        let calling = Message {
+            role: "assistant".to_owned(),
+            content: None,
+            fields: Map::from_iter([("tool_calls".to_owned(), json!([call]))]),
+        };
+        let messages = [Message::new("user", "Is it?"), calling];
+        let Ok(text) = template.render(&messages, &[], false) else {
+            return Ok(None);
+        };
+        let Some(start) = text.rfind(NAME) else {
+            return Ok(None);
+        };
+        let spans = self.tokenizer.encode_spans(&text)?;
+        let behind = spans.ids.iter().zip(&spans.offsets).rev();
+        let mut behind = behind.take_while(|(_, span)| span.start > start);
+        Ok(behind
+            .find(|(id, _)| self.tokenizer.is_added(**id))
+            .map(|(id, _)| *id))
+    }
+
     /// All tokens that end a generated answer, ascending: the model's own and the
-    /// [end of a turn](Self::turn_end).
+    /// [end of a turn](Self::turn_end), whether of an answer or of a call of tools.
     ///
     /// # Errors
     /// As [`LanguageEncoder::turn_end`].
     pub fn stop_ids(&self) -> Result<Vec<u32>, DataError> {
         let mut stops = self.tokenizer.stop_ids().to_vec();
         stops.extend(self.turn_end()?);
+        stops.extend(self.call_end()?);
         stops.sort_unstable();
         stops.dedup();
         Ok(stops)
@@ -351,6 +393,7 @@ impl<'a> LanguageEncoder<'a> {
     fn conversation(
         &self,
         messages: &[Message],
+        tools: &[Value],
         completion_start: usize,
     ) -> Result<Vec<Option<LanguageExample>>, DataError> {
         let is_learnt = |index: &usize| messages[*index].is_learnt();
@@ -360,10 +403,10 @@ impl<'a> LanguageEncoder<'a> {
         if self.train_on == TrainOn::EachTurn && !turns.is_empty() {
             return turns
                 .into_iter()
-                .map(|turn| self.rendered(&messages[..=turn], &[turn]))
+                .map(|turn| self.rendered(&messages[..=turn], tools, &[turn]))
                 .collect();
         }
-        Ok(vec![self.rendered(messages, &turns)?])
+        Ok(vec![self.rendered(messages, tools, &turns)?])
     }
 
     /// The example that a whole conversation is, of which some turns are learnt.
@@ -375,12 +418,13 @@ impl<'a> LanguageEncoder<'a> {
     fn rendered(
         &self,
         messages: &[Message],
+        tools: &[Value],
         turns: &[usize],
     ) -> Result<Option<LanguageExample>, DataError> {
         let template = self.chat_template()?;
-        let whole = template.render(messages, false)?;
+        let whole = template.render(messages, tools, false)?;
         let beginning = |messages: &[Message], turn: usize, is_before: bool| {
-            let text = template.render(messages, is_before)?;
+            let text = template.render(messages, tools, is_before)?;
             match whole.starts_with(&text) {
                 true => Ok(text.len()),
                 false => Err(LanguageError::RewrittenHistory {

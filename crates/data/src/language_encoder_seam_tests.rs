@@ -53,6 +53,7 @@ fn turns_of_no_weight_are_not_learnt_and_rows_without_an_answer_are_counted_with
     let talk = |messages: &[Message]| {
         row(LanguageContent::Conversation {
             messages: messages.to_vec(),
+            tools: Vec::new(),
             completion_start: 0,
         })
     };
@@ -88,4 +89,82 @@ fn of_everything_the_messages_that_say_so_are_not_learnt() {
     let expected = "<|im_start|>user\nthe sky?<|im_end|>\n<|im_start|>assistant\n\
                     <|im_start|>user\nis red<|im_end|>\n<|im_start|>assistant\n<|im_end|>\n";
     assert_eq!(tokenizer.decode(&learnt, false).unwrap(), expected);
+}
+
+/// A conversation in which the assistant calls a tool twice and answers.
+fn calling() -> LanguageRow {
+    let call = |day: &str| Message {
+        role: "assistant".to_owned(),
+        content: None,
+        fields: Map::from_iter([(
+            "tool_calls".to_owned(),
+            json!([{"type": "function", "function": {"name": "sky", "arguments": {"day": day}}}]),
+        )]),
+    };
+    let messages = vec![
+        Message::new("user", "the sky?"),
+        call("today"),
+        Message::new("tool", "red"),
+        call("then"),
+        Message::new("tool", "blue"),
+        Message::new("tool", "or so"),
+        Message::new("assistant", "is blue"),
+    ];
+    row(LanguageContent::Conversation {
+        messages,
+        tools: vec![json!({"type": "function", "function": {"name": "sky"}})],
+        completion_start: 0,
+    })
+}
+
+#[test]
+fn calls_of_tools_are_learnt_and_their_results_are_not() {
+    let dir = model_dir(true);
+    let template = include_str!("chat_templates/tools_chatml.jinja");
+    fs::write(dir.path().join("chat_template.jinja"), template).unwrap();
+    let tokenizer = TextTokenizer::from_dir(dir.path()).unwrap();
+    let config = DataConfig {
+        max_length: 2048,
+        ..DataConfig::new("unused")
+    };
+    let rows = [calling()];
+    let encoder = LanguageEncoder::for_rows(&tokenizer, dir.path(), &config, &rows).unwrap();
+    let example = encoder.encode(&rows[0]).unwrap().remove(0);
+    let text = tokenizer.decode(&example.ids, false).unwrap();
+    assert!(text.contains("<tools>\n{\"type\": \"function\""), "{text}");
+    let learnt: Vec<u32> = targets(&example)
+        .into_iter()
+        .map(|index| example.ids[index])
+        .collect();
+    let call = |day: &str| {
+        let call = format!("{{\"name\": \"sky\", \"arguments\": {{\"day\": \"{day}\"}}}}");
+        format!("<tool_call>\n{call}\n</tool_call><|im_end|>\n")
+    };
+    let expected = [
+        call("today"),
+        call("then"),
+        "is blue<|im_end|>\n".to_owned(),
+    ]
+    .concat();
+    assert_eq!(tokenizer.decode(&learnt, false).unwrap(), expected);
+
+    // What is asked is what stands before the answer.
+    let prompt = tokenizer.decode(&encoder.prompt(&rows[0]).unwrap(), false);
+    let answer = text.find("is blue").unwrap();
+    assert_eq!(prompt.unwrap(), text[..answer]);
+}
+
+#[test]
+fn generation_ends_where_a_call_ends_even_if_answers_end_otherwise() {
+    let dir = model_dir(true);
+    let template = "{% for m in messages %}{% if m.tool_calls %}{{ m.tool_calls[0].function.name \
+                    }}</s><|im_end|>\n{% else %}{{ m.content }}<|im_start|>{% endif %}{% endfor %}";
+    fs::write(dir.path().join("chat_template.jinja"), template).unwrap();
+    let tokenizer = TextTokenizer::from_dir(dir.path()).unwrap();
+    let config = DataConfig::new("unused");
+    let rows = [calling()];
+    let encoder = LanguageEncoder::for_rows(&tokenizer, dir.path(), &config, &rows).unwrap();
+    assert_eq!(encoder.turn_end().unwrap(), Some(279));
+    let stops = encoder.stop_ids().unwrap();
+    assert!(stops.contains(&279) && stops.contains(&280), "{stops:?}");
 }

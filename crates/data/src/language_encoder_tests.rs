@@ -57,6 +57,7 @@ fn conversation() -> LanguageRow {
         messages: messages
             .map(|(role, content)| Message::new(role, content))
             .into(),
+        tools: Vec::new(),
         completion_start: 0,
     })
 }
@@ -194,7 +195,7 @@ fn what_is_learnt_reads_as_the_assistants_turns_in_every_template() {
         messages.remove(0);
         let text = ChatTemplate::load(dir.path(), None)
             .unwrap()
-            .render(messages, false)
+            .render(messages, &[], false)
             .unwrap();
         let rows = [conversation];
         let config = config(TrainOn::Completion, 512);
@@ -294,6 +295,7 @@ fn examples_are_cut_at_their_end_and_counted_where_nothing_is_left_to_learn() {
 fn rows_without_anything_to_learn_are_an_error() {
     let question = row(LanguageContent::Conversation {
         messages: vec![Message::new("user", "the sky?")],
+        tools: Vec::new(),
         completion_start: 0,
     });
     let error = encoded(&[question.clone(), question], TrainOn::Completion, 64).unwrap_err();
@@ -356,6 +358,7 @@ fn each_turn_is_an_example_where_the_template_leaves_thoughts_out_of_the_history
     .map(|(role, content)| Message::new(role, content));
     let rows = [row(LanguageContent::Conversation {
         messages: messages.to_vec(),
+        tools: Vec::new(),
         completion_start: 0,
     })];
     let encoded = |train_on| {
@@ -376,7 +379,7 @@ fn each_turn_is_an_example_where_the_template_leaves_thoughts_out_of_the_history
         (&examples[0], 2, "<think>\nup\n</think>\n\nblue<|im_end|>\n"),
         (&examples[1], 4, "<think>\n\n</think>\n\nno<|im_end|>\n"),
     ] {
-        let text = template.render(&messages[..turns], false).unwrap();
+        let text = template.render(&messages[..turns], &[], false).unwrap();
         assert_eq!(tokenizer.decode(&example.ids, false).unwrap(), text);
         let ids: Vec<u32> = targets(example)
             .into_iter()
@@ -431,7 +434,7 @@ fn a_prompt_ends_where_the_model_is_to_go_on() {
         279, 115, 121, 115, 116, 101, 109, 10, 97, 280, 10, 279, 117, 115, 101, 114, 10, 116, 257,
         273, 63, 280, 10, 279, 97, 115, 115, 275, 116, 97, 110, 116, 10,
     ];
-    assert_eq!(encoder.chat_prompt(&messages).unwrap(), asked);
+    assert_eq!(encoder.chat_prompt(&messages, &[]).unwrap(), asked);
     let whole = encoder.encode(&conversation()).unwrap().remove(0);
     let prompt = encoder.prompt(&conversation()).unwrap();
     assert_eq!(

@@ -19,7 +19,7 @@ pub enum LanguageError {
     #[error(
         "{place}: the columns {found} make none of the known forms: expected `messages` (or \
          `conversations`), `prompt` with `completion`, `question` (or `prompt`) with `choices` and \
-         `answer`, `instruction` with `output`, or `{text}`; {advice}"
+         `answer`, `instruction` with `output` (or `response`), or `{text}`; {advice}"
     )]
     UnknownForm {
         place: Place,
@@ -47,17 +47,6 @@ pub enum LanguageError {
         number: usize,
         expected: &'static str,
         found: String,
-    },
-
-    #[error(
-        "{place}: column `{column}`, message {number} calls tools, which are not supported; remove \
-         the row, or write the call into the message's `content`"
-    )]
-    ToolCalls {
-        place: Place,
-        column: String,
-        /// From 1.
-        number: usize,
     },
 
     #[error(

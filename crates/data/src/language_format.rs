@@ -11,13 +11,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LanguageFormat {
-    /// `messages`: a list of `{role, content}`; or `conversations`: a list of `{from, value}`.
+    /// `messages`: a list of `{role, content}`; or `conversations`: a list of `{from, value}`; perhaps with
+    /// `system` and `tools`.
     Messages,
     /// `prompt` and `completion`, both strings or both lists of messages.
     PromptCompletion,
     /// `question` (or `prompt`), `choices` and `answer`.
     MultipleChoice,
-    /// `instruction`, `output` and perhaps `input`, put into Alpaca's prompt.
+    /// `instruction`, `output` and perhaps `input`, `system` and `history`, put into Alpaca's prompt; or Dolly's
+    /// `instruction`, `context` and `response`.
     Alpaca,
     /// `text`: every token is trained on.
     Text,

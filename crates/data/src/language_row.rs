@@ -11,8 +11,9 @@ use crate::language_error::LanguageError;
 use crate::language_format::LanguageFormat;
 use crate::message::{Message, parse_messages};
 use crate::multiple_choice::Question;
-use crate::prompt_template::PromptTemplate;
+use crate::prompt_template::{Instruction, PromptTemplate};
 use crate::row::Place;
+use crate::tool_schema::parse_tools;
 
 /// One example for a language model as its file has it, with its prompt template filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub enum LanguageContent {
     /// Needs a chat template.
     Conversation {
         messages: Vec<Message>,
+        /// JSON schemas of the tools that the assistant may call, for the template.
+        tools: Vec<Value>,
         /// The first message that may be trained on: 0, or where the completion of a row with a
         /// prompt of its own begins.
         completion_start: usize,
@@ -50,6 +53,8 @@ impl LanguageRow {
 pub(crate) struct RowReader {
     layout: Layout,
     prompt_template: Option<PromptTemplate>,
+    /// The columns that the prompt template leaves out of an instruction.
+    left_out: Vec<String>,
 }
 
 impl RowReader {
@@ -66,14 +71,41 @@ impl RowReader {
             (Layout::Alpaca { .. }, None) => Some(PromptTemplate::alpaca()?),
             (_, None) => None,
         };
+        let mut left_out = Vec::new();
+        if let (
+            Layout::Alpaca {
+                system, history, ..
+            },
+            Some(template),
+        ) = (&layout, &prompt_template)
+        {
+            for (variable, column) in [("system", system), ("history", history)] {
+                if !template.uses(variable)? {
+                    left_out.push(column.clone());
+                }
+            }
+        }
         Ok(Self {
             layout,
             prompt_template,
+            left_out,
         })
     }
 
     pub(crate) fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// Whether a column is read of a row of such content.
+    pub(crate) fn reads(&self, column: &str, content: &LanguageContent) -> bool {
+        let is_of_template = match &self.layout {
+            Layout::PromptCompletion { tools, .. } => tools == column,
+            _ => false,
+        };
+        let has_template = matches!(content, LanguageContent::Conversation { .. });
+        self.layout.reads(column)
+            && (has_template || !is_of_template)
+            && !self.left_out.iter().any(|name| name == column)
     }
 
     /// # Errors
@@ -84,17 +116,24 @@ impl RowReader {
         place: Place,
     ) -> Result<LanguageRow, DataError> {
         let content = match &self.layout {
-            Layout::Messages { messages, system } => {
+            Layout::Messages {
+                messages,
+                system,
+                tools,
+            } => {
                 let value = required(columns, "data.columns.messages", messages, &place)?;
                 let messages = parse_messages(value, messages, &place)?;
                 LanguageContent::Conversation {
                     messages: with_system_prompt(messages, columns, system, &place)?,
+                    tools: parse_tools(columns.get(tools), tools, &place)?,
                     completion_start: 0,
                 }
             }
-            Layout::PromptCompletion { prompt, completion } => {
-                self.prompt_completion(columns, prompt, completion, &place)?
-            }
+            Layout::PromptCompletion {
+                prompt,
+                completion,
+                tools,
+            } => self.prompt_completion(columns, [prompt, completion, tools], &place)?,
             Layout::MultipleChoice {
                 question,
                 choices,
@@ -111,7 +150,13 @@ impl RowReader {
                 instruction,
                 input,
                 output,
-            } => self.alpaca(columns, [instruction, input, output], &place)?,
+                system,
+                history,
+            } => self.alpaca(
+                columns,
+                [instruction, input, output, system, history],
+                &place,
+            )?,
             Layout::Text { text } => {
                 LanguageContent::Text(string(columns, "data.text", text, &place)?)
             }
@@ -132,12 +177,17 @@ impl RowReader {
         let mut asked = columns.clone();
         match &self.layout {
             Layout::Messages { .. } | Layout::Text { .. } => {}
-            Layout::PromptCompletion { prompt, completion } => {
+            Layout::PromptCompletion {
+                prompt,
+                completion,
+                tools,
+            } => {
                 if let Some(value @ Value::Array(_)) = columns.get(prompt) {
                     let messages = parse_messages(value, prompt, &place)?;
                     let content = LanguageContent::Conversation {
                         completion_start: messages.len(),
                         messages,
+                        tools: parse_tools(columns.get(tools), tools, &place)?,
                     };
                     return Ok(LanguageRow { content, place });
                 }
@@ -157,8 +207,7 @@ impl RowReader {
     fn prompt_completion(
         &self,
         columns: &Map<String, Value>,
-        prompt: &str,
-        completion: &str,
+        [prompt, completion, tools]: [&str; 3],
         place: &Place,
     ) -> Result<LanguageContent, DataError> {
         let prompt_value = required(columns, "data.columns.prompt", prompt, place)?;
@@ -190,6 +239,7 @@ impl RowReader {
                 messages.extend(parse_messages(completion_value, completion, place)?);
                 Ok(LanguageContent::Conversation {
                     messages,
+                    tools: parse_tools(columns.get(tools), tools, place)?,
                     completion_start,
                 })
             }
@@ -208,21 +258,68 @@ impl RowReader {
     fn alpaca(
         &self,
         columns: &Map<String, Value>,
-        [instruction, input, output]: [&str; 3],
+        [instruction, input, output, system, history]: [&str; 5],
         place: &Place,
     ) -> Result<LanguageContent, DataError> {
         let instruction = string(columns, "data.columns.instruction", instruction, place)?;
-        let input = match columns.get(input) {
-            None | Some(Value::Null) => String::new(),
-            Some(_) => string(columns, "data.columns.input", input, place)?,
+        let optional = |setting: &str, column: &str| match columns.get(column) {
+            None | Some(Value::Null) => Ok(String::new()),
+            Some(_) if self.left_out.iter().any(|name| name == column) => Ok(String::new()),
+            Some(_) => string(columns, setting, column, place),
         };
+        let input = optional("data.columns.input", input)?;
+        let system = optional("data.columns.system", system)?;
         let completion = string(columns, "data.columns.output", output, place)?;
+        let history = match self.left_out.iter().any(|name| name == history) {
+            true => Vec::new(),
+            false => earlier_turns(columns.get(history), history, place)?,
+        };
+        let asked = Instruction {
+            instruction: &instruction,
+            input: &input,
+            system: &system,
+            history: &history,
+        };
         let prompt = match &self.prompt_template {
-            Some(template) => template.instruction(&instruction, &input, place)?,
-            None => PromptTemplate::alpaca()?.instruction(&instruction, &input, place)?,
+            Some(template) => template.instruction(&asked, place)?,
+            None => PromptTemplate::alpaca()?.instruction(&asked, place)?,
         };
         Ok(LanguageContent::PromptCompletion { prompt, completion })
     }
+}
+
+/// The pairs of a prompt and its answer that came before an instruction: a list of pairs, or a string that
+/// holds one, as a cell of CSV does.
+fn earlier_turns(
+    value: Option<&Value>,
+    column: &str,
+    place: &Place,
+) -> Result<Vec<[String; 2]>, DataError> {
+    let refused = |found: &str| DataError::BadValue {
+        place: place.clone(),
+        column: column.to_owned(),
+        expected: "a list of pairs of a prompt and its answer",
+        found: found.to_owned(),
+    };
+    let turns = match value {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::String(text)) if text.trim().is_empty() => return Ok(Vec::new()),
+        Some(Value::String(text)) => {
+            serde_json::from_str(text).map_err(|_| refused("a string that is not JSON"))?
+        }
+        Some(other) => other.clone(),
+    };
+    let Value::Array(turns) = turns else {
+        return Err(refused(kind(&turns)));
+    };
+    let pair = |turn: &Value| match turn.as_array().map(Vec::as_slice) {
+        Some([Value::String(prompt), Value::String(answer)]) => {
+            Ok([prompt.clone(), answer.clone()])
+        }
+        Some(_) => Err(refused("a list with another number of texts, or with none")),
+        None => Err(refused(&format!("a list with {}", kind(turn)))),
+    };
+    turns.iter().map(pair).collect()
 }
 
 /// A line as the prompt that a row of the configured form has: a message of the user, an instruction,
@@ -240,6 +337,7 @@ pub fn prompt_of_line(
         LanguageFormat::Messages => {
             let content = LanguageContent::Conversation {
                 messages: vec![Message::new("user", line)],
+                tools: Vec::new(),
                 completion_start: 1,
             };
             return Ok(LanguageRow { content, place });
@@ -276,7 +374,7 @@ fn with_system_prompt(
     }
     let prompt = string(columns, "data.columns.messages", column, place)?;
     let of_messages = messages.first().filter(|first| first.role == "system");
-    match of_messages.map(|first| first.content == prompt) {
+    match of_messages.map(|first| first.content.as_ref() == Some(&prompt)) {
         _ if prompt.trim().is_empty() => {}
         Some(true) => {}
         Some(false) => {

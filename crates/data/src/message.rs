@@ -7,14 +7,27 @@ use crate::error::{DataError, quoted};
 use crate::jsonl::kind;
 use crate::language_error::LanguageError;
 use crate::row::Place;
+use crate::tool_call::{Unexpected, parse_call_turn, parse_function_call, parse_tool_calls};
+
+/// The field in which templates find the tools that a turn calls.
+const TOOL_CALLS: &str = "tool_calls";
+
+/// The field that OpenAI had for one call before.
+const FUNCTION_CALL: &str = "function_call";
+
+/// The speakers whose words are tool calls, in lists of `{from, value}` above all.
+const CALL_TURNS: [&str; 2] = ["function_call", "tool_call"];
 
 /// A turn of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Message {
     /// `system`, `user`, `assistant`, or what else the chat template knows.
     pub role: String,
-    pub content: String,
-    /// What else the message has, for the template: `reasoning_content`, `name`. Null is left out.
+    /// What is said; nothing in a turn that only calls tools.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+    /// What else the message has, for the template: `tool_calls`, `reasoning_content`, `name`. Null is left
+    /// out.
     #[serde(flatten)]
     pub fields: Map<String, Value>,
 }
@@ -23,13 +36,18 @@ impl Message {
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
         Self {
             role: role.into(),
-            content: content.into(),
+            content: Some(content.into()),
             fields: Map::new(),
         }
     }
 
     pub(crate) fn is_of_assistant(&self) -> bool {
         self.role == "assistant"
+    }
+
+    /// Whether it is a turn that calls tools.
+    pub fn calls_tools(&self) -> bool {
+        self.fields.contains_key(TOOL_CALLS)
     }
 
     /// Whether the model is to learn this turn: the assistant's, unless its `weight` is 0 or its
@@ -49,9 +67,12 @@ impl Message {
 /// Reads a list of `{role, content}`, or of `{from, value}` as ShareGPT has it; what else a message has
 /// goes to the template with it.
 ///
+/// Tool calls come in `tool_calls`, in OpenAI's older `function_call`, or as the words of a turn of
+/// `function_call`, which is the assistant's; all become `tool_calls`, whose arguments are objects.
+///
 /// # Errors
-/// When it is no list, is empty, or a message lacks its role or content, calls tools, or has a weight
-/// that is neither 0 nor 1.
+/// When it is no list, is empty, or a message lacks its role, or its content although it calls no tools,
+/// has calls that are none, or has a weight that is neither 0 nor 1.
 pub(crate) fn parse_messages(
     value: &Value,
     column: &str,
@@ -92,14 +113,6 @@ fn parse_message(
         let expected = "an object with `role` and `content`";
         return Err(bad(expected, kind(value).to_owned()).into());
     };
-    if calls_tools(fields) {
-        return Err(LanguageError::ToolCalls {
-            place: place.clone(),
-            column: column.to_owned(),
-            number,
-        }
-        .into());
-    }
     let value = |name: &str, expected: &'static str| {
         fields.get(name).ok_or_else(|| {
             let names: Vec<&str> = fields.keys().map(String::as_str).collect();
@@ -118,35 +131,52 @@ fn parse_message(
         _ => text(name, expected),
     };
     let is_sharegpt = !fields.contains_key("role") && fields.contains_key("from");
-    let (role, content) = match is_sharegpt {
-        false => {
-            let role = text("role", "a string `role`")?;
-            let role = usual_role(&role).map_or(role, str::to_owned);
-            (role, content("content", "a string `content`")?)
+    let (of_role, of_content) = match is_sharegpt {
+        false => ("role", "content"),
+        true => ("from", "value"),
+    };
+    let speaker = match is_sharegpt {
+        false => text(of_role, "a string `role`")?,
+        true => text(of_role, "a string `from`")?,
+    };
+    let mut calls = tool_calls(fields).map_err(|wrong| bad(wrong.expected, wrong.found))?;
+    let content = match (fields.get(of_content), is_sharegpt) {
+        (None | Some(Value::Null), _) if !calls.is_empty() => None,
+        (_, false) => Some(content(of_content, "a string `content`")?),
+        (_, true) => Some(content(of_content, "a string `value`")?),
+    };
+    let is_call = CALL_TURNS.contains(&speaker.to_lowercase().as_str());
+    let (role, content) = match (content, usual_role(&speaker)) {
+        (Some(content), _) if is_call && calls.is_empty() => {
+            calls = parse_call_turn(&content).map_err(|wrong| bad(wrong.expected, wrong.found))?;
+            ("assistant".to_owned(), None)
         }
-        true => {
-            let speaker = text("from", "a string `from`")?;
-            let role = usual_role(&speaker).ok_or_else(|| {
-                let expected = "`from` to be human, gpt, system or tool (or a usual name for one)";
-                bad(expected, format!("`{speaker}`"))
-            })?;
-            (role.to_owned(), content("value", "a string `value`")?)
+        (content, _) if is_call => ("assistant".to_owned(), content),
+        (content, Some(role)) => (role.to_owned(), content),
+        (content, None) if !is_sharegpt => (speaker, content),
+        (_, None) => {
+            let expected = "`from` to be human, gpt, system or tool (or a usual name for one)";
+            return Err(bad(expected, format!("`{speaker}`")).into());
         }
     };
-    let read = match is_sharegpt {
-        true => ["from", "value"],
-        false => ["role", "content"],
-    };
+    if !calls.is_empty() && role != "assistant" {
+        let expected = "tool calls in messages of the assistant only";
+        return Err(bad(expected, format!("one in a message of `{role}`")).into());
+    }
+    let read = [of_role, of_content, TOOL_CALLS, FUNCTION_CALL];
     let others = fields
         .iter()
         .filter(|(name, value)| !read.contains(&name.as_str()) && !value.is_null());
-    let message = Message {
+    let mut message = Message {
         role,
         content,
         fields: others
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect(),
     };
+    if !calls.is_empty() {
+        message.fields.insert(TOOL_CALLS.to_owned(), calls.into());
+    }
     if let Some(weight) = message.fields.get("weight")
         && !matches!(weight.as_f64(), Some(0.0 | 1.0))
     {
@@ -174,7 +204,7 @@ fn usual_role(name: &str) -> Option<&'static str> {
         "human" | "user" => "user",
         "gpt" | "chatgpt" | "assistant" | "model" | "bot" | "bing" | "bard" => "assistant",
         "system" => "system",
-        "tool" | "observation" | "function_response" => "tool",
+        "tool" | "observation" | "function_response" | "tool_response" | "function" => "tool",
         _ => return None,
     })
 }
@@ -208,12 +238,21 @@ fn joined(parts: &[Value]) -> Result<String, String> {
     Ok(text)
 }
 
-/// Whether a message has tool calls; tables fill the field with null where there are none.
-fn calls_tools(fields: &Map<String, Value>) -> bool {
-    match fields.get("tool_calls") {
-        None | Some(Value::Null) => false,
-        Some(Value::Array(calls)) => !calls.is_empty(),
-        Some(_) => true,
+/// The tools that a message calls, if it does.
+fn tool_calls(fields: &Map<String, Value>) -> Result<Vec<Value>, Unexpected> {
+    let calls = fields.get(TOOL_CALLS).map(parse_tool_calls).transpose()?;
+    let older = fields.get(FUNCTION_CALL).map(parse_function_call);
+    let (calls, older) = (
+        calls.unwrap_or_default(),
+        older.transpose()?.unwrap_or_default(),
+    );
+    match (calls.is_empty(), older.is_empty()) {
+        (false, false) => Err(Unexpected {
+            expected: "`tool_calls` or `function_call`",
+            found: "both".to_owned(),
+        }),
+        (false, true) => Ok(calls),
+        (true, _) => Ok(older),
     }
 }
 
@@ -285,8 +324,46 @@ mod tests {
         ] {
             assert_eq!(second(message), format!("{place}{expected}"));
         }
-        let calling = json!({"role": "assistant", "content": "", "tool_calls": [{"id": 1}]});
-        assert!(second(calling).contains("message 2 calls tools"));
+    }
+
+    #[test]
+    fn a_turn_that_calls_tools_needs_no_content_and_is_the_assistants() {
+        let call = json!({"type": "function", "function": {"name": "add", "arguments": {}}});
+        let calling = |message: Value| parse(json!([message])).map(|messages| messages[0].clone());
+        let expected = Message {
+            role: "assistant".to_owned(),
+            content: None,
+            fields: [("tool_calls".to_owned(), json!([call]))]
+                .into_iter()
+                .collect(),
+        };
+        for message in [
+            json!({"role": "assistant", "tool_calls": [call]}),
+            json!({"role": "assistant", "content": null, "tool_calls": [call]}),
+            json!({"role": "assistant", "content": null, "function_call": {"name": "add"}}),
+            json!({"from": "function_call", "value": "{\"name\": \"add\"}"}),
+            json!({"from": "gpt", "value": null, "tool_calls": [call]}),
+        ] {
+            assert_eq!(
+                calling(message.clone()).as_ref(),
+                Ok(&expected),
+                "{message}"
+            );
+            assert!(calling(message).unwrap().is_learnt());
+        }
+        let result =
+            json!({"role": "tool", "content": "2", "tool_call_id": "a1", "tool_calls": []});
+        let result = calling(result).unwrap();
+        assert_eq!((result.fields.len(), result.is_learnt()), (1, false));
+
+        let of_user = calling(json!({"role": "user", "content": "", "tool_calls": [call]}));
+        let expected = "expected tool calls in messages of the assistant only, found one in a \
+                        message of `user`";
+        assert!(of_user.unwrap_err().ends_with(expected));
+        let nameless = calling(json!({"role": "assistant", "tool_calls": [{"id": "a1"}]}));
+        let expected = "column `messages`, message 1: expected a call to have the `name` of a \
+                        function, a string, found none";
+        assert!(nameless.unwrap_err().ends_with(expected));
     }
 
     #[test]
@@ -303,7 +380,10 @@ mod tests {
     fn text_parts_are_joined_and_others_named() {
         let content = |parts: Value| parse(json!([{"role": "user", "content": parts}]));
         let parts = json!([{"type": "text", "text": "one "}, {"text": "two"}, " three"]);
-        assert_eq!(content(parts).unwrap()[0].content, "one two three");
+        assert_eq!(
+            content(parts).unwrap()[0],
+            Message::new("user", "one two three")
+        );
         let error = content(json!([{"type": "image_url", "image_url": {}}])).unwrap_err();
         assert!(error.contains("a list of parts"), "{error}");
         assert!(

@@ -1,6 +1,7 @@
 //! How good predictions are. Every metric has the value that scikit-learn or scipy gives it.
 
 mod classification;
+mod label_sets;
 mod regression;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use classification::{ClassificationMetrics, hits_at, predicted_classes};
+pub use label_sets::{LabelFigures, LabelSetMetrics};
 pub use regression::RegressionMetrics;
 
 /// A metric by its name in configurations and in `metrics.jsonl`.
@@ -20,12 +22,15 @@ pub use regression::RegressionMetrics;
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Metric {
-    /// The part of the predictions that is right.
+    /// The part of the predictions that is right; of several labels, the part of the examples that have
+    /// all of theirs and no others.
     Accuracy,
     /// F1 of class 1 of two.
     F1,
-    /// The mean of the F1 of every class that occurs, each counting the same.
+    /// The mean of the F1 of every class that occurs, or of every label, each counting the same.
     MacroF1,
+    /// F1 over the pairs of example and label, where an example may have several labels.
+    MicroF1,
     /// Matthews' correlation coefficient, of any number of classes.
     Matthews,
     /// Pearson's correlation coefficient.
@@ -36,7 +41,8 @@ pub enum Metric {
     Mse,
     /// e to the mean cross-entropy of the predicted tokens.
     Perplexity,
-    /// The part of the prompts that a language model continues with exactly the expected text.
+    /// The part of the prompts that a language model continues with exactly the expected text; of several
+    /// labels the same as the accuracy.
     ExactMatch,
 }
 
@@ -50,6 +56,14 @@ pub enum Predictions<'a> {
         expected: &'a [usize],
         /// How many outputs the classifier has.
         classes: usize,
+    },
+    LabelSets {
+        /// `[examples]`
+        predicted: &'a [Vec<usize>],
+        /// `[examples]`
+        expected: &'a [Vec<usize>],
+        /// How many labels there are.
+        labels: usize,
     },
     Values {
         /// `[examples]`
@@ -90,6 +104,7 @@ impl Metric {
             Self::Accuracy => "accuracy",
             Self::F1 => "f1",
             Self::MacroF1 => "macro-f1",
+            Self::MicroF1 => "micro-f1",
             Self::Matthews => "matthews",
             Self::Pearson => "pearson",
             Self::Spearman => "spearman",
@@ -103,6 +118,7 @@ impl Metric {
     fn wanted(self) -> &'static str {
         match self {
             Self::Accuracy | Self::F1 | Self::MacroF1 | Self::Matthews => "classes",
+            Self::MicroF1 => "several labels a row (task.target = \"labels\")",
             Self::Pearson | Self::Spearman | Self::Mse => "numbers",
             Self::Perplexity | Self::ExactMatch => "language models",
         }
@@ -127,6 +143,24 @@ impl Metric {
                 wanted: metric.wanted(),
                 found: "a classification",
                 possible: "`accuracy`, `f1`, `macro-f1`, `matthews`",
+            }),
+        }
+    }
+
+    /// How it is computed of the counts of rows that may have several labels.
+    ///
+    /// # Errors
+    /// If it is for something else.
+    pub(crate) fn of_label_sets(self) -> Result<fn(&LabelSetMetrics) -> f64, MetricError> {
+        match self {
+            Self::Accuracy | Self::ExactMatch => Ok(LabelSetMetrics::exact_match),
+            Self::MicroF1 => Ok(LabelSetMetrics::micro_f1),
+            Self::MacroF1 => Ok(LabelSetMetrics::macro_f1),
+            metric => Err(MetricError::WrongTask {
+                metric,
+                wanted: metric.wanted(),
+                found: "a classification with several labels a row",
+                possible: "`micro-f1`, `macro-f1`, `exact-match` (the same as `accuracy`)",
             }),
         }
     }
@@ -188,6 +222,16 @@ pub fn evaluate(
             let values = metrics.iter().map(of);
             values.collect::<Result<_, _>>()?
         }
+        Predictions::LabelSets {
+            predicted,
+            expected,
+            labels,
+        } => {
+            let counts = LabelSetMetrics::new(predicted, expected, labels)?;
+            let of = |metric: &Metric| Ok(metric.of_label_sets()?(&counts));
+            let values = metrics.iter().map(of);
+            values.collect::<Result<_, _>>()?
+        }
         Predictions::Values {
             predicted,
             expected,
@@ -220,10 +264,11 @@ fn paired_length(predicted: usize, expected: usize) -> Result<usize, MetricError
 mod tests {
     use super::*;
 
-    const ALL: [Metric; 9] = [
+    const ALL: [Metric; 10] = [
         Metric::Accuracy,
         Metric::F1,
         Metric::MacroF1,
+        Metric::MicroF1,
         Metric::Matthews,
         Metric::Pearson,
         Metric::Spearman,

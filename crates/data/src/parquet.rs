@@ -10,7 +10,8 @@ use ::parquet::schema::types::TypePtr;
 use crate::class_names::ClassNames;
 use crate::config::DataConfig;
 use crate::error::DataError;
-use crate::parquet_column::{field, is_label, is_text, label, utf8};
+use crate::label_list::in_a_list;
+use crate::parquet_column::{field, is_text, label, present, utf8};
 use crate::parquet_file::ParquetFile;
 use crate::row::{LabelPolicy, Place, Row};
 use crate::unread_columns::ColumnTally;
@@ -52,17 +53,10 @@ fn wanted_columns(
     if let Some(column) = &config.text_pair {
         texts.push(file.required_column("data.text_pair", column)?);
     }
-    let label = match labels {
-        LabelPolicy::Required => Some(file.required_column("data.label", &config.label)?),
-        LabelPolicy::Optional => file.column(&config.label),
-    };
     if let Some(column) = texts.iter().find(|column| !is_text(column)) {
         return Err(file.column_type_error(column, column, "strings"));
     }
-    if let Some(column) = label.filter(|column| !is_label(column)) {
-        let expected = "strings, integers, floats or booleans";
-        return Err(file.column_type_error(column, column, expected));
-    }
+    let label = file.label_column(&config.label, labels)?;
     let columns = file.columns().iter();
     Ok(columns
         .filter(|column| texts.contains(column) || label == Some(*column))
@@ -83,9 +77,8 @@ fn row(
         .map(|column| self::text(record, column, &place))
         .transpose()?;
     let label = label(record, &config.label, &place)?;
-    if label.is_none() && labels == LabelPolicy::Required {
-        return Err(DataError::MissingLabel { place });
-    }
+    let label = present(label, labels, &place)?;
+    let label = in_a_list(label, config, labels, &place)?;
     Ok(Row {
         text,
         text_pair,
@@ -359,6 +352,29 @@ mod tests {
         );
         assert!(message.contains("did you mean `name`?"), "{message}");
         assert!(read(&with_label("names"), LabelPolicy::Optional).is_ok());
+    }
+
+    #[test]
+    fn a_damaged_byte_ends_in_rows_or_in_an_error_that_names_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("train.parquet");
+        write(&path);
+        let whole = std::fs::read(&path).unwrap();
+        let name: Arc<Path> = Path::new("train.parquet").into();
+        let mut refused = 0;
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] = [0x20, 0x7f, 0xff][at % 3];
+            std::fs::write(&path, &damaged).unwrap();
+            let file = File::open(&path).unwrap();
+            let read = read_parquet(file, &name, &with_label("label"), LabelPolicy::Optional);
+            if let Err(error) = read {
+                refused += 1;
+                let message = error.to_string();
+                assert!(message.contains("train.parquet"), "{at}: {message}");
+            }
+        }
+        assert!(refused > whole.len() / 4, "{refused} of {}", whole.len());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use ::parquet::record::{Field, Row as Record};
 use ::parquet::schema::types::Type;
 
 use crate::error::DataError;
-use crate::row::{Place, RawLabel};
+use crate::row::{LabelPolicy, Place, RawLabel};
 
 /// The physical and converted type of a plain column; `None` for lists, maps and structures.
 pub(crate) fn plain_type(field: &Type) -> Option<(PhysicalType, ConvertedType)> {
@@ -54,6 +54,22 @@ pub(crate) fn is_label(field: &Type) -> bool {
     is_number || is_text(field)
 }
 
+/// Whether a column holds lists of what a label may be.
+pub(crate) fn is_label_list(field: &Type) -> bool {
+    let is_list = |field: &Type| {
+        !field.is_primitive() && field.get_basic_info().converted_type() == ConvertedType::LIST
+    };
+    let only = |field: &Type| match field.is_primitive() {
+        false if field.get_fields().len() == 1 => field.get_fields().first().cloned(),
+        _ => None,
+    };
+    // A repeated group around the element; older writers repeat the element itself.
+    is_list(field)
+        && only(field)
+            .and_then(|repeated| only(&repeated))
+            .is_some_and(|element| is_label(&element))
+}
+
 /// The type of a column as errors show it.
 pub(crate) fn describe(field: &Type) -> String {
     match plain_type(field) {
@@ -66,17 +82,33 @@ pub(crate) fn describe(field: &Type) -> String {
     }
 }
 
-/// The label in a column; `None` where it is null.
+/// The label or the labels in a column; `None` where it is null.
 ///
 /// # Errors
-/// When it is text that is not UTF-8.
+/// When it is text that is not UTF-8, or a list with null in it.
 pub(crate) fn label(
     record: &Record,
     column: &str,
     place: &Place,
 ) -> Result<Option<RawLabel>, DataError> {
-    let label = match field(record, column) {
+    one_label(field(record, column), column, place)
+}
+
+fn one_label(field: &Field, column: &str, place: &Place) -> Result<Option<RawLabel>, DataError> {
+    let label = match field {
         Field::Null => return Ok(None),
+        Field::ListInternal(list) => {
+            let items = list.elements().iter();
+            let item = |item| {
+                one_label(item, column, place)?.ok_or_else(|| DataError::BadValue {
+                    place: place.clone(),
+                    column: column.to_owned(),
+                    expected: "a list of labels",
+                    found: "null in it".to_owned(),
+                })
+            };
+            RawLabel::List(items.map(item).collect::<Result<_, _>>()?)
+        }
         Field::Bool(flag) => RawLabel::Integer(i64::from(*flag)),
         Field::Byte(integer) => RawLabel::Integer(i64::from(*integer)),
         Field::Short(integer) => RawLabel::Integer(i64::from(*integer)),
@@ -95,6 +127,23 @@ pub(crate) fn label(
         text => RawLabel::Text(utf8(text, column, place)?),
     };
     Ok(Some(label))
+}
+
+/// The label, unless it is null where one is required.
+///
+/// # Errors
+/// When it is.
+pub(crate) fn present(
+    label: Option<RawLabel>,
+    labels: LabelPolicy,
+    place: &Place,
+) -> Result<Option<RawLabel>, DataError> {
+    let place = || place.clone();
+    match (&label, labels) {
+        (None, LabelPolicy::Required) => Err(DataError::MissingLabel { place: place() }),
+        (None, LabelPolicy::Lists) => Err(DataError::MissingList { place: place() }),
+        _ => Ok(label),
+    }
 }
 
 /// The field of a column; one that was not read is null.
@@ -122,3 +171,7 @@ pub(crate) fn utf8(field: &Field, column: &str, place: &Place) -> Result<String,
         other => Err(bad_value(&other.to_string())),
     }
 }
+
+#[cfg(test)]
+#[path = "parquet_column_tests.rs"]
+mod tests;

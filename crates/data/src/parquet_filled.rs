@@ -8,6 +8,7 @@ use ::parquet::file::metadata::ColumnChunkMetaData;
 use ::parquet::file::reader::FileReader;
 use ::parquet::schema::types::ColumnDescriptor;
 
+use crate::contained::contained;
 use crate::error::DataError;
 use crate::parquet_file::ParquetFile;
 use crate::unread_columns::ColumnTally;
@@ -49,15 +50,15 @@ impl ParquetFile {
     /// When the file is damaged or is compressed in a way unknown here.
     pub(crate) fn filled(&self, column: &str) -> Result<Vec<bool>, DataError> {
         let malformed = |source| self.malformed(source);
-        let mut filled = Vec::new();
+        let (mut filled, mut budget) = (Vec::new(), self.budget());
         for index in 0..self.reader().num_row_groups() {
-            let group = self.reader().get_row_group(index).map_err(malformed)?;
+            let group = contained(|| self.row_group(index, |name| name == column));
+            let group = group.map_err(malformed)?;
             let metadata = group.metadata();
+            let rows = usize::try_from(metadata.num_rows()).unwrap_or(0);
+            budget.spend(rows as u64).map_err(malformed)?;
             let start = filled.len();
-            filled.resize(
-                start + usize::try_from(metadata.num_rows()).unwrap_or(0),
-                false,
-            );
+            filled.resize(start + rows, false);
             let rows = &mut filled[start..];
             for (leaf, chunk) in metadata.columns().iter().enumerate() {
                 if chunk.column_path().parts().first().map(String::as_str) != Some(column) {
@@ -67,8 +68,10 @@ impl ParquetFile {
                     Some(true) => rows.fill(true),
                     Some(false) => {}
                     None => {
-                        let reader = group.get_column_reader(leaf).map_err(malformed)?;
-                        mark(reader, chunk.column_descr(), rows).map_err(malformed)?;
+                        let marked = contained(|| {
+                            mark(group.get_column_reader(leaf)?, chunk.column_descr(), rows)
+                        });
+                        marked.map_err(malformed)?;
                     }
                 }
             }

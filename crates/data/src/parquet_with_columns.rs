@@ -15,6 +15,7 @@ use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use ::parquet::file::writer::SerializedFileWriter;
 use ::parquet::schema::types::{Type, TypePtr};
 
+use crate::contained::contained;
 use crate::prediction_table::{PredictedColumn, PredictedValues};
 
 /// Descriptions of the columns that other libraries keep in the file's metadata; they would not know
@@ -26,6 +27,14 @@ const SCHEMA_KEYS: [&str; 3] = ["ARROW:schema", "pandas", "huggingface"];
 /// # Errors
 /// When `path` is damaged, or writing fails.
 pub(crate) fn write(
+    path: &Path,
+    columns: &[PredictedColumn],
+    out: &mut Vec<u8>,
+) -> Result<(), ParquetError> {
+    contained(|| write_with(path, columns, out))
+}
+
+fn write_with(
     path: &Path,
     columns: &[PredictedColumn],
     out: &mut Vec<u8>,
@@ -70,16 +79,15 @@ pub(crate) fn write(
             let Some(mut values) = target.next_column()? else {
                 break;
             };
-            let range = first..first + rows;
             match (values.untyped(), &column.values) {
                 (ColumnWriter::ByteArrayColumnWriter(writer), PredictedValues::Texts(texts)) => {
-                    let texts = texts[range]
+                    let texts = of_group(texts, first, rows)?
                         .iter()
                         .map(|text| ByteArray::from(text.as_str()));
                     writer.write_batch(&texts.collect::<Vec<_>>(), None, None)?;
                 }
                 (ColumnWriter::DoubleColumnWriter(writer), PredictedValues::Numbers(numbers)) => {
-                    writer.write_batch(&numbers[range], None, None)?;
+                    writer.write_batch(of_group(numbers, first, rows)?, None, None)?;
                 }
                 _ => {
                     let problem = format!("column `{}` has another type", column.name);
@@ -91,8 +99,24 @@ pub(crate) fn write(
         target.close()?;
         first += rows;
     }
+    if columns.iter().any(|column| column.values.len() != first) {
+        let problem = "it has fewer rows than were read of it; has it changed meanwhile?";
+        return Err(ParquetError::General(problem.to_owned()));
+    }
     writer.close()?;
     Ok(())
+}
+
+/// The predictions for the rows of a group.
+///
+/// # Errors
+/// If there are fewer: rows were read of the file as it was before.
+fn of_group<T>(values: &[T], first: usize, rows: usize) -> Result<&[T], ParquetError> {
+    let values = values.get(first..).and_then(|rest| rest.get(..rows));
+    values.ok_or_else(|| {
+        let problem = "it has more rows than were read of it; has it changed meanwhile?";
+        ParquetError::General(problem.to_owned())
+    })
 }
 
 fn field(column: &PredictedColumn) -> Result<TypePtr, ParquetError> {

@@ -1,16 +1,19 @@
 //! A table of rows to predict for, which is written back with the predictions: JSON lines, CSV and
 //! parquet come out in the format in which they went in, every column as it was.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-use ::csv::WriterBuilder;
+use ::csv::StringRecord;
 use serde_json::{Map, Number, Value};
 
+use crate::byte_order_mark::without_mark;
 use crate::config::DataConfig;
+use crate::csv_source::CsvSource;
 use crate::data_file::{Compression, DataFile};
 use crate::error::{DataError, quoted};
+use crate::json_source::JsonSource;
 use crate::language_columns::Layout;
 use crate::language_row::{LanguageRow, RowReader};
 use crate::parquet_file::ParquetFile;
@@ -28,13 +31,10 @@ pub struct PredictionTable {
 
 /// What has to be known beside the rows to write the file again.
 enum Kind {
-    JsonLines,
+    JsonLines(JsonSource),
     /// One array of all rows.
-    JsonArray,
-    Csv {
-        separator: u8,
-        header: Vec<String>,
-    },
+    JsonArray(JsonSource),
+    Csv(CsvSource),
     Parquet {
         columns: Vec<String>,
     },
@@ -79,31 +79,31 @@ impl PredictionTable {
             DataFile::Json(reader) => {
                 let content = whole(reader, &path)?;
                 jsonl::for_each_object(content.as_slice(), &path, keep)?;
-                let first = content.iter().find(|byte| b"[{".contains(byte));
-                match first {
-                    Some(b'[') => Kind::JsonArray,
-                    _ => Kind::JsonLines,
+                let is_array = content.iter().find(|byte| b"[{".contains(byte)) == Some(&b'[');
+                let source = JsonSource::new(without_mark(&content).to_vec());
+                match is_array {
+                    true => Kind::JsonArray(source),
+                    false => Kind::JsonLines(source),
                 }
             }
             DataFile::Csv(reader) => {
                 let content = whole(reader, &path)?;
-                let separator = csv::separator(&content, csv::is_tsv(&path));
-                let mut header = Vec::new();
-                let begin = |found: &::csv::StringRecord| {
-                    header = found.iter().map(str::to_owned).collect();
-                    Ok(header.clone())
+                let mut source = CsvSource::new(&content, csv::is_tsv(&path));
+                let (header, records) = (&mut source.header, &mut source.records);
+                let begin = |found: &StringRecord| {
+                    header.clone_from(found);
+                    let names: Vec<&str> = found.iter().collect();
+                    let wanted = wanted_columns(&names, config);
+                    csv::require_once(found, |name| wanted.contains(&name), &path)?;
+                    Ok(names.into_iter().map(str::to_owned).collect::<Vec<_>>())
                 };
                 let reader = content.as_slice();
-                csv::for_each_record(
-                    reader,
-                    &path,
-                    begin,
-                    |names: &Vec<String>, record, place| {
-                        let cells = names.iter().cloned().zip(record.iter().map(Value::from));
-                        keep(cells.collect(), place)
-                    },
-                )?;
-                Kind::Csv { separator, header }
+                csv::for_each_record(reader, &path, begin, |names, record, place| {
+                    records.push(record.clone());
+                    let cells = names.iter().cloned().zip(record.iter().map(Value::from));
+                    keep(cells.collect(), place)
+                })?;
+                Kind::Csv(source)
             }
             DataFile::Parquet(file) => {
                 let file = ParquetFile::new(file, &path)?;
@@ -153,9 +153,9 @@ impl PredictionTable {
     /// When a column is missing, or is no text.
     pub fn texts(&self, config: &DataConfig) -> Result<Vec<Row>, DataError> {
         let row = |(columns, place): &(Map<String, Value>, Place)| {
-            let text = jsonl::string(columns, "data.text", &config.text, place)?;
+            let text = self.string(columns, "data.text", &config.text, place)?;
             let pair = config.text_pair.as_ref();
-            let pair = pair.map(|column| jsonl::string(columns, "data.text_pair", column, place));
+            let pair = pair.map(|column| self.string(columns, "data.text_pair", column, place));
             Ok(Row {
                 text,
                 text_pair: pair.transpose()?,
@@ -172,7 +172,7 @@ impl PredictionTable {
     /// When the column is missing, or holds something other than paths.
     pub fn image_paths(&self, config: &DataConfig) -> Result<Vec<(String, Place)>, DataError> {
         let path = |(columns, place): &(Map<String, Value>, Place)| {
-            let path = jsonl::string(columns, "data.image", &config.image, place)?;
+            let path = self.string(columns, "data.image", &config.image, place)?;
             Ok((path, place.clone()))
         };
         self.rows.iter().map(path).collect()
@@ -187,12 +187,42 @@ impl PredictionTable {
         let Some((first, place)) = self.rows.first() else {
             return Ok(Vec::new());
         };
-        let mut found: Vec<&str> = first.keys().map(String::as_str).collect();
+        let own: Vec<&str> = match &self.kind {
+            Kind::Parquet { columns } => columns.iter().map(String::as_str).collect(),
+            _ => first.keys().map(String::as_str).collect(),
+        };
+        let mut found = own.clone();
         found.extend(Layout::answer_columns(config));
-        let reader = RowReader::new(Layout::resolve(&found, config, place)?, config)?;
+        let layout = Layout::resolve(&found, config, place).or_else(|error| {
+            // An error must not name columns that the table does not have.
+            Layout::resolve(&own, config, place).and(Err(error))
+        });
+        let reader = RowReader::new(layout?, config)?;
         let rows = self.rows.iter();
         rows.map(|(columns, place)| reader.prompt(columns, place.clone()))
             .collect()
+    }
+
+    /// The text in a column of a row.
+    ///
+    /// # Errors
+    /// When there is no such column, which names those of the file, or it is no text.
+    fn string(
+        &self,
+        row: &Map<String, Value>,
+        setting: &str,
+        column: &str,
+        place: &Place,
+    ) -> Result<String, DataError> {
+        match &self.kind {
+            // Its rows have only the columns that may be asked for.
+            Kind::Parquet { columns } if !row.contains_key(column) => {
+                let found = columns.iter().map(String::as_str);
+                let place = place.clone();
+                Err(DataError::missing_column(place, setting, column, found))
+            }
+            _ => jsonl::string(row, setting, column, place),
+        }
     }
 
     /// Refuses predictions under a name that the table has already.
@@ -214,9 +244,9 @@ impl PredictionTable {
 
     fn column_names(&self) -> Vec<String> {
         match &self.kind {
-            Kind::Csv { header, .. } => header.clone(),
+            Kind::Csv(source) => source.header.iter().map(str::to_owned).collect(),
             Kind::Parquet { columns } => columns.clone(),
-            Kind::JsonLines | Kind::JsonArray => {
+            Kind::JsonLines(_) | Kind::JsonArray(_) => {
                 let mut names: Vec<String> = Vec::new();
                 for name in self.rows.iter().flat_map(|(columns, _)| columns.keys()) {
                     if !names.contains(name) {
@@ -233,34 +263,29 @@ impl PredictionTable {
     /// # Errors
     /// When the file of the rows is parquet and cannot be read again.
     pub fn with_predictions(&self, predictions: &[PredictedColumn]) -> Result<Vec<u8>, DataError> {
-        let mut out = Vec::new();
-        let written = match &self.kind {
-            Kind::JsonLines => self.write_lines(predictions, &mut out),
-            Kind::JsonArray => {
-                let rows: Vec<Value> = (0..self.len())
-                    .map(|row| Value::Object(self.row_with(row, predictions)))
-                    .collect();
-                serde_json::to_writer_pretty(&mut out, &rows)
-                    .map_err(std::io::Error::from)
-                    .and_then(|()| writeln!(out))
-            }
-            Kind::Csv { separator, header } => {
-                self.write_csv(*separator, header, predictions, &mut out)
-            }
+        let fields = |row: usize| {
+            let fields = predictions.iter();
+            fields
+                .map(|column| (column.name.clone(), column.values.json(row)))
+                .collect()
+        };
+        match &self.kind {
+            Kind::JsonLines(source) => Ok(source.lines_with(fields)),
+            Kind::JsonArray(source) => Ok(source.whole_with(fields)),
+            Kind::Csv(source) => source.with_columns(predictions).map_err(|source| {
+                let path = self.path.to_path_buf();
+                PredictionError::Write { path, source }.into()
+            }),
             Kind::Parquet { .. } => {
+                let mut out = Vec::new();
                 let written = parquet_with_columns::write(&self.path, predictions, &mut out);
                 written.map_err(|source| DataError::MalformedParquet {
                     path: self.path.to_path_buf(),
                     source,
                 })?;
-                Ok(())
+                Ok(out)
             }
-        };
-        written.map_err(|source| PredictionError::Write {
-            path: self.path.to_path_buf(),
-            source,
-        })?;
-        Ok(out)
+        }
     }
 
     /// Such a file as it lies on the disk: compressed, if that of the rows is.
@@ -295,51 +320,16 @@ impl PredictionTable {
             .into()),
         }
     }
-
-    fn row_with(&self, row: usize, predictions: &[PredictedColumn]) -> Map<String, Value> {
-        let mut columns = self.rows[row].0.clone();
-        for column in predictions {
-            columns.insert(column.name.clone(), column.values.json(row));
-        }
-        columns
-    }
-
-    fn write_lines(
-        &self,
-        predictions: &[PredictedColumn],
-        out: &mut dyn Write,
-    ) -> Result<(), std::io::Error> {
-        for row in 0..self.len() {
-            serde_json::to_writer(&mut *out, &self.row_with(row, predictions))?;
-            writeln!(out)?;
-        }
-        Ok(())
-    }
-
-    fn write_csv(
-        &self,
-        separator: u8,
-        header: &[String],
-        predictions: &[PredictedColumn],
-        out: &mut dyn Write,
-    ) -> Result<(), std::io::Error> {
-        let mut writer = WriterBuilder::new().delimiter(separator).from_writer(out);
-        let names = predictions.iter().map(|column| column.name.as_str());
-        writer.write_record(header.iter().map(String::as_str).chain(names))?;
-        for (index, (columns, _)) in self.rows.iter().enumerate() {
-            let cell = |name: &String| match columns.get(name) {
-                Some(Value::String(text)) => text.clone(),
-                _ => String::new(),
-            };
-            let own = header.iter().map(cell);
-            let predicted = predictions.iter().map(|column| column.values.text(index));
-            writer.write_record(own.chain(predicted))?;
-        }
-        writer.flush()
-    }
 }
 
 impl PredictedValues {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Texts(texts) => texts.len(),
+            Self::Numbers(numbers) => numbers.len(),
+        }
+    }
+
     fn json(&self, row: usize) -> Value {
         match self {
             Self::Texts(texts) => Value::from(texts[row].as_str()),
@@ -349,7 +339,7 @@ impl PredictedValues {
         }
     }
 
-    fn text(&self, row: usize) -> String {
+    pub(crate) fn text(&self, row: usize) -> String {
         match self {
             Self::Texts(texts) => texts[row].clone(),
             Self::Numbers(numbers) => numbers[row].to_string(),

@@ -59,6 +59,41 @@ fn rows_come_back_as_they_were_with_their_predictions_behind() {
 }
 
 #[test]
+fn numbers_of_any_size_and_names_that_are_there_twice_come_back() {
+    let number = "123456789012345678901234567890";
+    let line = format!("{{\"id\":{number},\"text\":\"a\",\"x\":1.0,\"x\":1e5}}");
+    let (_place, lines) = table("rows.jsonl", &format!("{line}\n"));
+    let expected = line.replace('}', ",\"prediction\":\"y\",\"score\":0.5}\n");
+    assert_eq!(written(&lines, &["y"]), expected);
+    let (_place, array) = table("rows.json", &format!("[{line}]"));
+    let found = written(&array, &["y"]);
+    assert!(
+        found.starts_with(&format!("[{}", line.replace('}', ","))),
+        "{found}"
+    );
+}
+
+#[test]
+fn cells_come_back_as_they_were_whatever_their_columns_are_called() {
+    let (_place, cells) = table("rows.csv", "\u{feff}text,a,a,\r\nb,1,2,\r\n");
+    assert_eq!(
+        written(&cells, &["x"]),
+        "\u{feff}text,a,a,,prediction,score\r\nb,1,2,,x,0.5\r\n"
+    );
+    let (_place, cells) = table("rows.tsv", "text\na, b\n");
+    assert_eq!(
+        written(&cells, &["x"]),
+        "text\tprediction\tscore\na, b\tx\t0.5\n"
+    );
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("rows.csv");
+    fs::write(&path, "text,text\na,b\n").unwrap();
+    let read = PredictionTable::read(&path, &DataConfig::new(""));
+    let error = read.err().expect("either could be meant").to_string();
+    assert!(error.contains("has two columns `text`"), "{error}");
+}
+
+#[test]
 fn texts_pairs_and_paths_are_read_from_the_columns_named() {
     let (_place, table) = table(
         "rows.csv",
@@ -119,6 +154,26 @@ fn prompts_need_no_answer_and_do_not_show_one() {
         prompt(choices),
         LanguageContent::MultipleChoice(_)
     ));
+}
+
+#[test]
+fn an_error_names_only_columns_that_are_there() {
+    let (_place, table) = table("rows.jsonl", "{\"premise\": \"a\", \"id\": 1}\n");
+    let error = table.prompts(&DataConfig::new("")).unwrap_err().to_string();
+    assert!(error.contains("`premise`, `id`"), "{error}");
+    assert!(!error.contains("`id`, `completion`"), "{error}");
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("rows.parquet");
+    parquet_file(&path);
+    let config = DataConfig {
+        text: "sentence".to_owned(),
+        ..DataConfig::new("")
+    };
+    let table = PredictionTable::read(&path, &config).unwrap();
+    for error in [table.texts(&config).err(), table.prompts(&config).err()] {
+        let error = error.expect("there is no such column").to_string();
+        assert!(error.contains("`text`, `when`"), "{error}");
+    }
 }
 
 /// A file with a column of a type that is read nowhere, in two row groups.

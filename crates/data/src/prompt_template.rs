@@ -9,13 +9,22 @@ use crate::language_error::LanguageError;
 use crate::row::Place;
 
 /// Stanford Alpaca's prompt, with the line break before the output that the `text` column of its
-/// dataset has.
+/// dataset has. As in LLaMA-Factory, a row's system prompt stands in the place of the first sentences, and what
+/// was asked and answered before in front of the instruction.
 const ALPACA: &str = "\
+{% if system %}{{ system }}{% else %}\
 Below is an instruction that describes a task\
 {% if input %}, paired with an input that provides further context{% endif %}. \
-Write a response that appropriately completes the request.
+Write a response that appropriately completes the request.\
+{% endif %}
 
-### Instruction:
+{% for question, answer in history %}### Instruction:
+{{ question }}
+
+### Response:
+{{ answer }}
+
+{% endfor %}### Instruction:
 {{ instruction }}
 
 {% if input %}### Input:
@@ -25,6 +34,17 @@ Write a response that appropriately completes the request.
 ";
 
 const NAME: &str = "data.prompt_template";
+
+/// An instruction with what a row has to it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Instruction<'a> {
+    pub instruction: &'a str,
+    /// May be empty, as all that follows.
+    pub input: &'a str,
+    pub system: &'a str,
+    /// Pairs of what was asked and answered before.
+    pub history: &'a [[String; 2]],
+}
 
 /// The words that a prompt is put into: Alpaca's, or a Jinja template of the user's.
 ///
@@ -60,18 +80,34 @@ impl PromptTemplate {
         Self::new(ALPACA)
     }
 
-    /// The prompt of an instruction, whose `input` may be empty.
+    /// Whether the template uses a variable.
     ///
     /// # Errors
-    /// When the template uses a variable that is neither `instruction` nor `input`.
-    pub fn instruction(
-        &self,
-        instruction: &str,
-        input: &str,
-        place: &Place,
-    ) -> Result<String, LanguageError> {
-        let variables = [("instruction", instruction.into()), ("input", input.into())];
-        self.fill(variables, "`instruction` and `input`", place)
+    /// Never: the template was read when this was made.
+    pub(crate) fn uses(&self, variable: &str) -> Result<bool, LanguageError> {
+        let template = self.environment.get_template(NAME);
+        let template =
+            template.map_err(|source| LanguageError::MalformedPromptTemplate { source })?;
+        Ok(template.undeclared_variables(false).contains(variable))
+    }
+
+    /// The prompt of an instruction.
+    ///
+    /// # Errors
+    /// When the template uses a variable that is none of an instruction's.
+    pub fn instruction(&self, asked: &Instruction, place: &Place) -> Result<String, LanguageError> {
+        let pairs = asked.history.iter();
+        let history: Value = pairs
+            .map(|pair| pair.iter().map(String::as_str).collect::<Value>())
+            .collect();
+        let variables = [
+            ("instruction", asked.instruction.into()),
+            ("input", asked.input.into()),
+            ("system", asked.system.into()),
+            ("history", history),
+        ];
+        let named = "`instruction`, `input`, `system` and `history`";
+        self.fill(variables, named, place)
     }
 
     /// # Errors
@@ -133,13 +169,46 @@ mod tests {
         let without = "Below is an instruction that describes a task. Write a response that \
                        appropriately completes the request.\n\n### Instruction:\nName a <b> \
                        tag.\n\n### Response:\n";
-        let prompt = template.instruction("Name a <b> tag.", "", &place());
+        let asked = Instruction {
+            instruction: "Name a <b> tag.",
+            ..Instruction::default()
+        };
+        let prompt = template.instruction(&asked, &place());
         assert_eq!(prompt.unwrap(), without);
         let with = "Below is an instruction that describes a task, paired with an input that \
                     provides further context. Write a response that appropriately completes the \
                     request.\n\n### Instruction:\nAdd.\n\n### Input:\n1, 2\n\n### Response:\n";
-        let prompt = template.instruction("Add.", "1, 2", &place());
+        let asked = Instruction {
+            instruction: "Add.",
+            input: "1, 2",
+            ..Instruction::default()
+        };
+        let prompt = template.instruction(&asked, &place());
         assert_eq!(prompt.unwrap(), with);
+    }
+
+    /// As LLaMA-Factory's template `alpaca` has it, but for the end tokens behind earlier answers and the empty
+    /// line that it lacks behind a system prompt.
+    #[test]
+    fn a_system_prompt_is_in_the_place_of_alpacas_and_history_before_the_instruction() {
+        let history = [["1 + 1?", "2"].map(str::to_owned)];
+        let asked = Instruction {
+            instruction: "And 2 + 2?",
+            input: "in words",
+            system: "You add.",
+            history: &history,
+        };
+        let template = PromptTemplate::alpaca().unwrap();
+        let expected = "You add.\n\n### Instruction:\n1 + 1?\n\n### Response:\n2\n\n\
+                        ### Instruction:\nAnd 2 + 2?\n\n### Input:\nin words\n\n### Response:\n";
+        assert_eq!(template.instruction(&asked, &place()).unwrap(), expected);
+        assert!(template.uses("history").unwrap());
+        let own = PromptTemplate::new("{{ system }}|{{ instruction }}").unwrap();
+        assert_eq!(
+            own.instruction(&asked, &place()).unwrap(),
+            "You add.|And 2 + 2?"
+        );
+        assert!(own.uses("system").unwrap() && !own.uses("history").unwrap());
     }
 
     #[test]

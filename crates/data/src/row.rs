@@ -45,6 +45,8 @@ pub enum RawLabel {
         name: String,
         number: i64,
     },
+    /// The labels of a row that may have several, or none.
+    List(Vec<RawLabel>),
 }
 
 impl RawLabel {
@@ -64,14 +66,14 @@ impl RawLabel {
             Self::Number(number) if number.fract() == 0.0 && number.abs() <= LARGEST_EXACT => {
                 Some((*number as i64).to_string())
             }
-            Self::Number(_) => None,
+            Self::Number(_) | Self::List(_) => None,
         }
     }
 
     /// The integer that a label without a name is, in any of the spellings of tables.
     pub(crate) fn whole_number(&self) -> Option<i64> {
         match self {
-            Self::Class { .. } => None,
+            Self::Class { .. } | Self::List(_) => None,
             Self::Text(text) => integer_of(text.trim()).or_else(|| text.trim().parse().ok()),
             other => other.class_name()?.parse().ok(),
         }
@@ -96,6 +98,10 @@ impl fmt::Display for RawLabel {
             Self::Integer(integer) => integer.fmt(formatter),
             Self::Number(number) => number.fmt(formatter),
             Self::Class { name, .. } => formatter.write_str(name),
+            Self::List(items) => {
+                let items: Vec<String> = items.iter().map(Self::to_string).collect();
+                write!(formatter, "[{}]", items.join(", "))
+            }
         }
     }
 }
@@ -103,10 +109,19 @@ impl fmt::Display for RawLabel {
 /// Whether rows may come without a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LabelPolicy {
-    /// Training and evaluation: a row without a label is an error.
+    /// Training and evaluation: a row without a label is an error, and so is one with a list.
     Required,
+    /// The same where a row may have several labels: all become lists, which may be empty.
+    Lists,
     /// Prediction: labels are read where they are.
     Optional,
+}
+
+impl LabelPolicy {
+    /// Whether every row has to say which labels it has.
+    pub(crate) fn is_required(self) -> bool {
+        self != Self::Optional
+    }
 }
 
 #[cfg(test)]

@@ -7,21 +7,51 @@ use crate::error::DataError;
 use crate::labelled::Labelled;
 use crate::labels::{LabelMap, label_of};
 use crate::metrics::{Metric, MetricError};
-use crate::row::RawLabel;
+use crate::row::{LabelPolicy, RawLabel};
+use crate::threshold::Threshold;
 
-/// What a task predicts: `target = "class"` or `target = "number"` in a training file.
+/// What a task predicts: `task.target` in a training file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum TargetKind {
+    /// One of the classes.
     #[serde(rename = "class")]
     Classification,
+    /// Any number of labels, none included.
+    #[serde(rename = "labels")]
+    MultiLabel,
+    /// A number.
     #[serde(rename = "number")]
     Regression,
+}
+
+impl TargetKind {
+    /// The word in a training file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Classification => "class",
+            Self::MultiLabel => "labels",
+            Self::Regression => "number",
+        }
+    }
+
+    /// What its rows have to have.
+    pub fn label_policy(self) -> LabelPolicy {
+        match self {
+            Self::Classification | Self::Regression => LabelPolicy::Required,
+            Self::MultiLabel => LabelPolicy::Lists,
+        }
+    }
 }
 
 /// How labels become the targets of a loss.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Targets {
     Classes(LabelMap),
+    /// Any number of labels a row: an output for each, with a probability of its own.
+    Labels {
+        labels: LabelMap,
+        threshold: Threshold,
+    },
     Regression,
 }
 
@@ -30,6 +60,12 @@ pub enum Targets {
 pub enum EncodedTargets {
     /// The output that stands for the label.
     Classes(Vec<usize>),
+    Labels {
+        /// For each row the outputs that stand for its labels, ascending.
+        outputs: Vec<Vec<usize>>,
+        /// The probability from which on a label counts as predicted.
+        threshold: Threshold,
+    },
     Values(Vec<f64>),
 }
 
@@ -37,20 +73,57 @@ impl Targets {
     /// The targets that the training rows define.
     ///
     /// # Errors
-    /// For a classification, as [`LabelMap::from_train`].
+    /// For a classification, as [`LabelMap::from_train`] or [`LabelMap::from_lists`].
     pub fn from_train<R: Labelled>(kind: TargetKind, rows: &[R]) -> Result<Self, DataError> {
         match kind {
             TargetKind::Classification => LabelMap::from_train(rows).map(Self::Classes),
+            TargetKind::MultiLabel => Ok(Self::Labels {
+                labels: LabelMap::from_lists(rows)?,
+                threshold: Threshold::default(),
+            }),
             TargetKind::Regression => Ok(Self::Regression),
         }
     }
 
-    /// The outputs that a head needs: one a class, or one for a regression.
-    pub fn outputs(&self) -> usize {
+    /// The same with another threshold, where there is one.
+    #[must_use]
+    pub fn with_threshold(self, threshold: Threshold) -> Self {
         match self {
-            Self::Classes(labels) => labels.names().len(),
-            Self::Regression => 1,
+            Self::Labels { labels, .. } => Self::Labels { labels, threshold },
+            other => other,
         }
+    }
+
+    /// The same with other labels, where they are labels.
+    #[must_use]
+    pub fn with_labels(self, labels: LabelMap) -> Self {
+        match self {
+            Self::Classes(_) => Self::Classes(labels),
+            Self::Labels { threshold, .. } => Self::Labels { labels, threshold },
+            Self::Regression => Self::Regression,
+        }
+    }
+
+    /// What they are of.
+    pub fn kind(&self) -> TargetKind {
+        match self {
+            Self::Classes(_) => TargetKind::Classification,
+            Self::Labels { .. } => TargetKind::MultiLabel,
+            Self::Regression => TargetKind::Regression,
+        }
+    }
+
+    /// The labels of the outputs; `None` for a regression.
+    pub fn labels(&self) -> Option<&LabelMap> {
+        match self {
+            Self::Classes(labels) | Self::Labels { labels, .. } => Some(labels),
+            Self::Regression => None,
+        }
+    }
+
+    /// The outputs that a head needs: one a label, or one for a regression.
+    pub fn outputs(&self) -> usize {
+        self.labels().map_or(1, |labels| labels.names().len())
     }
 
     /// Checks that metrics can be computed of what is predicted for these targets, before anything is.
@@ -60,6 +133,7 @@ impl Targets {
     pub fn require_measurable(&self, metrics: &[Metric]) -> Result<(), MetricError> {
         metrics.iter().try_for_each(|metric| match self {
             Self::Classes(labels) => metric.of_classes(labels.names().len()).map(drop),
+            Self::Labels { .. } => metric.of_label_sets().map(drop),
             Self::Regression => metric.of_values().map(drop),
         })
     }
@@ -67,12 +141,15 @@ impl Targets {
     /// Whether all these rows keep their labels to themselves: −1 everywhere, where that is no class.
     pub fn are_hidden_in<R: Labelled>(&self, rows: &[R]) -> bool {
         let is_hidden = |row: &R| {
-            row.label().is_some_and(|label| {
-                let is_class = match self {
-                    Self::Classes(labels) => labels.output_of(label).is_some(),
-                    Self::Regression => false,
-                };
-                label.whole_number() == Some(-1) && !is_class
+            let label = match row.label() {
+                Some(RawLabel::List(items)) if items.len() == 1 => items.first(),
+                label => label,
+            };
+            label.is_some_and(|label| {
+                let is_known = self
+                    .labels()
+                    .is_some_and(|labels| labels.output_of(label).is_some());
+                label.whole_number() == Some(-1) && !is_known
             })
         };
         !rows.is_empty() && rows.iter().all(is_hidden)
@@ -87,6 +164,13 @@ impl Targets {
                 .map(|row| labels.encode(row))
                 .collect::<Result<_, _>>()
                 .map(EncodedTargets::Classes),
+            Self::Labels { labels, threshold } => Ok(EncodedTargets::Labels {
+                outputs: rows
+                    .iter()
+                    .map(|row| labels.encode_list(row))
+                    .collect::<Result<_, _>>()?,
+                threshold: *threshold,
+            }),
             Self::Regression => rows
                 .iter()
                 .map(value_of)
@@ -103,6 +187,7 @@ fn value_of(row: &impl Labelled) -> Result<f64, DataError> {
         RawLabel::Integer(integer) => Some(*integer as f64),
         RawLabel::Class { number, .. } => Some(*number as f64),
         RawLabel::Text(text) => text.trim().parse().ok(),
+        RawLabel::List(_) => None,
     };
     value
         .filter(|value| value.is_finite())
@@ -144,6 +229,40 @@ mod tests {
             targets.encode(&rows).unwrap(),
             EncodedTargets::Classes(vec![1, 2, 0, 1])
         );
+    }
+
+    #[test]
+    fn lists_become_the_outputs_that_stand_for_their_labels() {
+        let list = |labels: &[&str]| {
+            let items = labels
+                .iter()
+                .map(|label| RawLabel::Text((*label).to_owned()));
+            row(Some(RawLabel::List(items.collect())))
+        };
+        let rows = [list(&["b", "a"]), list(&[]), list(&["c"])];
+        let threshold = Threshold::try_from(0.25).unwrap();
+        let targets = Targets::from_train(TargetKind::MultiLabel, &rows).unwrap();
+        let targets = targets.with_threshold(threshold);
+        assert_eq!(targets.outputs(), 3);
+        let expected = EncodedTargets::Labels {
+            outputs: vec![vec![0, 1], vec![], vec![2]],
+            threshold,
+        };
+        assert_eq!(targets.encode(&rows).unwrap(), expected);
+        assert!(targets.are_hidden_in(&[list(&["-1"])]));
+        assert!(!targets.are_hidden_in(&[list(&[])]));
+        let metrics = [
+            Metric::MicroF1,
+            Metric::MacroF1,
+            Metric::ExactMatch,
+            Metric::Accuracy,
+        ];
+        assert!(targets.require_measurable(&metrics).is_ok());
+        let message = targets
+            .require_measurable(&[Metric::Matthews])
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains("`matthews` is for classes"), "{message}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tokenizers::{PostProcessor, Tokenizer};
 
 use crate::bert_vocabulary;
 use crate::clip_vocabulary;
+use crate::contained::contained;
 use crate::error::{DataError, quoted};
 use crate::gpt2_vocabulary;
 use crate::row::Row;
@@ -86,7 +87,7 @@ impl TextTokenizer {
         let vocabulary = tokenizer_dir.join("vocab.txt");
         let is_there = |name: &str| tokenizer_dir.join(name).is_file();
         let mut tokenizer = if json.is_file() {
-            Tokenizer::from_file(&json)
+            contained(|| Tokenizer::from_file(&json))
                 .map_err(|source| DataError::MalformedTokenizer { path: json, source })?
         } else if vocabulary.is_file() && bert_vocabulary::is_bert(&config) {
             bert_vocabulary::build(&vocabulary, &config)?

@@ -214,6 +214,20 @@ fn load_error(dir: &Path) -> String {
 }
 
 #[test]
+fn a_damaged_tokenizer_is_named_wherever_the_damage_is() {
+    let dir = tempfile::tempdir().unwrap();
+    for content in [
+        "",
+        "{\"version\": \"1.0\", \"decoder\": , \"model\": null}",
+        "{\"version\": \"1.0\", \"model\": }",
+    ] {
+        fs::write(dir.path().join("tokenizer.json"), content).unwrap();
+        let error = load_error(dir.path());
+        assert!(error.contains("is not a valid tokenizer"), "{error}");
+    }
+}
+
+#[test]
 fn a_directory_without_a_tokenizer_says_what_it_has() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("spiece.model"), "").unwrap();

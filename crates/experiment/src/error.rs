@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::io;
 
-use eigenmix_adapter::AdapterError;
+use eigenmix_adapter::{AdapterError, RowProblem};
 use eigenmix_data::DataError;
 use eigenmix_data::metrics::MetricError;
 use eigenmix_eigenlorax::EigenloraxError;
@@ -122,6 +122,12 @@ boxed!(
     Run(RunError),
     Trainer(TrainerError),
 );
+
+impl From<RowProblem> for ExperimentError {
+    fn from(problem: RowProblem) -> Self {
+        BadInput(problem.to_string()).into()
+    }
+}
 
 impl From<BadConfig> for ExperimentError {
     fn from(error: BadConfig) -> Self {

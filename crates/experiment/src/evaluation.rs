@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
-use eigenmix_data::metrics::Metric;
+use eigenmix_data::metrics::{LabelFigures, Metric};
 use eigenmix_data::{DataConfig, Split, TextTokenizer};
 use eigenmix_trainer::{BaseModel, LoadedModel, SplitData};
 
@@ -35,6 +35,8 @@ pub struct SplitEvaluation {
     pub loss: f64,
     /// By name. One that cannot be computed is NaN, and listeners are warned of it.
     pub metrics: BTreeMap<String, f64>,
+    /// Each label and its figures, where an example may have several; otherwise nothing.
+    pub by_label: Vec<(String, LabelFigures)>,
     /// How long it took, loading excluded.
     pub seconds: f64,
 }
@@ -93,6 +95,9 @@ pub fn evaluate(
     let kind = model.task_kind(base);
     let data = kind.open(base, &config, request.metrics)?;
     let targets = model.targets()?;
+    if let Some(targets) = &targets {
+        targets.require_measurable(request.metrics)?;
+    }
     let mut measured = Vec::new();
     let mut notes = Vec::new();
     for &split in splits {
@@ -147,11 +152,17 @@ fn measure(
     for name in nan_metrics(&evaluation.metrics) {
         listener.warn(&format_args!("{name} on the {split} split is NaN"));
     }
+    let names = model
+        .labels
+        .iter()
+        .flat_map(|labels| labels.names())
+        .cloned();
     Ok(SplitEvaluation {
         split,
         examples: examples.len(),
         loss: evaluation.loss,
         metrics: evaluation.metrics,
+        by_label: names.zip(evaluation.by_label).collect(),
         seconds: started.elapsed().as_secs_f64(),
     })
 }

@@ -25,20 +25,12 @@ impl KnownInput {
     /// If `eigenmix.json` cannot be read or says what is not known here.
     pub fn in_directory(directory: &Path) -> Result<Self, ExperimentError> {
         let path = directory.join(Provenance::FILE_NAME);
-        let contract = match std::fs::read(&path) {
-            Ok(text) => {
-                let made: Value =
-                    serde_json::from_slice(&text).map_err(|source| FileError::Json {
-                        path: path.clone(),
-                        source,
-                    })?;
-                let input = made.get("input").filter(|input| !input.is_null());
-                let read = input.map(|input| InputContract::from_json(input, &path));
-                read.transpose()?
-            }
-            Err(_) if !path.exists() => None,
-            Err(error) => return Err(FileError::io("read", &path)(error).into()),
-        };
+        let made = Provenance::read_json(directory)?;
+        let input = made.as_ref().and_then(|made| made.get("input"));
+        let input = input.filter(|input| !input.is_null());
+        let contract = input
+            .map(|input| InputContract::from_json(input, &path))
+            .transpose()?;
         Ok(Self {
             contract,
             directory: directory.to_owned(),
@@ -62,7 +54,11 @@ impl KnownInput {
     /// # Errors
     /// If one cannot be read.
     pub fn companions(&self) -> Result<Vec<Companion>, FileError> {
-        Companion::read_all(&self.directory, &TEXT_COMPANIONS)
+        // Beside a single file lies nothing of it; an empty path would be the working directory.
+        match self.directory.as_os_str().is_empty() {
+            true => Ok(Vec::new()),
+            false => Companion::read_all(&self.directory, &TEXT_COMPANIONS),
+        }
     }
 
     /// Puts what it says into a configuration.
@@ -87,6 +83,7 @@ impl KnownInput {
             text_pair,
             image,
             label,
+            label_separator,
             max_length,
             format,
             columns,
@@ -190,6 +187,16 @@ mod tests {
         let common = first.common(&longer).unwrap().unwrap();
         assert_eq!(common.contract().unwrap().max_length, Some(512));
         assert_eq!(first.common(&other).unwrap(), None);
+    }
+
+    #[test]
+    fn a_description_that_is_none_is_not_taken_for_one_that_says_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        for text in ["", "[]", "null", "{\"input\": []}"] {
+            fs::write(place.path().join("eigenmix.json"), text).unwrap();
+            let error = KnownInput::in_directory(place.path()).unwrap_err();
+            assert!(error.to_string().contains("eigenmix.json"), "{error}");
+        }
     }
 
     #[test]

@@ -89,7 +89,7 @@ pub use layer_path::{LayerPath, short_label};
 pub use listener::{Listener, Progress, Silent};
 pub use merge::{MergeRequest, MergeSummary, SearchReport, SearchRequest, merge};
 pub use model_request::{ModelRequest, OpenedModel};
-pub use opened_adapter::{OpenedAdapter, distinct_names, locate};
+pub use opened_adapter::{OpenedAdapter, distinct_names};
 pub use option_names::OptionNames;
 pub use output_style::{OutputFormat, style_of_copy, style_of_result};
 pub use publication::{PublicBase, publication, without_paths};

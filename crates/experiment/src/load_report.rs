@@ -7,12 +7,13 @@ use crate::listener::Listener;
 /// Prints what matched, and warns of anything without effect.
 pub(crate) fn show(report: &LoadReport, listener: &dyn Listener) {
     listener.detail(&format_args!(
-        "adapter: {} modules matched, {} missing, {} unexpected, {} without effect, {} tensors of the head",
+        "adapter: {} modules matched, {} missing, {} unexpected, {} without effect, {} tensors of the head, {} other tensors in their trained state",
         report.matched.len(),
         report.missing.len(),
         report.unexpected.len(),
         report.no_effect.len(),
-        report.heads.len()
+        report.heads.len(),
+        report.whole.len()
     ));
     for (paths, what) in [
         (&report.missing, "targets modules that its file lacks"),

@@ -4,8 +4,9 @@
 //! that of another adapter, `prompts` makes one from texts.
 
 use eigenmix_adapter::{AdapterFile, Prompts};
-use eigenmix_data::LabelMap;
-use eigenmix_models::Precision;
+use eigenmix_data::{LabelMap, Threshold};
+use eigenmix_hub::fetch_tokenizer;
+use eigenmix_models::{HeadKind, Precision};
 use eigenmix_trainer::{BaseModel, DeviceChoice, LoadedModel, TaskHead, ZeroShot};
 
 use crate::known_input::KnownInput;
@@ -32,6 +33,9 @@ pub struct ModelRequest {
     pub prompts: Vec<String>,
     /// CLIP: the labels to choose from.
     pub labels: Vec<String>,
+    /// The probability from which on a label applies, where an example may have several; that of the
+    /// training without one.
+    pub threshold: Option<Threshold>,
     pub device: DeviceChoice,
     /// How messages name these options.
     pub names: OptionNames,
@@ -63,19 +67,25 @@ impl ModelRequest {
         base.checkpoint.set_precision(self.weights);
         let open = |name: &Option<String>| name.as_deref().map(OpenedAdapter::open).transpose();
         let (adapter, head) = (open(&self.adapter)?, open(&self.head)?);
+        for argument in self.adapter.iter().chain(&self.head) {
+            fetch_tokenizer(argument)?;
+        }
         for adapter in adapter.iter().chain(&head) {
             adapter.file.require_one_model()?;
         }
         let mut input = KnownInput::in_directory(base.directory())?;
         let mut brings_tokenizer = false;
+        if let Some(adapter) = &adapter {
+            base.bring_vocabulary(&adapter.file);
+        }
         // The task's own adapter, whose head is used, knows its input best.
         for adapter in adapter.iter().chain(&head) {
             let known = adapter.input()?;
             if known.contract().is_some() {
                 input = known;
             }
-            if adapter.path.is_dir() {
-                brings_tokenizer |= base.bring_text_files(&adapter.path)?;
+            if let Some(directory) = adapter.directory() {
+                brings_tokenizer |= base.bring_text_files(directory)?;
             }
         }
         Ok(OpenedModel {
@@ -108,11 +118,34 @@ impl OpenedModel<'_> {
         if let Some(note) = self.base.checkpoint.note() {
             listener.note(&note);
         }
-        let model = self.model(labels)?;
+        let mut model = self.model(labels)?;
+        model.multi_label = self.multi_label(&model)?;
+        if let Some(threshold) = model.multi_label {
+            listener.note(&format!(
+                "a row may have several labels, or none: those of a probability of at least {threshold}"
+            ));
+        }
         if let Some(report) = &model.report {
             load_report::show(report, listener);
         }
         Ok(model)
+    }
+
+    /// From which probability on a label applies, if an example may have several: the contract of a
+    /// training says it, otherwise the `config.json` of the base model.
+    fn multi_label(&self, model: &LoadedModel) -> Result<Option<Threshold>, BadInput> {
+        let of_training = match (model.head, self.input.contract()) {
+            (HeadKind::Classification { .. }, Some(contract)) => contract.multi_label(),
+            _ => model.multi_label,
+        };
+        match (of_training, self.request.threshold) {
+            (None, Some(_)) => Err(BadInput(format!(
+                "{} is for models that give a row several labels, and this is none; leave it out",
+                self.request.names.of("threshold")
+            ))),
+            (None, None) => Ok(None),
+            (Some(usual), asked) => Ok(Some(asked.unwrap_or(usual))),
+        }
     }
 
     fn model(

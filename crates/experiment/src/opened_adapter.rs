@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use eigenmix_adapter::{AdapterFile, PeftConfig};
-use eigenmix_hub::{Hub, HubError, Location, fetch_adapter};
-use eigenmix_trainer::Run;
+use eigenmix_adapter::AdapterFile;
+use eigenmix_trainer::{Run, locate_adapter};
 use rayon::prelude::*;
 
 use crate::BadInput;
@@ -30,7 +29,7 @@ impl OpenedAdapter {
     /// # Errors
     /// If there is none, or it is damaged.
     pub fn open(argument: &str) -> Result<Self, ExperimentError> {
-        let path = locate(argument)?;
+        let path = locate_adapter(argument)?;
         let file = AdapterFile::open(&path)?.with_location(argument);
         Ok(Self { file, path })
     }
@@ -83,14 +82,31 @@ impl OpenedAdapter {
         }
     }
 
-    /// What is known of the input that it was trained on; of a single file nothing.
+    /// The directory whose files belong to it, also where it was named by its file of tensors; none of
+    /// a single file that needs none beside it.
+    pub fn directory(&self) -> Option<&Path> {
+        if self.path.is_dir() {
+            return Some(&self.path);
+        }
+        let directory = self.path.parent().filter(|_| {
+            let dialect = self.file.style().dialect();
+            !dialect.is_one_file()
+        })?;
+        Some(match directory == Path::new("") {
+            true => Path::new("."),
+            false => directory,
+        })
+    }
+
+    /// What is known of the input that it was trained on; of a single file that needs none beside it
+    /// nothing.
     ///
     /// # Errors
     /// If a file beside it cannot be read, or says what is not known here.
     pub fn input(&self) -> Result<KnownInput, ExperimentError> {
-        match self.path.is_dir() {
-            true => KnownInput::in_directory(&self.path),
-            false => Ok(KnownInput::default()),
+        match self.directory() {
+            Some(directory) => KnownInput::in_directory(directory),
+            None => Ok(KnownInput::default()),
         }
     }
 
@@ -165,18 +181,6 @@ pub fn distinct_names(adapters: &[OpenedAdapter]) -> Result<Vec<String>, BadInpu
         .find(|adapter| !seen.insert(adapter.name(longest)))
         .map_or("", |adapter| adapter.file.location());
     Err(BadInput(format!("adapter `{twice}` is given twice")))
-}
-
-/// The path of the adapter that `argument` stands for; for a run, the one that it trained.
-pub fn locate(argument: &str) -> Result<PathBuf, HubError> {
-    let path = match Location::parse_owned(argument)? {
-        Location::Path(path) => path,
-        Location::Hub(id) => fetch_adapter(&Hub::from_env()?, &id)?,
-    };
-    let trained = Run::at(&path).adapter();
-    let is_run =
-        !path.join(PeftConfig::FILE_NAME).exists() && trained.join(PeftConfig::FILE_NAME).exists();
-    Ok(if is_run { trained } else { path })
 }
 
 #[cfg(test)]

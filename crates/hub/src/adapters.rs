@@ -28,6 +28,25 @@ pub fn locate_adapter(argument: &str) -> Result<PathBuf, HubError> {
     }
 }
 
+/// Fetches the tokenizer beside an adapter on the Hub, if it has one: only what runs a model needs it,
+/// and it may be larger than the adapter. Of a path there is nothing to fetch.
+///
+/// # Errors
+/// As [`Hub::fetch`].
+pub fn fetch_tokenizer(argument: &str) -> Result<(), HubError> {
+    let Location::Hub(id) = Location::parse(argument)? else {
+        return Ok(());
+    };
+    let names = [
+        "tokenizer.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+    ];
+    let requests = names.map(FileRequest::optional);
+    Hub::from_env()?.open(&id)?.fetch(&requests)?;
+    Ok(())
+}
+
 /// Fetches what an adapter's directory has and returns its path in the cache; of a repository with
 /// no more than one file of kohya or diffusers, the path of the file.
 ///

@@ -67,7 +67,7 @@ mod observer;
 mod repository;
 mod upload;
 
-pub use adapters::{fetch_adapter, locate_adapter, open_adapter};
+pub use adapters::{fetch_adapter, fetch_tokenizer, locate_adapter, open_adapter};
 pub use content::{UploadContent, UploadFile};
 pub use error::{HubError, RequestError};
 pub use hub::{FileRequest, Hub};

@@ -57,7 +57,7 @@ pub use attention::{attention, cross_attention, self_attention};
 pub use attention_shape::{AttentionShape, Visibility};
 pub use embedding::sum_of_rows;
 pub use frozen_weight::FrozenWeight;
-pub use linear_cross_entropy::linear_cross_entropy;
+pub use linear_cross_entropy::{linear_cross_entropy, smoothed_cross_entropy};
 pub use norm::{layer_norm, rms_norm};
 pub use rotary::rotary;
 pub use weight::Weight;

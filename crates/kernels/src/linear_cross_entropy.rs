@@ -23,7 +23,12 @@ use crate::{Weight, has_kernels};
 const LOGITS: usize = 8 * 1024 * 1024;
 
 /// The mean over the rows of `−log softmax(hidden · Wᵀ)[target]`; with a softcap c, the logits x are
-/// c · tanh(x / c).
+/// c · tanh(x / c). With a label smoothing ε the target is a distribution, as in PyTorch's
+/// `CrossEntropyLoss(label_smoothing=ε)` (arXiv 1512.00567, section 7):
+///
+/// ```text
+/// (1 − ε) · −log p[target] + ε / vocabulary · Σ_v −log p[v]
+/// ```
 ///
 /// On the CPU the logits exist a few rows at a time, and the gradient of `hidden` is found with
 /// them, so that nothing as wide as the vocabulary is kept. The kernel computes no gradient of the
@@ -33,6 +38,7 @@ const LOGITS: usize = 8 * 1024 * 1024;
 /// - hidden: `[rows, d_model]`, at least one row
 /// - weight: `[vocabulary, d_model]`
 /// - targets: `[rows]`, below `vocabulary`
+/// - smoothing: ε, at least 0 and below 1
 /// - output: `[1]`
 ///
 /// # Panics
@@ -42,11 +48,12 @@ pub fn linear_cross_entropy(
     weight: &Weight,
     targets: &[i32],
     softcap: Option<f32>,
+    smoothing: f32,
 ) -> Tensor<1> {
     let [rows, _] = hidden.dims();
     assert!(rows > 0 && rows == targets.len(), "a target for each row");
     if !has_kernels(&hidden.device()) || weight.is_tracked() {
-        return composed(hidden, weight, targets, softcap);
+        return composed(hidden, weight, targets, softcap, smoothing);
     }
     Tensor::from_dispatch(Dispatch::fused_linear_cross_entropy(
         hidden.into_dispatch(),
@@ -54,6 +61,7 @@ pub fn linear_cross_entropy(
         TokenTargets {
             targets: targets.into(),
             softcap,
+            smoothing,
         },
     ))
 }
@@ -63,22 +71,39 @@ fn composed(
     weight: &Weight,
     targets: &[i32],
     softcap: Option<f32>,
+    smoothing: f32,
 ) -> Tensor<1> {
-    let device = hidden.device();
-    let targets = TensorData::new(targets.to_vec(), [targets.len(), 1]);
-    let targets = Tensor::<2, Int>::from_data(targets, &device);
     let mut logits = weight.composed_product(hidden);
     if let Some(cap) = softcap {
         logits = (logits / cap).tanh() * cap;
     }
-    -activation::log_softmax(logits, 1).gather(1, targets).mean()
+    smoothed_cross_entropy(logits, targets, smoothing)
 }
 
-/// The target tokens, and how logits are capped.
+/// The same of logits that exist already.
+///
+/// # Shapes
+/// - logits: `[rows, outputs]`
+/// - targets: `[rows]`, below `outputs`
+/// - output: `[1]`
+pub fn smoothed_cross_entropy(logits: Tensor<2>, targets: &[i32], smoothing: f32) -> Tensor<1> {
+    let device = logits.device();
+    let targets = TensorData::new(targets.to_vec(), [targets.len(), 1]);
+    let targets = Tensor::<2, Int>::from_data(targets, &device);
+    let log_probabilities = activation::log_softmax(logits, 1);
+    if smoothing == 0.0 {
+        return -log_probabilities.gather(1, targets).mean();
+    }
+    let of_targets = log_probabilities.clone().gather(1, targets).mean();
+    -(of_targets * (1.0 - smoothing) + log_probabilities.mean() * smoothing)
+}
+
+/// The target tokens, how logits are capped, and how much of a target is spread over all tokens.
 #[derive(Clone, Debug)]
 pub(crate) struct TokenTargets {
     targets: Arc<[i32]>,
     softcap: Option<f32>,
+    smoothing: f32,
 }
 
 #[backend_extension(Autodiff, Flex)]
@@ -178,7 +203,10 @@ fn loss_in_chunks(
             .zip(targets_here)
             .map(|(logits, &target)| {
                 let mut loss = 0.0;
-                loss_and_slope(logits, target as usize, targets.softcap, rows, &mut loss);
+                let TokenTargets {
+                    softcap, smoothing, ..
+                } = *targets;
+                loss_and_slope(logits, target as usize, softcap, smoothing, rows, &mut loss);
                 loss
             })
             // In order, so that the sum is the same on any number of threads.
@@ -196,6 +224,7 @@ vectorised! {
         logits: &mut [f32],
         target: usize,
         softcap: Option<f32>,
+        smoothing: f32,
         rows: usize,
         loss: &mut f64,
     ) {
@@ -210,6 +239,11 @@ vectorised! {
         let target_logit = logits[target];
         let slope_of_target = softcap.map_or(1.0, |cap| 1.0 - (target_logit / cap).powi(2));
         let capped_by = softcap.map(|cap| (cap, logits.to_vec()));
+        let vocabulary = logits.len() as f32;
+        let mean = match smoothing == 0.0 {
+            true => 0.0,
+            false => total(logits) / vocabulary,
+        };
         for logit in logits.iter_mut() {
             *logit = exp(*logit - largest);
         }
@@ -219,13 +253,21 @@ vectorised! {
         for logit in logits.iter_mut() {
             *logit *= inverse;
         }
+        if smoothing != 0.0 {
+            // −log p[v] = ln Σ e^x − x[v]: the sum over the distribution is linear in the logits.
+            *loss += f64::from(smoothing) * f64::from(target_logit - mean);
+            let everywhere = smoothing / (vocabulary * rows as f32);
+            for logit in logits.iter_mut() {
+                *logit -= everywhere;
+            }
+        }
         if let Some((cap, capped)) = capped_by {
             for (logit, capped) in logits.iter_mut().zip(&capped) {
                 let ratio = capped / cap;
                 *logit *= 1.0 - ratio * ratio;
             }
         }
-        logits[target] -= slope_of_target / rows as f32;
+        logits[target] -= (1.0 - smoothing) * slope_of_target / rows as f32;
     }
 }
 
@@ -269,13 +311,17 @@ mod tests {
         let device = Device::flex().autodiff();
         // The second needs three chunks.
         for (rows, d_model, vocabulary) in [(7, 5, 11), (200, 3, 100_003)] {
-            for softcap in [None, Some(1.5)] {
+            for (softcap, smoothing) in
+                [(None, 0.0), (Some(1.5), 0.0), (None, 0.1), (Some(1.5), 0.3)]
+            {
                 let weight = values(vocabulary, d_model, 1.0, &device);
                 let weight = Weight::Frozen(FrozenWeight::from(weight));
                 let targets: Vec<i32> = (0..rows).map(|i| (i * 37 % vocabulary) as i32).collect();
-                let run = |operation: fn(Tensor<2>, &Weight, &[i32], Option<f32>) -> Tensor<1>| {
+                type Operation = fn(Tensor<2>, &Weight, &[i32], Option<f32>, f32) -> Tensor<1>;
+                let run = |operation: Operation| {
                     let hidden = values(rows, d_model, 0.0, &device).require_grad();
-                    let loss = operation(hidden.clone(), &weight, &targets, softcap) * 3.0;
+                    let loss =
+                        operation(hidden.clone(), &weight, &targets, softcap, smoothing) * 3.0;
                     let gradients = loss.backward();
                     (loss.into_scalar::<f32>(), hidden.grad(&gradients).unwrap())
                 };
@@ -293,14 +339,48 @@ mod tests {
         }
     }
 
+    const LOSS: f32 = 1.170_143_1;
+    const GRADIENT: [f32; 8] = [
+        0.064_617_395,
+        0.004_707_217,
+        -0.116_883_78,
+        0.047_559_09,
+        -0.376_885_8,
+        0.006_603_103_6,
+        -0.000_913_382,
+        0.371_196_03,
+    ];
+
+    #[test]
+    fn a_smoothed_loss_and_its_gradient_are_those_of_pytorch() {
+        // torch 2.15.0: x = torch.tensor([[0.5, -1.0, 2.0, 0.25], [1.5, 0.0, -0.5, 3.0]],
+        // requires_grad=True); loss = F.cross_entropy(x, torch.tensor([2, 0]), label_smoothing=0.1)
+        let device = Device::flex().autodiff();
+        let logits = [0.5f32, -1.0, 2.0, 0.25, 1.5, 0.0, -0.5, 3.0];
+        let identity: Vec<f32> = (0..16).map(|i| f32::from(i % 5 == 0)).collect();
+        let identity = Tensor::<2>::from_data(TensorData::new(identity, [4, 4]), &device);
+        let weight = Weight::Frozen(FrozenWeight::from(identity));
+        let logits = TensorData::new(logits.to_vec(), [2, 4]);
+        let logits = Tensor::<2>::from_data(logits, &device).require_grad();
+        let loss = linear_cross_entropy(logits.clone(), &weight, &[2, 0], None, 0.1);
+        let gradients = loss.backward();
+        let found = loss.into_scalar::<f32>();
+        assert!((found - LOSS).abs() < 1e-6, "{found}");
+        let gradient = logits.grad(&gradients).unwrap().into_data();
+        let gradient: Vec<f32> = gradient.try_to_vec().unwrap();
+        for (found, expected) in gradient.iter().zip(GRADIENT) {
+            assert!((found - expected).abs() < 1e-6, "{gradient:?}");
+        }
+    }
+
     #[test]
     fn without_a_graph_the_loss_is_the_same() {
         let device = Device::flex();
         let hidden = values(9, 4, 0.0, &device);
         let weight = Weight::Frozen(FrozenWeight::from(values(13, 4, 1.0, &device)));
         let targets = [0, 3, 12, 5, 5, 1, 7, 2, 11];
-        let found = linear_cross_entropy(hidden.clone(), &weight, &targets, None);
-        let expected = composed(hidden, &weight, &targets, None);
+        let found = linear_cross_entropy(hidden.clone(), &weight, &targets, None, 0.1);
+        let expected = composed(hidden, &weight, &targets, None, 0.1);
         let difference = (found - expected).abs().into_scalar::<f32>();
         assert!(difference < 1e-5, "{difference}");
     }

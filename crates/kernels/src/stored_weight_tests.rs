@@ -119,7 +119,7 @@ fn a_table_is_the_output_layer_of_tied_logits_in_any_form() {
         let run = |weight: Weight, is_composed: bool| {
             let hidden = values(4, 12, 1.0, &device).require_grad();
             let loss = match is_composed {
-                false => linear_cross_entropy(hidden.clone(), &weight, &targets, None),
+                false => linear_cross_entropy(hidden.clone(), &weight, &targets, None, 0.0),
                 true => {
                     let targets = TensorData::new(targets.to_vec(), [4, 1]);
                     let logits = weight.composed_product(hidden.clone());

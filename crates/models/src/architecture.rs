@@ -11,7 +11,7 @@ use crate::encoder_config::{EncoderConfig, EncoderFamily};
 use crate::model_config::ModelConfig;
 use crate::vision_config::{VisionConfig, VisionFamily};
 use crate::zero_shot::TEXT_FEATURES;
-use crate::{Description, HeadKind, LinearLayer, ModelError};
+use crate::{AdaptedTables, Description, HeadKind, LinearLayer, ModelError};
 
 const SUPPORTED: &str = "bert, roberta, xlm-roberta, camembert, distilbert; llama, mistral, qwen2, \
                          qwen3, gemma2, gpt2; vit, clip, clip_vision_model";
@@ -88,6 +88,22 @@ impl Architecture {
             head_modules: self.head_modules(head),
             parameters: self.parameters() + head_parameters,
         })
+    }
+
+    /// This model with the tables that an adapter makes of its own.
+    #[must_use]
+    pub fn with_tables(&self, tables: &AdaptedTables) -> Self {
+        let mut adapted = self.clone();
+        let vocabulary = match &mut adapted {
+            Self::Encoder(config) => &mut config.vocab_size,
+            Self::Decoder(config) => {
+                config.tied &= !tables.part;
+                &mut config.vocab_size
+            }
+            Self::Vision(_) => return adapted,
+        };
+        *vocabulary = tables.vocabulary.unwrap_or(*vocabulary);
+        adapted
     }
 
     /// The linear layers of a head, the one that gives the outputs last.

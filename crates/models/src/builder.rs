@@ -1,9 +1,12 @@
 //! Builds a model's layers from a checkpoint, placing the adaptation as it goes.
 
+use std::collections::BTreeSet;
+
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
 use eigenmix_kernels::{FrozenWeight, Weight};
 use eigenmix_moslora::{AdaptedLinear, ParameterNames, random_stream};
+use eigenmix_tensors::HostTensor;
 use rand_distr::{Distribution, Normal};
 
 use crate::dora::rescale_rows;
@@ -34,6 +37,8 @@ pub(crate) struct Builder<'a> {
     pub names: ParameterNames,
     /// Tensors that neither checkpoint nor adapter had, and that were drawn at random.
     pub initialised: Vec<String>,
+    /// The names of the adaptation's tensors that have found their place.
+    pub placed: BTreeSet<String>,
 }
 
 /// Where a tensor's values come from if nothing provides them.
@@ -43,7 +48,7 @@ enum Fallback {
     Constant(f32),
 }
 
-impl Builder<'_> {
+impl<'a> Builder<'a> {
     /// A layer of the base model.
     pub fn linear(&mut self, layer: &LinearLayer) -> Result<AdaptedLinear, ModelError> {
         let trained = self.train == Train::Everything;
@@ -147,7 +152,7 @@ impl Builder<'_> {
         shape: [usize; 2],
         head: bool,
     ) -> Result<FrozenWeight, ModelError> {
-        if !self.adaptation.tensors.contains_key(name)
+        if !self.brings(name)
             && let Some(found) = self.find(name)
         {
             let share = self.train == Train::Nothing;
@@ -215,7 +220,8 @@ impl Builder<'_> {
             let mut name = format!("{path}.{name}");
             // Checkpoints converted from TensorFlow say gamma and beta.
             let older = format!("{path}.{older}");
-            if self.find(&name).is_none() && self.find(&older).is_some() {
+            let is_newer = self.brings(&name) || self.find(&name).is_some();
+            if !is_newer && self.find(&older).is_some() {
                 name = older;
             }
             let fallback = self.base_fallback(Fallback::Constant(value));
@@ -272,13 +278,26 @@ impl Builder<'_> {
 
     /// The name under which the checkpoint has the tensor: with the model's prefix, or without.
     fn find<'n>(&self, name: &'n str) -> Option<&'n str> {
+        self.checkpoint.find(name, self.prefix)
+    }
+
+    /// Whether the adaptation has the tensor.
+    pub fn brings(&self, name: &str) -> bool {
+        self.brought(name).is_some()
+    }
+
+    /// What the adaptation has in a tensor's place, and under which name: with the model's prefix, or
+    /// without.
+    fn brought(&self, name: &str) -> Option<(&'a str, &'a HostTensor)> {
+        let tensors = &self.adaptation.tensors;
         let bare = name
             .strip_prefix(self.prefix)
             .and_then(|rest| rest.strip_prefix('.'));
-        [Some(name), bare]
+        let found = [Some(name), bare]
             .into_iter()
             .flatten()
-            .find(|name| self.checkpoint.shape(name).is_some())
+            .find_map(|name| tensors.get_key_value(name));
+        found.map(|(name, tensor)| (name.as_str(), tensor))
     }
 
     /// A tensor's values: from the adapter, otherwise from the checkpoint, otherwise drawn at
@@ -290,7 +309,14 @@ impl Builder<'_> {
         fallback: Fallback,
         head: bool,
     ) -> Result<Vec<f32>, ModelError> {
-        if let Some(tensor) = self.adaptation.tensors.get(name) {
+        if let Some((brought, tensor)) = self.brought(name) {
+            if tensor.shape != shape && !head {
+                return Err(ModelError::WholeShape {
+                    name: name.to_owned(),
+                    expected: shape.to_vec(),
+                    found: tensor.shape.clone(),
+                });
+            }
             if tensor.shape != shape {
                 return Err(ModelError::HeadShape {
                     name: name.to_owned(),
@@ -299,6 +325,7 @@ impl Builder<'_> {
                     found: tensor.shape.clone(),
                 });
             }
+            self.placed.insert(brought.to_owned());
             return Ok(tensor.values.clone());
         }
         let found = self.find(name);
@@ -346,7 +373,7 @@ impl Builder<'_> {
     ) -> Result<Tensor<D>, ModelError> {
         let is_frozen = matches!(fallback, Fallback::Required);
         if is_frozen
-            && !self.adaptation.tensors.contains_key(name)
+            && !self.brings(name)
             && let Some(found) = self.find(name)
         {
             let share = self.train == Train::Nothing;

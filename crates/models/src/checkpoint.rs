@@ -133,6 +133,17 @@ impl Checkpoint {
         self.files[*file].shape(name).ok()
     }
 
+    /// The name under which it has a tensor: with the model's prefix, or without.
+    pub(crate) fn find<'n>(&self, name: &'n str, prefix: &str) -> Option<&'n str> {
+        let bare = name
+            .strip_prefix(prefix)
+            .and_then(|rest| rest.strip_prefix('.'));
+        [Some(name), bare]
+            .into_iter()
+            .flatten()
+            .find(|name| self.file_of.contains_key(*name))
+    }
+
     /// A tensor of the expected shape, widened to f32.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! The text tower of CLIP: tokens of a text in, one vector to compare with those of images out.
 
+use std::collections::BTreeSet;
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use eigenmix_kernels::{AttentionShape, Visibility, Weight};
 use eigenmix_moslora::{AdaptedLinear, ParameterNames};
@@ -13,7 +15,8 @@ use crate::clip_names::clip_block_names;
 use crate::nested_config::nested_config;
 use crate::norm::{LayerNorm, NormKind};
 use crate::{
-    Adaptation, Checkpoint, Description, LinearLayer, LoadReport, ModelError, TokenBatch, Train,
+    Adaptation, AdaptedTables, Checkpoint, Description, LinearLayer, LoadReport, ModelError,
+    TokenBatch, Train,
 };
 
 /// The name of the tower in checkpoints and adapters.
@@ -146,11 +149,15 @@ impl ClipTextConfig {
     pub fn adaptation(
         &self,
         adapter: &eigenmix_adapter::Adapter,
+        checkpoint: &Checkpoint,
     ) -> Result<Option<(Adaptation, LoadReport)>, ModelError> {
         let part = divide(adapter, is_of_text_tower);
         match part.modules.is_empty() && part.heads.is_empty() && part.biases.is_empty() {
             true => Ok(None),
-            false => Adaptation::from_adapter(&part, &self.describe()).map(Some),
+            false => {
+                let (description, tables) = (self.describe(), AdaptedTables::default());
+                Adaptation::from_adapter(&part, &description, tables, checkpoint).map(Some)
+            }
         }
     }
 }
@@ -211,6 +218,7 @@ impl ClipText {
             device,
             names: ParameterNames::default(),
             initialised: Vec::new(),
+            placed: BTreeSet::new(),
         };
         let d_model = config.block.d_model;
         let embedding = format!("{PREFIX}.embeddings.token_embedding");

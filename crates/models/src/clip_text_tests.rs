@@ -34,6 +34,14 @@ fn checkpoint() -> (Checkpoint, Architecture) {
     (checkpoint, architecture)
 }
 
+fn matched(
+    adapter: &Adapter,
+    description: &Description,
+) -> Result<(Adaptation, LoadReport), ModelError> {
+    let tables = AdaptedTables::default();
+    Adaptation::from_adapter(adapter, description, tables, &checkpoint().0)
+}
+
 /// The inputs that make_golden.py gives the model.
 fn images() -> Batch {
     const IMAGES: usize = 3;
@@ -157,8 +165,7 @@ fn gradients_pass_through_the_zero_shot_head_as_in_torch() {
     let head = HeadKind::ZeroShot { labels: 5 };
     let description = checkpoint().1.describe(head).expect("a description");
     let adapter = adapter_of("adapter-vision");
-    let (mut adaptation, report) =
-        Adaptation::from_adapter(&adapter, &description).expect("an adaptation");
+    let (mut adaptation, report) = matched(&adapter, &description).expect("an adaptation");
     assert!(report.unexpected.is_empty(), "{report:?}");
     for update in adaptation.updates.values_mut() {
         update.left = Factor::trained(update.left.matrix.clone());
@@ -209,7 +216,7 @@ fn an_adapter_of_both_towers_is_divided_between_them_without_a_rest() {
     let adapter = adapter_of("adapter-both-towers");
     let text = architecture.clip_text().expect("a text tower");
     let (adaptation, report) = text
-        .adaptation(&adapter)
+        .adaptation(&adapter, &checkpoint().0)
         .expect("an adaptation")
         .expect("an adapted tower");
     // k_proj and out_proj of two layers, and the projection.
@@ -218,8 +225,12 @@ fn an_adapter_of_both_towers_is_divided_between_them_without_a_rest() {
     let vision = without_text_tower(&adapter);
     let description = architecture.describe(HeadKind::ZeroShot { labels: 5 });
     let (adaptation, report) =
-        Adaptation::from_adapter(&vision, &description.expect("a description")).expect("fits");
+        matched(&vision, &description.expect("a description")).expect("fits");
     assert_eq!(adaptation.updates.len(), 5);
     assert!(report.missing.is_empty() && report.unexpected.is_empty());
-    assert!(text.adaptation(&vision).expect("fits").is_none());
+    assert!(
+        text.adaptation(&vision, &checkpoint().0)
+            .expect("fits")
+            .is_none()
+    );
 }

@@ -230,6 +230,14 @@ impl ModelConfig for DecoderConfig {
         Some(self.vocab_size)
     }
 
+    fn token_table(&self) -> Option<String> {
+        Some(self.family.embedding_name().to_owned())
+    }
+
+    fn ties_output(&self) -> bool {
+        self.tied
+    }
+
     fn max_length(&self) -> Option<usize> {
         Some(self.max_positions)
     }

@@ -62,10 +62,8 @@ impl Encoder {
         let (prefix, d_model) = (config.family.prefix(), config.d_model);
         let epsilon = config.layer_norm_epsilon;
         let embeddings = format!("{prefix}.embeddings");
-        let token_embeddings = builder.embedding(
-            &format!("{embeddings}.word_embeddings"),
-            [config.vocab_size, d_model],
-        )?;
+        let token_embeddings =
+            builder.embedding(&config.word_embeddings(), [config.vocab_size, d_model])?;
         let position_embeddings = builder.embedding(
             &format!("{embeddings}.position_embeddings"),
             [config.max_positions, d_model],

@@ -181,6 +181,11 @@ impl EncoderConfig {
         Ok(config)
     }
 
+    /// The path of the table of tokens.
+    pub(crate) fn word_embeddings(&self) -> String {
+        format!("{}.embeddings.word_embeddings", self.family.prefix())
+    }
+
     fn layer(&self, layer: usize, name: &str, shape: [usize; 2]) -> LinearLayer {
         let (prefix, layers) = (self.family.prefix(), self.family.names().layers);
         LinearLayer::new(format!("{prefix}.{layers}.{layer}.{name}"), shape)
@@ -213,6 +218,10 @@ impl ModelConfig for EncoderConfig {
 
     fn vocab_size(&self) -> Option<usize> {
         Some(self.vocab_size)
+    }
+
+    fn token_table(&self) -> Option<String> {
+        Some(self.word_embeddings())
     }
 
     fn max_length(&self) -> Option<usize> {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use eigenmix_adapter::RowProblem;
 use eigenmix_tensors::FileError;
 
 /// Why a base model could not be described or loaded.
@@ -86,9 +87,28 @@ pub enum ModelError {
     )]
     Unexpected { count: usize, example: String },
     #[error(
-        "the adapter brings `{example}` in its trained state, which has no place in a model with the adapter on top ({count} such tensors); `eigenmix export ADAPTER --merge-into-base BASE --out DIR` makes a checkpoint that has it, and evaluate, predict and forward load the rest with --allow-partial"
+        "the adapter brings `{example}` in its trained state, which the model that runs here has no place for ({count} such tensors); `eigenmix export ADAPTER --merge-into-base BASE --out DIR` makes a checkpoint that has it, if the base model's does, and evaluate, predict and forward load the rest with --allow-partial"
     )]
-    OnlyWhenMerged { count: usize, example: String },
+    NoPlace { count: usize, example: String },
+    #[error(
+        "`{name}`: the adapter brings it with shape {found:?}, the base model has {expected:?}; is it an adapter of another base model?"
+    )]
+    WholeShape {
+        name: String,
+        expected: Vec<usize>,
+        found: Vec<usize>,
+    },
+    #[error(
+        "`{table}` has {rows} tokens with the adapter, but `{output}` has {others}: the vocabulary was resized, and the adapter holds only one of the two tables. Save the adapter again in PEFT with both in modules_to_save (or with save_embedding_layers=True)"
+    )]
+    HalfResized {
+        table: String,
+        rows: usize,
+        output: &'static str,
+        others: usize,
+    },
+    #[error(transparent)]
+    Rows(#[from] RowProblem),
     #[error(
         "{count} modules that the adapter's configuration targets are not in its file, the first is `{example}`; evaluate, predict and forward load the rest with --allow-partial"
     )]

@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Int, Tensor, TensorData, activation};
+use eigenmix_kernels::{linear_cross_entropy, smoothed_cross_entropy};
 use eigenmix_moslora::AdaptedLinear;
 
 use crate::body::Body;
@@ -125,10 +126,17 @@ impl Head {
     ///
     /// - hidden: `[rows, d_model]`, after the final norm
     /// - targets: the token that comes after each row
+    /// - smoothing: the share of each target that is spread over the vocabulary
     ///
     /// # Panics
     /// If it is not the head of a language model, or there are no rows.
-    pub fn next_token_loss(&self, body: &Body, hidden: Tensor<2>, targets: &[i32]) -> Tensor<1> {
+    pub fn next_token_loss(
+        &self,
+        body: &Body,
+        hidden: Tensor<2>,
+        targets: &[i32],
+        smoothing: f32,
+    ) -> Tensor<1> {
         let HeadLayers::Tokens(head) = &self.layers else {
             panic!("next tokens are predicted by language models only");
         };
@@ -137,10 +145,8 @@ impl Head {
             None => Some(&body.decoder().token_embeddings),
         };
         match weight {
-            Some(weight) => {
-                eigenmix_kernels::linear_cross_entropy(hidden, weight, targets, head.softcap)
-            }
-            None => -log_probabilities(self.forward(body, hidden), targets).mean(),
+            Some(weight) => linear_cross_entropy(hidden, weight, targets, head.softcap, smoothing),
+            None => smoothed_cross_entropy(self.forward(body, hidden), targets, smoothing),
         }
     }
 }
@@ -186,9 +192,14 @@ impl DenseHead {
         // BERT's pooler is part of the pretrained model; where a checkpoint lacks it, it is as new as
         // the classifier and trained with it.
         let name = format!("{}.weight", dense.path);
-        let pooler =
-            !dense.head && (builder.has(&name) || builder.adaptation.tensors.contains_key(&name));
-        let dense = match pooler && builder.train != Train::Everything {
+        // One that a training starts from came with a head, and is trained with it as before.
+        let is_brought = builder.brings(&name);
+        let is_frozen = match builder.train {
+            Train::Nothing => builder.has(&name) || is_brought,
+            Train::Head => builder.has(&name) && !is_brought,
+            Train::Everything => false,
+        };
+        let dense = match is_frozen && !dense.head {
             true => builder.linear(dense)?,
             false => builder.head(dense)?,
         };

@@ -29,6 +29,7 @@
 
 mod activation_name;
 mod adaptation;
+mod adapted_tables;
 mod architecture;
 mod batch;
 mod block;
@@ -61,11 +62,13 @@ mod rotary;
 mod shared_tensors;
 mod token_tables;
 mod tokens;
+mod trained_tables;
 mod vision;
 mod vision_config;
 mod zero_shot;
 
 pub use adaptation::{Adaptation, LoadReport};
+pub use adapted_tables::AdaptedTables;
 pub use architecture::Architecture;
 pub use batch::Batch;
 pub use builder::Train;
@@ -86,5 +89,6 @@ pub use precision::Precision;
 pub use recomputation::Recomputation;
 pub use token_tables::{TokenTables, untie};
 pub use tokens::TokenBatch;
+pub use trained_tables::{Trained, TrainedTables, is_output_weight, updated};
 pub use vision_config::{VisionConfig, VisionFamily};
 pub use zero_shot::TEXT_FEATURES;

@@ -28,6 +28,16 @@ pub trait ModelConfig {
         None
     }
 
+    /// The path of the table of the tokens that it takes.
+    fn token_table(&self) -> Option<String> {
+        None
+    }
+
+    /// Whether a language model's output layer is that table.
+    fn ties_output(&self) -> bool {
+        false
+    }
+
     /// The longest sequence it takes, special tokens included; `None` where it has no part that reads
     /// texts.
     fn max_length(&self) -> Option<usize> {

@@ -1,5 +1,7 @@
 //! A base model with a head: what every task runs.
 
+use std::collections::BTreeSet;
+
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use eigenmix_moslora::ParameterNames;
@@ -44,6 +46,8 @@ pub struct Loaded {
     pub names: ParameterNames,
     /// Tensors that were drawn at random because nothing provided them.
     pub initialised: Vec<String>,
+    /// Tensors of the adaptation that the model does not read, such as those of another head.
+    pub unplaced: Vec<String>,
 }
 
 impl Network {
@@ -67,11 +71,15 @@ impl Network {
             device,
             names: ParameterNames::default(),
             initialised: Vec::new(),
+            placed: BTreeSet::new(),
         };
         let body = Body::build(&mut builder, architecture, options.dropout)?;
         let head = Head::build(&mut builder, architecture, options.head, options.dropout)?;
+        let unplaced = options.adaptation.tensors.keys();
+        let unplaced = unplaced.filter(|name| !builder.placed.contains(*name));
         Ok(Loaded {
             model: Self { body, head },
+            unplaced: unplaced.cloned().collect(),
             names: builder.names,
             initialised: builder.initialised,
         })
@@ -111,12 +119,20 @@ impl Network {
     /// - hidden: `[rows, d_model]`, what [`Network::hidden_states`] gave
     /// - rows: those whose predictions count
     /// - targets: the token that comes after each of them
+    /// - smoothing: the share of each target that is spread over the vocabulary, 0 for none
     ///
     /// # Panics
     /// If the model has no head of a language model, or there are no rows.
-    pub fn next_token_loss(&self, hidden: Tensor<2>, rows: &[i32], targets: &[i32]) -> Tensor<1> {
+    pub fn next_token_loss(
+        &self,
+        hidden: Tensor<2>,
+        rows: &[i32],
+        targets: &[i32],
+        smoothing: f32,
+    ) -> Tensor<1> {
         let hidden = self.body.final_norm(select(hidden, rows));
-        self.head.next_token_loss(&self.body, hidden, targets)
+        self.head
+            .next_token_loss(&self.body, hidden, targets, smoothing)
     }
 
     /// The logarithm of the probability that a language model gives to each target: `[rows]`.

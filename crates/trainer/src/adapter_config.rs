@@ -4,6 +4,7 @@ use eigenmix_moslora::MixerInit;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::init::Init;
 use crate::methods::Recipe;
 use crate::{AdapterMethod, TrainerError};
 
@@ -14,11 +15,13 @@ pub struct AdapterConfig {
     /// The method that trains the adapter.
     pub method: AdapterMethod,
     /// The rank of the factors, or of EigenLoRAx's coefficients. eigenmix has no rank; it uses the
-    /// scaling that LoRA has at this rank.
+    /// scaling that LoRA has at this rank. Required, except where `init` names an adapter for lora or
+    /// moslora: default then its rank.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub rank: Option<usize>,
-    /// The scaling is alpha / rank. Default: twice the rank.
+    /// The scaling is alpha / rank. Default: twice the rank, or that of the adapter that lora or
+    /// moslora start from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alpha: Option<f32>,
     /// Dropout probability on the input of the update during training.
@@ -26,7 +29,8 @@ pub struct AdapterConfig {
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub dropout: f64,
     /// The linear layers to adapt, as in PEFT: a list of names, a regular expression, or
-    /// "all-linear". Default: query and value; of a subspace, which it restricts, all modules.
+    /// "all-linear". Default: query and value; of a subspace, which it restricts, all modules, and so
+    /// of an adapter that lora or moslora start from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_modules: Option<TargetModulesConfig>,
     /// MoSLoRA: how the mixer is initialised.
@@ -50,9 +54,12 @@ pub struct AdapterConfig {
     /// With `adapters`: the number of random directions to add to the basis.
     #[serde(default)]
     pub augment: usize,
-    /// How the coefficients are initialised: "zero", "random" (EigenLoRAx only, as its authors do),
-    /// "merge" (the average of the recycled adapters), or "project:ADAPTER" (the projection of one
-    /// adapter).
+    /// Where the training starts: "zero" (ΔW = 0), or an adapter to go on from, as the path of its
+    /// directory or of a run, or a Hub id. lora and moslora start from its factors, methods on a
+    /// subspace from its projection; its head is taken along if it is for the same labels. On a
+    /// subspace also "random" (EigenLoRAx only, as its authors do), "merge" (the average of the recycled
+    /// adapters), or "project:ADAPTER" (the projection alone, with a new head). A path that equals
+    /// one of these words is written with `./` before it.
     #[serde(default)]
     pub init: Init,
     /// Recycle adapters even if they name another base model.
@@ -67,46 +74,6 @@ pub enum TargetModulesConfig {
     Names(Vec<String>),
     /// A regular expression over whole paths, or "all-linear".
     Pattern(String),
-}
-
-/// How the coefficients on a basis are initialised.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
-pub enum Init {
-    #[default]
-    Zero,
-    Random,
-    Project(String),
-    Merge,
-}
-
-impl TryFrom<String> for Init {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        match text.as_str() {
-            "zero" => Ok(Self::Zero),
-            "random" => Ok(Self::Random),
-            "merge" => Ok(Self::Merge),
-            other => match other.strip_prefix("project:") {
-                Some(adapter) if !adapter.is_empty() => Ok(Self::Project(adapter.to_owned())),
-                _ => Err(format!(
-                    "init `{other}` is unknown; expected zero, random, merge or project:ADAPTER"
-                )),
-            },
-        }
-    }
-}
-
-impl From<Init> for String {
-    fn from(init: Init) -> Self {
-        match init {
-            Init::Zero => "zero".into(),
-            Init::Random => "random".into(),
-            Init::Merge => "merge".into(),
-            Init::Project(adapter) => format!("project:{adapter}"),
-        }
-    }
 }
 
 impl AdapterConfig {
@@ -124,7 +91,8 @@ impl AdapterConfig {
         let is_basis_given = self.subspace.is_some() || !self.adapters.is_empty();
         let rules = [
             (
-                !method.trains_everything() && self.rank.is_none_or(|rank| rank == 0),
+                !method.trains_everything()
+                    && self.rank.map_or(!self.starts_from_factors(), |rank| rank == 0),
                 "adapter.rank",
                 "a rank of at least 1 is required".to_owned(),
             ),
@@ -158,15 +126,37 @@ impl AdapterConfig {
                 format!("{only} train on a subspace"),
             ),
             (
-                !method.has_basis() && self.init != Init::Zero,
+                !method.has_basis()
+                    && matches!(self.init, Init::Random | Init::Merge | Init::Project(_)),
                 "adapter.init",
-                format!("{only} have coefficients to initialise"),
+                match (&self.init, method.trains_everything()) {
+                    (Init::Project(adapter), false) => format!(
+                        "{only} project onto a subspace; init = \"{adapter}\" goes on from its factors"
+                    ),
+                    _ => format!("{only} have coefficients to initialise"),
+                },
+            ),
+            (
+                method.trains_everything() && matches!(self.init, Init::Adapter(_)),
+                "adapter.init",
+                "it trains the base model itself; `eigenmix export ADAPTER --merge-into-base MODEL \
+                 --out DIR` makes a base model of the adapter to start from"
+                    .to_owned(),
+            ),
+            (
+                definition.has_mixer
+                    && matches!(self.init, Init::Adapter(_))
+                    && self.mixer.is_some_and(|mixer| mixer != MixerInit::Identity),
+                "adapter.mixer",
+                "going on from an adapter, the mixer starts at the identity, so that the first step \
+                 has the adapter's ΔW; leave adapter.mixer out"
+                    .to_owned(),
             ),
             (
                 is_refused_random,
                 "adapter.init",
                 format!(
-                    "{} can be initialised with zero, project:ADAPTER or merge",
+                    "{} can be initialised with zero, merge, project:ADAPTER or ADAPTER",
                     method.name()
                 ),
             ),
@@ -198,6 +188,12 @@ impl AdapterConfig {
         problems
     }
 
+    /// Whether the training starts from the factors of an adapter.
+    fn starts_from_factors(&self) -> bool {
+        let has_factors = matches!(self.method.definition().recipe, Recipe::Factors { .. });
+        has_factors && matches!(self.init, Init::Adapter(_))
+    }
+
     /// The scaling of LoRA: alpha / rank.
     pub(crate) fn scaling(&self) -> f32 {
         self.alpha
@@ -211,15 +207,6 @@ mod tests {
 
     fn config(text: &str) -> AdapterConfig {
         toml::from_str(text).unwrap()
-    }
-
-    #[test]
-    fn every_init_is_read_back_as_written() {
-        for text in ["zero", "random", "merge", "project:some/adapter"] {
-            let init = Init::try_from(text.to_owned()).unwrap();
-            assert_eq!(String::from(init), text);
-        }
-        assert!(Init::try_from("project:".to_owned()).is_err());
     }
 
     #[test]
@@ -240,6 +227,19 @@ mod tests {
                 "adapter.mixer",
             ),
             (
+                "method = \"moslora\"\ninit = \"org/adapter\"\nmixer = \"kaiming\"",
+                "adapter.mixer",
+            ),
+            (
+                "method = \"lora\"\nrank = 2\ninit = \"project:org/adapter\"",
+                "adapter.init",
+            ),
+            ("method = \"full\"\ninit = \"org/adapter\"", "adapter.init"),
+            (
+                "method = \"eigenmix\"\nsubspace = \"s\"\ninit = \"org/adapter\"",
+                "adapter.rank",
+            ),
+            (
                 "method = \"moslora\"\nrank = 3\nmixer = \"two-subspaces\"",
                 "adapter.mixer",
             ),
@@ -247,6 +247,16 @@ mod tests {
             let problems = config(text).problems();
             let keys: Vec<_> = problems.iter().map(TrainerError::key).collect();
             assert_eq!(keys, [Some(key)], "{text}");
+        }
+    }
+
+    #[test]
+    fn an_adapter_to_start_from_gives_its_rank() {
+        for file in [
+            "method = \"lora\"\ninit = \"org/adapter\"",
+            "method = \"moslora\"\ninit = \"org/adapter\"\nmixer = \"identity\"",
+        ] {
+            assert!(config(file).problems().is_empty(), "{file}");
         }
     }
 }

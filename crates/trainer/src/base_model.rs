@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use eigenmix_adapter::AdapterFile;
 use eigenmix_data::{InputContract, TextTokenizer, has_chat_template};
 use eigenmix_hub::{FileRequest, Hub, HubId, Location};
 use eigenmix_models::{Architecture, Checkpoint, shard_names};
@@ -9,6 +10,7 @@ use eigenmix_models::{Architecture, Checkpoint, shard_names};
 use eigenmix_tensors::FileError;
 
 use crate::TrainerError;
+use crate::problem_type::MULTI_LABEL;
 
 /// A base model whose weights are mapped but not read.
 pub struct BaseModel {
@@ -16,6 +18,8 @@ pub struct BaseModel {
     pub name: String,
     pub checkpoint: Checkpoint,
     pub architecture: Architecture,
+    /// How many tokens it knows with the adapter's table, if that brings one.
+    vocabulary: Option<usize>,
     /// Where another tokenizer is that an adapter brought along.
     tokenizer_directory: Option<PathBuf>,
     /// Where another chat template is that an adapter brought along.
@@ -48,6 +52,7 @@ impl BaseModel {
             name: name.to_owned(),
             checkpoint,
             architecture,
+            vocabulary: None,
             tokenizer_directory: None,
             template_directory: None,
         })
@@ -70,6 +75,11 @@ impl BaseModel {
         let own = self.directory().join(TOKENIZER);
         let read = |path: &Path| std::fs::read(path).map_err(FileError::io("read", path));
         Ok(!own.is_file() || read(&brought)? != read(&own)?)
+    }
+
+    /// Expects texts of as many tokens as the adapter has a table for.
+    pub fn bring_vocabulary(&mut self, adapter: &AdapterFile) {
+        self.vocabulary = adapter.vocabulary().or(self.vocabulary);
     }
 
     /// Where the chat template is looked for.
@@ -99,7 +109,7 @@ impl BaseModel {
         let brought = self.tokenizer_directory.as_deref();
         let from = brought.unwrap_or(self.directory());
         let tokenizer = TextTokenizer::from_dirs(from, self.directory())?;
-        let Some(model) = self.architecture.vocab_size() else {
+        let Some(model) = self.vocabulary.or(self.architecture.vocab_size()) else {
             return Ok(tokenizer);
         };
         // An added token that no text has, such as one for padding, needs no embedding.
@@ -122,6 +132,12 @@ impl BaseModel {
             .ok_or_else(|| TrainerError::NoText {
                 model: self.name.clone(),
             })
+    }
+
+    /// Whether its own head is one of labels of which an example may have several (`problem_type`).
+    pub fn is_multi_label(&self) -> bool {
+        let problem = self.checkpoint.config().get("problem_type");
+        problem.and_then(|problem| problem.as_str()) == Some(MULTI_LABEL)
     }
 
     /// The names of the checkpoint's own labels (`id2label`), if it is a classifier.

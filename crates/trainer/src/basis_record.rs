@@ -18,6 +18,9 @@ use crate::run::Run;
 pub struct BasisRecord {
     /// The adapters that it was extracted from.
     pub sources: Vec<Source>,
+    /// The adapter whose projection the coefficients started from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_from: Option<Source>,
     /// The variances of the components that were used, by module.
     pub modules: BTreeMap<String, ModuleSpectra>,
 }

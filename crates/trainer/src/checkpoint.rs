@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use eigenmix_adapter::Source;
 use eigenmix_moslora::TrainedValues;
 use eigenmix_tensors::{FileError, HostTensor};
 use eigenmix_tensors::{TensorFile, TensorOutput, write_directory, write_file, write_tensor_file};
@@ -48,6 +49,12 @@ pub struct TrainingProgress {
     /// The metrics of the last evaluation on the validation split.
     #[serde(default, with = "metric_value::optional")]
     pub last_validation: Option<BTreeMap<String, f64>>,
+    /// The adapter that the training started from, and the scalings of the updates that have its
+    /// factors, by module.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_from: Option<Source>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub scalings: BTreeMap<String, f32>,
 }
 
 impl TrainingProgress {

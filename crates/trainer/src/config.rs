@@ -2,16 +2,15 @@
 
 use std::num::NonZeroUsize;
 
-use eigenmix_adapter::Prompts;
-use eigenmix_data::metrics::Metric;
-use eigenmix_data::{DataConfig, LengthGrouping, TargetKind};
+use eigenmix_data::{DataConfig, LengthGrouping};
 use eigenmix_models::Precision;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::batch_size::{BatchSize, BatchSizeError};
 use crate::schedule::{PlateauConfig, Scheduler, Warmup};
-use crate::{AdapterConfig, TaskKind, TrainerError};
+use crate::task_config::TaskConfig;
+use crate::{AdapterConfig, TrainerError};
 
 /// A training file, with its tables.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -53,51 +52,6 @@ pub struct BaseConfig {
     /// tokenizer are read.
     #[serde(default)]
     pub from_scratch: bool,
-}
-
-/// The `[task]` table: what the model learns to predict, and how it is evaluated.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct TaskConfig {
-    /// The kind of task.
-    pub kind: TaskKind,
-    /// What labels are: "class", or "number" for a regression such as STS-B.
-    pub target: TargetKind,
-    /// The metrics that evaluations report; the first one decides which checkpoint is best.
-    /// Default: accuracy for classes, Pearson and Spearman correlation for numbers, perplexity for
-    /// language models.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub metrics: Vec<Metric>,
-    /// Prompts for CLIP's zero-shot head, with {} in the place of the label, such as "a photo of a
-    /// {}.". Their text features are the classifier; no head is trained.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub prompts: Vec<String>,
-}
-
-impl TaskConfig {
-    /// The prompts of a zero-shot head; `None` if there are none and the head is trained.
-    ///
-    /// # Errors
-    /// If one does not contain {}.
-    pub fn prompts(&self) -> Result<Option<Prompts>, TrainerError> {
-        match self.prompts.is_empty() {
-            true => Ok(None),
-            false => Prompts::new(self.prompts.clone())
-                .map(Some)
-                .map_err(TrainerError::Prompts),
-        }
-    }
-}
-
-impl Default for TaskConfig {
-    fn default() -> Self {
-        Self {
-            kind: TaskKind::default(),
-            target: TargetKind::Classification,
-            metrics: Vec::new(),
-            prompts: Vec::new(),
-        }
-    }
 }
 
 /// The `[training]` table: optimiser, schedule, evaluations and checkpoints.
@@ -162,6 +116,11 @@ pub struct TrainingConfig {
     /// Settings of `scheduler = "reduce-on-plateau"`.
     #[serde(default)]
     pub plateau: PlateauConfig,
+    /// Label smoothing: the share of each target class, or of each target token of a language model,
+    /// that the training loss spreads evenly over all classes or tokens.
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
+    pub label_smoothing: f64,
     /// Clip the norm of the gradients to this value; 0 turns clipping off.
     #[serde(default = "default_gradient_clip")]
     #[schemars(range(min = 0))]
@@ -294,6 +253,12 @@ impl TrainConfig {
                 "a number of at least 0",
             ),
             (
+                "training.label_smoothing",
+                training.label_smoothing,
+                below_one.contains(&training.label_smoothing),
+                BELOW_ONE,
+            ),
+            (
                 "training.epochs",
                 training.epochs as f64,
                 training.epochs > 0,
@@ -318,7 +283,6 @@ impl TrainConfig {
             .map(|(key, found, _, expected)| TrainerError::value(key, expected, found))
             .collect();
         let rules = [
-            self.validate_prompts(),
             self.warmup().map(drop),
             training
                 .size_of_batches()
@@ -326,35 +290,10 @@ impl TrainConfig {
                 .map_err(TrainerError::from),
             training.plateau.validate().map_err(TrainerError::from),
         ];
+        problems.extend(self.task_problems());
         problems.extend(rules.into_iter().filter_map(Result::err));
         problems.extend(self.adapter.problems());
         problems
-    }
-
-    fn validate_prompts(&self) -> Result<(), TrainerError> {
-        if self.task.prompts()?.is_none() {
-            return Ok(());
-        }
-        let wrong = |key, found: &str, reason| {
-            let found = found.to_owned();
-            Err(TrainerError::PromptsWith { key, found, reason })
-        };
-        let kind = self.task.kind;
-        if !kind.definition().takes_prompts() {
-            let reason = "prompts need kind = \"image-classification\"";
-            return wrong("task.kind", &format!("\"{}\"", kind.name()), reason);
-        }
-        if self.task.target == TargetKind::Regression {
-            let reason = "labels that are numbers have no names for prompts";
-            return wrong("task.target", "\"number\"", reason);
-        }
-        match self.base.from_scratch {
-            true => {
-                let reason = "prompts need a pretrained text tower";
-                wrong("base.from_scratch", "true", reason)
-            }
-            false => Ok(()),
-        }
     }
 
     pub(crate) fn warmup(&self) -> Result<Warmup, TrainerError> {
@@ -366,7 +305,7 @@ impl TrainConfig {
     }
 }
 
-const ABOVE_ZERO: &str = "a number above 0";
+pub(crate) const ABOVE_ZERO: &str = "a number above 0";
 const BELOW_ONE: &str = "at least 0 and below 1";
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -422,7 +361,7 @@ fn default_gradient_clip() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::AdapterMethod;
+    use crate::{AdapterMethod, TaskKind};
 
     const FILE: &str = r#"
         output = "runs/travel"

@@ -76,6 +76,8 @@ pub enum TrainerError {
         "the subspace was extracted from adapters of base model `{found}`, the training file names `{expected}`; set adapter.allow_base_mismatch = true if they are the same model"
     )]
     SubspaceBase { expected: String, found: String },
+    #[error("adapter.init cannot go on from `{adapter}`: {reason}")]
+    InitialAdapter { adapter: String, reason: String },
     #[error(
         "the tokenizer knows {tokenizer} tokens, the base model only {model}; do they belong together?"
     )]
@@ -107,6 +109,15 @@ pub enum TrainerError {
     LongPrompt { text: String, limit: usize },
     #[error("the adapter has prompts but no labels.json; give the labels")]
     PromptsWithoutLabels,
+    #[error(
+        "`{key}` does not work with task.kind = \"{task}\", task.target = \"{target}\": {reason}"
+    )]
+    TaskSetting {
+        key: &'static str,
+        task: &'static str,
+        target: &'static str,
+        reason: &'static str,
+    },
     #[error("task.prompts: {0}")]
     Prompts(#[source] PromptError),
     #[error("task.prompts do not work with {key} = {found}: {reason}")]
@@ -173,10 +184,13 @@ impl TrainerError {
     /// The key of the configuration whose value makes no sense.
     pub fn key(&self) -> Option<&'static str> {
         match self {
-            Self::Value { key, .. } | Self::Method { key, .. } | Self::PromptsWith { key, .. } => {
-                Some(key)
-            }
+            Self::Value { key, .. }
+            | Self::Method { key, .. }
+            | Self::TaskSetting { key, .. }
+            | Self::PromptsWith { key, .. } => Some(key),
+            Self::Data(DataError::ClassWeights(_)) => Some("task.class_weights"),
             Self::Prompts(_) => Some("task.prompts"),
+            Self::InitialAdapter { .. } => Some("adapter.init"),
             Self::Schedule(error) => Some(error.key()),
             Self::BatchSize(error) => Some(error.key()),
             _ => None,

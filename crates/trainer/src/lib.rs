@@ -30,6 +30,7 @@
 //! the steps and writes the run; see the example `train_a_task`.
 
 mod adapter_config;
+mod adapter_place;
 mod base_model;
 mod basis_record;
 mod batch_size;
@@ -39,6 +40,7 @@ mod device;
 mod error;
 mod generation;
 mod host_values;
+mod init;
 mod memory;
 mod methods;
 mod metric_value;
@@ -46,23 +48,27 @@ mod metrics_log;
 mod model;
 mod outcome;
 mod peak_memory;
+mod problem_type;
 mod run;
 mod run_history;
 mod run_output;
 pub mod schedule;
+mod task_config;
 mod tasks;
 mod tensorboard;
 mod training;
 
-pub use adapter_config::{AdapterConfig, Init, TargetModulesConfig};
+pub use adapter_config::{AdapterConfig, TargetModulesConfig};
+pub use adapter_place::locate_adapter;
 pub use base_model::{BaseModel, TEXT_COMPANIONS};
 pub use basis_record::BasisRecord;
 pub use batch_size::{BatchSize, BatchSizeError};
 pub use burn::tensor::Device;
-pub use config::{BaseConfig, Keep, TaskConfig, TrainConfig, TrainingConfig};
+pub use config::{BaseConfig, Keep, TrainConfig, TrainingConfig};
 pub use device::{Backend, DeviceChoice, DeviceKind, PresentDevice};
 pub use error::TrainerError;
 pub use generation::{GenerationOptions, Prompt, Sampling, generate};
+pub use init::Init;
 pub use memory::MemoryEstimate;
 pub use methods::AdapterMethod;
 pub use metric_value::{MetricValue, named as named_metrics, one as one_metric};
@@ -71,11 +77,13 @@ pub use model::{
     Classifier, LabelUnion, LoadedModel, TaskClassifiers, TaskHead, TaskHeads, ZeroShot,
 };
 pub use outcome::{Observer, Outcome, RunOptions, TrainingPlan};
+pub use problem_type::set_problem_type;
 pub use run::{Run, RunError};
 pub use run_history::{BestEvaluation, Evaluations, RunHistory, metrics_in};
+pub use task_config::TaskConfig;
 pub use tasks::{
-    Evaluation, EvaluationOptions, Examples, ImageInputs, Inputs, LabelSurvey, LabelledBatch,
-    LabelledExamples, LengthSurvey, LineReader, Objective, SplitData, Survey, Task, TaskKind,
-    TaskReader, TextInputs, label_metrics, preprocessor,
+    Evaluation, EvaluationOptions, Examples, ImageInputs, Inputs, LabelLoss, LabelSurvey,
+    LabelledBatch, LabelledExamples, LengthSurvey, LineReader, Objective, SplitData, Survey, Task,
+    TaskKind, TaskReader, TextInputs, TrainRequest, label_metrics, preprocessor,
 };
 pub use training::{GradientOptions, ModuleGradient, TaskGradient, Training};

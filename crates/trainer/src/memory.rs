@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::TrainConfig;
-use crate::methods::{AdapterMethod, BasisWidth, LayerSizes, on_modules, targeted};
+use crate::methods::{AdapterMethod, BasisWidth, InitialAdapter, LayerSizes, on_modules, targeted};
 use crate::{BaseModel, TrainerError};
 
 /// Parameters and activations are f32 while they are trained or computed with.
@@ -56,14 +56,27 @@ impl MemoryEstimate {
         let description = architecture.describe(head)?;
         let method = config.adapter.method;
         let basis = BasisWidth::new(&config.adapter)?;
-        let adapted = match (method.trains_everything(), method.has_basis()) {
-            (true, _) => Vec::new(),
-            // Of a subspace that is at hand, its modules; of one elsewhere, what is usual.
-            (_, true) if basis.modules().next().is_some() => {
-                on_modules(&config.adapter, &description, basis.modules())?
-            }
-            _ => targeted(&config.adapter, architecture, &description)?,
-        };
+        let rank = config.adapter.rank.unwrap_or(1);
+        let of_rank = |layers: Vec<_>| layers.into_iter().map(|layer| (layer, rank)).collect();
+        let adapted: Vec<(&LinearLayer, usize)> =
+            match (method.trains_everything(), method.has_basis()) {
+                (true, _) => Vec::new(),
+                // Of a subspace that is at hand, its modules; of one elsewhere, what is usual.
+                (_, true) if basis.modules().next().is_some() => {
+                    of_rank(on_modules(&config.adapter, &description, basis.modules())?)
+                }
+                (_, true) => of_rank(targeted(&config.adapter, architecture, &description)?),
+                (_, false) => match InitialAdapter::open(&config.adapter.init)? {
+                    Some(initial) => {
+                        let layers = initial.layers(&config.adapter, architecture, &description)?;
+                        let layers = layers.into_iter();
+                        layers
+                            .map(|initial| (initial.layer, initial.rank))
+                            .collect()
+                    }
+                    None => of_rank(targeted(&config.adapter, architecture, &description)?),
+                },
+            };
         let mut estimate = Self::trained(config, head, &description, &adapted, &basis);
         estimate.weights = frozen_parameter_bytes(config, base) * estimate.frozen_parameters;
         let longest = architecture.rows_per_example(config.data.max_length);
@@ -92,14 +105,14 @@ impl MemoryEstimate {
         config: &TrainConfig,
         head: HeadKind,
         description: &Description,
-        adapted: &[&LinearLayer],
+        adapted: &[(&LinearLayer, usize)],
         basis: &BasisWidth,
     ) -> Self {
         let method = config.adapter.method;
-        let sizes = |layer: &&LinearLayer| {
+        let sizes = |(layer, rank): &(&LinearLayer, usize)| {
             let columns = |side, width| basis.columns(&config.adapter, &layer.path, side, width);
             LayerSizes {
-                rank: config.adapter.rank.unwrap_or(1),
+                rank: *rank,
                 d_out: layer.d_out,
                 d_in: layer.d_in,
                 p: columns(0, layer.d_out),
@@ -176,12 +189,14 @@ enum Kept {
 fn lowest_layer(
     architecture: &Architecture,
     method: AdapterMethod,
-    adapted: &[&LinearLayer],
+    adapted: &[(&LinearLayer, usize)],
 ) -> usize {
     if method.trains_everything() {
         return 0;
     }
-    let number = |layer: &&LinearLayer| layer.path.split('.').find_map(|part| part.parse().ok());
+    let number = |(layer, _): &(&LinearLayer, usize)| {
+        layer.path.split('.').find_map(|part| part.parse().ok())
+    };
     let numbers = adapted.iter().filter_map(number);
     numbers.min().unwrap_or(architecture.n_layers())
 }

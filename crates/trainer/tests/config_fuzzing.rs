@@ -4,16 +4,17 @@
 //! tests tries some hundred cases; EIGENMIX_FUZZ_SECONDS=600 goes on for that long, with other cases
 //! each time.
 
+#[path = "../../../tests/support/fuzzing/cases.rs"]
+mod cases;
+
 use std::cell::Cell;
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use eigenmix_trainer::TrainConfig;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 const USUAL_CASES: u32 = 500;
 
@@ -142,26 +143,13 @@ fn files() -> Vec<String> {
 #[test]
 fn changed_training_files_are_read_or_refused() {
     let files = files();
-    let seconds = std::env::var("EIGENMIX_FUZZ_SECONDS").ok();
-    let seconds = seconds.map(|text| text.parse().expect("EIGENMIX_FUZZ_SECONDS is a number"));
-    let config = Config {
-        cases: USUAL_CASES,
-        failure_persistence: None,
-        ..Config::default()
-    };
     let strategy = (0..files.len(), vec(mutation(), 0..4));
-    let (start, accepted) = (Instant::now(), Cell::new(0u64));
-    let mut cases = 0;
-    loop {
-        let mut runner = match seconds {
-            // The same cases every time.
-            None => {
-                let random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
-                TestRunner::new_with_rng(config.clone(), random)
-            }
-            Some(_) => TestRunner::new(config.clone()),
-        };
-        let outcome = runner.run(&strategy, |(index, mutations)| {
+    let accepted = Cell::new(0u64);
+    let cases = cases::run(
+        "training files",
+        USUAL_CASES,
+        &strategy,
+        |(index, mutations)| {
             let text = changed(&files[index], &mutations);
             match TrainConfig::from_toml(&text) {
                 Ok(config) => {
@@ -172,15 +160,8 @@ fn changed_training_files_are_read_or_refused() {
                 Err(error) => prop_assert!(!error.to_string().is_empty()),
             }
             Ok(())
-        });
-        if let Err(error) = outcome {
-            panic!("{error}");
-        }
-        cases += u64::from(USUAL_CASES);
-        if seconds.is_none_or(|seconds| start.elapsed() >= Duration::from_secs(seconds)) {
-            break;
-        }
-    }
+        },
+    );
     let accepted = accepted.get();
     println!("{cases} changed training files, {accepted} of them still accepted");
     // Else only the syntax would have been tried.

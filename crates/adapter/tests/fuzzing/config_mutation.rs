@@ -3,9 +3,9 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::mutation::size;
+use crate::json_text;
 
 /// A change of a configuration.
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ pub enum ConfigMutation {
     Remove(Index),
 }
 
-const FIELDS: [&str; 22] = [
+const FIELDS: [&str; 26] = [
     "peft_type",
     "r",
     "lora_alpha",
@@ -42,6 +42,10 @@ const FIELDS: [&str; 22] = [
     "fine_tune_type",
     "model",
     "save_projection",
+    "trainable_token_indices",
+    "ensure_weight_tying",
+    "metadata",
+    "weight_map",
 ];
 
 impl Arbitrary for ConfigMutation {
@@ -61,35 +65,9 @@ impl Arbitrary for ConfigMutation {
     }
 }
 
-/// JSON of any form, with what configurations have in it, and some that is none.
+/// JSON of any form, with what configurations have in it.
 pub fn json_text() -> impl Strategy<Value = String> {
-    let leaf = prop_oneof![
-        Just("null".to_owned()),
-        any::<bool>().prop_map(|flag| flag.to_string()),
-        size().prop_map(|size| size.to_string()),
-        any::<f64>().prop_map(|number| format!("{number:e}")),
-        "[a-z.]{0,8}".prop_map(|text| json!(text).to_string()),
-        expression().prop_map(|text| json!(text).to_string()),
-        any::<String>().prop_map(|text| json!(text).to_string()),
-    ];
-    leaf.prop_recursive(4, 24, 4, |inner| {
-        prop_oneof![
-            vec(inner.clone(), 0..4).prop_map(|items| format!("[{}]", items.join(","))),
-            vec((0..FIELDS.len(), inner.clone()), 0..4).prop_map(|fields| {
-                let fields = fields
-                    .iter()
-                    .map(|(name, value)| format!("\"{}\":{value}", FIELDS[*name]));
-                format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
-            }),
-            vec((expression(), inner), 0..4).prop_map(|fields| {
-                let fields = fields
-                    .iter()
-                    .map(|(name, value)| format!("{}:{value}", json!(name)));
-                format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
-            }),
-            any::<u8>().prop_map(|depth| "[".repeat(usize::from(depth))),
-        ]
-    })
+    json_text::json_text(&FIELDS, expression())
 }
 
 /// Regular expressions, some of which are costly.

@@ -5,13 +5,17 @@
 //! tests tries some hundred cases; EIGENMIX_FUZZ_SECONDS=600 goes on for that long, with other cases
 //! each time.
 
+#[path = "../../../../tests/support/fuzzing/cases.rs"]
+mod cases;
 mod config_mutation;
+#[path = "../../../../tests/support/fuzzing/counting_allocator.rs"]
 mod counting_allocator;
+#[path = "../../../../tests/support/fuzzing/json_text.rs"]
+mod json_text;
 mod mutation;
 mod specimen;
 use std::cell::Cell;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use config_mutation::{ConfigMutation, changed_config};
 use counting_allocator::{CountingAllocator, peak_of};
@@ -19,8 +23,7 @@ use eigenmix_adapter::AdapterFile;
 use eigenmix_tensors::{TensorOutput, write_tensor_file};
 use mutation::{Mutation, changed_tensors};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
-use specimen::{Specimen, specimens};
+use specimen::{SHARDS, Specimen, specimens};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -60,60 +63,29 @@ fn read_all(directory: &Path) -> bool {
 }
 
 /// Writes the files, reads them and checks what that cost.
-fn check(
-    tensors: &[u8],
-    config: Option<&[u8]>,
-    constant: usize,
-    opened: &Cell<u64>,
-) -> Result<(), TestCaseError> {
+fn check(specimen: &Specimen, constant: usize, opened: &Cell<u64>) -> Result<(), TestCaseError> {
     let directory = tempfile::tempdir().expect("a directory");
-    std::fs::write(directory.path().join("adapters.safetensors"), tensors).expect("a file");
-    if let Some(config) = config {
-        std::fs::write(directory.path().join("adapter_config.json"), config).expect("a file");
+    let mut size = 0;
+    let mut put = |name: &str, content: &[u8]| {
+        size += content.len();
+        std::fs::write(directory.path().join(name), content).expect("a file");
+    };
+    match &specimen.rest {
+        None => put("adapters.safetensors", &specimen.tensors),
+        Some(rest) => {
+            put(SHARDS[0], &specimen.tensors);
+            put(SHARDS[1], &rest.second);
+            put("adapter_model.safetensors.index.json", &rest.index);
+        }
+    }
+    if let Some(config) = &specimen.config {
+        put("adapter_config.json", config);
     }
     let (is_opened, peak) = peak_of(|| read_all(directory.path()));
     opened.set(opened.get() + u64::from(is_opened));
-    let size = tensors.len() + config.map_or(0, <[u8]>::len);
     let limit = BYTES_A_BYTE * size + constant;
     prop_assert!(peak <= limit, "{peak} bytes for files of {size}");
     Ok(())
-}
-
-/// Runs `test` on cases of `strategy`: so many, or for as long as the environment says.
-fn run<S: Strategy>(
-    name: &str,
-    strategy: &S,
-    test: impl Fn(S::Value) -> Result<(), TestCaseError>,
-) -> u64 {
-    let seconds = std::env::var("EIGENMIX_FUZZ_SECONDS").ok();
-    let seconds = seconds.map(|text| text.parse().expect("EIGENMIX_FUZZ_SECONDS is a number"));
-    let config = Config {
-        cases: USUAL_CASES,
-        failure_persistence: None,
-        ..Config::default()
-    };
-    let (start, mut rounds) = (Instant::now(), 0);
-    loop {
-        let mut runner = match seconds {
-            // The same cases every time.
-            None => {
-                let random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
-                TestRunner::new_with_rng(config.clone(), random)
-            }
-            Some(_) => TestRunner::new(config.clone()),
-        };
-        if let Err(error) = runner.run(strategy, &test) {
-            match error {
-                TestError::Fail(reason, case) => panic!("{name}: {reason}: {case:#?}"),
-                TestError::Abort(reason) => panic!("{name}: {reason}"),
-            }
-        }
-        rounds += 1;
-        let is_over = |seconds| start.elapsed() >= Duration::from_secs(seconds);
-        if seconds.is_none_or(is_over) {
-            return rounds * u64::from(USUAL_CASES);
-        }
-    }
 }
 
 #[test]
@@ -147,6 +119,16 @@ fn thousands_of_modules_cost_no_more_than_their_header() {
 }
 
 #[test]
+fn all_files_that_are_changed_are_of_adapters() {
+    let opened = Cell::new(0);
+    let specimens = specimens();
+    for specimen in &specimens {
+        check(specimen, CONSTANT, &opened).expect("it costs what it should");
+    }
+    assert_eq!(opened.get(), specimens.len() as u64);
+}
+
+#[test]
 fn changed_tensor_files_are_read_or_refused() {
     let specimens = specimens();
     let opened = Cell::new(0);
@@ -154,11 +136,16 @@ fn changed_tensor_files_are_read_or_refused() {
         0..specimens.len(),
         prop::collection::vec(any::<Mutation>(), 0..5),
     );
-    let cases = run("tensor files", &strategy, |(index, mutations)| {
-        let Specimen { tensors, config } = &specimens[index];
-        let changed = changed_tensors(tensors, &mutations);
-        check(&changed, config.as_deref(), CONSTANT, &opened)
-    });
+    let cases = cases::run(
+        "tensor files",
+        USUAL_CASES,
+        &strategy,
+        |(index, mutations)| {
+            let mut specimen = specimens[index].clone();
+            specimen.tensors = changed_tensors(&specimen.tensors, &mutations);
+            check(&specimen, CONSTANT, &opened)
+        },
+    );
     let opened = opened.get();
     println!("{cases} changed tensor files, {opened} of them still adapters");
     // Else only the first check of all would have been tried.
@@ -176,12 +163,41 @@ fn changed_configurations_are_read_or_refused() {
         0..specimens.len(),
         prop::collection::vec(any::<ConfigMutation>(), 0..4),
     );
-    let cases = run("configurations", &strategy, |(index, mutations)| {
-        let Specimen { tensors, config } = &specimens[index];
-        let changed = changed_config(config.as_deref().unwrap_or_default(), &mutations);
-        check(tensors, Some(&changed), CONSTANT_OF_EXPRESSIONS, &opened)
-    });
+    let cases = cases::run(
+        "configurations",
+        USUAL_CASES,
+        &strategy,
+        |(index, mutations)| {
+            let mut specimen = specimens[index].clone();
+            let config = specimen.config.as_deref().unwrap_or_default();
+            specimen.config = Some(changed_config(config, &mutations));
+            check(&specimen, CONSTANT_OF_EXPRESSIONS, &opened)
+        },
+    );
     let opened = opened.get();
     println!("{cases} changed configurations, {opened} of them still of adapters");
+    assert!(opened * 20 > cases, "{opened} of {cases} were read");
+}
+
+#[test]
+fn changed_indices_of_shards_are_read_or_refused() {
+    let specimens: Vec<Specimen> = specimens()
+        .into_iter()
+        .filter(|specimen| specimen.rest.is_some())
+        .collect();
+    let opened = Cell::new(0);
+    let strategy = (
+        0..specimens.len(),
+        prop::collection::vec(any::<ConfigMutation>(), 0..3),
+    );
+    let cases = cases::run("indices", 200, &strategy, |(index, mutations)| {
+        let mut specimen = specimens[index].clone();
+        if let Some(rest) = &mut specimen.rest {
+            rest.index = changed_config(&rest.index, &mutations);
+        }
+        check(&specimen, CONSTANT, &opened)
+    });
+    let opened = opened.get();
+    println!("{cases} changed indices, {opened} of them still of adapters");
     assert!(opened * 20 > cases, "{opened} of {cases} were read");
 }

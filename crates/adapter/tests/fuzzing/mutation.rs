@@ -5,31 +5,14 @@ use proptest::sample::Index;
 use serde_json::{Map, Value, json};
 
 use crate::config_mutation::json_text;
-
-/// Sizes at which something may turn over, and such that may pass.
-const SIZES: [u64; 14] = [
-    0,
-    1,
-    2,
-    3,
-    4,
-    7,
-    49,
-    50,
-    1 << 16,
-    1 << 31,
-    1 << 32,
-    1 << 62,
-    1 << 63,
-    u64::MAX,
-];
+use crate::json_text::size;
 
 const DTYPES: [&str; 9] = [
     "F32", "F16", "BF16", "F64", "I64", "U8", "BOOL", "F8_E4M3", "F4",
 ];
 
 /// Parts of names, which make one tensor another.
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 31] = [
     ".lora_A.weight",
     ".lora_B.weight",
     ".lora_A.default.weight",
@@ -52,6 +35,15 @@ const NAMES: [&str; 22] = [
     ".weight",
     "unet.",
     "lora_unet_",
+    "_orig_mod.",
+    "module.",
+    "base_model.model.",
+    "_fsdp_wrapped_module.",
+    ".modules_to_save.weight",
+    ".original_module.weight",
+    ".base_layer.weight",
+    ".token_adapter.trainable_tokens_delta",
+    ".token_adapter.base_layer.weight",
 ];
 
 /// A change of a file of tensors.
@@ -81,13 +73,6 @@ pub enum Mutation {
     Metadata(String),
     /// A number of the data that is none, or 0.
     Value(Index, Index),
-}
-
-pub fn size() -> impl Strategy<Value = u64> {
-    prop_oneof![
-        any::<Index>().prop_map(|index| SIZES[index.index(SIZES.len())]),
-        any::<u64>(),
-    ]
 }
 
 impl Arbitrary for Mutation {
@@ -297,7 +282,7 @@ fn apply(file: &mut TensorFile, mutation: &Mutation) -> Option<()> {
 /// A name with another ending, or with another beginning.
 fn renamed(name: &str, ending: Index) -> String {
     let other = *ending.get(&NAMES);
-    if !other.starts_with(['.', '_']) {
+    if other.ends_with(['.', '_']) {
         return format!("{other}{name}");
     }
     let stem = ["lora", "vera", "alpha"]

@@ -10,7 +10,20 @@ use serde_json::json;
 pub struct Specimen {
     pub tensors: Vec<u8>,
     pub config: Option<Vec<u8>>,
+    pub rest: Option<Rest>,
 }
+
+/// What there is beside the first shard of an adapter in two.
+#[derive(Clone, Debug)]
+pub struct Rest {
+    pub index: Vec<u8>,
+    pub second: Vec<u8>,
+}
+
+pub const SHARDS: [&str; 2] = [
+    "adapter_model-00001-of-00002.safetensors",
+    "adapter_model-00002-of-00002.safetensors",
+];
 
 pub fn specimens() -> Vec<Specimen> {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/dialects");
@@ -26,6 +39,7 @@ pub fn specimens() -> Vec<Specimen> {
     .map(|name| Specimen {
         tensors: read(name),
         config: None,
+        rest: None,
     })
     .collect();
     for [tensors, config] in [
@@ -38,10 +52,14 @@ pub fn specimens() -> Vec<Specimen> {
         specimens.push(Specimen {
             tensors: read(tensors),
             config: Some(read(config)),
+            rest: None,
         });
     }
     specimens.push(peft_variants());
     specimens.push(vera());
+    specimens.push(saved_tables());
+    specimens.push(wrapped_names());
+    specimens.push(sharded());
     specimens
 }
 
@@ -100,6 +118,7 @@ fn peft_variants() -> Specimen {
     Specimen {
         tensors,
         config: Some(config.to_string().into_bytes()),
+        rest: None,
     }
 }
 
@@ -121,5 +140,93 @@ fn vera() -> Specimen {
     Specimen {
         tensors,
         config: Some(config.to_string().into_bytes()),
+        rest: None,
+    }
+}
+
+/// A resized table in its three copies, an adapted one with what is below it, and single rows of a third.
+fn saved_tables() -> Specimen {
+    let tensors = tensor_file(&[
+        ("base_model.model.layer.0.query.lora_A.weight", &[2, 3]),
+        ("base_model.model.layer.0.query.lora_B.weight", &[4, 2]),
+        ("base_model.model.head.modules_to_save.weight", &[5, 2]),
+        ("base_model.model.head.weight", &[5, 2]),
+        ("base_model.model.head.original_module.weight", &[5, 2]),
+        ("base_model.model.embed_tokens.lora_embedding_A", &[2, 5]),
+        ("base_model.model.embed_tokens.lora_embedding_B", &[3, 2]),
+        ("base_model.model.embed_tokens.base_layer.weight", &[5, 3]),
+        (
+            "base_model.model.words.token_adapter.trainable_tokens_delta",
+            &[2, 3],
+        ),
+        (
+            "base_model.model.words.token_adapter.base_layer.weight",
+            &[5, 3],
+        ),
+    ]);
+    let config = json!({
+        "peft_type": "LORA",
+        "r": 2,
+        "lora_alpha": 6,
+        "target_modules": ["query", "embed_tokens"],
+        "modules_to_save": ["head"],
+        "trainable_token_indices": {"words": [4, 0]},
+    });
+    Specimen {
+        tensors,
+        config: Some(config.to_string().into_bytes()),
+        rest: None,
+    }
+}
+
+/// Names with what torch.compile, DDP, FSDP and PEFT around PEFT put into them.
+fn wrapped_names() -> Specimen {
+    let tensors = tensor_file(&[
+        (
+            "_orig_mod.base_model.model.layer.0.query.lora_A.weight",
+            &[2, 3],
+        ),
+        (
+            "_orig_mod.base_model.model.layer.0.query.lora_B.weight",
+            &[4, 2],
+        ),
+        (
+            "module.base_model.model.base_model.model.layer.1._fsdp_wrapped_module.query.lora_A.weight",
+            &[2, 3],
+        ),
+        (
+            "module.base_model.model.base_model.model.layer.1._fsdp_wrapped_module.query.lora_B.weight",
+            &[4, 2],
+        ),
+    ]);
+    let config = json!({
+        "peft_type": "LORA",
+        "r": 2,
+        "lora_alpha": 6,
+        "target_modules": ["_orig_mod.layer.0.query", "query"],
+        "alpha_pattern": {"_orig_mod.layer.0.query": 4},
+    });
+    Specimen {
+        tensors,
+        config: Some(config.to_string().into_bytes()),
+        rest: None,
+    }
+}
+
+/// A factor in each shard.
+fn sharded() -> Specimen {
+    let names = ["lora_A", "lora_B"]
+        .map(|factor| format!("base_model.model.layer.0.query.{factor}.weight"));
+    let config = json!({"peft_type": "LORA", "r": 2, "lora_alpha": 6, "target_modules": ["query"]});
+    let [first, second] = &names;
+    let map = json!({first: SHARDS[0], second: SHARDS[1]});
+    let index = json!({"metadata": {"total_size": 56}, "weight_map": map});
+    Specimen {
+        tensors: tensor_file(&[(first, &[2, 3])]),
+        config: Some(config.to_string().into_bytes()),
+        rest: Some(Rest {
+            index: index.to_string().into_bytes(),
+            second: tensor_file(&[(second, &[4, 2])]),
+        }),
     }
 }

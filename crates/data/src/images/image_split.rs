@@ -13,7 +13,7 @@ use super::path_table::read_path_table;
 use super::unreadable::{Unreadable, leave_out_unreadable};
 use crate::config::DataConfig;
 use crate::error::{DataError, quoted};
-use crate::row::LabelPolicy;
+use crate::row::{LabelPolicy, RawLabel};
 use crate::split::Split;
 use crate::split_files::{SplitFiles, find_split};
 use crate::unread_columns::{ColumnTally, unread_note};
@@ -66,7 +66,13 @@ pub fn read_image_split(
             (rows, files)
         }
         (Err(DataError::MissingSplit { .. }), Some(folder)) => {
-            let rows = read_class_folders(&folder, labels, &mut notes)?;
+            let mut rows = read_class_folders(&folder, labels, &mut notes)?;
+            if labels == LabelPolicy::Lists {
+                // A folder is a whole name, whatever separates labels elsewhere.
+                for row in &mut rows {
+                    row.label = row.label.take().map(|class| RawLabel::List(vec![class]));
+                }
+            }
             (rows, vec![folder])
         }
         (Err(error), _) => return Err(with_folders(error, split)),

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::images::test_images::bmp;
-use crate::row::RawLabel;
 
 /// A directory with these files, the folders between made as needed.
 fn dir(files: &[(&str, &[u8])]) -> tempfile::TempDir {

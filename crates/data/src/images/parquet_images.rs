@@ -13,7 +13,8 @@ use super::path_table;
 use crate::class_names::ClassNames;
 use crate::config::DataConfig;
 use crate::error::DataError;
-use crate::parquet_column::{field, is_label, is_text, label, plain_type};
+use crate::label_list::in_a_list;
+use crate::parquet_column::{field, is_text, label, plain_type, present};
 use crate::parquet_file::ParquetFile;
 use crate::row::{LabelPolicy, Place};
 use crate::unread_columns::ColumnTally;
@@ -46,9 +47,12 @@ pub(super) fn read_parquet_images(
     file.for_each_row(wanted, |record, place| {
         let source = source(field(record, &config.image), &config.image, &place)?;
         let label = label(record, &config.label, &place)?;
-        if label.is_none() && labels == LabelPolicy::Required && names.is_none() {
-            return Err(DataError::MissingLabel { place });
-        }
+        // Where classes have names, their reader says which rows lack one.
+        let label = match names.is_none() || labels == LabelPolicy::Lists {
+            true => present(label, labels, &place)?,
+            false => label,
+        };
+        let label = in_a_list(label, config, labels, &place)?;
         rows.push(ImageRow {
             source,
             label,
@@ -84,18 +88,11 @@ fn wanted_columns(
     if is_text(image) && !is_binary(image) {
         return Ok(Wanted::Paths);
     }
-    let label = match labels {
-        LabelPolicy::Required => Some(file.required_column("data.label", &config.label)?),
-        LabelPolicy::Optional => file.column(&config.label),
-    };
     let images = image_column(image).ok_or_else(|| {
         let expected = "images (bytes, or a structure with `bytes`) or paths";
         file.column_type_error(image, image, expected)
     })?;
-    if let Some(label) = label.filter(|column| !is_label(column)) {
-        let expected = "strings, integers, floats or booleans";
-        return Err(file.column_type_error(label, label, expected));
-    }
+    let label = file.label_column(&config.label, labels)?;
     let columns = file.columns().iter();
     Ok(Wanted::Images(
         columns

@@ -39,7 +39,7 @@ pub(crate) struct SearchArguments {
         long,
         value_name = "λ,…",
         value_delimiter = ',',
-        allow_negative_numbers = true,
+        allow_hyphen_values = true,
         requires = "search",
         conflicts_with = "scale"
     )]

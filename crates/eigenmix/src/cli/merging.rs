@@ -53,12 +53,13 @@ pub(crate) struct MergeArguments {
     #[arg(long, value_name = "λ", allow_negative_numbers = true)]
     pub(crate) scale: Option<f64>,
 
-    /// A weight for each adapter, separated by commas.
+    /// A weight for each adapter, separated by commas; negative ones subtract.
+    // A list that begins with a negative number is no number to clap, so that it takes any value.
     #[arg(
         long,
         value_name = "W,…",
         value_delimiter = ',',
-        allow_negative_numbers = true
+        allow_hyphen_values = true
     )]
     pub(crate) weights: Option<Vec<f64>>,
 

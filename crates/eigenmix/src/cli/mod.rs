@@ -29,7 +29,7 @@ pub(crate) use hub::PushArguments;
 pub(crate) use init::InitArguments;
 pub(crate) use merge_search::SearchArguments;
 pub(crate) use merging::MergeArguments;
-pub(crate) use model::{ModelArguments, no_labels};
+pub(crate) use model::{LabelArguments, ModelArguments, no_labels};
 pub(crate) use recycling::{ExportArguments, ExtractArguments, InspectArguments, ProjectArguments};
 pub(crate) use training::{EvaluateArguments, ForwardArguments, PredictArguments, TrainArguments};
 pub(crate) use zero_shot::ZeroShotArguments;

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use eigenmix_data::LabelMap;
+use eigenmix_data::{LabelMap, Threshold};
 use eigenmix_experiment::{BadInput, ExperimentError, ModelRequest, OptionNames};
 use eigenmix_models::Precision;
 use eigenmix_trainer::DeviceChoice;
@@ -35,6 +35,15 @@ pub(crate) struct ModelArguments {
     pub(crate) allow_partial: bool,
 }
 
+/// How labels are told where a row may have several.
+#[derive(Debug, Args)]
+pub(crate) struct LabelArguments {
+    /// Models that give a row several labels: the probability from which on a label applies [default:
+    /// that of the training].
+    #[arg(long, value_name = "P")]
+    pub(crate) threshold: Option<Threshold>,
+}
+
 fn precision_parser() -> impl TypedValueParser<Value = Precision> {
     PossibleValuesParser::new(Precision::NAMES).map(|name| match name.as_str() {
         "float32" => Precision::Float32,
@@ -58,6 +67,7 @@ impl ModelArguments {
             allow_partial: self.allow_partial,
             prompts: zero_shot.prompts.clone(),
             labels: zero_shot.labels.clone(),
+            threshold: None,
             device,
             names: OptionNames::Flags,
         }

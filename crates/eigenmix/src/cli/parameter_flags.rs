@@ -20,6 +20,8 @@ impl Args for ParameterFlags {
                 .long(info.flag)
                 .value_name(info.symbol)
                 .value_parser(value_parser!(f64))
+                // A value out of range is refused by the method, which says what it expects.
+                .allow_negative_numbers(true)
                 .help(parameter.help())
         }))
     }
@@ -57,6 +59,7 @@ impl Args for SearchFlags {
                 .value_name(search.symbol)
                 .value_parser(value_parser!(f64))
                 .value_delimiter(',')
+                .allow_hyphen_values(true)
                 .requires("search")
                 .conflicts_with(parameter.info().name);
             Some(argument.help(parameter.search_help()?))

@@ -34,7 +34,7 @@ pub(crate) struct ExtractArguments {
     pub(crate) components: Option<NonZeroUsize>,
 
     /// Keep as few components as explain this share of the variance, such as 0.95.
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     pub(crate) variance: Option<f64>,
 
     /// Stack the factors as they are stored, not balanced; the subspace then depends on how each

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use eigenmix_experiment::Override;
 
-use super::{ColumnArguments, ModelArguments, ZeroShotArguments};
+use super::{ColumnArguments, LabelArguments, ModelArguments, ZeroShotArguments};
 
 /// Train an adapter as described in a TOML file.
 ///
@@ -89,6 +89,9 @@ pub(crate) struct EvaluateArguments {
     pub(crate) batch_size: NonZeroUsize,
 
     #[command(flatten)]
+    pub(crate) labels: LabelArguments,
+
+    #[command(flatten)]
     pub(crate) zero_shot: ZeroShotArguments,
 }
 
@@ -133,9 +136,12 @@ pub(crate) struct PredictArguments {
     #[arg(long, value_name = "N", default_value = "32")]
     pub(crate) batch_size: NonZeroUsize,
 
-    /// Classifiers: show the N most probable labels [default: 1].
+    /// Classifiers of one label a row: show the N most probable labels [default: 1].
     #[arg(long, value_name = "N")]
     pub(crate) top: Option<NonZeroUsize>,
+
+    #[command(flatten)]
+    pub(crate) labels: LabelArguments,
 
     /// Language models: treat each line as a user message and apply the chat template [default: as in
     /// the training].
@@ -155,7 +161,7 @@ pub(crate) struct PredictArguments {
     pub(crate) max_new_tokens: Option<NonZeroUsize>,
 
     /// Language models: sample with this temperature instead of taking the most likely token.
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
     pub(crate) temperature: Option<f64>,
 
     /// Language models, with --temperature: sample from the K most likely tokens.
@@ -164,7 +170,12 @@ pub(crate) struct PredictArguments {
 
     /// Language models, with --temperature: sample from the smallest set of tokens with this total
     /// probability.
-    #[arg(long, value_name = "P", requires = "temperature")]
+    #[arg(
+        long,
+        value_name = "P",
+        allow_negative_numbers = true,
+        requires = "temperature"
+    )]
     pub(crate) top_p: Option<f64>,
 
     /// Language models, with --temperature: the sampling seed [default: 0].

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use eigenmix_data::metrics::Metric;
+use eigenmix_data::metrics::{LabelFigures, Metric};
 use eigenmix_data::{DataConfig, Split};
 use eigenmix_experiment::{
-    BadInput, EvaluationRequest, ExperimentError, KnownInput, SplitEvaluation, Splits, evaluate,
+    BadInput, EvaluationRequest, ExperimentError, KnownInput, ModelRequest, SplitEvaluation,
+    Splits, evaluate,
 };
 use eigenmix_trainer::{BaseModel, DeviceChoice, named_metrics, one_metric};
 use serde::Serialize;
@@ -23,7 +24,10 @@ pub(crate) fn run(
     console: &Console,
 ) -> anyhow::Result<()> {
     let split: Split = arguments.split.parse()?;
-    let model = arguments.model.request(&arguments.zero_shot, device);
+    let model = ModelRequest {
+        threshold: arguments.labels.threshold,
+        ..arguments.model.request(&arguments.zero_shot, device)
+    };
     let metrics = metrics(&arguments.metrics)?;
     let request = EvaluationRequest {
         model: &model,
@@ -79,7 +83,31 @@ struct EvaluateResult<'a> {
     loss: f64,
     #[serde(serialize_with = "named_metrics::serialize")]
     metrics: BTreeMap<String, f64>,
+    /// The figures of each label, where a row may have several.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<String, LabelResult>,
     seconds: f64,
+}
+
+/// How well one label is predicted.
+#[derive(Serialize)]
+struct LabelResult {
+    precision: f64,
+    recall: f64,
+    f1: f64,
+    /// How many examples have it.
+    examples: usize,
+}
+
+impl From<LabelFigures> for LabelResult {
+    fn from(figures: LabelFigures) -> Self {
+        Self {
+            precision: figures.precision,
+            recall: figures.recall,
+            f1: figures.f1,
+            examples: figures.support,
+        }
+    }
 }
 
 impl<'a> EvaluateResult<'a> {
@@ -92,6 +120,11 @@ impl<'a> EvaluateResult<'a> {
             examples: measured.examples,
             loss: measured.loss,
             metrics: measured.metrics,
+            labels: measured
+                .by_label
+                .into_iter()
+                .map(|(label, figures)| (label, figures.into()))
+                .collect(),
             seconds: measured.seconds,
         }
     }
@@ -106,6 +139,23 @@ impl fmt::Display for EvaluateResult<'_> {
         )?;
         for (name, value) in &self.metrics {
             write!(formatter, "\n  {name:<11}  {value:.4}")?;
+        }
+        if self.labels.is_empty() {
+            return Ok(());
+        }
+        let width = self.labels.keys().map(|label| label.chars().count()).max();
+        let width = width.unwrap_or(0).max("label".len());
+        write!(
+            formatter,
+            "\n  {:<width$}  {:>9}  {:>9}  {:>9}  {:>8}",
+            "label", "precision", "recall", "f1", "examples"
+        )?;
+        for (label, figures) in &self.labels {
+            write!(
+                formatter,
+                "\n  {label:<width$}  {:>9.4}  {:>9.4}  {:>9.4}  {:>8}",
+                figures.precision, figures.recall, figures.f1, figures.examples
+            )?;
         }
         Ok(())
     }

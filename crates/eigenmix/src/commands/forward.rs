@@ -22,9 +22,8 @@ pub(crate) fn run(
     }
     let request = arguments.model.request(&arguments.zero_shot, device);
     let opened = request.open()?;
-    let base = &opened.base;
     let model = opened.load(&no_labels, console)?;
-    let input = read_input(&arguments.inputs, &base.architecture)?;
+    let input = read_input(&arguments.inputs, &model.architecture)?;
     let logits = model.logits(&input.batch);
     let (shape, logits) = input.unpack(model.head, logits);
     let output = TensorOutput::f32("logits", shape.clone(), &logits);

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Context;
-use eigenmix_adapter::{AdapterError, ModelCard, PeftConfig, Provenance, SaveOptions};
+use eigenmix_adapter::{AdapterError, Companion, ModelCard, PeftConfig, Provenance, SaveOptions};
 use eigenmix_experiment::BadInput;
 use eigenmix_experiment::ByteCount;
 use eigenmix_experiment::{OpenedAdapter, OptionNames};
@@ -52,7 +52,7 @@ pub(crate) fn run(arguments: &PushArguments, console: &Console) -> anyhow::Resul
     let options = SaveOptions {
         force: false,
         provenance: provenance.clone(),
-        companions: source.input()?.companions()?,
+        companions: published(source.input()?.companions()?),
     };
     adapter.save(&exported, &options)?;
     let config = PeftConfig::read(&exported.join(PeftConfig::FILE_NAME))?;
@@ -153,7 +153,7 @@ fn refuse_paths(files: &[UploadFile]) -> anyhow::Result<()> {
         .filter(|path| path.len() > 1)
         .collect();
     for file in files {
-        if file.name.ends_with(".safetensors") {
+        if file.name.ends_with(".safetensors") || VOCABULARIES.contains(&file.name.as_str()) {
             continue;
         }
         let text = match &file.content {
@@ -170,6 +170,32 @@ fn refuse_paths(files: &[UploadFile]) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Files of tokens, among which there may be any piece of a path.
+const VOCABULARIES: [&str; 5] = [
+    "tokenizer.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "tokenizer.model",
+];
+
+/// Tokenizer and chat template without where the tokenizer once lay, which its configuration remembers
+/// and nothing reads.
+fn published(companions: Vec<Companion>) -> Vec<Companion> {
+    let companions = companions.into_iter();
+    let without_place = |mut companion: Companion| {
+        let parsed = serde_json::from_slice::<serde_json::Map<_, serde_json::Value>>;
+        if companion.name == "tokenizer_config.json"
+            && let Ok(mut config) = parsed(&companion.content)
+            && config.shift_remove("name_or_path").is_some()
+        {
+            companion.content = format!("{:#}\n", serde_json::Value::Object(config)).into_bytes();
+        }
+        companion
+    };
+    companions.map(without_place).collect()
 }
 
 #[derive(Serialize)]
@@ -240,5 +266,30 @@ impl fmt::Display for PushResult {
             Some(_) => Ok(()),
             None => write!(formatter, "\n\n{}", self.card.trim_end()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_of_a_tokenizer_is_not_published_and_the_rest_of_it_is() {
+        let companion = |name: &str, content: &str| Companion {
+            name: name.to_owned(),
+            content: content.as_bytes().to_vec(),
+        };
+        let config = r#"{"eos_token": "</s>", "name_or_path": "/home/me/models/base"}"#;
+        let files = vec![
+            companion("tokenizer_config.json", config),
+            companion("chat_template.jinja", "{{ messages }}"),
+        ];
+        let published = published(files.clone());
+        let text = String::from_utf8_lossy(&published[0].content);
+        assert!(
+            text.contains("</s>") && !text.contains("/home/me"),
+            "{text}"
+        );
+        assert_eq!(published[1], files[1]);
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use eigenmix_hub::Location;
+use eigenmix_trainer::Init;
 use toml::Value;
 
 use crate::config_file::{KeyPath, Problem};
@@ -38,9 +39,8 @@ const SEARCH_DATA: &str = "search.data";
 pub(super) fn missing_inputs(root: &Value, output: &Path) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut check = |path: KeyPath, text: &str| {
-        let place = text.strip_prefix("project:").unwrap_or(text);
-        if let Err(error) = Location::parse(place)
-            && !Path::new(place).starts_with(output)
+        if let Err(error) = Location::parse(text)
+            && !Path::new(text).starts_with(output)
         {
             problems.push(Problem::new(
                 path.clone(),
@@ -51,8 +51,13 @@ pub(super) fn missing_inputs(root: &Value, output: &Path) -> Vec<Problem> {
     for key in PLACES {
         let path = KeyPath::dotted(key);
         match path.find(root) {
-            // The values of `init` that do not name an adapter.
-            Some(Value::String(text)) if key == "adapter.init" && !text.contains(':') => {}
+            // What names no adapter is a keyword, or reported with the configuration.
+            Some(Value::String(text)) if key == "adapter.init" => {
+                let init = Init::try_from(text.clone());
+                if let Some(adapter) = init.as_ref().ok().and_then(Init::adapter) {
+                    check(path, adapter);
+                }
+            }
             Some(Value::String(text)) => check(path, text),
             Some(Value::Array(items)) => {
                 for (index, item) in items.iter().enumerate() {
@@ -78,6 +83,23 @@ pub(super) fn missing_inputs(root: &Value, output: &Path) -> Vec<Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_adapter_to_start_from_is_an_input_and_a_keyword_is_none() {
+        for (init, is_missing) in [
+            ("zero", false),
+            ("merge", false),
+            ("org/adapter", false),
+            ("out/train/gym/adapter", false),
+            ("no/such/adapter", true),
+            ("project:no/such/adapter", true),
+        ] {
+            let table = format!("adapter.init = '{init}'");
+            let root = Value::Table(table.parse().expect("TOML"));
+            let found = missing_inputs(&root, Path::new("out"));
+            assert_eq!(!found.is_empty(), is_missing, "{init}");
+        }
+    }
 
     #[test]
     fn the_base_model_and_the_data_of_a_search_are_inputs() {

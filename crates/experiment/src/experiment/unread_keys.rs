@@ -6,13 +6,14 @@ use crate::config_file::{ConfigFile, KeyPath, Problem};
 
 /// What only a training reads. An arm that evaluates may have them in the defaults, which are those
 /// of other arms as well, but not in its own tables.
-const OF_TRAINING: [&str; 6] = [
+const OF_TRAINING: [&str; 7] = [
     "adapter",
     "training",
     "base.from_scratch",
     "base.dropout",
     "task.kind",
     "task.target",
+    "task.class_weights",
 ];
 
 /// The keys of the arm at `place` itself that have no effect.

@@ -4,13 +4,13 @@ use eigenmix_tensors::HostTensor;
 use std::collections::{BTreeMap, BTreeSet};
 
 use eigenmix_adapter::{Adapter, LoraModule, is_output_layer, table_of_rows};
+use eigenmix_models::{Trained, TrainedTables, is_output_weight};
 use safetensors::Dtype;
 
 use super::base_checkpoint::BaseCheckpoint;
 use super::merged_weight::Orientation;
 use super::module_names::Naming;
 use super::output_layer::OutputLayer;
-use super::tied_tables::{TiedTables, Trained, is_output_weight};
 use crate::BadInput;
 use crate::ExperimentError;
 
@@ -61,7 +61,6 @@ impl<'a> Edit<'a> {
     fn of(trained: Trained<'a>) -> Option<Self> {
         Some(match (trained.start, trained.rows, trained.update) {
             (None, None, None) => return None,
-            (None, None, Some(update)) => Self::Update(update),
             (Some(start), None, None) => Self::Values(start.clone()),
             _ => Self::Table(trained),
         })
@@ -145,7 +144,8 @@ impl<'a> MergePlan<'a> {
         base: &BaseCheckpoint,
     ) -> Result<(), ExperimentError> {
         let (table, weight) = (&output.tables.table, &output.tables.output);
-        let tied = TiedTables::of(adapter, naming, table);
+        let is_table = |name: &str| naming.in_base(name) == *table;
+        let tied = TrainedTables::of(adapter, &is_table, true);
         if tied.are_unchanged() {
             return Ok(());
         }
@@ -266,10 +266,23 @@ impl<'a> MergePlan<'a> {
         base: &BaseCheckpoint,
     ) -> Result<(), ExperimentError> {
         let name = format!("{path}.weight");
-        let shape = self.orientation.shape(module);
+        // An output layer is never stored transposed, even in models whose other layers are.
+        let is_output = is_output_layer(path);
+        let shape = match is_output {
+            true => vec![module.d_out(), module.d_in()],
+            false => self.orientation.shape(module),
+        };
         let Some(below) = below else {
             self.dtype = require_shape(&name, &shape, base)?;
-            self.edits.insert(name, Edit::Update(module));
+            let update = Trained {
+                update: Some(module),
+                ..Trained::default()
+            };
+            let edit = match is_output {
+                true => Edit::Table(update),
+                false => Edit::Update(module),
+            };
+            self.edits.insert(name, edit);
             return Ok(());
         };
         if below.shape != shape {

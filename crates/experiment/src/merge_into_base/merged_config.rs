@@ -1,7 +1,9 @@
 //! The `config.json` of a merged model: that of the base model, with the adapter's labels.
 
 use eigenmix_adapter::{Adapter, Labels};
+use eigenmix_data::TargetKind;
 use eigenmix_models::untie;
+use eigenmix_trainer::set_problem_type;
 use serde_json::{Map, Value, json};
 
 use super::output_layer::set_vocabulary;
@@ -25,11 +27,13 @@ const CLASSIFIER_ENDING: &str = "ForSequenceClassification";
 
 /// The text of `config.json`.
 ///
+/// - target: what the labels of the adapter's head are, if they are known to be several a row
 /// - is_untied: whether the output layer has a weight of its own now
 /// - vocabulary: the number of tokens, if it changed
 pub(super) fn merged_config(
     base: &Map<String, Value>,
     adapter: &Adapter,
+    target: Option<TargetKind>,
     is_untied: bool,
     vocabulary: Option<usize>,
 ) -> String {
@@ -55,6 +59,9 @@ pub(super) fn merged_config(
         config.insert("label2id".to_owned(), Value::Object(label2id));
         // transformers derives it from the labels, and contradicts itself where both are there.
         config.shift_remove("num_labels");
+    }
+    if let Some(target) = target.filter(|_| !adapter.heads.is_empty()) {
+        set_problem_type(&mut config, target);
     }
     if is_classifier
         && !adapter.heads.is_empty()
@@ -117,7 +124,7 @@ mod tests {
 
     fn merged(base: Value, adapter: &Adapter) -> Value {
         let base = base.as_object().expect("an object");
-        serde_json::from_str(&merged_config(base, adapter, false, None)).expect("JSON")
+        serde_json::from_str(&merged_config(base, adapter, None, false, None)).expect("JSON")
     }
 
     #[test]
@@ -139,6 +146,21 @@ mod tests {
     fn a_head_without_labels_gets_as_many_as_it_has_outputs() {
         let config = merged(json!({}), &adapter(None));
         assert_eq!(config["id2label"], json!({"0": "LABEL_0", "1": "LABEL_1"}));
+    }
+
+    #[test]
+    fn a_head_of_several_labels_a_row_says_so() {
+        let base = json!({});
+        let base = base.as_object().expect("an object");
+        let text = merged_config(
+            base,
+            &adapter(None),
+            Some(TargetKind::MultiLabel),
+            false,
+            None,
+        );
+        let config: Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(config["problem_type"], "multi_label_classification");
     }
 
     #[test]

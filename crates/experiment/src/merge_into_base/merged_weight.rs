@@ -1,6 +1,7 @@
 //! W₀ + ΔW in the orientation and the dtype of the base model.
 
-use eigenmix_adapter::{LayerKind, LoraModule, dora_weight};
+use eigenmix_adapter::{LayerKind, LoraModule};
+use eigenmix_models::updated;
 use eigenmix_tensors::{Dtype, Matrix, TensorOutput, encode};
 
 use crate::BadInput;
@@ -58,26 +59,14 @@ pub(super) fn merged_weight(
     orientation: Orientation,
 ) -> Vec<f32> {
     let orientation = orientation.of_layer(module);
-    let [rows, cols] = match orientation {
-        Orientation::OutIn => [module.d_out(), module.d_in()],
-        Orientation::InOut => [module.d_in(), module.d_out()],
-    };
-    let stored = Matrix::new(rows, cols, stored);
-    let weight = match orientation {
-        Orientation::OutIn => stored,
-        Orientation::InOut => stored.transposed(),
-    };
-    let update = module.update();
-    let [d_out, d_in] = weight.shape();
-    let sum = weight.values().iter().zip(update.values());
-    let sum = Matrix::new(d_out, d_in, sum.map(|(old, change)| old + change).collect());
-    let merged = match &module.magnitude {
-        Some(magnitude) => dora_weight(&sum, magnitude),
-        None => sum,
-    };
+    let [d_out, d_in] = [module.d_out(), module.d_in()];
     match orientation {
-        Orientation::OutIn => merged.into_values(),
-        Orientation::InOut => merged.transposed().into_values(),
+        Orientation::OutIn => updated(stored, module),
+        Orientation::InOut => {
+            let weight = Matrix::new(d_in, d_out, stored).transposed();
+            let merged = updated(weight.into_values(), module);
+            Matrix::new(d_out, d_in, merged).transposed().into_values()
+        }
     }
 }
 

@@ -6,19 +6,19 @@ mod merged_config;
 mod merged_weight;
 mod module_names;
 mod output_layer;
-mod tied_tables;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use eigenmix_adapter::{Adapter, Companion, Labels, Provenance};
+use eigenmix_data::TargetKind;
 use eigenmix_tensors::{TensorFile, TensorOutput, write_directory, write_file, write_tensor_file};
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use base_checkpoint::BaseCheckpoint;
 use merge_plan::{Added, Edit, MergePlan};
 use merged_config::merged_config;
-use merged_weight::{EncodedTensor, Orientation, merged_weight};
+use merged_weight::{EncodedTensor, merged_weight};
 
 use crate::ExperimentError;
 use crate::destination::Destination;
@@ -57,7 +57,13 @@ pub fn merge_into_base(
     destination: &Destination,
 ) -> Result<BaseMergeReport, ExperimentError> {
     let plan = MergePlan::new(adapter, base)?;
-    let config = merged_config(base.config(), adapter, plan.is_untied, plan.vocabulary);
+    let config = merged_config(
+        base.config(),
+        adapter,
+        target_of(provenance),
+        plan.is_untied,
+        plan.vocabulary,
+    );
     write_directory(destination.path(), destination.force(), |staging| {
         base.copy_companions(staging)?;
         for companion in companions {
@@ -73,6 +79,13 @@ pub fn merge_into_base(
         write_shards(&plan, base, staging)
     })?;
     Ok(report(&plan, base))
+}
+
+/// What the labels of the adapter's head are, if its input contract says that a row may have several;
+/// one without the word is of single labels or of numbers.
+fn target_of(provenance: &Provenance) -> Option<TargetKind> {
+    let target = provenance.input.as_ref()?.get("target");
+    target.and_then(|target| TargetKind::deserialize(target).ok())
 }
 
 /// Writes the files that the base model has, one after the other, so that the changed tensors of
@@ -137,8 +150,9 @@ fn changed_tensors(
                 }
                 Edit::Table(trained) => {
                     let width = stored_shape.last().copied().unwrap_or_default();
-                    let stored = || shard.read_finite_f32(name);
-                    let values = trained.values(width, stored, plan.orientation)?;
+                    let values = trained.values(width, || -> Result<_, ExperimentError> {
+                        Ok(shard.read_finite_f32(name)?)
+                    })?;
                     let shape = trained
                         .start
                         .map_or(stored_shape, |start| start.shape.clone());
@@ -175,8 +189,9 @@ fn added_tensors(
                     None => file.shape(table)?.to_vec(),
                 };
                 let width = shape.last().copied().unwrap_or_default();
-                let stored = || file.read_finite_f32(table);
-                let values = trained.values(width, stored, Orientation::OutIn)?;
+                let values = trained.values(width, || -> Result<_, ExperimentError> {
+                    Ok(file.read_finite_f32(table)?)
+                })?;
                 EncodedTensor::new(name.clone(), shape, *dtype, &values)
             }
         })

@@ -49,6 +49,7 @@ pub(super) fn evaluate(
         adapter: Some(config.evaluate.clone()),
         head: config.head.clone(),
         prompts: config.task.prompts.clone(),
+        threshold: config.task.threshold,
         device,
         ..ModelRequest::default()
     };

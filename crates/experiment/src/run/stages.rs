@@ -10,7 +10,7 @@ use super::job::Job;
 use super::schedule::Schedule;
 use crate::ExperimentError;
 use crate::error::Within;
-use crate::experiment::{Stage, StageKind};
+use crate::experiment::{Cell, Stage, StageKind, Work};
 use crate::extract::{ExtractRequest, extract};
 use crate::listener::Listener;
 use crate::merge::{MergeRequest, merge};
@@ -27,29 +27,52 @@ pub(super) fn make(
     let mut jobs = Vec::new();
     for stage in stages {
         if let Stage::Train { cell, name } = stage {
+            if needs_a_stage(cell, schedule.output) {
+                run_all(std::mem::take(&mut jobs), schedule)?;
+            }
             let mut job = Job::new(cell, force)?;
             job.lock = Some(lock_path(schedule.output, StageKind::Train, name)?);
             jobs.push(job);
         }
     }
-    if !jobs.is_empty() {
-        let summary = schedule.run(jobs)?;
-        if summary.interrupted {
-            schedule
-                .listener
-                .note(&"stopped; the same command continues from here");
-            return Err(ExperimentError::Interrupted);
-        }
-        if summary.failed > 0 {
-            return Err(ExperimentError::StageFailed);
-        }
-    }
+    run_all(jobs, schedule)?;
     for stage in stages
         .iter()
         .filter(|stage| stage.kind() != StageKind::Train)
     {
         let label = format!("{}:{}", stage.kind().name(), stage.name());
         make_one(stage, force, schedule, &label).within(|| label.clone())?;
+    }
+    Ok(())
+}
+
+/// Whether the training reads an adapter that another stage trains, so that it has to wait for those
+/// before it.
+fn needs_a_stage(cell: &Cell, output: &Path) -> bool {
+    let Work::Train(config) = &cell.work else {
+        return false;
+    };
+    let trained = output.join(StageKind::Train.name());
+    let adapter = &config.adapter;
+    let started_from = adapter.init.adapter().into_iter();
+    let mut read = started_from.chain(adapter.adapters.iter().map(String::as_str));
+    read.any(|adapter| Path::new(adapter).starts_with(&trained))
+}
+
+/// Runs trainings that need nothing of each other.
+fn run_all(jobs: Vec<Job>, schedule: &Schedule) -> Result<(), ExperimentError> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    let summary = schedule.run(jobs)?;
+    if summary.interrupted {
+        schedule
+            .listener
+            .note(&"stopped; the same command continues from here");
+        return Err(ExperimentError::Interrupted);
+    }
+    if summary.failed > 0 {
+        return Err(ExperimentError::StageFailed);
     }
     Ok(())
 }

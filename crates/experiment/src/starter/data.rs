@@ -176,6 +176,13 @@ impl FoundData {
         let found = self.kind.definition().survey(split, config, base)?;
         if split == Split::Train {
             (self.labels, self.lengths) = (found.labels, found.lengths);
+            if let LabelSurvey::Lists {
+                separator: Some(separator),
+                ..
+            } = found.labels
+            {
+                self.config.label_separator = separator.to_owned();
+            }
         }
         Ok(found.rows)
     }
@@ -189,6 +196,7 @@ impl FoundData {
             .collect();
         let labels = match self.labels {
             LabelSurvey::Classes(count) => format!(", {count} classes"),
+            LabelSurvey::Lists { labels, .. } => format!(", lists of {labels} labels"),
             LabelSurvey::Numbers => ", labels are numbers".to_owned(),
             LabelSurvey::None => String::new(),
         };

@@ -88,6 +88,14 @@ impl StarterFile<'_> {
                 writeln!(text, "{key} = {}", quoted(column))?;
             }
         }
+        if let LabelSurvey::Lists {
+            separator: Some(separator),
+            ..
+        } = data.labels
+        {
+            writeln!(text, "# Guessed: what stands between the labels of a row.")?;
+            writeln!(text, "label_separator = {}", quoted(separator))?;
+        }
         self.write_max_length(data, text)
     }
 
@@ -126,14 +134,19 @@ impl StarterFile<'_> {
             }
         }
         writeln!(text, "kind = {}", quoted(self.task().name()))?;
-        if self
-            .data
-            .is_some_and(|data| data.labels == LabelSurvey::Numbers)
-        {
-            writeln!(text, "# Guessed: the labels are numbers with fractions.")?;
-            writeln!(text, "target = \"number\"")?;
+        match self.data.map(|data| data.labels) {
+            Some(LabelSurvey::Numbers) => {
+                writeln!(text, "# Guessed: the labels are numbers with fractions.")?;
+                writeln!(text, "target = \"number\"")
+            }
+            Some(LabelSurvey::Lists { .. }) => {
+                writeln!(text, "# Guessed: a row may have several labels.")?;
+                writeln!(text, "target = \"labels\"")?;
+                writeln!(text, "# A label is predicted from this probability on.")?;
+                writeln!(text, "# threshold = 0.5")
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn write_adapter(&self, text: &mut String) -> fmt::Result {

@@ -47,7 +47,7 @@ fn logits_losses_and_texts_are_those_of_the_widened_weights() {
             let mut found = vec![model.forward(&tokens(), &device)];
             if head == HeadKind::LanguageModel {
                 let hidden = model.hidden_states(&tokens(), &device);
-                let loss = model.next_token_loss(hidden, &[0, 3, 8], &[7, 11, 2]);
+                let loss = model.next_token_loss(hidden, &[0, 3, 8], &[7, 11, 2], 0.0);
                 found.push(loss.reshape([1, 1]));
             }
             found

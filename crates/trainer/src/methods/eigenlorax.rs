@@ -6,7 +6,7 @@ use eigenmix_moslora::{EigenloraxStart, Update, eigenlorax_scaling};
 
 use super::definition::{BasisLayer, Definition, LayerSizes, Recipe};
 use crate::TrainerError;
-use crate::adapter_config::Init;
+use crate::init::Init;
 
 pub(super) const EIGENLORAX: Definition = Definition {
     name: "eigenlorax",

@@ -6,6 +6,7 @@ mod definition;
 mod eigenlorax;
 mod eigenmix;
 mod full;
+mod initial_adapter;
 mod lora;
 mod moslora;
 mod on_basis;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use basis_width::BasisWidth;
 pub(crate) use definition::{LayerSizes, Recipe};
+pub(crate) use initial_adapter::InitialAdapter;
 pub(crate) use start::start;
 pub(crate) use target_layers::{on_modules, targeted};
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use eigenmix_adapter::LoadedAdapter;
+use eigenmix_adapter::{LoadedAdapter, LoraModule};
 use eigenmix_eigenlorax::{
-    Components, ExtractOptions, ModuleSpectra, ModuleSubspace, Subspace, extract,
+    Components, ExtractOptions, LowRank, ModuleSpectra, ModuleSubspace, Subspace, extract,
 };
 use eigenmix_hub::open_adapter;
 use eigenmix_models::Description;
@@ -13,10 +13,12 @@ use eigenmix_moslora::Update;
 use eigenmix_tensors::Matrix;
 
 use super::definition::BasisLayer;
+use super::initial_adapter::InitialAdapter;
 use super::start::MethodStart;
 use super::target_layers::on_modules;
 use crate::TrainerError;
-use crate::adapter_config::{AdapterConfig, Init};
+use crate::adapter_config::AdapterConfig;
+use crate::init::Init;
 
 /// The updates of every module of a subspace that the base model has.
 ///
@@ -47,10 +49,15 @@ pub(super) fn on_basis(
             "the recycled adapters name the base model `{found}`, this training uses `{base_model}`"
         ));
     }
-    let start = match &config.init {
-        Init::Zero | Init::Random => Vec::new(),
-        Init::Project(name) => vec![read(name)?],
-        Init::Merge => match sources.is_empty() {
+    let initial = InitialAdapter::open(&config.init)?;
+    if let Some(initial) = &initial {
+        initial.check_base(config, base_model, &mut notes)?;
+    }
+    let start = match (&config.init, &initial) {
+        (_, Some(initial)) => vec![initial.read()?],
+        (Init::Zero | Init::Random | Init::Adapter(_), None) => Vec::new(),
+        (Init::Project(name), None) => vec![read(name)?],
+        (Init::Merge, None) => match sources.is_empty() {
             false => sources,
             true => {
                 let names: Vec<_> = subspace
@@ -112,12 +119,54 @@ pub(super) fn on_basis(
             expected: first(description.layers.iter().map(|layer| &layer.path).collect()),
         });
     }
+    let projected = config.init.adapter().and(start.first());
+    if let Some(projected) = projected {
+        notes.push(kept_energy(projected, description, &updates));
+    }
     Ok(MethodStart {
+        started_from: projected.map(|projected| projected.source.clone()),
         updates,
         sources: subspace.sources,
         spectra,
         notes,
+        initial,
+        settled: None,
     })
+}
+
+/// A note of how much of an adapter its projection keeps, in squared Frobenius norms: since the bases are
+/// orthonormal, Σ ‖ΔŴ‖² / Σ ‖ΔW‖² over all modules of the adapter, those without a basis included.
+fn kept_energy(
+    adapter: &LoadedAdapter,
+    description: &Description,
+    updates: &BTreeMap<String, Update>,
+) -> String {
+    let energy = |module: &LoraModule| LowRank::of(module).norm().powi(2);
+    let (mut kept, mut total, mut left_out) = (0.0, 0.0, Vec::new());
+    for (path, module) in &adapter.adapter.modules {
+        total += energy(module);
+        let layer = description.layer(path);
+        match layer.and_then(|layer| updates.get(&layer.path)) {
+            Some(update) => kept += energy(&update.fold()),
+            None => left_out.push(path),
+        }
+    }
+    let share = match total > 0.0 {
+        true => 100.0 * kept / total,
+        false => 100.0,
+    };
+    let left_out = match left_out.first() {
+        Some(first) => format!(
+            "; {} of its modules, such as `{first}`, are not trained and count as lost",
+            left_out.len()
+        ),
+        None => String::new(),
+    };
+    format!(
+        "the training starts from the projection of `{}`, which keeps {share:.1} % of its energy \
+         ‖ΔW‖²{left_out}",
+        adapter.source.location
+    )
 }
 
 /// The subspace of the configuration, and the adapters it was just extracted from, if it was.
@@ -160,7 +209,7 @@ fn read(name: &str) -> Result<LoadedAdapter, TrainerError> {
 }
 
 /// Whether two names of a base model are the same local directory.
-fn same_directory(left: &str, right: &str) -> bool {
+pub(super) fn same_directory(left: &str, right: &str) -> bool {
     match (
         Path::new(left).canonicalize(),
         Path::new(right).canonicalize(),

@@ -8,6 +8,7 @@ use eigenmix_models::{Architecture, Description};
 use eigenmix_moslora::Update;
 
 use super::definition::{FactorLayer, Recipe};
+use super::initial_adapter::InitialAdapter;
 use super::on_basis::on_basis;
 use super::target_layers::targeted;
 use crate::TrainerError;
@@ -19,10 +20,16 @@ pub(crate) struct MethodStart {
     pub updates: BTreeMap<String, Update>,
     /// The adapters that were recycled.
     pub sources: Vec<Source>,
+    /// The adapter whose factors or whose projection the updates are.
+    pub started_from: Option<Source>,
     /// The variances of the components in use, by module; for methods with a basis.
     pub spectra: BTreeMap<String, ModuleSpectra>,
     /// Notes for the user: fewer components than requested, modules left out.
     pub notes: Vec<String>,
+    /// The adapter that the training goes on from, for its head and its input.
+    pub initial: Option<InitialAdapter>,
+    /// The options of the training, where some come from that adapter.
+    pub settled: Option<AdapterConfig>,
 }
 
 /// Prepares the updates of every adapted module.
@@ -39,6 +46,10 @@ pub(crate) fn start(
     match config.method.definition().recipe {
         Recipe::Everything => Ok(MethodStart::default()),
         Recipe::Factors { update } => {
+            if let Some(initial) = InitialAdapter::open(&config.init)? {
+                let model = (base_model, architecture, description);
+                return initial.start(config, model, seed, update);
+            }
             let layers = targeted(config, architecture, description)?;
             let updates = layers.into_iter().map(|layer| {
                 let update = update(&FactorLayer {

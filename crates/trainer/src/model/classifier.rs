@@ -4,10 +4,10 @@ use std::num::NonZeroUsize;
 
 use burn::tensor::Device;
 use eigenmix_adapter::{Adapter, AdapterFile};
-use eigenmix_data::{LabelMap, Targets};
+use eigenmix_data::{LabelMap, Targets, Threshold};
 use eigenmix_models::{Batch, LoadReport, Network};
 
-use super::loaded_model::LoadedModel;
+use super::loaded_model::{LoadedModel, targets_of};
 use super::task_head::TaskHead;
 use crate::host_values::host_values;
 use crate::tasks::{Inputs, all_logits};
@@ -20,6 +20,8 @@ pub struct Classifier {
     outputs: usize,
     /// The labels of the outputs, if known.
     pub labels: Option<LabelMap>,
+    /// From which probability on a label applies, if an example may have several.
+    pub multi_label: Option<Threshold>,
     /// How the adapter matched the base model; `None` without an adapter.
     pub report: Option<LoadReport>,
 }
@@ -70,6 +72,7 @@ impl Classifier {
             device: model.device,
             outputs,
             labels: model.labels,
+            multi_label: model.multi_label,
             report: model.report,
         })
     }
@@ -85,7 +88,7 @@ impl Classifier {
     /// If it has several outputs and no labels are known for them.
     pub fn targets(&self) -> Result<Targets, TrainerError> {
         match (&self.labels, self.outputs) {
-            (Some(labels), _) => Ok(Targets::Classes(labels.clone())),
+            (Some(labels), _) => Ok(targets_of(labels, self.multi_label)),
             (None, 1) => Ok(Targets::Regression),
             (None, _) => Err(TrainerError::NoHead),
         }

@@ -5,10 +5,10 @@ use std::num::NonZeroUsize;
 use burn::tensor::Device;
 use eigenmix_adapter::{Adapter, AdapterFile};
 use eigenmix_data::metrics::Metric;
-use eigenmix_data::{LabelMap, Targets, TextTokenizer};
+use eigenmix_data::{LabelMap, Targets, TextTokenizer, Threshold};
 use eigenmix_models::{
-    Adaptation, Batch, Description, HeadKind, LoadOptions, LoadReport, Network, Train,
-    without_text_tower,
+    Adaptation, AdaptedTables, Architecture, Batch, Description, HeadKind, LoadOptions, LoadReport,
+    Network, Train, without_text_tower,
 };
 
 use super::task_head::TaskHead;
@@ -20,11 +20,16 @@ use crate::{BaseModel, TrainerError};
 /// A model that computes logits.
 pub struct LoadedModel {
     pub network: Network,
+    /// The base model's, with the number of tokens that the adapter makes it.
+    pub architecture: Architecture,
     pub device: Device,
     /// What it computes: logits of labels, of the next token, or image features.
     pub head: HeadKind,
     /// The labels of a classifier, if known.
     pub labels: Option<LabelMap>,
+    /// From which probability on a label applies, if the outputs are labels of which an example may have
+    /// several: where `config.json` of the base model says so, and no contract otherwise.
+    pub multi_label: Option<Threshold>,
     /// How the adapter matched the base model; `None` without an adapter.
     pub report: Option<LoadReport>,
 }
@@ -74,9 +79,13 @@ impl LoadedModel {
             Some(head) => head.kind(base)?,
             None => own_head(base, adapter)?,
         };
-        let description = base.architecture.describe(kind)?;
+        let placed = adapter
+            .map(|adapter| AdaptedTables::of(adapter, &base.architecture, kind, &base.checkpoint));
+        let tables = placed.transpose()?.unwrap_or_default();
+        let architecture = base.architecture.with_tables(&tables);
+        let description = architecture.describe(kind)?;
         let (mut adaptation, mut report) = match adapter {
-            Some(adapter) => place(base, kind, adapter, &description)?,
+            Some(adapter) => place(base, kind, adapter, &description, tables)?,
             None => Default::default(),
         };
         if let Some(head) = head {
@@ -94,7 +103,8 @@ impl LoadedModel {
             seed: 0,
         };
         let device = device.clone().inner();
-        let network = Network::load(&base.checkpoint, &base.architecture, &options, &device)?.model;
+        let loaded = Network::load(&base.checkpoint, &architecture, &options, &device)?;
+        report.leave_out(&loaded.unplaced, allow_partial)?;
         let labels = match head {
             Some(head) => head.labels.as_ref(),
             None => adapter.and_then(|adapter| adapter.labels.as_ref()),
@@ -107,10 +117,17 @@ impl LoadedModel {
             (None, _) => None,
         };
         Ok(Self {
-            network,
+            network: loaded.model,
+            architecture,
             device,
             head: kind,
             labels: names.map(LabelMap::from_names).transpose()?,
+            multi_label: match kind {
+                HeadKind::Classification { .. } if base.is_multi_label() => {
+                    Some(Threshold::default())
+                }
+                _ => None,
+            },
             report: adapter.map(|_| report),
         })
     }
@@ -128,7 +145,7 @@ impl LoadedModel {
     pub fn targets(&self) -> Result<Option<Targets>, TrainerError> {
         match (&self.labels, self.head) {
             (_, head) if head.is_per_token() => Ok(None),
-            (Some(labels), _) => Ok(Some(Targets::Classes(labels.clone()))),
+            (Some(labels), _) => Ok(Some(targets_of(labels, self.multi_label))),
             (None, HeadKind::Classification { labels: 1 }) => Ok(Some(Targets::Regression)),
             (None, _) => Err(TrainerError::NoHead),
         }
@@ -166,6 +183,15 @@ impl LoadedModel {
     }
 }
 
+/// How labels are encoded for a head.
+pub(super) fn targets_of(labels: &LabelMap, multi_label: Option<Threshold>) -> Targets {
+    let labels = labels.clone();
+    match multi_label {
+        Some(threshold) => Targets::Labels { labels, threshold },
+        None => Targets::Classes(labels),
+    }
+}
+
 /// What `adapter` changes in the model that `description` describes. Under a zero-shot head it may
 /// adapt the text tower as well, with which the head was computed.
 fn place(
@@ -173,13 +199,17 @@ fn place(
     head: HeadKind,
     adapter: &Adapter,
     description: &Description,
+    tables: AdaptedTables,
 ) -> Result<(Adaptation, LoadReport), TrainerError> {
+    let matched = |adapter: &Adapter| {
+        Adaptation::from_adapter(adapter, description, tables, &base.checkpoint)
+    };
     let (HeadKind::ZeroShot { .. }, Some(text)) = (head, base.architecture.clip_text()) else {
-        return Ok(Adaptation::from_adapter(adapter, description)?);
+        return Ok(matched(adapter)?);
     };
     let vision = without_text_tower(adapter);
-    let (adaptation, mut report) = Adaptation::from_adapter(&vision, description)?;
-    if let Some((_, of_text)) = text.adaptation(adapter)? {
+    let (adaptation, mut report) = matched(&vision)?;
+    if let Some((_, of_text)) = text.adaptation(adapter, &base.checkpoint)? {
         report.extend(of_text);
     }
     Ok((adaptation, report))

@@ -11,5 +11,6 @@ pub use classifier::Classifier;
 pub use label_union::LabelUnion;
 pub use loaded_model::LoadedModel;
 pub use task_head::TaskHead;
+pub(crate) use task_head::output_layer;
 pub use task_heads::{TaskClassifiers, TaskHeads};
 pub use zero_shot::ZeroShot;

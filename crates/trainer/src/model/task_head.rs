@@ -160,7 +160,7 @@ impl TaskHead {
 }
 
 /// The names of the output layer's weight and bias.
-fn output_layer(base: &BaseModel) -> [String; 2] {
+pub(crate) fn output_layer(base: &BaseModel) -> [String; 2] {
     let weight = base.architecture.output_weight().to_owned();
     let bias = match weight.strip_suffix(".weight") {
         Some(path) => format!("{path}.bias"),

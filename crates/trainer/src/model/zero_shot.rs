@@ -85,7 +85,7 @@ impl ZeroShot {
         device: &Device,
     ) -> Result<TaskHead, TrainerError> {
         let config = text_tower(base)?;
-        let adapted = adapter.map(|adapter| config.adaptation(adapter));
+        let adapted = adapter.map(|adapter| config.adaptation(adapter, &base.checkpoint));
         let adaptation = match adapted.transpose()?.flatten() {
             Some((adaptation, _)) => adaptation,
             None => Adaptation::default(),

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 
 use burn::tensor::Device;
 use eigenmix_data::TextTokenizer;
-use eigenmix_data::metrics::Metric;
+use eigenmix_data::metrics::{LabelFigures, Metric};
 
 /// The result of an evaluation.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,6 +14,9 @@ pub struct Evaluation {
     pub loss: f64,
     /// By the metrics' names.
     pub metrics: BTreeMap<String, f64>,
+    /// The figures of each label, in the order of the outputs, where an example may have several;
+    /// otherwise nothing.
+    pub by_label: Vec<LabelFigures>,
 }
 
 /// Options of an evaluation.

@@ -82,9 +82,10 @@ impl Task for ImageClassification {
         config: &DataConfig,
         _base: Option<&BaseModel>,
     ) -> Result<Survey, TrainerError> {
-        let (rows, _) = Images::rows(split, config)?;
-        let labels = match split {
-            Split::Train => {
+        let (rows, of_rows) = LabelSurvey::take::<Images>(split, config)?;
+        let labels = match (split, of_rows) {
+            (Split::Train, LabelSurvey::Lists { .. }) => of_rows,
+            (Split::Train, _) => {
                 let labels = LabelMap::from_train(&rows)?;
                 LabelSurvey::Classes(labels.names().len())
             }
@@ -155,9 +156,12 @@ struct Images(ImagePreprocessor);
 impl LabelledSource for Images {
     type Row = ImageRow;
 
-    fn rows(split: Split, config: &DataConfig) -> Result<(Vec<ImageRow>, Vec<String>), DataError> {
-        let policy = LabelPolicy::Required;
-        let found = read_image_split(config.directory(), split, config, policy)?;
+    fn rows(
+        split: Split,
+        config: &DataConfig,
+        labels: LabelPolicy,
+    ) -> Result<(Vec<ImageRow>, Vec<String>), DataError> {
+        let found = read_image_split(config.directory(), split, config, labels)?;
         Ok((found.rows, found.notes))
     }
 

@@ -2,10 +2,10 @@
 
 use std::num::NonZeroUsize;
 
-use eigenmix_data::{DataError, InputContract, Split, TargetKind, Targets, TextTokenizer};
+use eigenmix_data::{DataError, InputContract, Split, Targets, TextTokenizer};
 
 use super::Examples;
-use crate::TrainerError;
+use crate::{TaskConfig, TrainConfig, TrainerError};
 
 /// A split's examples and notes about them.
 pub struct SplitData {
@@ -38,6 +38,24 @@ impl SplitData {
     }
 }
 
+/// How a training wants its split: what labels are, how its loss weighs them, and the seed of draws.
+#[derive(Clone, Copy)]
+pub struct TrainRequest<'a> {
+    pub task: &'a TaskConfig,
+    pub label_smoothing: f64,
+    pub seed: u64,
+}
+
+impl<'a> From<&'a TrainConfig> for TrainRequest<'a> {
+    fn from(config: &'a TrainConfig) -> Self {
+        Self {
+            task: &config.task,
+            label_smoothing: config.training.label_smoothing,
+            seed: config.seed,
+        }
+    }
+}
+
 /// Reads the splits of a dataset for one model and one kind of task.
 pub trait TaskReader {
     /// The training split, or the sample of it that the configuration asks for, and how its labels
@@ -45,11 +63,7 @@ pub trait TaskReader {
     ///
     /// # Errors
     /// If it can't be read, or a row is not as the configuration says.
-    fn train(
-        &self,
-        target: TargetKind,
-        seed: u64,
-    ) -> Result<(SplitData, Option<Targets>), TrainerError>;
+    fn train(&self, request: &TrainRequest) -> Result<(SplitData, Option<Targets>), TrainerError>;
 
     /// A split for an evaluation.
     ///

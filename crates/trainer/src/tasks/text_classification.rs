@@ -84,10 +84,10 @@ impl Task for TextClassification {
         config: &DataConfig,
         base: Option<&BaseModel>,
     ) -> Result<Survey, TrainerError> {
-        let (rows, _) = Texts::rows(split, config)?;
+        let (rows, of_rows) = LabelSurvey::take::<Texts>(split, config)?;
         let (mut labels, mut lengths) = (LabelSurvey::None, None);
         if split == Split::Train {
-            labels = LabelSurvey::of(&rows);
+            labels = of_rows;
             lengths = base.and_then(|base| LengthSurvey::of(&rows, base));
         }
         Ok(Survey {
@@ -149,8 +149,12 @@ struct Texts(TextTokenizer);
 impl LabelledSource for Texts {
     type Row = Row;
 
-    fn rows(split: Split, config: &DataConfig) -> Result<(Vec<Row>, Vec<String>), DataError> {
-        let found = read_text_split(config.directory(), split, config, LabelPolicy::Required)?;
+    fn rows(
+        split: Split,
+        config: &DataConfig,
+        labels: LabelPolicy,
+    ) -> Result<(Vec<Row>, Vec<String>), DataError> {
+        let found = read_text_split(config.directory(), split, config, labels)?;
         let settings = "data.text, data.text_pair and data.label name";
         let note = unread_note(&found.unread, split, found.rows.len(), settings);
         Ok((found.rows, note.into_iter().collect()))

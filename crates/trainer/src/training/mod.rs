@@ -4,6 +4,7 @@
 mod backward_pass;
 mod batches;
 mod gradient;
+mod initial_head;
 mod optimizer;
 mod result;
 mod speed;
@@ -19,11 +20,13 @@ use eigenmix_data::{Split, Targets};
 use eigenmix_eigenlorax::ModuleSpectra;
 use eigenmix_models::{Adaptation, Description, HeadKind, LoadOptions, Network, Train};
 use eigenmix_moslora::Update;
-use eigenmix_tensors::FileError;
+use eigenmix_tensors::{FileError, HostTensor};
 
+use crate::adapter_config::AdapterConfig;
 use crate::basis_record::BasisRecord;
-use crate::checkpoint::load_latest;
+use crate::checkpoint::{CheckpointState, load_latest};
 use crate::config::TrainConfig;
+use crate::init::Init;
 use crate::methods::start;
 use crate::metrics_log::MetricsLog;
 use crate::outcome::{Observer, Outcome, RunOptions, TrainingPlan};
@@ -32,6 +35,7 @@ use crate::run::Run;
 use crate::run_output;
 use crate::{BaseModel, TrainerError, ZeroShot};
 pub use gradient::{GradientOptions, ModuleGradient, TaskGradient};
+use initial_head::{initial_head, other_input};
 use result::Trained;
 use training_data::TrainingData;
 use training_loop::Loop;
@@ -46,6 +50,12 @@ pub struct Training {
     description: Description,
     data: TrainingData,
     updates: BTreeMap<String, Update>,
+    /// The head of the adapter that it goes on from, if that is for the same labels.
+    initial_head: BTreeMap<String, HostTensor>,
+    /// The adapter whose factors or whose projection the updates are.
+    started_from: Option<Source>,
+    /// The options of the adapter, where some come from the one that it goes on from.
+    settled: AdapterConfig,
     sources: Vec<Source>,
     /// The variances of the subspace, if the method has one.
     spectra: BTreeMap<String, ModuleSpectra>,
@@ -75,15 +85,25 @@ impl Training {
         let task = config.task.kind.definition();
         let head = task.head(labels, zero_shot.is_some());
         let description = base.architecture.describe(head)?;
-        let start = start(
+        let mut start = start(
             &config.adapter,
             base.name_and_revision().0,
             &base.architecture,
             &description,
             config.seed,
         )?;
+        let mut head_of_adapter = BTreeMap::new();
+        if let Some(initial) = &start.initial {
+            initial.require_outside(Path::new(&config.output))?;
+            let (targets, notes) = (data.targets.as_ref(), &mut start.notes);
+            head_of_adapter = initial_head(initial, &base, head, &description, targets, notes)?;
+            start.notes.extend(other_input(initial, &data)?);
+        }
         data.require_measurable()?;
         Ok(Self {
+            initial_head: head_of_adapter,
+            started_from: start.started_from,
+            settled: start.settled.unwrap_or_else(|| config.adapter.clone()),
             head,
             zero_shot,
             description,
@@ -120,10 +140,10 @@ impl Training {
         let head = head.map(|head| head.head(&self.base, None, &options.device));
         let adaptation = Adaptation {
             updates: self.updates.clone(),
-            tensors: head
-                .transpose()?
-                .map(|head| head.tensors)
-                .unwrap_or_default(),
+            tensors: match head.transpose()? {
+                Some(head) => head.tensors,
+                None => self.initial_head.clone(),
+            },
             ..Adaptation::default()
         };
         let load = LoadOptions {
@@ -149,6 +169,9 @@ impl Training {
             true => load_latest(&output)?,
             false => None,
         };
+        if let Some(checkpoint) = &checkpoint {
+            self.require_same_start(checkpoint)?;
+        }
         let logged = checkpoint
             .as_ref()
             .map_or(0, |state| state.progress.metrics_bytes);
@@ -166,6 +189,7 @@ impl Training {
             log,
             checkpoint,
         )?;
+        state.began_with(self.started_from.clone(), self.scalings());
         let plan = self.plan(&state);
         self.notes.iter().for_each(|note| observer.note(note));
         observer.started(&plan);
@@ -191,11 +215,12 @@ impl Training {
         (outcome.validation, outcome.test) = (finished.validation, finished.test);
         let trained = Trained {
             config: &self.config,
+            settled: &self.settled,
             base: &self.base,
             description: &self.description,
             head: self.head,
             updates: &self.updates,
-            sources: &self.sources,
+            sources: self.all_sources(),
             data: &self.data,
             names: state.names(),
             values: &finished.values,
@@ -207,6 +232,7 @@ impl Training {
         if !self.spectra.is_empty() {
             let record = BasisRecord {
                 sources: self.sources.clone(),
+                started_from: self.started_from.clone(),
                 modules: self.spectra.clone(),
             };
             record.write(&output)?;
@@ -214,6 +240,50 @@ impl Training {
         outcome.peak_memory = peak_memory::read();
         outcome.write_to(&output)?;
         Ok(outcome)
+    }
+
+    /// The adapters that went into the result: those that were recycled, and that of the start.
+    fn all_sources(&self) -> Vec<Source> {
+        let started_from = self.started_from.iter();
+        let beside = started_from.filter(|source| !self.sources.contains(source));
+        self.sources.iter().chain(beside).cloned().collect()
+    }
+
+    /// The scalings of the updates, where they come from an adapter.
+    fn scalings(&self) -> BTreeMap<String, f32> {
+        match self.config.adapter.init {
+            Init::Adapter(_) => {
+                let updates = self.updates.iter();
+                updates
+                    .map(|(path, update)| (path.clone(), update.scaling))
+                    .collect()
+            }
+            _ => BTreeMap::new(),
+        }
+    }
+
+    /// Checks that the adapter to go on from is still the one that the training began with: its factors
+    /// are in the checkpoint, its rank and scaling are not.
+    fn require_same_start(&self, checkpoint: &CheckpointState) -> Result<(), TrainerError> {
+        let progress = &checkpoint.progress;
+        let (Some(then), Some(now)) = (&progress.started_from, &self.started_from) else {
+            return Ok(());
+        };
+        let change = match (
+            then.sha256 == now.sha256,
+            progress.scalings == self.scalings(),
+        ) {
+            (true, true) => return Ok(()),
+            (false, _) => format!("SHA-256 {} then, {} now", then.sha256, now.sha256),
+            (true, false) => "its alpha or its scaling is another".to_owned(),
+        };
+        Err(TrainerError::InitialAdapter {
+            adapter: now.location.clone(),
+            reason: format!(
+                "it has changed since the training began ({change}); give the earlier one, or start \
+                 over with --force"
+            ),
+        })
     }
 
     /// Whether the run in `directory` was started with this configuration.

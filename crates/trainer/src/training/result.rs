@@ -14,20 +14,25 @@ use eigenmix_tensors::{write_directory, write_file};
 use serde_json::{Value, json};
 
 use super::training_data::TrainingData;
+use crate::adapter_config::AdapterConfig;
 use crate::base_model::{COMPANIONS, TEXT_COMPANIONS};
 use crate::checkpoint::write_values;
 use crate::config::TrainConfig;
+use crate::problem_type::set_problem_type;
 use crate::run::Run;
 use crate::{BaseModel, TrainerError};
 
 /// A trained adapter's ingredients.
 pub(crate) struct Trained<'a> {
     pub config: &'a TrainConfig,
+    /// The options of the adapter, where some come from the one that the training goes on from.
+    pub settled: &'a AdapterConfig,
     pub base: &'a BaseModel,
     pub description: &'a Description,
     pub head: HeadKind,
     pub updates: &'a BTreeMap<String, Update>,
-    pub sources: &'a [Source],
+    /// The adapters that went into it.
+    pub sources: Vec<Source>,
     pub data: &'a TrainingData,
     /// What each of the values is.
     pub names: &'a ParameterNames,
@@ -69,8 +74,8 @@ impl Trained<'_> {
         Provenance {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             method: format!("train/{}", self.config.adapter.method.name()),
-            sources: self.sources.to_vec(),
-            options: json!(self.config.adapter),
+            sources: self.sources.clone(),
+            options: json!(self.settled),
             input: Some(json!(self.data.input)),
         }
     }
@@ -186,6 +191,9 @@ impl Trained<'_> {
                 config.insert("id2label".into(), Value::Object(by_index));
                 config.insert("label2id".into(), Value::Object(by_name));
             }
+            if let (Value::Object(config), Some(targets)) = (&mut config, &self.data.targets) {
+                set_problem_type(config, targets.kind());
+            }
             let text = format!("{config:#}\n");
             write_file(&temporary.join("config.json"), text.as_bytes())?;
             for name in COMPANIONS {
@@ -255,10 +263,8 @@ fn in_shape(value: &HostTensor, shape: &[usize]) -> HostTensor {
 }
 
 fn labels(targets: Option<&Targets>) -> Option<Labels> {
-    match targets {
-        Some(Targets::Classes(map)) => Some(Labels(map.names().to_vec())),
-        Some(Targets::Regression) | None => None,
-    }
+    let labels = targets?.labels()?;
+    Some(Labels(labels.names().to_vec()))
 }
 
 /// The short names that select exactly the adapted modules (`query`, `value`), otherwise their

@@ -42,7 +42,7 @@ impl TrainingData {
             .task
             .kind
             .open(base, &config.data, &config.task.metrics)?;
-        let (train, targets) = reader.train(config.task.target, config.seed)?;
+        let (train, targets) = reader.train(&config.into())?;
         let mut notes = train.notes;
         let validation = reader.find_split(Split::Validation, targets.as_ref())?;
         require_measurements(config, &validation)?;

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::Device;
+use eigenmix_adapter::Source;
 use eigenmix_data::{EpochAugmentation, Split};
 use eigenmix_models::{Loaded, Network};
 use eigenmix_moslora::{ParameterKind, ParameterNames, TrainedValues};
@@ -100,6 +101,11 @@ impl<'a> Loop<'a> {
         self.progress = state.progress;
         self.best = state.best;
         Ok(())
+    }
+
+    /// Keeps in checkpoints which adapter the training started from, and with which scalings.
+    pub fn began_with(&mut self, adapter: Option<Source>, scalings: BTreeMap<String, f32>) {
+        (self.progress.started_from, self.progress.scalings) = (adapter, scalings);
     }
 
     /// The names of the trained parameters.
@@ -238,7 +244,7 @@ impl<'a> Loop<'a> {
             .iter()
             .map(|indices| self.data.train.batch(indices, Some(augmented)))
             .collect::<Result<Vec<LabelledBatch>, TrainerError>>()?;
-        let targets: usize = batches.iter().map(|batch| batch.objective.targets()).sum();
+        let targets: f64 = batches.iter().map(|batch| batch.objective.weight()).sum();
         let pass = BackwardPass {
             config: self.config,
             model: &self.model,
@@ -250,7 +256,7 @@ impl<'a> Loop<'a> {
         let mut step_loss = 0.0;
         for (number, batch) in batches.iter().enumerate() {
             // The group's loss is the mean over all its targets, however they fall into batches.
-            let weight = batch.objective.targets() as f64 / targets as f64;
+            let weight = batch.objective.weight() / targets;
             step_loss += weight * pass.run(batch, number, weight, &mut gradients);
             self.speed
                 .count(batch.batch.examples(), batch.batch.tokens());

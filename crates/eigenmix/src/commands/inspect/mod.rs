@@ -13,9 +13,9 @@ use std::path::Path;
 use eigenmix_adapter::{AdapterError, Dialect, PeftConfig};
 use eigenmix_charts::Page;
 use eigenmix_eigenlorax::Subspace;
-use eigenmix_experiment::locate;
 use eigenmix_experiment::{BadInput, OpenedAdapter};
 use eigenmix_tensors::TensorFile;
+use eigenmix_trainer::locate_adapter;
 use eigenmix_trainer::{Run, RunHistory};
 
 use crate::cli::InspectArguments;
@@ -61,7 +61,7 @@ pub(crate) fn run(arguments: &InspectArguments, console: &Console) -> anyhow::Re
         write(&|| pages::run(&summary.0, &summary.to_string()))?;
         return console.result(&summary);
     }
-    let path = locate(argument)?;
+    let path = locate_adapter(argument)?;
     if given.is_dir() && !has_adapter_file(&path) {
         let problem = format!(
             "`{argument}` is nothing that inspect can show: expected an adapter (adapter_config.json), a subspace (subspace.json), a run (config.toml, metrics.jsonl) or a .safetensors file"

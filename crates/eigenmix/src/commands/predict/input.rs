@@ -22,8 +22,32 @@ impl Input {
     pub(super) fn open(path: &Path, config: &DataConfig) -> anyhow::Result<Self> {
         match PredictionTable::is_one(path) {
             true => Ok(Self::Table(PredictionTable::read(path, config)?)),
-            false => Ok(Self::Lines(Lines::open(path)?)),
+            false => {
+                require_lines(path)?;
+                Ok(Self::Lines(Lines::open(path)?))
+            }
         }
+    }
+}
+
+/// How the names of tables end that are not read as tables here, and of compressed files, which have no
+/// lines.
+const NO_LINES: [&str; 15] = [
+    "jsonl", "ndjson", "json", "csv", "tsv", "parquet", "arrow", "feather", "xlsx", "xls", "ods",
+    "gz", "zst", "bz2", "xz",
+];
+
+/// Refuses a file that is a table by its name, though of no format that is read: its rows would be
+/// taken for texts.
+fn require_lines(path: &Path) -> Result<(), BadInput> {
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    match ending.map(str::to_lowercase) {
+        Some(ending) if NO_LINES.contains(&ending.as_str()) => Err(BadInput(format!(
+            "`{}` is no file of lines by its name, and tables are .jsonl, .json, .csv, .tsv (also as .gz \
+             or .zst) or .parquet; rename or convert it, or give it as lines with `--input -`",
+            path.display()
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -141,6 +165,17 @@ mod tests {
             line: 3,
         };
         row_of_line((line.to_owned(), place), &config).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_table_by_another_name_is_not_taken_for_lines() {
+        for name in ["rows.CSV", "rows.ndjson", "rows.xlsx", "rows.txt.gz"] {
+            let error = require_lines(Path::new(name)).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("rename"), "{error}");
+        }
+        for name in ["rows.txt", "rows", "-", "rows.v2"] {
+            assert!(require_lines(Path::new(name)).is_ok(), "{name}");
+        }
     }
 
     #[test]

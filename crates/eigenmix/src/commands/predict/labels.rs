@@ -1,105 +1,24 @@
 //! Labels for texts and images.
 
-use std::num::NonZeroUsize;
-
-use eigenmix_data::{DataConfig, PredictedColumn, PredictedValues, Row};
-use eigenmix_trainer::{Classifier, LineReader};
+use eigenmix_data::{PredictedColumn, PredictedValues, Row};
+use eigenmix_trainer::Classifier;
 use serde::Serialize;
 
-use super::input::{Input, row_of_line};
-use super::table_output::{PREDICTION, TableOutput};
-use crate::cli::PredictArguments;
-use crate::console::Console;
+use super::labelled_rows::Labeller;
+use super::table_output::PREDICTION;
 
-/// A label for each line or row, or for the image file that it names.
-pub(super) fn run(
-    classifier: &Classifier,
-    reader: &dyn LineReader,
-    config: &DataConfig,
-    input: Input,
-    arguments: &PredictArguments,
-    console: &Console,
-) -> anyhow::Result<()> {
-    let mut labeller = Labeller {
-        classifier,
-        reader,
-        top: arguments.top.map_or(1, NonZeroUsize::get),
-        cut: 0,
-    };
-    let batch_size = arguments.batch_size.get();
-    match input {
-        Input::Lines(lines) => {
-            let (mut predictions, mut pending) = (Vec::new(), Vec::new());
-            let mut lines = lines.into_iter();
-            loop {
-                let line = lines.next().transpose()?;
-                let is_end = line.is_none();
-                let row = line.map(|line| row_of_line(line, config));
-                pending.extend(row.transpose()?);
-                if pending.len() == batch_size || (is_end && !pending.is_empty()) {
-                    for prediction in labeller.predict(std::mem::take(&mut pending))? {
-                        // With --json everything becomes one object in the end.
-                        match console.is_json() {
-                            true => predictions.push(prediction),
-                            false => console.line(&prediction)?,
-                        }
-                    }
-                }
-                if is_end {
-                    break;
-                }
-            }
-            if console.is_json() {
-                console.line(&serde_json::to_string(&Predictions { predictions })?)?;
-            }
-        }
-        Input::Table(table) => {
-            let names = labeller.column_names();
-            let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            let output = TableOutput::new(&table, &names, arguments, console)?;
-            let rows = reader.rows(&table)?;
-            let progress = console.progress("predicting", rows.len(), "rows");
-            let mut predictions = Vec::with_capacity(rows.len());
-            for batch in rows.chunks(batch_size) {
-                predictions.extend(labeller.predict(batch.to_vec())?);
-                batch.iter().for_each(|_| progress.advance());
-            }
-            drop(progress);
-            match console.is_json() && arguments.out.is_none() {
-                true => console.line(&serde_json::to_string(&Predictions { predictions })?)?,
-                false => output.write(&labeller.columns(&names, &predictions), console)?,
-            }
-        }
-    }
-    if labeller.cut > 0 {
-        console.note(format_args!(
-            "{} of the texts were cut at {} tokens; --set max_length=N allows more",
-            labeller.cut, config.max_length
-        ));
-    }
-    Ok(())
-}
-
-/// Predicts labels batch by batch.
-struct Labeller<'a> {
-    classifier: &'a Classifier,
-    reader: &'a dyn LineReader,
+/// Tells the most probable labels, or a value.
+pub(super) struct ClassLabeller<'a> {
+    pub classifier: &'a Classifier,
     /// How many of the most probable labels are told.
-    top: usize,
-    /// How many texts were cut at the maximum length.
-    cut: usize,
+    pub top: usize,
 }
 
-impl Labeller<'_> {
-    fn predict(&mut self, rows: Vec<Row>) -> anyhow::Result<Vec<Prediction>> {
-        let (batch, cut) = self.reader.batch(&rows)?;
-        self.cut += cut;
-        let logits = self.classifier.logits(&batch);
-        let outputs = logits.chunks(self.classifier.outputs());
-        let predictions = rows.into_iter().zip(outputs);
-        Ok(predictions
-            .map(|(row, logits)| Prediction::new(row, logits, self.classifier, self.top))
-            .collect())
+impl Labeller for ClassLabeller<'_> {
+    type Prediction = Prediction;
+
+    fn prediction(&self, row: Row, logits: &[f32]) -> Prediction {
+        Prediction::new(row, logits, self.classifier, self.top)
     }
 
     /// The columns that predictions have in a table: the label and its probability, then those of the
@@ -117,7 +36,6 @@ impl Labeller<'_> {
         names
     }
 
-    /// - names: those of [`Labeller::column_names`]
     fn columns(&self, names: &[&str], predictions: &[Prediction]) -> Vec<PredictedColumn> {
         let values = |column: usize| {
             let label = |prediction: &Prediction| match column / 2 {
@@ -143,15 +61,10 @@ impl Labeller<'_> {
     }
 }
 
-#[derive(Serialize)]
-struct Predictions {
-    predictions: Vec<Prediction>,
-}
-
 /// The label of a text, or of an image by its path, and how sure the model is of it; for a regression
 /// its value.
 #[derive(Serialize)]
-struct Prediction {
+pub(super) struct Prediction {
     text: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     text_pair: Option<String>,

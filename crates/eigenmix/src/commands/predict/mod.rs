@@ -2,24 +2,34 @@
 
 mod continuations;
 mod input;
+mod label_sets;
+mod labelled_rows;
 mod labels;
 mod prompts;
 mod table_output;
 
+use std::num::NonZeroUsize;
+
 use eigenmix_data::DataConfig;
-use eigenmix_experiment::{BadInput, ExperimentError, OpenedModel};
+use eigenmix_experiment::{BadInput, ExperimentError, ModelRequest, OpenedModel};
 use eigenmix_trainer::{Classifier, DeviceChoice};
 
 use crate::cli::{PredictArguments, changed, no_labels};
 use crate::console::Console;
 use input::Input;
+use label_sets::SetLabeller;
+use labelled_rows::RowModel;
+use labels::ClassLabeller;
 
 pub(crate) fn run(
     arguments: &PredictArguments,
     device: DeviceChoice,
     console: &Console,
 ) -> anyhow::Result<()> {
-    let request = arguments.model.request(&arguments.zero_shot, device);
+    let request = ModelRequest {
+        threshold: arguments.labels.threshold,
+        ..arguments.model.request(&arguments.zero_shot, device)
+    };
     let opened = request.open()?;
     let base = &opened.base;
     let config = data_config(arguments, &opened)?;
@@ -49,7 +59,25 @@ pub(crate) fn run(
             let flags = flags_of_language_models(arguments);
             refuse(&flags, "language models", task.name())?;
             let classifier = Classifier::from_model(model)?;
-            labels::run(&classifier, &*lines, &config, input, arguments, console)
+            let rows = RowModel {
+                classifier: &classifier,
+                reader: &*lines,
+                config: &config,
+            };
+            if let Some(threshold) = classifier.multi_label {
+                if arguments.top.is_some() {
+                    let problem = "--top is for models of one label a row, and of this one a row may have \
+                                   several; --threshold says from which probability on";
+                    return Err(BadInput(problem.to_owned()).into());
+                }
+                let labeller = SetLabeller::new(&classifier, threshold, &config)?;
+                return labelled_rows::run(&labeller, &rows, input, arguments, console);
+            }
+            let labeller = ClassLabeller {
+                classifier: &classifier,
+                top: arguments.top.map_or(1, NonZeroUsize::get),
+            };
+            labelled_rows::run(&labeller, &rows, input, arguments, console)
         }
     }
 }

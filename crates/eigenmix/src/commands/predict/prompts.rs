@@ -1,6 +1,7 @@
 //! Lines and rows as prompts of a language model.
 
 use std::num::NonZeroUsize;
+use std::path::Path;
 
 use eigenmix_data::{
     ChatTemplate, DataConfig, LanguageContent, LanguageEncoder, LanguageFormat, LanguageRow,
@@ -17,6 +18,8 @@ const MAX_NEW_TOKENS: NonZeroUsize = NonZeroUsize::new(128).expect("not zero");
 /// What turns lines and rows into prompts in tokens.
 pub(super) struct Prompts<'a> {
     encoder: LanguageEncoder<'a>,
+    /// Where the chat template is looked for.
+    template_directory: &'a Path,
     tokenizer: &'a TextTokenizer,
     config: DataConfig,
     /// The maximum number of tokens of prompt and continuation together.
@@ -29,7 +32,7 @@ impl<'a> Prompts<'a> {
     /// # Errors
     /// If a chat template is needed and there is none.
     pub(super) fn new(
-        base: &BaseModel,
+        base: &'a BaseModel,
         tokenizer: &'a TextTokenizer,
         config: &DataConfig,
         arguments: &'a PredictArguments,
@@ -52,12 +55,13 @@ impl<'a> Prompts<'a> {
         let template = config.chat_template.as_deref();
         let template = match ChatTemplate::load(base.template_directory(), template) {
             Ok(template) => Some(template),
-            // Rows may be conversations whatever the lines are; without a template they are refused.
+            // Rows may be conversations whatever the lines are; they are refused with the error.
             Err(error) if is_chat => return Err(error.into()),
             Err(_) => None,
         };
         Ok(Self {
             encoder: LanguageEncoder::new(tokenizer, template, &config)?,
+            template_directory: base.template_directory(),
             tokenizer,
             config,
             room: base.max_length()?,
@@ -94,10 +98,14 @@ impl<'a> Prompts<'a> {
     }
 
     /// # Errors
-    /// If the row is empty and the tokenizer has nothing to begin with, or the prompt leaves no room
+    /// If the row is a conversation and there is no usable chat template, it is empty and the tokenizer has nothing to begin with, or the prompt leaves no room
     /// for the continuation.
     pub(super) fn of_row(&self, row: &LanguageRow) -> anyhow::Result<Prompt> {
         let place = &row.place;
+        if row.is_conversation() && self.encoder.template_source().is_none() {
+            let file = self.config.chat_template.as_deref();
+            ChatTemplate::load(self.template_directory, file)?;
+        }
         let mut prompt = match (&row.content, self.system) {
             (LanguageContent::Conversation { messages, .. }, Some(system))
                 if messages.first().is_none_or(|first| first.role != "system") =>

@@ -23,7 +23,8 @@ impl<'a> TableOutput<'a> {
     /// Checks that `columns` can be written before anything is predicted.
     ///
     /// # Errors
-    /// If the output exists already, is of another format than the input, or has such a column.
+    /// If the output exists already or its directory does not, it is of another format than the input,
+    /// or has such a column.
     pub(super) fn new(
         table: &'a PredictionTable,
         columns: &[&str],
@@ -34,6 +35,7 @@ impl<'a> TableOutput<'a> {
         match out {
             Some(out) => {
                 table.require_same_format(out)?;
+                require_place(out)?;
                 if out.exists() && !arguments.force {
                     let problem = format!("`{}` exists; --force overwrites it", out.display());
                     return Err(BadInput(problem).into());
@@ -71,6 +73,20 @@ impl<'a> TableOutput<'a> {
                 .collect(),
         })
     }
+}
+
+/// Refuses a path at which no file can be.
+fn require_place(out: &Path) -> Result<(), BadInput> {
+    let directory = out.parent().filter(|parent| *parent != Path::new(""));
+    let problem = match directory.filter(|directory| !directory.is_dir()) {
+        Some(missing) => format!(
+            "there is no directory `{}`; make it first",
+            missing.display()
+        ),
+        None if out.is_dir() => "a directory is there".to_owned(),
+        None => return Ok(()),
+    };
+    Err(BadInput(format!("--out {}: {problem}", out.display())))
 }
 
 #[derive(Serialize)]

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use eigenmix_adapter::Prompts;
 use eigenmix_data::metrics::{ClassificationMetrics, predicted_classes};
-use eigenmix_data::{DataConfig, EncodedTargets, LabelMap, Split, Targets};
+use eigenmix_data::{DataConfig, EncodedTargets, InputContract, LabelMap, Split, Targets};
 use eigenmix_models::{HeadKind, is_of_text_tower};
 use eigenmix_trainer::{
     BaseModel, Device, Inputs, LabelledExamples, TaskHead, TaskKind, TaskReader, ZeroShot,
@@ -63,6 +63,16 @@ impl SearchTask {
     ) -> Result<Self, ExperimentError> {
         let location = adapter.file.location();
         let of_adapter = || format!("adapter `{location}` cannot be used in a search");
+        let input = adapter.input()?;
+        if input
+            .contract()
+            .and_then(InputContract::multi_label)
+            .is_some()
+        {
+            let problem =
+                "its rows may have several labels; a search compares accuracies of one label a row";
+            return Err(BadInput(problem.to_owned())).within(of_adapter);
+        }
         let limit = reading.base.architecture.max_length();
         let mut config = DataConfig {
             path: data.clone(),
@@ -151,6 +161,7 @@ impl TaskExamples {
             Some(LabelledExamples {
                 inputs,
                 targets: EncodedTargets::Classes(expected),
+                ..
             }) => Ok(Self { inputs, expected }),
             _ => Err(BadInput(format!("the {split} split of the data has no classes")).into()),
         }

@@ -11,7 +11,7 @@ use super::examples::LanguageExamples;
 use crate::TrainerError;
 use crate::generation::{GenerationOptions, Prompt, Sampling, generate};
 use crate::host_values::host_values;
-use crate::tasks::{Evaluation, EvaluationOptions, Examples, Objective};
+use crate::tasks::{Evaluation, EvaluationOptions, Examples};
 
 /// Evaluates `network` on `data`.
 ///
@@ -34,7 +34,11 @@ pub(super) fn evaluate(
         };
         metrics.insert(metric.name().to_owned(), value);
     }
-    Ok(Evaluation { loss, metrics })
+    Ok(Evaluation {
+        loss,
+        metrics,
+        by_label: Vec::new(),
+    })
 }
 
 /// The mean cross-entropy over all predicted tokens.
@@ -44,8 +48,9 @@ fn mean_token_loss(network: &Network, data: &LanguageExamples, options: &Evaluat
     for examples in BatchPlan::evaluation(&lengths, options.batch_size).batches() {
         let (batch, objective) = data.batch(examples);
         let hidden = network.hidden_states(&batch.into(), options.device);
-        let targets = objective.targets();
-        let loss = objective.loss(network, hidden, options.device);
+        let targets = objective.targets.len();
+        // The plain loss, whatever the training's was.
+        let loss = network.next_token_loss(hidden, &objective.rows, &objective.targets, 0.0);
         sum += f64::from(loss.into_scalar::<f32>()) * targets as f64;
         count += targets;
         (options.progress)(examples.len());

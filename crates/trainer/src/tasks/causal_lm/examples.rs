@@ -18,6 +18,8 @@ pub(super) struct LanguageExamples {
     pub continuations: Vec<Continuation>,
     /// The tokens that end a continuation.
     pub stop: Vec<u32>,
+    /// The share of each training target that is spread over the vocabulary.
+    pub label_smoothing: f64,
 }
 
 /// A prompt and its expected continuation.
@@ -35,15 +37,17 @@ pub(super) struct Continuation {
 pub(super) struct NextTokens {
     pub rows: Vec<i32>,
     pub targets: Vec<i32>,
+    pub label_smoothing: f64,
 }
 
 impl Objective for NextTokens {
-    fn targets(&self) -> usize {
-        self.targets.len()
+    fn weight(&self) -> f64 {
+        self.targets.len() as f64
     }
 
     fn loss(&self, network: &Network, hidden: Tensor<2>, _device: &Device) -> Tensor<1> {
-        network.next_token_loss(hidden, &self.rows, &self.targets)
+        let smoothing = self.label_smoothing as f32;
+        network.next_token_loss(hidden, &self.rows, &self.targets, smoothing)
     }
 }
 
@@ -136,7 +140,12 @@ impl LanguageExamples {
         }
         let before = vec![0; sequences.len()];
         let batch = TokenBatch::continuing(&sequences, &before);
-        (batch, NextTokens { rows, targets })
+        let objective = NextTokens {
+            rows,
+            targets,
+            label_smoothing: self.label_smoothing,
+        };
+        (batch, objective)
     }
 }
 
@@ -160,6 +169,7 @@ mod tests {
             choices: vec![],
             continuations: vec![],
             stop: vec![],
+            label_smoothing: 0.1,
         };
         let (tokens, objective) = data.batch(&[2, 0]);
         assert_eq!(
@@ -167,6 +177,7 @@ mod tests {
             NextTokens {
                 rows: vec![0, 1, 4],
                 targets: vec![9, 10, 7],
+                label_smoothing: 0.1,
             }
         );
         assert_eq!(tokens.ids(), [8, 9, 10, 5, 6, 7]);
@@ -179,6 +190,7 @@ mod tests {
             choices: vec![],
             continuations: vec![],
             stop: vec![],
+            label_smoothing: 0.0,
         };
         assert!(data.require_measurable(&[Metric::Perplexity]).is_ok());
         let metrics = [Metric::Perplexity, Metric::ExactMatch];

@@ -4,14 +4,14 @@ use std::num::NonZeroUsize;
 
 use eigenmix_data::{
     DataConfig, DataLocation, InputContract, LanguageContent, LanguageEncoder, LanguageFormat,
-    LanguageRow, LanguageRows, Split, TargetKind, Targets, TextTokenizer, draw_language_rows,
+    LanguageRow, LanguageRows, Split, Targets, TextTokenizer, draw_language_rows,
     read_language_split, unread_note,
 };
 
 use super::CausalLm;
 use super::continuations::Continuations;
 use super::examples::LanguageExamples;
-use crate::tasks::{SplitData, Task, TaskReader};
+use crate::tasks::{SplitData, Task, TaskReader, TrainRequest};
 use crate::{BaseModel, TrainerError};
 
 /// Reads the splits of a dataset for a language model.
@@ -24,22 +24,30 @@ pub(super) struct LanguageReader<'a> {
     pub tokenizer: TextTokenizer,
 }
 
+/// What a split is read for.
+#[derive(Clone, Copy)]
+struct Reading {
+    /// Whether continuations are compared.
+    exact_match: bool,
+    label_smoothing: f64,
+}
+
 impl TaskReader for LanguageReader<'_> {
-    /// - target: ignored, as there are no labels
-    fn train(
-        &self,
-        _target: TargetKind,
-        seed: u64,
-    ) -> Result<(SplitData, Option<Targets>), TrainerError> {
+    fn train(&self, request: &TrainRequest) -> Result<(SplitData, Option<Targets>), TrainerError> {
         let (mut found, notes) = self.rows(Split::Train)?;
-        found.rows = draw_language_rows(found.rows, self.config, seed)?;
+        found.rows = draw_language_rows(found.rows, self.config, request.seed)?;
         // Continuations are compared in evaluations only.
-        Ok((self.examples(Split::Train, &found, false, notes)?, None))
+        let reading = Reading {
+            exact_match: false,
+            label_smoothing: request.label_smoothing,
+        };
+        let split = self.examples(Split::Train, &found, reading, notes)?;
+        Ok((split, None))
     }
 
     fn split(&self, split: Split, _targets: Option<&Targets>) -> Result<SplitData, TrainerError> {
         let (found, notes) = self.rows(split)?;
-        self.examples(split, &found, self.exact_match, notes)
+        self.examples(split, &found, self.evaluation(), notes)
     }
 
     fn sample(
@@ -52,7 +60,7 @@ impl TaskReader for LanguageReader<'_> {
         let drawn = self.config.drawing(most);
         let (mut found, notes) = self.rows(split)?;
         found.rows = draw_language_rows(found.rows, &drawn, seed)?;
-        self.examples(split, &found, self.exact_match, notes)
+        self.examples(split, &found, self.evaluation(), notes)
     }
 
     fn tokenizer(&self) -> Option<&TextTokenizer> {
@@ -69,12 +77,6 @@ impl LanguageReader<'_> {
         let config = self.location.split(split)?;
         let found = read_language_split(config.directory(), split, &config)?;
         let mut notes = Vec::new();
-        if found.tools_ignored > 0 {
-            notes.push(format!(
-                "{} rows of the {split} split describe tools, which are not passed to the chat template",
-                found.tools_ignored
-            ));
-        }
         let rows = found.rows.len();
         notes.extend(unread_note(
             &found.unread,
@@ -85,12 +87,18 @@ impl LanguageReader<'_> {
         Ok((found, notes))
     }
 
-    /// - exact_match: whether continuations are compared
+    fn evaluation(&self) -> Reading {
+        Reading {
+            exact_match: self.exact_match,
+            label_smoothing: 0.0,
+        }
+    }
+
     fn examples(
         &self,
         split: Split,
         found: &LanguageRows,
-        exact_match: bool,
+        reading: Reading,
         mut notes: Vec<String>,
     ) -> Result<SplitData, TrainerError> {
         let rows = &found.rows;
@@ -121,7 +129,7 @@ impl LanguageReader<'_> {
             false => Vec::new(),
         };
         let mut continuations = Vec::new();
-        if exact_match {
+        if reading.exact_match {
             let room = self.base.max_length()?;
             let found = Continuations::of(&encoder, rows, room)?;
             notes.extend(found.note(split, rows.len(), room));
@@ -133,6 +141,7 @@ impl LanguageReader<'_> {
                 choices,
                 continuations,
                 stop: encoder.stop_ids()?,
+                label_smoothing: reading.label_smoothing,
             }),
             notes,
             input: self.contract(&encoder, found.format),

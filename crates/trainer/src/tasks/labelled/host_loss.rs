@@ -3,7 +3,7 @@
 use eigenmix_data::EncodedTargets;
 
 /// The mean loss over all examples, on the host and in f64: cross-entropy of classes, squared error
-/// of values.
+/// of values; of labels the binary cross-entropy, which is a mean over their outputs too.
 ///
 /// - logits: `[examples, outputs]`
 pub(super) fn host_loss(logits: &[f32], outputs: usize, targets: &EncodedTargets) -> f64 {
@@ -20,6 +20,17 @@ pub(super) fn host_loss(logits: &[f32], outputs: usize, targets: &EncodedTargets
                 sum.ln() - f64::from(logits[class] - largest)
             })
             .sum(),
+        EncodedTargets::Labels { outputs: lists, .. } => logits
+            .chunks(outputs)
+            .zip(lists)
+            .map(|(logits, labels)| {
+                let of = |(output, &logit): (usize, &f32)| match labels.contains(&output) {
+                    true => softplus(-f64::from(logit)),
+                    false => softplus(f64::from(logit)),
+                };
+                logits.iter().enumerate().map(of).sum::<f64>() / outputs as f64
+            })
+            .sum(),
         EncodedTargets::Values(values) => logits
             .iter()
             .zip(values)
@@ -29,9 +40,29 @@ pub(super) fn host_loss(logits: &[f32], outputs: usize, targets: &EncodedTargets
     sum / (logits.len() / outputs) as f64
 }
 
+/// ln(1 + e^x), which is −ln of the probability that a label of logit x does not apply.
+fn softplus(x: f64) -> f64 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
 #[cfg(test)]
 mod tests {
+    use eigenmix_data::Threshold;
+
     use super::*;
+
+    #[test]
+    fn the_loss_of_several_labels_is_that_of_pytorch() {
+        // The logits and labels of `binary_cross_entropy.rs`, without weights.
+        let logits = [0.5f32, -1.0, 2.0, 0.25, -30.0, 0.0];
+        let targets = EncodedTargets::Labels {
+            outputs: vec![vec![0, 2], vec![1]],
+            threshold: Threshold::default(),
+        };
+        let found = host_loss(&logits, 3, &targets);
+        // Rounded to f32 there.
+        assert!((found - 5.405_559_063).abs() < 1e-6, "{found}");
+    }
 
     #[test]
     fn the_loss_is_the_mean_over_the_examples() {

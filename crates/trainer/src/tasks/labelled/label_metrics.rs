@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use eigenmix_data::EncodedTargets;
-use eigenmix_data::metrics::{Metric, Predictions, evaluate, predicted_classes};
+use eigenmix_data::metrics::{
+    LabelFigures, LabelSetMetrics, Metric, Predictions, evaluate, predicted_classes,
+};
 
 use crate::TrainerError;
 
@@ -29,6 +31,20 @@ pub fn label_metrics(
                 },
             )?
         }
+        EncodedTargets::Labels {
+            outputs: expected,
+            threshold,
+        } => {
+            let predicted = threshold.labels_of(logits, outputs);
+            evaluate(
+                metrics,
+                Predictions::LabelSets {
+                    predicted: &predicted,
+                    expected,
+                    labels: outputs,
+                },
+            )?
+        }
         EncodedTargets::Values(expected) => {
             let predicted: Vec<f64> = logits.iter().map(|&logit| f64::from(logit)).collect();
             evaluate(
@@ -40,4 +56,24 @@ pub fn label_metrics(
             )?
         }
     })
+}
+
+/// Precision, recall and F1 of each label where an example may have several; otherwise nothing.
+///
+/// # Errors
+/// If there are no examples.
+pub(super) fn figures_by_label(
+    logits: &[f32],
+    outputs: usize,
+    targets: &EncodedTargets,
+) -> Result<Vec<LabelFigures>, TrainerError> {
+    let EncodedTargets::Labels {
+        outputs: expected,
+        threshold,
+    } = targets
+    else {
+        return Ok(Vec::new());
+    };
+    let predicted = threshold.labels_of(logits, outputs);
+    Ok(LabelSetMetrics::new(&predicted, expected, outputs)?.by_label())
 }

@@ -1,7 +1,10 @@
-//! What tasks share whose examples have a label each: a class, or a value.
+//! What tasks share whose examples have a label each: a class, several labels or none, or a value.
 
+mod binary_cross_entropy;
+mod cross_entropy;
 mod host_loss;
 mod inputs;
+mod label_loss;
 mod label_metrics;
 mod objective;
 mod reader;
@@ -16,15 +19,20 @@ use host_loss::host_loss;
 use objective::LabelObjective;
 
 pub use inputs::Inputs;
+pub use label_loss::LabelLoss;
 pub use label_metrics::label_metrics;
+
+use label_metrics::figures_by_label;
 
 pub(crate) use inputs::all_logits;
 pub(super) use reader::{LabelledReader, LabelledSource, count_labels};
 
-/// Texts or images, each with its class or value.
+/// Texts or images, each with its class, its labels or its value.
 pub struct LabelledExamples {
     pub inputs: Box<dyn Inputs>,
     pub targets: EncodedTargets,
+    /// How the loss of a training weighs the targets; that of an evaluation is the plain one.
+    pub loss: LabelLoss,
 }
 
 impl Examples for LabelledExamples {
@@ -43,6 +51,7 @@ impl Examples for LabelledExamples {
     fn default_metrics(&self) -> Vec<Metric> {
         match self.targets {
             EncodedTargets::Classes(_) => vec![Metric::Accuracy],
+            EncodedTargets::Labels { .. } => vec![Metric::MicroF1, Metric::MacroF1],
             EncodedTargets::Values(_) => vec![Metric::Pearson, Metric::Spearman],
         }
     }
@@ -50,6 +59,9 @@ impl Examples for LabelledExamples {
     fn detailed_metrics(&self) -> Vec<Metric> {
         match self.targets {
             EncodedTargets::Classes(_) => vec![Metric::Accuracy, Metric::MacroF1, Metric::Matthews],
+            EncodedTargets::Labels { .. } => {
+                vec![Metric::MicroF1, Metric::MacroF1, Metric::ExactMatch]
+            }
             EncodedTargets::Values(_) => vec![Metric::Pearson, Metric::Spearman, Metric::Mse],
         }
     }
@@ -61,7 +73,7 @@ impl Examples for LabelledExamples {
     ) -> Result<LabelledBatch, TrainerError> {
         Ok(LabelledBatch {
             batch: self.inputs.batch(examples, augmented)?,
-            objective: Box::new(LabelObjective::new(&self.targets, examples)),
+            objective: Box::new(LabelObjective::new(&self.targets, &self.loss, examples)),
         })
     }
 
@@ -79,12 +91,13 @@ impl Examples for LabelledExamples {
             options.progress,
         )?;
         let outputs = match targets {
-            EncodedTargets::Classes(_) => logits.len() / inputs.len().max(1),
             EncodedTargets::Values(_) => 1,
+            _ => logits.len() / inputs.len().max(1),
         };
         Ok(Evaluation {
             loss: host_loss(&logits, outputs, targets),
             metrics: label_metrics(options.metrics, &logits, outputs, targets)?,
+            by_label: figures_by_label(&logits, outputs, targets)?,
         })
     }
 

@@ -3,12 +3,12 @@
 use std::num::NonZeroUsize;
 
 use eigenmix_data::{
-    DataConfig, DataError, DataLocation, InputContract, Labelled, Split, TargetKind, Targets,
-    TextTokenizer, draw_examples,
+    DataConfig, DataError, DataLocation, InputContract, LabelPolicy, Labelled, Split, TargetKind,
+    Targets, TextTokenizer, draw_examples, note_on_separator,
 };
 
-use super::{Inputs, LabelledExamples};
-use crate::tasks::{SplitData, TaskReader};
+use super::{Inputs, LabelLoss, LabelledExamples};
+use crate::tasks::{SplitData, TaskReader, TrainRequest};
 use crate::{BaseModel, TrainerError};
 
 /// One kind of rows, and how they become a model's inputs.
@@ -18,7 +18,12 @@ pub(in crate::tasks) trait LabelledSource {
     /// The rows of a split, and notes about them.
     ///
     /// - config: with the directory and files of that split
-    fn rows(split: Split, config: &DataConfig) -> Result<(Vec<Self::Row>, Vec<String>), DataError>;
+    /// - labels: what they have to have
+    fn rows(
+        split: Split,
+        config: &DataConfig,
+        labels: LabelPolicy,
+    ) -> Result<(Vec<Self::Row>, Vec<String>), DataError>;
 
     /// The rows as the model takes them.
     fn inputs(
@@ -49,7 +54,7 @@ pub(in crate::tasks) fn count_labels<S: LabelledSource>(
     config: &DataConfig,
     target: TargetKind,
 ) -> Result<Option<usize>, TrainerError> {
-    let (rows, _) = S::rows(Split::Train, config)?;
+    let (rows, _) = S::rows(Split::Train, config, target.label_policy())?;
     Ok(Some(Targets::from_train(target, &rows)?.outputs()))
 }
 
@@ -74,15 +79,23 @@ impl<'a, S: LabelledSource> LabelledReader<'a, S> {
         })
     }
 
-    fn rows(&self, split: Split) -> Result<(Vec<S::Row>, Vec<String>), TrainerError> {
+    fn rows(
+        &self,
+        split: Split,
+        target: TargetKind,
+    ) -> Result<(Vec<S::Row>, Vec<String>), TrainerError> {
         let config = self.location.split(split)?;
-        Ok(S::rows(split, &config)?)
+        let (rows, mut notes) = S::rows(split, &config, target.label_policy())?;
+        if target == TargetKind::MultiLabel && split == Split::Train {
+            notes.extend(note_on_separator(&rows, &config.label_separator));
+        }
+        Ok((rows, notes))
     }
 
     /// The same labels in the order of the base model's own head, if it is for them: training then
     /// starts where the base model is.
     fn as_the_base_has_them(&self, targets: Targets, notes: &mut Vec<String>) -> Targets {
-        let (Targets::Classes(labels), Some(of_base)) = (&targets, &self.base_labels) else {
+        let (Some(labels), Some(of_base)) = (targets.labels(), &self.base_labels) else {
             return targets;
         };
         if let Some(ordered) = labels.in_order_of(of_base) {
@@ -93,7 +106,7 @@ impl<'a, S: LabelledSource> LabelledReader<'a, S> {
                     of_base.len()
                 ));
             }
-            return Targets::Classes(ordered);
+            return targets.with_labels(ordered);
         }
         let says_nothing = |(output, name): (usize, &String)| *name == format!("LABEL_{output}");
         let are_names = !of_base.iter().enumerate().all(says_nothing);
@@ -116,40 +129,59 @@ impl<'a, S: LabelledSource> LabelledReader<'a, S> {
         &self,
         rows: Vec<S::Row>,
         targets: &Targets,
+        training: Option<&TrainRequest>,
         notes: Vec<String>,
     ) -> Result<SplitData, TrainerError> {
-        let targets = targets.encode(&rows)?;
-        let inputs = self.source.inputs(rows, self.config)?;
+        let encoded = targets.encode(&rows)?;
+        let loss = training.map(|request| LabelLoss::new(request, targets, &encoded));
+        let examples = LabelledExamples {
+            inputs: self.source.inputs(rows, self.config)?,
+            loss: loss.transpose()?.unwrap_or_default(),
+            targets: encoded,
+        };
         Ok(SplitData {
-            examples: Box::new(LabelledExamples { inputs, targets }),
+            examples: Box::new(examples),
             notes,
-            input: self.source.contract(self.config),
+            input: self.contract(targets),
             chat_template: None,
         })
+    }
+
+    /// How rows become inputs, and what the outputs mean where the head leaves it open.
+    fn contract(&self, targets: &Targets) -> InputContract {
+        let contract = self.source.contract(self.config);
+        match targets {
+            Targets::Labels { threshold, .. } => InputContract {
+                target: Some(targets.kind()),
+                threshold: Some(*threshold),
+                label_separator: Some(self.config.label_separator.clone()),
+                ..contract
+            },
+            _ => contract,
+        }
     }
 }
 
 impl<S: LabelledSource> TaskReader for LabelledReader<'_, S> {
-    fn train(
-        &self,
-        target: TargetKind,
-        seed: u64,
-    ) -> Result<(SplitData, Option<Targets>), TrainerError> {
-        let (rows, mut notes) = self.rows(Split::Train)?;
+    fn train(&self, request: &TrainRequest) -> Result<(SplitData, Option<Targets>), TrainerError> {
+        let target = request.task.target;
+        let (rows, mut notes) = self.rows(Split::Train, target)?;
         let targets = Targets::from_train(target, &rows)?;
+        let targets = targets.with_threshold(request.task.threshold.unwrap_or_default());
         let targets = self.as_the_base_has_them(targets, &mut notes);
-        let rows = draw_examples(rows, self.config, target, seed)?;
-        Ok((self.examples(rows, &targets, notes)?, Some(targets)))
+        let rows = draw_examples(rows, self.config, target, request.seed)?;
+        let split = self.examples(rows, &targets, Some(request), notes)?;
+        Ok((split, Some(targets)))
     }
 
     fn split(&self, split: Split, targets: Option<&Targets>) -> Result<SplitData, TrainerError> {
-        let (rows, notes) = self.rows(split)?;
         let targets = targets.ok_or(TrainerError::NoHead)?;
+        let (rows, notes) = self.rows(split, targets.kind())?;
         if targets.are_hidden_in(&rows) {
             let rows = rows.len();
             return Err(DataError::HiddenLabels { split, rows }.into());
         }
-        self.examples(rows, targets, notes)
+        self.examples(rows, targets, None, notes)
     }
 
     fn sample(
@@ -160,9 +192,9 @@ impl<S: LabelledSource> TaskReader for LabelledReader<'_, S> {
         seed: u64,
     ) -> Result<SplitData, TrainerError> {
         let drawn = self.config.drawing(most);
-        let (rows, notes) = self.rows(split)?;
-        let rows = draw_examples(rows, &drawn, TargetKind::Classification, seed)?;
-        self.examples(rows, targets, notes)
+        let (rows, notes) = self.rows(split, targets.kind())?;
+        let rows = draw_examples(rows, &drawn, targets.kind(), seed)?;
+        self.examples(rows, targets, None, notes)
     }
 
     fn tokenizer(&self) -> Option<&TextTokenizer> {

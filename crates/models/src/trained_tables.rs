@@ -1,65 +1,94 @@
-//! What an adapter makes of a table of tokens and of the output layer that is tied to it.
+//! What an adapter makes of a table of tokens and of the output layer over them, which may be tied.
 //!
 //! PEFT wraps the two modules one by one around the tensor that they share: what it loads into that
 //! tensor reaches both, and what it puts beside it, a copy in `modules_to_save` or an update, reaches
 //! one, unless `ensure_weight_tying` gives it to the other as well.
 
-use eigenmix_adapter::{Adapter, LoraModule, TokenRows, is_output_layer, table_of_rows};
-use eigenmix_tensors::{FileError, HostTensor};
+use eigenmix_adapter::{
+    Adapter, LoraModule, RowProblem, TokenRows, dora_weight, is_output_layer, table_of_rows,
+};
+use eigenmix_tensors::{HostTensor, Matrix};
 
-use super::merged_weight::{Orientation, merged_weight};
-use super::module_names::Naming;
-use crate::{BadInput, ExperimentError};
-
-/// A tensor of the result: what it starts from, and what is on top.
+/// A table or an output layer, `[tokens, width]`: what it starts from, and what is on top.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Trained<'a> {
-    /// `None` is the base model's table.
-    pub(super) start: Option<&'a HostTensor>,
+pub struct Trained<'a> {
+    /// `None` is the base model's tensor.
+    pub start: Option<&'a HostTensor>,
     /// Those that take the places of rows of it.
-    pub(super) rows: Option<TokenRows<'a>>,
-    pub(super) update: Option<&'a LoraModule>,
+    pub rows: Option<TokenRows<'a>>,
+    pub update: Option<&'a LoraModule>,
 }
 
 impl Trained<'_> {
-    /// The values of the result.
+    /// Whether it is as in the base model.
+    pub fn is_unchanged(&self) -> bool {
+        self.start.is_none() && self.rows.is_none() && self.update.is_none()
+    }
+
+    /// Its values, `[tokens, width]`.
     ///
-    /// - width: of the table
-    /// - table: the values of the base model's table
+    /// - width: of the base model's tensor
+    /// - stored: reads the values of that
     ///
     /// # Errors
-    /// If a row has no place in the table, or the table cannot be read.
-    pub(super) fn values(
+    /// If a row has no place in it, or it cannot be read.
+    ///
+    /// # Panics
+    /// If the update has another shape.
+    pub fn values<E: From<RowProblem>>(
         &self,
         width: usize,
-        table: impl FnOnce() -> Result<Vec<f32>, FileError>,
-        orientation: Orientation,
-    ) -> Result<Vec<f32>, ExperimentError> {
+        stored: impl FnOnce() -> Result<Vec<f32>, E>,
+    ) -> Result<Vec<f32>, E> {
         let mut values = match self.start {
             Some(start) => start.values.clone(),
-            None => table()?,
+            None => stored()?,
         };
         if let Some(rows) = self.rows {
-            let placed = rows.place(&mut values, width);
-            placed.map_err(|problem| BadInput(problem.to_string()))?;
+            rows.place(&mut values, width)?;
         }
         Ok(match self.update {
-            Some(update) => merged_weight(values, update, orientation),
+            Some(update) => updated(values, update),
             None => values,
         })
     }
 }
 
-/// Both of them.
-pub(super) struct TiedTables<'a> {
-    pub(super) table: Trained<'a>,
-    pub(super) output: Trained<'a>,
+/// W₀ + ΔW, and what a DoRA magnitude makes of it.
+///
+/// - weight: W₀ `[d_out, d_in]`, row-major
+///
+/// # Panics
+/// If it has another number of values than ΔW.
+pub fn updated(mut weight: Vec<f32>, module: &LoraModule) -> Vec<f32> {
+    let update = module.update();
+    assert_eq!(
+        weight.len(),
+        update.values().len(),
+        "a weight as large as ΔW"
+    );
+    let pairs = weight.iter_mut().zip(update.values());
+    pairs.for_each(|(value, change)| *value += change);
+    match &module.magnitude {
+        Some(magnitude) => {
+            let sum = Matrix::new(module.d_out(), module.d_in(), weight);
+            dora_weight(&sum, magnitude).into_values()
+        }
+        None => weight,
+    }
 }
 
-impl<'a> TiedTables<'a> {
-    /// - table: its tensor in the base model
-    pub(super) fn of(adapter: &'a Adapter, naming: &Naming, table: &str) -> Self {
-        let ties = adapter.config.ensures_weight_tying();
+/// Both of them.
+#[derive(Clone, Copy, Default)]
+pub struct TrainedTables<'a> {
+    pub table: Trained<'a>,
+    pub output: Trained<'a>,
+}
+
+impl<'a> TrainedTables<'a> {
+    /// - is_table: whether a tensor is the base model's table
+    /// - is_tied: whether its output layer is the table too
+    pub fn of(adapter: &'a Adapter, is_table: &dyn Fn(&str) -> bool, is_tied: bool) -> Self {
         let saved = |wanted: &dyn Fn(&str) -> bool| {
             let found = adapter.heads.iter().find(|(name, _)| wanted(name));
             found.map(|(name, tensor)| (tensor, is_asked(adapter, name)))
@@ -74,9 +103,23 @@ impl<'a> TiedTables<'a> {
                 .find(|path| wanted(path))
                 .and_then(|path| adapter.token_rows(path))
         };
-        let is_table = |name: &str| naming.in_base(name) == table;
         let is_path = |path: &str| is_table(&format!("{path}.weight"));
-        let (of_table, of_output) = (saved(&is_table), saved(&is_output_weight));
+        let (of_table, of_output) = (saved(is_table), saved(&is_output_weight));
+        if !is_tied {
+            return Self {
+                table: Trained {
+                    start: of_table.map(|(tensor, _)| tensor),
+                    rows: rows(&is_path),
+                    update: update(&is_path),
+                },
+                output: Trained {
+                    start: of_output.map(|(tensor, _)| tensor),
+                    rows: rows(&is_output_layer),
+                    update: update(&is_output_layer),
+                },
+            };
+        }
+        let ties = adapter.config.ensures_weight_tying();
         // What was saved unasked is the shared tensor itself.
         let shared = [of_table, of_output]
             .into_iter()
@@ -106,14 +149,12 @@ impl<'a> TiedTables<'a> {
     }
 
     /// Whether neither is other than in the base model.
-    pub(super) fn are_unchanged(&self) -> bool {
-        let is_unchanged =
-            |one: Trained<'_>| one.start.is_none() && one.rows.is_none() && one.update.is_none();
-        is_unchanged(self.table) && is_unchanged(self.output)
+    pub fn are_unchanged(&self) -> bool {
+        self.table.is_unchanged() && self.output.is_unchanged()
     }
 
     /// Whether they are still one tensor.
-    pub(super) fn are_equal(&self) -> bool {
+    pub fn are_equal(&self) -> bool {
         let updates_are_equal = match (self.table.update, self.output.update) {
             (None, None) => true,
             // The kind of layer is another, an embedding and a linear one.
@@ -133,7 +174,7 @@ impl<'a> TiedTables<'a> {
 }
 
 /// Whether a tensor is the weight of an output layer over tokens.
-pub(super) fn is_output_weight(name: &str) -> bool {
+pub fn is_output_weight(name: &str) -> bool {
     name.ends_with(".weight") && is_output_layer(name)
 }
 
@@ -142,5 +183,5 @@ fn is_asked(adapter: &Adapter, name: &str) -> bool {
     let module = name.trim_end_matches(".weight");
     let last = module.rsplit('.').next();
     let mut saved = adapter.config.modules_to_save().iter();
-    saved.any(|saved| saved.rsplit('.').next() == last)
+    saved.any(|saved| module.ends_with(saved.as_str()) || saved.rsplit('.').next() == last)
 }
