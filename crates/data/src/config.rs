@@ -158,6 +158,31 @@ impl DataConfig {
         }
     }
 
+    /// The keys that only some tasks read and that are not as they are by default.
+    pub fn settings_of_tasks(&self) -> Vec<&'static str> {
+        let usual = Self::new(self.path.clone());
+        let changed = [
+            ("text", self.text != usual.text),
+            ("text_pair", self.text_pair.is_some()),
+            ("image", self.image != usual.image),
+            ("unreadable", self.unreadable != usual.unreadable),
+            ("augment", self.augment != usual.augment),
+            ("crop_scale", self.crop_scale != usual.crop_scale),
+            ("label", self.label != usual.label),
+            (
+                "label_separator",
+                self.label_separator != usual.label_separator,
+            ),
+            ("format", self.format.is_some()),
+            ("columns", !self.columns.is_default()),
+            ("train_on", !self.train_on.is_default()),
+            ("chat_template", self.chat_template.is_some()),
+            ("prompt_template", self.prompt_template.is_some()),
+        ];
+        let changed = changed.into_iter().filter(|(_, is_changed)| *is_changed);
+        changed.map(|(key, _)| key).collect()
+    }
+
     /// The directory that a resolved configuration names.
     pub fn directory(&self) -> &Path {
         Path::new(&self.path)

@@ -128,7 +128,21 @@ impl OpenedModel<'_> {
         if let Some(report) = &model.report {
             load_report::show(report, listener);
         }
+        if self.takes_the_head_of_the_base(&model) {
+            let head = self.request.names.of("head");
+            listener.note(&format_args!(
+                "the adapter has no head of its own, so the base model's classifier is used; {head} \
+                 takes that of another adapter"
+            ));
+        }
         Ok(model)
+    }
+
+    /// Whether labels are those of the base model though an adapter, such as a merged one, is on it.
+    fn takes_the_head_of_the_base(&self, model: &LoadedModel) -> bool {
+        let is_classifier = matches!(model.head, HeadKind::Classification { .. });
+        let adapter = self.adapter.as_ref().filter(|_| self.head.is_none());
+        is_classifier && adapter.is_some_and(|adapter| adapter.file.head_names().next().is_none())
     }
 
     /// From which probability on a label applies, if an example may have several: the contract of a

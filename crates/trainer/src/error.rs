@@ -84,6 +84,14 @@ pub enum TrainerError {
     Vocabulary { tokenizer: usize, model: usize },
     #[error("`{model}` is a vision model and takes no text")]
     NoText { model: String },
+    #[error(
+        "`data.{key}` is read by task.kind = \"{readers}\" only, and this task is {task}; leave it out"
+    )]
+    SettingOfAnotherTask {
+        key: &'static str,
+        task: &'static str,
+        readers: String,
+    },
     #[error("task.kind = \"{task}\" does not fit `{model}`, which is a {found}; {known}")]
     TaskModel {
         task: &'static str,

@@ -24,6 +24,17 @@ impl Task for ImageClassification {
         "image-classification"
     }
 
+    fn settings(&self) -> &'static [&'static str] {
+        &[
+            "image",
+            "unreadable",
+            "augment",
+            "crop_scale",
+            "label",
+            "label_separator",
+        ]
+    }
+
     fn models(&self) -> &'static str {
         "vision models classify images"
     }

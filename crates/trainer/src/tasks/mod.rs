@@ -102,7 +102,30 @@ impl TaskKind {
                 known: known.join(", "),
             });
         }
+        self.check_settings(config)?;
         task.open(base, config, metrics)
+    }
+
+    /// Refuses keys of `[data]` that the task does not read, which would have no effect.
+    ///
+    /// # Errors
+    /// If one is set.
+    pub fn check_settings(self, config: &DataConfig) -> Result<(), TrainerError> {
+        let task = self.definition();
+        let set = config.settings_of_tasks().into_iter();
+        let Some(key) = { set }.find(|key| !task.settings().contains(key)) else {
+            return Ok(());
+        };
+        let readers = Self::ALL.map(Self::definition);
+        let readers = readers
+            .iter()
+            .filter(|other| other.settings().contains(&key));
+        let readers: Vec<&str> = readers.map(|other| other.name()).collect();
+        Err(TrainerError::SettingOfAnotherTask {
+            key,
+            task: task.name(),
+            readers: readers.join(" and "),
+        })
     }
 
     /// The number of outputs of a head for the labels of the training split; `None` if the data are
@@ -146,6 +169,43 @@ mod tests {
         let head = base.architecture.usual_head(3);
         let kind = TaskKind::of_model(&base.architecture, head);
         assert_eq!(kind, TaskKind::SequenceClassification);
+    }
+
+    #[test]
+    fn keys_of_another_task_are_refused_by_name() {
+        let with = |table: &str| -> DataConfig {
+            let table = format!("path = \"d\"\n{table}");
+            toml::from_str(&table).expect("a table")
+        };
+        for (kind, table, expected) in [
+            (
+                TaskKind::SequenceClassification,
+                "prompt_template = \"{{ prompt }}\"",
+                "`data.prompt_template` is read by task.kind = \"causal-lm\" only, and this task is sequence-classification",
+            ),
+            (TaskKind::CausalLm, "text_pair = \"b\"", "data.text_pair"),
+            (
+                TaskKind::CausalLm,
+                "label = \"b\"",
+                "sequence-classification and image-classification",
+            ),
+            (
+                TaskKind::ImageClassification,
+                "format = \"text\"",
+                "data.format",
+            ),
+        ] {
+            let error = kind.check_settings(&with(table)).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        let usual = with("text = \"a\"\ntext_pair = \"b\"\nlabel = \"c\"\nmax_length = 9");
+        assert!(
+            TaskKind::SequenceClassification
+                .check_settings(&usual)
+                .is_ok()
+        );
+        let usual = with("image = \"a\"\naugment = \"flip\"");
+        assert!(TaskKind::ImageClassification.check_settings(&usual).is_ok());
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub trait Task: Sync {
         None
     }
 
+    /// The keys of `[data]` that it reads, of those that not all tasks read.
+    fn settings(&self) -> &'static [&'static str];
+
     /// Which models it is for, as a clause of the error message for others.
     fn models(&self) -> &'static str;
 

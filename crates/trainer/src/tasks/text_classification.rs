@@ -23,6 +23,10 @@ impl Task for TextClassification {
         Some("SEQ_CLS")
     }
 
+    fn settings(&self) -> &'static [&'static str] {
+        &["text", "text_pair", "label", "label_separator"]
+    }
+
     fn models(&self) -> &'static str {
         "encoders and decoders classify texts"
     }

@@ -12,7 +12,7 @@ use std::num::NonZeroUsize;
 
 use eigenmix_data::DataConfig;
 use eigenmix_experiment::{BadInput, ExperimentError, ModelRequest, OpenedModel};
-use eigenmix_trainer::{Classifier, DeviceChoice};
+use eigenmix_trainer::{Classifier, DeviceChoice, TaskKind};
 
 use crate::cli::{PredictArguments, changed, no_labels};
 use crate::console::Console;
@@ -42,14 +42,19 @@ pub(crate) fn run(
         ))
         .into());
     }
-    let remedy = "--text, --text-pair and --set change it, --raw takes lines as they stand";
+    let model = opened.load(&no_labels, console)?;
+    let kind = model.task_kind(base);
+    kind.check_settings(&config)?;
+    let remedy = match kind {
+        TaskKind::CausalLm => "--set changes it, --raw takes lines as they stand",
+        _ => "--text, --text-pair and --set change it",
+    };
     if !arguments.raw
         && let Some(note) = opened.input.note(&config, remedy)
     {
         console.note(note);
     }
-    let model = opened.load(&no_labels, console)?;
-    let task = model.task_kind(base).definition();
+    let task = kind.definition();
     match task.line_reader(base, &config)? {
         None => {
             refuse(&flags_of_classifiers(arguments), "classifiers", task.name())?;

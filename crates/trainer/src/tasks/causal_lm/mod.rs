@@ -25,6 +25,17 @@ impl Task for CausalLm {
         Some("CAUSAL_LM")
     }
 
+    fn settings(&self) -> &'static [&'static str] {
+        &[
+            "text",
+            "format",
+            "columns",
+            "train_on",
+            "chat_template",
+            "prompt_template",
+        ]
+    }
+
     fn models(&self) -> &'static str {
         "decoders continue texts"
     }

@@ -64,12 +64,12 @@ pub(super) fn fit_head(
     let own: Vec<usize> = examples.iter().map(|&example| lengths[example]).collect();
     let plan = BatchPlan::evaluation(&own, training.config.training.evaluation_batch_size);
     let mut features: Vec<(Tensor<2>, Box<dyn Objective>)> = Vec::new();
-    let mut targets = 0;
+    let mut all = 0.0;
     for batch in plan.batches() {
         let batch: Vec<usize> = batch.iter().map(|&place| examples[place]).collect();
         let labelled = training.data.train.batch(&batch, None)?;
         let hidden = model.hidden_states(&labelled.batch, &device).detach();
-        targets += labelled.objective.targets();
+        all += labelled.objective.weight();
         features.push((hidden, labelled.objective));
         progress(batch.len());
     }
@@ -79,7 +79,7 @@ pub(super) fn fit_head(
     for step in 0..STEPS {
         let mut gradients = NamedGradients::new();
         for (hidden, objective) in &features {
-            let weight = objective.targets() as f64 / targets as f64;
+            let weight = objective.weight() / all;
             let loss = objective.loss(&model, hidden.clone(), &device) * weight;
             let found = named_gradients(&model, &names, &mut loss.backward());
             accumulate(&mut gradients, found);

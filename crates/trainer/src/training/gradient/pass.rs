@@ -29,8 +29,8 @@ pub(super) struct GradientPass<'a> {
 /// The sums of two halves of the examples, by the name of the factor.
 pub(super) struct Gradients {
     halves: [BTreeMap<String, Vec<f32>>; 2],
-    /// How many targets each half has.
-    counts: [usize; 2],
+    /// The sum of the weights of the targets of each half.
+    weights: [f64; 2],
     /// The mean loss over all.
     pub loss: f64,
 }
@@ -38,7 +38,7 @@ pub(super) struct Gradients {
 /// The mean gradients of one factor over each of the halves.
 pub(super) struct Halves {
     means: [Matrix; 2],
-    counts: [usize; 2],
+    weights: [f64; 2],
 }
 
 impl GradientPass<'_> {
@@ -71,18 +71,18 @@ impl GradientPass<'_> {
             step: 0,
         };
         let mut sums = [NamedGradients::new(), NamedGradients::new()];
-        let (mut targets, mut loss) = ([0; 2], 0.0);
+        let (mut weights, mut loss) = ([0.0; 2], 0.0);
         for (number, batch) in self.batches().into_iter().enumerate() {
             let half = number % 2;
             let labelled = training.data.train.batch(&batch, None)?;
-            // The loss of a batch is the mean over its targets.
-            let weight = labelled.objective.targets() as f64;
+            // The loss of a batch is the weighted mean over its targets.
+            let weight = labelled.objective.weight();
             let mean = pass.run(&labelled, 0, weight, &mut sums[half]);
             loss += mean * weight;
-            targets[half] += labelled.objective.targets();
+            weights[half] += weight;
             (self.progress)(batch.len());
         }
-        let all = (targets[0] + targets[1]) as f64;
+        let all: f64 = weights.iter().sum();
         let mut halves = [BTreeMap::new(), BTreeMap::new()];
         for (half, sums) in halves.iter_mut().zip(sums) {
             for (name, sum) in sums {
@@ -102,7 +102,7 @@ impl GradientPass<'_> {
         }
         Ok(Gradients {
             halves,
-            counts: targets,
+            weights,
             loss: loss / all,
         })
     }
@@ -136,14 +136,14 @@ impl Gradients {
         let mean = |half: usize| match self.halves[half].get(&name) {
             None => Matrix::zeros(rows, columns),
             Some(values) => {
-                let count = self.counts[half].max(1) as f32;
-                let values = values.iter().map(|value| value / count).collect();
+                let weight = self.weights[half] as f32;
+                let values = values.iter().map(|value| value / weight).collect();
                 Matrix::new(rows, columns, values)
             }
         };
         Halves {
             means: [mean(0), mean(1)],
-            counts: self.counts,
+            weights: self.weights,
         }
     }
 }
@@ -151,7 +151,7 @@ impl Gradients {
 impl Halves {
     /// The mean over all examples.
     pub(super) fn mean(&self) -> Matrix {
-        let [first, second] = self.counts.map(|count| count as f32);
+        let [first, second] = self.weights.map(|weight| weight as f32);
         let all = first + second;
         let [rows, columns] = self.means[0].shape();
         Matrix::from_fn(rows, columns, |row, col| {
