@@ -99,12 +99,15 @@ fn keys_of_an_arm_that_nothing_reads_are_refused() {
         "base.dropout",
         "task.kind",
         "task.target",
+        "seeds",
+        "seed",
     ] {
         let value = match key {
             "base.from_scratch" => "true",
             "base.dropout" => "0.1",
             "task.kind" => "'causal-lm'",
             "task.target" => "'number'",
+            "seeds" => "[1, 2]",
             key if key.starts_with("vary") => "[1]",
             _ => "1",
         };

@@ -16,12 +16,17 @@ const OF_TRAINING: [&str; 7] = [
     "task.class_weights",
 ];
 
+/// What an evaluation does not depend on: it draws nothing.
+const SEEDS: [&str; 2] = ["seed", "seeds"];
+
 /// The keys of the arm at `place` itself that have no effect.
 pub(super) fn unread_keys(file: &ConfigFile, place: &KeyPath, is_evaluation: bool) -> Vec<Problem> {
     let unread = match is_evaluation {
         true => OF_TRAINING
-            .map(|key| [key.to_owned(), format!("vary.{key}")])
-            .concat(),
+            .iter()
+            .chain(&SEEDS)
+            .flat_map(|key| [(*key).to_owned(), format!("vary.{key}")])
+            .collect(),
         false => vec!["head".to_owned()],
     };
     let reason = match is_evaluation {
