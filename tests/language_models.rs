@@ -418,3 +418,59 @@ fn a_missing_part_of_a_checkpoint_is_named() {
         "{message}"
     );
 }
+
+#[test]
+fn a_tied_output_layer_that_is_targeted_is_adapted_alone() {
+    let place = untrained();
+    let path = place.path("base").join("config.json");
+    let mut config = support::read_json(&path);
+    config["tie_word_embeddings"] = json!(true);
+    fs::write(&path, config.to_string()).expect("a file");
+    let scratch = "epochs = 1\nmax_steps = 1\nbatch_size = 4\nlearning_rate = 1e-3";
+    let scratch = training_file(
+        &place,
+        "scratch",
+        "from_scratch = true",
+        "method = \"full\"",
+        scratch,
+    );
+    train(&scratch, false, usize::MAX);
+    let weights = "model.safetensors";
+    let from = place.path("scratch").join("model").join(weights);
+    fs::copy(from, place.path("base").join(weights)).expect("trained weights");
+
+    let adapter = "method = \"lora\"\nrank = 2\ntarget_modules = [\"lm_head\", \"q_proj\"]";
+    let rest = "epochs = 6\nbatch_size = 10\nlearning_rate = 5e-2";
+    let file = training_file(&place, "run", "", adapter, rest);
+    let losses = train(&file, false, usize::MAX);
+    assert!(losses[5] < losses[0] - 0.1, "{losses:?}");
+    let evaluate = [
+        "evaluate",
+        "--data",
+        "data",
+        "--metric",
+        "perplexity",
+        "--base",
+    ];
+    let of_run = place.run_json(&[&evaluate[..], &["base", "--adapter", "run"]].concat());
+    // A checkpoint whose two tables are told apart computes the same.
+    let export = [
+        "export",
+        "run",
+        "--merge-into-base",
+        "base",
+        "--out",
+        "merged",
+    ];
+    assert_eq!(place.run(&export).status, 0);
+    let merged = support::read_json(&place.path("merged").join("config.json"));
+    assert_eq!(merged["tie_word_embeddings"], false);
+    let of_merged = place.run_json(&[&evaluate[..], &["merged"]].concat());
+    let loss = |found: &Value| found["loss"].as_f64().expect("a loss");
+    assert!(
+        (loss(&of_run) - loss(&of_merged)).abs() < 1e-5,
+        "{of_run} {of_merged}"
+    );
+    let base = place.run_json(&[&evaluate[..], &["base"]].concat());
+    assert!(loss(&of_run) < loss(&base) - 0.1, "{of_run} {base}");
+}

@@ -106,6 +106,16 @@ impl Architecture {
         adapted
     }
 
+    /// This model with an output layer of its own, where that is the table of tokens otherwise.
+    #[must_use]
+    pub fn with_own_output(&self) -> Self {
+        let mut own = self.clone();
+        if let Self::Decoder(config) = &mut own {
+            config.tied = false;
+        }
+        own
+    }
+
     /// The linear layers of a head, the one that gives the outputs last.
     pub(crate) fn require_head_layers(
         &self,

@@ -5,7 +5,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::TrainConfig;
-use crate::methods::{AdapterMethod, BasisWidth, InitialAdapter, LayerSizes, on_modules, targeted};
+use crate::methods::{
+    AdapterMethod, BasisWidth, InitialAdapter, LayerSizes, on_modules, targeted, with_own_output,
+};
 use crate::{BaseModel, TrainerError};
 
 /// Parameters and activations are f32 while they are trained or computed with.
@@ -53,6 +55,8 @@ impl MemoryEstimate {
         let task = config.task.kind.definition();
         let head = task.head(labels, !config.task.prompts.is_empty());
         task.check_length(architecture, &config.data)?;
+        let own = with_own_output(&config.adapter, architecture, head)?;
+        let architecture = own.as_ref().unwrap_or(architecture);
         let description = architecture.describe(head)?;
         let method = config.adapter.method;
         let basis = BasisWidth::new(&config.adapter)?;

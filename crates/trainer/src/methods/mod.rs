@@ -10,6 +10,7 @@ mod initial_adapter;
 mod lora;
 mod moslora;
 mod on_basis;
+mod own_output;
 mod start;
 mod target_layers;
 
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use basis_width::BasisWidth;
 pub(crate) use definition::{LayerSizes, Recipe};
 pub(crate) use initial_adapter::InitialAdapter;
+pub(crate) use own_output::{own_output, with_own_output};
 pub(crate) use start::start;
 pub(crate) use target_layers::{on_modules, targeted};
 

@@ -27,7 +27,7 @@ use crate::basis_record::BasisRecord;
 use crate::checkpoint::{CheckpointState, load_latest};
 use crate::config::TrainConfig;
 use crate::init::Init;
-use crate::methods::start;
+use crate::methods::{own_output, start, with_own_output};
 use crate::metrics_log::MetricsLog;
 use crate::outcome::{Observer, Outcome, RunOptions, TrainingPlan};
 use crate::peak_memory;
@@ -84,6 +84,11 @@ impl Training {
         let labels = data.targets.as_ref().map_or(0, Targets::outputs);
         let task = config.task.kind.definition();
         let head = task.head(labels, zero_shot.is_some());
+        let own = with_own_output(&config.adapter, &base.architecture, head)?;
+        let is_parted = own.is_some() && !config.base.from_scratch;
+        if let Some(own) = own.filter(|_| is_parted) {
+            base.architecture = own;
+        }
         let description = base.architecture.describe(head)?;
         let mut start = start(
             &config.adapter,
@@ -98,6 +103,14 @@ impl Training {
             let (targets, notes) = (data.targets.as_ref(), &mut start.notes);
             head_of_adapter = initial_head(initial, &base, head, &description, targets, notes)?;
             start.notes.extend(other_input(initial, &data)?);
+        }
+        if is_parted {
+            head_of_adapter.extend(own_output(&base)?);
+            start.notes.push(
+                "the output layer is tied to the table of tokens: the update is put on the output \
+                 layer alone, and the embeddings stay as they are"
+                    .to_owned(),
+            );
         }
         data.require_measurable()?;
         Ok(Self {
