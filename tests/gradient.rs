@@ -141,3 +141,26 @@ fn a_subspace_counts_adapters_by_their_weights() {
         assert!(refused.contains(problem), "{refused}");
     }
 }
+
+#[test]
+fn it_is_an_adapter_as_a_training_writes_it_and_a_method_without_modules_has_none() {
+    let place = Workplace::new();
+    training_file(&place, "");
+    place.run_json(&["gradient", "task.toml", "--out", "slope", "--rank", "2"]);
+    place.run_json(&["train", "task.toml"]);
+    let [slope, run] = ["slope", "run/adapter"].map(|name| place.config(name));
+    for key in [
+        "target_modules",
+        "modules_to_save",
+        "task_type",
+        "base_model_name_or_path",
+    ] {
+        assert_eq!(slope[key], run[key], "{key}");
+    }
+    let labels = |name: &str| read_json(&place.path(name).join("labels.json"));
+    assert_eq!(labels("slope"), labels("run/adapter"));
+    let full = ["--set", "adapter={method=\"full\"}", "--quiet"];
+    let command = ["gradient", "task.toml", "--out", "none"];
+    let refused = place.run_refused(&[&command[..], &full].concat());
+    assert!(refused.contains("adapts no module"), "{refused}");
+}

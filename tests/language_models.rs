@@ -442,6 +442,12 @@ fn a_tied_output_layer_that_is_targeted_is_adapted_alone() {
     let adapter = "method = \"lora\"\nrank = 2\ntarget_modules = [\"lm_head\", \"q_proj\"]";
     let rest = "epochs = 6\nbatch_size = 10\nlearning_rate = 5e-2";
     let file = training_file(&place, "run", "", adapter, rest);
+    fs::write(place.path("run.toml"), &file).expect("a file");
+    let slope = place.run_json(&["gradient", "run.toml", "--out", "slope", "--rank", "4"]);
+    assert!(
+        slope["modules"]["lm_head"]["norm"].as_f64() > Some(0.0),
+        "{slope}"
+    );
     let losses = train(&file, false, usize::MAX);
     assert!(losses[5] < losses[0] - 0.1, "{losses:?}");
     let evaluate = [

@@ -24,6 +24,10 @@ pub enum TrainerError {
         #[source]
         source: eigenmix_eigenlorax::decomposition::DecompositionError,
     },
+    #[error(
+        "adapter.method = \"{method}\" adapts no module to take a gradient of; name one that does, such as lora"
+    )]
+    NoGradient { method: &'static str },
     #[error("the gradient of `{module}` is {found}; is the base model's checkpoint damaged?")]
     GradientNotFinite { module: String, found: f32 },
     #[error("{0}")]

@@ -28,9 +28,8 @@ pub(crate) fn run(
         examples: arguments.examples,
     };
     let started = Instant::now();
-    // The head is fitted on one pass, the gradient is taken in two.
-    let passes = 3 * training.gradient_examples(&options);
-    let progress = console.progress("gradient", passes, "examples");
+    let work = training.gradient_work(&options);
+    let progress = console.progress("gradient", work, "examples");
     let advance = |count| (0..count).for_each(|_| progress.advance());
     let gradient = training.gradient(&options, &device.open()?.inner(), &advance)?;
     drop(progress);

@@ -279,7 +279,7 @@ mod tests {
             name: name.to_owned(),
             content: content.as_bytes().to_vec(),
         };
-        let config = r#"{"eos_token": "</s>", "name_or_path": "/home/me/models/base"}"#;
+        let config = r#"{"eos_token": "</s>", "name_or_path": "models/base"}"#;
         let files = vec![
             companion("tokenizer_config.json", config),
             companion("chat_template.jinja", "{{ messages }}"),
@@ -287,7 +287,7 @@ mod tests {
         let published = published(files.clone());
         let text = String::from_utf8_lossy(&published[0].content);
         assert!(
-            text.contains("</s>") && !text.contains("/home/me"),
+            text.contains("</s>") && !text.contains("models/base"),
             "{text}"
         );
         assert_eq!(published[1], files[1]);

@@ -6,6 +6,7 @@ mod batches;
 mod gradient;
 mod initial_head;
 mod optimizer;
+mod plain_adapter;
 mod result;
 mod speed;
 mod training_data;
@@ -15,11 +16,12 @@ mod training_loop;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use burn::tensor::Device;
 use eigenmix_adapter::Source;
 use eigenmix_data::{Split, Targets};
 use eigenmix_eigenlorax::ModuleSpectra;
 use eigenmix_models::{Adaptation, Description, HeadKind, LoadOptions, Network, Train};
-use eigenmix_moslora::Update;
+use eigenmix_moslora::{TrainedValues, Update};
 use eigenmix_tensors::{FileError, HostTensor};
 
 use crate::adapter_config::AdapterConfig;
@@ -149,14 +151,9 @@ impl Training {
         let output = PathBuf::from(&self.config.output);
         let method = self.config.adapter.method;
         peak_memory::reset();
-        let head = self.zero_shot.as_ref();
-        let head = head.map(|head| head.head(&self.base, None, &options.device));
         let adaptation = Adaptation {
             updates: self.updates.clone(),
-            tensors: match head.transpose()? {
-                Some(head) => head.tensors,
-                None => self.initial_head.clone(),
-            },
+            tensors: self.brought_tensors(&options.device)?,
             ..Adaptation::default()
         };
         let load = LoadOptions {
@@ -297,6 +294,15 @@ impl Training {
                  over with --force"
             ),
         })
+    }
+
+    /// The tensors that do not come from the base model's checkpoint: the head that prompts make, or what
+    /// an adapter brings that the training goes on from.
+    fn brought_tensors(&self, device: &Device) -> Result<TrainedValues, TrainerError> {
+        match &self.zero_shot {
+            Some(zero_shot) => Ok(zero_shot.head(&self.base, None, device)?.tensors),
+            None => Ok(self.initial_head.clone()),
+        }
     }
 
     /// Whether the run in `directory` was started with this configuration.

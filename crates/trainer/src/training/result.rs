@@ -1,18 +1,17 @@
 //! The result of a finished training: a plain PEFT adapter and its coefficients, or a model.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use eigenmix_adapter::{
-    Adapter, Companion, Labels, PeftConfig, Provenance, SaveOptions, Source, TargetModules,
-};
-use eigenmix_data::{InputContract, Targets};
-use eigenmix_models::{Description, HeadKind, LinearLayer};
+use eigenmix_adapter::{Adapter, Companion, Provenance, SaveOptions, Source};
+use eigenmix_data::InputContract;
+use eigenmix_models::{Description, HeadKind};
 use eigenmix_moslora::{ParameterKind, ParameterNames, TrainedValues, Update};
 use eigenmix_tensors::{FileError, HostTensor};
 use eigenmix_tensors::{write_directory, write_file};
 use serde_json::{Value, json};
 
+use super::plain_adapter::{labels, plain_adapter};
 use super::training_data::TrainingData;
 use crate::adapter_config::AdapterConfig;
 use crate::base_model::{COMPANIONS, TEXT_COMPANIONS};
@@ -87,47 +86,14 @@ impl Trained<'_> {
             modules.insert(path.clone(), update.fold());
         }
         let heads = head_tensors(self.values, self.names);
-        let ranks: BTreeMap<String, usize> = modules
-            .iter()
-            .map(|(path, module)| (path.clone(), module.rank()))
-            .collect();
-        let rank = ranks.values().copied().max().unwrap_or(1);
-        let (base_model, revision) = self.base.name_and_revision();
-        let mut config = PeftConfig::lora(
-            base_model,
-            rank,
-            TargetModules::Names(target_names(&modules, &self.all_layers())),
-            &saved_modules(&heads, self.description),
-            self.config.task.kind.definition().peft_name(),
-            &ranks,
-        )?;
-        if let Some(revision) = revision {
-            config = config.with("revision", revision.into())?;
-        }
-        if self.has_transposed_weights(modules.keys()) {
-            config = config.with("fan_in_fan_out", true.into())?;
-        }
-        Ok(Adapter {
-            config,
+        plain_adapter(
+            self.config,
+            self.base,
+            self.description,
+            self.data,
             modules,
             heads,
-            biases: BTreeMap::new(),
-            labels: labels(self.data.targets.as_ref()),
-            prompts: self.config.task.prompts()?,
-        })
-    }
-
-    /// Every linear layer that PEFT finds in the base model; in CLIP those of both towers.
-    fn all_layers(&self) -> Vec<LinearLayer> {
-        let text = self.base.architecture.clip_text();
-        let text = text.map(|text| text.describe().layers).unwrap_or_default();
-        [&self.description.layers[..], &text].concat()
-    }
-
-    /// Whether the checkpoint stores the weights of these modules `[d_in, d_out]`.
-    fn has_transposed_weights<'m>(&self, modules: impl Iterator<Item = &'m String>) -> bool {
-        let mut layers = modules.filter_map(|path| self.description.layer(path));
-        layers.any(|layer| layer.transposed)
+        )
     }
 
     /// The trained values as the checkpoint stores them.
@@ -260,44 +226,6 @@ fn in_shape(value: &HostTensor, shape: &[usize]) -> HostTensor {
         },
         false => value.clone(),
     }
-}
-
-fn labels(targets: Option<&Targets>) -> Option<Labels> {
-    let labels = targets?.labels()?;
-    Some(Labels(labels.names().to_vec()))
-}
-
-/// The short names that select exactly the adapted modules (`query`, `value`), otherwise their
-/// paths.
-fn target_names(
-    modules: &BTreeMap<String, eigenmix_adapter::LoraModule>,
-    layers: &[LinearLayer],
-) -> Vec<String> {
-    let last = |path: &str| path.rsplit('.').next().unwrap_or(path).to_owned();
-    let short: BTreeSet<String> = modules.keys().map(|path| last(path)).collect();
-    let selected = layers
-        .iter()
-        .filter(|layer| short.contains(&last(&layer.path)));
-    match selected.count() == modules.len() {
-        true => short.into_iter().collect(),
-        false => modules.keys().cloned().collect(),
-    }
-}
-
-/// `modules_to_save`: the family's head modules, and all other modules that were trained whole.
-fn saved_modules(heads: &BTreeMap<String, HostTensor>, description: &Description) -> Vec<String> {
-    let mut modules = BTreeSet::new();
-    for name in heads.keys() {
-        let path = name
-            .rsplit_once('.')
-            .map_or(name.as_str(), |(path, _)| path);
-        let known = description
-            .head_modules
-            .iter()
-            .find(|head| path == **head || path.starts_with(&format!("{head}.")));
-        modules.insert(known.map_or_else(|| path.to_owned(), |head| (*head).to_owned()));
-    }
-    modules.into_iter().collect()
 }
 
 #[cfg(test)]

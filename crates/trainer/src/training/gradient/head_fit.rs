@@ -1,12 +1,12 @@
 //! A head on frozen features, before any gradient is taken under it.
 
 use burn::tensor::{Device, Tensor};
-use eigenmix_data::BatchPlan;
 use eigenmix_models::{Adaptation, LoadOptions, Network, Train};
 use eigenmix_moslora::{ParameterKind, TrainedValues};
 
 use super::super::optimizer::{AdamW, NamedGradients, accumulate, named_gradients};
 use super::Training;
+use super::pass::batches;
 use crate::TrainerError;
 use crate::tasks::Objective;
 
@@ -19,14 +19,8 @@ const RATE: f64 = 2e-2;
 /// The decay of the weights, which keeps separable classes from growing without end.
 const DECAY: f64 = 1e-2;
 
-/// A head and its loss.
-pub(super) struct FittedHead {
-    /// Its tensors by name; none of a model whose head is the base model's own.
-    pub values: TrainedValues,
-}
-
 /// Fits the trained tensors of the head on the features of `examples`, which go through the frozen
-/// model once.
+/// model once. Gives them by name; none of a model whose head is the base model's own or that of prompts.
 ///
 /// - fixed: tensors of the head that are given
 ///
@@ -38,7 +32,7 @@ pub(super) fn fit_head(
     examples: &[usize],
     device: &Device,
     progress: &dyn Fn(usize),
-) -> Result<FittedHead, TrainerError> {
+) -> Result<TrainedValues, TrainerError> {
     let adaptation = Adaptation {
         tensors: fixed.clone(),
         ..Adaptation::default()
@@ -56,18 +50,15 @@ pub(super) fn fit_head(
     let (mut model, names) = (loaded.model, loaded.names);
     let is_head = |name: &String| names.kind(name) == Some(ParameterKind::Tensor);
     if !names.values_of(&model).keys().any(is_head) {
-        let values = TrainedValues::new();
-        return Ok(FittedHead { values });
+        return Ok(TrainedValues::new());
     }
 
-    let lengths = training.data.train.lengths();
-    let own: Vec<usize> = examples.iter().map(|&example| lengths[example]).collect();
-    let plan = BatchPlan::evaluation(&own, training.config.training.evaluation_batch_size);
+    let data = &*training.data.train;
+    let size = training.config.training.evaluation_batch_size;
     let mut features: Vec<(Tensor<2>, Box<dyn Objective>)> = Vec::new();
     let mut all = 0.0;
-    for batch in plan.batches() {
-        let batch: Vec<usize> = batch.iter().map(|&place| examples[place]).collect();
-        let labelled = training.data.train.batch(&batch, None)?;
+    for batch in batches(data, examples, size) {
+        let labelled = data.batch(&batch, None)?;
         let hidden = model.hidden_states(&labelled.batch, &device).detach();
         all += labelled.objective.weight();
         features.push((hidden, labelled.objective));
@@ -88,11 +79,6 @@ pub(super) fn fit_head(
         let rate = RATE * (1.0 + (std::f64::consts::PI * part).cos()) / 2.0;
         model = optimizer.step(model, &names, gradients, |_| rate);
     }
-    let values = names.values_of(&model);
-    Ok(FittedHead {
-        values: values
-            .into_iter()
-            .filter(|(name, _)| is_head(name))
-            .collect(),
-    })
+    let values = names.values_of(&model).into_iter();
+    Ok(values.filter(|(name, _)| is_head(name)).collect())
 }

@@ -16,11 +16,10 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
 use burn::tensor::Device;
-use eigenmix_adapter::{Adapter, Companion, Labels, PeftConfig, TargetModules};
-use eigenmix_data::Targets;
+use eigenmix_adapter::{Adapter, Companion};
 use eigenmix_eigenlorax::{LeadingPart, OVERSAMPLING, range_of, test_matrix};
-use eigenmix_models::LinearLayer;
-use eigenmix_moslora::{Factor, Mixer, TrainedValues, Update};
+use eigenmix_models::{HeadKind, LinearLayer};
+use eigenmix_moslora::{Factor, Mixer, Update};
 use eigenmix_tensors::Matrix;
 use rand::SeedableRng;
 use rand::seq::index;
@@ -29,6 +28,7 @@ use rand_chacha::ChaCha8Rng;
 use self::head_fit::fit_head;
 use self::pass::GradientPass;
 use super::Training;
+use super::plain_adapter::plain_adapter;
 use super::result::companions;
 use crate::TrainerError;
 
@@ -103,9 +103,14 @@ impl Training {
         &self.notes
     }
 
-    /// Over how many examples the gradient is the mean.
-    pub fn gradient_examples(&self, options: &GradientOptions) -> usize {
-        self.data.train.len().min(options.examples.get())
+    /// How many examples go through the model for the gradient: in two passes, and in one more where a
+    /// head is fitted.
+    pub fn gradient_work(&self, options: &GradientOptions) -> usize {
+        let passes = match self.head {
+            HeadKind::Classification { .. } => 3,
+            _ => 2,
+        };
+        passes * self.data.train.len().min(options.examples.get())
     }
 
     /// How rows become inputs, as `eigenmix.json` says it.
@@ -135,9 +140,15 @@ impl Training {
         progress: &dyn Fn(usize),
     ) -> Result<TaskGradient, TrainerError> {
         let examples = self.drawn_examples(options.examples.get());
-        let mut tensors = self.fixed_head(device)?;
+        let layers = self.adapted_layers();
+        if layers.is_empty() {
+            return Err(TrainerError::NoGradient {
+                method: self.config.adapter.method.name(),
+            });
+        }
+        let mut tensors = self.brought_tensors(device)?;
         let fitted = fit_head(self, &tensors, &examples, device, progress)?;
-        tensors.extend(fitted.values.clone());
+        tensors.extend(fitted.clone());
         let pass = GradientPass {
             training: self,
             head: &tensors,
@@ -146,7 +157,6 @@ impl Training {
             progress,
         };
 
-        let layers = self.adapted_layers();
         let sketches = pass.run(
             layers
                 .iter()
@@ -198,28 +208,8 @@ impl Training {
             );
             updates.insert(path.clone(), part.to_module(-1.0));
         }
-        let ranks = updates
-            .iter()
-            .map(|(path, module)| (path.clone(), module.rank()))
-            .collect();
-        let targets = TargetModules::Names(updates.keys().cloned().collect());
-        let definition = self.config.task.kind.definition();
-        let rank = updates.values().map(|module| module.rank()).max();
-        let config = PeftConfig::lora(
-            self.base.name_and_revision().0,
-            rank.unwrap_or(1),
-            targets,
-            &[],
-            definition.peft_name(),
-            &ranks,
-        )?;
-        let mut adapter = Adapter::new(config, updates);
-        adapter.heads = fitted.values;
-        if let (Some(Targets::Classes(labels)), false) =
-            (&self.data.targets, adapter.heads.is_empty())
-        {
-            adapter.labels = Some(Labels(labels.names().to_vec()));
-        }
+        let (config, base) = (&self.config, &self.base);
+        let adapter = plain_adapter(config, base, &self.description, &self.data, updates, fitted)?;
         Ok(TaskGradient {
             adapter,
             modules,
@@ -247,14 +237,6 @@ impl Training {
             .filter(|layer| self.updates.contains_key(&layer.path))
             .cloned()
             .collect()
-    }
-
-    /// The tensors of a head that is not trained: that of prompts.
-    fn fixed_head(&self, device: &Device) -> Result<TrainedValues, TrainerError> {
-        match &self.zero_shot {
-            None => Ok(TrainedValues::new()),
-            Some(zero_shot) => Ok(zero_shot.head(&self.base, None, device)?.tensors),
-        }
     }
 }
 

@@ -13,6 +13,8 @@ use super::super::backward_pass::BackwardPass;
 use super::super::optimizer::NamedGradients;
 use super::Training;
 use crate::TrainerError;
+use crate::host_values::host_values;
+use crate::tasks::Examples;
 
 /// What every pass has in common.
 pub(super) struct GradientPass<'a> {
@@ -39,6 +41,17 @@ pub(super) struct Gradients {
 pub(super) struct Halves {
     means: [Matrix; 2],
     weights: [f64; 2],
+}
+
+/// Some examples in batches, those of a length together.
+pub(super) fn batches(all: &dyn Examples, chosen: &[usize], size: NonZeroUsize) -> Vec<Vec<usize>> {
+    let lengths = all.lengths();
+    let own: Vec<usize> = chosen.iter().map(|&example| lengths[example]).collect();
+    let plan = BatchPlan::evaluation(&own, size);
+    let batches = plan.batches().iter();
+    batches
+        .map(|batch| batch.iter().map(|&place| chosen[place]).collect())
+        .collect()
 }
 
 impl GradientPass<'_> {
@@ -86,11 +99,7 @@ impl GradientPass<'_> {
         let mut halves = [BTreeMap::new(), BTreeMap::new()];
         for (half, sums) in halves.iter_mut().zip(sums) {
             for (name, sum) in sums {
-                let values: Vec<f32> = sum
-                    .to_data()
-                    .convert::<f32>()
-                    .try_into_vec()
-                    .expect("converted to f32");
+                let values = host_values(sum);
                 if let Some(value) = values.iter().find(|value| !value.is_finite()) {
                     return Err(TrainerError::GradientNotFinite {
                         module: name,
@@ -109,21 +118,11 @@ impl GradientPass<'_> {
 
     /// Batches of the examples, each half of which sees every second.
     fn batches(&self) -> Vec<Vec<usize>> {
-        let lengths = self.training.data.train.lengths();
-        let own: Vec<usize> = self
-            .examples
-            .iter()
-            .map(|&example| lengths[example])
-            .collect();
         // Of few examples there are several batches too, so that the halves are alike.
         let most = self.training.config.training.evaluation_batch_size;
-        let size =
-            NonZeroUsize::new(own.len() / 8).map_or(NonZeroUsize::MIN, |size| size.min(most));
-        let plan = BatchPlan::evaluation(&own, size);
-        let batches = plan.batches().iter();
-        batches
-            .map(|batch| batch.iter().map(|&place| self.examples[place]).collect())
-            .collect()
+        let size = NonZeroUsize::new(self.examples.len() / 8);
+        let size = size.map_or(NonZeroUsize::MIN, |size| size.min(most));
+        batches(&*self.training.data.train, self.examples, size)
     }
 }
 
