@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use eigenmix_tensors::{HostTensor, write_directory, write_file, write_tensor_file};
+use eigenmix_tensors::{FileError, HostTensor, write_directory, write_file, write_tensor_file};
 
 use crate::export::exported_config;
 use crate::key::{Part, whole_key};
@@ -43,6 +43,21 @@ pub struct SaveOptions {
     pub provenance: Option<Provenance>,
     /// Files to write beside it, where it is a directory.
     pub companions: Vec<Companion>,
+}
+
+impl SaveOptions {
+    /// Writes what lies beside an adapter: how it was made, and its companions.
+    pub(crate) fn write_beside(&self, directory: &Path) -> Result<(), FileError> {
+        if let Some(provenance) = &self.provenance {
+            let path = directory.join(Provenance::FILE_NAME);
+            let text = provenance.to_json(&path)?;
+            write_file(&path, format!("{text}\n").as_bytes())?;
+        }
+        for companion in &self.companions {
+            write_file(&directory.join(&companion.name), &companion.content)?;
+        }
+        Ok(())
+    }
 }
 
 impl Adapter {
@@ -89,15 +104,7 @@ impl Adapter {
             if let Some(prompts) = &self.prompts {
                 prompts.write(&staging.join(Prompts::FILE_NAME))?;
             }
-            if let Some(provenance) = &options.provenance {
-                let path = staging.join(Provenance::FILE_NAME);
-                let text = provenance.to_json(&path)?;
-                write_file(&path, format!("{text}\n").as_bytes())?;
-            }
-            for companion in &options.companions {
-                write_file(&staging.join(&companion.name), &companion.content)?;
-            }
-            Ok(())
+            Ok(options.write_beside(staging)?)
         })
     }
 

@@ -51,7 +51,13 @@ impl RepositoryFiles {
             Some(Weights::Shards(index)) => {
                 required.push(index.to_owned());
                 let is_shard = |name: &&String| !name.contains('/') && is_shard(Path::new(name));
-                required.extend(names.iter().filter(is_shard).cloned());
+                let shards: Vec<&String> = names.iter().filter(is_shard).collect();
+                // A base model's shards may lie beside those that are called as the index is.
+                let stem = index.split('.').next().unwrap_or(index);
+                let has_stem = |name: &&&String| name.starts_with(stem);
+                let is_mixed = shards.iter().any(|name| has_stem(&name));
+                let own = shards.iter().filter(|name| !is_mixed || has_stem(name));
+                required.extend(own.map(|name| (*name).clone()));
             }
             // The Hub says that there is none.
             None => required.push(WEIGHTS_NAME.to_owned()),
@@ -96,5 +102,13 @@ mod tests {
         ];
         let files = RepositoryFiles::of("org/name", &names.map(str::to_owned)).expect("an adapter");
         assert_eq!(files.required, names[..4]);
+        let of_base = "model-00001-of-00004.safetensors";
+        let beside = [&names[..], &[of_base]].concat();
+        let beside: Vec<String> = beside.into_iter().map(str::to_owned).collect();
+        let files = RepositoryFiles::of("org/name", &beside).expect("an adapter");
+        assert_eq!(files.required, names[..4]);
+        let alone = [names[0], names[1], of_base].map(str::to_owned);
+        let files = RepositoryFiles::of("org/name", &alone).expect("an adapter");
+        assert_eq!(files.required, alone);
     }
 }

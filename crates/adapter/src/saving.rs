@@ -69,15 +69,7 @@ impl Adapter {
                 let text = format!("{:#}\n", Value::Object(config.clone()));
                 write_file(&staging.join(PeftConfig::FILE_NAME), text.as_bytes())?;
             }
-            if let Some(provenance) = &options.provenance {
-                let path = staging.join(Provenance::FILE_NAME);
-                let text = provenance.to_json(&path)?;
-                write_file(&path, format!("{text}\n").as_bytes())?;
-            }
-            for companion in &options.companions {
-                write_file(&staging.join(&companion.name), &companion.content)?;
-            }
-            Ok(())
+            Ok(options.write_beside(staging)?)
         })
     }
 

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::config_fields::ConfigFields;
 use crate::key::PREFIX;
+use crate::token_table::is_output_layer;
 use crate::{Adapter, AdapterError};
 
 /// The field of adapter_config.json.
@@ -41,6 +42,10 @@ pub enum RowProblem {
         "the adapter's rows for single tokens (trainable_token_indices) have {found} numbers each, the table's have {expected}; is it an adapter of another base model?"
     )]
     Width { expected: usize, found: usize },
+    #[error(
+        "the adapter has {found} rows for the {tokens} tokens of trainable_token_indices; is the file whole?"
+    )]
+    Count { tokens: usize, found: usize },
 }
 
 impl TokenRows<'_> {
@@ -57,6 +62,10 @@ impl TokenRows<'_> {
                 expected: width,
                 found,
             });
+        }
+        let (tokens, found) = (self.tokens.len(), self.rows.values.len() / width);
+        if tokens != found {
+            return Err(RowProblem::Count { tokens, found });
         }
         let vocabulary = table.len() / width;
         for (&token, row) in self.tokens.iter().zip(self.rows.values.chunks_exact(width)) {
@@ -102,21 +111,38 @@ impl TrainedTokens {
             Self::OfTable(tokens) => Some(tokens),
             Self::Of(tables) => tables
                 .iter()
-                .find(|(name, _)| {
-                    let before = module.strip_suffix(name.as_str());
-                    before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
-                })
+                .find(|(name, _)| ends_in(module, name))
                 .map(|(_, tokens)| &tokens[..]),
         }
     }
 
-    pub(crate) fn are_some(&self) -> bool {
+    /// A table whose rows are not among those of `found`, the paths of tables; an output layer may have
+    /// them from the table that it is tied to.
+    pub(crate) fn missing_of(&self, found: &[&str]) -> Option<&str> {
         match self {
-            Self::None => false,
-            Self::OfTable(tokens) => !tokens.is_empty(),
-            Self::Of(tables) => tables.values().any(|tokens| !tokens.is_empty()),
+            Self::None => None,
+            Self::OfTable(tokens) => {
+                (!tokens.is_empty() && found.is_empty()).then_some("the table of tokens")
+            }
+            Self::Of(tables) => {
+                let is_missing = |(name, tokens): &(&String, &Vec<usize>)| {
+                    let is_tied = is_output_layer(name) && !found.is_empty();
+                    let is_found = found.iter().any(|path| ends_in(path, name));
+                    !tokens.is_empty() && !is_found && !is_tied
+                };
+                tables
+                    .iter()
+                    .find(is_missing)
+                    .map(|(name, _)| name.as_str())
+            }
         }
     }
+}
+
+/// Whether `name` is the end of a path, from a whole component on.
+fn ends_in(path: &str, name: &str) -> bool {
+    let before = path.strip_suffix(name);
+    before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
 
 impl Adapter {
@@ -190,6 +216,11 @@ mod tests {
             found: 2,
         };
         assert_eq!(placed(&[2, 0], 3), Err(problem));
+        let problem = RowProblem::Count {
+            tokens: 3,
+            found: 2,
+        };
+        assert_eq!(placed(&[2, 0, 1], 2), Err(problem));
     }
 
     #[test]
@@ -205,6 +236,12 @@ mod tests {
         assert_eq!(named.of("model.embed_tokens"), Some(&[3, 1][..]));
         assert_eq!(named.of("lm_head"), Some(&[4][..]));
         assert_eq!(named.of("my_lm_head"), None);
+        assert_eq!(list.missing_of(&[]), Some("the table of tokens"));
+        assert_eq!(list.missing_of(&["model.wte"]), None);
+        assert_eq!(named.missing_of(&["lm_head"]), Some("embed_tokens"));
+        // The output layer may be tied to the table.
+        assert_eq!(named.missing_of(&["model.embed_tokens"]), None);
+        assert_eq!(named.missing_of(&[]), Some("embed_tokens"));
         for wrong in [json!([-1]), json!(["a"]), json!(3), json!({"a": 3})] {
             let error = read(wrong).expect_err("no tokens").to_string();
             assert!(error.contains(FIELD), "{error}");

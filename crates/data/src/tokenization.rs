@@ -196,7 +196,10 @@ impl TextTokenizer {
 
     /// Whether a token was added to the vocabulary, as special ones are.
     pub(crate) fn is_added(&self, id: u32) -> bool {
-        self.tokenizer.get_added_tokens_decoder().contains_key(&id)
+        self.tokenizer
+            .get_added_vocabulary()
+            .get_added_tokens_decoder()
+            .contains_key(&id)
     }
 
     /// One more than the largest id of a token, added ones included: ids may have gaps, and a base

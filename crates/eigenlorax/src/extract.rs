@@ -121,18 +121,15 @@ fn extract_module<S: AdapterSource>(
         source,
     };
     for update in set.updates(path, members) {
-        let (index, mut module) = update?;
+        let (index, module) = update?;
         if module.has_no_effect() {
             without_effect.push(index);
         }
         if module.bias.is_some() {
             biased.push(index);
         }
-        if !options.weights.is_empty() {
-            let factor = options.factor(index, &module);
-            module.to_mut().scaling *= factor;
-        }
-        let factors = options.factors.of(&module).map_err(failed)?;
+        let update = options.weighted(index, &module);
+        let factors = options.factors.of(update).map_err(failed)?;
         left.push(factors.left.as_ref());
         right.push(factors.right.as_ref());
     }

@@ -16,8 +16,9 @@ pub struct ExtractOptions {
     /// The form in which the factors of an adapter are stacked.
     #[serde(default)]
     pub factors: Factors,
-    /// How much each adapter counts, in their order: its update of a module is scaled to this norm,
-    /// so that a loud adapter does not drown the others. Without weights each counts by its own norm.
+    /// How much each adapter counts, in their order: its update of a module is scaled to norms in this
+    /// proportion, so that a loud adapter does not drown the others. Without weights each counts by
+    /// its own norm.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub weights: Vec<f64>,
     /// Whether the mean column is subtracted first and kept as an extra component.
@@ -52,19 +53,21 @@ impl ExtractOptions {
         Err(EigenloraxError::Weights { adapters, problem })
     }
 
-    /// What the update of an adapter is multiplied by so that it counts as its weight says.
+    /// The update of an adapter, counting as its weight says.
     ///
     /// - adapter: its place among the adapters
-    pub(crate) fn factor(&self, adapter: usize, module: &LoraModule) -> f32 {
+    pub(crate) fn weighted(&self, adapter: usize, module: &LoraModule) -> LowRank {
+        let mut update = LowRank::of(module);
         let Some(weight) = self.weights.get(adapter) else {
-            return 1.0;
+            return update;
         };
-        let norm = LowRank::of(module).norm();
+        // Only the proportions of weights shape a basis, and these are numbers of at most 1.
+        let largest = self.weights.iter().copied().fold(0.0, f64::max);
+        let norm = update.norm();
         if norm > 0.0 {
-            (weight / norm) as f32
-        } else {
-            0.0
+            update.left *= faer::Scale(weight / largest / norm);
         }
+        update
     }
 
     /// Balanced factors, not centred, nothing random.
@@ -148,8 +151,7 @@ pub enum Factors {
 
 impl Factors {
     /// The columns of both sides: `[d_out, rank]` and `[d_in, rank]`.
-    pub(crate) fn of(self, module: &LoraModule) -> Result<LowRank, DecompositionError> {
-        let update = LowRank::of(module);
+    pub(crate) fn of(self, update: LowRank) -> Result<LowRank, DecompositionError> {
         match self {
             Self::Balanced => update.balanced(),
             Self::Raw => Ok(update),

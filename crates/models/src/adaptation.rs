@@ -157,15 +157,18 @@ impl Base<'_> {
     /// The name in the checkpoint of a tensor of an adapter.
     fn find(&self, name: &str) -> Option<String> {
         let prefixed = format!("{}.{name}", self.prefix);
-        // Checkpoints converted from TensorFlow say gamma and beta.
-        let older = [(".weight", ".gamma"), (".bias", ".beta")];
-        let older = older.iter().find_map(|(newer, older)| {
-            let path = name.strip_suffix(newer)?;
-            Some(format!("{path}{older}"))
-        });
-        let names = [Some(name), Some(&prefixed), older.as_deref()];
         let find = |name: &str| self.checkpoint.find(name, self.prefix).map(str::to_owned);
-        names.into_iter().flatten().find_map(find)
+        // Checkpoints converted from TensorFlow say gamma and beta.
+        let older = |name: &str| {
+            let endings = [(".weight", ".gamma"), (".bias", ".beta")];
+            endings.iter().find_map(|(newer, older)| {
+                let path = name.strip_suffix(newer)?;
+                find(&format!("{path}{older}"))
+            })
+        };
+        let names = [name, &prefixed];
+        let found = names.into_iter().find_map(find);
+        found.or_else(|| names.into_iter().find_map(older))
     }
 
     fn has(&self, name: &str) -> bool {
@@ -192,7 +195,14 @@ impl Base<'_> {
         let shape = module.layer.weight_shape(module.d_out(), module.d_in());
         let values = match below {
             Some(below) if below.shape == shape => below.values.clone(),
-            _ => self.checkpoint.read(&name, &shape)?,
+            Some(below) => {
+                return Err(ModelError::WholeShape {
+                    name,
+                    expected: shape,
+                    found: below.shape.clone(),
+                });
+            }
+            None => self.checkpoint.read(&name, &shape)?,
         };
         Ok(Some(HostTensor::new(shape, updated(values, module))))
     }

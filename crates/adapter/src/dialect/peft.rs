@@ -100,12 +100,12 @@ fn require_token_rows(
     file: &TensorFile,
     config: &PeftConfig,
 ) -> Result<(), AdapterError> {
-    let mut found = false;
+    let mut found = Vec::new();
     for (name, key) in &index.heads {
         let Some(module) = table_of_rows(name) else {
             continue;
         };
-        found = true;
+        found.push(module);
         let tokens = config.trained_tokens().of(module).map_or(0, <[usize]>::len);
         let shape = file.shape(key)?;
         if shape.len() != 2 || shape[0] != tokens {
@@ -118,10 +118,10 @@ fn require_token_rows(
             .into());
         }
     }
-    if config.trained_tokens().are_some() && !found {
+    if let Some(module) = config.trained_tokens().missing_of(&found) {
         return Err(AdapterError::IncompleteModule {
             path: file.path().to_owned(),
-            module: "the table of tokens".to_owned(),
+            module: module.to_owned(),
             missing: "token_adapter.trainable_tokens_delta",
         });
     }

@@ -219,10 +219,14 @@ fn place(
 fn own_head(base: &BaseModel, adapter: Option<&Adapter>) -> Result<HeadKind, TrainerError> {
     let output = base.architecture.output_weight();
     if let Some(head) = adapter.and_then(|adapter| adapter.heads.get(output)) {
-        let labels = head.shape[0];
+        // A number alone fits no head, which is told when it is placed.
+        let labels = head.shape.first().copied().unwrap_or(1);
         return Ok(HeadKind::Classification { labels });
     }
-    let outputs = base.checkpoint.shape(output).map(|shape| shape[0]);
+    let outputs = base
+        .checkpoint
+        .shape(output)
+        .and_then(|shape| shape.first().copied());
     base.architecture
         .checkpoint_head(base.checkpoint.config(), outputs)
         .ok_or(TrainerError::NoHead)
