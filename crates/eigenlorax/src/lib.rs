@@ -49,9 +49,11 @@
 mod augmentation;
 mod basis;
 mod coefficients;
+mod control;
 pub mod decomposition;
 mod error;
 mod extract;
+mod joining;
 mod low_rank;
 mod options;
 mod principal;

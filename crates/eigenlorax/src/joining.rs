@@ -1,0 +1,339 @@
+//! One more adapter in the basis of a module that is extracted already.
+//!
+//! The principal columns with their variances, `U · √Λ`, have the scatter matrix of the adapters' own
+//! columns: another adapter's columns beside them give the components of all, without the files of those
+//! before.
+
+use eigenmix_adapter::LoraModule;
+use faer::{Mat, MatRef, Scale};
+
+use crate::augmentation::{Augmentation, normalised};
+use crate::basis::{Basis, ColumnCounts};
+use crate::decomposition::{DecompositionError, ThinSvd, product, to_f32, with_column};
+use crate::low_rank::LowRank;
+use crate::options::Components;
+use crate::principal::Columns;
+use crate::subspace::ModuleSubspace;
+
+impl ModuleSubspace {
+    /// The principal components of the recycled adapters and of `update` together.
+    ///
+    /// - adapters: how many adapters the basis comes from
+    /// - weight: how much the update counts beside one of them: its columns get `weight` times the mean
+    ///   squared norm of an adapter's
+    ///
+    /// # Errors
+    /// If a decomposition doesn't converge, which finite values don't lead to.
+    pub fn joined(
+        &self,
+        update: &LoraModule,
+        adapters: usize,
+        weight: f64,
+        components: Components,
+    ) -> Result<Self, DecompositionError> {
+        let update = LowRank::of(update).balanced()?;
+        let side = |basis: &Basis, columns: &Mat<f64>| {
+            let mean = basis.total_variance() / adapters.max(1) as f64;
+            let own = columns.squared_norm_l2();
+            let scale = if own > 0.0 {
+                (weight * mean / own).sqrt()
+            } else {
+                0.0
+            };
+            basis.joined(&(columns * Scale(scale)), components)
+        };
+        Ok(Self {
+            left: side(&self.left, &update.left)?,
+            right: side(&self.right, &update.right)?,
+        })
+    }
+
+    /// The directions of the recycled adapters that a task's gradient G asks for: `Uᵀ · G · V = P · Σ · Qᵀ`
+    /// on all principal components, of which `U · P` and `V · Q` are kept in their order, at most `count`.
+    /// The variances are Σ².
+    ///
+    /// # Errors
+    /// If a decomposition doesn't converge, which finite values don't lead to.
+    pub fn rotated(&self, gradient: &LoraModule, count: usize) -> Result<Self, DecompositionError> {
+        let gradient = LowRank::of(gradient);
+        let (left, right) = (self.left.principal_f64(), self.right.principal_f64());
+        let seen = [
+            product(left.transpose(), gradient.left.as_ref()),
+            product(right.transpose(), gradient.right.as_ref()),
+        ];
+        let ThinSvd { u, s, v } =
+            ThinSvd::new(product(seen[0].as_ref(), seen[1].transpose()).as_ref())?;
+        let count = count.min(s.len());
+        let side = |basis: &Basis, own: &Mat<f64>, turn: &Mat<f64>| {
+            let turned = product(own.as_ref(), turn.as_ref().subcols(0, count));
+            basis.with_principal(turned, &s[..count])
+        };
+        Ok(Self {
+            left: side(&self.left, &left, &u),
+            right: side(&self.right, &right, &v),
+        })
+    }
+
+    /// The basis with the leading directions of `update` outside it as further principal components, at
+    /// most `count`: the left singular vectors of `(I − U·Uᵀ) · ΔW` and the right ones of
+    /// `ΔW · (I − V·Vᵀ)`.
+    ///
+    /// # Errors
+    /// If a decomposition doesn't converge, which finite values don't lead to.
+    pub fn extended(&self, update: &LoraModule, count: usize) -> Result<Self, DecompositionError> {
+        let update = LowRank::of(update);
+        Ok(Self {
+            left: self.left.extended(&update.left, &update.right, count)?,
+            right: self.right.extended(&update.right, &update.left, count)?,
+        })
+    }
+
+    /// The share ‖Uᵀ·ΔW·V‖² / ‖ΔW‖² of an update that the whole basis can express, 0 to 1.
+    pub fn share_of(&self, update: &LoraModule) -> f64 {
+        let update = LowRank::of(update);
+        let whole = update.norm().powi(2);
+        let inside = LowRank {
+            left: product(self.left.to_f64().transpose(), update.left.as_ref()),
+            right: product(self.right.to_f64().transpose(), update.right.as_ref()),
+        };
+        if whole > 0.0 {
+            (inside.norm().powi(2) / whole).min(1.0)
+        } else {
+            0.0
+        }
+    }
+}
+
+impl Basis {
+    /// The principal columns in f64: `[d, principal]`.
+    fn principal_f64(&self) -> Mat<f64> {
+        self.to_f64()
+            .as_ref()
+            .subcols(0, self.principal())
+            .to_owned()
+    }
+
+    /// The components of the principal columns with their variances and of further columns `[d, r]`.
+    fn joined(
+        &self,
+        columns: &Mat<f64>,
+        components: Components,
+    ) -> Result<Self, DecompositionError> {
+        let mut own = self.principal_f64();
+        for (column, &variance) in self.principal_variance().iter().enumerate() {
+            let mut column = own.as_mut().col_mut(column);
+            column *= Scale(f64::from(variance).sqrt());
+        }
+        let mut all = Columns::new(self.width(), own.ncols() + columns.ncols());
+        all.push(own.as_ref());
+        all.push(columns.as_ref());
+        let nothing = Augmentation {
+            columns: 0,
+            seed: 0,
+            module: "",
+            side: "",
+        };
+        let joined = all.into_basis(components, false, &nothing)?.basis;
+        // What truncation lost of the adapters still belongs to the whole.
+        let lost = (self.total_variance() - self.kept_variance()).max(0.0);
+        let total = joined.total_variance() + lost;
+        Ok(self.with_columns(joined.to_f64(), joined.variance().to_vec(), total))
+    }
+
+    /// Other principal columns, of these singular values.
+    fn with_principal(&self, columns: Mat<f64>, values: &[f64]) -> Self {
+        let variance: Vec<f32> = values.iter().map(|value| value.powi(2) as f32).collect();
+        let total = values.iter().map(|value| value.powi(2)).sum();
+        self.with_columns(columns, variance, total)
+    }
+
+    fn extended(
+        &self,
+        near: &Mat<f64>,
+        far: &Mat<f64>,
+        count: usize,
+    ) -> Result<Self, DecompositionError> {
+        let own = self.to_f64();
+        let outside = LowRank {
+            left: near
+                - product(
+                    own.as_ref(),
+                    product(own.transpose(), near.as_ref()).as_ref(),
+                ),
+            right: far.clone(),
+        };
+        let directions = outside.directions()?;
+        let room = self.width() - self.columns();
+        let count = count.min(directions.s.len()).min(room);
+        let mut columns = self.principal_f64();
+        let mut variance = self.principal_variance().to_vec();
+        let mut total = self.total_variance();
+        for place in 0..count {
+            let direction = directions.u.as_ref().subcols(place, 1).to_owned();
+            if let Some((direction, _)) = normalised(direction, &columns) {
+                columns = with_column(columns, &direction);
+                variance.push(directions.s[place].powi(2) as f32);
+                total += directions.s[place].powi(2);
+            }
+        }
+        Ok(self.with_columns(columns, variance, total))
+    }
+
+    /// Other principal columns, and after them the mean and the random columns of this basis as far as
+    /// they lie outside.
+    fn with_columns(&self, principal: Mat<f64>, mut variance: Vec<f32>, total: f64) -> Self {
+        let mut counts = ColumnCounts {
+            principal: principal.ncols(),
+            has_mean: false,
+            augmented: 0,
+        };
+        let own = self.to_f64();
+        let mut columns = principal;
+        for place in self.principal()..self.columns() {
+            let column = own.as_ref().subcols(place, 1).to_owned();
+            let Some((direction, _)) = normalised(column, &columns) else {
+                continue;
+            };
+            columns = with_column(columns, &direction);
+            variance.push(self.variance()[place]);
+            match self.has_mean() && place == self.principal() {
+                true => counts.has_mean = true,
+                false => counts.augmented += 1,
+            }
+        }
+        Self::new(to_f32(columns.as_ref()), variance, total, counts)
+    }
+
+    /// Principal columns that come from no adapter.
+    pub(crate) fn of_columns(columns: MatRef<'_, f64>, variance: Vec<f32>, total: f64) -> Self {
+        let counts = ColumnCounts {
+            principal: columns.ncols(),
+            has_mean: false,
+            augmented: 0,
+        };
+        Self::new(to_f32(columns), variance, total, counts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decomposition::{deviation_from_orthonormal, to_f64};
+    use crate::options::ExtractOptions;
+    use crate::range_sketch::test_matrix;
+    use crate::{Subspace, extract};
+    use eigenmix_adapter::{Adapter, LoadedAdapter, PeftConfig, Source, TargetModules};
+    use std::collections::BTreeMap;
+
+    const SHAPE: [usize; 2] = [24, 17];
+
+    fn update(seed: u64, rank: usize) -> LoraModule {
+        let b = test_matrix("b", SHAPE[0], rank, seed);
+        let a = test_matrix("a", SHAPE[1], rank, seed).transposed();
+        LoraModule::new(b, a, 0.5)
+    }
+
+    fn adapter(seed: u64) -> LoadedAdapter {
+        let targets = TargetModules::Names(vec!["query".to_owned()]);
+        let config = PeftConfig::lora("base", 3, targets, &[], None, &BTreeMap::new()).unwrap();
+        let modules = BTreeMap::from([("query".to_owned(), update(seed, 3))]);
+        LoadedAdapter {
+            source: Source {
+                location: format!("adapter {seed}"),
+                sha256: String::new(),
+            },
+            adapter: Adapter::new(config, modules),
+        }
+    }
+
+    fn subspace(seeds: &[u64], options: &ExtractOptions) -> Subspace {
+        let adapters: Vec<_> = seeds.iter().map(|&seed| adapter(seed)).collect();
+        extract(&adapters, options, &|_, _| {}).unwrap().subspace
+    }
+
+    fn is_orthonormal(module: &ModuleSubspace) -> bool {
+        let sides = [&module.left, &module.right];
+        sides
+            .iter()
+            .all(|side| deviation_from_orthonormal(side.to_f64().as_ref()) < 1e-5)
+    }
+
+    /// The projector on the columns, which does not know their signs.
+    fn projector(basis: &Basis) -> Mat<f64> {
+        product(basis.to_f64().as_ref(), basis.to_f64().transpose())
+    }
+
+    #[test]
+    fn an_adapter_joined_later_gives_the_components_of_all_at_once() {
+        let all = ExtractOptions::new(Components::All);
+        let first = subspace(&[1, 2], &all);
+        let third = LowRank::of(&update(3, 3)).balanced().unwrap();
+        // The weight at which it counts by its own norm, on the left.
+        let mean = first.modules["query"].left.total_variance() / 2.0;
+        let weight = third.left.squared_norm_l2() / mean;
+        let five = Components::Count(5);
+        let joined = first.modules["query"]
+            .joined(&update(3, 3), 2, weight, five)
+            .unwrap();
+        let at_once = subspace(&[1, 2, 3], &ExtractOptions::new(five));
+        let at_once = &at_once.modules["query"];
+        assert!(is_orthonormal(&joined));
+        let difference = projector(&joined.left) - projector(&at_once.left);
+        assert!(difference.norm_max() < 1e-5, "{}", difference.norm_max());
+        for (one, other) in joined.left.variance().iter().zip(at_once.left.variance()) {
+            assert!((one / other - 1.0).abs() < 1e-5, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn a_louder_source_has_more_of_itself_in_a_basis_of_few_components() {
+        let module = &subspace(&[1, 2], &ExtractOptions::new(Components::All)).modules["query"];
+        let share = |weight| {
+            let three = Components::Count(3);
+            let joined = module.joined(&update(3, 3), 2, weight, three).unwrap();
+            joined.share_of(&update(3, 3))
+        };
+        let shares = [share(0.0), share(1.0), share(100.0)];
+        assert!(shares[0] < shares[1] && shares[1] < shares[2], "{shares:?}");
+        assert!(shares[2] > 0.98, "{shares:?}");
+    }
+
+    #[test]
+    fn a_rotation_keeps_what_the_gradient_asks_for_of_the_same_space() {
+        let module = &subspace(&[1, 2], &ExtractOptions::new(Components::All)).modules["query"];
+        let gradient = update(3, 4);
+        let whole = module.rotated(&gradient, 6).unwrap();
+        assert!(is_orthonormal(&whole));
+        assert!((projector(&whole.left) - projector(&module.left)).norm_max() < 1e-5);
+        let two = module.rotated(&gradient, 2).unwrap();
+        let unturned = module.with_components(2);
+        assert!(two.share_of(&gradient) > unturned.share_of(&gradient));
+        // The mixer's gradient on the rotated basis is diagonal: Pᵀ(UᵀGV)Q = Σ.
+        let mixer = to_f64(&whole.mixer_of(&gradient));
+        for row in 0..mixer.nrows() {
+            for col in (0..mixer.ncols()).filter(|&col| col != row) {
+                assert!(mixer[(row, col)].abs() < 1e-4);
+            }
+        }
+    }
+
+    #[test]
+    fn an_extended_basis_holds_all_of_an_update_and_keeps_the_columns_before() {
+        let options = ExtractOptions {
+            center: true,
+            augment: 2,
+            ..ExtractOptions::new(Components::Count(4))
+        };
+        let module = &subspace(&[1, 2], &options).modules["query"];
+        let extended = module.extended(&update(3, 3), 3).unwrap();
+        assert!(is_orthonormal(&extended));
+        assert_eq!(extended.left.principal(), 4 + 3);
+        assert_eq!(
+            (extended.left.has_mean(), extended.left.augmented()),
+            (true, 2)
+        );
+        assert!(extended.share_of(&update(3, 3)) > 1.0 - 1e-6);
+        let first = |basis: &Basis| basis.to_f64().as_ref().subcols(0, 4).to_owned();
+        assert!((first(&extended.left) - first(&module.left)).norm_max() < 1e-6);
+    }
+}
