@@ -33,7 +33,7 @@ pub fn train(configuration: &str, resume: bool, until: usize) -> Vec<f64> {
 /// The same on another device than the CPU.
 pub fn train_on(device: DeviceChoice, configuration: &str, resume: bool, until: usize) -> Vec<f64> {
     let config = TrainConfig::from_toml(configuration).expect("a configuration");
-    let training = Training::prepare(config).expect("a training");
+    let mut training = Training::prepare(config).expect("a training");
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let flag = AtomicBool::new(false);
     let options = RunOptions {

@@ -88,6 +88,60 @@ impl ModuleSubspace {
         })
     }
 
+    /// Directions of the recycled adapters that a gradient asks for, and its own outside of them all: `kept`
+    /// of [`ModuleSubspace::rotated`], then `outside` of those that [`ModuleSubspace::extended`] adds.
+    ///
+    /// # Errors
+    /// If a decomposition doesn't converge, which finite values don't lead to.
+    pub fn augmented(
+        &self,
+        gradient: &LoraModule,
+        kept: usize,
+        outside: usize,
+    ) -> Result<Self, DecompositionError> {
+        let rotated = self.rotated(gradient, kept)?;
+        let extended = self.extended(gradient, outside)?;
+        let side = |own: &Basis, rotated: &Basis, extended: &Basis| {
+            let added = own.principal()..extended.principal();
+            let all = extended.to_f64();
+            let columns = added
+                .clone()
+                .fold(rotated.principal_f64(), |columns, place| {
+                    with_column(columns, &all.as_ref().subcols(place, 1).to_owned())
+                });
+            let variance = [rotated.principal_variance(), &extended.variance()[added]].concat();
+            let total = rotated.total_variance() + extended.total_variance() - own.total_variance();
+            own.with_columns(columns, variance, total)
+        };
+        Ok(Self {
+            left: side(&self.left, &rotated.left, &extended.left),
+            right: side(&self.right, &rotated.right, &extended.right),
+        })
+    }
+
+    /// The leading singular directions of one update, at most `count`; their variances are its squared
+    /// singular values.
+    ///
+    /// # Errors
+    /// If the SVD doesn't converge, which finite values don't lead to.
+    pub fn of_update(update: &LoraModule, count: usize) -> Result<Self, DecompositionError> {
+        let ThinSvd { u, s, v } = LowRank::of(update).directions()?;
+        let count = count.min(s.len());
+        let energy = s.iter().map(|value| value.powi(2)).sum();
+        let side = |vectors: &Mat<f64>| {
+            let variance = s[..count].iter().map(|value| value.powi(2) as f32);
+            Basis::of_columns(
+                vectors.as_ref().subcols(0, count),
+                variance.collect(),
+                energy,
+            )
+        };
+        Ok(Self {
+            left: side(&u),
+            right: side(&v),
+        })
+    }
+
     /// The share ‖Uᵀ·ΔW·V‖² / ‖ΔW‖² of an update that the whole basis can express, 0 to 1.
     pub fn share_of(&self, update: &LoraModule) -> f64 {
         let update = LowRank::of(update);
@@ -315,6 +369,37 @@ mod tests {
                 assert!(mixer[(row, col)].abs() < 1e-4);
             }
         }
+    }
+
+    #[test]
+    fn an_augmented_basis_is_half_of_the_pool_and_half_outside_of_all_of_it() {
+        let module = &subspace(&[1, 2], &ExtractOptions::new(Components::All)).modules["query"];
+        let gradient = update(3, 4);
+        let found = module.augmented(&gradient, 3, 2).unwrap();
+        assert!(is_orthonormal(&found));
+        assert_eq!((found.left.principal(), found.right.principal()), (5, 5));
+        let inside = product(
+            module.left.to_f64().transpose(),
+            found.left.to_f64().as_ref(),
+        );
+        for column in 0..5 {
+            let share = inside
+                .as_ref()
+                .subcols(column, 1)
+                .to_owned()
+                .squared_norm_l2();
+            let expected = if column < 3 { 1.0 } else { 0.0 };
+            assert!((share - expected).abs() < 1e-5, "{column}: {share}");
+        }
+    }
+
+    #[test]
+    fn the_basis_of_one_update_is_its_own() {
+        let found = ModuleSubspace::of_update(&update(3, 4), 9).unwrap();
+        assert_eq!(found.left.principal(), 4);
+        assert!(found.share_of(&update(3, 4)) > 1.0 - 1e-6);
+        let two = ModuleSubspace::of_update(&update(3, 4), 2).unwrap();
+        assert!((two.share_of(&update(3, 4)) - two.left.kept()).abs() < 1e-5);
     }
 
     #[test]

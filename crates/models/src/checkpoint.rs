@@ -134,7 +134,7 @@ impl Checkpoint {
     }
 
     /// The name under which it has a tensor: with the model's prefix, or without.
-    pub(crate) fn find<'n>(&self, name: &'n str, prefix: &str) -> Option<&'n str> {
+    pub fn find<'n>(&self, name: &'n str, prefix: &str) -> Option<&'n str> {
         let bare = name
             .strip_prefix(prefix)
             .and_then(|rest| rest.strip_prefix('.'));

@@ -1,11 +1,15 @@
 //! The `[adapter]` table of a training file.
 
+use std::num::NonZeroUsize;
+
 use eigenmix_moslora::MixerInit;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::basis_config::{BasisKind, GradientConfig, GradientKey};
 use crate::init::Init;
 use crate::methods::Recipe;
+use crate::training::GradientOptions;
 use crate::{AdapterMethod, TrainerError};
 
 /// The `[adapter]` table: the method and its options.
@@ -46,7 +50,16 @@ pub struct AdapterConfig {
     /// scaled to this norm first. Default: each by its own norm.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub weights: Vec<f64>,
-    /// How many principal components of the subspace to use. Default: all. If the subspace also has
+    /// What the basis is made of. With "random" and "weights", the controls, `subspace` or `adapters` may
+    /// stay: they give the modules and the number of directions.
+    #[serde(default, skip_serializing_if = "BasisKind::is_recycled")]
+    pub basis: BasisKind,
+    /// Whether the gradient of this task, taken once before the training, is joined to the basis as one
+    /// more adapter: true, or a table. Without `subspace` and `adapters` it is the whole basis.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gradient: Option<GradientKey>,
+    /// How many principal components of the subspace to use. Default: all; 24 where neither a subspace
+    /// nor adapters are given. If the subspace also has
     /// a mean and random directions, they are always used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
@@ -88,7 +101,10 @@ impl AdapterConfig {
             _ => false,
         };
         let only = format!("only {}", AdapterMethod::names_with_basis());
-        let is_basis_given = self.subspace.is_some() || !self.adapters.is_empty();
+        let is_basis_given = self.is_recycling();
+        let gradient = self.gradient_config();
+        let is_control = matches!(self.basis, BasisKind::Random | BasisKind::Weights);
+        let is_made = is_basis_given || gradient.is_some() || !self.basis.is_recycled();
         let rules = [
             (
                 !method.trains_everything()
@@ -97,9 +113,37 @@ impl AdapterConfig {
                 "a rank of at least 1 is required".to_owned(),
             ),
             (
-                method.has_basis() && !is_basis_given,
+                method.has_basis() && !is_made,
                 "adapter.subspace",
-                "a subspace is required, or adapters to extract one from".to_owned(),
+                "a subspace is required, or adapters to extract one from, or adapter.gradient = true \
+                 for a basis of the task's own gradient"
+                    .to_owned(),
+            ),
+            (
+                !method.has_basis() && !self.basis.is_recycled(),
+                "adapter.basis",
+                format!("{only} train on a basis"),
+            ),
+            (
+                !method.has_basis() && self.gradient.is_some(),
+                "adapter.gradient",
+                format!("{only} train on a basis"),
+            ),
+            (
+                method.has_basis() && is_control && gradient.is_some(),
+                "adapter.gradient",
+                "adapter.basis is a control, which the gradient does not go into; leave one of them out"
+                    .to_owned(),
+            ),
+            (
+                self.basis == BasisKind::Gradient && self.gradient == Some(GradientKey::Used(false)),
+                "adapter.gradient",
+                "adapter.basis = \"gradient\" needs it; leave one of them out".to_owned(),
+            ),
+            (
+                method.has_basis() && is_made && !is_basis_given && self.init == Init::Merge,
+                "adapter.init",
+                "there are no recycled adapters to merge; name them in adapter.adapters".to_owned(),
             ),
             (
                 method.has_basis() && self.subspace.is_some() && !self.adapters.is_empty(),
@@ -107,9 +151,16 @@ impl AdapterConfig {
                 "`adapter.subspace` is given as well".to_owned(),
             ),
             (
-                method.has_basis() && self.subspace.is_some() && self.augment > 0,
+                method.has_basis() && is_made && self.adapters.is_empty() && self.augment > 0,
                 "adapter.augment",
-                "`adapter.subspace` is made already; augment it when it is extracted".to_owned(),
+                match self.subspace {
+                    Some(_) => {
+                        "`adapter.subspace` is made already; augment it when it is extracted".to_owned()
+                    }
+                    None => "there are no adapters to add random directions to; adapter.components \
+                             counts all directions"
+                        .to_owned(),
+                },
             ),
             (
                 !self.weights.is_empty() && self.adapters.is_empty(),
@@ -185,7 +236,31 @@ impl AdapterConfig {
             let expected = "at least 0 and below 1";
             problems.push(TrainerError::value("adapter.dropout", expected, found));
         }
+        problems.extend(gradient.and_then(|gradient| gradient.problems()));
         problems
+    }
+
+    /// Whether there are adapters, or the subspace of some, to recycle.
+    pub(crate) fn is_recycling(&self) -> bool {
+        self.subspace.is_some() || !self.adapters.is_empty()
+    }
+
+    /// How the gradient of the task goes into the basis, if it does.
+    pub(crate) fn gradient_config(&self) -> Option<GradientConfig> {
+        let is_whole = self.basis == BasisKind::Gradient || !self.is_recycling();
+        let mut config = match self.gradient {
+            Some(GradientKey::Options(config)) => config,
+            Some(GradientKey::Used(true)) => GradientConfig::default(),
+            None if self.basis == BasisKind::Gradient => GradientConfig::default(),
+            None | Some(GradientKey::Used(false)) => return None,
+        };
+        let components = self.components.and_then(NonZeroUsize::new);
+        let own = components.filter(|_| is_whole);
+        config.rank = config
+            .rank
+            .or(own)
+            .or(GradientOptions::default().rank.into());
+        Some(config)
     }
 
     /// Whether the training starts from the factors of an adapter.
@@ -242,6 +317,34 @@ mod tests {
             (
                 "method = \"moslora\"\nrank = 3\nmixer = \"two-subspaces\"",
                 "adapter.mixer",
+            ),
+            (
+                "method = \"lora\"\nrank = 2\nbasis = \"random\"",
+                "adapter.basis",
+            ),
+            (
+                "method = \"lora\"\nrank = 2\ngradient = false",
+                "adapter.gradient",
+            ),
+            (
+                "method = \"eigenmix\"\nrank = 2\nbasis = \"random\"\ngradient = true",
+                "adapter.gradient",
+            ),
+            (
+                "method = \"eigenmix\"\nrank = 2\nbasis = \"gradient\"\ngradient = false",
+                "adapter.gradient",
+            ),
+            (
+                "method = \"eigenmix\"\nrank = 2\ngradient = true\ninit = \"merge\"",
+                "adapter.init",
+            ),
+            (
+                "method = \"eigenmix\"\nrank = 2\ngradient = true\naugment = 2",
+                "adapter.augment",
+            ),
+            (
+                "method = \"eigenmix\"\nrank = 2\ngradient = { weight = -1.0 }",
+                "adapter.gradient.weight",
             ),
         ] {
             let problems = config(text).problems();

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use eigenmix_adapter::AdapterFile;
 use eigenmix_data::{InputContract, TextTokenizer, has_chat_template};
 use eigenmix_hub::{FileRequest, Hub, HubId, Location};
-use eigenmix_models::{Architecture, Checkpoint, shard_names};
+use eigenmix_models::{Architecture, Checkpoint, LinearLayer, shard_names};
 
-use eigenmix_tensors::FileError;
+use eigenmix_tensors::{FileError, Matrix};
 
 use crate::TrainerError;
 use crate::problem_type::MULTI_LABEL;
@@ -86,6 +86,24 @@ impl BaseModel {
     pub fn template_directory(&self) -> &Path {
         let brought = self.template_directory.as_deref();
         brought.unwrap_or(self.directory())
+    }
+
+    /// The weight of a layer: W `[d_out, d_in]`, however the checkpoint stores it.
+    ///
+    /// # Errors
+    /// If the checkpoint lacks it or has it in another shape.
+    pub(crate) fn layer_weight(&self, layer: &LinearLayer) -> Result<Matrix, TrainerError> {
+        let name = format!("{}.weight", layer.path);
+        let found = self.checkpoint.find(&name, self.architecture.prefix());
+        let [rows, columns] = layer.stored_shape();
+        let values = self
+            .checkpoint
+            .read(found.unwrap_or(&name), &[rows, columns])?;
+        let stored = Matrix::new(rows, columns, values);
+        Ok(match layer.transposed {
+            true => stored.transposed(),
+            false => stored,
+        })
     }
 
     /// Its name without a revision, and the requested revision on the Hub; PEFT stores the two

@@ -32,6 +32,7 @@
 mod adapter_config;
 mod adapter_place;
 mod base_model;
+mod basis_config;
 mod basis_record;
 mod batch_size;
 mod checkpoint;
@@ -61,6 +62,7 @@ mod training;
 pub use adapter_config::{AdapterConfig, TargetModulesConfig};
 pub use adapter_place::locate_adapter;
 pub use base_model::{BaseModel, TEXT_COMPANIONS};
+pub use basis_config::{BasisKind, GradientConfig, GradientJoin, GradientKey};
 pub use basis_record::BasisRecord;
 pub use batch_size::{BatchSize, BatchSizeError};
 pub use burn::tensor::Device;

@@ -233,7 +233,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::methods::start;
+    use crate::methods::{BasisSource, start};
 
     #[test]
     fn on_a_subspace_at_hand_its_modules_are_counted_and_target_modules_choose_among_them() {
@@ -254,8 +254,13 @@ mod tests {
                 .architecture
                 .describe(HeadKind::Classification { labels: 3 });
             let description = description.unwrap();
-            let architecture = &base.architecture;
-            let started = start(&config.adapter, &base.name, architecture, &description, 1);
+            let started = start(&BasisSource {
+                config: &config.adapter,
+                base: &base,
+                description: &description,
+                seed: 1,
+                gradient: None,
+            });
             let paths = started.map(|started| started.updates.into_keys().collect::<Vec<_>>());
             (estimate, paths)
         };

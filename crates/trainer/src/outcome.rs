@@ -15,6 +15,9 @@ use crate::{AdapterMethod, TrainerError};
 /// Receives the events of a training.
 pub trait Observer {
     fn started(&mut self, _plan: &TrainingPlan) {}
+    /// Before the start, where the task's gradient is part of the basis: after every batch, how many
+    /// examples went through the model and how many will.
+    fn gradient(&mut self, _done: usize, _total: usize) {}
     /// After every optimizer step.
     fn stepped(&mut self, _step: usize) {}
     fn logged(&mut self, _record: &StepRecord) {}

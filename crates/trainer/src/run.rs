@@ -57,6 +57,8 @@ impl Run {
     pub const OUTCOME: &str = "outcome.json";
     /// The sources of the subspace of the run.
     pub const BASIS: &str = "basis.json";
+    /// The gradient of the task, where it is part of the basis.
+    pub const GRADIENT: &str = "gradient";
     /// The trained adapter.
     pub const ADAPTER: &str = "adapter";
     /// The trained model, of full fine-tuning.

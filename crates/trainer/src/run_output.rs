@@ -25,13 +25,8 @@ pub(crate) fn open(
     options: &RunOptions,
 ) -> Result<FileLock, TrainerError> {
     let path = || output.to_owned();
-    if options.resume && !output.exists() {
-        return Err(TrainerError::NothingToResume { path: path() });
-    }
+    refuse_existing(output, options)?;
     fs::create_dir_all(output).map_err(FileError::io("create", output))?;
-    if !options.resume && !options.force && !has_no_run(output)? {
-        return Err(TrainerError::OutputExists { path: path() });
-    }
     let lock = FileLock::acquire(&output.join(LOCK))?;
     remove_unfinished(output)?;
     remove_unfinished(&output.join(Run::CHECKPOINTS))?;
@@ -58,6 +53,21 @@ pub(crate) fn open(
     clear(output)?;
     write_file(&config_path, config.as_bytes())?;
     Ok(lock)
+}
+
+/// Refuses, before anything costly, an output that [`open`] will refuse because a run is there.
+///
+/// # Errors
+/// If it exists and should be neither continued nor replaced.
+pub(crate) fn refuse_existing(output: &Path, options: &RunOptions) -> Result<(), TrainerError> {
+    let path = || output.to_owned();
+    if options.resume && !output.exists() {
+        return Err(TrainerError::NothingToResume { path: path() });
+    }
+    if !options.resume && !options.force && !has_no_run(output)? {
+        return Err(TrainerError::OutputExists { path: path() });
+    }
+    Ok(())
 }
 
 /// Whether the directory contains nothing except the lock and unfinished files of a killed process.

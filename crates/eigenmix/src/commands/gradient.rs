@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Instant;
 
-use eigenmix_adapter::{Provenance, SaveOptions};
 use eigenmix_experiment::{ConfigFile, Destination};
 use eigenmix_trainer::{DeviceChoice, GradientOptions, ModuleGradient, TaskGradient, Training};
 use serde::Serialize;
-use serde_json::json;
 
 use crate::cli::GradientArguments;
 use crate::console::Console;
@@ -22,7 +20,7 @@ pub(crate) fn run(
     let destination = Destination::new(&arguments.out, arguments.force)?;
     let config = ConfigFile::read(&arguments.config, &arguments.overrides)?.train_config()?;
     let training = Training::prepare(config)?;
-    training.notes().iter().for_each(|note| console.note(note));
+    training.notes().for_each(|note| console.note(note));
     let options = GradientOptions {
         rank: arguments.rank,
         examples: arguments.examples,
@@ -33,24 +31,9 @@ pub(crate) fn run(
     let advance = |count| (0..count).for_each(|_| progress.advance());
     let gradient = training.gradient(&options, &device.open()?.inner(), &advance)?;
     drop(progress);
-    let provenance = Provenance {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        method: "gradient".to_owned(),
-        sources: Vec::new(),
-        options: json!({
-            "rank": arguments.rank,
-            "examples": gradient.examples,
-            "agreement": gradient.agreement(),
-            "loss": gradient.loss,
-        }),
-        input: Some(training.input_contract()),
-    };
-    let save = SaveOptions {
-        force: destination.force(),
-        provenance: Some(provenance),
-        companions: training.text_companions()?,
-    };
-    gradient.adapter.save(destination.path(), &save)?;
+    let companions = training.text_companions()?;
+    let (path, force) = (destination.path(), destination.force());
+    training.save_gradient(&gradient, &options, path, companions, force)?;
     console.result(&GradientResult::new(arguments, &gradient, started))
 }
 

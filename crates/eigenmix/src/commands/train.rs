@@ -31,7 +31,7 @@ pub(crate) fn run(
     if arguments.dry_run {
         return console.result(&DryRun::new(config)?);
     }
-    let training = Training::prepare(config)?;
+    let mut training = Training::prepare(config)?;
     let stop = interruption::flag()?;
     let options = RunOptions {
         device: device.open()?,

@@ -71,7 +71,7 @@ pub(super) fn run_cell(
                 force: state == CellState::Replaced,
                 stop,
             };
-            let training = Training::prepare((**config).clone())?;
+            let mut training = Training::prepare((**config).clone())?;
             Ok(training.run(&options, listener.training(label).as_mut())?)
         }
         Work::Evaluate(config) => {

@@ -6,6 +6,7 @@ use std::path::Path;
 use eigenmix_eigenlorax::{Basis, Subspace};
 use eigenmix_hub::{Location, open_adapter};
 
+use crate::basis_config::{BasisKind, DEFAULT_COMPONENTS, GradientJoin};
 use crate::{AdapterConfig, TrainerError};
 
 /// How many directions the subspace or the adapters of a configuration can span, by module: on the
@@ -86,10 +87,20 @@ impl BasisWidth {
         width: usize,
     ) -> usize {
         let unknown = SideWidth {
-            principal: width,
+            principal: match config.is_recycling() {
+                true => width,
+                false => config.components.unwrap_or(DEFAULT_COMPONENTS),
+            },
             beside: 0,
         };
-        let spanned = self.0.get(module).map_or(unknown, |sides| sides[side]);
+        let mut spanned = self.0.get(module).map_or(unknown, |sides| sides[side]);
+        if let Some(gradient) = config.gradient_config().filter(|_| config.is_recycling()) {
+            spanned.principal = match (config.basis, gradient.join) {
+                (BasisKind::Gradient, _) => spanned.principal.min(gradient.options().rank.get()),
+                (_, GradientJoin::Weight) => spanned.principal + gradient.options().rank.get(),
+                (_, GradientJoin::Rotate | GradientJoin::Augment) => spanned.principal,
+            };
+        }
         let asked = config.components.unwrap_or(spanned.principal);
         // Of a subspace, random directions are among those beside.
         (spanned.principal.min(asked) + spanned.beside + config.augment).min(width)

@@ -1,6 +1,7 @@
 //! The ways to adapt a base model. A method is one file here and its lines in this registry; the
 //! crate `moslora` initialises its updates.
 
+mod basis_source;
 mod basis_width;
 mod definition;
 mod eigenlorax;
@@ -17,10 +18,13 @@ mod target_layers;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use basis_source::{BasisSource, read};
 pub(crate) use basis_width::BasisWidth;
 pub(crate) use definition::{LayerSizes, Recipe};
 pub(crate) use initial_adapter::InitialAdapter;
 pub(crate) use own_output::{own_output, with_own_output};
+#[cfg(test)]
+pub(crate) use start::MethodStart;
 pub(crate) use start::start;
 pub(crate) use target_layers::{on_modules, targeted};
 
@@ -123,7 +127,13 @@ mod tests {
                 table += &format!("adapters = {adapters:?}\nallow_base_mismatch = true\n");
             }
             let config: AdapterConfig = toml::from_str(&table).expect("a table");
-            let started = start(&config, &base.name, &base.architecture, &description, 1);
+            let started = start(&BasisSource {
+                config: &config,
+                base: &base,
+                description: &description,
+                seed: 1,
+                gradient: None,
+            });
             let updates = started.expect("updates").updates;
             assert_eq!(updates.is_empty(), method.trains_everything());
             for (path, update) in updates {

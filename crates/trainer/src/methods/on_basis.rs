@@ -4,20 +4,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use eigenmix_adapter::{LoadedAdapter, LoraModule};
-use eigenmix_eigenlorax::{
-    Components, ExtractOptions, LowRank, ModuleSpectra, ModuleSubspace, Subspace, extract,
-};
-use eigenmix_hub::open_adapter;
+use eigenmix_eigenlorax::{LowRank, ModuleSpectra, ModuleSubspace};
 use eigenmix_models::Description;
 use eigenmix_moslora::Update;
 use eigenmix_tensors::Matrix;
 
+use super::basis_source::{BasisSource, MadeBasis, read};
 use super::definition::BasisLayer;
 use super::initial_adapter::InitialAdapter;
 use super::start::MethodStart;
 use super::target_layers::on_modules;
 use crate::TrainerError;
-use crate::adapter_config::AdapterConfig;
 use crate::init::Init;
 
 /// The updates of every module of a subspace that the base model has.
@@ -25,14 +22,22 @@ use crate::init::Init;
 /// # Errors
 /// If the subspace or an adapter does not fit the base model.
 pub(super) fn on_basis(
-    config: &AdapterConfig,
-    base_model: &str,
-    description: &Description,
-    seed: u64,
+    source: &BasisSource,
     update: fn(BasisLayer) -> Result<Update, TrainerError>,
 ) -> Result<MethodStart, TrainerError> {
+    let BasisSource {
+        config,
+        base,
+        description,
+        seed,
+        ..
+    } = *source;
+    let base_model = base.name_and_revision().0;
     let mut notes = Vec::new();
-    let (subspace, sources) = subspace(config, seed, &mut notes)?;
+    let MadeBasis {
+        subspace,
+        adapters: sources,
+    } = source.make(&mut notes)?;
     if let Some(found) = &subspace.base_model
         && found != base_model
         && !config.allow_base_mismatch
@@ -169,45 +174,6 @@ fn kept_energy(
     )
 }
 
-/// The subspace of the configuration, and the adapters it was just extracted from, if it was.
-fn subspace(
-    config: &AdapterConfig,
-    seed: u64,
-    notes: &mut Vec<String>,
-) -> Result<(Subspace, Vec<LoadedAdapter>), TrainerError> {
-    if let Some(directory) = &config.subspace {
-        return Ok((Subspace::load(Path::new(directory))?, Vec::new()));
-    }
-    let adapters = config
-        .adapters
-        .iter()
-        .map(|name| read(name))
-        .collect::<Result<Vec<_>, _>>()?;
-    let mut options =
-        ExtractOptions::new(config.components.map_or(Components::All, Components::Count));
-    options.augment = config.augment;
-    options.weights.clone_from(&config.weights);
-    options.seed = seed;
-    options.allow_base_mismatch = config.allow_base_mismatch;
-    let extraction = extract(&adapters, &options, &|_, _| {})?;
-    if let Some((path, report)) = extraction.report.short().next() {
-        notes.push(format!(
-            "the adapters span fewer than the requested {} components: in module `{path}` {} on the left and {} on the right",
-            config.components.unwrap_or(0),
-            report.left.available,
-            report.right.available
-        ));
-    }
-    Ok((extraction.subspace, adapters))
-}
-
-fn read(name: &str) -> Result<LoadedAdapter, TrainerError> {
-    let file = open_adapter(name)?;
-    file.require_one_model()?;
-    file.require_clean()?;
-    Ok(LoadedAdapter::read(&file)?)
-}
-
 /// Whether two names of a base model are the same local directory.
 pub(super) fn same_directory(left: &str, right: &str) -> bool {
     match (
@@ -235,16 +201,23 @@ fn average(module: &ModuleSubspace, path: &str, adapters: &[LoadedAdapter]) -> O
 
 #[cfg(test)]
 mod tests {
+    use eigenmix_eigenlorax::{Components, ExtractOptions, extract};
     use eigenmix_models::LinearLayer;
 
     use super::*;
     use crate::methods::definition::Recipe;
     use crate::methods::eigenmix::EIGENMIX;
+    use crate::{AdapterConfig, BaseModel};
+
+    /// A file of the quick start.
+    fn quickstart(name: &str) -> String {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/quickstart");
+        folder.join(name).display().to_string()
+    }
 
     /// Two adapters of the quick start.
     fn names() -> [String; 2] {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/quickstart");
-        ["gym", "library"].map(|name| folder.join("adapters").join(name).display().to_string())
+        ["adapters/gym", "adapters/library"].map(quickstart)
     }
 
     fn config(more: &str) -> AdapterConfig {
@@ -265,7 +238,8 @@ mod tests {
 
     /// The updates on a base model of the layers that the adapters have.
     fn start(config: &AdapterConfig) -> Result<MethodStart, TrainerError> {
-        let file = open_adapter(&names()[0]).unwrap();
+        let file = eigenmix_hub::open_adapter(&names()[0]).unwrap();
+        let base = BaseModel::open(&quickstart("base")).unwrap();
         let layers = file.module_paths().map(|path| {
             let (_, d_in, d_out) = file.shape(path).unwrap();
             LinearLayer {
@@ -287,7 +261,14 @@ mod tests {
         let Recipe::Basis { update, .. } = EIGENMIX.recipe else {
             panic!("a method on a basis");
         };
-        on_basis(config, "base", &description, 1, update)
+        let source = BasisSource {
+            config,
+            base: &base,
+            description: &description,
+            seed: 1,
+            gradient: None,
+        };
+        on_basis(&source, update)
     }
 
     #[test]

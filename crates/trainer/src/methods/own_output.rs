@@ -45,14 +45,13 @@ pub(crate) fn own_output(base: &BaseModel) -> Result<BTreeMap<String, HostTensor
     let checkpoint = &base.checkpoint;
     let table = base.architecture.token_table().unwrap_or_default();
     let table = format!("{table}.weight");
-    let prefix = format!("{}.", base.architecture.prefix());
-    let bare = table.strip_prefix(&prefix).unwrap_or(&table);
-    let names = [table.as_str(), bare];
-    let found = names
-        .into_iter()
-        .find_map(|name| Some((name, checkpoint.shape(name)?.to_vec())));
+    let found = checkpoint.find(&table, base.architecture.prefix());
+    let found = found.and_then(|name| Some((name, checkpoint.shape(name)?.to_vec())));
     let Some((name, shape)) = found else {
-        return Err(eigenmix_models::ModelError::MissingTensor { name: table }.into());
+        return Err(eigenmix_models::ModelError::MissingTensor {
+            name: table.clone(),
+        }
+        .into());
     };
     let values = checkpoint.read(name, &shape)?;
     let tensor = HostTensor { shape, values };

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use eigenmix_adapter::Source;
 use eigenmix_eigenlorax::ModuleSpectra;
-use eigenmix_models::{Architecture, Description};
 use eigenmix_moslora::Update;
 
+use super::basis_source::BasisSource;
 use super::definition::{FactorLayer, Recipe};
 use super::initial_adapter::InitialAdapter;
 use super::on_basis::on_basis;
@@ -36,13 +36,15 @@ pub(crate) struct MethodStart {
 ///
 /// # Errors
 /// If the targets match no layer, or the subspace or an adapter does not fit the base model.
-pub(crate) fn start(
-    config: &AdapterConfig,
-    base_model: &str,
-    architecture: &Architecture,
-    description: &Description,
-    seed: u64,
-) -> Result<MethodStart, TrainerError> {
+pub(crate) fn start(source: &BasisSource) -> Result<MethodStart, TrainerError> {
+    let BasisSource {
+        config,
+        base,
+        description,
+        seed,
+        ..
+    } = *source;
+    let (base_model, architecture) = (base.name_and_revision().0, &base.architecture);
     match config.method.definition().recipe {
         Recipe::Everything => Ok(MethodStart::default()),
         Recipe::Factors { update } => {
@@ -65,6 +67,6 @@ pub(crate) fn start(
                 ..MethodStart::default()
             })
         }
-        Recipe::Basis { update, .. } => on_basis(config, base_model, description, seed, update),
+        Recipe::Basis { update, .. } => on_basis(source, update),
     }
 }

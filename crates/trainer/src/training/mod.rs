@@ -5,6 +5,7 @@ mod backward_pass;
 mod batches;
 mod gradient;
 mod initial_head;
+mod joined_gradient;
 mod optimizer;
 mod plain_adapter;
 mod result;
@@ -29,7 +30,7 @@ use crate::basis_record::BasisRecord;
 use crate::checkpoint::{CheckpointState, load_latest};
 use crate::config::TrainConfig;
 use crate::init::Init;
-use crate::methods::{own_output, start, with_own_output};
+use crate::methods::{BasisSource, own_output, start, with_own_output};
 use crate::metrics_log::MetricsLog;
 use crate::outcome::{Observer, Outcome, RunOptions, TrainingPlan};
 use crate::peak_memory;
@@ -61,7 +62,10 @@ pub struct Training {
     sources: Vec<Source>,
     /// The variances of the subspace, if the method has one.
     spectra: BTreeMap<String, ModuleSpectra>,
+    /// Of the base model, the data and the head.
     notes: Vec<String>,
+    /// Of the adapter's start.
+    start_notes: Vec<String>,
 }
 
 impl Training {
@@ -92,23 +96,26 @@ impl Training {
             base.architecture = own;
         }
         let description = base.architecture.describe(head)?;
-        let mut start = start(
-            &config.adapter,
-            base.name_and_revision().0,
-            &base.architecture,
-            &description,
-            config.seed,
-        )?;
+        let start = start(&BasisSource {
+            config: &config.adapter,
+            base: &base,
+            description: &description,
+            seed: config.seed,
+            gradient: None,
+        })?;
+        let base_note = base.checkpoint.note().map(str::to_owned);
+        let mut notes: Vec<String> = base_note.into_iter().chain(data.notes.clone()).collect();
         let mut head_of_adapter = BTreeMap::new();
         if let Some(initial) = &start.initial {
             initial.require_outside(Path::new(&config.output))?;
-            let (targets, notes) = (data.targets.as_ref(), &mut start.notes);
-            head_of_adapter = initial_head(initial, &base, head, &description, targets, notes)?;
-            start.notes.extend(other_input(initial, &data)?);
+            let targets = data.targets.as_ref();
+            head_of_adapter =
+                initial_head(initial, &base, head, &description, targets, &mut notes)?;
+            notes.extend(other_input(initial, &data)?);
         }
         if is_parted {
             head_of_adapter.extend(own_output(&base)?);
-            start.notes.push(
+            notes.push(
                 "the output layer is tied to the table of tokens: the update is put on the output \
                  layer alone, and the embeddings stay as they are"
                     .to_owned(),
@@ -122,13 +129,8 @@ impl Training {
             head,
             zero_shot,
             description,
-            notes: base
-                .checkpoint
-                .note()
-                .map(str::to_owned)
-                .into_iter()
-                .chain([&data.notes[..], &start.notes].concat())
-                .collect(),
+            notes,
+            start_notes: start.notes,
             data,
             updates: start.updates,
             sources: start.sources,
@@ -144,13 +146,14 @@ impl Training {
     /// If the output exists, a checkpoint does not fit, the loss diverges or a file cannot be
     /// written.
     pub fn run(
-        &self,
+        &mut self,
         options: &RunOptions,
         observer: &mut dyn Observer,
     ) -> Result<Outcome, TrainerError> {
         let output = PathBuf::from(&self.config.output);
         let method = self.config.adapter.method;
         peak_memory::reset();
+        let gradient = self.join_gradient(options, observer)?;
         let adaptation = Adaptation {
             updates: self.updates.clone(),
             tensors: self.brought_tensors(&options.device)?,
@@ -175,6 +178,10 @@ impl Training {
         // An earlier run is removed (--force) only here, after everything that can fail before the
         // first step.
         let _lock = run_output::open(&output, &resolved(&self.config)?, options)?;
+        if let (Some(gradient), Some(config)) = (gradient, self.config.adapter.gradient_config()) {
+            let path = output.join(Run::GRADIENT);
+            self.save_gradient(&gradient, &config.options(), &path, Vec::new(), true)?;
+        }
         let checkpoint = match options.resume {
             true => load_latest(&output)?,
             false => None,
@@ -201,7 +208,7 @@ impl Training {
         )?;
         state.began_with(self.started_from.clone(), self.scalings());
         let plan = self.plan(&state);
-        self.notes.iter().for_each(|note| observer.note(note));
+        self.notes().for_each(|note| observer.note(note));
         observer.started(&plan);
         let finished = state.run(observer)?;
         let mut outcome = Outcome {

@@ -56,13 +56,19 @@ impl Trained<'_> {
                 companions: companions(self.base, self.data)?,
             },
         )?;
-        let kept = match self.config.adapter.method.has_basis() {
+        let whole = path.join("adapter_model.safetensors");
+        let adapter = &self.config.adapter;
+        let kept = match adapter.method.has_basis() {
             true => {
                 let path = run.join(Run::COEFFICIENTS);
                 write_values(&path, self.values)?;
-                path
+                // A basis with the gradient of this task is of no use to another.
+                match adapter.gradient_config() {
+                    Some(_) => whole,
+                    None => path,
+                }
             }
-            false => path.join("adapter_model.safetensors"),
+            false => whole,
         };
         Ok(std::fs::metadata(&kept)
             .map_err(FileError::io("read", &kept))?

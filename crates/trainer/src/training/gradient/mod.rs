@@ -99,8 +99,8 @@ impl TaskGradient {
 
 impl Training {
     /// What the user has to know of the data and the model.
-    pub fn notes(&self) -> &[String] {
-        &self.notes
+    pub fn notes(&self) -> impl Iterator<Item = &String> {
+        self.notes.iter().chain(&self.start_notes)
     }
 
     /// How many examples go through the model for the gradient: in two passes, and in one more where a

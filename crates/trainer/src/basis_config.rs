@@ -1,0 +1,107 @@
+//! `adapter.basis` and `adapter.gradient`: what the basis of a method on a subspace is made of.
+
+use std::num::NonZeroUsize;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::TrainerError;
+use crate::training::GradientOptions;
+
+/// How many directions a basis has that comes from no adapters, unless `adapter.components` says it.
+pub(crate) const DEFAULT_COMPONENTS: usize = 24;
+
+/// What the basis is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BasisKind {
+    /// The subspace of other adapters.
+    #[default]
+    Recycled,
+    /// Random orthonormal directions: the control that a recycled basis has to beat.
+    Random,
+    /// The leading singular vectors of the frozen weights, as in LoRA-XS (arXiv 2405.17604).
+    Weights,
+    /// The leading directions of the task's own gradient alone.
+    Gradient,
+}
+
+impl BasisKind {
+    pub(crate) fn is_recycled(&self) -> bool {
+        *self == Self::Recycled
+    }
+}
+
+/// `adapter.gradient`: true, or a table.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum GradientKey {
+    /// Whether the gradient is used, with the defaults.
+    Used(bool),
+    Options(GradientConfig),
+}
+
+/// How the gradient of the task goes into the basis.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct GradientConfig {
+    /// The most directions of the gradient that are taken of a module. Default: 24; where the gradient
+    /// is the whole basis, `adapter.components`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub rank: Option<NonZeroUsize>,
+    /// The most training examples that the gradient is the mean over.
+    #[schemars(range(min = 1))]
+    pub examples: NonZeroUsize,
+    /// How it is joined with recycled adapters.
+    pub join: GradientJoin,
+    /// With join = "weight": how much it counts beside one adapter.
+    #[schemars(range(min = 0))]
+    pub weight: f64,
+    /// Whether the training's head starts from the one that was fitted for the gradient.
+    pub head: bool,
+}
+
+/// How a gradient is joined with recycled adapters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum GradientJoin {
+    /// As one more adapter.
+    #[default]
+    Weight,
+    /// The directions of the adapters that the gradient asks for, instead of those of largest variance.
+    Rotate,
+    /// Half of the components as with "rotate", half the gradient's leading directions outside the adapters'.
+    Augment,
+}
+
+impl Default for GradientConfig {
+    fn default() -> Self {
+        Self {
+            rank: None,
+            examples: GradientOptions::default().examples,
+            join: GradientJoin::default(),
+            weight: 3.0,
+            head: false,
+        }
+    }
+}
+
+impl GradientConfig {
+    pub(crate) fn options(&self) -> GradientOptions {
+        GradientOptions {
+            rank: self.rank.unwrap_or(GradientOptions::default().rank),
+            examples: self.examples,
+        }
+    }
+
+    /// Values that are out of range.
+    pub(crate) fn problems(&self) -> Option<TrainerError> {
+        let is_weight = self.weight.is_finite() && self.weight >= 0.0;
+        let refused = || {
+            let expected = "a number of at least 0";
+            TrainerError::value("adapter.gradient.weight", expected, self.weight)
+        };
+        (!is_weight).then(refused)
+    }
+}

@@ -1,0 +1,398 @@
+//! Where the basis of a training comes from: adapters, a subspace, the task's gradient, the weights, or
+//! nothing at all.
+
+use std::path::Path;
+
+use eigenmix_adapter::{Adapter, LoadedAdapter};
+use eigenmix_eigenlorax::decomposition::DecompositionError;
+use eigenmix_eigenlorax::{
+    Components, EigenloraxError, ExtractOptions, ModuleSubspace, Subspace, extract,
+};
+use eigenmix_hub::open_adapter;
+use eigenmix_models::{Description, LinearLayer};
+
+use super::target_layers::targeted;
+use crate::adapter_config::AdapterConfig;
+use crate::basis_config::{BasisKind, DEFAULT_COMPONENTS, GradientJoin};
+use crate::{BaseModel, TrainerError};
+
+/// What a basis is made for and from.
+pub(crate) struct BasisSource<'a> {
+    pub config: &'a AdapterConfig,
+    pub base: &'a BaseModel,
+    pub description: &'a Description,
+    pub seed: u64,
+    /// −G as an adapter. Where the configuration asks for one and there is none yet, the basis has the
+    /// modules and the sizes that it will have, but not the gradient's directions.
+    pub gradient: Option<&'a Adapter>,
+}
+
+/// A basis, and the adapters that it was just extracted from, if it was.
+pub(super) struct MadeBasis {
+    pub subspace: Subspace,
+    pub adapters: Vec<LoadedAdapter>,
+}
+
+impl BasisSource<'_> {
+    /// # Errors
+    /// If an adapter, the subspace or a weight cannot be read, or the adapters do not belong together.
+    pub(super) fn make(&self, notes: &mut Vec<String>) -> Result<MadeBasis, TrainerError> {
+        let mut made = match self.config.is_recycling() {
+            true => self.recycled(notes)?,
+            false => MadeBasis {
+                subspace: self.anew()?,
+                adapters: Vec::new(),
+            },
+        };
+        let adapters = made.subspace.sources.len();
+        let mut short = None;
+        for (path, module) in &mut made.subspace.modules {
+            // What the base model does not have is left out by whoever uses the basis.
+            let Some(layer) = self.description.layer(path) else {
+                continue;
+            };
+            if module.shape() != [layer.d_out, layer.d_in] {
+                continue;
+            }
+            let before = module.left.columns();
+            let replaced = self.replaced(layer, module, adapters);
+            *module = replaced.map_err(|error| match error {
+                Failed::Decomposition(source) => {
+                    TrainerError::from(EigenloraxError::Decomposition {
+                        module: path.clone(),
+                        source,
+                    })
+                }
+                Failed::Weight(error) => error,
+            })?;
+            if module.left.columns() < before.min(self.config.components.unwrap_or(before)) {
+                short.get_or_insert((path.clone(), module.left.columns()));
+            }
+        }
+        if let Some((path, found)) = short {
+            notes.push(format!(
+                "the basis has fewer directions than asked for: {found} in module `{path}`"
+            ));
+        }
+        Ok(made)
+    }
+
+    /// What the configuration puts in the place of a module's basis.
+    fn replaced(
+        &self,
+        layer: &LinearLayer,
+        module: &ModuleSubspace,
+        adapters: usize,
+    ) -> Result<ModuleSubspace, Failed> {
+        let config = self.config;
+        let asked = config.components.unwrap_or(usize::MAX);
+        let columns = [&module.left, &module.right].map(|side| {
+            let beside = side.columns() - side.principal();
+            side.principal().min(asked) + beside
+        });
+        let gradient = self
+            .gradient
+            .and_then(|found| found.modules.get(&layer.path));
+        Ok(match (config.basis, gradient) {
+            (BasisKind::Random, _) => {
+                let shape = [layer.d_out, layer.d_in];
+                ModuleSubspace::random(&layer.path, shape, columns, self.seed)
+            }
+            (BasisKind::Weights, _) => {
+                let weight = self.base.layer_weight(layer).map_err(Failed::Weight)?;
+                ModuleSubspace::of_weight(&layer.path, &weight, columns, self.seed)?
+            }
+            (_, None) => module.clone(),
+            (BasisKind::Gradient, Some(gradient)) => {
+                ModuleSubspace::of_update(gradient, columns[0].max(columns[1]))?
+            }
+            (BasisKind::Recycled, Some(gradient)) if !config.is_recycling() => {
+                ModuleSubspace::of_update(gradient, columns[0].max(columns[1]))?
+            }
+            (BasisKind::Recycled, Some(gradient)) => {
+                let options = config.gradient_config().unwrap_or_default();
+                let both = || {
+                    module
+                        .left
+                        .principal()
+                        .min(module.right.principal())
+                        .min(asked)
+                };
+                match options.join {
+                    GradientJoin::Weight => {
+                        let count = config.components.map_or(Components::All, Components::Count);
+                        module.joined(gradient, adapters, options.weight, count)?
+                    }
+                    GradientJoin::Rotate => module.rotated(gradient, both())?,
+                    GradientJoin::Augment => {
+                        let kept = both().div_ceil(2);
+                        module.augmented(gradient, kept, both() - kept)?
+                    }
+                }
+            }
+        })
+    }
+
+    /// The subspace that other adapters share: in the number of components that is asked for, or whole
+    /// where the gradient chooses among them.
+    fn recycled(&self, notes: &mut Vec<String>) -> Result<MadeBasis, TrainerError> {
+        let config = self.config;
+        if let Some(directory) = &config.subspace {
+            return Ok(MadeBasis {
+                subspace: Subspace::load(Path::new(directory))?,
+                adapters: Vec::new(),
+            });
+        }
+        let names = config.adapters.iter();
+        let adapters: Vec<_> = names.map(|name| read(name)).collect::<Result<_, _>>()?;
+        let is_joined = self.gradient.is_some() && config.basis.is_recycled();
+        let mut options = ExtractOptions::new(match config.components {
+            Some(count) if !is_joined => Components::Count(count),
+            _ => Components::All,
+        });
+        options.augment = config.augment;
+        options.weights.clone_from(&config.weights);
+        options.seed = self.seed;
+        options.allow_base_mismatch = config.allow_base_mismatch;
+        let extraction = extract(&adapters, &options, &|_, _| {})?;
+        if let Some((path, report)) = extraction.report.short().next() {
+            notes.push(format!(
+                "the adapters span fewer than the requested {} components: in module `{path}` {} on the left and {} on the right",
+                config.components.unwrap_or(0),
+                report.left.available,
+                report.right.available
+            ));
+        }
+        Ok(MadeBasis {
+            subspace: extraction.subspace,
+            adapters,
+        })
+    }
+
+    /// Random directions in the targeted layers.
+    fn anew(&self) -> Result<Subspace, TrainerError> {
+        let count = self.config.components.unwrap_or(DEFAULT_COMPONENTS);
+        let layers = targeted(self.config, &self.base.architecture, self.description)?;
+        let modules = layers.into_iter().map(|layer| {
+            let shape = [layer.d_out, layer.d_in];
+            let count = count.min(layer.d_out).min(layer.d_in);
+            let module = ModuleSubspace::random(&layer.path, shape, [count; 2], self.seed);
+            (layer.path.clone(), module)
+        });
+        Ok(Subspace {
+            base_model: None,
+            sources: Vec::new(),
+            options: ExtractOptions::new(Components::Count(count)),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            modules: modules.collect(),
+        })
+    }
+}
+
+/// Why the basis of a module could not be made.
+enum Failed {
+    Decomposition(DecompositionError),
+    Weight(TrainerError),
+}
+
+impl From<DecompositionError> for Failed {
+    fn from(source: DecompositionError) -> Self {
+        Self::Decomposition(source)
+    }
+}
+
+/// Reads all of an adapter.
+///
+/// # Errors
+/// If it is not one adapter, whole and finite.
+pub(crate) fn read(name: &str) -> Result<LoadedAdapter, TrainerError> {
+    let file = open_adapter(name)?;
+    file.require_one_model()?;
+    file.require_clean()?;
+    Ok(LoadedAdapter::read(&file)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use eigenmix_adapter::{LoraModule, PeftConfig, TargetModules};
+    use eigenmix_eigenlorax::test_matrix;
+    use eigenmix_models::HeadKind;
+    use eigenmix_tensors::Matrix;
+
+    use super::*;
+    use crate::methods::{BasisWidth, MethodStart, start};
+
+    fn quickstart(name: &str) -> String {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/quickstart");
+        folder.join(name).display().to_string()
+    }
+
+    struct Place {
+        base: BaseModel,
+        description: Description,
+        /// A stand-in for −G, of rank 6, in every layer that the pool adapts.
+        gradient: Adapter,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            let base = BaseModel::open(&quickstart("base")).unwrap();
+            let head = HeadKind::Classification { labels: 3 };
+            let description = base.architecture.describe(head).unwrap();
+            let pool = read(&quickstart("adapters/gym")).unwrap().adapter;
+            let modules: BTreeMap<String, LoraModule> = pool
+                .modules
+                .keys()
+                .map(|path| {
+                    let layer = description.layer(path).unwrap();
+                    let b = test_matrix(&layer.path, layer.d_out, 6, 1);
+                    let a = test_matrix(&layer.path, layer.d_in, 6, 2).transposed();
+                    (layer.path.clone(), LoraModule::new(b, a, 1.0))
+                })
+                .collect();
+            let targets = TargetModules::AllLinear;
+            let config = PeftConfig::lora("base", 6, targets, &[], None, &BTreeMap::new()).unwrap();
+            Self {
+                base,
+                description,
+                gradient: Adapter::new(config, modules),
+            }
+        }
+
+        fn start(&self, config: &AdapterConfig, is_taken: bool) -> MethodStart {
+            let source = BasisSource {
+                config,
+                base: &self.base,
+                description: &self.description,
+                seed: 1,
+                gradient: is_taken.then_some(&self.gradient),
+            };
+            start(&source).unwrap()
+        }
+
+        fn table(&self, keys: &str) -> AdapterConfig {
+            let table =
+                format!("method = \"eigenmix\"\nrank = 4\nallow_base_mismatch = true\n{keys}");
+            let config: AdapterConfig = toml::from_str(&table).unwrap();
+            assert!(
+                config.problems().is_empty(),
+                "{keys}: {:?}",
+                config.problems()
+            );
+            config
+        }
+    }
+
+    /// ‖Uᵀ · G · V‖² / ‖G‖² of the first module.
+    fn share(place: &Place, started: &MethodStart) -> f64 {
+        let (path, update) = started.updates.iter().next().unwrap();
+        let module = &place.gradient.modules[path];
+        let (left, right) = (&update.left.matrix, &update.right.matrix);
+        let inside = left
+            .transposed()
+            .product(&module.b)
+            .product(&module.a.product(right));
+        (inside.norm() / module.b.product(&module.a).norm()).powi(2)
+    }
+
+    const POOL: [&str; 2] = ["adapters/gym", "adapters/library"];
+
+    #[test]
+    fn a_basis_has_the_size_that_was_counted_in_advance_whatever_it_is_made_of() {
+        let place = Place::new();
+        let pool = format!("adapters = {:?}", POOL.map(quickstart));
+        let with_gradient = "gradient = { rank = 6 }";
+        for (keys, columns) in [
+            (pool.clone(), 8),
+            (format!("{pool}\ncomponents = 5\nbasis = \"random\""), 5),
+            (format!("{pool}\naugment = 2\nbasis = \"weights\""), 10),
+            (format!("{pool}\n{with_gradient}"), 8 + 6),
+            (format!("{pool}\n{with_gradient}\ncomponents = 7"), 7),
+            (
+                format!("{pool}\ngradient = {{ rank = 6, join = \"rotate\" }}\ncomponents = 5"),
+                5,
+            ),
+            (
+                format!("{pool}\ngradient = {{ rank = 6, join = \"augment\" }}\ncomponents = 7"),
+                7,
+            ),
+            (format!("{pool}\n{with_gradient}\nbasis = \"gradient\""), 6),
+            ("basis = \"random\"".to_owned(), DEFAULT_COMPONENTS),
+            ("basis = \"weights\"\ncomponents = 5".to_owned(), 5),
+            ("gradient = true\ncomponents = 6".to_owned(), 6),
+            ("basis = \"gradient\"\ncomponents = 4".to_owned(), 4),
+        ] {
+            let config = place.table(&keys);
+            let started = place.start(&config, config.gradient_config().is_some());
+            let width = BasisWidth::new(&config).unwrap();
+            for (path, update) in &started.updates {
+                let sides = [&update.left.matrix, &update.right.matrix];
+                for (side, matrix) in sides.into_iter().enumerate() {
+                    let counted = width.columns(&config, path, side, matrix.rows());
+                    assert_eq!(
+                        (matrix.cols(), counted),
+                        (columns, columns),
+                        "{path}: {keys}"
+                    );
+                    let gram = matrix.transposed().product(matrix);
+                    let is_one = |row: usize, col: usize| f32::from(u8::from(row == col));
+                    let size = gram.rows();
+                    let off = Matrix::from_fn(size, size, |row, col| {
+                        gram.get(row, col) - is_one(row, col)
+                    });
+                    assert!(off.norm() < 1e-4, "{path}: {keys}: {}", off.norm());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_gradient_is_in_the_basis_as_far_as_the_configuration_says() {
+        let place = Place::new();
+        let pool = format!("adapters = {:?}", POOL.map(quickstart));
+        let found = |keys: &str, is_taken| {
+            let config = place.table(keys);
+            share(&place, &place.start(&config, is_taken))
+        };
+        let nothing = found(&pool, false);
+        let random = found(&format!("{pool}\nbasis = \"random\""), false);
+        assert!(nothing < 0.2 && random < 0.2, "{nothing} {random}");
+        let whole = found(&format!("{pool}\ngradient = true"), true);
+        assert!(whole > 0.999, "{whole}");
+        assert!(found("gradient = true\ncomponents = 6", true) > 0.999);
+        let of = |keys: &str| found(&format!("{pool}\ncomponents = 6\ngradient = {keys}"), true);
+        let quiet = of("{ rank = 6, weight = 0.1 }");
+        let loud = of("{ rank = 6, weight = 30.0 }");
+        assert!(quiet < loud, "{quiet} {loud}");
+        let rotated = of("{ rank = 6, join = \"rotate\" }");
+        let augmented = of("{ rank = 6, join = \"augment\" }");
+        assert!(
+            rotated <= nothing + 1e-6 && rotated < augmented,
+            "{rotated} {augmented}"
+        );
+    }
+
+    #[test]
+    fn the_basis_of_the_weights_has_their_largest_singular_value() {
+        let place = Place::new();
+        let started = place.start(&place.table("basis = \"weights\"\ncomponents = 5"), false);
+        for (path, update) in started.updates {
+            let layer = place.description.layer(&path).unwrap();
+            let weight = place.base.layer_weight(layer).unwrap();
+            let (left, right) = (&update.left.matrix, &update.right.matrix);
+            let core = left.transposed().product(&weight).product(right);
+            // Uᵀ · W · V = Σ, and no direction is left out that is larger than those kept.
+            let diagonal: f64 = (0..5).map(|k| f64::from(core.get(k, k)).powi(2)).sum();
+            assert!(
+                (diagonal / core.norm().powi(2) - 1.0).abs() < 1e-4,
+                "{path}"
+            );
+            let spectrum = &started.spectra[&path].left.variance;
+            assert!(
+                (f64::from(core.get(0, 0)).powi(2) / f64::from(spectrum[0]) - 1.0).abs() < 1e-3
+            );
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The gradient of the task in the basis of its own training: taken once, before the first step, and kept
+//! in the run, so that a resumed training has the same basis.
+
+use std::cell::RefCell;
+use std::path::Path;
+
+use eigenmix_adapter::{Adapter, Companion, Provenance, SaveOptions};
+use serde_json::json;
+
+use super::gradient::{GradientOptions, TaskGradient};
+use super::{Observer, RunOptions, Training};
+use crate::TrainerError;
+use crate::methods::{BasisSource, read, start};
+use crate::run::Run;
+use crate::run_output;
+
+impl Training {
+    /// Puts the gradient of the task into the basis, if the configuration says so. Gives one that was
+    /// just taken and is not kept yet.
+    ///
+    /// # Errors
+    /// If the run exists already, or the gradient cannot be taken, read or joined.
+    pub(super) fn join_gradient(
+        &mut self,
+        options: &RunOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<Option<TaskGradient>, TrainerError> {
+        let Some(config) = self.config.adapter.gradient_config() else {
+            return Ok(None);
+        };
+        let output = Path::new(&self.config.output);
+        let kept = output.join(Run::GRADIENT);
+        if options.resume && kept.is_dir() {
+            let adapter = read(&kept.display().to_string())?.adapter;
+            self.put_into_basis(&adapter)?;
+            return Ok(None);
+        }
+        run_output::refuse_existing(output, options)?;
+        let wanted = config.options();
+        let total = self.gradient_work(&wanted);
+        let taken = {
+            let state = RefCell::new((0, observer));
+            let advance = |count: usize| {
+                let (done, observer) = &mut *state.borrow_mut();
+                *done += count;
+                observer.gradient(*done, total);
+            };
+            self.gradient(&wanted, &options.device.clone().inner(), &advance)?
+        };
+        self.put_into_basis(&taken.adapter)?;
+        self.start_notes.push(format!(
+            "the basis has the gradient of the task over {} examples, of which two halves agree by {:.2} \
+             (1: the same direction, 0: nothing but noise)",
+            taken.examples,
+            taken.agreement()
+        ));
+        let is_head_free = self.initial_head.is_empty() && self.zero_shot.is_none();
+        if config.head && is_head_free {
+            self.initial_head.clone_from(&taken.adapter.heads);
+        }
+        Ok(Some(taken))
+    }
+
+    /// The start of the training on a basis with the gradient.
+    fn put_into_basis(&mut self, gradient: &Adapter) -> Result<(), TrainerError> {
+        let start = start(&BasisSource {
+            config: &self.config.adapter,
+            base: &self.base,
+            description: &self.description,
+            seed: self.config.seed,
+            gradient: Some(gradient),
+        })?;
+        self.updates = start.updates;
+        self.spectra = start.spectra;
+        self.start_notes = start.notes;
+        Ok(())
+    }
+
+    /// Writes a gradient as an adapter, with how it was made.
+    ///
+    /// - companions: what to write beside it
+    ///
+    /// # Errors
+    /// If it cannot be written, or is there already and `force` is not set.
+    pub fn save_gradient(
+        &self,
+        gradient: &TaskGradient,
+        options: &GradientOptions,
+        path: &Path,
+        companions: Vec<Companion>,
+        force: bool,
+    ) -> Result<(), TrainerError> {
+        let provenance = Provenance {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            method: "gradient".to_owned(),
+            sources: Vec::new(),
+            options: json!({
+                "rank": options.rank,
+                "examples": gradient.examples,
+                "agreement": gradient.agreement(),
+                "loss": gradient.loss,
+            }),
+            input: Some(self.input_contract()),
+        };
+        let save = SaveOptions {
+            force,
+            provenance: Some(provenance),
+            companions,
+        };
+        Ok(gradient.adapter.save(path, &save)?)
+    }
+}
