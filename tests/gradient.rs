@@ -6,7 +6,8 @@ mod support;
 use std::fs;
 
 use serde_json::{Value, json};
-use support::{Workplace, quickstart, read_json};
+use support::stopped_training::train;
+use support::{Workplace, metrics, quickstart, read_json};
 
 fn training_file(place: &Workplace, more: &str) {
     let file = format!(
@@ -163,4 +164,86 @@ fn it_is_an_adapter_as_a_training_writes_it_and_a_method_without_modules_has_non
     let command = ["gradient", "task.toml", "--out", "none"];
     let refused = place.run_refused(&[&command[..], &full].concat());
     assert!(refused.contains("adapts no module"), "{refused}");
+}
+
+/// A training whose basis is made of what `keys` say.
+fn basis_file(place: &Workplace, output: &str, keys: &str) -> String {
+    format!(
+        "seed = 3\noutput = {:?}\n[base]\nmodel = {:?}\n[data]\npath = {:?}\nmax_length = 24\n\
+         examples_per_class = 6\n[adapter]\nmethod = \"eigenmix\"\nrank = 4\n{keys}\n\
+         [training]\nepochs = 2\nbatch_size = 16\nlearning_rate = 5e-3\nlog_every = 1\n\
+         save_every = 1\n",
+        place.path(output).display().to_string(),
+        quickstart("base"),
+        quickstart("tasks/ferry_port"),
+    )
+}
+
+fn pool() -> String {
+    let adapters = ["adapters/gym", "adapters/library"].map(quickstart);
+    format!("adapters = {adapters:?}\n")
+}
+
+#[test]
+fn a_training_that_joins_it_is_resumed_on_the_same_basis() {
+    let place = Workplace::new();
+    for keys in [
+        format!("{}components = 6\ngradient = {{ head = true }}", pool()),
+        "components = 6\ngradient = true".to_owned(),
+    ] {
+        let file = |output: &str| basis_file(&place, output, &keys);
+        let whole = train(&file("whole"), false, usize::MAX);
+        let begun = train(&file("stopped"), false, 3);
+        // What is taken anew is not what the checkpoint was trained on.
+        let kept = place.path("stopped/gradient");
+        assert!(kept.join(support::WEIGHTS).is_file());
+        let resumed = train(&file("stopped"), true, usize::MAX);
+        assert_eq!([begun, resumed].concat(), whole, "{keys}");
+        for name in ["whole", "stopped"] {
+            fs::remove_dir_all(place.path(name)).expect("a run to remove");
+        }
+    }
+}
+
+#[test]
+fn the_run_keeps_what_the_command_gives_and_starts_from_its_head() {
+    let place = Workplace::new();
+    let keys = "components = 6\ngradient = { head = true, rank = 6 }";
+    fs::write(place.path("task.toml"), basis_file(&place, "run", keys)).expect("a file");
+    let found = place.run_json(&["gradient", "task.toml", "--out", "slope", "--rank", "6"]);
+    place.run_json(&["train", "task.toml"]);
+    let weights = |name: &str| fs::read(place.path(name).join(support::WEIGHTS)).expect("weights");
+    assert_eq!(weights("slope"), weights("run/gradient"));
+    let first = &metrics(&place.path("run"))[0];
+    let (first, fitted) = (first["loss"].as_f64(), found["loss"].as_f64());
+    let (first, fitted) = (first.expect("a loss"), fitted.expect("a loss"));
+    // The first batch is a quarter of the examples that the fitted loss is the mean over; a new head has
+    // the loss of guessing among ten, 2.3 or more.
+    assert!(
+        (first - fitted).abs() < 0.2 && first < 2.1,
+        "{first} {fitted}"
+    );
+    let refused = place.run_refused(&["train", "task.toml"]);
+    assert!(refused.contains("exists"), "{refused}");
+}
+
+#[test]
+fn a_control_trains_as_many_parameters_on_another_basis() {
+    let place = Workplace::new();
+    let trained = |name: &str, keys: &str| {
+        let file = basis_file(&place, name, &format!("{}components = 6\n{keys}", pool()));
+        fs::write(place.path("task.toml"), file).expect("a file");
+        let outcome = place.run_json(&["train", "task.toml"]);
+        let adapter = fs::read(place.path(name).join("adapter").join(support::WEIGHTS));
+        (
+            outcome["adapter_parameters"].clone(),
+            adapter.expect("weights"),
+        )
+    };
+    let recycled = trained("recycled", "");
+    for kind in ["random", "weights", "gradient"] {
+        let control = trained(kind, &format!("basis = \"{kind}\""));
+        assert_eq!(control.0, recycled.0, "{kind}");
+        assert_ne!(control.1, recycled.1, "{kind}");
+    }
 }

@@ -100,6 +100,13 @@ impl Reference<'_> {
             self.text
                 .push_str("\n| key | type | default | |\n|---|---|---|---|\n");
         }
+        let in_words = plain.iter();
+        let in_words = in_words.filter_map(|(key, node)| Some((*key, self.table_among(node)?)));
+        let tables: Vec<(&String, Value)> = tables
+            .into_iter()
+            .map(|(key, node)| (key, node.clone()))
+            .chain(in_words)
+            .collect();
         for (key, node) in plain {
             let default = match required.contains(&key.as_str()) {
                 true => "required".to_owned(),
@@ -109,13 +116,13 @@ impl Reference<'_> {
             let words = cell(&self.described(node));
             let _ = writeln!(self.text, "| `{key}` | {kind} | {default} | {words} |");
         }
-        for (key, node) in tables {
+        for (key, node) in &tables {
             let below = match name.is_empty() {
-                true => key.clone(),
+                true => (*key).clone(),
                 false => format!("{name}.{key}"),
             };
             // What varies is every key of a training, as a list.
-            if key == "vary" {
+            if *key == "vary" {
                 let words = node["description"].as_str().unwrap_or_default();
                 let _ = write!(
                     self.text,
@@ -167,6 +174,18 @@ impl Reference<'_> {
             Some("array") => self.is_table(&target["items"]),
             _ => false,
         }
+    }
+
+    /// The table among the things that a key may be.
+    fn table_among(&self, node: &Value) -> Option<Value> {
+        let node = self.resolve(node);
+        let several = node["anyOf"].as_array()?;
+        let is_same = |choice: &&Value| self.resolve(choice) != node;
+        let mut choices = several.iter().filter(is_same);
+        choices.find_map(|choice| match self.is_table(choice) {
+            true => Some(self.resolve(choice).clone()),
+            false => self.table_among(choice),
+        })
     }
 
     /// What may stand there, in words.

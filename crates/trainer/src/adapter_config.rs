@@ -241,7 +241,7 @@ impl AdapterConfig {
     }
 
     /// Whether there are adapters, or the subspace of some, to recycle.
-    pub(crate) fn is_recycling(&self) -> bool {
+    pub fn is_recycling(&self) -> bool {
         self.subspace.is_some() || !self.adapters.is_empty()
     }
 

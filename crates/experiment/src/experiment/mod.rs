@@ -3,6 +3,7 @@
 //! with one arm and one seed.
 
 mod cell;
+mod control;
 mod input_check;
 mod naming;
 mod reader;
@@ -45,6 +46,9 @@ pub struct Experiment {
 pub struct Arm {
     pub name: String,
     pub cells: Vec<Cell>,
+    /// The arm that this one is the control of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control_of: Option<String>,
 }
 
 impl Experiment {

@@ -224,7 +224,56 @@ impl<'a> Reader<'a> {
             }
             arms.extend(self.variants(&name, &table, entry));
         }
-        arms
+        self.with_controls(arms)
+    }
+
+    /// Beside the arms that recycle their controls, if the file asks for them.
+    fn with_controls(&mut self, arms: Vec<Arm>) -> Vec<Arm> {
+        let asked: Option<Vec<&str>> = match self.file.table().get("controls") {
+            Some(Value::Boolean(true)) => None,
+            Some(Value::Array(names)) => Some(names.iter().filter_map(Value::as_str).collect()),
+            _ => return arms,
+        };
+        let names: BTreeSet<String> = arms.iter().map(|arm| arm.name.clone()).collect();
+        let mut controlled = BTreeSet::new();
+        let mut with_controls = Vec::new();
+        for arm in arms {
+            // The variants of an arm are called `ARM, VARIANT`.
+            let name = arm.name.split(',').next().unwrap_or_default().to_owned();
+            let is_asked = asked
+                .as_ref()
+                .is_none_or(|asked| asked.contains(&name.as_str()));
+            let control = arm.control(&self.output).filter(|_| is_asked);
+            with_controls.push(arm);
+            let Some(control) = control else {
+                continue;
+            };
+            controlled.insert(name);
+            if names.contains(&control.name) {
+                let message = format!(
+                    "`controls` adds an arm `{}`, and there is one of that name; rename it",
+                    control.name
+                );
+                self.add_problem(Problem::new(KeyPath::dotted("controls"), message));
+            }
+            with_controls.push(control);
+        }
+        if !self.problems.is_empty() {
+            return with_controls;
+        }
+        let mut refuse =
+            |message| self.add_problem(Problem::new(KeyPath::dotted("controls"), message));
+        for name in asked.iter().flatten() {
+            if !controlled.contains(*name) {
+                refuse(format!(
+                    "`controls` names `{name}`, but no arm of that name trains on recycled adapters"
+                ));
+            }
+        }
+        if asked.is_none() && controlled.is_empty() {
+            refuse("`controls` is set, but no arm trains on recycled adapters".to_owned());
+        }
+        with_controls
     }
 
     /// An arm for every combination of the values that vary.
@@ -292,6 +341,7 @@ impl<'a> Reader<'a> {
                     |variant| format!("{name}, {}", variant.replace(',', ", ")),
                 ),
                 cells: seeds.iter().filter_map(cell).collect(),
+                control_of: None,
             });
         }
         arms

@@ -79,6 +79,16 @@ pub fn schema() -> Schema {
             ("seeds", seeds),
             ("vary", vary),
             (
+                "controls",
+                json!({
+                    "anyOf": [
+                        {"type": "boolean"},
+                        {"type": "array", "minItems": 1, "items": {"type": "string"}}
+                    ],
+                    "description": "Run arms that recycle adapters also on a random basis of the same size, as the arm NAME-random, and report whether recycling helped: true for all such arms, or the names of some."
+                }),
+            ),
+            (
                 "train",
                 list(
                     source,

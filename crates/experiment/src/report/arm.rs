@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use eigenmix_adapter::Source;
 use eigenmix_tensors::FileError;
-use eigenmix_trainer::{Outcome, Run};
+use eigenmix_trainer::{MetricValue, Outcome, Run};
 use serde::{Deserialize, Serialize};
 
 use crate::charts::{Curves, SpectrumSummary};
@@ -32,6 +32,12 @@ pub struct ArmReport {
     pub peak_memory: Option<Spread>,
     /// Of the test split, or of the validation split if there is no test split.
     pub metrics: BTreeMap<String, Spread>,
+    /// The same seed by seed.
+    #[serde(default)]
+    pub by_seed: BTreeMap<u64, BTreeMap<String, MetricValue>>,
+    /// The arm that this one is the control of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_of: Option<String>,
     #[serde(default)]
     pub curves: Curves,
     /// The subspace, for methods with a basis.
@@ -102,6 +108,11 @@ impl ArmReport {
             let spread = spread(&|outcome| metrics_of(outcome).get(&metric).copied())?;
             Some((metric, spread))
         });
+        let by_seed = outcomes.iter().map(|(seed, outcome)| {
+            let metrics = metrics_of(outcome).into_iter();
+            let values = metrics.map(|(metric, value)| (metric, MetricValue(value)));
+            (*seed, values.collect())
+        });
         let mut notes = Vec::new();
         for (seed, outcome) in outcomes {
             for metric in nan_metrics(&metrics_of(outcome)) {
@@ -130,6 +141,8 @@ impl ArmReport {
             examples_per_second: spread(&|outcome| outcome.examples_per_second),
             peak_memory: spread(&|outcome| outcome.peak_memory.map(|bytes| bytes as f64)),
             metrics: metrics.collect(),
+            by_seed: by_seed.collect(),
+            control_of: None,
             curves,
             subspace: subspace.map(|record| ArmSubspace {
                 spectrum: SpectrumSummary::of(&record.modules),
@@ -152,6 +165,8 @@ impl ArmReport {
             examples_per_second: None,
             peak_memory: None,
             metrics: BTreeMap::new(),
+            by_seed: BTreeMap::new(),
+            control_of: None,
             curves: Curves::default(),
             subspace: None,
             failures,

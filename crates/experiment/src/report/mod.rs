@@ -4,6 +4,7 @@ mod arm;
 mod compared;
 mod page;
 mod plan;
+mod recycling;
 mod table;
 use std::path::Path;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use self::arm::{ArmReport, ArmSubspace, Failure};
 use self::compared::Compared;
 pub use self::plan::ExperimentPlan;
+pub use self::recycling::RecyclingEffect;
 use crate::ExperimentError;
 
 /// The comparison of an experiment's arms.
@@ -35,11 +37,14 @@ impl Report {
             #[serde(flatten)]
             report: &'a Report,
             recycled: &'a Compared,
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            recycling: Vec<RecyclingEffect>,
         }
         let compared = Compared::of(self);
         let whole = Whole {
             report: self,
             recycled: &compared,
+            recycling: self.recycling(),
         };
         let write = |name: &str, text: &[u8]| write_file(&directory.join(name), text);
         write("report.md", self.markdown().as_bytes())?;

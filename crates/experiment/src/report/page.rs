@@ -42,6 +42,15 @@ pub(super) fn page(report: &Report, compared: &Compared) -> Page {
             "Peak memory is the largest resident set of the whole process during a training, mapped files such as the base model included.",
         );
     }
+    let effects: Vec<String> = report
+        .recycling()
+        .iter()
+        .map(|effect| effect.to_string())
+        .collect();
+    if !effects.is_empty() {
+        page.heading("Whether recycling helped");
+        page.list(effects.iter().map(String::as_str));
+    }
     let failures = report.failures();
     if !failures.is_empty() {
         page.heading("Not finished");

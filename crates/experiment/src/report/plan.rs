@@ -22,6 +22,8 @@ pub struct ExperimentPlan {
 struct ArmPlan {
     name: String,
     cells: Vec<CellPlan>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    control_of: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,6 +39,7 @@ impl ExperimentPlan {
     pub fn of(experiment: &Experiment) -> Self {
         let arms = experiment.arms.iter().map(|arm| ArmPlan {
             name: arm.name.clone(),
+            control_of: arm.control_of.clone(),
             cells: arm
                 .cells
                 .iter()
@@ -128,7 +131,11 @@ impl ArmPlan {
             }
         }
         Ok(match ArmReport::of(&self.name, &outcomes) {
-            Some(report) => Some(ArmReport { failures, ..report }),
+            Some(report) => Some(ArmReport {
+                failures,
+                control_of: self.control_of.clone(),
+                ..report
+            }),
             None if failures.is_empty() => None,
             None => Some(ArmReport::failed(&self.name, failures)),
         })

@@ -108,6 +108,13 @@ impl Report {
         text += &line(&header);
         text += &format!("|---|{}\n", "---:|".repeat(header.len() - 1));
         rows.iter().for_each(|row| text += &line(row));
+        let effects = self.recycling();
+        if !effects.is_empty() {
+            text += "\n## Whether recycling helped\n\n";
+            for effect in effects {
+                text += &format!("- {effect}\n");
+            }
+        }
         let failures = self.failures();
         if !failures.is_empty() {
             text += "\n## Not finished\n\n";
@@ -132,6 +139,9 @@ impl fmt::Display for Report {
         let mut table = Table::with_header(header);
         rows.into_iter().for_each(|row| table.push(row));
         table.fmt(formatter)?;
+        for effect in self.recycling() {
+            write!(formatter, "\n{effect}")?;
+        }
         for failure in self.failures() {
             write!(formatter, "\nnot finished: {failure}")?;
         }

@@ -77,6 +77,7 @@ pub(super) fn on_basis(
             }
         },
     };
+    let is_recycled = config.is_recycling() && config.basis.is_recycled();
     let modules = subspace.modules.keys().map(String::as_str);
     let targets = on_modules(config, description, modules)?;
     let (mut updates, mut spectra) = (BTreeMap::new(), BTreeMap::new());
@@ -102,7 +103,10 @@ pub(super) fn on_basis(
             Some(count) => module.with_components(count),
             None => module.clone(),
         };
-        spectra.insert(path.clone(), ModuleSpectra::of(&module));
+        // The variances of a basis that comes from no adapters say nothing of any.
+        if is_recycled {
+            spectra.insert(path.clone(), ModuleSpectra::of(&module));
+        }
         let started = average(&module, path, &start);
         let update = update(BasisLayer {
             config,
@@ -131,7 +135,11 @@ pub(super) fn on_basis(
     Ok(MethodStart {
         started_from: projected.map(|projected| projected.source.clone()),
         updates,
-        sources: subspace.sources,
+        sources: match is_recycled || config.init == Init::Merge {
+            true => subspace.sources,
+            // Of adapters beside a control, only modules and sizes were taken.
+            false => Vec::new(),
+        },
         spectra,
         notes,
         initial,
