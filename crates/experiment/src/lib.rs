@@ -82,7 +82,9 @@ pub use evaluation::{Evaluation, EvaluationRequest, SplitEvaluation, Splits, eva
 pub use experiment::{
     Arm, Cell, EvaluationConfig, Experiment, InputCheck, Shard, Stage, StageKind, Work, schema,
 };
-pub use extract::{ExtractRequest, ExtractionSummary, extract};
+pub use extract::{
+    ExtractRequest, ExtractionSummary, UpdateRequest, UpdateSummary, extract, update_subspace,
+};
 pub use fault::is_bad_input;
 pub use known_input::KnownInput;
 pub use layer_path::{LayerPath, short_label};
