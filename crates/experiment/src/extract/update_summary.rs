@@ -77,19 +77,24 @@ impl fmt::Display for UpdateSummary {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             formatter,
-            "`{}`: the subspace `{}` and {} more adapters of {}",
+            "`{}`: the subspace `{}` of {}, grown",
             self.out,
             self.subspace,
-            self.adapters.len(),
             self.base_model
                 .as_deref()
                 .unwrap_or("an unnamed base model")
         )?;
         writeln!(
             formatter,
-            "  modules     {}, of which {} are new",
+            "  adapters    {} (before: {})",
+            self.sources.len(),
+            self.sources.len() - self.adapters.len()
+        )?;
+        writeln!(
+            formatter,
+            "  modules     {} (before: {})",
             self.module_count,
-            self.new_modules.len()
+            self.module_count - self.new_modules.len()
         )?;
         writeln!(
             formatter,
