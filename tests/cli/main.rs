@@ -10,6 +10,7 @@ mod heads;
 mod init;
 mod inspect;
 mod reports;
+mod stores;
 mod subspaces;
 #[path = "../support/mod.rs"]
 mod support;

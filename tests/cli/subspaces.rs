@@ -195,3 +195,57 @@ fn raw_centred_components_in_files_are_those_of_the_reference() {
     }
     assert_eq!(compared, 6, "two factors of three modules");
 }
+
+#[test]
+fn an_update_grows_by_what_a_new_adapter_lacks_and_keeps_the_old_columns() {
+    let place = three_adapters();
+    let extract = ["extract", THREE[0], THREE[1], "--out", "s"];
+    assert_eq!(place.run(&extract).status, 0);
+    let update = ["extract", "--update", "s", THREE[2], "--out", "larger"];
+    let updated = place.run_json(&[&update[..], &["--residual", "0"]].concat());
+    let adapter = &updated["adapters"][0];
+    assert_eq!(
+        (&adapter["name"], &adapter["grown"]),
+        (&"3".into(), &2.into())
+    );
+    // Rank 3 of QUERY and 4 of DOWN, on each side, all of it outside of two random adapters.
+    assert_eq!(adapter["left"]["added"], 7);
+    assert!(adapter["left"]["residual_before"].as_f64() > Some(0.3));
+    assert!(adapter["left"]["residual_after"].as_f64() < Some(1e-10));
+    assert_eq!(updated["sources"].as_array().map(Vec::len), Some(3));
+    for (adapter, subspace) in [(THREE[0], "s"), (THREE[0], "larger"), (THREE[2], "larger")] {
+        let projected = place.run_json(&["project", adapter, "--subspace", subspace]);
+        let error = projected["adapters"][0]["relative_error"].as_f64();
+        assert!(error < Some(1e-5), "{adapter} in {subspace}: {error:?}");
+    }
+    let columns = |subspace: &str| {
+        let path = place.path(subspace).join("subspace.safetensors");
+        let file = TensorFile::open(&path).expect("tensors");
+        let width = file.shape(&format!("{QUERY}/left")).expect("a shape")[1];
+        let values = file.read_f32(&format!("{QUERY}/left")).expect("f32");
+        let rows = values.chunks(width).map(|row| row[..6].to_vec());
+        rows.collect::<Vec<_>>()
+    };
+    assert_eq!(columns("s"), columns("larger"));
+    let outcome = place.run(&[&update[..5], &["other"]].concat());
+    assert!(outcome.stdout.contains("outside before"), "{outcome:?}");
+}
+
+#[test]
+fn an_update_in_place_needs_force_and_fresh_adapters() {
+    let place = three_adapters();
+    let extract = ["extract", THREE[0], THREE[1], "--out", "s"];
+    assert_eq!(place.run(&extract).status, 0);
+    let update = ["extract", "--update", "s", THREE[2], "--out", "s"];
+    place.run_refused(&update);
+    assert_eq!(place.run(&[&update[..], &["--force"]].concat()).status, 0);
+    let again = ["extract", "--update", "s", THREE[2], "--out", "t"];
+    let message = place.run_refused(&again);
+    assert!(
+        message.contains("a source of the subspace already"),
+        "{message}"
+    );
+    let outcome = place.run(&[&again[..], &["--components", "3"]].concat());
+    assert_eq!(outcome.status, 2);
+    assert!(outcome.stderr.contains("--components"), "{outcome:?}");
+}

@@ -88,6 +88,7 @@ pub use layer_kind::LayerKind;
 pub use loaded_adapter::LoadedAdapter;
 pub use lora::LoraModule;
 pub use model_card::{CardResult, ModelCard, Publication};
+pub use module_name::known_under_other_name;
 pub use prompts::{PromptError, Prompts};
 pub use repository_files::RepositoryFiles;
 pub use source::{Companion, Provenance, Source};

@@ -131,6 +131,20 @@ fn at_base_model(name: &str) -> (&str, &str) {
     }
 }
 
+/// The path among `known`, those of one base model, that `path` is likely to be another name of: a
+/// layer as in `known`, below something that none of them is below.
+pub fn known_under_other_name<'a>(
+    path: &str,
+    known: impl IntoIterator<Item = &'a str> + Clone,
+) -> Option<&'a str> {
+    let (prefix, _) = at_layer(path)?;
+    let is_beside = |known: &str| at_layer(known).is_some_and(|(found, _)| found == prefix);
+    if known.clone().into_iter().any(is_beside) {
+        return None;
+    }
+    known.into_iter().find(|known| is_other_name(known, path))
+}
+
 /// Whether two paths of one base model are likely to be one layer under two names: what follows the
 /// first layer index is the same, and what precedes it differs only by components that one of them
 /// has in addition, such as `language_model` or the name of the model within a task.

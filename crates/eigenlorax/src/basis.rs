@@ -5,8 +5,10 @@ use faer::Mat;
 
 use crate::decomposition::to_f64;
 
-/// An orthonormal basis `[d, columns]`: first the principal components, the strongest first; then,
-/// of centred components, the direction of the mean; then the requested random columns.
+/// An orthonormal basis `[d, columns]`: first the principal components, the strongest first, and after
+/// them the directions by which it has grown since ([`crate::grow`]), which count as principal
+/// components; then, of centred components, the direction of the mean; then the requested random
+/// columns.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Basis {
     vectors: Matrix,
@@ -64,12 +66,12 @@ impl Basis {
     /// The share of each column in the squared norm of the stacked factors: `[columns]`. A
     /// principal component has its eigenvalue of the scatter matrix X·Xᵀ (a sum, not a mean); the
     /// mean's column has n·‖r‖², r being the part of the mean outside the components before it; a
-    /// random column has 0.
+    /// random column has 0. Adapters that came in by [`crate::grow`] add their share to every column.
     pub fn variance(&self) -> &[f32] {
         &self.variance
     }
 
-    /// [`Basis::variance`] of the principal components, the strongest first: `[principal]`.
+    /// [`Basis::variance`] of the principal components, in the order of their columns: `[principal]`.
     pub fn principal_variance(&self) -> &[f32] {
         &self.variance[..self.counts.principal]
     }
@@ -123,8 +125,14 @@ impl Basis {
     /// The column of the mean is its part outside all components of the extraction; the part inside
     /// the dropped components is lost.
     pub fn with_components(&self, count: usize) -> Self {
-        let principal = self.counts.principal.min(count);
-        let kept: Vec<usize> = (0..principal)
+        let mut strongest: Vec<usize> = (0..self.counts.principal).collect();
+        // Stable: components of one variance stay in their order.
+        strongest.sort_by(|&first, &second| self.variance[second].total_cmp(&self.variance[first]));
+        strongest.truncate(count);
+        strongest.sort_unstable();
+        let principal = strongest.len();
+        let kept: Vec<usize> = strongest
+            .into_iter()
             .chain(self.counts.principal..self.columns())
             .collect();
         Self::new(
@@ -138,6 +146,10 @@ impl Basis {
                 ..self.counts
             },
         )
+    }
+
+    pub(crate) fn counts(&self) -> ColumnCounts {
+        self.counts
     }
 
     /// The columns in f64: `[d, columns]`.
@@ -192,6 +204,16 @@ mod tests {
         assert_eq!((two.kept_variance(), two.total_variance()), (12.0, 20.0));
         assert_eq!(two.kept(), 0.6);
         assert_eq!(two.principal_variance(), [8.0, 4.0]);
+    }
+
+    #[test]
+    fn the_strongest_components_are_kept_wherever_a_basis_grew_them() {
+        let mut grown = basis();
+        grown.variance = vec![8.0, 2.0, 4.0, 1.0, 0.0, 0.0];
+        assert_eq!(
+            grown.with_components(2).variance(),
+            [8.0, 4.0, 1.0, 0.0, 0.0]
+        );
     }
 
     #[test]

@@ -25,6 +25,28 @@ pub enum EigenloraxError {
     Weights { adapters: usize, problem: String },
 
     #[error(
+        "the share of an adapter that may stay outside the basis must be at least 0 and below 1, found {found}; 0.05 leaves 5 %"
+    )]
+    ResidualShare { found: f64 },
+
+    #[error(
+        "adapter `{adapter}` is a source of the subspace already (as `{source_location}`); leave it out, or extract the subspace again with other options"
+    )]
+    SourceTwice {
+        adapter: String,
+        source_location: String,
+    },
+
+    #[error(
+        "module `{module}` of adapter `{adapter}` looks like `{known}` of the subspace under another name; bring both to one form first"
+    )]
+    OtherName {
+        module: String,
+        adapter: String,
+        known: String,
+    },
+
+    #[error(
         "nothing to extract: none of the {adapters} adapters given changes any module; do they hold trained LoRA factors?"
     )]
     NothingToExtract { adapters: usize },

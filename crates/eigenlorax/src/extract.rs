@@ -91,6 +91,7 @@ pub fn extract<S: AdapterSource>(
             .collect(),
         options: options.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        updates: Vec::new(),
         modules,
     };
     Ok(Extraction { subspace, report })

@@ -269,7 +269,7 @@ fn add_outer_product(scatter: &mut Mat<f64>, panel: MatRef<'_, f64>, weight: f64
 }
 
 /// Chooses between v and −v, which are the same component, so that the basis is deterministic.
-fn point_dominant_entries_up(vectors: &mut Mat<f64>) {
+pub(crate) fn point_dominant_entries_up(vectors: &mut Mat<f64>) {
     for column in 0..vectors.ncols() {
         if dominant_entry(vectors.as_ref(), column) < 0.0 {
             vectors
@@ -282,6 +282,6 @@ fn point_dominant_entries_up(vectors: &mut Mat<f64>) {
 }
 
 /// `value` rounded to f32, at most its largest number: a variance is a square.
-fn finite_f32(value: f64) -> f32 {
+pub(crate) fn finite_f32(value: f64) -> f32 {
     value.min(f64::from(f32::MAX)) as f32
 }

@@ -25,8 +25,10 @@ pub struct ModuleSpectra {
 
 impl Spectrum {
     pub fn of(basis: &Basis) -> Self {
+        let mut variance = basis.principal_variance().to_vec();
+        variance.sort_by(|first, second| second.total_cmp(first));
         Self {
-            variance: basis.principal_variance().to_vec(),
+            variance,
             total: basis.total_variance(),
         }
     }

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use eigenmix_adapter::Source;
+use serde::{Deserialize, Serialize};
 
 use crate::basis::Basis;
 use crate::error::EigenloraxError;
+use crate::growth::GrowOptions;
 use crate::options::ExtractOptions;
 
 /// Orthonormal bases U and V of both sides of every module: adapters of the base model are near
@@ -20,8 +22,21 @@ pub struct Subspace {
     pub options: ExtractOptions,
     /// The release of Eigenmix that extracted it.
     pub version: String,
+    /// How it has grown since, the first update first: the last of `sources` are theirs.
+    pub updates: Vec<SubspaceUpdate>,
     /// The modules, by their path in the base model.
     pub modules: BTreeMap<String, ModuleSubspace>,
+}
+
+/// One update of a subspace by further adapters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubspaceUpdate {
+    /// How many adapters came in.
+    pub adapters: usize,
+    pub options: GrowOptions,
+    /// The release of Eigenmix that did it.
+    pub version: String,
 }
 
 /// The bases of one module.

@@ -12,7 +12,7 @@ use crate::basis::{Basis, ColumnCounts};
 use crate::decomposition::deviation_from_orthonormal;
 use crate::error::EigenloraxError;
 use crate::options::ExtractOptions;
-use crate::subspace::{ModuleSubspace, Subspace};
+use crate::subspace::{ModuleSubspace, Subspace, SubspaceUpdate};
 
 const TENSORS: &str = "subspace.safetensors";
 const DESCRIPTION: &str = "subspace.json";
@@ -29,6 +29,8 @@ struct Description {
     base_model: Option<String>,
     options: ExtractOptions,
     sources: Vec<Source>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    updates: Vec<SubspaceUpdate>,
     modules: BTreeMap<String, ModuleDescription>,
 }
 
@@ -124,6 +126,7 @@ impl Subspace {
             sources: description.sources,
             options: description.options,
             version: description.version,
+            updates: description.updates,
             modules,
         })
     }
@@ -160,6 +163,7 @@ impl Subspace {
             base_model: self.base_model.clone(),
             options: self.options.clone(),
             sources: self.sources.clone(),
+            updates: self.updates.clone(),
             modules,
         }
     }

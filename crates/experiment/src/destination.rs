@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use eigenmix_adapter::{Dialect, PeftConfig, Provenance};
+use eigenmix_store::Store;
 use eigenmix_tensors::{FileError, TensorFile};
 use eigenmix_trainer::Run;
 
@@ -11,10 +12,11 @@ use crate::BadInput;
 use crate::ExperimentError;
 
 /// One of these is in every directory that Eigenmix or PEFT writes.
-const MARKS: [&str; 5] = [
+const MARKS: [&str; 6] = [
     PeftConfig::FILE_NAME,
     Provenance::FILE_NAME,
     "subspace.json",
+    Store::FILE_NAME,
     Run::CONFIG,
     "report.json",
 ];
@@ -31,7 +33,7 @@ impl Destination {
     ///
     /// # Errors
     /// If it exists and `force` is not set; or with `force`, if it is or holds anything but an
-    /// adapter, a subspace, a run or a directory of such: a typo must not delete a home directory.
+    /// adapter, a subspace, a store, a run or a directory of such: a typo must not delete a home directory.
     pub fn new(path: &Path, force: bool) -> Result<Self, ExperimentError> {
         if path.symlink_metadata().is_ok() {
             if !force {

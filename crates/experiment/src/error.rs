@@ -10,6 +10,7 @@ use eigenmix_eigenlorax::EigenloraxError;
 use eigenmix_hub::HubError;
 use eigenmix_merging::MergeError;
 use eigenmix_models::ModelError;
+use eigenmix_store::StoreError;
 use eigenmix_tensors::FileError;
 use eigenmix_trainer::{RunError, TrainerError};
 
@@ -83,6 +84,9 @@ pub enum ExperimentError {
     Eigenlorax(Box<EigenloraxError>),
 
     #[error(transparent)]
+    Store(Box<StoreError>),
+
+    #[error(transparent)]
     Merge(Box<MergeError>),
 
     #[error(transparent)]
@@ -117,6 +121,7 @@ boxed!(
     Adapter(AdapterError),
     Eigenlorax(EigenloraxError),
     Merge(MergeError),
+    Store(StoreError),
     Data(DataError),
     Model(ModelError),
     Run(RunError),

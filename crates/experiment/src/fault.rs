@@ -9,6 +9,7 @@ use eigenmix_eigenlorax::EigenloraxError;
 use eigenmix_hub::HubError;
 use eigenmix_merging::MergeError;
 use eigenmix_models::ModelError;
+use eigenmix_store::StoreError;
 use eigenmix_tensors::FileError;
 use eigenmix_trainer::{RunError, TrainerError};
 
@@ -44,6 +45,7 @@ fn judged(error: &(dyn Error + 'static)) -> bool {
         TrainerError,
         EigenloraxError,
         MergeError,
+        StoreError,
         AdapterError,
         DataError,
         HubError,
@@ -71,6 +73,7 @@ impl Fault for ExperimentError {
             Self::Adapter(error) => error.is_bad_input(),
             Self::Eigenlorax(error) => error.is_bad_input(),
             Self::Merge(error) => error.is_bad_input(),
+            Self::Store(error) => error.is_bad_input(),
             Self::Data(error) => error.is_bad_input(),
             Self::Run(error) => error.is_bad_input(),
             Self::Trainer(error) => error.is_bad_input(),
@@ -121,6 +124,20 @@ impl Fault for EigenloraxError {
     fn is_bad_input(&self) -> bool {
         match self {
             Self::Set(error) => error.is_bad_input(),
+            Self::Adapter(error) => error.is_bad_input(),
+            Self::File(error) => error.is_bad_input(),
+            Self::Unreadable { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::Decomposition { .. } => false,
+            _ => true,
+        }
+    }
+}
+
+impl Fault for StoreError {
+    fn is_bad_input(&self) -> bool {
+        match self {
+            Self::Set(error) => error.is_bad_input(),
+            Self::Eigenlorax(error) => error.is_bad_input(),
             Self::Adapter(error) => error.is_bad_input(),
             Self::File(error) => error.is_bad_input(),
             Self::Unreadable { source, .. } => source.kind() == io::ErrorKind::NotFound,

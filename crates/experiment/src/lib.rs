@@ -68,6 +68,7 @@ mod report;
 mod run;
 mod spread;
 pub mod starter;
+mod store;
 mod table;
 mod truncation;
 
@@ -82,7 +83,9 @@ pub use evaluation::{Evaluation, EvaluationRequest, SplitEvaluation, Splits, eva
 pub use experiment::{
     Arm, Cell, EvaluationConfig, Experiment, InputCheck, Shard, Stage, StageKind, Work, schema,
 };
-pub use extract::{ExtractRequest, ExtractionSummary, extract};
+pub use extract::{
+    ExtractRequest, ExtractionSummary, UpdateRequest, UpdateSummary, extract, update_subspace,
+};
 pub use fault::is_bad_input;
 pub use known_input::KnownInput;
 pub use layer_path::{LayerPath, short_label};
@@ -96,5 +99,9 @@ pub use publication::{PublicBase, publication, without_paths};
 pub use report::{ArmReport, ArmSubspace, ExperimentPlan, Failure, Report};
 pub use run::{Finished, Jobs, RunRequest, run, run_cell_from_parent};
 pub use spread::Spread;
+pub use store::{
+    PackRequest, PackSummary, UnpackRequest, UnpackSummary, UnpackedAdapter, pack_adapters,
+    unpack_adapters,
+};
 pub use table::Table;
 pub use truncation::{Truncation, truncate};

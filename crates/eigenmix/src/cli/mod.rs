@@ -13,6 +13,7 @@ mod merging;
 mod model;
 mod parameter_flags;
 mod recycling;
+mod store;
 mod training;
 mod zero_shot;
 use std::num::NonZeroUsize;
@@ -31,6 +32,7 @@ pub(crate) use merge_search::SearchArguments;
 pub(crate) use merging::MergeArguments;
 pub(crate) use model::{LabelArguments, ModelArguments, no_labels};
 pub(crate) use recycling::{ExportArguments, ExtractArguments, InspectArguments, ProjectArguments};
+pub(crate) use store::{PackArguments, UnpackArguments};
 pub(crate) use training::{EvaluateArguments, ForwardArguments, PredictArguments, TrainArguments};
 pub(crate) use zero_shot::ZeroShotArguments;
 
@@ -95,6 +97,8 @@ pub(crate) enum Command {
     Gradient(GradientArguments),
     Project(ProjectArguments),
     Merge(Box<MergeArguments>),
+    Pack(PackArguments),
+    Unpack(UnpackArguments),
     Train(TrainArguments),
     Evaluate(EvaluateArguments),
     Predict(PredictArguments),

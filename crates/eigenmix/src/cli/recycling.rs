@@ -12,12 +12,13 @@ use super::FormatArguments;
 ///
 /// Per module, the principal components of both factors over all adapters (EigenLoRAx). Without
 /// --components and --variance all directions are kept, so that the adapters can be reconstructed
-/// exactly.
+/// exactly. With --update a subspace that was extracted before grows.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   eigenmix extract datasets/quickstart/adapters/* --out shared
   eigenmix extract org/a org/b@v2 --out shared --components 16 --augment 4
+  eigenmix extract --update shared org/c org/d --out larger
   eigenmix extract a b task-gradient --out shared --components 24 --weights 1,1,3
   eigenmix extract datasets/quickstart/adapters/* --out paper --components 16 --raw-factors --center")]
 pub(crate) struct ExtractArguments {
@@ -28,6 +29,25 @@ pub(crate) struct ExtractArguments {
     /// Where to write the subspace: a new directory.
     #[arg(long, short, value_name = "DIR")]
     pub(crate) out: PathBuf,
+
+    /// Take the adapters into this subspace: it grows by the directions that it lacks, and its
+    /// columns stay as they are.
+    #[arg(
+        long,
+        value_name = "SUBSPACE",
+        conflicts_with_all = ["components", "variance", "raw_factors", "weights", "center", "augment", "seed"]
+    )]
+    pub(crate) update: Option<PathBuf>,
+
+    /// --update: the share of an adapter's columns, by squared norm, that may stay outside the basis
+    /// of a side [default: 0.05].
+    #[arg(
+        long,
+        value_name = "SHARE",
+        requires = "update",
+        allow_negative_numbers = true
+    )]
+    pub(crate) residual: Option<f64>,
 
     /// The number of components to keep on each side of a module.
     #[arg(long, short = 'k', value_name = "K", conflicts_with = "variance")]

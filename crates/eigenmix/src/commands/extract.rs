@@ -1,11 +1,27 @@
-//! `eigenmix extract`: from adapters to the subspace that they share.
+//! `eigenmix extract`: from adapters to the subspace that they share, or to a larger one.
 
-use eigenmix_experiment::ExtractRequest;
+use eigenmix_eigenlorax::{DEFAULT_RESIDUAL, GrowOptions};
+use eigenmix_experiment::{ExtractRequest, OptionNames, UpdateRequest};
 
 use crate::cli::ExtractArguments;
 use crate::console::Console;
 
 pub(crate) fn run(arguments: &ExtractArguments, console: &Console) -> anyhow::Result<()> {
-    let request = ExtractRequest::from(arguments);
-    console.result(&eigenmix_experiment::extract(&request, console)?)
+    let Some(subspace) = &arguments.update else {
+        let request = ExtractRequest::from(arguments);
+        return console.result(&eigenmix_experiment::extract(&request, console)?);
+    };
+    let request = UpdateRequest {
+        subspace: subspace.clone(),
+        adapters: arguments.adapters.clone(),
+        out: arguments.out.clone(),
+        options: GrowOptions {
+            residual: arguments.residual.unwrap_or(DEFAULT_RESIDUAL),
+            allow_base_mismatch: arguments.allow_base_mismatch,
+        },
+        allow_partial: arguments.allow_partial,
+        names: OptionNames::Flags,
+        force: arguments.force,
+    };
+    console.result(&eigenmix_experiment::update_subspace(&request, console)?)
 }

@@ -10,6 +10,7 @@ mod gradient;
 mod init;
 mod inspect;
 mod merge;
+mod pack;
 mod predict;
 mod project;
 mod push;
@@ -17,6 +18,7 @@ mod report;
 mod run;
 mod schema;
 mod train;
+mod unpack;
 
 use crate::cli::{Cli, Command, Common};
 use crate::console::Console;
@@ -35,6 +37,8 @@ pub(crate) fn run(cli: Cli, console: &Console) -> anyhow::Result<()> {
         Command::Gradient(arguments) => gradient::run(&arguments, device, console),
         Command::Project(arguments) => project::run(&arguments, console),
         Command::Merge(arguments) => merge::run(&arguments, device, console),
+        Command::Pack(arguments) => pack::run(&arguments, console),
+        Command::Unpack(arguments) => unpack::run(&arguments, console),
         Command::Train(arguments) => train::run(&arguments, device, console),
         Command::Evaluate(arguments) => evaluate::run(&arguments, device, console),
         Command::Predict(arguments) => predict::run(&arguments, device, console),

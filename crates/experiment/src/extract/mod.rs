@@ -2,14 +2,18 @@
 
 mod request;
 mod summary;
+mod update;
+mod update_summary;
 
 use std::time::Instant;
 
 use eigenmix_adapter::AdapterFile;
-use eigenmix_eigenlorax::{ExtractReport, Extraction, ModuleReport};
+use eigenmix_eigenlorax::{AdapterReport, ExtractReport, Extraction, ModuleReport};
 
 pub use self::request::ExtractRequest;
 pub use self::summary::ExtractionSummary;
+pub use self::update::{UpdateRequest, update_subspace};
+pub use self::update_summary::UpdateSummary;
 use crate::ExperimentError;
 use crate::destination::Destination;
 use crate::listener::Listener;
@@ -53,31 +57,7 @@ pub fn extract(
 /// Reports what in the subspace may not be as expected.
 fn report_notes(report: &ExtractReport, names: OptionNames, listener: &dyn Listener) {
     for adapter in &report.adapters {
-        let location = &adapter.source.location;
-        match adapter.without_effect.len() {
-            0 => {}
-            all if all == adapter.modules => {
-                listener.warn(&format_args!(
-                    "adapter `{location}` changes nothing: its update is zero in every module"
-                ));
-            }
-            some => listener.warn(&format_args!(
-                "adapter `{location}` does not change {some} of its {} modules, such as `{}`",
-                adapter.modules, adapter.without_effect[0]
-            )),
-        }
-        if let Some(module) = adapter.biased.first() {
-            listener.warn(&format_args!(
-                "adapter `{location}` has biases of B in {} modules, such as `{module}`, which a subspace does not describe",
-                adapter.biased.len()
-            ));
-        }
-        if !adapter.whole_tensors.is_empty() {
-            listener.detail(&format_args!(
-                "adapter `{location}`: {} belong to its task and are left out of the subspace",
-                adapter.whole_tensors.join(", ")
-            ));
-        }
+        report_adapter(adapter, listener);
     }
     if let Some(module) = report.left_out.first() {
         listener.warn(&format_args!(
@@ -95,6 +75,35 @@ fn report_notes(report: &ExtractReport, names: OptionNames, listener: &dyn Liste
             short.len(),
             report.modules.len(),
             names.setting("augment", asked.saturating_sub(available))
+        ));
+    }
+}
+
+/// Reports what of an adapter a subspace does not describe.
+fn report_adapter(adapter: &AdapterReport, listener: &dyn Listener) {
+    let location = &adapter.source.location;
+    match adapter.without_effect.len() {
+        0 => {}
+        all if all == adapter.modules => {
+            listener.warn(&format_args!(
+                "adapter `{location}` changes nothing: its update is zero in every module"
+            ));
+        }
+        some => listener.warn(&format_args!(
+            "adapter `{location}` does not change {some} of its {} modules, such as `{}`",
+            adapter.modules, adapter.without_effect[0]
+        )),
+    }
+    if let Some(module) = adapter.biased.first() {
+        listener.warn(&format_args!(
+            "adapter `{location}` has biases of B in {} modules, such as `{module}`, which a subspace does not describe",
+            adapter.biased.len()
+        ));
+    }
+    if !adapter.whole_tensors.is_empty() {
+        listener.detail(&format_args!(
+            "adapter `{location}`: {} belong to its task and are left out of the subspace",
+            adapter.whole_tensors.join(", ")
         ));
     }
 }
