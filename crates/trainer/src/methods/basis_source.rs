@@ -183,6 +183,7 @@ impl BasisSource<'_> {
             base_model: None,
             sources: Vec::new(),
             options: ExtractOptions::new(Components::Count(count)),
+            updates: Vec::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             modules: modules.collect(),
         })
