@@ -206,6 +206,50 @@ fn a_training_that_joins_it_is_resumed_on_the_same_basis() {
 }
 
 #[test]
+fn a_basis_that_has_changed_is_refused_when_a_training_is_resumed() {
+    let place = Workplace::new();
+    for name in ["gym", "library"] {
+        let copy = [
+            "export",
+            &quickstart(&format!("adapters/{name}")),
+            "--out",
+            name,
+        ];
+        assert_eq!(place.run(&copy).status, 0);
+    }
+    let extract = ["extract", "gym", "library", "--out", "shared"];
+    assert_eq!(place.run(&extract).status, 0);
+    let here = |name: &str| place.path(name).display().to_string();
+    let adapters = format!("adapters = {:?}", [here("gym"), here("library")]);
+    let subspace = format!("subspace = {:?}", here("shared"));
+    let gradient = format!("{adapters}\ngradient = true");
+    for (keys, file) in [
+        (gradient, "run/gradient/adapter_model.safetensors"),
+        (adapters, "gym/adapter_model.safetensors"),
+        (subspace, "shared/subspace.safetensors"),
+    ] {
+        let text = basis_file(&place, "run", &keys);
+        fs::write(place.path("task.toml"), &text).expect("a file");
+        train(&text, false, 3);
+        let path = place.path(file);
+        let mut bytes = fs::read(&path).expect("a file");
+        // The lowest bit of a number: still an adapter, nearly the same one.
+        let place_of_bit = bytes.len() - 4;
+        bytes[place_of_bit] ^= 1;
+        fs::write(&path, &bytes).expect("a file");
+        let refused = place.run_refused(&["train", "task.toml", "--resume"]);
+        assert!(
+            refused.contains("has changed since the training began"),
+            "{refused}"
+        );
+        bytes[place_of_bit] ^= 1;
+        fs::write(&path, bytes).expect("a file");
+        place.run_json(&["train", "task.toml", "--resume"]);
+        fs::remove_dir_all(place.path("run")).expect("a run to remove");
+    }
+}
+
+#[test]
 fn the_run_keeps_what_the_command_gives_and_starts_from_its_head() {
     let place = Workplace::new();
     let keys = "components = 6\ngradient = { head = true, rank = 6 }";

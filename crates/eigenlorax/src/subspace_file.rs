@@ -93,6 +93,14 @@ impl Subspace {
         })
     }
 
+    /// The SHA-256 of the bases in `directory`, in hexadecimal.
+    ///
+    /// # Errors
+    /// If their file is missing or is no file of tensors.
+    pub fn sha256(directory: &Path) -> Result<String, EigenloraxError> {
+        Ok(TensorFile::open(&directory.join(TENSORS))?.sha256())
+    }
+
     /// Reads what [`Subspace::save`] wrote, and checks all of it.
     ///
     /// # Errors

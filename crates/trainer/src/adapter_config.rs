@@ -6,7 +6,7 @@ use eigenmix_moslora::MixerInit;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::basis_config::{BasisKind, GradientConfig, GradientKey};
+use crate::basis_config::{BasisKind, GradientConfig, GradientJoin, GradientKey};
 use crate::init::Init;
 use crate::methods::Recipe;
 use crate::training::GradientOptions;
@@ -236,7 +236,7 @@ impl AdapterConfig {
             let expected = "at least 0 and below 1";
             problems.push(TrainerError::value("adapter.dropout", expected, found));
         }
-        problems.extend(gradient.and_then(|gradient| gradient.problems()));
+        problems.extend(gradient.and_then(|gradient| self.unused_join(gradient)));
         problems
     }
 
@@ -245,17 +245,54 @@ impl AdapterConfig {
         self.subspace.is_some() || !self.adapters.is_empty()
     }
 
+    /// Whether the gradient, where it is used, is all of the basis.
+    pub(crate) fn is_gradient_whole(&self) -> bool {
+        self.basis == BasisKind::Gradient || !self.is_recycling()
+    }
+
+    /// What `adapter.gradient` says of how it is joined, and cannot be or is not used.
+    fn unused_join(&self, gradient: GradientConfig) -> Option<TrainerError> {
+        let refused = |key, reason: &str| {
+            Some(TrainerError::Method {
+                key,
+                method: self.method.name(),
+                reason: reason.to_owned(),
+            })
+        };
+        const ALONE: &str =
+            "the gradient is the whole basis here, with nothing to join it to; leave it out";
+        const NO_WEIGHT: &str = "only join = \"weight\" reads it; leave one of them out";
+        match (gradient.join, gradient.weight) {
+            (_, Some(weight)) if !(weight.is_finite() && weight >= 0.0) => {
+                let expected = "a number of at least 0";
+                Some(TrainerError::value(
+                    "adapter.gradient.weight",
+                    expected,
+                    weight,
+                ))
+            }
+            (Some(_), _) if self.is_gradient_whole() => refused("adapter.gradient.join", ALONE),
+            (_, Some(_)) if self.is_gradient_whole() => refused("adapter.gradient.weight", ALONE),
+            (Some(GradientJoin::Rotate | GradientJoin::Augment), Some(_)) => {
+                refused("adapter.gradient.weight", NO_WEIGHT)
+            }
+            _ => None,
+        }
+    }
+
     /// How the gradient of the task goes into the basis, if it does.
     pub(crate) fn gradient_config(&self) -> Option<GradientConfig> {
-        let is_whole = self.basis == BasisKind::Gradient || !self.is_recycling();
         let mut config = match self.gradient {
             Some(GradientKey::Options(config)) => config,
             Some(GradientKey::Used(true)) => GradientConfig::default(),
             None if self.basis == BasisKind::Gradient => GradientConfig::default(),
             None | Some(GradientKey::Used(false)) => return None,
         };
-        let components = self.components.and_then(NonZeroUsize::new);
-        let own = components.filter(|_| is_whole);
+        let all = |components: usize| NonZeroUsize::new(components.saturating_add(self.augment));
+        let own = self
+            .components
+            .filter(|_| self.is_gradient_whole())
+            .and_then(all);
         config.rank = config
             .rank
             .or(own)
@@ -344,6 +381,20 @@ mod tests {
             ),
             (
                 "method = \"eigenmix\"\nrank = 2\ngradient = { weight = -1.0 }",
+                "adapter.gradient.weight",
+            ),
+            (
+                "method = \"eigenmix\"\nrank = 2\ngradient = { weight = 2.0 }",
+                "adapter.gradient.weight",
+            ),
+            (
+                "method = \"eigenmix\"\nrank = 2\nsubspace = \"s\"\nbasis = \"gradient\"\n\
+                 gradient = { join = \"rotate\" }",
+                "adapter.gradient.join",
+            ),
+            (
+                "method = \"eigenmix\"\nrank = 2\nsubspace = \"s\"\n\
+                 gradient = { join = \"rotate\", weight = 2.0 }",
                 "adapter.gradient.weight",
             ),
         ] {

@@ -5,11 +5,13 @@ use std::num::NonZeroUsize;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::TrainerError;
 use crate::training::GradientOptions;
 
 /// How many directions a basis has that comes from no adapters, unless `adapter.components` says it.
 pub(crate) const DEFAULT_COMPONENTS: usize = 24;
+
+/// How much a gradient counts beside one adapter, unless `adapter.gradient.weight` says it.
+const DEFAULT_WEIGHT: f64 = 3.0;
 
 /// What the basis is made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -53,11 +55,13 @@ pub struct GradientConfig {
     /// The most training examples that the gradient is the mean over.
     #[schemars(range(min = 1))]
     pub examples: NonZeroUsize,
-    /// How it is joined with recycled adapters.
-    pub join: GradientJoin,
-    /// With join = "weight": how much it counts beside one adapter.
+    /// How it is joined with recycled adapters. Default: "weight".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub join: Option<GradientJoin>,
+    /// With join = "weight": how much it counts beside one adapter. Default: 3.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
-    pub weight: f64,
+    pub weight: Option<f64>,
     /// Whether the training's head starts from the one that was fitted for the gradient.
     pub head: bool,
 }
@@ -80,8 +84,8 @@ impl Default for GradientConfig {
         Self {
             rank: None,
             examples: GradientOptions::default().examples,
-            join: GradientJoin::default(),
-            weight: 3.0,
+            join: None,
+            weight: None,
             head: false,
         }
     }
@@ -95,13 +99,11 @@ impl GradientConfig {
         }
     }
 
-    /// Values that are out of range.
-    pub(crate) fn problems(&self) -> Option<TrainerError> {
-        let is_weight = self.weight.is_finite() && self.weight >= 0.0;
-        let refused = || {
-            let expected = "a number of at least 0";
-            TrainerError::value("adapter.gradient.weight", expected, self.weight)
-        };
-        (!is_weight).then(refused)
+    pub(crate) fn join(&self) -> GradientJoin {
+        self.join.unwrap_or_default()
+    }
+
+    pub(crate) fn weight(&self) -> f64 {
+        self.weight.unwrap_or(DEFAULT_WEIGHT)
     }
 }

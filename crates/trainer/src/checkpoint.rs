@@ -55,6 +55,9 @@ pub struct TrainingProgress {
     pub started_from: Option<Source>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub scalings: BTreeMap<String, f32>,
+    /// What the frozen basis is made of: adapters, a subspace, the task's gradient.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub basis: Vec<Source>,
 }
 
 impl TrainingProgress {

@@ -80,6 +80,14 @@ pub enum TrainerError {
         "the subspace was extracted from adapters of base model `{found}`, the training file names `{expected}`; set adapter.allow_base_mismatch = true if they are the same model"
     )]
     SubspaceBase { expected: String, found: String },
+    #[error(
+        "`{location}` is part of the basis and has changed since the training began (SHA-256 {then} then, {now} now); put the earlier one back, or start over with --force"
+    )]
+    ChangedBasis {
+        location: String,
+        then: String,
+        now: String,
+    },
     #[error("adapter.init cannot go on from `{adapter}`: {reason}")]
     InitialAdapter { adapter: String, reason: String },
     #[error(

@@ -3,13 +3,14 @@
 
 use std::path::Path;
 
-use eigenmix_adapter::{Adapter, LoadedAdapter};
+use eigenmix_adapter::{Adapter, LoadedAdapter, Source};
 use eigenmix_eigenlorax::decomposition::DecompositionError;
 use eigenmix_eigenlorax::{
     Components, EigenloraxError, ExtractOptions, ModuleSubspace, Subspace, extract,
 };
 use eigenmix_hub::open_adapter;
 use eigenmix_models::{Description, LinearLayer};
+use rayon::prelude::*;
 
 use super::target_layers::targeted;
 use crate::adapter_config::AdapterConfig;
@@ -31,6 +32,8 @@ pub(crate) struct BasisSource<'a> {
 pub(super) struct MadeBasis {
     pub subspace: Subspace,
     pub adapters: Vec<LoadedAdapter>,
+    /// The files that it comes from, the gradient's excepted.
+    pub files: Vec<Source>,
 }
 
 impl BasisSource<'_> {
@@ -42,39 +45,44 @@ impl BasisSource<'_> {
             false => MadeBasis {
                 subspace: self.anew()?,
                 adapters: Vec::new(),
+                files: Vec::new(),
             },
         };
         let adapters = made.subspace.sources.len();
-        let mut short = None;
-        for (path, module) in &mut made.subspace.modules {
+        let replace = |(path, module): (&String, &mut ModuleSubspace)| {
             // What the base model does not have is left out by whoever uses the basis.
-            let Some(layer) = self.description.layer(path) else {
-                continue;
+            let layer = self.description.layer(path);
+            let Some(layer) = layer.filter(|layer| module.shape() == [layer.d_out, layer.d_in])
+            else {
+                return Ok(None);
             };
-            if module.shape() != [layer.d_out, layer.d_in] {
-                continue;
-            }
-            let before = module.left.columns();
-            let replaced = self.replaced(layer, module, adapters);
-            *module = replaced.map_err(|error| match error {
-                Failed::Decomposition(source) => {
-                    TrainerError::from(EigenloraxError::Decomposition {
+            let asked = module.left.columns().min(self.asked());
+            *module = self
+                .replaced(layer, module, adapters)
+                .map_err(|error| match error {
+                    Failed::Decomposition(source) => EigenloraxError::Decomposition {
                         module: path.clone(),
                         source,
-                    })
-                }
-                Failed::Weight(error) => error,
-            })?;
-            if module.left.columns() < before.min(self.config.components.unwrap_or(before)) {
-                short.get_or_insert((path.clone(), module.left.columns()));
-            }
-        }
-        if let Some((path, found)) = short {
+                    }
+                    .into(),
+                    Failed::Weight(error) => error,
+                })?;
+            let found = module.left.columns();
+            Ok::<_, TrainerError>((found < asked).then(|| (path.clone(), found)))
+        };
+        let modules = made.subspace.modules.par_iter_mut();
+        let short: Vec<_> = modules.map(replace).collect::<Result<_, _>>()?;
+        if let Some((path, found)) = short.into_iter().flatten().next() {
             notes.push(format!(
                 "the basis has fewer directions than asked for: {found} in module `{path}`"
             ));
         }
         Ok(made)
+    }
+
+    /// The most principal components that the configuration asks for.
+    fn asked(&self) -> usize {
+        self.config.components.unwrap_or(usize::MAX)
     }
 
     /// What the configuration puts in the place of a module's basis.
@@ -85,7 +93,7 @@ impl BasisSource<'_> {
         adapters: usize,
     ) -> Result<ModuleSubspace, Failed> {
         let config = self.config;
-        let asked = config.components.unwrap_or(usize::MAX);
+        let asked = self.asked();
         let columns = [&module.left, &module.right].map(|side| {
             let beside = side.columns() - side.principal();
             side.principal().min(asked) + beside
@@ -102,14 +110,11 @@ impl BasisSource<'_> {
                 let weight = self.base.layer_weight(layer).map_err(Failed::Weight)?;
                 ModuleSubspace::of_weight(&layer.path, &weight, columns, self.seed)?
             }
-            (_, None) => module.clone(),
-            (BasisKind::Gradient, Some(gradient)) => {
+            (_, None) => module.with_components(asked),
+            (_, Some(gradient)) if config.is_gradient_whole() => {
                 ModuleSubspace::of_update(gradient, columns[0].max(columns[1]))?
             }
-            (BasisKind::Recycled, Some(gradient)) if !config.is_recycling() => {
-                ModuleSubspace::of_update(gradient, columns[0].max(columns[1]))?
-            }
-            (BasisKind::Recycled, Some(gradient)) => {
+            (_, Some(gradient)) => {
                 let options = config.gradient_config().unwrap_or_default();
                 let both = || {
                     module
@@ -118,10 +123,10 @@ impl BasisSource<'_> {
                         .min(module.right.principal())
                         .min(asked)
                 };
-                match options.join {
+                match options.join() {
                     GradientJoin::Weight => {
                         let count = config.components.map_or(Components::All, Components::Count);
-                        module.joined(gradient, adapters, options.weight, count)?
+                        module.joined(gradient, adapters, options.weight(), count)?
                     }
                     GradientJoin::Rotate => module.rotated(gradient, both())?,
                     GradientJoin::Augment => {
@@ -138,9 +143,15 @@ impl BasisSource<'_> {
     fn recycled(&self, notes: &mut Vec<String>) -> Result<MadeBasis, TrainerError> {
         let config = self.config;
         if let Some(directory) = &config.subspace {
+            let path = Path::new(directory);
+            let file = Source {
+                location: directory.clone(),
+                sha256: Subspace::sha256(path)?,
+            };
             return Ok(MadeBasis {
-                subspace: Subspace::load(Path::new(directory))?,
+                subspace: Subspace::load(path)?,
                 adapters: Vec::new(),
+                files: vec![file],
             });
         }
         let names = config.adapters.iter();
@@ -164,6 +175,7 @@ impl BasisSource<'_> {
             ));
         }
         Ok(MadeBasis {
+            files: extraction.subspace.sources.clone(),
             subspace: extraction.subspace,
             adapters,
         })
@@ -309,6 +321,19 @@ mod tests {
             (pool.clone(), 8),
             (format!("{pool}\ncomponents = 5\nbasis = \"random\""), 5),
             (format!("{pool}\naugment = 2\nbasis = \"weights\""), 10),
+            (format!("{pool}\ncomponents = 5\naugment = 2"), 7),
+            (
+                format!("{pool}\ncomponents = 5\naugment = 2\nbasis = \"random\""),
+                7,
+            ),
+            (
+                format!("{pool}\ncomponents = 4\naugment = 2\nbasis = \"gradient\""),
+                6,
+            ),
+            (
+                format!("{pool}\n{with_gradient}\ncomponents = 5\naugment = 2"),
+                7,
+            ),
             (format!("{pool}\n{with_gradient}"), 8 + 6),
             (format!("{pool}\n{with_gradient}\ncomponents = 7"), 7),
             (

@@ -6,7 +6,7 @@ use std::path::Path;
 use eigenmix_eigenlorax::{Basis, Subspace};
 use eigenmix_hub::{Location, open_adapter};
 
-use crate::basis_config::{BasisKind, DEFAULT_COMPONENTS, GradientJoin};
+use crate::basis_config::{DEFAULT_COMPONENTS, GradientJoin};
 use crate::{AdapterConfig, TrainerError};
 
 /// How many directions the subspace or the adapters of a configuration can span, by module: on the
@@ -94,16 +94,20 @@ impl BasisWidth {
             beside: 0,
         };
         let mut spanned = self.0.get(module).map_or(unknown, |sides| sides[side]);
-        if let Some(gradient) = config.gradient_config().filter(|_| config.is_recycling()) {
-            spanned.principal = match (config.basis, gradient.join) {
-                (BasisKind::Gradient, _) => spanned.principal.min(gradient.options().rank.get()),
-                (_, GradientJoin::Weight) => spanned.principal + gradient.options().rank.get(),
-                (_, GradientJoin::Rotate | GradientJoin::Augment) => spanned.principal,
-            };
+        let gradient = config.gradient_config().filter(|_| config.is_recycling());
+        if let Some(gradient) = &gradient
+            && !config.is_gradient_whole()
+            && gradient.join() == GradientJoin::Weight
+        {
+            spanned.principal += gradient.options().rank.get();
         }
         let asked = config.components.unwrap_or(spanned.principal);
         // Of a subspace, random directions are among those beside.
-        (spanned.principal.min(asked) + spanned.beside + config.augment).min(width)
+        let columns = (spanned.principal.min(asked) + spanned.beside + config.augment).min(width);
+        match gradient.filter(|_| config.is_gradient_whole()) {
+            Some(gradient) => columns.min(gradient.options().rank.get()),
+            None => columns,
+        }
     }
 }
 

@@ -37,6 +37,7 @@ pub(super) fn on_basis(
     let MadeBasis {
         subspace,
         adapters: sources,
+        files,
     } = source.make(&mut notes)?;
     if let Some(found) = &subspace.base_model
         && found != base_model
@@ -98,20 +99,15 @@ pub(super) fn on_basis(
         {
             subspace.module_for(path, [lora.d_out(), lora.d_in()])?;
         }
-        // A subspace extracted for this training already has the requested number of components.
-        let module = match config.components {
-            Some(count) => module.with_components(count),
-            None => module.clone(),
-        };
         // The variances of a basis that comes from no adapters say nothing of any.
         if is_recycled {
-            spectra.insert(path.clone(), ModuleSpectra::of(&module));
+            spectra.insert(path.clone(), ModuleSpectra::of(module));
         }
-        let started = average(&module, path, &start);
+        let started = average(module, path, &start);
         let update = update(BasisLayer {
             config,
             path,
-            module: &module,
+            module,
             started,
             seed,
         })?;
@@ -133,6 +129,7 @@ pub(super) fn on_basis(
         notes.push(kept_energy(projected, description, &updates));
     }
     Ok(MethodStart {
+        basis: files,
         started_from: projected.map(|projected| projected.source.clone()),
         updates,
         sources: match is_recycled || config.init == Init::Merge {

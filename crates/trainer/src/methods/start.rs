@@ -20,6 +20,8 @@ pub(crate) struct MethodStart {
     pub updates: BTreeMap<String, Update>,
     /// The adapters that were recycled.
     pub sources: Vec<Source>,
+    /// The files that the frozen basis is made of.
+    pub basis: Vec<Source>,
     /// The adapter whose factors or whose projection the updates are.
     pub started_from: Option<Source>,
     /// The variances of the components in use, by module; for methods with a basis.

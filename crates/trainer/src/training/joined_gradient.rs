@@ -31,8 +31,9 @@ impl Training {
         let output = Path::new(&self.config.output);
         let kept = output.join(Run::GRADIENT);
         if options.resume && kept.is_dir() {
-            let adapter = read(&kept.display().to_string())?.adapter;
-            self.put_into_basis(&adapter)?;
+            let kept = read(&kept.display().to_string())?;
+            self.put_into_basis(&kept.adapter)?;
+            self.basis.push(kept.source);
             return Ok(None);
         }
         run_output::refuse_existing(output, options)?;
@@ -54,9 +55,20 @@ impl Training {
             taken.examples,
             taken.agreement()
         ));
-        let is_head_free = self.initial_head.is_empty() && self.zero_shot.is_none();
-        if config.head && is_head_free {
-            self.initial_head.clone_from(&taken.adapter.heads);
+        if config.head {
+            let reason = if taken.adapter.heads.is_empty() {
+                "this training has no head that it fits"
+            } else if !self.initial_head.is_empty() {
+                "the head is that of adapter.init"
+            } else {
+                ""
+            };
+            match reason {
+                "" => self.initial_head.clone_from(&taken.adapter.heads),
+                reason => self
+                    .start_notes
+                    .push(format!("adapter.gradient.head is not used: {reason}")),
+            }
         }
         Ok(Some(taken))
     }
@@ -72,6 +84,7 @@ impl Training {
         })?;
         self.updates = start.updates;
         self.spectra = start.spectra;
+        self.basis = start.basis;
         self.start_notes = start.notes;
         Ok(())
     }

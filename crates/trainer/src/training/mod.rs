@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use eigenmix_adapter::Source;
+use eigenmix_adapter::{AdapterFile, Source};
 use eigenmix_data::{Split, Targets};
 use eigenmix_eigenlorax::ModuleSpectra;
 use eigenmix_models::{Adaptation, Description, HeadKind, LoadOptions, Network, Train};
@@ -57,6 +57,8 @@ pub struct Training {
     initial_head: BTreeMap<String, HostTensor>,
     /// The adapter whose factors or whose projection the updates are.
     started_from: Option<Source>,
+    /// What the frozen basis is made of.
+    basis: Vec<Source>,
     /// The options of the adapter, where some come from the one that it goes on from.
     settled: AdapterConfig,
     sources: Vec<Source>,
@@ -133,6 +135,7 @@ impl Training {
             start_notes: start.notes,
             data,
             updates: start.updates,
+            basis: start.basis,
             sources: start.sources,
             spectra: start.spectra,
             base,
@@ -181,6 +184,7 @@ impl Training {
         if let (Some(gradient), Some(config)) = (gradient, self.config.adapter.gradient_config()) {
             let path = output.join(Run::GRADIENT);
             self.save_gradient(&gradient, &config.options(), &path, Vec::new(), true)?;
+            self.basis.push(AdapterFile::open(&path)?.source());
         }
         let checkpoint = match options.resume {
             true => load_latest(&output)?,
@@ -206,7 +210,11 @@ impl Training {
             log,
             checkpoint,
         )?;
-        state.began_with(self.started_from.clone(), self.scalings());
+        state.began_with(
+            self.started_from.clone(),
+            self.scalings(),
+            self.basis.clone(),
+        );
         let plan = self.plan(&state);
         self.notes().for_each(|note| observer.note(note));
         observer.started(&plan);
@@ -279,10 +287,19 @@ impl Training {
         }
     }
 
-    /// Checks that the adapter to go on from is still the one that the training began with: its factors
-    /// are in the checkpoint, its rank and scaling are not.
+    /// Checks that the basis and the adapter to go on from are still those that the training began with:
+    /// only what is trained is in the checkpoint, not the basis, nor the adapter's rank and scaling.
     fn require_same_start(&self, checkpoint: &CheckpointState) -> Result<(), TrainerError> {
         let progress = &checkpoint.progress;
+        for (then, now) in progress.basis.iter().zip(&self.basis) {
+            if then.sha256 != now.sha256 {
+                return Err(TrainerError::ChangedBasis {
+                    location: now.location.clone(),
+                    then: then.sha256.clone(),
+                    now: now.sha256.clone(),
+                });
+            }
+        }
         let (Some(then), Some(now)) = (&progress.started_from, &self.started_from) else {
             return Ok(());
         };

@@ -103,9 +103,16 @@ impl<'a> Loop<'a> {
         Ok(())
     }
 
-    /// Keeps in checkpoints which adapter the training started from, and with which scalings.
-    pub fn began_with(&mut self, adapter: Option<Source>, scalings: BTreeMap<String, f32>) {
-        (self.progress.started_from, self.progress.scalings) = (adapter, scalings);
+    /// Keeps in checkpoints which adapter the training started from, with which scalings, and what its
+    /// basis is made of.
+    pub fn began_with(
+        &mut self,
+        adapter: Option<Source>,
+        scalings: BTreeMap<String, f32>,
+        basis: Vec<Source>,
+    ) {
+        let progress = &mut self.progress;
+        (progress.started_from, progress.scalings, progress.basis) = (adapter, scalings, basis);
     }
 
     /// The names of the trained parameters.
