@@ -110,3 +110,27 @@ fn a_head_that_is_none_or_does_not_fit_is_refused() {
         assert!(message.contains(words), "{message}");
     }
 }
+
+#[test]
+fn a_head_that_does_not_fit_its_labels_is_refused() {
+    let place = Workplace::new();
+    let copy = ["export", &quickstart("adapters/gym"), "--out", "whole"];
+    assert_eq!(place.run(&copy).status, 0);
+    let whole = place.path("whole");
+    let labels = fs::read_to_string(whole.join("labels.json")).expect("labels");
+    let mut names: serde_json::Value = serde_json::from_str(&labels).expect("labels");
+    names.as_object_mut().expect("by output").remove("9");
+    fs::write(whole.join("labels.json"), names.to_string()).expect("written");
+    let [base, data] = ["base", "tasks/gym"].map(quickstart);
+    let command = [
+        "evaluate",
+        "--base",
+        &base,
+        "--adapter",
+        "whole",
+        "--data",
+        &data,
+    ];
+    let refused = place.run_refused(&command);
+    assert!(refused.contains("10 outputs, for 9 labels"), "{refused}");
+}

@@ -34,7 +34,12 @@ fn what_is_packed_in_f32_comes_out_as_it_was() {
     let pack = [&["pack"], &THREE[..], &["--out", "store", "--dtype", "f32"]].concat();
     let packed = place.run_json(&pack);
     assert_eq!(packed["directions"][QUERY], json!([9, 9]));
-    assert!(packed["adapters"]["2"]["relative_error"].as_f64() < Some(1e-6));
+    assert!(
+        packed["adapters"]["2"]["relative_error"]
+            .as_f64()
+            .expect("a number")
+            < 1e-6
+    );
     assert!(packed["bytes"].as_u64() > packed["basis_bytes"].as_u64());
     let source: u64 = THREE
         .map(|name| {
@@ -108,7 +113,12 @@ fn diagonal_coefficients_and_other_precisions_of_parts_are_options() {
     let packed = place.run_json(&pack);
     assert_eq!(packed["options"]["basis_precision"], "bf16");
     assert_eq!(packed["options"]["coefficient_precision"], "int8");
-    assert!(packed["adapters"]["1"]["relative_error"].as_f64() < Some(0.02));
+    assert!(
+        packed["adapters"]["1"]["relative_error"]
+            .as_f64()
+            .expect("a number")
+            < 0.02
+    );
     let variance = [&["pack"], &THREE[..], &["--out", "v", "--variance", "0.5"]].concat();
     let packed = place.run_json(&variance);
     let error = packed["adapters"]["1"]["relative_error"].as_f64();

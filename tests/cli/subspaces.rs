@@ -31,7 +31,10 @@ fn all_directions_reconstruct_the_sources() {
     let projected = place.run_json(&arguments);
     for adapter in projected["adapters"].as_array().expect("a list") {
         // Rounding of the factors to f32 leaves about 1e-7.
-        assert!(adapter["relative_error"].as_f64() < Some(1e-5), "{adapter}");
+        assert!(
+            adapter["relative_error"].as_f64().expect("a number") < 1e-5,
+            "{adapter}"
+        );
         assert_eq!(
             adapter["modules"].as_object().map(|errors| errors.len()),
             Some(2)
@@ -211,12 +214,20 @@ fn an_update_grows_by_what_a_new_adapter_lacks_and_keeps_the_old_columns() {
     // Rank 3 of QUERY and 4 of DOWN, on each side, all of it outside of two random adapters.
     assert_eq!(adapter["left"]["added"], 7);
     assert!(adapter["left"]["residual_before"].as_f64() > Some(0.3));
-    assert!(adapter["left"]["residual_after"].as_f64() < Some(1e-10));
+    assert!(
+        adapter["left"]["residual_after"]
+            .as_f64()
+            .expect("a number")
+            < 1e-10
+    );
     assert_eq!(updated["sources"].as_array().map(Vec::len), Some(3));
     for (adapter, subspace) in [(THREE[0], "s"), (THREE[0], "larger"), (THREE[2], "larger")] {
         let projected = place.run_json(&["project", adapter, "--subspace", subspace]);
         let error = projected["adapters"][0]["relative_error"].as_f64();
-        assert!(error < Some(1e-5), "{adapter} in {subspace}: {error:?}");
+        assert!(
+            error.is_some_and(|error| error < 1e-5),
+            "{adapter} in {subspace}: {error:?}"
+        );
     }
     let columns = |subspace: &str| {
         let path = place.path(subspace).join("subspace.safetensors");

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use eigenmix_adapter::{AdapterSet, AdapterSource, ModuleMembers};
 use rayon::prelude::*;
 
-use crate::augmentation::Augmentation;
 use crate::error::EigenloraxError;
 use crate::options::ExtractOptions;
 use crate::principal::{Columns, PrincipalBasis};
@@ -135,13 +134,8 @@ fn extract_module<S: AdapterSource>(
         right.push(factors.right.as_ref());
     }
     let basis = |columns: Columns, side| {
-        let augmentation = Augmentation {
-            columns: options.augment,
-            seed: options.seed,
-            module: path,
-            side,
-        };
-        columns.into_basis(options.components, options.center, &augmentation)
+        let augmentation = options.augmentation(path, side);
+        columns.into_basis(options.components, options.center, Some(&augmentation))
     };
     let (left, right) = rayon::join(|| basis(left, "left"), || basis(right, "right"));
     let (left, right) = (left.map_err(failed)?, right.map_err(failed)?);

@@ -7,7 +7,6 @@ use eigenmix_adapter::{AdapterSet, AdapterSource, ModuleMembers, known_under_oth
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::augmentation::Augmentation;
 use crate::error::EigenloraxError;
 use crate::growing_basis::GrowingBasis;
 use crate::growth_report::{AdapterGrowth, GrowthReport, ModuleGrowth};
@@ -239,12 +238,7 @@ fn grow_module<S: AdapterSource>(
     }
     let is_empty = left.columns() == 0 || right.columns() == 0;
     let into_basis = |basis: GrowingBasis, side| {
-        let augmentation = Augmentation {
-            columns: options.augment,
-            seed: options.seed,
-            module: path,
-            side,
-        };
+        let augmentation = options.augmentation(path, side);
         basis.into_basis(known.is_none().then_some(&augmentation))
     };
     let subspace = (!is_empty).then(|| ModuleSubspace {
@@ -260,17 +254,19 @@ fn check_belongs<S: AdapterSource>(
     set: &AdapterSet<'_, S>,
     options: &GrowOptions,
 ) -> Result<(), EigenloraxError> {
+    let mut sources = subspace.sources.clone();
     for adapter in set.adapters() {
         let source = adapter.source();
         let is_same = |known: &&eigenmix_adapter::Source| {
             !source.sha256.is_empty() && known.sha256 == source.sha256
         };
-        if let Some(known) = subspace.sources.iter().find(is_same) {
+        if let Some(known) = sources.iter().find(is_same) {
             return Err(EigenloraxError::SourceTwice {
                 adapter: adapter.location().to_owned(),
                 source_location: known.location.clone(),
             });
         }
+        sources.push(source);
         if let (Some(adapter_base), Some(subspace_base)) =
             (adapter.base_model(), &subspace.base_model)
             && adapter_base != subspace_base
@@ -300,8 +296,9 @@ fn check_belongs<S: AdapterSource>(
         }
     }
     // Without a module in common only the name of the base model shows that they are for the same.
-    let is_named_alike = subspace.base_model.is_some() && set.base_model().is_some();
-    if !in_common && !is_named_alike {
+    let are_both_named = subspace.base_model.is_some() && set.base_model().is_some();
+    let is_known_same = are_both_named && !options.allow_base_mismatch;
+    if !in_common && !is_known_same {
         let first = |paths: &mut dyn Iterator<Item = &String>| paths.next().cloned();
         return Err(EigenloraxError::NoCommonModule {
             adapter: set.adapters()[0].location().to_owned(),

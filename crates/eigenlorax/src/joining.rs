@@ -7,7 +7,7 @@
 use eigenmix_adapter::LoraModule;
 use faer::{Mat, MatRef, Scale};
 
-use crate::augmentation::{Augmentation, normalised};
+use crate::augmentation::normalised;
 use crate::basis::{Basis, ColumnCounts};
 use crate::decomposition::{DecompositionError, ThinSvd, product, to_f32, with_column};
 use crate::low_rank::LowRank;
@@ -166,13 +166,7 @@ impl Basis {
         let mut all = Columns::new(self.width(), own.ncols() + columns.ncols());
         all.push(own.as_ref());
         all.push(columns.as_ref());
-        let nothing = Augmentation {
-            columns: 0,
-            seed: 0,
-            module: "",
-            side: "",
-        };
-        let joined = all.into_basis(components, false, &nothing)?.basis;
+        let joined = all.into_basis(components, false, None)?.basis;
         // What truncation lost of the adapters still belongs to the whole.
         let lost = (self.total_variance() - self.kept_variance()).max(0.0);
         let total = joined.total_variance() + lost;

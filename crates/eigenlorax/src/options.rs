@@ -3,6 +3,7 @@
 use eigenmix_adapter::LoraModule;
 use serde::{Deserialize, Serialize};
 
+use crate::augmentation::Augmentation;
 use crate::decomposition::DecompositionError;
 use crate::error::EigenloraxError;
 use crate::low_rank::LowRank;
@@ -51,6 +52,16 @@ impl ExtractOptions {
             None => return Ok(()),
         };
         Err(EigenloraxError::Weights { adapters, problem })
+    }
+
+    /// The random columns of one side of a module.
+    pub(crate) fn augmentation<'a>(&self, module: &'a str, side: &'static str) -> Augmentation<'a> {
+        Augmentation {
+            columns: self.augment,
+            seed: self.seed,
+            module,
+            side,
+        }
     }
 
     /// The update of an adapter, counting as its weight says.
@@ -107,7 +118,7 @@ impl Components {
 
     /// How many of the components with these variances, largest first, to keep out of a total
     /// variance of `total`.
-    pub(crate) fn chosen(self, variances: &[f64], total: f64) -> usize {
+    pub fn chosen(self, variances: &[f64], total: f64) -> usize {
         match self {
             Self::Count(count) => count.min(variances.len()),
             Self::All => variances.len(),

@@ -94,7 +94,7 @@ impl Columns {
         mut self,
         components: Components,
         center: bool,
-        augmentation: &Augmentation<'_>,
+        augmentation: Option<&Augmentation<'_>>,
     ) -> Result<PrincipalBasis, DecompositionError> {
         let d = self.sum.nrows();
         let mean = center.then(|| {
@@ -133,7 +133,10 @@ impl Columns {
             }
         }
         let before = vectors.ncols();
-        let vectors = augmentation.extend(vectors);
+        let vectors = match augmentation {
+            Some(augmentation) => augmentation.extend(vectors),
+            None => vectors,
+        };
         let augmented = vectors.ncols() - before;
         variance.resize(vectors.ncols(), 0.0);
 

@@ -10,6 +10,9 @@ use eigenmix_trainer::Run;
 
 use crate::BadInput;
 use crate::ExperimentError;
+use crate::listener::Listener;
+use crate::opened_adapter::OpenedAdapter;
+use crate::option_names::OptionNames;
 
 /// One of these is in every directory that Eigenmix or PEFT writes.
 const MARKS: [&str; 6] = [
@@ -73,6 +76,47 @@ impl Destination {
         Err(BadInput(problem).into())
     }
 
+    /// Refuses to write into a directory that is read.
+    ///
+    /// # Errors
+    /// If this directory is inside `input`.
+    pub fn keep_outside_of(&self, input: &Path) -> Result<(), ExperimentError> {
+        let existing = self
+            .path
+            .ancestors()
+            .find_map(|path| path.canonicalize().ok());
+        let (Some(output), Ok(input)) = (existing, input.canonicalize()) else {
+            return Ok(());
+        };
+        if !output.starts_with(&input) {
+            return Ok(());
+        }
+        let problem = format!(
+            "`{}` is inside the input `{}`; choose another directory",
+            self.path.display(),
+            input.display()
+        );
+        Err(BadInput(problem).into())
+    }
+
+    /// Opens the adapters that go into this directory, none of which it may contain.
+    ///
+    /// # Errors
+    /// As [`OpenedAdapter::open_all`] and [`Destination::keep_apart_from`].
+    pub fn open_inputs(
+        &self,
+        adapters: &[String],
+        allow_partial: bool,
+        names: OptionNames,
+        listener: &dyn Listener,
+    ) -> Result<Vec<OpenedAdapter>, ExperimentError> {
+        let opened = OpenedAdapter::open_all(adapters, allow_partial, names, listener)?;
+        for adapter in &opened {
+            self.keep_apart_from(&adapter.path)?;
+        }
+        Ok(opened)
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -132,5 +176,8 @@ mod tests {
         assert!(destination.keep_apart_from(&inner).is_err());
         let beside = tempfile::tempdir().expect("a directory");
         assert!(destination.keep_apart_from(beside.path()).is_ok());
+        let within = Destination::new(&root.path().join("new/out"), true).expect("a new one");
+        assert!(within.keep_outside_of(root.path()).is_err());
+        assert!(within.keep_outside_of(beside.path()).is_ok());
     }
 }

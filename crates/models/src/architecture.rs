@@ -9,6 +9,7 @@ use crate::decoder_config::DecoderConfig;
 use crate::decoder_family::DecoderFamily;
 use crate::encoder_config::{EncoderConfig, EncoderFamily};
 use crate::model_config::ModelConfig;
+use crate::plausible_sizes::require_plausible;
 use crate::vision_config::{VisionConfig, VisionFamily};
 use crate::zero_shot::TEXT_FEATURES;
 use crate::{AdaptedTables, Description, HeadKind, LinearLayer, ModelError};
@@ -47,7 +48,11 @@ impl Architecture {
                 supported: SUPPORTED,
             });
         };
-        found.map_err(|problem| ModelError::Config {
+        let plausible = found.and_then(|found| {
+            require_plausible(found.n_layers(), found.widths(), found.vocab_size())?;
+            Ok(found)
+        });
+        plausible.map_err(|problem| ModelError::Config {
             path: path.to_owned(),
             problem,
         })

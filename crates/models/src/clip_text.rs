@@ -14,6 +14,7 @@ use crate::builder::Builder;
 use crate::clip_names::clip_block_names;
 use crate::nested_config::nested_config;
 use crate::norm::{LayerNorm, NormKind};
+use crate::plausible_sizes::require_plausible;
 use crate::{
     Adaptation, AdaptedTables, Checkpoint, Description, LinearLayer, LoadReport, ModelError,
     TokenBatch, Train,
@@ -82,6 +83,9 @@ impl ClipTextConfig {
                 "`text_config`: a hidden size of {d_model} cannot be split into {n_heads} heads"
             ));
         }
+        let widths = [d_model, sizes.intermediate_size];
+        require_plausible(sizes.num_hidden_layers, widths, Some(sizes.vocab_size))
+            .map_err(|problem| format!("`text_config`: {problem}"))?;
         Ok(Self {
             n_layers: sizes.num_hidden_layers,
             vocab_size: sizes.vocab_size,

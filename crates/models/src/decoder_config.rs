@@ -10,6 +10,7 @@ use crate::decoder_family::DecoderFamily;
 use crate::head::HeadForm;
 use crate::model_config::ModelConfig;
 use crate::norm::NormKind;
+use crate::plausible_sizes::require_plausible;
 use crate::rotary::RotaryConfig;
 use crate::token_tables::ties;
 use crate::{HeadKind, LinearLayer};
@@ -110,6 +111,9 @@ impl DecoderConfig {
         rotary: RotaryConfig,
         tied: bool,
     ) -> Result<Self, String> {
+        // Before a value is set aside for every layer.
+        let widths = [json.hidden_size, json.intermediate_size];
+        require_plausible(json.num_hidden_layers, widths, Some(json.vocab_size))?;
         let gemma = family == DecoderFamily::Gemma2;
         let n_heads = json.num_attention_heads;
         let d_head = match (json.head_dim, n_heads) {
@@ -165,6 +169,8 @@ impl DecoderConfig {
                 json.n_embd, json.n_head
             ));
         }
+        let d_ff = json.n_inner.unwrap_or(json.n_embd.saturating_mul(4));
+        require_plausible(json.n_layer, [json.n_embd, d_ff], Some(json.vocab_size))?;
         let d_head = json.n_embd / json.n_head;
         Ok(Self {
             family: DecoderFamily::Gpt2,
@@ -174,7 +180,7 @@ impl DecoderConfig {
             tied,
             block: BlockConfig {
                 d_model: json.n_embd,
-                d_ff: json.n_inner.unwrap_or(4 * json.n_embd),
+                d_ff,
                 n_heads: json.n_head,
                 n_key_heads: json.n_head,
                 d_head,

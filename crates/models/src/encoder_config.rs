@@ -227,7 +227,11 @@ impl ModelConfig for EncoderConfig {
     fn max_length(&self) -> Option<usize> {
         Some(match self.family {
             // Positions start behind the padding token's.
-            EncoderFamily::Roberta => self.max_positions - self.pad_token_id as usize - 1,
+            EncoderFamily::Roberta => {
+                // A padding token that is none of the tokens leaves no position.
+                let pad = usize::try_from(self.pad_token_id).unwrap_or(usize::MAX);
+                self.max_positions.saturating_sub(pad.saturating_add(1))
+            }
             EncoderFamily::Bert | EncoderFamily::DistilBert => self.max_positions,
         })
     }

@@ -54,6 +54,7 @@ mod model_config;
 mod nested_config;
 mod network;
 mod norm;
+mod plausible_sizes;
 mod precision;
 mod read_rows;
 mod recomputation;

@@ -12,7 +12,7 @@ use eigenmix_tensors::FileError;
 #[non_exhaustive]
 pub enum StoreError {
     #[error(
-        "`{name}` cannot be the name of an adapter in a store; a name is letters, digits, `.`, `_` and `-`"
+        "`{name}` cannot be the name of an adapter in a store; a name is letters, digits, `.`, `_` and `-`; rename its directory"
     )]
     Name { name: String },
 

@@ -60,12 +60,16 @@ fn scatter(updates: &[LowRank], v: Option<MatRef<'_, f64>>) -> Mat<f64> {
     let n = updates.first().map_or(0, |update| update.left.nrows());
     let mut scatter = Mat::zeros(n, n);
     for LowRank { left, right } in updates {
+        // Rᵀ·V·Vᵀ·R `[r, r]`, so that C_t = L·Rᵀ is never formed.
         let inner = match v {
-            Some(v) => product(right.transpose(), v),
-            None => right.transpose().to_owned(),
+            Some(v) => {
+                let seen = product(right.transpose(), v);
+                product(seen.as_ref(), seen.transpose())
+            }
+            None => product(right.transpose(), right.as_ref()),
         };
         let image = product(left.as_ref(), inner.as_ref());
-        scatter += product(image.as_ref(), image.transpose());
+        scatter += product(image.as_ref(), left.transpose());
     }
     scatter
 }
@@ -77,17 +81,6 @@ pub(crate) fn count(energies: &[f64], components: Components) -> usize {
         .iter()
         .take_while(|&&energy| energy > ENERGY_FLOOR * strongest)
         .count();
-    match components {
-        Components::Count(count) => count.min(available),
-        Components::All => available,
-        Components::Variance(share) => {
-            let total: f64 = energies[..available].iter().sum();
-            let mut held = 0.0;
-            let sufficient = energies[..available].iter().position(|energy| {
-                held += energy;
-                held >= share * total
-            });
-            sufficient.map_or(available, |last| last + 1)
-        }
-    }
+    let energies = &energies[..available];
+    components.chosen(energies, energies.iter().sum())
 }

@@ -1,9 +1,9 @@
 //! From adapters to a store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use eigenmix_adapter::{AdapterSet, Companion, LoadedAdapter, LoraModule, ModuleMembers};
+use eigenmix_adapter::{AdapterSet, Companion, LayerKind, LoadedAdapter, ModuleMembers};
 use eigenmix_eigenlorax::{Components, LowRank};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -65,18 +65,21 @@ pub fn pack(
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<(Store, PackReport), StoreError> {
     options.components.check()?;
-    let mut adapters: BTreeMap<String, StoredAdapter> = BTreeMap::new();
+    let mut names = BTreeSet::new();
     for input in inputs {
         check_name(&input.name)?;
-        let stored = stored_adapter(input, options)?;
-        if adapters.insert(input.name.clone(), stored).is_some() {
+        if !names.insert(input.name.as_str()) {
             return Err(StoreError::NameTwice {
                 name: input.name.clone(),
             });
         }
     }
-    let loaded: Vec<LoadedAdapter> = inputs.iter().map(|input| input.adapter.clone()).collect();
+    let loaded: Vec<&LoadedAdapter> = inputs.iter().map(|input| &input.adapter).collect();
     let set = AdapterSet::new(&loaded, options.allow_base_mismatch)?;
+    let mut adapters = BTreeMap::new();
+    for input in inputs {
+        adapters.insert(input.name.clone(), stored_adapter(input, options)?);
+    }
     let done = AtomicUsize::new(0);
     let packed: Vec<PackedModule> = set
         .modules()
@@ -108,7 +111,7 @@ pub fn pack(
     }
     for (name, modules) in errors {
         if let Some(stored) = adapters.get_mut(name) {
-            stored.error = AdapterError::of(modules);
+            stored.error.of_modules(modules);
         }
     }
     let store = Store {
@@ -139,7 +142,7 @@ struct PackedPart {
 }
 
 fn pack_module(
-    set: &AdapterSet<'_, LoadedAdapter>,
+    set: &AdapterSet<'_, &LoadedAdapter>,
     path: &str,
     members: &ModuleMembers,
     options: &PackOptions,
@@ -151,15 +154,12 @@ fn pack_module(
         },
         FitError::File(error) => error.into(),
     };
-    let mut modules: Vec<(usize, LoraModule)> = Vec::new();
+    let (mut adapters, mut updates) = (Vec::new(), Vec::new());
     for update in set.updates(path, members) {
         let (adapter, module) = update?;
-        modules.push((adapter, module.into_owned()));
+        adapters.push((adapter, module.layer.clone()));
+        updates.push(LowRank::of(&module));
     }
-    let updates: Vec<LowRank> = modules
-        .iter()
-        .map(|(_, module)| LowRank::of(module))
-        .collect();
     let bases = StoredBases::fit(path, &updates, members.shape, options).map_err(failed)?;
     let read = bases.read();
     let has_directions = bases.columns()[0] > 0;
@@ -170,7 +170,7 @@ fn pack_module(
         ),
         false => None,
     };
-    let part = |(adapter, module): &(usize, LoraModule), update: &LowRank| {
+    let part = |(adapter, layer): (usize, LayerKind), update: &LowRank| {
         let norm = update.norm();
         let coefficients = match &fit {
             Some(fit) if norm > 0.0 => {
@@ -186,21 +186,21 @@ fn pack_module(
             _ => None,
         };
         let stored = StoredModule {
-            rank: module.rank(),
-            layer: module.layer.clone(),
+            rank: update.rank(),
+            layer,
             coefficients,
         };
         let unpacked = lora_module(&read, &stored, options.coefficients, members.shape)?;
         Ok(PackedPart {
-            adapter: *adapter,
+            adapter,
             module: stored,
             residual: update.minus(&LowRank::of(&unpacked)).norm(),
             norm,
         })
     };
-    let parts = modules.iter().zip(&updates);
+    let parts = adapters.into_iter().zip(&updates);
     let parts = parts
-        .map(|(module, update)| part(module, update).map_err(failed))
+        .map(|(adapter, update)| part(adapter, update).map_err(failed))
         .collect::<Result<_, StoreError>>()?;
     Ok(PackedModule { bases, parts })
 }
@@ -208,11 +208,14 @@ fn pack_module(
 /// What of an adapter is kept besides its updates.
 fn stored_adapter(input: &PackInput, options: &PackOptions) -> Result<StoredAdapter, StoreError> {
     let adapter = &input.adapter.adapter;
-    let whole = |kind, name: &str, shape: &[usize], values: &[f32]| {
+    let mut error = AdapterError::default();
+    let mut whole = |kind, name: &str, shape: &[usize], values: &[f32]| {
+        let tensor = StoredTensor::new(name, shape, values, options.head_precision)?;
+        error.of_whole(values, &tensor.values());
         Ok::<_, StoreError>(WholeTensor {
             kind,
             name: name.to_owned(),
-            tensor: StoredTensor::new(name, shape, values, options.head_precision)?,
+            tensor,
         })
     };
     let mut tensors = Vec::new();
@@ -239,12 +242,12 @@ fn stored_adapter(input: &PackInput, options: &PackOptions) -> Result<StoredAdap
         companions: input.companions.clone(),
         whole: tensors,
         modules: BTreeMap::new(),
-        error: AdapterError::default(),
+        error,
     })
 }
 
 /// Names stand in tensor names, in paths and after `#`.
-fn check_name(name: &str) -> Result<(), StoreError> {
+pub(crate) fn check_name(name: &str) -> Result<(), StoreError> {
     let is_plain = |letter: char| letter.is_alphanumeric() || "._-".contains(letter);
     match !name.is_empty() && !name.starts_with('.') && name.chars().all(is_plain) {
         true => Ok(()),

@@ -6,68 +6,65 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use eigenmix_adapter::{Companion, Labels, LayerKind, PeftConfig, Prompts, Provenance, Source};
-use eigenmix_tensors::{
-    FileError, TensorFile, TensorOutput, write_directory, write_file, write_tensor_file,
-};
+use eigenmix_tensors::{FileError, TensorOutput, write_directory, write_file, write_tensor_file};
 use serde::{Deserialize, Serialize};
 
-use crate::bases::StoredBases;
+use crate::checksums::checksums;
 use crate::error::StoreError;
-use crate::pack::{CoefficientKind, PackOptions};
+use crate::pack::PackOptions;
 use crate::report::AdapterError;
-use crate::store::{Store, StoredAdapter, StoredModule, WholeKind, WholeTensor};
-use crate::stored_tensor::StoredTensor;
+use crate::store::{Store, StoredAdapter, WholeKind};
 
-const DESCRIPTION: &str = "store.json";
-const BASIS: &str = "basis.safetensors";
-const COEFFICIENTS: &str = "coefficients.safetensors";
-const WHOLE: &str = "whole.safetensors";
-const ADAPTERS: &str = "adapters";
+pub(crate) const DESCRIPTION: &str = "store.json";
+pub(crate) const BASIS: &str = "basis.safetensors";
+pub(crate) const COEFFICIENTS: &str = "coefficients.safetensors";
+pub(crate) const WHOLE: &str = "whole.safetensors";
+pub(crate) const ADAPTERS: &str = "adapters";
 /// Files beside adapters, each once, however many adapters have it.
-const COMPANIONS: &str = "companions";
+pub(crate) const COMPANIONS: &str = "companions";
 
 /// The content of `store.json`.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Description {
-    version: String,
-    base_model: Option<String>,
-    options: PackOptions,
-    /// The SHA-256 of each file of tensors: a wrong bit would still be a number.
-    sha256: BTreeMap<String, String>,
-    adapters: BTreeMap<String, AdapterDescription>,
+pub(crate) struct Description {
+    pub version: String,
+    pub base_model: Option<String>,
+    pub options: PackOptions,
+    /// The SHA-256 of every other file: a wrong bit would still be a number, a missing label no error.
+    pub sha256: BTreeMap<String, String>,
+    pub adapters: BTreeMap<String, AdapterDescription>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct AdapterDescription {
-    source: Source,
-    error: AdapterError,
-    modules: BTreeMap<String, ModuleDescription>,
+pub(crate) struct AdapterDescription {
+    pub source: Source,
+    pub error: AdapterError,
+    pub modules: BTreeMap<String, ModuleDescription>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    whole: Vec<WholeDescription>,
+    pub whole: Vec<WholeDescription>,
     /// By its name, where a file lies in `companions`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    companions: BTreeMap<String, usize>,
+    pub companions: BTreeMap<String, usize>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ModuleDescription {
-    rank: usize,
+pub(crate) struct ModuleDescription {
+    pub rank: usize,
     #[serde(default, skip_serializing_if = "StoredLayer::is_linear")]
-    layer: StoredLayer,
+    pub layer: StoredLayer,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    is_zero: bool,
+    pub is_zero: bool,
 }
 
 /// [`LayerKind`] in the file.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum StoredLayer {
+pub(crate) enum StoredLayer {
     #[default]
     Linear,
     Embedding,
@@ -87,7 +84,7 @@ impl StoredLayer {
         }
     }
 
-    fn kind(self) -> LayerKind {
+    pub fn kind(self) -> LayerKind {
         match self {
             Self::Linear => LayerKind::Linear,
             Self::Embedding => LayerKind::Embedding,
@@ -98,13 +95,13 @@ impl StoredLayer {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WholeDescription {
-    kind: WholeKind,
-    name: String,
-    shape: Vec<usize>,
+pub(crate) struct WholeDescription {
+    pub kind: WholeKind,
+    pub name: String,
+    pub shape: Vec<usize>,
 }
 
-fn whole_name(adapter: &str, kind: WholeKind, name: &str) -> String {
+pub(crate) fn whole_name(adapter: &str, kind: WholeKind, name: &str) -> String {
     let kind = match kind {
         WholeKind::Head => "head",
         WholeKind::Bias => "bias",
@@ -123,18 +120,14 @@ impl Store {
     /// If the directory exists and `force` isn't set, or something can't be written.
     pub fn save(&self, directory: &Path, force: bool) -> Result<(), StoreError> {
         write_directory(directory, force, |staging| {
-            let mut sha256 = BTreeMap::new();
             for (name, tensors) in [
                 (BASIS, self.basis_tensors()),
                 (COEFFICIENTS, self.coefficient_tensors()),
                 (WHOLE, self.whole_tensors()),
             ] {
-                if name == WHOLE && tensors.is_empty() {
-                    continue;
+                if name != WHOLE || !tensors.is_empty() {
+                    write_tensor_file(&staging.join(name), tensors)?;
                 }
-                let path = staging.join(name);
-                write_tensor_file(&path, tensors)?;
-                sha256.insert(name.to_owned(), TensorFile::open(&path)?.sha256());
             }
             let mut files: Vec<&Companion> = Vec::new();
             let mut adapters = BTreeMap::new();
@@ -151,16 +144,11 @@ impl Store {
                 version: self.version.clone(),
                 base_model: self.base_model.clone(),
                 options: self.options,
-                sha256,
+                sha256: checksums(staging)?,
                 adapters,
             };
             let path = staging.join(DESCRIPTION);
-            let described = |source| StoreError::Description {
-                path: path.clone(),
-                source,
-            };
-            let json = serde_json::to_vec(&description).map_err(described)?;
-            Ok(write_file(&path, &json)?)
+            write_json(&path, serde_json::to_vec(&description))
         })
     }
 
@@ -197,82 +185,6 @@ impl Store {
         });
         pieces.collect()
     }
-
-    /// Reads what [`Store::save`] wrote, and checks all of it.
-    ///
-    /// # Errors
-    /// If a file is missing, truncated or not the one that was written, or a tensor is missing, of
-    /// another shape or not finite.
-    pub fn load(directory: &Path) -> Result<Self, StoreError> {
-        let path = directory.join(DESCRIPTION);
-        let json = fs::read(&path).map_err(|source| StoreError::Unreadable {
-            path: path.clone(),
-            source,
-        })?;
-        let description: Description = serde_json::from_slice(&json)
-            .map_err(|source| StoreError::Description { path, source })?;
-        let open = |name: &str| opened(directory, name, &description.sha256);
-        let (basis, coefficients) = (open(BASIS)?, open(COEFFICIENTS)?);
-        let whole = match description.sha256.contains_key(WHOLE) {
-            true => Some(open(WHOLE)?),
-            false => None,
-        };
-        let mut bases = BTreeMap::new();
-        let paths = basis.names().filter_map(|name| name.strip_suffix("/left"));
-        for path in paths {
-            let side = |side: &str| {
-                let name = format!("{path}/{side}");
-                let shape = StoredTensor::columns_of(&basis, &name)?;
-                StoredTensor::read(&basis, &name, &shape)
-            };
-            let sides = StoredBases {
-                left: side("left")?,
-                right: side("right")?,
-            };
-            bases.insert(path.to_owned(), sides);
-        }
-        let kind = description.options.coefficients;
-        let mut adapters = BTreeMap::new();
-        for (name, described) in description.adapters {
-            let beside = directory.join(ADAPTERS).join(&name);
-            let reader = Reader {
-                name: &name,
-                kind,
-                bases: &bases,
-                coefficients: &coefficients,
-                whole: whole.as_ref(),
-            };
-            let stored = reader.read(described, &beside, &directory.join(COMPANIONS))?;
-            adapters.insert(name, stored);
-        }
-        Ok(Self {
-            version: description.version,
-            base_model: description.base_model,
-            options: description.options,
-            bases,
-            adapters,
-        })
-    }
-}
-
-/// A file of tensors, if it is the one that was written.
-fn opened(
-    directory: &Path,
-    name: &str,
-    sha256: &BTreeMap<String, String>,
-) -> Result<TensorFile, StoreError> {
-    let file = TensorFile::open(&directory.join(name))?;
-    match sha256.get(name) {
-        Some(expected) if *expected == file.sha256() => Ok(file),
-        _ => Err(damaged(
-            file.path().to_owned(),
-            format!("its bytes are not those that {DESCRIPTION} tells of"),
-        )),
-    }
-}
-
-fn damaged(path: PathBuf, problem: String) -> StoreError {
-    StoreError::Damaged { path, problem }
 }
 
 /// What lies beside an adapter, except companions.
@@ -288,13 +200,17 @@ fn write_beside(directory: &Path, stored: &StoredAdapter) -> Result<(), StoreErr
     }
     if let Some(made) = &stored.made {
         let path = directory.join(Provenance::FILE_NAME);
-        let json = serde_json::to_vec_pretty(made).map_err(|source| StoreError::Description {
-            path: path.clone(),
-            source,
-        })?;
-        write_file(&path, &json)?;
+        write_json(&path, serde_json::to_vec_pretty(made))?;
     }
     Ok(())
+}
+
+fn write_json(path: &Path, json: serde_json::Result<Vec<u8>>) -> Result<(), StoreError> {
+    let json = json.map_err(|source| FileError::Json {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(write_file(path, &json)?)
 }
 
 /// - files: of all adapters so far, those that differ
@@ -332,112 +248,5 @@ fn described<'a>(stored: &'a StoredAdapter, files: &mut Vec<&'a Companion>) -> A
                 shape: whole.tensor.shape().to_vec(),
             })
             .collect(),
-    }
-}
-
-/// Reads one adapter.
-struct Reader<'a> {
-    name: &'a str,
-    kind: CoefficientKind,
-    bases: &'a BTreeMap<String, StoredBases>,
-    coefficients: &'a TensorFile,
-    whole: Option<&'a TensorFile>,
-}
-
-impl Reader<'_> {
-    fn read(
-        &self,
-        described: AdapterDescription,
-        beside: &Path,
-        companions: &Path,
-    ) -> Result<StoredAdapter, StoreError> {
-        let modules = described
-            .modules
-            .into_iter()
-            .map(|(path, module)| Ok((path.clone(), self.module(&path, module)?)))
-            .collect::<Result<_, StoreError>>()?;
-        let whole = described
-            .whole
-            .into_iter()
-            .map(|whole| self.whole(whole))
-            .collect::<Result<_, StoreError>>()?;
-        let mut files = Vec::new();
-        for (name, index) in described.companions {
-            let directory = companions.join(index.to_string());
-            let found = Companion::read_all(&directory, &[&name])?;
-            let missing = || damaged(directory.join(&name), "it is missing".to_owned());
-            files.push(found.into_iter().next().ok_or_else(missing)?);
-        }
-        let labels = beside.join(Labels::FILE_NAME);
-        let prompts = beside.join(Prompts::FILE_NAME);
-        Ok(StoredAdapter {
-            source: described.source,
-            config: PeftConfig::read(&beside.join(PeftConfig::FILE_NAME))?,
-            labels: match labels.exists() {
-                true => Some(Labels::read(&labels)?),
-                false => None,
-            },
-            prompts: match prompts.exists() {
-                true => Some(Prompts::read(&prompts)?),
-                false => None,
-            },
-            made: Provenance::read_json(beside)?,
-            companions: files,
-            whole,
-            modules,
-            error: described.error,
-        })
-    }
-
-    fn module(&self, path: &str, described: ModuleDescription) -> Result<StoredModule, StoreError> {
-        let refused = |problem: String| damaged(self.coefficients.path().to_owned(), problem);
-        let Some(bases) = self.bases.get(path) else {
-            return Err(refused(format!("module `{path}` has no basis")));
-        };
-        let coefficients = match described.is_zero {
-            true => None,
-            false => {
-                let name = format!("{}/{path}", self.name);
-                let [rows, columns] = StoredTensor::columns_of(self.coefficients, &name)?;
-                let [p, q] = bases.columns();
-                let fits = match self.kind {
-                    CoefficientKind::Diagonal => [rows, columns] == [1, p] && p == q,
-                    CoefficientKind::Full => {
-                        [rows, columns] == [p, q] || columns == p + q && rows <= described.rank
-                    }
-                };
-                if !fits {
-                    return Err(refused(format!(
-                        "`{name}` is [{rows}, {columns}], which does not fit bases of {p} and {q} directions"
-                    )));
-                }
-                Some(StoredTensor::read(
-                    self.coefficients,
-                    &name,
-                    &[rows, columns],
-                )?)
-            }
-        };
-        Ok(StoredModule {
-            rank: described.rank,
-            layer: described.layer.kind(),
-            coefficients,
-        })
-    }
-
-    fn whole(&self, described: WholeDescription) -> Result<WholeTensor, StoreError> {
-        let WholeDescription { kind, name, shape } = described;
-        let stored = whole_name(self.name, kind, &name);
-        let Some(file) = self.whole else {
-            return Err(damaged(
-                self.coefficients.path().with_file_name(WHOLE),
-                format!("it is missing, and with it `{stored}`"),
-            ));
-        };
-        Ok(WholeTensor {
-            kind,
-            tensor: StoredTensor::read(file, &stored, &shape)?,
-            name,
-        })
     }
 }

@@ -85,7 +85,7 @@ impl StoredTensor {
     /// - name: of the tensor, in errors
     ///
     /// # Errors
-    /// If f16 has no number near a value.
+    /// If the precision has no number near a value, or one is not finite.
     pub fn new(
         name: &str,
         shape: &[usize],
@@ -97,7 +97,11 @@ impl StoredTensor {
             other => other,
         };
         let bytes = match precision {
-            Precision::Int8 => int8_rows(values, columns(shape)),
+            Precision::Int8 => {
+                // Eight bits would take any number without a word.
+                encode(name, values, Dtype::F32)?;
+                int8_rows(values, columns(shape))
+            }
             other => encode(name, values, other.dtype())?,
         };
         Ok(Self {
@@ -177,7 +181,7 @@ impl StoredTensor {
         }
     }
 
-    /// The number of columns of a matrix of which the file has the tensor `name`.
+    /// The rows and columns of the matrix that the file keeps as the tensor `name`.
     pub(crate) fn columns_of(file: &TensorFile, name: &str) -> Result<[usize; 2], StoreError> {
         let (shape, dtype) = file.tensor(name)?;
         match (&shape[..], dtype) {
@@ -193,14 +197,20 @@ impl StoredTensor {
     }
 }
 
-/// The size of a row: the product of all dimensions but the first.
+/// The size of a row: the product of all dimensions but the first. One that overflows, in a damaged file, is
+/// larger than any that is found.
 fn columns(shape: &[usize]) -> usize {
-    shape.iter().skip(1).product()
+    let sizes = shape.iter().skip(1);
+    sizes.fold(1, |product: usize, size| product.saturating_mul(*size))
 }
 
 fn file_shape(shape: &[usize], precision: Precision) -> Vec<usize> {
     match precision {
-        Precision::Int8 => vec![shape[0], columns(shape) + SCALE_BYTES],
+        // A number alone is a row of its own.
+        Precision::Int8 => vec![
+            shape.first().copied().unwrap_or(1),
+            columns(shape).saturating_add(SCALE_BYTES),
+        ],
         _ => shape.to_vec(),
     }
 }

@@ -40,9 +40,14 @@ fn input(name: &str, rank: usize, mut seed: u64) -> PackInput {
                     matrix(d_out, rank, &mut seed),
                     matrix(rank, d_in, &mut seed),
                 );
-                (path.to_owned(), LoraModule::new(b, a, 0.75 * size))
+                let mut module = LoraModule::new(b, a, 0.75 * size);
+                module.bias = Some((0..d_out).map(|_| number(&mut seed)).collect());
+                (path.to_owned(), module)
             })
             .collect();
+    let ranks = modules
+        .iter()
+        .map(|(path, module)| (path.clone(), module.rank()));
     let targets = TargetModules::Names(vec!["query".to_owned(), "down".to_owned()]);
     let config = PeftConfig::lora(
         "org/base",
@@ -50,7 +55,7 @@ fn input(name: &str, rank: usize, mut seed: u64) -> PackInput {
         targets,
         &[],
         Some("SEQ_CLS"),
-        &BTreeMap::new(),
+        &ranks.collect(),
     );
     let mut adapter = Adapter::new(config.expect("plain names"), modules);
     let head: Vec<f32> = (0..82).map(|_| number(&mut seed)).collect();
@@ -61,6 +66,10 @@ fn input(name: &str, rank: usize, mut seed: u64) -> PackInput {
     adapter.heads.insert(
         "classifier.bias".to_owned(),
         HostTensor::new([2], vec![0.1, -0.3]),
+    );
+    adapter.biases.insert(
+        "layers.0.norm.bias".to_owned(),
+        HostTensor::new([3], vec![0.5, -2.0, 0.125]),
     );
     adapter.labels = Some(Labels(vec!["no".to_owned(), name.to_owned()]));
     let made =
@@ -316,6 +325,110 @@ fn a_store_that_is_truncated_changed_or_incomplete_is_refused() {
     assert!(matches!(error, StoreError::Description { .. }), "{error}");
     let error = Store::load(place.path()).expect_err("no store");
     assert!(matches!(error, StoreError::Unreadable { .. }), "{error}");
+}
+
+/// The error of loading a store of which one file was changed.
+fn refusal(change: impl FnOnce(&Path)) -> String {
+    let place = tempfile::tempdir().expect("a directory");
+    let directory = saved(place.path());
+    Store::load(&directory).expect("a whole store");
+    change(&directory);
+    Store::load(&directory).expect_err("a refusal").to_string()
+}
+
+#[test]
+fn a_file_beside_an_adapter_that_is_missing_changed_or_new_is_refused() {
+    for name in ["labels.json", "eigenmix.json", "adapter_config.json"] {
+        let path = |directory: &Path| directory.join("adapters/a").join(name);
+        let message = refusal(|directory| fs::remove_file(path(directory)).expect("removed"));
+        assert!(message.contains("is missing"), "{message}");
+        let message = refusal(|directory| fs::write(path(directory), "{}").expect("written"));
+        assert!(message.contains("bytes are not those"), "{message}");
+    }
+    let message = refusal(|directory| {
+        fs::write(directory.join("adapters/a/prompts.json"), "{}").expect("written");
+    });
+    assert!(message.contains("does not tell of it"), "{message}");
+}
+
+#[test]
+fn a_description_that_does_not_fit_its_files_is_refused_and_leads_nowhere_else() {
+    let described = |pointer: &str, value: serde_json::Value| {
+        refusal(|directory| {
+            let path = directory.join("store.json");
+            let text = fs::read(&path).expect("a description");
+            let mut json: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+            *json.pointer_mut(pointer).expect(pointer) = value;
+            fs::write(&path, json.to_string()).expect("written");
+        })
+    };
+    let module = "/adapters/a/modules/layers.0.attention.query";
+    for rank in [0u64, 1, 1_000_000_000_000, u64::MAX] {
+        let message = described(&format!("{module}/rank"), rank.into());
+        assert!(message.contains("the rank 2"), "{message}");
+    }
+    let whole = "/adapters/a/whole";
+    for shape in [
+        serde_json::json!([]),
+        serde_json::json!([2, 1u64 << 62, 41]),
+    ] {
+        for place in 0..3 {
+            let message = described(&format!("{whole}/{place}/shape"), shape.clone());
+            assert!(message.contains("has shape"), "{message}");
+        }
+    }
+    let message = described(whole, serde_json::json!([]));
+    assert!(message.contains("is not in store.json"), "{message}");
+    let outside = serde_json::json!({"../../outside.txt": 0});
+    let message = described("/adapters/a/companions", outside);
+    assert!(message.contains("cannot be the name"), "{message}");
+    let message = refusal(|directory| {
+        let path = directory.join("store.json");
+        let text = fs::read_to_string(&path).expect("a description");
+        fs::write(&path, text.replace("\"a\":{\"source", "\"../a\":{\"source")).expect("written");
+    });
+    assert!(
+        message.contains("cannot be the name") || message.contains("is not in"),
+        "{message}"
+    );
+}
+
+#[test]
+fn the_error_of_what_is_kept_whole_is_told() {
+    let with = |precision| {
+        let options = PackOptions {
+            head_precision: precision,
+            ..options(CoefficientKind::Full, Components::All, Precision::F32)
+        };
+        let inputs = inputs();
+        let (store, report) = packed(&inputs, &options);
+        let (before, after) = (&inputs[0].adapter.adapter, store.adapter("a").expect("one"));
+        let head = "classifier.weight";
+        let (before, after) = (&before.heads[head].values, &after.heads[head].values);
+        let square = |values: &mut dyn Iterator<Item = f32>| -> f64 {
+            values.map(|value| f64::from(value).powi(2)).sum()
+        };
+        let lost = square(
+            &mut before
+                .iter()
+                .zip(after)
+                .map(|(before, after)| before - after),
+        );
+        let exact = (lost / square(&mut before.iter().copied())).sqrt();
+        (report.adapters["a"].whole_error, exact)
+    };
+    assert_eq!(with(Precision::F32), (0.0, 0.0));
+    let (told, exact) = with(Precision::Int8);
+    assert!(
+        told >= exact && exact > 1e-3 && told < 0.02,
+        "{told} {exact}"
+    );
+    let options = options(CoefficientKind::Full, Components::All, Precision::Int8);
+    let mut inputs = inputs();
+    let head = inputs[0].adapter.adapter.heads.get_mut("classifier.weight");
+    head.expect("a head").values[5] = f32::NAN;
+    let error = pack(&inputs, &options, &|_, _| {}).expect_err("a refusal");
+    assert!(error.to_string().contains("classifier.weight"), "{error}");
 }
 
 #[test]

@@ -89,6 +89,9 @@ pub enum TargetModulesConfig {
     Pattern(String),
 }
 
+/// The widest layers have fewer directions than this.
+const MOST_RANK: usize = 1 << 16;
+
 impl AdapterConfig {
     /// Options that the method does not have, and options that it needs and are missing.
     pub(crate) fn problems(&self) -> Vec<TrainerError> {
@@ -111,6 +114,11 @@ impl AdapterConfig {
                     && self.rank.map_or(!self.starts_from_factors(), |rank| rank == 0),
                 "adapter.rank",
                 "a rank of at least 1 is required".to_owned(),
+            ),
+            (
+                self.rank.is_some_and(|rank| rank > MOST_RANK),
+                "adapter.rank",
+                format!("a rank of at most {MOST_RANK} is expected; no layer has more directions"),
             ),
             (
                 method.has_basis() && !is_made,
@@ -325,6 +333,10 @@ mod tests {
     fn options_that_a_method_does_not_have_are_refused_by_name() {
         for (text, key) in [
             ("method = \"lora\"", "adapter.rank"),
+            (
+                "method = \"lora\"\nrank = 9223372036854775807",
+                "adapter.rank",
+            ),
             (
                 "method = \"lora\"\nrank = 2\nsubspace = \"s\"",
                 "adapter.subspace",

@@ -170,6 +170,14 @@ pub enum TrainerError {
     Checkpoint { path: PathBuf, problem: String },
     #[error("the loss is {loss} at step {step}; the learning rate is probably too high")]
     Diverged { step: usize, loss: f32 },
+    #[error(
+        "the head of {owner} has {outputs} outputs, for {labels} labels; is it complete, with the labels.json of the same training?"
+    )]
+    HeadOutputs {
+        owner: String,
+        outputs: usize,
+        labels: usize,
+    },
     #[error("neither the adapter nor the base model has a head with known labels; train one first")]
     NoHead,
     #[error(

@@ -9,8 +9,8 @@ use eigenmix_store::{CoefficientKind, Precision};
 
 /// Pack adapters into one store: a basis that they share, and small coefficients of each.
 ///
-/// Prints the relative error ‖ΔW − ΔŴ‖ / ‖ΔW‖ of each adapter as it comes out of the store, and the
-/// bytes before and after. Heads, labels, input contracts, templates and tokenizers are kept.
+/// Prints the relative error ‖ΔW − ΔŴ‖ / ‖ΔW‖ of each adapter as it comes out of the store, the largest one
+/// of its heads and other tensors, and the bytes before and after. Heads, labels, input contracts, templates and tokenizers are kept.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -35,7 +35,7 @@ pub(crate) struct PackArguments {
     #[arg(long, short = 'k', value_name = "R", conflicts_with = "variance")]
     pub(crate) components: Option<NonZeroUsize>,
 
-    /// As few directions as hold this share of the energy of all updates, such as 0.95.
+    /// As few directions on each side as hold this share of the energy of all updates, such as 0.95.
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     pub(crate) variance: Option<f64>,
 

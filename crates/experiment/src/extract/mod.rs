@@ -31,15 +31,12 @@ pub fn extract(
     let start = Instant::now();
     let options = request.options()?;
     let destination = Destination::new(&request.out, request.force)?;
-    let adapters = OpenedAdapter::open_all(
+    let adapters = destination.open_inputs(
         &request.adapters,
         request.allow_partial,
         request.names,
         listener,
     )?;
-    for adapter in &adapters {
-        destination.keep_apart_from(&adapter.path)?;
-    }
     let files: Vec<&AdapterFile> = adapters.iter().map(|adapter| &adapter.file).collect();
     let Extraction { subspace, report } = {
         let modules = files.iter().map(|file| file.module_paths().count()).max();

@@ -13,7 +13,6 @@ use crate::ExperimentError;
 use crate::destination::Destination;
 use crate::error::message;
 use crate::listener::Listener;
-use crate::opened_adapter::OpenedAdapter;
 use crate::option_names::OptionNames;
 
 /// The request for an update.
@@ -46,15 +45,12 @@ pub fn update_subspace(
     let checked = request.options.check();
     checked.map_err(|error| BadInput(message(&error)))?;
     let destination = Destination::new(&request.out, request.force)?;
-    let adapters = OpenedAdapter::open_all(
+    let adapters = destination.open_inputs(
         &request.adapters,
         request.allow_partial,
         request.names,
         listener,
     )?;
-    for adapter in &adapters {
-        destination.keep_apart_from(&adapter.path)?;
-    }
     // The subspace itself may be replaced: it is read before anything is written.
     let same = [&request.out, &request.subspace].map(|path| path.canonicalize().ok());
     if same[0] != same[1] {

@@ -38,15 +38,12 @@ pub fn merge(
     let options = request.options()?;
     let plan = SearchPlan::of(request, &options, device)?;
     let destination = Destination::new(&request.out, request.force)?;
-    let adapters = OpenedAdapter::open_all(
+    let adapters = destination.open_inputs(
         &request.adapters,
         request.allow_partial,
         request.names,
         listener,
     )?;
-    for adapter in &adapters {
-        destination.keep_apart_from(&adapter.path)?;
-    }
     let sources: Vec<&OpenedAdapter> = adapters.iter().collect();
     let style = style_of_result(&sources, request.format, Some(&request.out), request.names)?;
     let started = Instant::now();

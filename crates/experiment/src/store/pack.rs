@@ -9,11 +9,12 @@ use eigenmix_store::{PackInput, PackOptions, pack};
 use eigenmix_tensors::FileError;
 
 use super::PackSummary;
-use crate::ExperimentError;
 use crate::destination::Destination;
+use crate::error::message;
 use crate::listener::Listener;
 use crate::opened_adapter::{OpenedAdapter, distinct_names};
 use crate::option_names::OptionNames;
+use crate::{BadInput, ExperimentError};
 
 /// The request for a store.
 #[derive(Clone, Debug)]
@@ -39,15 +40,16 @@ pub fn pack_adapters(
     listener: &dyn Listener,
 ) -> Result<PackSummary, ExperimentError> {
     let start = Instant::now();
+    let checked = request.options.components.check();
+    checked.map_err(|error| BadInput(message(&error)))?;
     let destination = Destination::new(&request.out, request.force)?;
-    let adapters = OpenedAdapter::open_all(
+    let adapters = destination.open_inputs(
         &request.adapters,
         request.allow_partial,
         request.names,
         listener,
     )?;
     for adapter in &adapters {
-        destination.keep_apart_from(&adapter.path)?;
         // Paths of a pipeline have no place in what comes out, PEFT's directory.
         adapter.file.require_one_model()?;
     }

@@ -90,12 +90,13 @@ impl fmt::Display for UnpackSummary {
 }
 
 fn error_table<'a>(adapters: impl Iterator<Item = (&'a str, &'a AdapterError)>) -> Table {
-    let header = ["relative error", "total", "worst", "module"];
-    let mut table = Table::with_header(header).with_text_in([3]);
+    let header = ["relative error", "total", "heads", "worst", "module"];
+    let mut table = Table::with_header(header).with_text_in([4]);
     for (name, error) in adapters {
         table.push([
             name.to_owned(),
             shown(error.relative_error),
+            shown(error.whole_error),
             shown(error.worst_error),
             error.worst_module.clone(),
         ]);

@@ -30,6 +30,7 @@ pub fn unpack_adapters(request: &UnpackRequest) -> Result<UnpackSummary, Experim
     let destination = Destination::new(&request.out, request.force)?;
     let (path, name) = split_location(&request.store);
     destination.keep_apart_from(&path)?;
+    destination.keep_outside_of(&path)?;
     let store = Store::load(&path)?;
     let mut adapters = Vec::new();
     match name {

@@ -11,7 +11,7 @@ use eigenmix_models::{
     Network, Train, without_text_tower,
 };
 
-use super::task_head::TaskHead;
+use super::task_head::{TaskHead, require_labelled};
 use super::zero_shot::ZeroShot;
 use crate::host_values::host_values;
 use crate::tasks::{Evaluation, EvaluationOptions, Examples, TaskKind};
@@ -79,6 +79,13 @@ impl LoadedModel {
             Some(head) => head.kind(base)?,
             None => own_head(base, adapter)?,
         };
+        let labels = match head {
+            Some(head) => head.labels.as_ref(),
+            None => adapter.and_then(|adapter| adapter.labels.as_ref()),
+        };
+        if let HeadKind::Classification { labels: outputs } = kind {
+            require_labelled(outputs, labels, "the adapter")?;
+        }
         let placed = adapter
             .map(|adapter| AdaptedTables::of(adapter, &base.architecture, kind, &base.checkpoint));
         let tables = placed.transpose()?.unwrap_or_default();
@@ -105,10 +112,6 @@ impl LoadedModel {
         let device = device.clone().inner();
         let loaded = Network::load(&base.checkpoint, &architecture, &options, &device)?;
         report.leave_out(&loaded.unplaced, allow_partial)?;
-        let labels = match head {
-            Some(head) => head.labels.as_ref(),
-            None => adapter.and_then(|adapter| adapter.labels.as_ref()),
-        };
         let names = match (labels, kind) {
             (Some(labels), _) => Some(labels.0.clone()),
             (None, HeadKind::Classification { labels }) => {

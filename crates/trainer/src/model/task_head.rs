@@ -17,6 +17,28 @@ pub struct TaskHead {
     pub labels: Option<Labels>,
 }
 
+/// Refuses a head of no outputs, or of others than its labels name.
+///
+/// - owner: whose it is
+///
+/// # Errors
+/// [`TrainerError::HeadOutputs`].
+pub(super) fn require_labelled(
+    outputs: usize,
+    labels: Option<&Labels>,
+    owner: &str,
+) -> Result<(), TrainerError> {
+    let named = labels.map_or(outputs, |labels| labels.0.len());
+    match outputs > 0 && named == outputs {
+        true => Ok(()),
+        false => Err(TrainerError::HeadOutputs {
+            owner: owner.to_owned(),
+            outputs,
+            labels: named,
+        }),
+    }
+}
+
 impl TaskHead {
     /// The head that `adapter` was saved with; parts of the output layer that it lacks are taken
     /// from the base model.
@@ -40,6 +62,8 @@ impl TaskHead {
             labels: adapter.labels().cloned(),
         };
         let outputs = head.outputs(base).ok_or(TrainerError::NoHead)?;
+        let owner = format!("`{}`", adapter.location());
+        require_labelled(outputs, head.labels.as_ref(), &owner)?;
         if head.labels.is_none() {
             let of_base = base.labels().filter(|labels| labels.len() == outputs);
             head.labels = of_base.map(Labels);
