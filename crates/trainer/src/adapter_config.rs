@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::basis_config::{BasisKind, GradientConfig, GradientJoin, GradientKey};
+use crate::component_count::ComponentCount;
 use crate::init::Init;
 use crate::methods::Recipe;
 use crate::training::GradientOptions;
@@ -58,12 +59,11 @@ pub struct AdapterConfig {
     /// more adapter: true, or a table. Without `subspace` and `adapters` it is the whole basis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gradient: Option<GradientKey>,
-    /// How many principal components of the subspace to use. Default: all; 24 where neither a subspace
-    /// nor adapters are given. If the subspace also has
-    /// a mean and random directions, they are always used.
+    /// How many principal components of the basis to use, or "all". Default: all of a `subspace`;
+    /// otherwise as many in each module as keep the coefficients at a tenth of the parameters of LoRA of
+    /// this rank. If a subspace also has a mean and random directions, they are always used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
-    pub components: Option<usize>,
+    pub components: Option<ComponentCount>,
     /// With `adapters`: the number of random directions to add to the basis.
     #[serde(default)]
     pub augment: usize,
@@ -71,7 +71,7 @@ pub struct AdapterConfig {
     /// directory or of a run, or a Hub id. lora and moslora start from its factors, methods on a
     /// subspace from its projection; its head is taken along if it is for the same labels. On a
     /// subspace also "random" (EigenLoRAx only, as its authors do), "merge" (the average of the recycled
-    /// adapters), or "project:ADAPTER" (the projection alone, with a new head). A path that equals
+    /// adapters), "shrunken-merge" (less of it in modules where they do not agree), or "project:ADAPTER" (the projection alone, with a new head). A path that equals
     /// one of these words is written with `./` before it.
     #[serde(default)]
     pub init: Init,
@@ -149,7 +149,7 @@ impl AdapterConfig {
                 "adapter.basis = \"gradient\" needs it; leave one of them out".to_owned(),
             ),
             (
-                method.has_basis() && is_made && !is_basis_given && self.init == Init::Merge,
+                method.has_basis() && is_made && !is_basis_given && self.init.is_of_pool(),
                 "adapter.init",
                 "there are no recycled adapters to merge; name them in adapter.adapters".to_owned(),
             ),
@@ -186,7 +186,8 @@ impl AdapterConfig {
             ),
             (
                 !method.has_basis()
-                    && matches!(self.init, Init::Random | Init::Merge | Init::Project(_)),
+                    && (self.init.is_of_pool()
+                        || matches!(self.init, Init::Random | Init::Project(_))),
                 "adapter.init",
                 match (&self.init, method.trains_everything()) {
                     (Init::Project(adapter), false) => format!(
@@ -299,6 +300,7 @@ impl AdapterConfig {
         let all = |components: usize| NonZeroUsize::new(components.saturating_add(self.augment));
         let own = self
             .components
+            .and_then(ComponentCount::count)
             .filter(|_| self.is_gradient_whole())
             .and_then(all);
         config.rank = config

@@ -114,13 +114,14 @@ impl MemoryEstimate {
     ) -> Self {
         let method = config.adapter.method;
         let sizes = |(layer, rank): &(&LinearLayer, usize)| {
-            let columns = |side, width| basis.columns(&config.adapter, &layer.path, side, width);
+            let shape = [layer.d_out, layer.d_in];
+            let columns = |side| basis.columns(&config.adapter, &layer.path, side, shape);
             LayerSizes {
                 rank: *rank,
                 d_out: layer.d_out,
                 d_in: layer.d_in,
-                p: columns(0, layer.d_out),
-                q: columns(1, layer.d_in),
+                p: columns(0),
+                q: columns(1),
             }
         };
         let sizes: Vec<LayerSizes> = adapted.iter().map(sizes).collect();
