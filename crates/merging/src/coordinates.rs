@@ -17,7 +17,9 @@ pub(crate) struct Coordinates {
     pub(crate) right: StackBasis,
     /// `[d_out, d_in]`.
     pub(crate) shape: [usize; 2],
-    ranks: Vec<usize>,
+    pub(crate) ranks: Vec<usize>,
+    /// Whether the updates are projected: then the factors of the adapters are no longer theirs.
+    pub(crate) is_compressed: bool,
 }
 
 impl Coordinates {
@@ -36,6 +38,7 @@ impl Coordinates {
             right: right?,
             shape: [tasks[0].b.rows(), tasks[0].a.cols()],
             ranks: tasks.iter().map(|task| task.rank()).collect(),
+            is_compressed: false,
         })
     }
 
