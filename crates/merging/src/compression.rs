@@ -20,7 +20,8 @@ impl Coordinates {
     /// # Errors
     /// If a decomposition doesn't converge, which finite values don't lead to.
     pub(crate) fn compressed(self, rank: usize) -> Result<Self, DecompositionError> {
-        if self.left.size() <= rank && self.right.size() <= rank {
+        let sizes = [self.left.size(), self.right.size()];
+        if sizes.iter().all(|&size| size <= rank) {
             return Ok(self);
         }
         let norms = self.norms();
@@ -41,7 +42,7 @@ impl Coordinates {
         Ok(Self {
             left: left.projected(&p),
             right: right.projected(&q),
-            is_compressed: true,
+            uncompressed: Some(sizes),
             ..self
         })
     }

@@ -18,8 +18,9 @@ pub(crate) struct Coordinates {
     /// `[d_out, d_in]`.
     pub(crate) shape: [usize; 2],
     pub(crate) ranks: Vec<usize>,
-    /// Whether the updates are projected: then the factors of the adapters are no longer theirs.
-    pub(crate) is_compressed: bool,
+    /// [p, q] before the updates were projected on fewer directions, if they were: then the factors of
+    /// the adapters are no longer theirs.
+    pub(crate) uncompressed: Option<[usize; 2]>,
 }
 
 impl Coordinates {
@@ -38,7 +39,7 @@ impl Coordinates {
             right: right?,
             shape: [tasks[0].b.rows(), tasks[0].a.cols()],
             ranks: tasks.iter().map(|task| task.rank()).collect(),
-            is_compressed: false,
+            uncompressed: None,
         })
     }
 

@@ -136,9 +136,17 @@ impl Frame {
     }
 
     /// How many singular values a representation has, the zeros counted.
+    ///
+    /// Of projected updates as many as before: methods keep a share of them, and of fewer directions
+    /// nothing is to be left out a second time.
     pub(crate) fn size(&self, coordinates: &Coordinates) -> usize {
         let [rows, cols] = self.shape(coordinates);
-        rows.min(cols)
+        let [p, q] = coordinates.uncompressed.unwrap_or([rows, cols]);
+        let before = |side: &Side, now, before| match side {
+            Side::Ambient => now,
+            Side::Reduced { .. } => before,
+        };
+        before(&self.left, rows, p).min(before(&self.right, cols, q))
     }
 
     /// `w_t · τ_t` of every adapter, ambient sides in the coordinates of U or V: what methods see
@@ -156,7 +164,7 @@ impl Frame {
 
     /// The reduced sides of every adapter as thin factors, for methods that see single entries.
     pub(crate) fn reduced_factors(&self, coordinates: &Coordinates) -> ReducedFactors {
-        let basis = |basis| coordinates.is_compressed.then_some(basis);
+        let basis = |basis| coordinates.uncompressed.and(Some(basis));
         let right = self.right.reduced(
             coordinates.tasks().map(|(_, right)| right),
             basis(&coordinates.right),

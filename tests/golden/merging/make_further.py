@@ -24,7 +24,7 @@ import scipy
 from safetensors.numpy import save_file
 
 import make_merging
-from make_merging import GROUPS, HERE, MARGIN, determined_merges, nearest_orthonormal, read_group, svd
+from make_merging import GROUPS, HERE, MARGIN, determined_merges, read_group, svd
 
 # What rounding leaves of a direction that is not there.
 NEGLIGIBLE = 1e-6
@@ -32,6 +32,13 @@ RANKS = (2, 4)
 
 
 # Methods
+
+def nearest_orthonormal(vectors):
+    """P·Qᵀ of X = P·S·Qᵀ over the directions that X has: more columns than that are no more directions."""
+    u, s, v = svd(vectors)
+    rank = int((s > NEGLIGIBLE * s[0]).sum())
+    return u[:, :rank] @ v[:rank]
+
 
 def iso_cts(tasks, percent):
     """k common directions of Σ τ_t and (r − k)/T of each τ_t − U_k·U_kᵀ·τ_t, orthonormal, at their mean."""
@@ -63,6 +70,17 @@ def robust(tasks, percent):
     return sum(share[:, None] * kept for share, kept in zip(shares, pruned))
 
 
+def tsv(tasks, directions):
+    """The top ⌊k/T⌋ triplets of each task, k being how many directions there were before the projection."""
+    triplets = [svd(task) for task in tasks]
+    share = directions // len(tasks)
+    counts = [min(share, int((s > NEGLIGIBLE * s[0]).sum())) for _, s, _ in triplets]
+    kept = [(u[:, :count], s[:count], v[:count]) for (u, s, v), count in zip(triplets, counts)]
+    left = nearest_orthonormal(np.hstack([u for u, _, _ in kept]))
+    right = nearest_orthonormal(np.vstack([v for _, _, v in kept]))
+    return (left * np.concatenate([s for _, s, _ in kept])) @ right
+
+
 METHODS = {
     "iso-cts-80": lambda tasks: iso_cts(tasks, 80),
     "iso-cts-40": lambda tasks: iso_cts(tasks, 40),
@@ -72,7 +90,7 @@ METHODS = {
 COMPRESSED = METHODS | {
     "sum": sum,
     "ties-50": lambda tasks: make_merging.ties(tasks, 50),
-    "tsv": make_merging.tsv,
+    "tsv": None,
 }
 
 
@@ -110,6 +128,13 @@ def compressed_merge(directions, space, merge):
     return u[:, kept] @ merge([s[kept, None] * task for task in tasks])
 
 
+def directions_before(factors, space):
+    """How many singular values a task has in a space, the zeros counted."""
+    shape = (factors[0][0].shape[0], factors[0][1].shape[1])
+    ranks = sum(a.shape[0] for _, a in factors)
+    return min(shape) if space == "full" else min(*shape, ranks)
+
+
 def plain_merge(factors, space, merge):
     if space == "full":
         return merge([b @ a for b, a in factors])
@@ -130,13 +155,13 @@ def further_merges(modules, group):
             for name, method in METHODS.items():
                 merged[f"further/{group}/{space}/{name}/{module}"] = plain_merge(factors, space, method)
             for name, method in COMPRESSED.items():
-                # Single entries changed make the rank full again; TSV counts the directions of the space.
-                if space == "unscaled" or space == "full" and not name.startswith(("iso", "sum")):
+                # Single entries changed make the rank full again.
+                if space == "unscaled" or space == "full" and name.startswith(("ties", "robust")):
                     continue
+                if name == "tsv":
+                    count = directions_before(factors, space)
+                    method = lambda tasks, count=count: tsv(tasks, count)
                 for rank in RANKS:
-                    # A direction for each of the tasks.
-                    if name == "tsv" and rank < 3:
-                        continue
                     key = f"further/{group}/{space}/{name}-compress{rank}/{module}"
                     merged[key] = compressed_merge(directions[rank], space, method)
     return merged
