@@ -19,12 +19,12 @@ use crate::entries::Entries;
 /// that is pruned as a whole nothing is left to scale (s = 0), and the others share its place.
 ///
 /// RobustMerge does this to factors: A and B are pruned each, s is of the rows of A, `A = Σ_t Â_t`, and
-/// `B = Σ_t B̂_t · diag(s̃_t)`. That product has terms of one adapter's B with another's A, and depends
-/// on how each ΔW_t is split into factors. Here entries and rows are those of the space: in KnOTS and Core
-/// Space the rows are the shared directions of the left side, in the full space the outputs. The
-/// authors' code prunes 80 % of the entries, and raises every s_t,i to at least the 80 % quantile of
-/// those of its adapter, which of the few rows of A leaves one or two above; with the many rows here that is left
-/// out, and so is their factor λ, which is `scale`. With nothing pruned it is the average.
+/// `B = Σ_t B̂_t · diag(s̃_t)`. That product has terms of one adapter's B with another's A, and
+/// depends on how each ΔW_t is split into factors. Here entries and rows are those of the space: in
+/// KnOTS and Core Space the rows are the shared directions of the left side, in the full space the
+/// outputs. Two things of the authors' code are left out: it raises every s_t,i to at least the 80 %
+/// quantile of those of its adapter, and multiplies both factors by λ = 2, which is `scale` here. It
+/// prunes 80 % of the entries. With nothing pruned this is the average.
 pub(crate) fn merge(entries: &Entries<'_>, prune: f64) -> Matrix {
     let thresholds: Vec<f32> = entries
         .tasks
