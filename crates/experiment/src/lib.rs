@@ -85,7 +85,8 @@ pub use experiment::{
     Arm, Cell, EvaluationConfig, Experiment, InputCheck, Shard, Stage, StageKind, Work, schema,
 };
 pub use extract::{
-    ExtractRequest, ExtractionSummary, UpdateRequest, UpdateSummary, extract, update_subspace,
+    ClustersSummary, ExtractRequest, ExtractionSummary, UpdateRequest, UpdateSummary, extract,
+    extract_clusters, update_subspace,
 };
 pub use fault::is_bad_input;
 pub use known_input::KnownInput;

@@ -14,7 +14,6 @@ mod bases;
 mod checksums;
 mod diagonal_fit;
 mod error;
-mod full_fit;
 mod pack;
 mod report;
 mod store;
