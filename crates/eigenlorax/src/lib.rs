@@ -63,6 +63,7 @@ mod principal;
 mod project;
 mod range_sketch;
 mod report;
+mod selection;
 mod similarity;
 mod spectrum;
 mod subspace;
@@ -79,6 +80,9 @@ pub use options::{Components, ExtractOptions, Factors};
 pub use project::{ProjectOptions, Projection, project};
 pub use range_sketch::{LeadingPart, OVERSAMPLING, range_of, test_matrix};
 pub use report::{AdapterReport, ExtractReport, ModuleReport, SideReport};
+pub use selection::{
+    Alignment, PoolAlignment, PoolModule, Ranked, Share, greedy_order, pool_share,
+};
 pub use similarity::{Pairs, Similarity, similarity};
 pub use spectrum::{ModuleSpectra, Spectrum};
 pub use subspace::{ModuleSubspace, Subspace, SubspaceUpdate};
