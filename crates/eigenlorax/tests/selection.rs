@@ -102,7 +102,8 @@ fn module<'a>(
 }
 
 fn aligned(gradient: &Adapter, adapters: &[Adapter]) -> PoolAlignment {
-    PoolAlignment::new(adapters.len(), 2, |place| module(gradient, adapters, place)).unwrap()
+    PoolAlignment::new(adapters.len(), 2, |place| module(gradient, adapters, place))
+        .expect("finite values")
 }
 
 #[test]
@@ -225,8 +226,8 @@ fn copies_and_combinations_of_what_is_chosen_are_redundant_whatever_their_factor
         .iter()
         .skip(1)
         .find(|ranked| ranked.adapter < 2)
-        .unwrap();
-    let (nearest, cosine) = copy.nearest.unwrap();
+        .expect("finite values");
+    let (nearest, cosine) = copy.nearest.expect("finite values");
     assert!(nearest == places[0] && (cosine - 1.0).abs() < 1e-6);
 }
 
@@ -275,7 +276,7 @@ fn a_module_that_an_adapter_lacks_counts_against_it() {
     half[1] = None;
     let found = aligned(&gradient, &[half.clone(), gradient.clone()]);
     let energy = |place: usize| {
-        let module = gradient[place].as_ref().unwrap();
+        let module = gradient[place].as_ref().expect("finite values");
         module.update().norm().powi(2)
     };
     let share = energy(0) / (energy(0) + energy(1));
@@ -288,7 +289,7 @@ fn a_module_that_an_adapter_lacks_counts_against_it() {
 fn the_share_of_several_together_is_that_of_their_joint_directions() {
     let gradient = random(6, 1);
     let pool = [random(4, 2), random(3, 3), random(4, 2)];
-    let found = pool_share(2, |place| module(&gradient, &pool, place)).unwrap();
+    let found = pool_share(2, |place| module(&gradient, &pool, place)).expect("finite values");
     // The third has the directions of the first.
     let chance = 49.0 / (D_OUT * D_IN) as f64;
     assert!((found.chance - chance).abs() < 1e-9, "{found:?}");
@@ -296,10 +297,10 @@ fn the_share_of_several_together_is_that_of_their_joint_directions() {
     let expected = aligned(&gradient, std::slice::from_ref(&joint)).adapters[0].share;
     assert!((found.found - expected.found).abs() < 1e-6);
     let whole = [gradient.clone(), random(2, 5)];
-    let all = pool_share(2, |place| module(&gradient, &whole, place)).unwrap();
+    let all = pool_share(2, |place| module(&gradient, &whole, place)).expect("finite values");
     assert!((all.found - 1.0).abs() < 1e-5);
-    let rank = LowRank::of(gradient[0].as_ref().unwrap())
+    let rank = LowRank::of(gradient[0].as_ref().expect("finite values"))
         .directions()
-        .unwrap();
+        .expect("finite values");
     assert_eq!(rank.s.len(), 6);
 }

@@ -13,6 +13,7 @@ mod merging;
 mod model;
 mod parameter_flags;
 mod recycling;
+mod select;
 mod store;
 mod training;
 mod zero_shot;
@@ -32,6 +33,7 @@ pub(crate) use merge_search::SearchArguments;
 pub(crate) use merging::MergeArguments;
 pub(crate) use model::{LabelArguments, ModelArguments, no_labels};
 pub(crate) use recycling::{ExportArguments, ExtractArguments, InspectArguments, ProjectArguments};
+pub(crate) use select::SelectArguments;
 pub(crate) use store::{PackArguments, UnpackArguments};
 pub(crate) use training::{EvaluateArguments, ForwardArguments, PredictArguments, TrainArguments};
 pub(crate) use zero_shot::ZeroShotArguments;
@@ -95,6 +97,7 @@ pub(crate) enum Command {
     Init(InitArguments),
     Extract(ExtractArguments),
     Gradient(GradientArguments),
+    Select(SelectArguments),
     Project(ProjectArguments),
     Merge(Box<MergeArguments>),
     Pack(PackArguments),

@@ -294,7 +294,7 @@ mod tests {
             2 => 1.0,
             _ => ((row * (column + 3) * 7 % 13) as f64 - 6.0) / 6.0,
         });
-        let values: Vec<f64> = (0..40).map(|row| (row * 5 % 7) as f64).collect();
+        let values: Vec<f64> = (0..40u32).map(|row| f64::from(row * 5 % 7)).collect();
         let targets = EncodedTargets::Values(values.clone());
         let wanted = Mat::from_fn(40, 1, |row, _| values[row]);
         let weights = fit(&features, &wanted, &targets);
