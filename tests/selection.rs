@@ -21,6 +21,9 @@ const REAL: [&str; 6] = [
     "theatre",
 ];
 
+/// Those of tasks that are nearest to the new one: they change the base model as it asks.
+const NEAR: [&str; 2] = ["bicycle_shop", "theatre"];
+
 fn training_file(place: &Workplace, data: &str, more: &str) {
     let file = format!(
         "seed = 3\noutput = \"run\"\n[base]\nmodel = \"{}\"\n[data]\npath = \"{data}\"\nmax_length = 24\n\
@@ -97,42 +100,49 @@ fn real_adapters_are_above_noisy_rotated_and_shuffled_copies_and_a_copy_is_calle
         place.save(&format!("pool/shuffled_{name}"), &shuffled(real(name)));
     }
     // The same update in other factors.
-    let mut copy = real("gym");
+    let mut copy = real(NEAR[0]);
     for module in copy.modules.values_mut() {
         module.b = module.b.clone().scaled(4.0);
         module.a = module.a.clone().scaled(0.25);
     }
-    place.save("pool/copy_of_gym", &copy);
-    let select = ["select", "pool", "--for", "task.toml", "--top", "6"];
+    place.save("pool/the_copy", &copy);
+    let select = ["select", "pool", "--for", "task.toml"];
     let found = place.run_json(&select);
     let order = names(&found);
     assert_eq!(order.len(), 25);
-    // Of gym and its copy, either may be the first.
-    let first = order[..6]
-        .iter()
-        .map(|name| name.trim_start_matches("copy_of_"));
-    let mut first: Vec<&str> = first.collect();
-    first.sort_unstable();
-    assert_eq!(first, REAL, "{order:?}");
-    let other = match order[..6].contains(&"gym".to_owned()) {
-        true => "copy_of_gym",
-        false => "gym",
+    // Rounding decides which of the two that are one is the first.
+    let is_first = |name: &str| order[0] == name;
+    let other = match (is_first(NEAR[0]), is_first("the_copy")) {
+        (true, false) => "the_copy",
+        (false, true) => NEAR[0],
+        _ => panic!("{order:?}"),
     };
+    assert_eq!(order[1], NEAR[1], "{order:?}");
     let redundant = adapter(&found, other);
     assert_eq!(redundant["redundant"], true, "{redundant}");
+    assert_eq!(redundant["chosen"], false, "{redundant}");
     assert!(redundant["nearest"]["cosine"].as_f64().expect("a cosine") > 0.9999);
-    assert_eq!(found["chosen"].as_array().expect("chosen").len(), 6);
-    for name in REAL {
-        let number = |name: &str, key: &str| adapter(&found, name)[key].as_f64().expect("a number");
-        let over_chance = |name: &str| number(name, "alignment") / number(name, "alignment_chance");
-        assert!(over_chance(name) > 5.0, "{name}: {}", over_chance(name));
+    let number = |name: &str, key: &str| adapter(&found, name)[key].as_f64().expect("a number");
+    let over_chance = |name: &str| number(name, "alignment") / number(name, "alignment_chance");
+    for name in NEAR {
+        assert!(over_chance(name) > 8.0, "{name}: {}", over_chance(name));
         let rotated = over_chance(&format!("rotated_{name}"));
         assert!(rotated.abs() < 4.0, "{name}: {rotated}");
+        // A copy with noise is aligned too, with what its original has left nothing of.
+        let noisy = format!("noisy_{name}");
+        assert!(over_chance(&noisy) > 4.0, "{name}: {}", over_chance(&noisy));
+        assert!(
+            number(&noisy, "score") < 0.5 * number(NEAR[1], "score"),
+            "{name}"
+        );
     }
     let line = found["training_file"].as_str().expect("lines");
     let table: toml::Table = line.parse().expect("TOML");
     let chosen = table["adapter"]["adapters"].as_array().expect("adapters");
-    assert_eq!(chosen.len(), 6);
+    assert_eq!(
+        chosen.len(),
+        found["chosen"].as_array().expect("chosen").len()
+    );
     let text = place.run(&select).stdout;
     assert!(
         text.contains("a copy of") && text.contains("Recycling "),
@@ -143,11 +153,7 @@ fn real_adapters_are_above_noisy_rotated_and_shuffled_copies_and_a_copy_is_calle
 #[test]
 fn a_selection_is_written_as_json_and_as_a_page_and_is_the_same_again() {
     let place = Workplace::new();
-    training_file(
-        &place,
-        &quickstart("tasks/ferry_port"),
-        "examples_per_class = 3",
-    );
+    training_file(&place, &quickstart("tasks/ferry_port"), "");
     let pool = quickstart("adapters");
     let files = ["--out", "found.json", "--html", "found.html"];
     let command = ["select", &pool, "--for", "task.toml", "--top", "2"];
@@ -165,10 +171,15 @@ fn a_selection_is_written_as_json_and_as_a_page_and_is_the_same_again() {
     let same = ["--out", "one", "--html", "one"];
     let refused = place.run_refused(&[&command[..], &same].concat());
     assert!(refused.contains("same file"), "{refused}");
-    // A head that is fitted to other examples does better than guessing, with every adapter.
-    let base = &found["base"]["metric"];
-    assert_eq!(base["name"], "accuracy");
-    assert!(base["value"].as_f64().expect("a number") > 0.2, "{base}");
+    // The head was fitted to other examples: what an adapter does for it is no overfitting.
+    let accuracy = |one: &Value| {
+        assert_eq!(one["metric"]["name"], "accuracy");
+        one["metric"]["value"].as_f64().expect("a number")
+    };
+    let best = accuracy(&adapter(&found, NEAR[0])["loss"]);
+    assert!(best > 0.6 && accuracy(&found["base"]) < 0.4, "{found}");
+    assert!(accuracy(&found["random"]) < 0.4, "{found}");
+    assert_eq!(found["prospect"], "good");
 }
 
 #[test]
@@ -234,12 +245,13 @@ fn adapters_that_cannot_be_recycled_are_named_with_the_reason_and_none_left_is_r
 fn numbers_as_targets_are_measured_by_their_correlation() {
     let place = Workplace::new();
     let rows = fs::read_to_string(quickstart("tasks/ferry_port/train.jsonl")).expect("rows");
-    let rows: Vec<String> = { rows.lines().take(60) }
+    let rows: Vec<String> = { rows.lines() }
         .map(|line| {
             let row: Value = serde_json::from_str(line).expect("a row");
-            let text = row["text"].as_str().expect("a text");
-            let length = text.len() as f64 / 50.0;
-            serde_json::json!({ "text": text, "label": length }).to_string()
+            let label = row["label"].as_str().expect("a label");
+            // A number that only the meaning of the text gives.
+            let number = f64::from(u8::from(label < "h"));
+            serde_json::json!({ "text": row["text"], "label": number }).to_string()
         })
         .collect();
     fs::create_dir_all(place.path("numbers")).expect("a directory");
@@ -248,8 +260,7 @@ fn numbers_as_targets_are_measured_by_their_correlation() {
     training_file(&place, &data, "[task]\ntarget = \"number\"");
     let pool = quickstart("adapters");
     let found = place.run_json(&["select", &pool, "--for", "task.toml"]);
-    assert_eq!(found["base"]["metric"]["name"], "pearson");
-    // The length of a text is in its features.
-    assert!(found["base"]["metric"]["value"].as_f64().expect("a number") > 0.5);
-    assert_eq!(names(&found).len(), 6);
+    let found = &adapter(&found, NEAR[0])["loss"]["metric"];
+    assert_eq!(found["name"], "pearson");
+    assert!(found["value"].as_f64().expect("a number") > 0.5, "{found}");
 }

@@ -41,7 +41,7 @@ pub(crate) struct SelectArguments {
     pub(crate) examples: NonZeroUsize,
 
     /// The most examples to measure losses on.
-    #[arg(long, value_name = "N", default_value = "256")]
+    #[arg(long, value_name = "N", default_value = "192")]
     pub(crate) loss_examples: NonZeroUsize,
 
     /// Use adapters even if they name another base model.

@@ -40,7 +40,7 @@ pub struct SelectSummary {
     #[serde(skip)]
     best_loss: Option<usize>,
     #[serde(skip)]
-    over_chance: f64,
+    most_aligned: Option<(usize, f64)>,
 }
 
 /// What was found of one adapter.
@@ -173,22 +173,22 @@ impl SelectSummary {
             advantage: found.advantage(),
             seconds: time.as_secs_f64(),
             best_loss: found.lowest_loss(),
-            over_chance: found.alignment_over_chance(),
+            most_aligned: found.most_aligned(),
         }
     }
 
     /// In a sentence, whether recycling will pay.
     pub fn estimate(&self) -> String {
-        let Some(first) = self.adapters.first().filter(|first| first.chosen) else {
+        let Some((place, over)) = self.most_aligned else {
             return "Recycling will probably not pay: no adapter is aligned with the gradient of the task more \
                     than random updates are. A basis of the task's own gradient (adapter.gradient = true) \
                     needs no adapters."
                 .to_owned();
         };
         let aligned = format!(
-            "`{}` points where the task's gradient does, {:.0} times as far as random updates on average \
-             stray",
-            first.name, self.over_chance
+            "the alignment of `{}` with the task's gradient is {over:.0} times the standard deviation of that of \
+             random updates",
+            self.adapters[place].name
         );
         let loss = match (self.best_loss, self.advantage) {
             (Some(place), Some([mean, error])) => {

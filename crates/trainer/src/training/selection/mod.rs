@@ -53,7 +53,7 @@ impl Default for SelectionOptions {
                 examples: number(512),
                 ..GradientOptions::default()
             },
-            loss_examples: number(256),
+            loss_examples: number(192),
             measured: number(20),
             top: number(8),
         }

@@ -21,13 +21,16 @@ const CERTAIN: f64 = 3.0;
 const ALIGNED: f64 = 5.0;
 
 impl Selection {
-    /// The largest alignment of a chosen adapter, in standard deviations of random updates.
-    pub fn alignment_over_chance(&self) -> f64 {
-        let chosen = self.adapters[..self.chosen].iter();
-        let over = chosen.map(|adapter| &adapter.alignment);
-        over.filter(|alignment| alignment.cosine_chance > 0.0)
-            .map(|alignment| alignment.cosine / alignment.cosine_chance)
-            .fold(0.0, f64::max)
+    /// The place of the chosen adapter that is aligned most, and its alignment in standard deviations of
+    /// random updates.
+    pub fn most_aligned(&self) -> Option<(usize, f64)> {
+        let chosen = self.adapters[..self.chosen].iter().enumerate();
+        let over = chosen.map(|(place, adapter)| {
+            let alignment = &adapter.alignment;
+            (place, alignment.cosine / alignment.cosine_chance)
+        });
+        over.filter(|(_, over)| over.is_finite())
+            .max_by(|one, other| one.1.total_cmp(&other.1))
     }
 
     /// The place of the chosen adapter with the lowest loss.
@@ -51,7 +54,8 @@ impl Selection {
         let is_lower = self
             .advantage()
             .is_some_and(|[mean, error]| mean > CERTAIN * error);
-        match (self.alignment_over_chance() > ALIGNED, is_lower) {
+        let is_aligned = self.most_aligned().is_some_and(|(_, over)| over > ALIGNED);
+        match (is_aligned, is_lower) {
             (true, true) => Prospect::Good,
             (false, false) => Prospect::Poor,
             _ => Prospect::Mixed,
