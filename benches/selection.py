@@ -1,6 +1,6 @@
 """Whether `eigenmix select` puts real adapters above copies that are worth nothing.
 
-    python benches/select.py DOMAINS ADAPTERS --base MODEL [--foreign RUN...] [--held-out NAME...]
+    python benches/selection.py DOMAINS ADAPTERS --base MODEL [--foreign RUN...] [--held-out NAME...]
                              [--size 60] [--eigenmix PROGRAM]
 
 DOMAINS is a directory of datasets (`train.jsonl` each), ADAPTERS one of adapters of the same names. Each
