@@ -264,3 +264,21 @@ fn numbers_as_targets_are_measured_by_their_correlation() {
     assert_eq!(found["name"], "pearson");
     assert!(found["value"].as_f64().expect("a number") > 0.5, "{found}");
 }
+
+#[test]
+fn of_adapters_that_know_nothing_none_is_chosen_and_recycling_is_not_recommended() {
+    let place = Workplace::new();
+    training_file(&place, &quickstart("tasks/ferry_port"), "");
+    for (number, name) in REAL.into_iter().enumerate() {
+        let seed = number as u64 + 11;
+        place.save(&format!("pool/{name}"), &rotated(real(name), seed));
+    }
+    let select = ["select", "pool", "--for", "task.toml"];
+    let found = place.run_json(&select);
+    assert_eq!(found["chosen"], serde_json::json!([]), "{found}");
+    assert_eq!(found["prospect"], "poor");
+    assert_eq!(found["training_file"], "");
+    let text = place.run(&select).stdout;
+    assert!(text.contains("Recycling will probably not pay"), "{text}");
+    assert!(!text.contains("[adapter]"), "{text}");
+}
