@@ -1,5 +1,6 @@
 //! Which of many adapters are worth recycling for a task.
 
+mod page;
 mod pool;
 mod summary;
 

@@ -211,10 +211,13 @@ fn weights(losses: &BTreeMap<usize, MeasuredLoss>, count: usize) -> Vec<f64> {
         .fold(f64::INFINITY, f64::min);
     let weight = |adapter| match losses.get(&adapter) {
         Some(loss) if loss.mean().is_finite() && loss.mean() > 0.0 => lowest / loss.mean(),
-        _ => 0.0,
+        _ => UNMEASURED,
     };
     (0..count).map(weight).collect()
 }
+
+/// So little that whatever was measured and points downhill comes first, and the others in their own order.
+const UNMEASURED: f64 = 1e-6;
 
 /// Adapters, and the gradient in the layers that any of them adapts.
 struct Pool<'a> {
