@@ -23,6 +23,7 @@ pub(crate) use basis_source::{BasisSource, read};
 pub(crate) use basis_width::BasisWidth;
 pub(crate) use definition::{LayerSizes, Recipe};
 pub(crate) use initial_adapter::InitialAdapter;
+pub(crate) use on_basis::same_directory;
 pub(crate) use own_output::{own_output, with_own_output};
 #[cfg(test)]
 pub(crate) use start::MethodStart;

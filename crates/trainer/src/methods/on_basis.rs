@@ -189,7 +189,7 @@ fn kept_energy(
 }
 
 /// Whether two names of a base model are the same local directory.
-pub(super) fn same_directory(left: &str, right: &str) -> bool {
+pub(crate) fn same_directory(left: &str, right: &str) -> bool {
     match (
         Path::new(left).canonicalize(),
         Path::new(right).canonicalize(),
