@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::basis_config::{BasisKind, GradientConfig, GradientJoin, GradientKey};
+use crate::composition_config::WeightScope;
 use crate::init::Init;
 use crate::methods::Recipe;
 use crate::training::GradientOptions;
@@ -19,8 +20,8 @@ pub struct AdapterConfig {
     /// The method that trains the adapter.
     pub method: AdapterMethod,
     /// The rank of the factors, or of EigenLoRAx's coefficients. eigenmix has no rank; it uses the
-    /// scaling that LoRA has at this rank. Required, except where `init` names an adapter for lora or
-    /// moslora: default then its rank.
+    /// scaling that LoRA has at this rank. Required, except of compose, and where `init` names an adapter
+    /// for lora or moslora: default then its rank.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub rank: Option<usize>,
@@ -43,7 +44,7 @@ pub struct AdapterConfig {
     /// The directory of an extracted subspace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subspace: Option<String>,
-    /// Adapters to extract the subspace from, instead of `subspace`.
+    /// Adapters to extract the subspace from, instead of `subspace`; of compose those to weigh.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adapters: Vec<String>,
     /// With `adapters`: how much each counts in the subspace, in their order: its update of a module is
@@ -58,6 +59,9 @@ pub struct AdapterConfig {
     /// more adapter: true, or a table. Without `subspace` and `adapters` it is the whole basis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gradient: Option<GradientKey>,
+    /// compose: whether every adapter has one weight, or one in each module.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub composition: Option<WeightScope>,
     /// How many principal components of the subspace to use. Default: all; 24 where neither a subspace
     /// nor adapters are given. If the subspace also has
     /// a mean and random directions, they are always used.
@@ -103,6 +107,8 @@ impl AdapterConfig {
             } => !starts_randomly && self.init == Init::Random,
             _ => false,
         };
+        let is_composition = method.is_composition();
+        let is_without_basis = !method.is_on_adapters();
         let only = format!("only {}", AdapterMethod::names_with_basis());
         let is_basis_given = self.is_recycling();
         let gradient = self.gradient_config();
@@ -111,6 +117,7 @@ impl AdapterConfig {
         let rules = [
             (
                 !method.trains_everything()
+                    && !is_composition
                     && self.rank.map_or(!self.starts_from_factors(), |rank| rank == 0),
                 "adapter.rank",
                 "a rank of at least 1 is required".to_owned(),
@@ -128,12 +135,12 @@ impl AdapterConfig {
                     .to_owned(),
             ),
             (
-                !method.has_basis() && !self.basis.is_recycled(),
+                is_without_basis && !self.basis.is_recycled(),
                 "adapter.basis",
                 format!("{only} train on a basis"),
             ),
             (
-                !method.has_basis() && self.gradient.is_some(),
+                is_without_basis && self.gradient.is_some(),
                 "adapter.gradient",
                 format!("{only} train on a basis"),
             ),
@@ -176,7 +183,7 @@ impl AdapterConfig {
                 "they weigh `adapter.adapters`, which are not given".to_owned(),
             ),
             (
-                !method.has_basis() && is_basis_given,
+                is_without_basis && is_basis_given,
                 if self.subspace.is_some() {
                     "adapter.subspace"
                 } else {
@@ -185,7 +192,7 @@ impl AdapterConfig {
                 format!("{only} train on a subspace"),
             ),
             (
-                !method.has_basis()
+                is_without_basis
                     && matches!(self.init, Init::Random | Init::Merge | Init::Project(_)),
                 "adapter.init",
                 match (&self.init, method.trains_everything()) {
@@ -244,6 +251,7 @@ impl AdapterConfig {
             let expected = "at least 0 and below 1";
             problems.push(TrainerError::value("adapter.dropout", expected, found));
         }
+        problems.extend(self.composition_problems());
         problems.extend(gradient.and_then(|gradient| self.unused_join(gradient)));
         problems
     }

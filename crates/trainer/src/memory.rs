@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use crate::config::TrainConfig;
 use crate::methods::{
-    AdapterMethod, BasisWidth, InitialAdapter, LayerSizes, on_modules, targeted, with_own_output,
+    AdapterMethod, BasisWidth, CompositionWidth, InitialAdapter, LayerSizes, on_modules, targeted,
+    with_own_output,
 };
 use crate::{BaseModel, TrainerError};
 
@@ -59,16 +60,23 @@ impl MemoryEstimate {
         let architecture = own.as_ref().unwrap_or(architecture);
         let description = architecture.describe(head)?;
         let method = config.adapter.method;
-        let basis = BasisWidth::new(&config.adapter)?;
+        let basis = match method.has_basis() {
+            true => BasisWidth::new(&config.adapter)?,
+            false => BasisWidth::default(),
+        };
+        let composition = CompositionWidth::new(&config.adapter)?;
+        let known: Vec<&str> = basis.modules().chain(composition.modules()).collect();
         let rank = config.adapter.rank.unwrap_or(1);
         let of_rank = |layers: Vec<_>| layers.into_iter().map(|layer| (layer, rank)).collect();
         let adapted: Vec<(&LinearLayer, usize)> =
-            match (method.trains_everything(), method.has_basis()) {
+            match (method.trains_everything(), method.is_on_adapters()) {
                 (true, _) => Vec::new(),
-                // Of a subspace that is at hand, its modules; of one elsewhere, what is usual.
-                (_, true) if basis.modules().next().is_some() => {
-                    of_rank(on_modules(&config.adapter, &description, basis.modules())?)
-                }
+                // Of a subspace or adapters at hand, their modules; of those elsewhere, what is usual.
+                (_, true) if !known.is_empty() => of_rank(on_modules(
+                    &config.adapter,
+                    &description,
+                    known.into_iter(),
+                )?),
                 (_, true) => of_rank(targeted(&config.adapter, architecture, &description)?),
                 (_, false) => match InitialAdapter::open(&config.adapter.init)? {
                     Some(initial) => {
@@ -81,7 +89,8 @@ impl MemoryEstimate {
                     None => of_rank(targeted(&config.adapter, architecture, &description)?),
                 },
             };
-        let mut estimate = Self::trained(config, head, &description, &adapted, &basis);
+        let mut estimate =
+            Self::trained(config, head, &description, &adapted, (&basis, &composition));
         estimate.weights = frozen_parameter_bytes(config, base) * estimate.frozen_parameters;
         let longest = architecture.rows_per_example(config.data.max_length);
         estimate.rows = config.training.size_of_batches()?.most_rows(longest) as u64;
@@ -110,17 +119,21 @@ impl MemoryEstimate {
         head: HeadKind,
         description: &Description,
         adapted: &[(&LinearLayer, usize)],
-        basis: &BasisWidth,
+        (basis, composition): (&BasisWidth, &CompositionWidth),
     ) -> Self {
         let method = config.adapter.method;
         let sizes = |(layer, rank): &(&LinearLayer, usize)| {
-            let columns = |side, width| basis.columns(&config.adapter, &layer.path, side, width);
+            let columns = |side, width| match method.is_composition() {
+                true => composition.columns(&layer.path, width),
+                false => basis.columns(&config.adapter, &layer.path, side, width),
+            };
             LayerSizes {
                 rank: *rank,
                 d_out: layer.d_out,
                 d_in: layer.d_in,
                 p: columns(0, layer.d_out),
                 q: columns(1, layer.d_in),
+                adapters: composition.weights(&config.adapter, &layer.path),
             }
         };
         let sizes: Vec<LayerSizes> = adapted.iter().map(sizes).collect();
@@ -134,9 +147,12 @@ impl MemoryEstimate {
         };
         let (adapter_parameters, head_parameters) = match method.trains_everything() {
             true => (all, 0),
-            false => (sizes.iter().map(of_layer).sum(), head),
+            false => match config.adapter.shared_parameters() {
+                Some(shared) => (shared as u64, head),
+                None => (sizes.iter().map(of_layer).sum(), head),
+            },
         };
-        let frozen_basis: u64 = match method.has_basis() {
+        let frozen_basis: u64 = match method.is_on_adapters() {
             true => sizes.iter().map(basis_of).sum(),
             false => 0,
         };

@@ -14,8 +14,9 @@ use super::definition::BasisLayer;
 use super::initial_adapter::InitialAdapter;
 use super::start::MethodStart;
 use super::target_layers::on_modules;
-use crate::TrainerError;
+use crate::adapter_config::AdapterConfig;
 use crate::init::Init;
+use crate::{BaseModel, TrainerError};
 
 /// The updates of every module of a subspace that the base model has.
 ///
@@ -39,22 +40,7 @@ pub(super) fn on_basis(
         adapters: sources,
         files,
     } = source.make(&mut notes)?;
-    if let Some(found) = &subspace.base_model
-        && found != base_model
-        && !config.allow_base_mismatch
-        && !same_directory(found, base_model)
-    {
-        // A directory may contain the model that the adapters name by its Hub id; shapes decide.
-        if !Path::new(base_model).exists() {
-            return Err(TrainerError::SubspaceBase {
-                expected: base_model.to_owned(),
-                found: found.clone(),
-            });
-        }
-        notes.push(format!(
-            "the recycled adapters name the base model `{found}`, this training uses `{base_model}`"
-        ));
-    }
+    check_base(config, base, subspace.base_model.as_deref(), &mut notes)?;
     let initial = InitialAdapter::open(&config.init)?;
     if let Some(initial) = &initial {
         initial.check_base(config, base_model, &mut notes)?;
@@ -144,6 +130,38 @@ pub(super) fn on_basis(
     })
 }
 
+/// Checks that the recycled adapters are for this base model, as far as names tell.
+///
+/// - found: the base model that they name
+///
+/// # Errors
+/// If it is another one, unless `adapter.allow_base_mismatch` is set.
+pub(super) fn check_base(
+    config: &AdapterConfig,
+    base: &BaseModel,
+    found: Option<&str>,
+    notes: &mut Vec<String>,
+) -> Result<(), TrainerError> {
+    let expected = base.name_and_revision().0;
+    let Some(found) = found.filter(|found| *found != expected) else {
+        return Ok(());
+    };
+    if config.allow_base_mismatch || same_directory(found, expected) {
+        return Ok(());
+    }
+    // A directory may contain the model that the adapters name by its Hub id; shapes decide.
+    if !Path::new(expected).exists() {
+        return Err(TrainerError::SubspaceBase {
+            expected: expected.to_owned(),
+            found: found.to_owned(),
+        });
+    }
+    notes.push(format!(
+        "the recycled adapters name the base model `{found}`, this training uses `{expected}`"
+    ));
+    Ok(())
+}
+
 /// A note of how much of an adapter its projection keeps, in squared Frobenius norms: since the bases are
 /// orthonormal, Σ ‖ΔŴ‖² / Σ ‖ΔW‖² over all modules of the adapter, those without a basis included.
 fn kept_energy(
@@ -212,7 +230,6 @@ mod tests {
     use super::*;
     use crate::methods::definition::Recipe;
     use crate::methods::eigenmix::EIGENMIX;
-    use crate::{AdapterConfig, BaseModel};
 
     /// A file of the quick start.
     fn quickstart(name: &str) -> String {

@@ -7,6 +7,7 @@ use eigenmix_eigenlorax::ModuleSpectra;
 use eigenmix_moslora::Update;
 
 use super::basis_source::BasisSource;
+use super::compose;
 use super::definition::{FactorLayer, Recipe};
 use super::initial_adapter::InitialAdapter;
 use super::on_basis::on_basis;
@@ -70,5 +71,6 @@ pub(crate) fn start(source: &BasisSource) -> Result<MethodStart, TrainerError> {
             })
         }
         Recipe::Basis { update, .. } => on_basis(source, update),
+        Recipe::Composition => compose::start(source),
     }
 }

@@ -22,7 +22,7 @@ use eigenmix_adapter::{AdapterFile, Source};
 use eigenmix_data::{Split, Targets};
 use eigenmix_eigenlorax::ModuleSpectra;
 use eigenmix_models::{Adaptation, Description, HeadKind, LoadOptions, Network, Train};
-use eigenmix_moslora::{TrainedValues, Update};
+use eigenmix_moslora::{TrainedValues, Update, trained_parameters};
 use eigenmix_tensors::{FileError, HostTensor};
 
 use crate::adapter_config::AdapterConfig;
@@ -351,7 +351,7 @@ impl Training {
     }
 
     fn plan(&self, state: &Loop) -> TrainingPlan {
-        let adapter_parameters = self.updates.values().map(Update::trained_parameters).sum();
+        let adapter_parameters = trained_parameters(&self.updates);
         let all = state.trained_parameters();
         let method = self.config.adapter.method;
         let (adapter_parameters, head_parameters) = match method.trains_everything() {

@@ -63,6 +63,7 @@ impl AdamW {
             names,
             gradients,
             rate,
+            stepped: BTreeMap::new(),
         })
     }
 
@@ -130,6 +131,8 @@ struct Step<'a, F> {
     names: &'a ParameterNames,
     gradients: NamedGradients,
     rate: F,
+    /// The values after the step, for further copies of a parameter that modules share.
+    stepped: BTreeMap<String, Tensor<1>>,
 }
 
 impl<F: Fn(&str) -> f64> ModuleMapper for Step<'_, F> {
@@ -137,6 +140,11 @@ impl<F: Fn(&str) -> f64> ModuleMapper for Step<'_, F> {
         let Some(name) = self.names.get(param.id) else {
             return param;
         };
+        if let Some(value) = self.stepped.get(name) {
+            let value = value.clone();
+            return param
+                .map(|tensor| Tensor::from_inner(value.reshape(tensor.dims())).require_grad());
+        }
         let Some(gradient) = self.gradients.remove(name) else {
             return param;
         };
@@ -169,6 +177,9 @@ impl<F: Fn(&str) -> f64> ModuleMapper for Step<'_, F> {
                 second,
             } = step.apply(state, gradient);
             moments = Some(Moments { first, second });
+            if self.names.is_shared(name) {
+                self.stepped.insert(name.to_owned(), parameter.clone());
+            }
             Tensor::from_inner(parameter.reshape(shape)).require_grad()
         });
         if let Some(moments) = moments {
@@ -206,8 +217,9 @@ impl ModuleVisitor for Collector<'_> {
         };
         if let Some(gradient) = param.val().grad_remove(self.gradients) {
             let count = gradient.shape().num_elements();
-            self.found
-                .insert(name.to_owned(), gradient.reshape([count]));
+            // Those of the copies of a shared parameter add up.
+            let gradient = NamedGradients::from([(name.to_owned(), gradient.reshape([count]))]);
+            accumulate(&mut self.found, gradient);
         }
     }
 }

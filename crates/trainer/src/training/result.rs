@@ -40,7 +40,7 @@ pub(crate) struct Trained<'a> {
 }
 
 impl Trained<'_> {
-    /// Writes `adapter/`, and `coefficients.safetensors` where the method has a basis, below `run`.
+    /// Writes `adapter/`, and `coefficients.safetensors` where the method is on other adapters, below `run`.
     /// Returns the bytes to keep for this task: those of the coefficients or of the adapter.
     ///
     /// # Errors
@@ -58,7 +58,7 @@ impl Trained<'_> {
         )?;
         let whole = path.join("adapter_model.safetensors");
         let adapter = &self.config.adapter;
-        let kept = match adapter.method.has_basis() {
+        let kept = match adapter.method.is_on_adapters() {
             true => {
                 let path = run.join(Run::COEFFICIENTS);
                 write_values(&path, self.values)?;
@@ -244,7 +244,7 @@ mod tests {
     fn a_tensor_of_the_head_is_kept_under_any_name() {
         let mut names = ParameterNames::default();
         names.insert(ParamId::new(), "classifier/main.weight".to_owned());
-        names.insert_factor(ParamId::new(), "layers.0.query", "mixer");
+        names.insert_factor(ParamId::new(), "layers.0.query/mixer".to_owned());
         let value = |values: &[f32]| HostTensor {
             shape: vec![values.len()],
             values: values.to_vec(),
