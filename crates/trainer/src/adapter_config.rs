@@ -59,7 +59,7 @@ pub struct AdapterConfig {
     /// more adapter: true, or a table. Without `subspace` and `adapters` it is the whole basis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gradient: Option<GradientKey>,
-    /// compose: whether every adapter has one weight, or one in each module.
+    /// compose, or `init` = "compose": whether every adapter has one weight, or one in each module.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub composition: Option<WeightScope>,
     /// How many principal components of the subspace to use. Default: all; 24 where neither a subspace
@@ -75,7 +75,8 @@ pub struct AdapterConfig {
     /// directory or of a run, or a Hub id. lora and moslora start from its factors, methods on a
     /// subspace from its projection; its head is taken along if it is for the same labels. On a
     /// subspace also "random" (EigenLoRAx only, as its authors do), "merge" (the average of the recycled
-    /// adapters), or "project:ADAPTER" (the projection alone, with a new head). A path that equals
+    /// adapters, from which compose can start, too), "compose" (their sum with weights that are found on the
+    /// task's examples first), or "project:ADAPTER" (the projection alone, with a new head). A path that equals
     /// one of these words is written with `./` before it.
     #[serde(default)]
     pub init: Init,
@@ -156,9 +157,12 @@ impl AdapterConfig {
                 "adapter.basis = \"gradient\" needs it; leave one of them out".to_owned(),
             ),
             (
-                method.has_basis() && is_made && !is_basis_given && self.init == Init::Merge,
+                method.has_basis()
+                    && is_made
+                    && !is_basis_given
+                    && matches!(self.init, Init::Merge | Init::Compose),
                 "adapter.init",
-                "there are no recycled adapters to merge; name them in adapter.adapters".to_owned(),
+                "there are no recycled adapters to start from; name them in adapter.adapters".to_owned(),
             ),
             (
                 method.has_basis() && self.subspace.is_some() && !self.adapters.is_empty(),
@@ -193,7 +197,10 @@ impl AdapterConfig {
             ),
             (
                 is_without_basis
-                    && matches!(self.init, Init::Random | Init::Merge | Init::Project(_)),
+                    && matches!(
+                        self.init,
+                        Init::Random | Init::Merge | Init::Compose | Init::Project(_)
+                    ),
                 "adapter.init",
                 match (&self.init, method.trains_everything()) {
                     (Init::Project(adapter), false) => format!(
@@ -222,7 +229,7 @@ impl AdapterConfig {
                 is_refused_random,
                 "adapter.init",
                 format!(
-                    "{} can be initialised with zero, merge, project:ADAPTER or ADAPTER",
+                    "{} can be initialised with zero, merge, compose, project:ADAPTER or ADAPTER",
                     method.name()
                 ),
             ),

@@ -3,10 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::TrainerError;
 use crate::adapter_config::AdapterConfig;
 use crate::basis_config::BasisKind;
 use crate::init::Init;
+use crate::{AdapterMethod, TrainerError};
 
 /// Which weights a composition has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -25,6 +25,26 @@ impl AdapterConfig {
         self.composition.unwrap_or_default()
     }
 
+    /// The composition of `adapters` that a training starts from.
+    pub(crate) fn composition_of(&self, adapters: Vec<String>) -> Self {
+        Self {
+            method: AdapterMethod::Compose,
+            adapters,
+            rank: None,
+            alpha: None,
+            dropout: 0.0,
+            mixer: None,
+            subspace: None,
+            weights: Vec::new(),
+            basis: BasisKind::Recycled,
+            gradient: None,
+            components: None,
+            augment: 0,
+            init: Init::Zero,
+            ..self.clone()
+        }
+    }
+
     /// How many parameters all layers share, where there are no others.
     pub(crate) fn shared_parameters(&self) -> Option<usize> {
         let is_shared = self.method.is_composition() && self.composition() == WeightScope::Adapter;
@@ -37,9 +57,9 @@ impl AdapterConfig {
         let no_basis = "it has no basis: it weighs whole adapters; leave it out".to_owned();
         let rules = [
             (
-                !is_composition && self.composition.is_some(),
+                !is_composition && self.init != Init::Compose && self.composition.is_some(),
                 "adapter.composition",
-                "only compose has weights of adapters".to_owned(),
+                "only compose has weights of adapters, and init = \"compose\"".to_owned(),
             ),
             (
                 is_composition && self.subspace.is_some(),
@@ -115,6 +135,7 @@ mod tests {
     #[test]
     fn what_a_composition_does_not_have_is_refused_by_name() {
         for (text, keys) in [
+            ("adapters = ['a']\ninit = 'compose'", vec!["adapter.init"]),
             ("adapters = ['a']", vec![]),
             ("adapters = ['a']\ninit = 'merge'", vec![]),
             ("adapters = ['a']\ncomposition = 'adapter'", vec![]),

@@ -22,13 +22,15 @@ pub enum Init {
     Project(String),
     /// The average of the recycled adapters.
     Merge,
+    /// The composition of the recycled adapters whose weights the task's own examples ask for.
+    Compose,
     /// This adapter, and its head if that is for the same labels: a directory, the directory of a run,
     /// or a Hub id.
     Adapter(String),
 }
 
 /// The values that name no adapter.
-const KEYWORDS: [&str; 3] = ["zero", "random", "merge"];
+const KEYWORDS: [&str; 4] = ["zero", "random", "merge", "compose"];
 const PROJECT: &str = "project";
 
 impl Init {
@@ -36,7 +38,7 @@ impl Init {
     pub fn adapter(&self) -> Option<&str> {
         match self {
             Self::Project(adapter) | Self::Adapter(adapter) => Some(adapter),
-            Self::Zero | Self::Random | Self::Merge => None,
+            Self::Zero | Self::Random | Self::Merge | Self::Compose => None,
         }
     }
 }
@@ -52,6 +54,7 @@ impl TryFrom<String> for Init {
             ("zero", _) => Ok(Self::Zero),
             ("random", _) => Ok(Self::Random),
             ("merge", _) => Ok(Self::Merge),
+            ("compose", _) => Ok(Self::Compose),
             (_, Some(adapter)) if !adapter.is_empty() => Ok(Self::Project(adapter.to_owned())),
             (_, None) if may_be_an_adapter(&text) => Ok(Self::Adapter(text)),
             _ => Err(unknown(&text)),
@@ -65,6 +68,7 @@ impl From<Init> for String {
             Init::Zero => "zero".into(),
             Init::Random => "random".into(),
             Init::Merge => "merge".into(),
+            Init::Compose => "compose".into(),
             Init::Project(adapter) => format!("{PROJECT}:{adapter}"),
             Init::Adapter(adapter) => adapter,
         }
@@ -111,6 +115,7 @@ mod tests {
             "zero",
             "random",
             "merge",
+            "compose",
             "project:some/adapter",
             "some/adapter",
             "runs/gym/adapter",
@@ -143,6 +148,7 @@ mod tests {
     fn a_misspelt_keyword_is_refused_with_the_one_meant() {
         for (text, meant) in [
             ("zeros", "did you mean `zero`?"),
+            ("composed", "did you mean `compose`?"),
             ("merged", "did you mean `merge`?"),
             ("Random", "did you mean `random`?"),
             ("project:", "did you mean `project:ADAPTER`?"),
@@ -150,7 +156,7 @@ mod tests {
             ("projct:runs/gym", "did you mean `project:ADAPTER`?"),
             (
                 "gymnasium",
-                "expected zero, random, merge, project:ADAPTER or ADAPTER",
+                "expected zero, random, merge, compose, project:ADAPTER or ADAPTER",
             ),
             ("", "is unknown"),
         ] {

@@ -276,6 +276,7 @@ mod tests {
                 description: &description,
                 seed: 1,
                 gradient: None,
+                composition: None,
             });
             let paths = started.map(|started| started.updates.into_keys().collect::<Vec<_>>());
             (estimate, paths)
@@ -292,5 +293,42 @@ mod tests {
         let message = estimate.unwrap_err().to_string();
         assert!(message.contains("no module of the subspace"), "{message}");
         assert_eq!(message, started.unwrap_err().to_string());
+    }
+
+    #[test]
+    fn the_weights_of_a_composition_are_counted_as_they_are_trained() {
+        let quickstart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/quickstart");
+        let base = quickstart.join("base").display().to_string();
+        let base = BaseModel::open_config(&base).unwrap();
+        let adapters = ["gym", "library"].map(|name| quickstart.join("adapters").join(name));
+        for scope in ["adapter", "module"] {
+            let file = format!(
+                "output = \"o\"\n[base]\nmodel = \"m\"\n[data]\npath = \"d\"\nmax_length = 16\n\
+                 [adapter]\nmethod = \"compose\"\nallow_base_mismatch = true\n\
+                 adapters = {adapters:?}\ncomposition = \"{scope}\"\n\
+                 [training]\nepochs = 1\nbatch_size = 4\nlearning_rate = 0.1"
+            );
+            let config = TrainConfig::from_toml(&file).unwrap();
+            let estimate = MemoryEstimate::new(&config, &base, 3).unwrap();
+            let head = HeadKind::Classification { labels: 3 };
+            let description = base.architecture.describe(head).unwrap();
+            let started = start(&BasisSource {
+                config: &config.adapter,
+                base: &base,
+                description: &description,
+                seed: 1,
+                gradient: None,
+                composition: None,
+            });
+            let updates = started.unwrap().updates;
+            let trained = eigenmix_moslora::trained_parameters(&updates) as u64;
+            assert_eq!(estimate.adapter_parameters, trained, "{scope}");
+            let frozen = |update: &eigenmix_moslora::Update| {
+                let sides = [&update.left.matrix, &update.right.matrix];
+                sides.map(|side| side.values().len()).iter().sum::<usize>()
+            };
+            let frozen: usize = updates.values().map(frozen).sum();
+            assert_eq!(estimate.basis, PARAMETER_BYTES * frozen as u64, "{scope}");
+        }
     }
 }

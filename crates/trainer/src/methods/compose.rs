@@ -17,7 +17,7 @@ use crate::composition_config::WeightScope;
 use crate::init::Init;
 
 /// The scaling of the update, in units of which the weights are trained.
-const SCALING: f32 = 1.0;
+const SCALING: f32 = 5.0;
 
 pub(super) const COMPOSE: Definition = Definition {
     name: "compose",
@@ -51,6 +51,7 @@ pub(super) fn start(source: &BasisSource) -> Result<MethodStart, TrainerError> {
     let modules = set.modules().iter().map(|(path, _)| path.as_str());
     let targets = on_modules(config, description, modules)?;
     let weights = vec![initial_weight(config); adapters.len()];
+    let mut members_of = BTreeMap::new();
     let (mut updates, mut foreign, mut biased) = (BTreeMap::new(), Vec::new(), Vec::new());
     for (path, members) in set.modules() {
         let Some(layer) = description.layer(path) else {
@@ -81,6 +82,11 @@ pub(super) fn start(source: &BasisSource) -> Result<MethodStart, TrainerError> {
             bias.any(|value| *value != 0.0)
         });
         biased.extend(with_bias.map(|(index, _)| *index));
+        let own = match config.composition() {
+            WeightScope::Adapter => (0..adapters.len()).collect(),
+            WeightScope::Module => members.adapters.clone(),
+        };
+        members_of.insert(layer.path.clone(), own);
         updates.insert(layer.path.clone(), update(config, &found, &weights));
     }
     if updates.is_empty() {
@@ -109,6 +115,7 @@ pub(super) fn start(source: &BasisSource) -> Result<MethodStart, TrainerError> {
         updates,
         basis: sources.clone(),
         sources,
+        members: members_of,
         notes,
         ..MethodStart::default()
     })

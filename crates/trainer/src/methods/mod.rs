@@ -26,9 +26,7 @@ pub(crate) use composition_width::CompositionWidth;
 pub(crate) use definition::{LayerSizes, Recipe};
 pub(crate) use initial_adapter::InitialAdapter;
 pub(crate) use own_output::{own_output, with_own_output};
-#[cfg(test)]
-pub(crate) use start::MethodStart;
-pub(crate) use start::start;
+pub(crate) use start::{MethodStart, start};
 pub(crate) use target_layers::{on_modules, targeted};
 
 use definition::Definition;
@@ -153,6 +151,7 @@ mod tests {
                 description: &description,
                 seed: 1,
                 gradient: None,
+                composition: None,
             });
             let updates = started.expect("updates").updates;
             assert_eq!(updates.is_empty(), method.trains_everything());

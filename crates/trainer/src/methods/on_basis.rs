@@ -47,7 +47,7 @@ pub(super) fn on_basis(
     }
     let start = match (&config.init, &initial) {
         (_, Some(initial)) => vec![initial.read()?],
-        (Init::Zero | Init::Random | Init::Adapter(_), None) => Vec::new(),
+        (Init::Zero | Init::Random | Init::Compose | Init::Adapter(_), None) => Vec::new(),
         (Init::Project(name), None) => vec![read(name)?],
         (Init::Merge, None) => match sources.is_empty() {
             false => sources,
@@ -89,7 +89,11 @@ pub(super) fn on_basis(
         if is_recycled {
             spectra.insert(path.clone(), ModuleSpectra::of(module));
         }
-        let started = average(module, path, &start);
+        let composed = source.composition;
+        let started = match composed.and_then(|composed| composed.modules.get(&layer.path)) {
+            Some(composed) => Some(module.mixer_of(composed)),
+            None => average(module, path, &start),
+        };
         let update = update(BasisLayer {
             config,
             path,
@@ -118,7 +122,7 @@ pub(super) fn on_basis(
         basis: files,
         started_from: projected.map(|projected| projected.source.clone()),
         updates,
-        sources: match is_recycled || config.init == Init::Merge {
+        sources: match is_recycled || matches!(config.init, Init::Merge | Init::Compose) {
             true => subspace.sources,
             // Of adapters beside a control, only modules and sizes were taken.
             false => Vec::new(),
@@ -126,7 +130,7 @@ pub(super) fn on_basis(
         spectra,
         notes,
         initial,
-        settled: None,
+        ..MethodStart::default()
     })
 }
 
@@ -289,6 +293,7 @@ mod tests {
             description: &description,
             seed: 1,
             gradient: None,
+            composition: None,
         };
         on_basis(&source, update)
     }

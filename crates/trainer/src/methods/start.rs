@@ -25,6 +25,8 @@ pub(crate) struct MethodStart {
     pub basis: Vec<Source>,
     /// The adapter whose factors or whose projection the updates are.
     pub started_from: Option<Source>,
+    /// Of a composition: the adapters of the weights of every module, as indices into `sources`.
+    pub members: BTreeMap<String, Vec<usize>>,
     /// The variances of the components in use, by module; for methods with a basis.
     pub spectra: BTreeMap<String, ModuleSpectra>,
     /// Notes for the user: fewer components than requested, modules left out.

@@ -320,4 +320,43 @@ mod tests {
         let data = gradients["b"].to_data().try_to_vec::<f32>().expect("f32");
         assert!((data[2] - 0.8).abs() < 1e-6, "{data:?}");
     }
+
+    #[derive(Module, Debug)]
+    struct Copies {
+        first: Param<Tensor<1>>,
+        second: Param<Tensor<1>>,
+    }
+
+    #[test]
+    fn copies_of_a_shared_parameter_take_one_step_by_the_sum_of_their_gradients() {
+        let device = Device::flex().autodiff();
+        let start = [0.5, -1.0, 2.0];
+        let mut copies = Copies {
+            first: Param::from_tensor(row(start, &device)),
+            second: Param::from_tensor(row(start, &device)),
+        };
+        let mut single = Weights {
+            values: Param::from_tensor(row(start, &device)),
+        };
+        let (mut of_copies, mut of_single) = (ParameterNames::default(), ParameterNames::default());
+        of_copies.insert_factor(copies.first.id, "w".to_owned());
+        of_copies.insert_factor(copies.second.id, "w".to_owned());
+        of_single.insert_factor(single.values.id, "w".to_owned());
+        let (mut one, mut other) = (optimizer(), optimizer());
+        for _ in 0..3 {
+            let loss = copies.first.val().powi_scalar(2).sum() + copies.second.val().sum();
+            let gradients = named_gradients(&copies, &of_copies, &mut loss.backward());
+            copies = one.step(copies, &of_copies, gradients, |_| 0.01);
+            let values = single.values.val();
+            let loss = values.clone().powi_scalar(2).sum() + values.sum();
+            let gradients = named_gradients(&single, &of_single, &mut loss.backward());
+            single = other.step(single, &of_single, gradients, |_| 0.01);
+            let values = |tensor: Tensor<1>| tensor.into_data().try_to_vec::<f32>().expect("f32");
+            let expected = values(single.values.val());
+            assert_eq!(values(copies.first.val()), expected);
+            assert_eq!(values(copies.second.val()), expected);
+        }
+        let state = one.state();
+        assert_eq!(state.keys().collect::<Vec<_>>(), ["w/first", "w/second"]);
+    }
 }

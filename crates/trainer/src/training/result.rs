@@ -11,6 +11,7 @@ use eigenmix_tensors::{FileError, HostTensor};
 use eigenmix_tensors::{write_directory, write_file};
 use serde_json::{Value, json};
 
+use super::composition_weights::CompositionWeights;
 use super::plain_adapter::{labels, plain_adapter};
 use super::training_data::TrainingData;
 use crate::adapter_config::AdapterConfig;
@@ -30,6 +31,8 @@ pub(crate) struct Trained<'a> {
     pub description: &'a Description,
     pub head: HeadKind,
     pub updates: &'a BTreeMap<String, Update>,
+    /// The weights of a composition.
+    pub weights: Option<CompositionWeights>,
     /// The adapters that went into it.
     pub sources: Vec<Source>,
     pub data: &'a TrainingData,
@@ -76,11 +79,15 @@ impl Trained<'_> {
     }
 
     fn provenance(&self) -> Provenance {
+        let mut options = json!(self.settled);
+        if let Some(weights) = &self.weights {
+            options["found_weights"] = json!(weights);
+        }
         Provenance {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             method: format!("train/{}", self.config.adapter.method.name()),
             sources: self.sources.clone(),
-            options: json!(self.settled),
+            options,
             input: Some(json!(self.data.input)),
         }
     }
@@ -213,7 +220,10 @@ pub(super) fn companions(
 }
 
 /// The trained tensors other than factors of updates.
-fn head_tensors(values: &TrainedValues, names: &ParameterNames) -> BTreeMap<String, HostTensor> {
+pub(super) fn head_tensors(
+    values: &TrainedValues,
+    names: &ParameterNames,
+) -> BTreeMap<String, HostTensor> {
     let tensors = values
         .iter()
         .filter(|(name, _)| names.kind(name) != Some(ParameterKind::Factor));
