@@ -265,7 +265,7 @@ fn what_does_not_fit_a_composition_is_refused() {
             compose(&pool(), "target_modules = [\"no_such_layer\"]"),
             "no module of the adapters matches `no_such_layer`",
         ),
-        (compose(&pool(), "rank = 4"), "export ADAPTER --rank R"),
+        (compose(&pool(), "rank = 0"), "`adapter.rank`"),
         (
             compose(&pool(), "gradient = true"),
             "it weighs whole adapters",
@@ -291,4 +291,58 @@ fn what_does_not_fit_a_composition_is_refused() {
         let refused = place.run_refused(&["train", "task.toml"]);
         assert!(refused.contains(expected), "{adapter}: {refused}");
     }
+}
+
+#[test]
+fn a_composition_of_a_smaller_rank_is_evaluated_as_it_is_saved_and_tells_its_error() {
+    let place = Workplace::new();
+    let trained = |name: &str, rank: &str| {
+        let adapter = compose(&pool(), rank);
+        let text = file(&place, name, &adapter, "learning_rate = 2e-2");
+        let path = place.path("task.toml");
+        fs::write(path, text.replace("epochs = 2", "epochs = 12")).expect("a file");
+        place.run_json(&["train", "task.toml"])
+    };
+    let whole = trained("whole", "");
+    let small = trained("small", "rank = 1");
+    assert_eq!(small["adapter_parameters"], whole["adapter_parameters"]);
+    let (whole_adapter, small_adapter) = (
+        load(&place.path("whole/adapter")),
+        load(&place.path("small/adapter")),
+    );
+    assert!(
+        small_adapter
+            .modules
+            .values()
+            .all(|module| module.rank() == 1)
+    );
+    // The best approximation is also what `export --rank` gives.
+    let export = ["export", "whole", "--out", "exported", "--rank", "1"];
+    assert_eq!(place.run(&export).status, 0);
+    let difference = difference(&small_adapter, &load(&place.path("exported")));
+    assert!(difference < 1e-4, "{difference}");
+    let energy = |adapter: &Adapter| {
+        let norms = adapter.modules.values();
+        norms
+            .map(|module| module.update().norm().powi(2))
+            .sum::<f64>()
+    };
+    let made = read_json(&place.path("small/adapter/eigenmix.json"));
+    let kept = made["options"]["kept_by_truncation"].as_f64();
+    let expected = energy(&small_adapter) / energy(&whole_adapter);
+    assert!((kept.expect("a share") - expected).abs() < 1e-4);
+    assert!(expected < 0.9, "{expected}");
+    let (base, data) = (quickstart("base"), quickstart("tasks/ferry_port"));
+    let evaluate = [
+        "evaluate",
+        "--base",
+        &base,
+        "--adapter",
+        "small",
+        "--data",
+        &data,
+    ];
+    let found = place.run_json(&evaluate);
+    assert_eq!(found["metrics"]["accuracy"], small["test"]["accuracy"]);
+    assert_eq!(found["metrics"]["loss"], small["test"]["loss"]);
 }

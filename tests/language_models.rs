@@ -505,7 +505,8 @@ fn the_weights_of_adapters_of_a_language_model_are_trained_without_a_head() {
             usize::MAX,
         );
     }
-    let names = ["first", "second"].map(|name| place.path(name).display().to_string());
+    let names = ["first/adapter", "second/adapter"];
+    let names = names.map(|name| place.path(name).display().to_string());
     let pool = format!("adapters = {names:?}\nallow_base_mismatch = true");
     let compose = format!("method = \"compose\"\n{pool}");
     let file = training_file(&place, "run", "", &compose, rest);

@@ -20,8 +20,8 @@ pub struct AdapterConfig {
     /// The method that trains the adapter.
     pub method: AdapterMethod,
     /// The rank of the factors, or of EigenLoRAx's coefficients. eigenmix has no rank; it uses the
-    /// scaling that LoRA has at this rank. Required, except of compose, and where `init` names an adapter
-    /// for lora or moslora: default then its rank.
+    /// scaling that LoRA has at this rank. Required, except where `init` names an adapter for lora or
+    /// moslora: default then its rank. compose truncates its result to it, if it is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub rank: Option<usize>,
@@ -118,8 +118,10 @@ impl AdapterConfig {
         let rules = [
             (
                 !method.trains_everything()
-                    && !is_composition
-                    && self.rank.map_or(!self.starts_from_factors(), |rank| rank == 0),
+                    && self.rank.map_or(
+                        !is_composition && !self.starts_from_factors(),
+                        |rank| rank == 0,
+                    ),
                 "adapter.rank",
                 "a rank of at least 1 is required".to_owned(),
             ),

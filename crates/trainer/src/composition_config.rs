@@ -109,13 +109,6 @@ impl AdapterConfig {
                 "its weights start at \"zero\" or, with \"merge\", at those of the average"
                     .to_owned(),
             ),
-            (
-                is_composition && self.rank.is_some(),
-                "adapter.rank",
-                "it has the ranks of its adapters together; `eigenmix export ADAPTER --rank R` \
-                 truncates the result"
-                    .to_owned(),
-            ),
         ];
         let broken = rules.into_iter().filter(|(is_broken, ..)| *is_broken);
         broken
@@ -139,6 +132,8 @@ mod tests {
             ("adapters = ['a']", vec![]),
             ("adapters = ['a']\ninit = 'merge'", vec![]),
             ("adapters = ['a']\ncomposition = 'adapter'", vec![]),
+            ("adapters = ['a']\nrank = 2", vec![]),
+            ("adapters = ['a']\nrank = 0", vec!["adapter.rank"]),
             ("", vec!["adapter.adapters"]),
             ("subspace = 's'", vec!["adapter.subspace"]),
             ("adapters = ['a']\nalpha = 2.0", vec!["adapter.alpha"]),

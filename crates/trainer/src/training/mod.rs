@@ -15,6 +15,7 @@ mod speed;
 mod training_data;
 mod training_length;
 mod training_loop;
+mod truncated_result;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,7 @@ use initial_head::{initial_head, other_input};
 use result::Trained;
 use training_data::TrainingData;
 use training_loop::Loop;
+use truncated_result::TruncatedResult;
 
 /// A training whose inputs have been read and checked.
 pub struct Training {
@@ -254,6 +256,13 @@ impl Training {
         if !finished {
             return Ok(outcome);
         }
+        let kept = state.kept_values();
+        let truncated = TruncatedResult::new(self, &kept)?;
+        if let Some(truncated) = &truncated {
+            let device = options.device.clone().autodiff();
+            state.evaluate_with(truncated.network(self, &kept, state.names(), &device)?);
+            observer.note(&truncated.note());
+        }
         let finished = state.finish(observer)?;
         (outcome.validation, outcome.test) = (finished.validation, finished.test);
         let weights = match method.is_composition() {
@@ -269,6 +278,7 @@ impl Training {
             observer.note(&format!("the adapter is a composition {weights}"));
         }
         let trained = Trained {
+            truncated: truncated.as_ref(),
             weights,
             config: &self.config,
             settled: &self.settled,

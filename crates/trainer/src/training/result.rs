@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::composition_weights::CompositionWeights;
 use super::plain_adapter::{labels, plain_adapter};
 use super::training_data::TrainingData;
+use super::truncated_result::TruncatedResult;
 use crate::adapter_config::AdapterConfig;
 use crate::base_model::{COMPANIONS, TEXT_COMPANIONS};
 use crate::checkpoint::write_values;
@@ -33,6 +34,8 @@ pub(crate) struct Trained<'a> {
     pub updates: &'a BTreeMap<String, Update>,
     /// The weights of a composition.
     pub weights: Option<CompositionWeights>,
+    /// A composition at a smaller rank.
+    pub truncated: Option<&'a TruncatedResult>,
     /// The adapters that went into it.
     pub sources: Vec<Source>,
     pub data: &'a TrainingData,
@@ -83,6 +86,9 @@ impl Trained<'_> {
         if let Some(weights) = &self.weights {
             options["found_weights"] = json!(weights);
         }
+        if let Some(truncated) = self.truncated {
+            options["kept_by_truncation"] = json!(truncated.kept());
+        }
         Provenance {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             method: format!("train/{}", self.config.adapter.method.name()),
@@ -96,7 +102,11 @@ impl Trained<'_> {
         let mut modules = BTreeMap::new();
         for (path, update) in self.updates {
             let update = update.clone().with_values(path, self.values)?;
-            modules.insert(path.clone(), update.fold());
+            let truncated = self.truncated.and_then(|result| result.modules.get(path));
+            modules.insert(
+                path.clone(),
+                truncated.cloned().unwrap_or_else(|| update.fold()),
+            );
         }
         let heads = head_tensors(self.values, self.names);
         plain_adapter(
