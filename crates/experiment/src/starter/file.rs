@@ -268,7 +268,7 @@ impl StarterFile<'_> {
         )?;
         let (rate, reason) = match (self.method, self.is_decoder()) {
             (method, _) if method.trains_everything() => ("5e-5", "every weight is trained"),
-            (method, _) if method.has_basis() => (
+            (method, _) if method.is_on_adapters() => (
                 "4e-3",
                 "there are few coefficients, which allow a high rate",
             ),
