@@ -480,3 +480,65 @@ fn a_tied_output_layer_that_is_targeted_is_adapted_alone() {
     let base = place.run_json(&[&evaluate[..], &["base"]].concat());
     assert!(loss(&of_run) < loss(&base) - 0.1, "{of_run} {base}");
 }
+
+#[test]
+fn the_weights_of_adapters_of_a_language_model_are_trained_without_a_head() {
+    let place = untrained();
+    let scratch = "epochs = 1\nmax_steps = 1\nbatch_size = 4\nlearning_rate = 1e-3";
+    let scratch = training_file(
+        &place,
+        "scratch",
+        "from_scratch = true",
+        "method = \"full\"",
+        scratch,
+    );
+    train(&scratch, false, usize::MAX);
+    let weights = "model.safetensors";
+    let from = place.path("scratch").join("model").join(weights);
+    fs::copy(from, place.path("base").join(weights)).expect("trained weights");
+    let rest = "epochs = 10\nbatch_size = 10\nlearning_rate = 5e-2";
+    for (name, targets) in [("first", "q_proj"), ("second", "down_proj")] {
+        let adapter = format!("method = \"lora\"\nrank = 2\ntarget_modules = [\"{targets}\"]");
+        train(
+            &training_file(&place, name, "", &adapter, rest),
+            false,
+            usize::MAX,
+        );
+    }
+    let names = ["first/adapter", "second/adapter"];
+    let names = names.map(|name| place.path(name).display().to_string());
+    let pool = format!("adapters = {names:?}\nallow_base_mismatch = true");
+    let compose = format!("method = \"compose\"\n{pool}");
+    let file = training_file(&place, "run", "", &compose, rest);
+    fs::write(place.path("run.toml"), &file).expect("a file");
+    let losses = train(&file, false, usize::MAX);
+    assert!(losses[9] < losses[0], "{losses:?}");
+    let outcome = support::read_json(&place.path("run/outcome.json"));
+    // A weight for each of two modules that one adapter has, and for each of two that the other has.
+    assert_eq!(outcome["adapter_parameters"], 4);
+    assert_eq!(outcome["head_parameters"], 0);
+    let tested = outcome["test"]["perplexity"].as_f64().expect("a number");
+    let of_run = place.run_json(&[
+        "evaluate",
+        "--data",
+        "data",
+        "--metric",
+        "perplexity",
+        "--base",
+        "base",
+        "--adapter",
+        "run",
+    ]);
+    let found = of_run["metrics"]["perplexity"].as_f64().expect("a number");
+    assert!((found / tested - 1.0).abs() < 1e-4, "{found} {tested}");
+
+    let mix = format!("method = \"eigenmix\"\nrank = 2\n{pool}\ninit = \"compose\"");
+    let text =
+        |output: &str| training_file(&place, output, "", &mix, &format!("{rest}\nsave_every = 1"));
+    let whole = train(&text("whole"), false, usize::MAX);
+    // The start is better than that of the base model.
+    assert!(whole[0] < losses[0], "{whole:?} {losses:?}");
+    let begun = train(&text("stopped"), false, 3);
+    let resumed = train(&text("stopped"), true, usize::MAX);
+    assert_eq!([begun, resumed].concat(), whole);
+}

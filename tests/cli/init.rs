@@ -56,6 +56,43 @@ fn the_quick_starts_file_passes_a_dry_run_and_trains() {
 }
 
 #[test]
+fn a_file_for_a_composition_names_the_adapters_and_trains() {
+    let place = Workplace::new();
+    let (base, data) = (quickstart("base"), quickstart("tasks/ferry_port"));
+    let adapters = quickstart("adapters");
+    let command = [
+        "init",
+        "--base",
+        &base,
+        "--data",
+        &data,
+        "--adapters",
+        &adapters,
+        "--method",
+        "compose",
+    ];
+    assert_eq!(place.run_json(&command)["method"], "compose");
+    let text = written(&place, "train.toml");
+    assert!(
+        !text.contains("rank =") && text.contains("/adapters/theatre\",\n]"),
+        "{text}"
+    );
+    let short = [
+        "train",
+        "train.toml",
+        "--set",
+        "training.epochs=1",
+        "--quiet",
+    ];
+    assert_eq!(place.run_json(&short)["adapter_parameters"], 6 * 4);
+    let none = [
+        "init", "--base", &base, "--data", &data, "--method", "compose", "--out", "x.toml",
+    ];
+    let refused = place.run(&none);
+    assert!(refused.stderr.contains("needs adapters"), "{refused:?}");
+}
+
+#[test]
 fn what_lies_below_a_directory_is_found_without_arguments() {
     let place = Workplace::new();
     copy(&quickstart("base"), &place.path("models/base"));

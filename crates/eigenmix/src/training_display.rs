@@ -65,6 +65,16 @@ impl Observer for TrainingDisplay<'_> {
         }
     }
 
+    fn composed(&mut self, done: usize, total: usize) {
+        let progress = self
+            .progress
+            .get_or_insert_with(|| self.console.progress("composition", total, "steps"));
+        progress.set(done, String::new());
+        if done >= total {
+            self.progress = None;
+        }
+    }
+
     fn stepped(&mut self, step: usize) {
         if let Some(progress) = &self.progress {
             progress.set(step, self.loss.clone());

@@ -12,9 +12,10 @@
 //! | MoSLoRA (arXiv 2406.11909) | B, trained | mixer W, trained | Aᵀ, trained |
 //! | EigenLoRAx (arXiv 2502.04700) | basis | C_B · C_Aᵀ, both trained | basis |
 //! | eigenmix | basis | trained | basis |
+//! | composition | B_t of adapters side by side | diag(w_t), trained | A_tᵀ side by side |
 //!
 //! An [`Update`] is that product as matrices on the host, made by [`lora`], [`moslora`],
-//! [`eigenlorax`] or [`eigenmix`]; [`AdaptedLinear`] is the layer that trains it; [`Update::fold`]
+//! [`eigenlorax`], [`eigenmix`] or [`compose`]; [`AdaptedLinear`] is the layer that trains it; [`Update::fold`]
 //! turns it into plain LoRA factors. The product is always taken on activations, thin factor by
 //! thin factor; a dense ΔW exists nowhere.
 //!
@@ -28,12 +29,14 @@
 //! assert!(update.fold().has_no_effect());
 //! ```
 
+mod composition;
 mod init;
 mod linear;
 mod parameters;
 mod random_stream;
 mod update;
 
+pub use composition::{AdapterWeights, compose};
 pub use init::{
     EigenloraxStart, MixerInit, eigenlorax, eigenlorax_scaling, eigenmix, eigenmix_scaling, lora,
     moslora,
@@ -41,4 +44,4 @@ pub use init::{
 pub use linear::AdaptedLinear;
 pub use parameters::{ParameterError, ParameterKind, ParameterNames, TrainedValues};
 pub use random_stream::random_stream;
-pub use update::{Factor, Mixer, Update};
+pub use update::{Factor, Mixer, Update, trained_parameters};

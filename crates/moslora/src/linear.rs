@@ -38,6 +38,7 @@ enum MixerLayer {
     Identity(Identity),
     Full(Param<Tensor<2>>),
     Factored(FactoredMixer),
+    Weighted(WeightedMixer),
 }
 
 #[derive(Module, Debug)]
@@ -47,6 +48,21 @@ struct Identity {}
 struct FactoredMixer {
     left: Param<Tensor<2>>,
     right: Param<Tensor<2>>,
+}
+
+#[derive(Module, Debug)]
+struct WeightedMixer {
+    /// w: `[T, 1]`.
+    weights: Param<Tensor<2>>,
+    /// Copies the weight of every adapter to its columns: `[Σr, T]`, frozen.
+    copies: Param<Tensor<2>>,
+}
+
+impl WeightedMixer {
+    /// The diagonal of M as a row: `[1, Σr]`.
+    fn diagonal(&self) -> Tensor<2> {
+        self.copies.val().matmul(self.weights.val()).transpose()
+    }
 }
 
 impl AdaptedLinear {
@@ -87,7 +103,8 @@ impl AdaptedLinear {
         }
     }
 
-    /// This layer with `update` on top; its trained factors are named `PATH/FACTOR` in `names`.
+    /// This layer with `update` on top; its trained factors are named `PATH/FACTOR` in `names`, those that
+    /// modules share by one name.
     ///
     /// # Panics
     /// If the update has another shape than the weight.
@@ -102,7 +119,7 @@ impl AdaptedLinear {
         let mut place = |name: &str, factor: &Factor| {
             let param = parameter(tensor(&factor.matrix, &device), factor.trained);
             if factor.trained {
-                names.insert_factor(param.id, path, name);
+                names.insert_factor(param.id, update.parameter_name(path, name));
             }
             param
         };
@@ -115,6 +132,10 @@ impl AdaptedLinear {
                 Mixer::Factored { left, right } => MixerLayer::Factored(FactoredMixer {
                     left: place("left_coefficients", left),
                     right: place("right_coefficients", right),
+                }),
+                Mixer::Weighted(mixer) => MixerLayer::Weighted(WeightedMixer {
+                    weights: place("weights", &mixer.weights),
+                    copies: place("copies", &Factor::frozen(mixer.copies())),
                 }),
             },
             dropout: DropoutConfig::new(update.dropout).init(),
@@ -215,6 +236,13 @@ impl LowRankUpdate {
                 left.matmul(mixer.left.val()),
                 right.matmul(mixer.right.val()),
             ),
+            MixerLayer::Weighted(mixer) => {
+                let ([d_out, _], [d_in, _]) = (left.dims(), right.dims());
+                match d_in < d_out {
+                    true => (left, right * mixer.diagonal()),
+                    false => (left * mixer.diagonal(), right),
+                }
+            }
         };
         LowRankFactors {
             left,
@@ -238,6 +266,9 @@ impl LowRankUpdate {
             // that whatever is as long as the batch is only `rank` wide.
             MixerLayer::Factored(mixer) => thin(right.matmul(mixer.right.val()))
                 .matmul(left.matmul(mixer.left.val()).transpose()),
+            MixerLayer::Weighted(mixer) => {
+                (thin(right) * mixer.diagonal()).matmul(left.transpose())
+            }
         }
     }
 }

@@ -2,7 +2,8 @@ use burn::module::{ModuleVisitor, ParamId};
 use burn::tensor::Gradients;
 
 use super::*;
-use crate::{EigenloraxStart, MixerInit, eigenlorax, eigenmix, lora, moslora};
+use crate::{EigenloraxStart, MixerInit, compose, eigenlorax, eigenmix, lora, moslora};
+use eigenmix_adapter::LoraModule;
 
 const SHAPE: [usize; 2] = [7, 6];
 const RANK: usize = 4;
@@ -16,7 +17,17 @@ fn matrix(rows: usize, cols: usize, phase: f32) -> Matrix {
 fn every_method() -> Vec<Update> {
     let [d_out, d_in] = SHAPE;
     let (left, right) = (matrix(d_out, 3, 0.1), matrix(d_in, 5, 0.2));
+    let member =
+        |rank: usize| LoraModule::new(matrix(d_out, rank, 0.6), matrix(rank, d_in, 0.7), 0.5);
+    let members = [member(2), member(1)];
     let mut updates = vec![
+        compose(
+            &[(0, &members[0]), (2, &members[1])],
+            &[0.5, 0.1, -0.25],
+            false,
+            2.0,
+            0.0,
+        ),
         lora("m", 1, SHAPE, RANK, 0.75, 0.0),
         moslora("m", 1, SHAPE, RANK, 0.75, 0.0, MixerInit::Kaiming),
         moslora("m", 1, SHAPE, RANK, 0.75, 0.0, MixerInit::Orthogonal),

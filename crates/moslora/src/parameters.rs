@@ -1,9 +1,10 @@
 //! Trained parameters by name: what checkpoints hold, what the optimiser's state is keyed by.
 //!
 //! Burn identifies a parameter by a random [`ParamId`]; files need a name that is the same in
-//! every run. [`ParameterNames`] maps one to the other.
+//! every run. [`ParameterNames`] maps one to the other. Parameters that several modules share are
+//! one by name: as many copies, which have the same value at every step.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Tensor, TensorData};
@@ -63,6 +64,7 @@ pub enum ParameterKind {
 pub struct ParameterNames {
     names: HashMap<ParamId, String>,
     kinds: HashMap<String, ParameterKind>,
+    shared: HashSet<String>,
 }
 
 impl ParameterNames {
@@ -72,10 +74,15 @@ impl ParameterNames {
         self.names.insert(id, name);
     }
 
-    /// Names a factor of a module's update: `MODULE/FACTOR`.
-    pub fn insert_factor(&mut self, id: ParamId, module: &str, factor: &str) {
-        let name = format!("{module}/{factor}");
-        self.kinds.insert(name.clone(), ParameterKind::Factor);
+    /// Names a factor of a module's update, or one more copy of a factor that modules share.
+    pub fn insert_factor(&mut self, id: ParamId, name: String) {
+        if self
+            .kinds
+            .insert(name.clone(), ParameterKind::Factor)
+            .is_some()
+        {
+            self.shared.insert(name.clone());
+        }
         self.names.insert(id, name);
     }
 
@@ -83,12 +90,17 @@ impl ParameterNames {
         self.names.get(&id).map(String::as_str)
     }
 
+    /// Whether several modules have a copy of the parameter of that name.
+    pub fn is_shared(&self, name: &str) -> bool {
+        self.shared.contains(name)
+    }
+
     /// The kind of the parameter of that name, if there is one.
     pub fn kind(&self, name: &str) -> Option<ParameterKind> {
         self.kinds.get(name).copied()
     }
 
-    /// How many parameters (tensors) are named.
+    /// How many parameters (tensors) are named, every copy counted.
     pub fn len(&self) -> usize {
         self.names.len()
     }

@@ -1,10 +1,12 @@
 //! One module's update as matrices on the host: `ΔW = s · U · M · Vᵀ`, and which of them are trained.
 
+use std::collections::BTreeMap;
+
 use eigenmix_adapter::LoraModule;
 use eigenmix_tensors::{HostTensor, Matrix};
 
 use crate::parameters::check_shape;
-use crate::{ParameterError, TrainedValues};
+use crate::{AdapterWeights, ParameterError, TrainedValues};
 
 /// A factor of the update and whether training changes it.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +45,8 @@ pub enum Mixer {
         /// C_A: `[q, rank]`.
         right: Factor,
     },
+    /// M = diag(w_{t(k)}): a composition of adapters.
+    Weighted(AdapterWeights),
 }
 
 /// The update of one module.
@@ -94,11 +98,21 @@ impl Update {
                 factors.push(("left_coefficients", left));
                 factors.push(("right_coefficients", right));
             }
+            Mixer::Weighted(mixer) => factors.push(("weights", &mixer.weights)),
         }
         factors
     }
 
-    /// How many parameters training changes.
+    /// The name in files of a factor of the update of `module`: `MODULE/FACTOR`, or one without the
+    /// module for a factor that all modules share.
+    pub(crate) fn parameter_name(&self, module: &str, factor: &str) -> String {
+        match (&self.mixer, factor) {
+            (Mixer::Weighted(mixer), "weights") => mixer.name(module),
+            _ => format!("{module}/{factor}"),
+        }
+    }
+
+    /// How many parameters training changes, shared ones included.
     pub fn trained_parameters(&self) -> usize {
         self.factors()
             .iter()
@@ -107,7 +121,7 @@ impl Update {
             .sum()
     }
 
-    /// Replaces every trained factor by its value in `values`, named `MODULE/FACTOR`.
+    /// Replaces every trained factor by its value in `values`, by their names in files.
     ///
     /// # Errors
     /// If a trained factor is missing there or has another shape.
@@ -116,11 +130,10 @@ impl Update {
         module: &str,
         values: &TrainedValues,
     ) -> Result<Self, ParameterError> {
-        let replace = |name: &str, factor: &mut Factor| {
+        let replace = |name: String, factor: &mut Factor| {
             if !factor.trained {
                 return Ok(());
             }
-            let name = format!("{module}/{name}");
             let value = values
                 .get(&name)
                 .ok_or_else(|| ParameterError::Missing(name.clone()))?;
@@ -129,30 +142,36 @@ impl Update {
             factor.matrix = Matrix::new(rows, cols, value.values.clone());
             Ok(())
         };
-        replace("left", &mut self.left)?;
-        replace("right", &mut self.right)?;
+        let own = |factor: &str| format!("{module}/{factor}");
+        replace(own("left"), &mut self.left)?;
+        replace(own("right"), &mut self.right)?;
         match &mut self.mixer {
             Mixer::Identity => {}
-            Mixer::Full(mixer) => replace("mixer", mixer)?,
+            Mixer::Full(mixer) => replace(own("mixer"), mixer)?,
             Mixer::Factored { left, right } => {
-                replace("left_coefficients", left)?;
-                replace("right_coefficients", right)?;
+                replace(own("left_coefficients"), left)?;
+                replace(own("right_coefficients"), right)?;
             }
+            Mixer::Weighted(mixer) => replace(mixer.name(module), &mut mixer.weights)?,
         }
         Ok(self)
     }
 
-    /// The trained factors, named `MODULE/FACTOR`.
+    /// The trained factors by their names in files.
     pub fn values(&self, module: &str) -> TrainedValues {
         self.factors()
             .into_iter()
             .filter(|(_, factor)| factor.trained)
-            .map(|(name, factor)| (format!("{module}/{name}"), HostTensor::from(&factor.matrix)))
+            .map(|(name, factor)| {
+                let name = self.parameter_name(module, name);
+                (name, HostTensor::from(&factor.matrix))
+            })
             .collect()
     }
 
     /// Plain LoRA factors with the same ΔW and scaling 1: M and s are multiplied into the side that
-    /// makes the rank smallest, which is min(p, q), or EigenLoRAx's coefficient rank.
+    /// makes the rank smallest, which is min(p, q), or EigenLoRAx's coefficient rank; of a composition
+    /// Σr.
     pub fn fold(&self) -> LoraModule {
         let (left, right) = (&self.left.matrix, &self.right.matrix);
         let (b, a) = match &self.mixer {
@@ -168,9 +187,25 @@ impl Update {
                 left.product(&left_coefficients.matrix),
                 right.product(&right_coefficients.matrix).transposed(),
             ),
+            Mixer::Weighted(mixer) => (mixer.weighted(left), right.transposed()),
         };
         LoraModule::new(b.scaled(self.scaling), a, 1.0)
     }
+}
+
+/// How many parameters the training of the updates of a model, by module path, changes: those that modules
+/// share count once.
+pub fn trained_parameters(updates: &BTreeMap<String, Update>) -> usize {
+    let mut counts = BTreeMap::new();
+    for (module, update) in updates {
+        for (name, factor) in update.factors() {
+            if factor.trained {
+                let count = factor.matrix.values().len();
+                counts.insert(update.parameter_name(module, name), count);
+            }
+        }
+    }
+    counts.values().sum()
 }
 
 #[cfg(test)]

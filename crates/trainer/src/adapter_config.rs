@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::basis_config::{BasisKind, GradientConfig, GradientJoin, GradientKey};
 use crate::component_count::ComponentCount;
+use crate::composition_config::WeightScope;
 use crate::init::Init;
 use crate::methods::Recipe;
 use crate::training::GradientOptions;
@@ -21,7 +22,7 @@ pub struct AdapterConfig {
     pub method: AdapterMethod,
     /// The rank of the factors, or of EigenLoRAx's coefficients. eigenmix has no rank; it uses the
     /// scaling that LoRA has at this rank. Required, except where `init` names an adapter for lora or
-    /// moslora: default then its rank.
+    /// moslora: default then its rank. compose truncates its result to it, if it is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub rank: Option<usize>,
@@ -44,7 +45,7 @@ pub struct AdapterConfig {
     /// The directory of an extracted subspace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subspace: Option<String>,
-    /// Adapters to extract the subspace from, instead of `subspace`.
+    /// Adapters to extract the subspace from, instead of `subspace`; of compose those to weigh.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adapters: Vec<String>,
     /// With `adapters`: how much each counts in the subspace, in their order: its update of a module is
@@ -59,6 +60,9 @@ pub struct AdapterConfig {
     /// more adapter: true, or a table. Without `subspace` and `adapters` it is the whole basis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gradient: Option<GradientKey>,
+    /// compose, or `init` = "compose": whether every adapter has one weight, or one in each module.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub composition: Option<WeightScope>,
     /// How many principal components of the basis to use, or "all". Default: all of a `subspace`;
     /// otherwise as many in each module as keep the coefficients at a tenth of the parameters of LoRA of
     /// this rank. If a subspace also has a mean and random directions, they are always used.
@@ -71,7 +75,8 @@ pub struct AdapterConfig {
     /// directory or of a run, or a Hub id. lora and moslora start from its factors, methods on a
     /// subspace from its projection; its head is taken along if it is for the same labels. On a
     /// subspace also "random" (EigenLoRAx only, as its authors do), "merge" (the average of the recycled
-    /// adapters), "shrunken-merge" (less of it in modules where they do not agree), or "project:ADAPTER" (the projection alone, with a new head). A path that equals
+    /// adapters, from which compose can start, too), "compose" (their sum with weights that are found on the
+    /// task's examples first), or "project:ADAPTER" (the projection alone, with a new head). A path that equals
     /// one of these words is written with `./` before it.
     #[serde(default)]
     pub init: Init,
@@ -103,6 +108,8 @@ impl AdapterConfig {
             } => !starts_randomly && self.init == Init::Random,
             _ => false,
         };
+        let is_composition = method.is_composition();
+        let is_without_basis = !method.is_on_adapters();
         let only = format!("only {}", AdapterMethod::names_with_basis());
         let is_basis_given = self.is_recycling();
         let gradient = self.gradient_config();
@@ -111,7 +118,10 @@ impl AdapterConfig {
         let rules = [
             (
                 !method.trains_everything()
-                    && self.rank.map_or(!self.starts_from_factors(), |rank| rank == 0),
+                    && self.rank.map_or(
+                        !is_composition && !self.starts_from_factors(),
+                        |rank| rank == 0,
+                    ),
                 "adapter.rank",
                 "a rank of at least 1 is required".to_owned(),
             ),
@@ -128,12 +138,12 @@ impl AdapterConfig {
                     .to_owned(),
             ),
             (
-                !method.has_basis() && !self.basis.is_recycled(),
+                is_without_basis && !self.basis.is_recycled(),
                 "adapter.basis",
                 format!("{only} train on a basis"),
             ),
             (
-                !method.has_basis() && self.gradient.is_some(),
+                is_without_basis && self.gradient.is_some(),
                 "adapter.gradient",
                 format!("{only} train on a basis"),
             ),
@@ -149,9 +159,12 @@ impl AdapterConfig {
                 "adapter.basis = \"gradient\" needs it; leave one of them out".to_owned(),
             ),
             (
-                method.has_basis() && is_made && !is_basis_given && self.init.is_of_pool(),
+                method.has_basis()
+                    && is_made
+                    && !is_basis_given
+                    && matches!(self.init, Init::Merge | Init::Compose),
                 "adapter.init",
-                "there are no recycled adapters to merge; name them in adapter.adapters".to_owned(),
+                "there are no recycled adapters to start from; name them in adapter.adapters".to_owned(),
             ),
             (
                 method.has_basis() && self.subspace.is_some() && !self.adapters.is_empty(),
@@ -176,7 +189,7 @@ impl AdapterConfig {
                 "they weigh `adapter.adapters`, which are not given".to_owned(),
             ),
             (
-                !method.has_basis() && is_basis_given,
+                is_without_basis && is_basis_given,
                 if self.subspace.is_some() {
                     "adapter.subspace"
                 } else {
@@ -185,9 +198,11 @@ impl AdapterConfig {
                 format!("{only} train on a subspace"),
             ),
             (
-                !method.has_basis()
-                    && (self.init.is_of_pool()
-                        || matches!(self.init, Init::Random | Init::Project(_))),
+                is_without_basis
+                    && matches!(
+                        self.init,
+                        Init::Random | Init::Merge | Init::Compose | Init::Project(_)
+                    ),
                 "adapter.init",
                 match (&self.init, method.trains_everything()) {
                     (Init::Project(adapter), false) => format!(
@@ -216,7 +231,7 @@ impl AdapterConfig {
                 is_refused_random,
                 "adapter.init",
                 format!(
-                    "{} can be initialised with zero, merge, project:ADAPTER or ADAPTER",
+                    "{} can be initialised with zero, merge, compose, project:ADAPTER or ADAPTER",
                     method.name()
                 ),
             ),
@@ -245,6 +260,7 @@ impl AdapterConfig {
             let expected = "at least 0 and below 1";
             problems.push(TrainerError::value("adapter.dropout", expected, found));
         }
+        problems.extend(self.composition_problems());
         problems.extend(gradient.and_then(|gradient| self.unused_join(gradient)));
         problems
     }

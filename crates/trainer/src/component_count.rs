@@ -62,6 +62,7 @@ impl AdapterConfig {
                         d_in,
                         p: *columns,
                         q: *columns,
+                        adapters: 0,
                     };
                     trained(&sizes) <= most
                 };

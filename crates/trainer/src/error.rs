@@ -80,6 +80,19 @@ pub enum TrainerError {
     )]
     ForeignSubspace { found: String, expected: String },
     #[error(
+        "no module of the adapters is one of this base model: they have `{found}`, the base model `{expected}`; are they for another base model?"
+    )]
+    ForeignAdapters { found: String, expected: String },
+    #[error(
+        "the update that `{adapter}` has of `{module}` is {found:?} ([d_out, d_in]), the base model's layer {expected:?}; is it for another base model?"
+    )]
+    AdapterShape {
+        adapter: String,
+        module: String,
+        found: [usize; 2],
+        expected: [usize; 2],
+    },
+    #[error(
         "the subspace was extracted from adapters of base model `{found}`, the training file names `{expected}`; set adapter.allow_base_mismatch = true if they are the same model"
     )]
     SubspaceBase { expected: String, found: String },

@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use crate::config::TrainConfig;
 use crate::methods::{
-    AdapterMethod, BasisWidth, InitialAdapter, LayerSizes, on_modules, targeted, with_own_output,
+    AdapterMethod, BasisWidth, CompositionWidth, InitialAdapter, LayerSizes, on_modules, targeted,
+    with_own_output,
 };
 use crate::{BaseModel, TrainerError};
 
@@ -59,16 +60,23 @@ impl MemoryEstimate {
         let architecture = own.as_ref().unwrap_or(architecture);
         let description = architecture.describe(head)?;
         let method = config.adapter.method;
-        let basis = BasisWidth::new(&config.adapter)?;
+        let basis = match method.has_basis() {
+            true => BasisWidth::new(&config.adapter)?,
+            false => BasisWidth::default(),
+        };
+        let composition = CompositionWidth::new(&config.adapter)?;
+        let known: Vec<&str> = basis.modules().chain(composition.modules()).collect();
         let rank = config.adapter.rank.unwrap_or(1);
         let of_rank = |layers: Vec<_>| layers.into_iter().map(|layer| (layer, rank)).collect();
         let adapted: Vec<(&LinearLayer, usize)> =
-            match (method.trains_everything(), method.has_basis()) {
+            match (method.trains_everything(), method.is_on_adapters()) {
                 (true, _) => Vec::new(),
-                // Of a subspace that is at hand, its modules; of one elsewhere, what is usual.
-                (_, true) if basis.modules().next().is_some() => {
-                    of_rank(on_modules(&config.adapter, &description, basis.modules())?)
-                }
+                // Of a subspace or adapters at hand, their modules; of those elsewhere, what is usual.
+                (_, true) if !known.is_empty() => of_rank(on_modules(
+                    &config.adapter,
+                    &description,
+                    known.into_iter(),
+                )?),
                 (_, true) => of_rank(targeted(&config.adapter, architecture, &description)?),
                 (_, false) => match InitialAdapter::open(&config.adapter.init)? {
                     Some(initial) => {
@@ -81,7 +89,8 @@ impl MemoryEstimate {
                     None => of_rank(targeted(&config.adapter, architecture, &description)?),
                 },
             };
-        let mut estimate = Self::trained(config, head, &description, &adapted, &basis);
+        let mut estimate =
+            Self::trained(config, head, &description, &adapted, (&basis, &composition));
         estimate.weights = frozen_parameter_bytes(config, base) * estimate.frozen_parameters;
         let longest = architecture.rows_per_example(config.data.max_length);
         estimate.rows = config.training.size_of_batches()?.most_rows(longest) as u64;
@@ -110,18 +119,22 @@ impl MemoryEstimate {
         head: HeadKind,
         description: &Description,
         adapted: &[(&LinearLayer, usize)],
-        basis: &BasisWidth,
+        (basis, composition): (&BasisWidth, &CompositionWidth),
     ) -> Self {
         let method = config.adapter.method;
         let sizes = |(layer, rank): &(&LinearLayer, usize)| {
             let shape = [layer.d_out, layer.d_in];
-            let columns = |side| basis.columns(&config.adapter, &layer.path, side, shape);
+            let columns = |side: usize| match method.is_composition() {
+                true => composition.columns(&layer.path, shape[side]),
+                false => basis.columns(&config.adapter, &layer.path, side, shape),
+            };
             LayerSizes {
                 rank: *rank,
                 d_out: layer.d_out,
                 d_in: layer.d_in,
                 p: columns(0),
                 q: columns(1),
+                adapters: composition.weights(&config.adapter, &layer.path),
             }
         };
         let sizes: Vec<LayerSizes> = adapted.iter().map(sizes).collect();
@@ -135,9 +148,12 @@ impl MemoryEstimate {
         };
         let (adapter_parameters, head_parameters) = match method.trains_everything() {
             true => (all, 0),
-            false => (sizes.iter().map(of_layer).sum(), head),
+            false => match config.adapter.shared_parameters() {
+                Some(shared) => (shared as u64, head),
+                None => (sizes.iter().map(of_layer).sum(), head),
+            },
         };
-        let frozen_basis: u64 = match method.has_basis() {
+        let frozen_basis: u64 = match method.is_on_adapters() {
             true => sizes.iter().map(basis_of).sum(),
             false => 0,
         };
@@ -261,6 +277,7 @@ mod tests {
                 description: &description,
                 seed: 1,
                 gradient: None,
+                composition: None,
             });
             let paths = started.map(|started| started.updates.into_keys().collect::<Vec<_>>());
             (estimate, paths)
@@ -277,5 +294,42 @@ mod tests {
         let message = estimate.unwrap_err().to_string();
         assert!(message.contains("no module of the subspace"), "{message}");
         assert_eq!(message, started.unwrap_err().to_string());
+    }
+
+    #[test]
+    fn the_weights_of_a_composition_are_counted_as_they_are_trained() {
+        let quickstart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/quickstart");
+        let base = quickstart.join("base").display().to_string();
+        let base = BaseModel::open_config(&base).unwrap();
+        let adapters = ["gym", "library"].map(|name| quickstart.join("adapters").join(name));
+        for scope in ["adapter", "module"] {
+            let file = format!(
+                "output = \"o\"\n[base]\nmodel = \"m\"\n[data]\npath = \"d\"\nmax_length = 16\n\
+                 [adapter]\nmethod = \"compose\"\nallow_base_mismatch = true\n\
+                 adapters = {adapters:?}\ncomposition = \"{scope}\"\n\
+                 [training]\nepochs = 1\nbatch_size = 4\nlearning_rate = 0.1"
+            );
+            let config = TrainConfig::from_toml(&file).unwrap();
+            let estimate = MemoryEstimate::new(&config, &base, 3).unwrap();
+            let head = HeadKind::Classification { labels: 3 };
+            let description = base.architecture.describe(head).unwrap();
+            let started = start(&BasisSource {
+                config: &config.adapter,
+                base: &base,
+                description: &description,
+                seed: 1,
+                gradient: None,
+                composition: None,
+            });
+            let updates = started.unwrap().updates;
+            let trained = eigenmix_moslora::trained_parameters(&updates) as u64;
+            assert_eq!(estimate.adapter_parameters, trained, "{scope}");
+            let frozen = |update: &eigenmix_moslora::Update| {
+                let sides = [&update.left.matrix, &update.right.matrix];
+                sides.map(|side| side.values().len()).iter().sum::<usize>()
+            };
+            let frozen: usize = updates.values().map(frozen).sum();
+            assert_eq!(estimate.basis, PARAMETER_BYTES * frozen as u64, "{scope}");
+        }
     }
 }

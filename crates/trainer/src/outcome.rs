@@ -18,6 +18,8 @@ pub trait Observer {
     /// Before the start, where the task's gradient is part of the basis: after every batch, how many
     /// examples went through the model and how many will.
     fn gradient(&mut self, _done: usize, _total: usize) {}
+    /// Before the start, where the weights of a composition are found first: after every step of that.
+    fn composed(&mut self, _done: usize, _total: usize) {}
     /// After every optimizer step.
     fn stepped(&mut self, _step: usize) {}
     fn logged(&mut self, _record: &StepRecord) {}

@@ -119,7 +119,7 @@ fn named_by(adapters: &[String]) -> Option<String> {
 
 fn method(asked: Option<AdapterMethod>, fitting: usize) -> Result<AdapterMethod, BadInput> {
     match (asked, fitting) {
-        (Some(method), 0) if method.has_basis() => Err(BadInput(format!(
+        (Some(method), 0) if method.is_on_adapters() => Err(BadInput(format!(
             "--method {} needs adapters for this base model, and none were found; name some with --adapters",
             method.name()
         ))),

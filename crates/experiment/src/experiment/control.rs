@@ -18,7 +18,8 @@ impl Arm {
                 return None;
             };
             let adapter = &config.adapter;
-            if !adapter.is_recycling() || adapter.basis != BasisKind::Recycled {
+            let is_on_basis = adapter.method.has_basis() && adapter.is_recycling();
+            if !is_on_basis || adapter.basis != BasisKind::Recycled {
                 return None;
             }
             let mut config = config.clone();

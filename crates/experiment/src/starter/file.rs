@@ -152,7 +152,11 @@ impl StarterFile<'_> {
     fn write_adapter(&self, text: &mut String) -> fmt::Result {
         writeln!(text, "\n[adapter]")?;
         let method = self.method;
-        match (method.has_basis(), self.adapters.len()) {
+        match (method.is_on_adapters(), self.adapters.len()) {
+            (true, count) if method.is_composition() => writeln!(
+                text,
+                "# Guessed: {count} adapters fit the base model, so the weights of their sum are trained."
+            )?,
             (true, count) => writeln!(
                 text,
                 "# Guessed: {count} adapters fit the base model, so their subspace is recycled."
@@ -170,7 +174,7 @@ impl StarterFile<'_> {
         if method.trains_everything() {
             return Ok(());
         }
-        if method.has_basis() {
+        if method.is_on_adapters() {
             let names: Vec<String> = self
                 .adapters
                 .iter()
@@ -178,6 +182,11 @@ impl StarterFile<'_> {
                 .collect();
             writeln!(text, "adapters = [\n{}]", names.concat())?;
             self.write_base_mismatch(text)?;
+        }
+        if method.is_composition() {
+            return Ok(());
+        }
+        if method.has_basis() {
             writeln!(
                 text,
                 "# The gradient of this task joins them as one more adapter: what they do not know of it."
@@ -264,7 +273,7 @@ impl StarterFile<'_> {
         )?;
         let (rate, reason) = match (self.method, self.is_decoder()) {
             (method, _) if method.trains_everything() => ("5e-5", "every weight is trained"),
-            (method, _) if method.has_basis() => (
+            (method, _) if method.is_on_adapters() => (
                 "4e-3",
                 "there are few coefficients, which allow a high rate",
             ),

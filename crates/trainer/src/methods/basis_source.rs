@@ -27,6 +27,9 @@ pub(crate) struct BasisSource<'a> {
     /// −G as an adapter. Where the configuration asks for one and there is none yet, the basis has the
     /// modules and the sizes that it will have, but not the gradient's directions.
     pub gradient: Option<&'a Adapter>,
+    /// The composition to start from. Where the configuration asks for one and there is none yet, the
+    /// updates start at zero.
+    pub composition: Option<&'a Adapter>,
 }
 
 /// A basis, and the adapters that it was just extracted from, if it was.
@@ -279,6 +282,7 @@ mod tests {
                 description: &self.description,
                 seed: 1,
                 gradient: is_taken.then_some(&self.gradient),
+                composition: None,
             };
             start(&source).unwrap()
         }

@@ -29,6 +29,8 @@ pub(crate) enum Recipe {
         /// Whether the coefficients may start from random values.
         starts_randomly: bool,
     },
+    /// The updates of other adapters stand side by side, and their weights are trained.
+    Composition,
     /// No adapter: every weight is trained.
     Everything,
 }
@@ -61,4 +63,6 @@ pub(crate) struct LayerSizes {
     /// The columns of the basis on the left and on the right, if there is one.
     pub p: usize,
     pub q: usize,
+    /// The weights of adapters, if it is composed of some.
+    pub adapters: usize,
 }

@@ -1,9 +1,10 @@
 //! The ways to adapt a base model. A method is one file here and its lines in this registry; the
 //! crate `moslora` initialises its updates.
 
-mod average;
 mod basis_source;
 mod basis_width;
+mod compose;
+mod composition_width;
 mod definition;
 mod eigenlorax;
 mod eigenmix;
@@ -21,13 +22,12 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use basis_source::{BasisSource, read};
 pub(crate) use basis_width::BasisWidth;
+pub(crate) use composition_width::CompositionWidth;
 pub(crate) use definition::{LayerSizes, Recipe};
 pub(crate) use initial_adapter::InitialAdapter;
 pub(crate) use on_basis::same_directory;
 pub(crate) use own_output::{own_output, with_own_output};
-#[cfg(test)]
-pub(crate) use start::MethodStart;
-pub(crate) use start::start;
+pub(crate) use start::{MethodStart, start};
 pub(crate) use target_layers::{on_modules, targeted};
 
 use definition::Definition;
@@ -44,17 +44,20 @@ pub enum AdapterMethod {
     Eigenlorax,
     /// eigenmix: a K × K mixer on the recycled basis.
     Eigenmix,
+    /// Composition: the weights of other adapters in their sum.
+    Compose,
     /// Full fine-tuning: every weight is trained.
     Full,
 }
 
 impl AdapterMethod {
     /// All methods.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Lora,
         Self::Moslora,
         Self::Eigenlorax,
         Self::Eigenmix,
+        Self::Compose,
         Self::Full,
     ];
 
@@ -64,6 +67,7 @@ impl AdapterMethod {
             Self::Moslora => &moslora::MOSLORA,
             Self::Eigenlorax => &eigenlorax::EIGENLORAX,
             Self::Eigenmix => &eigenmix::EIGENMIX,
+            Self::Compose => &compose::COMPOSE,
             Self::Full => &full::FULL,
         }
     }
@@ -76,6 +80,16 @@ impl AdapterMethod {
     /// Whether it trains on a subspace of other adapters.
     pub fn has_basis(self) -> bool {
         matches!(self.definition().recipe, Recipe::Basis { .. })
+    }
+
+    /// Whether it trains the weights of other adapters in their sum.
+    pub fn is_composition(self) -> bool {
+        matches!(self.definition().recipe, Recipe::Composition)
+    }
+
+    /// Whether what it trains is nothing without other adapters, or the basis that stands for them.
+    pub fn is_on_adapters(self) -> bool {
+        self.has_basis() || self.is_composition()
     }
 
     /// Whether it trains the base model itself, and no adapter.
@@ -122,8 +136,11 @@ mod tests {
         let head = HeadKind::Classification { labels: 3 };
         let description = base.architecture.describe(head).expect("a description");
         for method in AdapterMethod::ALL {
-            let mut table = format!("method = \"{}\"\nrank = 3\n", method.name());
-            if method.has_basis() {
+            let mut table = format!("method = \"{}\"\n", method.name());
+            if !method.is_composition() {
+                table += "rank = 3\n";
+            }
+            if method.is_on_adapters() {
                 let adapters =
                     ["gym", "library"].map(|name| quickstart.join("adapters").join(name));
                 table += &format!("adapters = {adapters:?}\nallow_base_mismatch = true\n");
@@ -135,6 +152,7 @@ mod tests {
                 description: &description,
                 seed: 1,
                 gradient: None,
+                composition: None,
             });
             let updates = started.expect("updates").updates;
             assert_eq!(updates.is_empty(), method.trains_everything());
@@ -145,6 +163,7 @@ mod tests {
                     d_in: update.d_in(),
                     p: update.left.matrix.cols(),
                     q: update.right.matrix.cols(),
+                    adapters: 2,
                 };
                 let counted = (method.definition().trained)(&sizes);
                 assert_eq!(counted, update.trained_parameters(), "{path}: {method:?}");

@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use eigenmix_adapter::{LoadedAdapter, LoraModule};
-use eigenmix_eigenlorax::{LowRank, ModuleSpectra};
+use eigenmix_eigenlorax::{LowRank, ModuleSpectra, ModuleSubspace};
 use eigenmix_models::Description;
 use eigenmix_moslora::Update;
 use eigenmix_tensors::Matrix;
 
-use super::average::{mean, shrunken_mean};
 use super::basis_source::{BasisSource, MadeBasis, read};
 use super::definition::BasisLayer;
 use super::initial_adapter::InitialAdapter;
 use super::start::MethodStart;
 use super::target_layers::on_modules;
-use crate::TrainerError;
+use crate::adapter_config::AdapterConfig;
 use crate::init::Init;
+use crate::{BaseModel, TrainerError};
 
 /// The updates of every module of a subspace that the base model has.
 ///
@@ -40,31 +40,16 @@ pub(super) fn on_basis(
         adapters: sources,
         files,
     } = source.make(&mut notes)?;
-    if let Some(found) = &subspace.base_model
-        && found != base_model
-        && !config.allow_base_mismatch
-        && !same_directory(found, base_model)
-    {
-        // A directory may contain the model that the adapters name by its Hub id; shapes decide.
-        if !Path::new(base_model).exists() {
-            return Err(TrainerError::SubspaceBase {
-                expected: base_model.to_owned(),
-                found: found.clone(),
-            });
-        }
-        notes.push(format!(
-            "the recycled adapters name the base model `{found}`, this training uses `{base_model}`"
-        ));
-    }
+    check_base(config, base, subspace.base_model.as_deref(), &mut notes)?;
     let initial = InitialAdapter::open(&config.init)?;
     if let Some(initial) = &initial {
         initial.check_base(config, base_model, &mut notes)?;
     }
     let start = match (&config.init, &initial) {
         (_, Some(initial)) => vec![initial.read()?],
-        (Init::Zero | Init::Random | Init::Adapter(_), None) => Vec::new(),
+        (Init::Zero | Init::Random | Init::Compose | Init::Adapter(_), None) => Vec::new(),
         (Init::Project(name), None) => vec![read(name)?],
-        (Init::Merge | Init::ShrunkenMerge, None) => match sources.is_empty() {
+        (Init::Merge, None) => match sources.is_empty() {
             false => sources,
             true => {
                 let names: Vec<_> = subspace
@@ -104,14 +89,10 @@ pub(super) fn on_basis(
         if is_recycled {
             spectra.insert(path.clone(), ModuleSpectra::of(module));
         }
-        let mixers: Vec<Matrix> = start
-            .iter()
-            .filter_map(|source| source.adapter.modules.get(path))
-            .map(|lora| module.mixer_of(lora))
-            .collect();
-        let started = match config.init {
-            Init::ShrunkenMerge => shrunken_mean(&mixers),
-            _ => mean(&mixers),
+        let composed = source.composition;
+        let started = match composed.and_then(|composed| composed.modules.get(&layer.path)) {
+            Some(composed) => Some(module.mixer_of(composed)),
+            None => average(module, path, &start),
         };
         let update = update(BasisLayer {
             config,
@@ -141,7 +122,7 @@ pub(super) fn on_basis(
         basis: files,
         started_from: projected.map(|projected| projected.source.clone()),
         updates,
-        sources: match is_recycled || config.init.is_of_pool() {
+        sources: match is_recycled || matches!(config.init, Init::Merge | Init::Compose) {
             true => subspace.sources,
             // Of adapters beside a control, only modules and sizes were taken.
             false => Vec::new(),
@@ -149,8 +130,40 @@ pub(super) fn on_basis(
         spectra,
         notes,
         initial,
-        settled: None,
+        ..MethodStart::default()
     })
+}
+
+/// Checks that the recycled adapters are for this base model, as far as names tell.
+///
+/// - found: the base model that they name
+///
+/// # Errors
+/// If it is another one, unless `adapter.allow_base_mismatch` is set.
+pub(super) fn check_base(
+    config: &AdapterConfig,
+    base: &BaseModel,
+    found: Option<&str>,
+    notes: &mut Vec<String>,
+) -> Result<(), TrainerError> {
+    let expected = base.name_and_revision().0;
+    let Some(found) = found.filter(|found| *found != expected) else {
+        return Ok(());
+    };
+    if config.allow_base_mismatch || same_directory(found, expected) {
+        return Ok(());
+    }
+    // A directory may contain the model that the adapters name by its Hub id; shapes decide.
+    if !Path::new(expected).exists() {
+        return Err(TrainerError::SubspaceBase {
+            expected: expected.to_owned(),
+            found: found.to_owned(),
+        });
+    }
+    notes.push(format!(
+        "the recycled adapters name the base model `{found}`, this training uses `{expected}`"
+    ));
+    Ok(())
 }
 
 /// A note of how much of an adapter its projection keeps, in squared Frobenius norms: since the bases are
@@ -199,6 +212,20 @@ pub(crate) fn same_directory(left: &str, right: &str) -> bool {
     }
 }
 
+/// The mean of the adapters' mixers M_t = Uᵀ ΔW_t V over those that have the module: `[p, q]`.
+fn average(module: &ModuleSubspace, path: &str, adapters: &[LoadedAdapter]) -> Option<Matrix> {
+    let mixers: Vec<Matrix> = adapters
+        .iter()
+        .filter_map(|source| source.adapter.modules.get(path))
+        .map(|lora| module.mixer_of(lora))
+        .collect();
+    let first = mixers.first()?;
+    let count = mixers.len() as f32;
+    Some(Matrix::from_fn(first.rows(), first.cols(), |row, col| {
+        mixers.iter().map(|mixer| mixer.get(row, col)).sum::<f32>() / count
+    }))
+}
+
 #[cfg(test)]
 mod tests {
     use eigenmix_eigenlorax::{Components, ExtractOptions, extract};
@@ -207,7 +234,6 @@ mod tests {
     use super::*;
     use crate::methods::definition::Recipe;
     use crate::methods::eigenmix::EIGENMIX;
-    use crate::{AdapterConfig, BaseModel};
 
     /// A file of the quick start.
     fn quickstart(name: &str) -> String {
@@ -267,6 +293,7 @@ mod tests {
             description: &description,
             seed: 1,
             gradient: None,
+            composition: None,
         };
         on_basis(&source, update)
     }

@@ -25,7 +25,7 @@ pub(crate) fn with_own_output(
     architecture: &Architecture,
     head: HeadKind,
 ) -> Result<Option<Architecture>, TrainerError> {
-    let has_targets = config.target_modules.is_some() && !config.method.has_basis();
+    let has_targets = config.target_modules.is_some() && !config.method.is_on_adapters();
     if head != HeadKind::LanguageModel || !architecture.ties_output() || !has_targets {
         return Ok(None);
     }

@@ -7,6 +7,7 @@ use eigenmix_eigenlorax::ModuleSpectra;
 use eigenmix_moslora::Update;
 
 use super::basis_source::BasisSource;
+use super::compose;
 use super::definition::{FactorLayer, Recipe};
 use super::initial_adapter::InitialAdapter;
 use super::on_basis::on_basis;
@@ -24,6 +25,8 @@ pub(crate) struct MethodStart {
     pub basis: Vec<Source>,
     /// The adapter whose factors or whose projection the updates are.
     pub started_from: Option<Source>,
+    /// Of a composition: the adapters of the weights of every module, as indices into `sources`.
+    pub members: BTreeMap<String, Vec<usize>>,
     /// The variances of the components in use, by module; for methods with a basis.
     pub spectra: BTreeMap<String, ModuleSpectra>,
     /// Notes for the user: fewer components than requested, modules left out.
@@ -70,5 +73,6 @@ pub(crate) fn start(source: &BasisSource) -> Result<MethodStart, TrainerError> {
             })
         }
         Recipe::Basis { update, .. } => on_basis(source, update),
+        Recipe::Composition => compose::start(source),
     }
 }

@@ -29,10 +29,10 @@ pub(crate) fn targeted<'d>(
     choose(&targets, layers, "layer of the base model")
 }
 
-/// The layers of the base model that a subspace has modules for; where the configuration names
+/// The layers of the base model that a subspace, or adapters to compose, have modules for; where the configuration names
 /// targets, only these.
 ///
-/// - modules: the paths of the subspace's modules
+/// - modules: the paths of these modules
 ///
 /// # Errors
 /// If one of the names matches no such layer, unless there is none at all.
@@ -44,7 +44,11 @@ pub(crate) fn on_modules<'d, 'm>(
     let layers: Vec<&LinearLayer> = modules.filter_map(|path| description.layer(path)).collect();
     match &config.target_modules {
         Some(targets) if !layers.is_empty() => {
-            choose(&target_modules(targets), layers, "module of the subspace")
+            let among = match config.method.is_composition() {
+                true => "module of the adapters",
+                false => "module of the subspace",
+            };
+            choose(&target_modules(targets), layers, among)
         }
         _ => Ok(layers),
     }

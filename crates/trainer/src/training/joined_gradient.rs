@@ -32,7 +32,7 @@ impl Training {
         let kept = output.join(Run::GRADIENT);
         if options.resume && kept.is_dir() {
             let kept = read(&kept.display().to_string())?;
-            self.put_into_basis(&kept.adapter)?;
+            self.put_into_basis(Some(&kept.adapter))?;
             self.basis.push(kept.source);
             return Ok(None);
         }
@@ -48,7 +48,7 @@ impl Training {
             };
             self.gradient(&wanted, &options.device.clone().inner(), &advance)?
         };
-        self.put_into_basis(&taken.adapter)?;
+        self.put_into_basis(Some(&taken.adapter))?;
         self.start_notes.push(format!(
             "the basis has the gradient of the task over {} examples, of which two halves agree by {:.2} \
              (1: the same direction, 0: nothing but noise)",
@@ -74,14 +74,19 @@ impl Training {
         Ok(Some(taken))
     }
 
-    /// The start of the training on a basis with the gradient.
-    fn put_into_basis(&mut self, gradient: &Adapter) -> Result<(), TrainerError> {
+    /// The start of the training on a basis with the gradient, and from the composition, as far as there are
+    /// any.
+    pub(super) fn put_into_basis(
+        &mut self,
+        gradient: Option<&Adapter>,
+    ) -> Result<(), TrainerError> {
         let start = start(&BasisSource {
             config: &self.config.adapter,
             base: &self.base,
             description: &self.description,
             seed: self.config.seed,
-            gradient: Some(gradient),
+            gradient,
+            composition: self.composition.as_ref(),
         })?;
         self.updates = start.updates;
         self.spectra = start.spectra;

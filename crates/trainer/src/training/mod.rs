@@ -3,6 +3,8 @@
 
 mod backward_pass;
 mod batches;
+mod composed_start;
+mod composition_weights;
 mod gradient;
 mod initial_head;
 mod joined_gradient;
@@ -14,17 +16,18 @@ mod speed;
 mod training_data;
 mod training_length;
 mod training_loop;
+mod truncated_result;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use eigenmix_adapter::{AdapterFile, Source};
+use eigenmix_adapter::{Adapter, AdapterFile, Source};
 use eigenmix_data::metrics::Metric;
 use eigenmix_data::{Split, Targets};
 use eigenmix_eigenlorax::ModuleSpectra;
 use eigenmix_models::{Adaptation, Description, HeadKind, LoadOptions, Network, Train};
-use eigenmix_moslora::{TrainedValues, Update};
+use eigenmix_moslora::{TrainedValues, Update, trained_parameters};
 use eigenmix_tensors::{FileError, HostTensor};
 
 use crate::adapter_config::AdapterConfig;
@@ -39,6 +42,7 @@ use crate::peak_memory;
 use crate::run::Run;
 use crate::run_output;
 use crate::{BaseModel, TrainerError, ZeroShot};
+use composition_weights::CompositionWeights;
 pub use gradient::{GradientOptions, ModuleGradient, TaskGradient};
 use initial_head::{initial_head, other_input};
 use result::Trained;
@@ -47,6 +51,7 @@ pub use selection::{
 };
 use training_data::TrainingData;
 use training_loop::Loop;
+use truncated_result::TruncatedResult;
 
 /// A training whose inputs have been read and checked.
 pub struct Training {
@@ -67,6 +72,10 @@ pub struct Training {
     /// The options of the adapter, where some come from the one that it goes on from.
     settled: AdapterConfig,
     sources: Vec<Source>,
+    /// Of a composition: the adapters of the weights of every module, as indices into `sources`.
+    members: BTreeMap<String, Vec<usize>>,
+    /// The composition of the recycled adapters to start from, once its weights are found.
+    composition: Option<Adapter>,
     /// The variances of the subspace, if the method has one.
     spectra: BTreeMap<String, ModuleSpectra>,
     /// Of the base model, the data and the head.
@@ -109,6 +118,7 @@ impl Training {
             description: &description,
             seed: config.seed,
             gradient: None,
+            composition: None,
         })?;
         let base_note = base.checkpoint.note().map(str::to_owned);
         let mut notes: Vec<String> = base_note.into_iter().chain(data.notes.clone()).collect();
@@ -142,6 +152,8 @@ impl Training {
             updates: start.updates,
             basis: start.basis,
             sources: start.sources,
+            composition: None,
+            members: start.members,
             spectra: start.spectra,
             base,
             config,
@@ -172,6 +184,7 @@ impl Training {
         let output = PathBuf::from(&self.config.output);
         let method = self.config.adapter.method;
         peak_memory::reset();
+        let composed = self.compose_start(options, observer)?;
         let gradient = self.join_gradient(options, observer)?;
         let adaptation = Adaptation {
             updates: self.updates.clone(),
@@ -200,6 +213,13 @@ impl Training {
         if let (Some(gradient), Some(config)) = (gradient, self.config.adapter.gradient_config()) {
             let path = output.join(Run::GRADIENT);
             self.save_gradient(&gradient, &config.options(), &path, Vec::new(), true)?;
+            self.basis.push(AdapterFile::open(&path)?.source());
+        }
+        if self.composition.is_some() {
+            let path = output.join(Run::COMPOSITION);
+            if let Some(composed) = composed {
+                composed.save(self, &path)?;
+            }
             self.basis.push(AdapterFile::open(&path)?.source());
         }
         let checkpoint = match options.resume {
@@ -252,9 +272,30 @@ impl Training {
         if !finished {
             return Ok(outcome);
         }
+        let kept = state.kept_values();
+        let truncated = TruncatedResult::new(self, &kept)?;
+        if let Some(truncated) = &truncated {
+            let device = options.device.clone().autodiff();
+            state.evaluate_with(truncated.network(self, &kept, state.names(), &device)?);
+            observer.note(&truncated.note());
+        }
         let finished = state.finish(observer)?;
         (outcome.validation, outcome.test) = (finished.validation, finished.test);
+        let weights = match method.is_composition() {
+            true => Some(CompositionWeights::new(
+                &self.updates,
+                &finished.values,
+                &self.members,
+                &self.sources,
+            )?),
+            false => None,
+        };
+        if let Some(weights) = &weights {
+            observer.note(&format!("the adapter is a composition {weights}"));
+        }
         let trained = Trained {
+            truncated: truncated.as_ref(),
+            weights,
             config: &self.config,
             settled: &self.settled,
             base: &self.base,
@@ -367,7 +408,7 @@ impl Training {
     }
 
     fn plan(&self, state: &Loop) -> TrainingPlan {
-        let adapter_parameters = self.updates.values().map(Update::trained_parameters).sum();
+        let adapter_parameters = trained_parameters(&self.updates);
         let all = state.trained_parameters();
         let method = self.config.adapter.method;
         let (adapter_parameters, head_parameters) = match method.trains_everything() {

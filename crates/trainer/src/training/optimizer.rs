@@ -63,6 +63,7 @@ impl AdamW {
             names,
             gradients,
             rate,
+            stepped: BTreeMap::new(),
         })
     }
 
@@ -130,6 +131,8 @@ struct Step<'a, F> {
     names: &'a ParameterNames,
     gradients: NamedGradients,
     rate: F,
+    /// The values after the step, for further copies of a parameter that modules share.
+    stepped: BTreeMap<String, Tensor<1>>,
 }
 
 impl<F: Fn(&str) -> f64> ModuleMapper for Step<'_, F> {
@@ -137,6 +140,11 @@ impl<F: Fn(&str) -> f64> ModuleMapper for Step<'_, F> {
         let Some(name) = self.names.get(param.id) else {
             return param;
         };
+        if let Some(value) = self.stepped.get(name) {
+            let value = value.clone();
+            return param
+                .map(|tensor| Tensor::from_inner(value.reshape(tensor.dims())).require_grad());
+        }
         let Some(gradient) = self.gradients.remove(name) else {
             return param;
         };
@@ -169,6 +177,9 @@ impl<F: Fn(&str) -> f64> ModuleMapper for Step<'_, F> {
                 second,
             } = step.apply(state, gradient);
             moments = Some(Moments { first, second });
+            if self.names.is_shared(name) {
+                self.stepped.insert(name.to_owned(), parameter.clone());
+            }
             Tensor::from_inner(parameter.reshape(shape)).require_grad()
         });
         if let Some(moments) = moments {
@@ -206,8 +217,9 @@ impl ModuleVisitor for Collector<'_> {
         };
         if let Some(gradient) = param.val().grad_remove(self.gradients) {
             let count = gradient.shape().num_elements();
-            self.found
-                .insert(name.to_owned(), gradient.reshape([count]));
+            // Those of the copies of a shared parameter add up.
+            let gradient = NamedGradients::from([(name.to_owned(), gradient.reshape([count]))]);
+            accumulate(&mut self.found, gradient);
         }
     }
 }
@@ -307,5 +319,44 @@ mod tests {
         assert!((clip(&mut gradients, 0.5, 1.0) - 2.5).abs() < 1e-6);
         let data = gradients["b"].to_data().try_to_vec::<f32>().expect("f32");
         assert!((data[2] - 0.8).abs() < 1e-6, "{data:?}");
+    }
+
+    #[derive(Module, Debug)]
+    struct Copies {
+        first: Param<Tensor<1>>,
+        second: Param<Tensor<1>>,
+    }
+
+    #[test]
+    fn copies_of_a_shared_parameter_take_one_step_by_the_sum_of_their_gradients() {
+        let device = Device::flex().autodiff();
+        let start = [0.5, -1.0, 2.0];
+        let mut copies = Copies {
+            first: Param::from_tensor(row(start, &device)),
+            second: Param::from_tensor(row(start, &device)),
+        };
+        let mut single = Weights {
+            values: Param::from_tensor(row(start, &device)),
+        };
+        let (mut of_copies, mut of_single) = (ParameterNames::default(), ParameterNames::default());
+        of_copies.insert_factor(copies.first.id, "w".to_owned());
+        of_copies.insert_factor(copies.second.id, "w".to_owned());
+        of_single.insert_factor(single.values.id, "w".to_owned());
+        let (mut one, mut other) = (optimizer(), optimizer());
+        for _ in 0..3 {
+            let loss = copies.first.val().powi_scalar(2).sum() + copies.second.val().sum();
+            let gradients = named_gradients(&copies, &of_copies, &mut loss.backward());
+            copies = one.step(copies, &of_copies, gradients, |_| 0.01);
+            let values = single.values.val();
+            let loss = values.clone().powi_scalar(2).sum() + values.sum();
+            let gradients = named_gradients(&single, &of_single, &mut loss.backward());
+            single = other.step(single, &of_single, gradients, |_| 0.01);
+            let values = |tensor: Tensor<1>| tensor.into_data().try_to_vec::<f32>().expect("f32");
+            let expected = values(single.values.val());
+            assert_eq!(values(copies.first.val()), expected);
+            assert_eq!(values(copies.second.val()), expected);
+        }
+        let state = one.state();
+        assert_eq!(state.keys().collect::<Vec<_>>(), ["w/first", "w/second"]);
     }
 }

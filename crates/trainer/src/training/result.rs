@@ -11,8 +11,10 @@ use eigenmix_tensors::{FileError, HostTensor};
 use eigenmix_tensors::{write_directory, write_file};
 use serde_json::{Value, json};
 
+use super::composition_weights::CompositionWeights;
 use super::plain_adapter::{labels, plain_adapter};
 use super::training_data::TrainingData;
+use super::truncated_result::TruncatedResult;
 use crate::adapter_config::AdapterConfig;
 use crate::base_model::{COMPANIONS, TEXT_COMPANIONS};
 use crate::checkpoint::write_values;
@@ -30,6 +32,10 @@ pub(crate) struct Trained<'a> {
     pub description: &'a Description,
     pub head: HeadKind,
     pub updates: &'a BTreeMap<String, Update>,
+    /// The weights of a composition.
+    pub weights: Option<CompositionWeights>,
+    /// A composition at a smaller rank.
+    pub truncated: Option<&'a TruncatedResult>,
     /// The adapters that went into it.
     pub sources: Vec<Source>,
     pub data: &'a TrainingData,
@@ -40,7 +46,7 @@ pub(crate) struct Trained<'a> {
 }
 
 impl Trained<'_> {
-    /// Writes `adapter/`, and `coefficients.safetensors` where the method has a basis, below `run`.
+    /// Writes `adapter/`, and `coefficients.safetensors` where the method is on other adapters, below `run`.
     /// Returns the bytes to keep for this task: those of the coefficients or of the adapter.
     ///
     /// # Errors
@@ -58,7 +64,7 @@ impl Trained<'_> {
         )?;
         let whole = path.join("adapter_model.safetensors");
         let adapter = &self.config.adapter;
-        let kept = match adapter.method.has_basis() {
+        let kept = match adapter.method.is_on_adapters() {
             true => {
                 let path = run.join(Run::COEFFICIENTS);
                 write_values(&path, self.values)?;
@@ -76,11 +82,18 @@ impl Trained<'_> {
     }
 
     fn provenance(&self) -> Provenance {
+        let mut options = json!(self.settled);
+        if let Some(weights) = &self.weights {
+            options["found_weights"] = json!(weights);
+        }
+        if let Some(truncated) = self.truncated {
+            options["kept_by_truncation"] = json!(truncated.kept());
+        }
         Provenance {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             method: format!("train/{}", self.config.adapter.method.name()),
             sources: self.sources.clone(),
-            options: json!(self.settled),
+            options,
             input: Some(json!(self.data.input)),
         }
     }
@@ -89,7 +102,11 @@ impl Trained<'_> {
         let mut modules = BTreeMap::new();
         for (path, update) in self.updates {
             let update = update.clone().with_values(path, self.values)?;
-            modules.insert(path.clone(), update.fold());
+            let truncated = self.truncated.and_then(|result| result.modules.get(path));
+            modules.insert(
+                path.clone(),
+                truncated.cloned().unwrap_or_else(|| update.fold()),
+            );
         }
         let heads = head_tensors(self.values, self.names);
         plain_adapter(
@@ -213,7 +230,10 @@ pub(super) fn companions(
 }
 
 /// The trained tensors other than factors of updates.
-fn head_tensors(values: &TrainedValues, names: &ParameterNames) -> BTreeMap<String, HostTensor> {
+pub(super) fn head_tensors(
+    values: &TrainedValues,
+    names: &ParameterNames,
+) -> BTreeMap<String, HostTensor> {
     let tensors = values
         .iter()
         .filter(|(name, _)| names.kind(name) != Some(ParameterKind::Factor));
@@ -244,7 +264,7 @@ mod tests {
     fn a_tensor_of_the_head_is_kept_under_any_name() {
         let mut names = ParameterNames::default();
         names.insert(ParamId::new(), "classifier/main.weight".to_owned());
-        names.insert_factor(ParamId::new(), "layers.0.query", "mixer");
+        names.insert_factor(ParamId::new(), "layers.0.query/mixer".to_owned());
         let value = |values: &[f32]| HostTensor {
             shape: vec![values.len()],
             values: values.to_vec(),

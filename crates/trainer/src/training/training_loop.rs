@@ -31,6 +31,8 @@ pub(crate) struct Loop<'a> {
     options: &'a RunOptions<'a>,
     output: &'a Path,
     model: Network,
+    /// What evaluations are of instead, where the result is not the model as it was trained.
+    result: Option<Network>,
     names: ParameterNames,
     optimizer: AdamW,
     progress: TrainingProgress,
@@ -74,6 +76,7 @@ impl<'a> Loop<'a> {
             options,
             output,
             model: loaded.model,
+            result: None,
             names: loaded.names,
             optimizer: AdamW::new(&config.training),
             progress: TrainingProgress::default(),
@@ -151,24 +154,36 @@ impl<'a> Loop<'a> {
         self.progress.last_validation.as_ref()
     }
 
+    /// The trained values of the state to keep.
+    pub fn kept_values(&self) -> TrainedValues {
+        match &self.best {
+            Some(best) if self.config.training.keep == Keep::Best => best.clone(),
+            _ => self.names.values_of(&self.model),
+        }
+    }
+
+    /// Evaluates another model from now on, which is what becomes of the trained one.
+    ///
+    /// - result: on the same device, with autodiff
+    pub fn evaluate_with(&mut self, result: Network) {
+        self.result = Some(result);
+    }
+
     /// Takes the state to keep and evaluates it.
     ///
     /// # Errors
     /// If an evaluation fails or can't be logged.
     pub fn finish(&mut self, observer: &mut dyn Observer) -> Result<Finished, TrainerError> {
         let keep_best = self.config.training.keep == Keep::Best;
-        let values = match &self.best {
-            Some(best) if keep_best => best.clone(),
-            _ => self.names.values_of(&self.model),
-        };
+        let values = self.kept_values();
         let validation = match (keep_best, &self.progress.last_validation) {
             (true, _) => {
                 self.model = self.names.with_values(self.model.clone(), &values)?;
                 self.evaluate(Split::Validation, observer)?
             }
-            (false, Some(metrics)) => Some(metrics.clone()),
-            // Resumed from a checkpoint of an earlier release, after its last step.
-            (false, None) => self.evaluate(Split::Validation, observer)?,
+            (false, Some(metrics)) if self.result.is_none() => Some(metrics.clone()),
+            // Of another model, or resumed from a checkpoint of an earlier release, after its last step.
+            (false, _) => self.evaluate(Split::Validation, observer)?,
         };
         let test = self.evaluate(Split::Test, observer)?;
         Ok(Finished {
@@ -374,7 +389,8 @@ impl<'a> Loop<'a> {
             tokenizer: self.data.tokenizer.as_ref(),
             progress: &|_| {},
         };
-        let evaluation = examples.evaluate(&self.model.valid(), &options)?;
+        let model = self.result.as_ref().unwrap_or(&self.model).valid();
+        let evaluation = examples.evaluate(&model, &options)?;
         let record = EvaluationRecord {
             step: self.progress.step,
             epoch: self.progress.epoch as f64,

@@ -1,0 +1,132 @@
+//! The result of a composition at a smaller rank: `adapter.rank`.
+//!
+//! A composition folds to factors of rank Σr. At rank R the best approximation of every module is kept, and
+//! what is evaluated at the end is what is saved.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::Device;
+use eigenmix_adapter::LoraModule;
+use eigenmix_eigenlorax::decomposition::{DecompositionError, ThinSvd};
+use eigenmix_eigenlorax::{EigenloraxError, LowRank};
+use eigenmix_models::{Adaptation, LoadOptions, Network, Train};
+use eigenmix_moslora::{ParameterNames, TrainedValues, Update};
+use eigenmix_tensors::Matrix;
+
+use super::Training;
+use super::result::head_tensors;
+use crate::TrainerError;
+
+/// The modules of a truncated composition.
+pub(super) struct TruncatedResult {
+    pub modules: BTreeMap<String, LoraModule>,
+    rank: usize,
+    /// ‖ΔW‖² over all modules, before and after.
+    total: f64,
+    kept: f64,
+}
+
+impl TruncatedResult {
+    /// Truncates what was trained, if the configuration asks for it.
+    ///
+    /// # Errors
+    /// If a factor is not among the values, or cannot be decomposed.
+    pub(super) fn new(
+        training: &Training,
+        values: &TrainedValues,
+    ) -> Result<Option<Self>, TrainerError> {
+        let adapter = &training.config.adapter;
+        let Some(rank) = adapter.rank.filter(|_| adapter.method.is_composition()) else {
+            return Ok(None);
+        };
+        let mut result = Self {
+            modules: BTreeMap::new(),
+            rank,
+            total: 0.0,
+            kept: 0.0,
+        };
+        for (path, update) in &training.updates {
+            let folded = update.clone().with_values(path, values)?.fold();
+            let module = result.truncate(folded, rank).map_err(|source| {
+                let module = path.clone();
+                EigenloraxError::Decomposition { module, source }
+            })?;
+            result.modules.insert(path.clone(), module);
+        }
+        Ok(Some(result))
+    }
+
+    fn truncate(
+        &mut self,
+        module: LoraModule,
+        rank: usize,
+    ) -> Result<LoraModule, DecompositionError> {
+        let ThinSvd { u, s, v } = LowRank::of(&module).svd()?;
+        let energy = |values: &[f64]| values.iter().map(|value| value * value).sum::<f64>();
+        let rank = rank.min(s.len());
+        self.total += energy(&s);
+        self.kept += energy(&s[..rank]);
+        if module.rank() <= rank {
+            return Ok(module);
+        }
+        // Each singular value is shared evenly, so that neither factor loses precision in f32.
+        let b = Matrix::from_fn(module.d_out(), rank, |row, component| {
+            (u[(row, component)] * s[component].sqrt()) as f32
+        });
+        let a = Matrix::from_fn(rank, module.d_in(), |component, column| {
+            (s[component].sqrt() * v[(column, component)]) as f32
+        });
+        Ok(LoraModule::new(b, a, 1.0))
+    }
+
+    /// The share of ‖ΔW‖² that is kept, at most 1.
+    pub(super) fn kept(&self) -> f64 {
+        match self.total > 0.0 {
+            true => (self.kept / self.total).min(1.0),
+            false => 1.0,
+        }
+    }
+
+    /// What to say of the error.
+    pub(super) fn note(&self) -> String {
+        let kept = self.kept();
+        format!(
+            "the composition is truncated to rank {}, which keeps {:.1} % of ‖ΔW‖² (relative error {:.3}); \
+             it is evaluated as it is saved",
+            self.rank,
+            100.0 * kept,
+            (1.0 - kept).sqrt()
+        )
+    }
+
+    /// The model with the truncated modules and the trained head.
+    ///
+    /// # Errors
+    /// If the base model cannot be loaded.
+    pub(super) fn network(
+        &self,
+        training: &Training,
+        values: &TrainedValues,
+        names: &ParameterNames,
+        device: &Device,
+    ) -> Result<Network, TrainerError> {
+        let modules = self.modules.iter();
+        let updates = modules.map(|(path, module)| (path.clone(), Update::from_lora(module)));
+        let mut tensors = training.brought_tensors(&device.clone().inner())?;
+        tensors.extend(head_tensors(values, names));
+        let adaptation = Adaptation {
+            updates: updates.collect(),
+            tensors,
+            ..Adaptation::default()
+        };
+        let load = LoadOptions {
+            head: training.head,
+            adaptation: &adaptation,
+            train: Train::Nothing,
+            dropout: 0.0,
+            seed: training.config.seed,
+        };
+        let base = &training.base;
+        Ok(Network::load(&base.checkpoint, &base.architecture, &load, device)?.model)
+    }
+}
