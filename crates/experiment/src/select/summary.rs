@@ -39,6 +39,8 @@ pub struct SelectSummary {
     #[serde(skip)]
     best_loss: Option<usize>,
     #[serde(skip)]
+    is_lower: bool,
+    #[serde(skip)]
     most_aligned: Option<(usize, f64)>,
 }
 
@@ -172,11 +174,12 @@ impl SelectSummary {
             advantage: found.advantage(),
             seconds: time.as_secs_f64(),
             best_loss: found.lowest_loss(),
+            is_lower: found.is_lower(),
             most_aligned: found.most_aligned(),
         }
     }
 
-    /// In a sentence, whether recycling will pay.
+    /// In a sentence or two, whether recycling will pay.
     pub fn estimate(&self) -> String {
         let Some((place, over)) = self.most_aligned else {
             return "Recycling will probably not pay: no adapter is aligned with the gradient of the task more \
@@ -189,26 +192,41 @@ impl SelectSummary {
              random updates",
             self.adapters[place].name
         );
-        let loss = match (self.best_loss, self.advantage) {
-            (Some(place), Some([mean, error])) => {
-                let (best, other) = (&self.adapters[place].name, -mean);
-                match mean > 0.0 {
-                    true => format!(
-                        "applied as it is, `{best}` has a loss {mean:.3} ± {error:.3} below that of random \
-                         updates of its size"
-                    ),
-                    false => format!(
-                        "applied as they are, none lowers the loss: that of `{best}` is {other:.3} ± \
-                         {error:.3} above that of random updates"
-                    ),
-                }
-            }
-            _ => "no loss could be measured".to_owned(),
-        };
-        match self.prospect {
+        let loss = self.loss_words();
+        let verdict = match self.prospect {
             Prospect::Good => format!("Recycling will probably pay: {aligned}, and {loss}."),
-            Prospect::Mixed => format!("Recycling may pay: {aligned}; but {loss}."),
+            Prospect::Mixed => format!("Recycling may pay: {aligned}, but {loss}."),
             Prospect::Poor => format!("Recycling will probably not pay: {aligned}, and {loss}."),
+        };
+        match self.agreement < NOISE {
+            true => format!(
+                "{verdict} The gradients of two halves of the examples hardly agree ({:.2}), so the order is \
+                 uncertain.",
+                self.agreement
+            ),
+            false => verdict,
+        }
+    }
+
+    /// What the chosen adapters do for the loss.
+    fn loss_words(&self) -> String {
+        let (Some(place), Some([mean, error])) = (self.best_loss, self.advantage) else {
+            return "no loss could be measured".to_owned();
+        };
+        let (best, distance) = (&self.adapters[place].name, mean.abs());
+        match (mean > 0.0, self.is_lower) {
+            (true, true) => format!(
+                "applied as it is, `{best}` has a loss {distance:.3} ± {error:.3} below that of random updates of \
+                 that size"
+            ),
+            (true, false) => format!(
+                "none certainly lowers the loss as it is: `{best}`, by {distance:.3} ± {error:.3} against random \
+                 updates of that size"
+            ),
+            (false, _) => format!(
+                "none lowers the loss as it is: that of `{best}` is {distance:.3} ± {error:.3} above that of random \
+                 updates of that size"
+            ),
         }
     }
 
@@ -267,6 +285,9 @@ impl SelectSummary {
         row
     }
 }
+
+/// Gradients of two halves with a smaller cosine are mostly noise.
+const NOISE: f64 = 0.1;
 
 /// Two adapters with a cosine above this are copies of one another, up to rounding or a factor.
 const COPY: f64 = 0.999;

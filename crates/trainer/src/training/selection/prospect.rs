@@ -50,12 +50,15 @@ impl Selection {
         Some(adapter.loss.as_ref()?.advantage_over(&self.control))
     }
 
+    /// Whether that is more than chance.
+    pub fn is_lower(&self) -> bool {
+        self.advantage()
+            .is_some_and(|[mean, error]| mean > CERTAIN * error)
+    }
+
     pub fn prospect(&self) -> Prospect {
-        let is_lower = self
-            .advantage()
-            .is_some_and(|[mean, error]| mean > CERTAIN * error);
         let is_aligned = self.most_aligned().is_some_and(|(_, over)| over > ALIGNED);
-        match (is_aligned, is_lower) {
+        match (is_aligned, self.is_lower()) {
             (true, true) => Prospect::Good,
             (false, false) => Prospect::Poor,
             _ => Prospect::Mixed,
