@@ -121,6 +121,35 @@ fn truncation_keeps_the_rank_and_tells_the_energy() {
 }
 
 #[test]
+fn a_compressed_merge_has_its_rank_and_tells_what_is_kept_of_each_adapter() {
+    let place = two_adapters();
+    let merge = |space, method, out| {
+        let command = [
+            "merge", "a", "b", "--space", space, "--method", method, "--out", out,
+        ];
+        place.run(&[&command[..], &["--compress", "2"]].concat())
+    };
+    for method in ["sum", "tsv", "iso-cts", "robust"] {
+        let outcome = merge("core", method, method);
+        assert_eq!(outcome.status, 0, "{outcome:?}");
+        assert!(
+            outcome.stdout.contains("compressed to rank 2"),
+            "{outcome:?}"
+        );
+        let kept = outcome.stdout.lines().filter(|it| it.contains(" % of "));
+        assert_eq!(kept.count(), 2, "{outcome:?}");
+        let file = AdapterFile::open(&place.path(method)).expect("an adapter");
+        for module in [QUERY, DOWN] {
+            assert_eq!(file.shape(module).expect("a module").0, 2, "{method}");
+        }
+    }
+    let outcome = merge("full", "robust", "refused");
+    assert_eq!(outcome.status, 2, "{outcome:?}");
+    assert!(outcome.stderr.contains("take the core or the knots space"));
+    assert!(!place.path("refused").exists());
+}
+
+#[test]
 fn heads_are_kept_apart_and_mentioned() {
     let place = Workplace::new();
     place.save("a", &classifier_adapter(1, 2));

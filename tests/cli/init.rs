@@ -30,6 +30,7 @@ fn the_quick_starts_file_passes_a_dry_run_and_trains() {
     for part in [
         "kind = \"sequence-classification\"",
         "/adapters/theatre\",\n]",
+        "gradient = true",
         "init = \"merge\"",
     ] {
         assert!(text.contains(part), "{part}\n{text}");

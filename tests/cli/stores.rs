@@ -78,6 +78,47 @@ fn what_is_packed_in_f32_comes_out_as_it_was() {
 }
 
 #[test]
+fn an_adapter_of_a_store_is_one_wherever_an_adapter_is_asked_for() {
+    let place = three_adapters();
+    let pack = [&["pack"], &THREE[..], &["--out", "store", "--dtype", "f32"]].concat();
+    place.run_json(&pack);
+    let found = place.run_json(&["inspect", "store"]);
+    assert_eq!(
+        (&found["kind"], &found["directions"][QUERY]),
+        (&json!("store"), &json!([9, 9]))
+    );
+    let merge = |inputs: [&str; 2], out: &str| {
+        let options = ["--space", "core", "--method", "average"];
+        place.run_json(&[&["merge", inputs[0], inputs[1], "--out", out], &options[..]].concat());
+        let merged = AdapterFile::open(&place.path(out)).expect("an adapter");
+        merged.load().expect("an adapter").modules[QUERY].update()
+    };
+    let from_store = merge(["store#1", "store#3"], "merged");
+    let from_files = merge([THREE[0], THREE[2]], "expected");
+    assert!(largest_difference(from_store.values(), from_files.values()) < 1e-5);
+    let made = fs::read(place.path("merged/eigenmix.json")).expect("a file");
+    let made: serde_json::Value = serde_json::from_slice(&made).expect("JSON");
+    assert_eq!(made["sources"][0]["location"], "store#1");
+
+    // Another content under the same name is another adapter.
+    let pack = ["pack", THREE[2], THREE[0], "--out", "store", "--force"];
+    place.run_json(&[&pack[..], &["--dtype", "f32"]].concat());
+    let again = merge(["store#3", "store#3"], "again");
+    let third = merge([THREE[2], THREE[2]], "third");
+    assert!(largest_difference(again.values(), third.values()) < 1e-5);
+
+    let message = place.run_refused(&["inspect", "store#2"]);
+    assert!(
+        message.contains("no adapter `2`") && message.contains("1, 3"),
+        "{message}"
+    );
+    let merge = ["merge", "store#3", "store#3", "--out", "store", "--force"];
+    let options = ["--space", "core", "--method", "average"];
+    let message = place.run_refused(&[&merge[..], &options].concat());
+    assert!(message.contains("contains the input"), "{message}");
+}
+
+#[test]
 fn eight_bits_take_less_and_the_error_is_told() {
     let place = three_adapters();
     for (out, dtype) in [("exact", "f32"), ("small", "int8")] {

@@ -7,6 +7,7 @@ use crate::support::{
 };
 use eigenmix_adapter::AdapterFile;
 use eigenmix_tensors::{Matrix, TensorFile};
+use serde_json::{Value, json};
 
 /// Three adapters of ranks 2, 4 and 3: nine directions of QUERY, twelve of DOWN.
 fn three_adapters() -> Workplace {
@@ -52,6 +53,86 @@ fn all_directions_reconstruct_the_sources() {
     }
     assert_eq!(original.heads, written.heads);
     assert_eq!(original.labels, written.labels);
+}
+
+/// Adapters 1 and 2 with a copy of each, twice as strong, and 3, which is like none of them.
+fn two_families_and_a_stranger() -> Workplace {
+    let place = three_adapters();
+    for (seed, rank) in [(1, 2), (2, 4)] {
+        let mut copy = classifier_adapter(seed, rank);
+        for module in copy.modules.values_mut() {
+            module.scaling *= 2.0;
+        }
+        place.save(&format!("adapters/{seed}-louder"), &copy);
+    }
+    place
+}
+
+const FIVE: [&str; 5] = [
+    "adapters/1",
+    "adapters/2",
+    "adapters/3",
+    "adapters/1-louder",
+    "adapters/2-louder",
+];
+
+#[test]
+fn each_family_of_adapters_gets_a_subspace_and_a_stranger_is_named() {
+    let place = two_families_and_a_stranger();
+    for count in ["auto", "3"] {
+        let extract = [
+            &["extract"],
+            &FIVE[..],
+            &["--clusters", count, "--out", count],
+        ]
+        .concat();
+        let found = place.run_json(&extract);
+        let clusters = found["clusters"].as_array().expect("a list");
+        let members: Vec<&Value> = clusters.iter().map(|it| &it["adapters"]).collect();
+        assert_eq!(members[0], &json!(["adapters/1", "adapters/1-louder"]));
+        assert_eq!(members[1], &json!(["adapters/2", "adapters/2-louder"]));
+        assert_eq!(members.len(), 2);
+        assert!((clusters[0]["shared"].as_f64().expect("a number") - 1.0).abs() < 1e-6);
+        assert_eq!(found["outliers"][0]["adapter"], "adapters/3");
+
+        // Each holds its own family and not the other.
+        for (cluster, own, other) in [
+            (1, "adapters/1", "adapters/2"),
+            (2, "adapters/2", "adapters/1"),
+        ] {
+            let subspace = format!("{count}/cluster-{cluster}");
+            let project = ["project", own, other, "--subspace", &subspace];
+            let projected = place.run_json(&project);
+            let error = |index: usize| {
+                let adapter = &projected["adapters"][index];
+                adapter["relative_error"].as_f64().expect("a number")
+            };
+            assert!(error(0) < 1e-5 && error(1) > 0.5, "{projected}");
+        }
+    }
+    assert!(!place.path("auto/cluster-3").exists());
+}
+
+#[test]
+fn clusters_that_cannot_be_are_refused_and_nothing_is_written() {
+    let place = three_adapters();
+    for (flags, expected) in [
+        (&["--clusters", "auto"][..], "no two of the 3 adapters"),
+        (
+            &["--clusters", "4"],
+            "4 clusters were requested of 3 adapters",
+        ),
+        (
+            &["--clusters", "0"],
+            "neither a number of clusters nor `auto`",
+        ),
+        (&["--clusters", "2", "--update", "s"], "cannot be used with"),
+    ] {
+        let outcome = place.run(&[&["extract"], &THREE[..], &["--out", "s"], flags].concat());
+        assert_ne!(outcome.status, 0, "{outcome:?}");
+        assert!(outcome.stderr.contains(expected), "{outcome:?}");
+        assert!(!place.path("s").exists());
+    }
 }
 
 #[test]

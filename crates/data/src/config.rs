@@ -7,6 +7,7 @@ use eigenmix_images::{Augment, Augmentation, CropScale};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::cross_validation::Fold;
 use crate::file_selection::FileSelection;
 use crate::images::Unreadable;
 use crate::language_columns::LanguageColumns;
@@ -69,6 +70,11 @@ pub struct DataConfig {
     /// Train on at most this many examples, drawn by the seed (after `examples_per_class`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_examples: Option<usize>,
+    /// Cross-validation: the training rows (after `examples_per_class` and `max_examples`) are put into
+    /// folds by the seed, each class spread evenly, and this fold is the validation split, in the place
+    /// of the dataset's own: `"1/5"` is the first of five.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fold: Option<Fold>,
     /// For language models: the form of the rows, where the columns leave it open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<LanguageFormat>,
@@ -205,6 +211,7 @@ impl DataConfig {
             label_separator: default_label_separator(),
             examples_per_class: None,
             max_examples: None,
+            fold: None,
             format: None,
             columns: LanguageColumns::default(),
             train_on: TrainOn::default(),
@@ -254,6 +261,7 @@ mod tests {
             label_separator: ";".to_owned(),
             examples_per_class: Some(5),
             max_examples: Some(70),
+            fold: Fold::all(5).nth(1),
             format: Some(LanguageFormat::Alpaca),
             columns: LanguageColumns {
                 output: Some("response".to_owned()),

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::class_weights::ClassWeightError;
 use crate::closest_name::closest_name;
+use crate::cross_validation::Fold;
 use crate::language_error::LanguageError;
 use crate::prediction_error::PredictionError;
 use crate::row::Place;
@@ -242,6 +243,12 @@ pub enum DataError {
         "`data.{setting}` is {found}, expected at least 1; leave it out to train on every example"
     )]
     NoExamplesAskedFor { setting: &'static str, found: usize },
+
+    #[error(
+        "`data.fold` = `{fold}` needs a row for each fold, and there are {rows} rows to train on; ask \
+         for fewer folds"
+    )]
+    TooFewForFolds { fold: Fold, rows: usize },
 
     #[error(
         "`data.examples_per_class` needs classes, and the task is a regression; use `data.max_examples`"

@@ -51,6 +51,14 @@ pub enum EigenloraxError {
     )]
     NothingToExtract { adapters: usize },
 
+    #[error("{clusters} clusters were requested of {adapters} adapters; use fewer")]
+    TooManyClusters { clusters: usize, adapters: usize },
+
+    #[error(
+        "no two of the {adapters} adapters are in one cluster, so there is nothing that they share; ask for fewer clusters, or extract one subspace of all of them"
+    )]
+    NoClusters { adapters: usize },
+
     #[error("module `{module}` could not be decomposed")]
     Decomposition {
         module: String,

@@ -48,6 +48,7 @@
 
 mod augmentation;
 mod basis;
+mod clusters;
 mod coefficients;
 mod control;
 pub mod decomposition;
@@ -63,12 +64,15 @@ mod principal;
 mod project;
 mod range_sketch;
 mod report;
+mod shared_bases;
+mod shared_energy;
 mod similarity;
 mod spectrum;
 mod subspace;
 mod subspace_file;
 
 pub use basis::Basis;
+pub use clusters::{ClusterCount, Clusters};
 pub use coefficients::Coefficients;
 pub use error::EigenloraxError;
 pub use extract::{Extraction, extract};
@@ -79,6 +83,8 @@ pub use options::{Components, ExtractOptions, Factors};
 pub use project::{ProjectOptions, Projection, project};
 pub use range_sketch::{LeadingPart, OVERSAMPLING, range_of, test_matrix};
 pub use report::{AdapterReport, ExtractReport, ModuleReport, SideReport};
+pub use shared_bases::shared_bases;
+pub use shared_energy::SharedEnergy;
 pub use similarity::{Pairs, Similarity, similarity};
 pub use spectrum::{ModuleSpectra, Spectrum};
 pub use subspace::{ModuleSubspace, Subspace, SubspaceUpdate};

@@ -107,6 +107,9 @@ pub enum Components {
     All,
 }
 
+/// Directions with less than this share of the strongest one's energy are the rounding of f32 factors.
+const ENERGY_FLOOR: f64 = 1e-14;
+
 impl Components {
     /// The requested number, if it is a number.
     pub fn asked(self) -> Option<usize> {
@@ -114,6 +117,18 @@ impl Components {
             Self::Count(count) => Some(count),
             Self::Variance(_) | Self::All => None,
         }
+    }
+
+    /// How many directions of these energies, strongest first, to keep: of those that are more than the
+    /// rounding of f32 factors.
+    pub fn of_energies(self, energies: &[f64]) -> usize {
+        let strongest = energies.first().copied().unwrap_or(0.0);
+        let available = energies
+            .iter()
+            .take_while(|&&energy| energy > ENERGY_FLOOR * strongest)
+            .count();
+        let energies = &energies[..available];
+        self.chosen(energies, energies.iter().sum())
     }
 
     /// How many of the components with these variances, largest first, to keep out of a total

@@ -65,6 +65,25 @@ pub fn similarity<S: AdapterSource>(adapters: &[S]) -> Result<Similarity, Eigenl
     })
 }
 
+/// The singular directions of one module in the adapters that have it, by their places.
+pub(crate) fn directions<S: AdapterSource>(
+    set: &AdapterSet<'_, S>,
+    path: &str,
+    members: &ModuleMembers,
+) -> Result<Vec<(usize, ThinSvd)>, EigenloraxError> {
+    set.updates(path, members)
+        .map(|update| {
+            let (index, module) = update?;
+            let directions = LowRank::of(&module).directions();
+            let directions = directions.map_err(|source| EigenloraxError::Decomposition {
+                module: path.to_owned(),
+                source,
+            })?;
+            Ok((index, directions))
+        })
+        .collect()
+}
+
 /// The values of one module for the pairs that have it, `adapters` in ascending order.
 struct ModulePairs {
     pairs: Vec<Pair>,
@@ -83,18 +102,7 @@ impl ModulePairs {
         path: &str,
         members: &ModuleMembers,
     ) -> Result<Self, EigenloraxError> {
-        let directions: Vec<(usize, ThinSvd)> = set
-            .updates(path, members)
-            .map(|update| {
-                let (index, module) = update?;
-                let directions = LowRank::of(&module).directions();
-                let directions = directions.map_err(|source| EigenloraxError::Decomposition {
-                    module: path.to_owned(),
-                    source,
-                })?;
-                Ok((index, directions))
-            })
-            .collect::<Result<_, EigenloraxError>>()?;
+        let directions = directions(set, path, members)?;
         let mut pairs = Vec::new();
         for (place, (first, one)) in directions.iter().enumerate() {
             for (second, other) in &directions[place..] {

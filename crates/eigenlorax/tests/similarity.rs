@@ -4,7 +4,8 @@ mod random_adapters;
 use std::collections::BTreeMap;
 
 use eigenmix_adapter::{AdapterSetError, LoadedAdapter};
-use eigenmix_eigenlorax::{EigenloraxError, similarity};
+use eigenmix_eigenlorax::decomposition::{ThinSvd, product, to_f64};
+use eigenmix_eigenlorax::{EigenloraxError, SharedEnergy, similarity};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use random_adapters::{DOWN, QUERY, adapter, module, random_adapter, three_adapters};
@@ -99,4 +100,42 @@ fn what_a_pair_does_not_share_has_no_overlap_and_no_cosine() {
         error,
         EigenloraxError::Set(AdapterSetError::NoAdapters)
     ));
+}
+
+#[test]
+fn shared_energy_is_that_of_dense_projections_and_chance_that_of_random_ones() {
+    let mut adapters = three_adapters();
+    let mut copy = adapters[1].clone();
+    for module in copy.adapter.modules.values_mut() {
+        module.scaling *= -3.0;
+    }
+    adapters.push(copy);
+    let found = SharedEnergy::of(&adapters).expect("energies");
+    let one_way = |first: &LoadedAdapter, second: &LoadedAdapter| {
+        let (mut held, mut whole, mut chance) = (0.0, 0.0, 0.0);
+        for (path, module) in &first.adapter.modules {
+            let update = to_f64(&module.update());
+            let energy = update.squared_norm_l2();
+            let other = &second.adapter.modules[path];
+            let ThinSvd { u, v, .. } = ThinSvd::new(to_f64(&other.update()).as_ref()).expect("it");
+            let rank = other.rank();
+            let (u, v) = (u.as_ref().subcols(0, rank), v.as_ref().subcols(0, rank));
+            let seen = product(product(u.transpose(), update.as_ref()).as_ref(), v);
+            held += seen.squared_norm_l2();
+            whole += energy;
+            let size = (update.nrows() * update.ncols()) as f64;
+            chance += energy * (rank * rank) as f64 / size;
+        }
+        [held / whole, chance / whole]
+    };
+    for (i, first) in adapters.iter().enumerate() {
+        for (j, second) in adapters.iter().enumerate() {
+            let (forth, back) = (one_way(first, second), one_way(second, first));
+            let expected = [0, 1].map(|kind| f64::midpoint(forth[kind], back[kind]));
+            // The dense updates are rounded to f32.
+            assert!((found.share[i][j] - expected[0]).abs() < 1e-6);
+            assert!((found.chance[i][j] - expected[1]).abs() < 1e-6);
+        }
+    }
+    assert!((found.share[1][3] - 1.0).abs() < 1e-9);
 }

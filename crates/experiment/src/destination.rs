@@ -112,7 +112,7 @@ impl Destination {
     ) -> Result<Vec<OpenedAdapter>, ExperimentError> {
         let opened = OpenedAdapter::open_all(adapters, allow_partial, names, listener)?;
         for adapter in &opened {
-            self.keep_apart_from(&adapter.path)?;
+            self.keep_apart_from(&adapter.place)?;
         }
         Ok(opened)
     }

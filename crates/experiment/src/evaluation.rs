@@ -103,6 +103,13 @@ pub fn evaluate(
     for &split in splits {
         let found = match request.splits {
             Splits::One(_) => Some(data.split(split, targets.as_ref())?),
+            Splits::Present(_) if split == Split::Validation && config.fold.is_some() => {
+                notes.push(
+                    "the validation split is left out: data.fold takes it from the rows of a training"
+                        .to_owned(),
+                );
+                None
+            }
             Splits::Present(_) => data.optional_split(split, targets.as_ref(), &mut notes)?,
         };
         notes.drain(..).for_each(|note| listener.note(&note));

@@ -103,6 +103,7 @@ impl Fault for TrainerError {
         match self {
             Self::Checkpoint { .. } => false,
             Self::Hub(error) => error.is_bad_input(),
+            Self::Store(error) => error.is_bad_input(),
             Self::Adapter(error) => error.is_bad_input(),
             Self::File(error) => error.is_bad_input(),
             Self::Data(error) => error.is_bad_input(),

@@ -75,6 +75,7 @@ mod truncation;
 pub use byte_count::ByteCount;
 pub use config_file::{
     BadConfig, ConfigError, ConfigFile, KeyPath, Override, OverrideError, Problem, Schema,
+    train_config,
 };
 pub use destination::Destination;
 pub use dry_run::DryRun;
@@ -84,7 +85,8 @@ pub use experiment::{
     Arm, Cell, EvaluationConfig, Experiment, InputCheck, Shard, Stage, StageKind, Work, schema,
 };
 pub use extract::{
-    ExtractRequest, ExtractionSummary, UpdateRequest, UpdateSummary, extract, update_subspace,
+    ClustersSummary, ExtractRequest, ExtractionSummary, UpdateRequest, UpdateSummary, extract,
+    extract_clusters, update_subspace,
 };
 pub use fault::is_bad_input;
 pub use known_input::KnownInput;
@@ -100,8 +102,8 @@ pub use report::{ArmReport, ArmSubspace, ExperimentPlan, Failure, Report};
 pub use run::{Finished, Jobs, RunRequest, run, run_cell_from_parent};
 pub use spread::Spread;
 pub use store::{
-    PackRequest, PackSummary, UnpackRequest, UnpackSummary, UnpackedAdapter, pack_adapters,
-    unpack_adapters,
+    PackRequest, PackSummary, StoreSummary, UnpackRequest, UnpackSummary, UnpackedAdapter,
+    pack_adapters, unpack_adapters,
 };
 pub use table::Table;
 pub use truncation::{Truncation, truncate};

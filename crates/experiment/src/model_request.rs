@@ -5,9 +5,10 @@
 
 use eigenmix_adapter::{AdapterFile, Prompts};
 use eigenmix_data::{LabelMap, Threshold};
-use eigenmix_hub::fetch_tokenizer;
 use eigenmix_models::{HeadKind, Precision};
-use eigenmix_trainer::{BaseModel, DeviceChoice, LoadedModel, TaskHead, ZeroShot};
+use eigenmix_trainer::{
+    BaseModel, DeviceChoice, LoadedModel, TaskHead, ZeroShot, fetch_tokenizer_of,
+};
 
 use crate::known_input::KnownInput;
 use crate::listener::Listener;
@@ -68,7 +69,7 @@ impl ModelRequest {
         let open = |name: &Option<String>| name.as_deref().map(OpenedAdapter::open).transpose();
         let (adapter, head) = (open(&self.adapter)?, open(&self.head)?);
         for argument in self.adapter.iter().chain(&self.head) {
-            fetch_tokenizer(argument)?;
+            fetch_tokenizer_of(argument)?;
         }
         for adapter in adapter.iter().chain(&head) {
             adapter.file.require_one_model()?;

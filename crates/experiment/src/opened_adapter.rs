@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use eigenmix_adapter::AdapterFile;
-use eigenmix_trainer::{Run, locate_adapter};
+use eigenmix_trainer::{AdapterPlace, Run, locate_adapter};
 use rayon::prelude::*;
 
 use crate::BadInput;
@@ -21,6 +21,8 @@ pub struct OpenedAdapter {
     pub file: AdapterFile,
     /// Its directory (or its .safetensors file), in the Hub's cache if it came from there.
     pub path: PathBuf,
+    /// What must not be overwritten while it is read: its path, or the store that it is in.
+    pub place: PathBuf,
 }
 
 impl OpenedAdapter {
@@ -31,7 +33,11 @@ impl OpenedAdapter {
     pub fn open(argument: &str) -> Result<Self, ExperimentError> {
         let path = locate_adapter(argument)?;
         let file = AdapterFile::open(&path)?.with_location(argument);
-        Ok(Self { file, path })
+        let place = match AdapterPlace::parse(argument) {
+            Ok(AdapterPlace::Stored(stored)) => stored.directory,
+            _ => path.clone(),
+        };
+        Ok(Self { file, path, place })
     }
 
     /// Opens all of `arguments`, in their order, and refuses those of which a part would be left

@@ -51,6 +51,24 @@ pub struct Hub {
     pub(crate) offline: bool,
 }
 
+/// `HF_HOME`, or its default.
+fn home() -> Option<PathBuf> {
+    variable("HF_HOME").map(PathBuf::from).or_else(|| {
+        let cache = variable("XDG_CACHE_HOME").map(PathBuf::from);
+        let cache = cache.or_else(|| Some(std::env::home_dir()?.join(".cache")));
+        cache.map(|cache| cache.join("huggingface"))
+    })
+}
+
+/// A directory for what Eigenmix itself keeps beside the Hub's cache: `HF_HOME/eigenmix`.
+///
+/// # Errors
+/// If there is neither `HF_HOME` nor a home directory.
+pub fn cache_of_eigenmix() -> Result<PathBuf, HubError> {
+    let home = home().ok_or(HubError::NoCacheDirectory)?;
+    Ok(home.join("eigenmix"))
+}
+
 impl Hub {
     /// The Hub as the environment describes it: `HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HOME`,
     /// `HF_TOKEN`, `HF_TOKEN_PATH` and `HF_HUB_OFFLINE`, with the defaults of its Python library.
@@ -58,11 +76,7 @@ impl Hub {
     /// # Errors
     /// If there is neither a cache nor a home directory.
     pub fn from_env() -> Result<Self, HubError> {
-        let home = variable("HF_HOME").map(PathBuf::from).or_else(|| {
-            let cache = variable("XDG_CACHE_HOME").map(PathBuf::from);
-            let cache = cache.or_else(|| Some(std::env::home_dir()?.join(".cache")));
-            cache.map(|cache| cache.join("huggingface"))
-        });
+        let home = home();
         let cache = match (variable("HF_HUB_CACHE"), &home) {
             (Some(cache), _) => PathBuf::from(cache),
             (None, Some(home)) => home.join("hub"),

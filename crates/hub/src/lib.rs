@@ -67,10 +67,10 @@ mod observer;
 mod repository;
 mod upload;
 
-pub use adapters::{fetch_adapter, fetch_tokenizer, locate_adapter, open_adapter};
+pub use adapters::{fetch_adapter, fetch_tokenizer};
 pub use content::{UploadContent, UploadFile};
 pub use error::{HubError, RequestError};
-pub use hub::{FileRequest, Hub};
+pub use hub::{FileRequest, Hub, cache_of_eigenmix};
 pub use location::{HubId, Location};
 pub use observer::{
     Transfer, TransferDirection, TransferObserver, TransferProgress, observe_transfers,

@@ -17,7 +17,10 @@ pub(crate) struct Coordinates {
     pub(crate) right: StackBasis,
     /// `[d_out, d_in]`.
     pub(crate) shape: [usize; 2],
-    ranks: Vec<usize>,
+    pub(crate) ranks: Vec<usize>,
+    /// [p, q] before the updates were projected on fewer directions, if they were: then the factors of
+    /// the adapters are no longer theirs.
+    pub(crate) uncompressed: Option<[usize; 2]>,
 }
 
 impl Coordinates {
@@ -36,6 +39,7 @@ impl Coordinates {
             right: right?,
             shape: [tasks[0].b.rows(), tasks[0].a.cols()],
             ranks: tasks.iter().map(|task| task.rank()).collect(),
+            uncompressed: None,
         })
     }
 

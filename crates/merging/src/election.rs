@@ -146,7 +146,8 @@ fn threshold_order(total: u64, density: f64) -> Option<u64> {
     (kept < total).then_some(total - kept)
 }
 
-fn layer_threshold(entries: &Entries<'_>, task: &TaskEntries<'_>, density: f64) -> f32 {
+/// The smallest magnitude that is kept of one adapter in one module.
+pub(crate) fn layer_threshold(entries: &Entries<'_>, task: &TaskEntries<'_>, density: f64) -> f32 {
     let [rows, cols] = entries.shape;
     let find = || {
         let order = threshold_order((rows * cols) as u64, density)?;

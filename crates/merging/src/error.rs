@@ -56,6 +56,21 @@ pub enum MergeError {
     NoRank,
 
     #[error(
+        "the rank to compress to must be at least 1; leave it out to merge the updates as they are"
+    )]
+    NoCompressedRank,
+
+    #[error(
+        "a merge of adapters compressed to rank {compress} has no higher rank, so a rank of {rank} would truncate nothing; leave it out, or ask for a lower one"
+    )]
+    RankBesideCompression { rank: usize, compress: usize },
+
+    #[error(
+        "compressed adapters cannot be merged with {method} in the full space: it changes single entries of ΔW, and the result has full rank again; take the core or the knots space, or truncate the result to a rank instead"
+    )]
+    CompressedEntries { method: &'static str },
+
+    #[error(
         "module `{module}` of adapter `{adapter}` has a bias of B (lora_bias), for which merging methods are not defined; train the adapter without lora_bias, or merge it into its base model instead"
     )]
     LoraBias { module: String, adapter: String },

@@ -54,6 +54,7 @@
 struct LibraryGuide;
 
 mod cart;
+mod compression;
 mod coordinates;
 mod core_space;
 mod dare;
@@ -62,6 +63,7 @@ mod entries;
 mod error;
 mod factors;
 mod full_space;
+mod iso_cts;
 mod isotropize;
 mod knots_space;
 mod linear;
@@ -76,6 +78,7 @@ mod parameter;
 mod parameter_values;
 mod report;
 mod requested_options;
+mod robust;
 mod search;
 mod source;
 mod space;

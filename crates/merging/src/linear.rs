@@ -22,7 +22,7 @@ impl MatrixMethod for Linear {
 }
 
 /// `Σ τ_t`.
-fn summed(tasks: &[Mat<f64>]) -> Mat<f64> {
+pub(crate) fn summed(tasks: &[Mat<f64>]) -> Mat<f64> {
     let (rows, cols) = tasks[0].shape();
     tasks
         .iter()

@@ -14,9 +14,10 @@ use crate::entries::{Entries, EntrySetting};
 use crate::error::MergeError;
 use crate::factors::{self, Factors};
 use crate::merged_config::merged_config;
-use crate::method::{EntryMethod, Recipe};
+use crate::method::{Combination, EntryMethod, Recipe};
 use crate::options::{MergeOptions, Scope};
 use crate::report::{MergeReport, MergedModule};
+use crate::robust;
 use crate::source::MergeSource;
 use crate::space::{Frame, ReducedFactors};
 use crate::update::{MergedRepresentation, Update, WayBack};
@@ -136,7 +137,10 @@ impl<'a, S: MergeSource> Merger<'a, S> {
     /// The method and density of an election over all modules.
     fn model_density(&self) -> Option<(EntryMethod, f64)> {
         match (&self.recipe, self.options.scope) {
-            (Recipe::Entries(method), Scope::Model) => Some((*method, method.density?)),
+            (Recipe::Entries(method), Scope::Model) => match method.combination {
+                Combination::Election { density } => Some((*method, density)),
+                Combination::Sum | Combination::Complement { .. } => None,
+            },
             _ => None,
         }
     }
@@ -171,8 +175,16 @@ impl<'a, S: MergeSource> Merger<'a, S> {
     }
 
     fn reduced(&self, factors: &[Factors<'_>]) -> Result<ReducedFactors, DecompositionError> {
-        let coordinates = Coordinates::new(factors)?;
+        let coordinates = self.compressed(Coordinates::new(factors)?)?;
         Ok(self.frame(&coordinates)?.reduced_factors(&coordinates))
+    }
+
+    /// The updates in the shared subspace, if one is asked for.
+    fn compressed(&self, coordinates: Coordinates) -> Result<Coordinates, DecompositionError> {
+        match self.options.compress {
+            Some(rank) => coordinates.compressed(rank),
+            None => Ok(coordinates),
+        }
     }
 
     fn frame(&self, coordinates: &Coordinates) -> Result<Frame, DecompositionError> {
@@ -205,6 +217,16 @@ impl<'a, S: MergeSource> Merger<'a, S> {
         let factors = factors::load(self.set, path, members)?;
         let coordinates = Coordinates::new(&factors).map_err(in_module(path))?;
         let input_norms = coordinates.norms();
+        let coordinates = self.compressed(coordinates).map_err(in_module(path))?;
+        let kept = self.options.compress.map(|_| {
+            let norms = input_norms.iter().zip(coordinates.norms());
+            let share = |(&before, after): (&f64, f64)| match before > 0.0 {
+                // A projection is no longer than what it is of but for rounding.
+                true => (after / before).powi(2).min(1.0),
+                false => 1.0,
+            };
+            norms.map(share).collect()
+        });
         let update = if input_norms.iter().all(|&norm| norm == 0.0) {
             Update::ZERO
         } else {
@@ -228,6 +250,7 @@ impl<'a, S: MergeSource> Merger<'a, S> {
             rank: update.rank,
             energy_kept: update.energy_kept,
             input_norms,
+            kept,
             norm: update.norm,
         };
         let layer = || members.layer.clone();
@@ -259,10 +282,11 @@ impl<'a, S: MergeSource> Merger<'a, S> {
                 let reduced = frame.reduced_factors(coordinates);
                 let setting = self.entry_setting(*method, path, members);
                 let entries = Entries::new(&reduced, factors, &setting);
-                MergedRepresentation::Dense(match (method.density, election) {
-                    (None, _) => dare::sum(&entries),
-                    (Some(_), Some(election)) => election.merge(&entries),
-                    (Some(density), None) => {
+                MergedRepresentation::Dense(match (method.combination, election) {
+                    (Combination::Sum, _) => dare::sum(&entries),
+                    (Combination::Complement { prune }, _) => robust::merge(&entries, prune),
+                    (Combination::Election { .. }, Some(election)) => election.merge(&entries),
+                    (Combination::Election { density }, None) => {
                         Election::of_layer(&entries, self.set.adapters().len(), density)
                             .merge(&entries)
                     }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cart::Cart;
 use crate::error::MergeError;
+use crate::iso_cts::IsoCts;
 use crate::linear::Linear;
 use crate::names::by_name;
 use crate::parameter::Parameter;
@@ -46,6 +47,17 @@ pub enum Method {
         /// λ_c: the factor on the sum of the deviations.
         coefficient: f64,
     },
+    /// An isotropic spectrum over common and task-specific directions (arXiv 2502.04959).
+    IsoCts {
+        /// The share of directions that are common to the tasks: (0, 1].
+        common_fraction: f64,
+    },
+    /// Small entries pruned, the rest scaled up for them, shared out over the tasks (arXiv
+    /// 2502.17159).
+    Robust {
+        /// The share of entries of each τ_t to prune, the smallest by magnitude: [0, 1).
+        prune: f64,
+    },
 }
 
 /// A method without the values of its parameters: a name in files and flags.
@@ -58,6 +70,8 @@ pub enum MethodKind {
     DareTies,
     Tsv,
     Cart,
+    IsoCts,
+    Robust,
 }
 
 by_name!(MethodKind, "method", "How updates become one.");
@@ -75,7 +89,7 @@ pub struct MethodInfo {
 }
 
 impl MethodKind {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Average,
         Self::Sum,
         Self::Ties,
@@ -83,11 +97,13 @@ impl MethodKind {
         Self::DareTies,
         Self::Tsv,
         Self::Cart,
+        Self::IsoCts,
+        Self::Robust,
     ];
 
     /// The table.
     pub const fn info(self) -> &'static MethodInfo {
-        use Parameter::{Coefficient, Density, Drop, RankFraction};
+        use Parameter::{Coefficient, CommonFraction, Density, Drop, Prune, RankFraction};
         /// A row: its name, whether it needs two adapters, whether it elects, its parameters.
         macro_rules! row {
             ($name:literal, $needs_two:literal, $elects:literal, $parameters:expr) => {
@@ -107,6 +123,8 @@ impl MethodKind {
             Self::DareTies => row!("dare-ties", true, true, &[Density, Drop]),
             Self::Tsv => row!("tsv", true, false, &[]),
             Self::Cart => row!("cart", true, false, &[RankFraction, Coefficient]),
+            Self::IsoCts => row!("iso-cts", false, false, &[CommonFraction]),
+            Self::Robust => row!("robust", false, false, &[Prune]),
         }
     }
 
@@ -150,6 +168,12 @@ impl MethodKind {
                 rank_fraction: value(Parameter::RankFraction),
                 coefficient: value(Parameter::Coefficient),
             },
+            Self::IsoCts => Method::IsoCts {
+                common_fraction: value(Parameter::CommonFraction),
+            },
+            Self::Robust => Method::Robust {
+                prune: value(Parameter::Prune),
+            },
         })
     }
 }
@@ -179,8 +203,23 @@ pub(crate) trait MatrixMethod: Sync {
 pub(crate) struct EntryMethod {
     /// DARE's probability; 0 drops nothing.
     pub(crate) drop: f64,
-    /// TIES' density; if `None`, entries are summed.
-    pub(crate) density: Option<f64>,
+    pub(crate) combination: Combination,
+}
+
+/// How kept entries are combined.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Combination {
+    Sum,
+    /// The mean of those that agree with the elected sign.
+    Election {
+        /// TIES' density.
+        density: f64,
+    },
+    /// Rows scaled up for what was pruned, and shared out.
+    Complement {
+        /// RobustMerge's share of pruned entries.
+        prune: f64,
+    },
 }
 
 impl Method {
@@ -201,15 +240,22 @@ impl Method {
             })),
             Self::Ties { density } => Recipe::Entries(EntryMethod {
                 drop: 0.0,
-                density: Some(density),
+                combination: Combination::Election { density },
             }),
             Self::Dare { drop } => Recipe::Entries(EntryMethod {
                 drop,
-                density: None,
+                combination: Combination::Sum,
             }),
             Self::DareTies { drop, density } => Recipe::Entries(EntryMethod {
                 drop,
-                density: Some(density),
+                combination: Combination::Election { density },
+            }),
+            Self::IsoCts { common_fraction } => {
+                Recipe::Matrices(Box::new(IsoCts { common_fraction }))
+            }
+            Self::Robust { prune } => Recipe::Entries(EntryMethod {
+                drop: 0.0,
+                combination: Combination::Complement { prune },
             }),
         }
     }
@@ -224,6 +270,8 @@ impl Method {
             Self::DareTies { .. } => MethodKind::DareTies,
             Self::Tsv => MethodKind::Tsv,
             Self::Cart { .. } => MethodKind::Cart,
+            Self::IsoCts { .. } => MethodKind::IsoCts,
+            Self::Robust { .. } => MethodKind::Robust,
         }
     }
 
@@ -241,6 +289,8 @@ impl Method {
             (Self::Dare { drop } | Self::DareTies { drop, .. }, Parameter::Drop) => Some(drop),
             (Self::Cart { rank_fraction, .. }, Parameter::RankFraction) => Some(rank_fraction),
             (Self::Cart { coefficient, .. }, Parameter::Coefficient) => Some(coefficient),
+            (Self::IsoCts { common_fraction }, Parameter::CommonFraction) => Some(common_fraction),
+            (Self::Robust { prune }, Parameter::Prune) => Some(prune),
             _ => None,
         }
     }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::MergeError;
 use crate::knots_space::KnotsRows;
-use crate::method::Method;
+use crate::method::{Method, Recipe};
 use crate::names::by_name;
 use crate::space::Space;
 
@@ -30,6 +30,10 @@ pub struct MergeOptions {
     /// Which rows KnOTS merges.
     #[serde(default)]
     pub knots_rows: KnotsRows,
+    /// R: the updates are first projected on a subspace of this rank a side that all adapters share,
+    /// so that the merge has at most this rank; as they are if `None`.
+    #[serde(default)]
+    pub compress: Option<usize>,
     /// The highest rank of a merged module; as high as needed if `None`.
     #[serde(default)]
     pub rank: Option<usize>,
@@ -82,6 +86,7 @@ impl MergeOptions {
                 Space::Full | Space::Core => Scope::Layer,
             },
             knots_rows: KnotsRows::default(),
+            compress: None,
             rank: None,
             seed: 0,
             allow_base_mismatch: false,
@@ -102,6 +107,22 @@ impl MergeOptions {
         }
         if self.rank == Some(0) {
             return Err(MergeError::NoRank);
+        }
+        if self.compress == Some(0) {
+            return Err(MergeError::NoCompressedRank);
+        }
+        if let (Some(rank), Some(compress)) = (self.rank, self.compress)
+            && rank >= compress
+        {
+            return Err(MergeError::RankBesideCompression { rank, compress });
+        }
+        if self.compress.is_some()
+            && self.space == Space::Full
+            && matches!(self.method.recipe(), Recipe::Entries(_))
+        {
+            return Err(MergeError::CompressedEntries {
+                method: self.method.name(),
+            });
         }
         let Some(weights) = &self.weights else {
             return Ok(());

@@ -10,6 +10,8 @@ pub enum Parameter {
     Drop,
     RankFraction,
     Coefficient,
+    CommonFraction,
+    Prune,
 }
 
 /// The description of a parameter.
@@ -78,11 +80,13 @@ impl std::fmt::Display for Range {
 
 impl Parameter {
     /// In the order in which they are searched.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 6] = [
         Self::Density,
         Self::Drop,
         Self::RankFraction,
         Self::Coefficient,
+        Self::CommonFraction,
+        Self::Prune,
     ];
 
     /// The table.
@@ -148,6 +152,40 @@ impl Parameter {
                 range: Range::Finite,
                 advice: "1 adds them as they are",
                 search: None,
+            },
+            Self::CommonFraction => &ParameterInfo {
+                name: "common_fraction",
+                flag: "common-fraction",
+                symbol: "K",
+                description: "the share of directions that are common to the tasks",
+                default: 0.8,
+                range: Range::AboveZeroUpToOne,
+                advice: "the paper has 0.8; 1 leaves none to the tasks",
+                search: Some(SearchInfo {
+                    name: "common_fractions",
+                    flag: "common-fractions",
+                    symbol: "K,…",
+                    description: "the shares of common directions to try",
+                    values: &[0.2, 0.4, 0.6, 0.8, 1.0],
+                    values_in_words: "0.2 to 1.0 in steps of 0.2",
+                }),
+            },
+            Self::Prune => &ParameterInfo {
+                name: "prune",
+                flag: "prune",
+                symbol: "P",
+                description: "the share of entries to prune, the smallest by magnitude",
+                default: 0.2,
+                range: Range::ZeroUpToBelowOne,
+                advice: "0.2 prunes the smallest 20 %",
+                search: Some(SearchInfo {
+                    name: "prunes",
+                    flag: "prunes",
+                    symbol: "P,…",
+                    description: "the shares to prune to try",
+                    values: &[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
+                    values_in_words: "0 to 0.9 in steps of 0.1",
+                }),
             },
         }
     }

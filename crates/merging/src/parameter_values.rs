@@ -206,7 +206,8 @@ mod tests {
         assert_eq!(table.values, [(Parameter::Drop, 1.0)].into_iter().collect());
         let written = serde_json::to_value(&table).expect("JSON");
         let expected = json!({
-            "name": "x", "density": null, "drop": 1.0, "rank_fraction": null, "coefficient": null
+            "name": "x", "density": null, "drop": 1.0, "rank_fraction": null, "coefficient": null,
+            "common_fraction": null, "prune": null
         });
         assert_eq!(written, expected);
         assert_eq!(
@@ -232,7 +233,15 @@ mod tests {
         let names: Vec<&str> = properties.keys().map(String::as_str).collect();
         assert_eq!(
             names,
-            ["name", "density", "drop", "rank_fraction", "coefficient"]
+            [
+                "name",
+                "density",
+                "drop",
+                "rank_fraction",
+                "coefficient",
+                "common_fraction",
+                "prune"
+            ]
         );
         assert_eq!(properties["drop"]["type"], json!(["number", "null"]));
     }

@@ -29,6 +29,9 @@ pub struct MergedSource {
     pub weight: f64,
     /// How many modules it has.
     pub modules: usize,
+    /// The share of ‖ΔW_t‖² over all its modules that the compression kept; none without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<f64>,
     /// Its heads and biases of the base model, which belong to its task and are never merged.
     pub whole_tensors: Vec<String>,
 }
@@ -49,6 +52,9 @@ pub struct MergedModule {
     pub energy_kept: f64,
     /// ‖ΔW_t‖ of its adapters, before weights, Frobenius.
     pub input_norms: Vec<f64>,
+    /// The share of ‖ΔW_t‖² of its adapters that the compression kept; none without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Vec<f64>>,
     /// ‖ΔW‖ of the merged update.
     pub norm: f64,
 }
@@ -78,11 +84,13 @@ impl MergeReport {
         let adapters = adapters
             .iter()
             .zip(weights)
-            .map(|(adapter, &weight)| {
+            .enumerate()
+            .map(|(index, (adapter, &weight))| {
                 Ok(MergedSource {
                     source: adapter.source(),
                     weight,
                     modules: adapter.shapes()?.len(),
+                    kept: kept_of(index, &modules),
                     whole_tensors: adapter.whole_tensors()?,
                 })
             })
@@ -107,4 +115,18 @@ impl MergeReport {
             energy_kept: if total > 0.0 { kept / total } else { 1.0 },
         })
     }
+}
+
+/// The share of ‖ΔW_t‖² of one adapter that the compression kept, over all modules; 1 if it is zero.
+fn kept_of(adapter: usize, modules: &BTreeMap<String, MergedModule>) -> Option<f64> {
+    let (mut kept, mut total) = (0.0, 0.0);
+    for module in modules.values() {
+        let shares = module.kept.as_ref()?;
+        let members = module.adapters.iter().zip(&module.input_norms).zip(shares);
+        for ((_, norm), share) in members.filter(|((index, _), _)| **index == adapter) {
+            kept += share * norm.powi(2);
+            total += norm.powi(2);
+        }
+    }
+    Some(if total > 0.0 { kept / total } else { 1.0 })
 }

@@ -52,6 +52,8 @@ pub struct RequestedOptions {
     #[serde(default)]
     pub unscaled_rows: bool,
     #[serde(default)]
+    pub compress: Option<NonZeroUsize>,
+    #[serde(default)]
     pub rank: Option<NonZeroUsize>,
     #[serde(default)]
     pub seed: u64,
@@ -71,6 +73,7 @@ impl RequestedOptions {
             weights: None,
             scope: None,
             unscaled_rows: false,
+            compress: None,
             rank: None,
             seed: 0,
             allow_base_mismatch: false,
@@ -110,6 +113,7 @@ impl RequestedOptions {
                 true => KnotsRows::Unscaled,
                 false => KnotsRows::ScaledBySigma,
             },
+            compress: self.compress.map(NonZeroUsize::get),
             rank: self.rank.map(NonZeroUsize::get),
             seed: self.seed,
             allow_base_mismatch: self.allow_base_mismatch,

@@ -7,6 +7,7 @@ use faer::{Mat, MatRef};
 use crate::coordinates::Coordinates;
 use crate::knots_space::KnotsRows;
 use crate::names::by_name;
+use crate::stack_basis::StackBasis;
 use crate::{core_space, full_space, knots_space};
 
 /// The representation in which adapters are merged. Sums and averages are the same in all of them.
@@ -103,12 +104,27 @@ impl Side {
     }
 
     /// Each adapter's columns in the representation, where they are not those of ΔW.
-    fn reduced<'a>(&self, columns: impl Iterator<Item = MatRef<'a, f64>>) -> Option<Vec<Matrix>> {
-        matches!(self, Self::Reduced { .. }).then(|| {
-            columns
-                .map(|columns| to_f32(self.analysed(columns).as_ref()))
-                .collect()
-        })
+    ///
+    /// - basis: U (or V), where the updates are projected and the adapters' own factors are not those
+    ///   of ΔW
+    fn reduced<'a>(
+        &self,
+        columns: impl Iterator<Item = MatRef<'a, f64>>,
+        basis: Option<&StackBasis>,
+    ) -> Option<Vec<Matrix>> {
+        match (self, basis) {
+            (Self::Reduced { .. }, _) => Some(
+                columns
+                    .map(|columns| to_f32(self.analysed(columns).as_ref()))
+                    .collect(),
+            ),
+            (Self::Ambient, Some(basis)) => Some(
+                columns
+                    .map(|columns| to_f32(basis.times(&columns.to_owned()).as_ref()))
+                    .collect(),
+            ),
+            (Self::Ambient, None) => None,
+        }
     }
 }
 
@@ -120,9 +136,17 @@ impl Frame {
     }
 
     /// How many singular values a representation has, the zeros counted.
+    ///
+    /// Of projected updates as many as before: methods keep a share of them, and of fewer directions
+    /// nothing is to be left out a second time.
     pub(crate) fn size(&self, coordinates: &Coordinates) -> usize {
         let [rows, cols] = self.shape(coordinates);
-        rows.min(cols)
+        let [p, q] = coordinates.uncompressed.unwrap_or([rows, cols]);
+        let before = |side: &Side, now, before| match side {
+            Side::Ambient => now,
+            Side::Reduced { .. } => before,
+        };
+        before(&self.left, rows, p).min(before(&self.right, cols, q))
     }
 
     /// `w_t · τ_t` of every adapter, ambient sides in the coordinates of U or V: what methods see
@@ -140,19 +164,24 @@ impl Frame {
 
     /// The reduced sides of every adapter as thin factors, for methods that see single entries.
     pub(crate) fn reduced_factors(&self, coordinates: &Coordinates) -> ReducedFactors {
-        let right = self
-            .right
-            .reduced(coordinates.tasks().map(|(_, right)| right));
+        let basis = |basis| coordinates.uncompressed.and(Some(basis));
+        let right = self.right.reduced(
+            coordinates.tasks().map(|(_, right)| right),
+            basis(&coordinates.right),
+        );
         ReducedFactors {
             shape: self.shape(coordinates),
-            left: self.left.reduced(coordinates.tasks().map(|(left, _)| left)),
+            left: self.left.reduced(
+                coordinates.tasks().map(|(left, _)| left),
+                basis(&coordinates.left),
+            ),
             right: right.map(|tasks| tasks.iter().map(Matrix::transposed).collect()),
         }
     }
 }
 
 /// `τ_t = L_t · R_t`, of which the sides that are reduced are small enough to keep; the ambient
-/// ones are the adapter's own s·B and A.
+/// ones are the adapter's own s·B and A, unless the updates are projected.
 pub(crate) struct ReducedFactors {
     /// `[rows, cols]` of τ_t.
     pub(crate) shape: [usize; 2],

@@ -69,6 +69,27 @@ impl StackBasis {
         }
     }
 
+    /// The basis `U · P` of fewer directions, and X projected on it: `Pᵀ·C`.
+    ///
+    /// - directions: P, orthonormal columns in the coordinates of U, `[k, j]`
+    pub(crate) fn projected(self, directions: &Mat<f64>) -> Self {
+        let turned = |vectors: &Mat<f64>| product(vectors.as_ref(), directions.as_ref());
+        let vectors = match self.vectors {
+            Vectors::Columns { stack, weights } => Vectors::Columns {
+                weights: turned(&weights),
+                stack,
+            },
+            Vectors::Reflections { qr, rotation } => Vectors::Reflections {
+                rotation: turned(&rotation),
+                qr,
+            },
+        };
+        Self {
+            vectors,
+            coordinates: product(directions.transpose(), self.coordinates.as_ref()),
+        }
+    }
+
     /// k: how many vectors there are.
     pub(crate) fn size(&self) -> usize {
         self.coordinates.nrows()

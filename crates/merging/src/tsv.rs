@@ -54,7 +54,9 @@ impl MatrixMethod for Tsv {
 }
 
 /// `P·Qᵀ` of `X = P·S·Qᵀ`, over the directions that X has.
-fn nearest_orthonormal(vectors: MatRef<'_, f64>) -> Result<Mat<f64>, DecompositionError> {
+pub(crate) fn nearest_orthonormal(
+    vectors: MatRef<'_, f64>,
+) -> Result<Mat<f64>, DecompositionError> {
     let ThinSvd { u, s, v } = ThinSvd::new(vectors)?;
     let strongest = s.first().copied().unwrap_or(0.0);
     let rank = s

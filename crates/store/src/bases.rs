@@ -1,12 +1,11 @@
 //! The two bases of a module in a store, and an update on them.
 
 use eigenmix_eigenlorax::decomposition::{DecompositionError, ThinQr, product, to_f32, to_f64};
-use eigenmix_eigenlorax::{Components, LowRank};
+use eigenmix_eigenlorax::{Components, LowRank, shared_bases};
 use eigenmix_tensors::{FileError, Matrix};
 use faer::Mat;
 
 use crate::diagonal_fit::{diagonal_bases, diagonal_of, hadamard_inverse, pseudo_inverse};
-use crate::full_fit::full_bases;
 use crate::pack::{CoefficientKind, PackOptions};
 use crate::stored_tensor::StoredTensor;
 
@@ -133,7 +132,7 @@ fn fitted(
         })
         .collect();
     let [u, v] = match kind {
-        CoefficientKind::Full => full_bases(&coordinates, components)?,
+        CoefficientKind::Full => shared_bases(&coordinates, components)?,
         CoefficientKind::Diagonal => diagonal_bases(&coordinates, components)?,
     };
     Ok([left.q_times(u.as_ref()), right.q_times(v.as_ref())])

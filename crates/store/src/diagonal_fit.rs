@@ -4,8 +4,6 @@ use eigenmix_eigenlorax::decomposition::{DecompositionError, SymmetricEigen, pro
 use eigenmix_eigenlorax::{Components, LowRank};
 use faer::{Mat, MatRef};
 
-use crate::full_fit::count;
-
 /// The alternation ends when a round gains less than this share of the energy.
 const GAIN: f64 = 1e-7;
 const ROUNDS: usize = 200;
@@ -38,7 +36,7 @@ pub(crate) fn diagonal_bases(
         .collect();
     pairs.sort_by(|first, second| second.0.total_cmp(&first.0));
     let energies: Vec<f64> = pairs.iter().map(|pair| pair.0).collect();
-    let columns = count(&energies, components);
+    let columns = components.of_energies(&energies);
     let total: f64 = energies.iter().sum();
     let [n, m] = updates
         .first()

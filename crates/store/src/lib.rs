@@ -14,16 +14,17 @@ mod bases;
 mod checksums;
 mod diagonal_fit;
 mod error;
-mod full_fit;
 mod pack;
 mod report;
 mod store;
 mod store_file;
 mod store_reader;
+mod stored_name;
 mod stored_tensor;
 
 pub use error::StoreError;
 pub use pack::{CoefficientKind, PackInput, PackOptions, pack};
 pub use report::{AdapterError, PackReport};
 pub use store::{Store, StoredAdapter};
+pub use stored_name::StoredName;
 pub use stored_tensor::{Precision, StoredTensor, UnknownPrecision};

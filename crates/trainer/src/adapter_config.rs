@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::basis_config::{BasisKind, GradientConfig, GradientJoin, GradientKey};
+use crate::component_count::ComponentCount;
 use crate::composition_config::WeightScope;
 use crate::init::Init;
 use crate::methods::Recipe;
@@ -62,12 +63,11 @@ pub struct AdapterConfig {
     /// compose, or `init` = "compose": whether every adapter has one weight, or one in each module.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub composition: Option<WeightScope>,
-    /// How many principal components of the subspace to use. Default: all; 24 where neither a subspace
-    /// nor adapters are given. If the subspace also has
-    /// a mean and random directions, they are always used.
+    /// How many principal components of the basis to use, or "all". Default: all of a `subspace`;
+    /// otherwise as many in each module as keep the coefficients at a tenth of the parameters of LoRA of
+    /// this rank. If a subspace also has a mean and random directions, they are always used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
-    pub components: Option<usize>,
+    pub components: Option<ComponentCount>,
     /// With `adapters`: the number of random directions to add to the basis.
     #[serde(default)]
     pub augment: usize,
@@ -75,8 +75,9 @@ pub struct AdapterConfig {
     /// directory or of a run, or a Hub id. lora and moslora start from its factors, methods on a
     /// subspace from its projection; its head is taken along if it is for the same labels. On a
     /// subspace also "random" (EigenLoRAx only, as its authors do), "merge" (the average of the recycled
-    /// adapters, from which compose can start, too), "compose" (their sum with weights that are found on the
-    /// task's examples first), or "project:ADAPTER" (the projection alone, with a new head). A path that equals
+    /// adapters, from which compose can start, too), "shrunken-merge" (less of it in modules where they do
+    /// not agree), "compose" (their sum with weights that are found on the task's examples first), or
+    /// "project:ADAPTER" (the projection alone, with a new head). A path that equals
     /// one of these words is written with `./` before it.
     #[serde(default)]
     pub init: Init,
@@ -159,10 +160,7 @@ impl AdapterConfig {
                 "adapter.basis = \"gradient\" needs it; leave one of them out".to_owned(),
             ),
             (
-                method.has_basis()
-                    && is_made
-                    && !is_basis_given
-                    && matches!(self.init, Init::Merge | Init::Compose),
+                method.has_basis() && is_made && !is_basis_given && self.init.is_of_pool(),
                 "adapter.init",
                 "there are no recycled adapters to start from; name them in adapter.adapters".to_owned(),
             ),
@@ -199,10 +197,8 @@ impl AdapterConfig {
             ),
             (
                 is_without_basis
-                    && matches!(
-                        self.init,
-                        Init::Random | Init::Merge | Init::Compose | Init::Project(_)
-                    ),
+                    && (self.init.is_of_pool()
+                        || matches!(self.init, Init::Random | Init::Project(_))),
                 "adapter.init",
                 match (&self.init, method.trains_everything()) {
                     (Init::Project(adapter), false) => format!(
@@ -316,6 +312,7 @@ impl AdapterConfig {
         let all = |components: usize| NonZeroUsize::new(components.saturating_add(self.augment));
         let own = self
             .components
+            .and_then(ComponentCount::count)
             .filter(|_| self.is_gradient_whole())
             .and_then(all);
         config.rank = config

@@ -7,9 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::training::GradientOptions;
 
-/// How many directions a basis has that comes from no adapters, unless `adapter.components` says it.
-pub(crate) const DEFAULT_COMPONENTS: usize = 24;
-
 /// How much a gradient counts beside one adapter, unless `adapter.gradient.weight` says it.
 const DEFAULT_WEIGHT: f64 = 3.0;
 
@@ -62,8 +59,11 @@ pub struct GradientConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub weight: Option<f64>,
-    /// Whether the training's head starts from the one that was fitted for the gradient.
-    pub head: bool,
+    /// Whether the training's head starts from the one that was fitted for the gradient, scaled down to
+    /// where its loss is two thirds of that of a head that knows nothing. Default: true, where there is
+    /// such a head and `init` brings none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head: Option<bool>,
 }
 
 /// How a gradient is joined with recycled adapters.
@@ -86,7 +86,7 @@ impl Default for GradientConfig {
             examples: GradientOptions::default().examples,
             join: None,
             weight: None,
-            head: false,
+            head: None,
         }
     }
 }

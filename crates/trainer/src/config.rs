@@ -128,6 +128,9 @@ pub struct TrainingConfig {
     /// Evaluate on the validation split every this many epochs; 0 evaluates only at the end.
     #[serde(default = "one_epoch")]
     pub evaluate_every: usize,
+    /// Whether the test split is read, and measured at the end.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub evaluate_test: bool,
     /// Also write a checkpoint every this many steps, besides the one after each epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub save_every: Option<NonZeroUsize>,

@@ -11,6 +11,7 @@ use eigenmix_hub::HubError;
 use eigenmix_images::PreprocessorError;
 use eigenmix_models::ModelError;
 use eigenmix_moslora::ParameterError;
+use eigenmix_store::StoreError;
 use eigenmix_tensors::FileError;
 
 use crate::batch_size::BatchSizeError;
@@ -202,6 +203,8 @@ pub enum TrainerError {
     #[error(transparent)]
     Hub(#[from] HubError),
     #[error(transparent)]
+    Store(Box<StoreError>),
+    #[error(transparent)]
     Adapter(#[from] AdapterError),
     #[error(transparent)]
     Eigenlorax(#[from] EigenloraxError),
@@ -219,6 +222,12 @@ pub enum TrainerError {
     Schedule(#[from] ScheduleError),
     #[error(transparent)]
     BatchSize(#[from] BatchSizeError),
+}
+
+impl From<StoreError> for TrainerError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Box::new(error))
+    }
 }
 
 impl TrainerError {

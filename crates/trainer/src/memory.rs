@@ -123,16 +123,17 @@ impl MemoryEstimate {
     ) -> Self {
         let method = config.adapter.method;
         let sizes = |(layer, rank): &(&LinearLayer, usize)| {
-            let columns = |side, width| match method.is_composition() {
-                true => composition.columns(&layer.path, width),
-                false => basis.columns(&config.adapter, &layer.path, side, width),
+            let shape = [layer.d_out, layer.d_in];
+            let columns = |side: usize| match method.is_composition() {
+                true => composition.columns(&layer.path, shape[side]),
+                false => basis.columns(&config.adapter, &layer.path, side, shape),
             };
             LayerSizes {
                 rank: *rank,
                 d_out: layer.d_out,
                 d_in: layer.d_in,
-                p: columns(0, layer.d_out),
-                q: columns(1, layer.d_in),
+                p: columns(0),
+                q: columns(1),
                 adapters: composition.weights(&config.adapter, &layer.path),
             }
         };

@@ -258,7 +258,7 @@ def difference(left, right):
     return np.abs(left - right).max() / np.abs(right).max()
 
 
-def determined_merges(adapters, group, shift_of):
+def determined_merges(adapters, group, shift_of, every_merge=every_merge):
     """All merges, the names of those that hardly change when the factors hardly do, all changes."""
     global other_rounding
     modules = scaled_factors(adapters)

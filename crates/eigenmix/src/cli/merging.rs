@@ -25,6 +25,7 @@ Examples:
       --method ties --search --base datasets/quickstart/base \\
       --data gym=datasets/quickstart/tasks/gym --data library=datasets/quickstart/tasks/library
   eigenmix merge a b c --out merged --space full --method sum --weights 0.5,0.3,0.2 --rank 16
+  eigenmix merge a b c --out merged --space core --method tsv --compress 16
   eigenmix merge style.safetensors face.safetensors --out both.safetensors --space core --method sum")]
 pub(crate) struct MergeArguments {
     /// The adapters, all for one base model.
@@ -75,6 +76,11 @@ pub(crate) struct MergeArguments {
     #[arg(long)]
     pub(crate) unscaled_rows: bool,
 
+    /// First project the adapters, module by module, on a subspace of rank R that they share, so that
+    /// the merge has rank R.
+    #[arg(long, value_name = "R")]
+    pub(crate) compress: Option<NonZeroUsize>,
+
     /// Truncate every module to its best approximation of this rank.
     #[arg(long, value_name = "R")]
     pub(crate) rank: Option<NonZeroUsize>,
@@ -119,6 +125,7 @@ impl From<&MergeArguments> for MergeRequest {
             parameters: arguments.parameters.0.clone(),
             scope: arguments.scope,
             unscaled_rows: arguments.unscaled_rows,
+            compress: arguments.compress,
             rank: arguments.rank,
             seed: arguments.seed,
             allow_base_mismatch: arguments.allow_base_mismatch,

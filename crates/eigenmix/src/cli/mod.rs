@@ -15,6 +15,7 @@ mod parameter_flags;
 mod recycling;
 mod store;
 mod training;
+mod tune;
 mod zero_shot;
 use std::num::NonZeroUsize;
 
@@ -34,12 +35,13 @@ pub(crate) use model::{LabelArguments, ModelArguments, no_labels};
 pub(crate) use recycling::{ExportArguments, ExtractArguments, InspectArguments, ProjectArguments};
 pub(crate) use store::{PackArguments, UnpackArguments};
 pub(crate) use training::{EvaluateArguments, ForwardArguments, PredictArguments, TrainArguments};
+pub(crate) use tune::TuneArguments;
 pub(crate) use zero_shot::ZeroShotArguments;
 
 const OVERVIEW: &str = "\
 An ADAPTER is a directory as PEFT or mlx-lm writes it, a .safetensors file of kohya or diffusers
-(or a directory with one), a run of `eigenmix train`, or a Hub id (org/name, or
-org/name@revision). A MODEL is a directory or a Hub id.
+(or a directory with one), a run of `eigenmix train`, an adapter of a store (STORE#NAME), or a
+Hub id (org/name, or org/name@revision). A MODEL is a directory or a Hub id.
 
 From published adapters to a new one (`eigenmix init` writes the training file):
   eigenmix extract datasets/quickstart/adapters/* --out shared
@@ -100,6 +102,7 @@ pub(crate) enum Command {
     Pack(PackArguments),
     Unpack(UnpackArguments),
     Train(TrainArguments),
+    Tune(TuneArguments),
     Evaluate(EvaluateArguments),
     Predict(PredictArguments),
     Forward(ForwardArguments),

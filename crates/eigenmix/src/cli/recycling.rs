@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
+use eigenmix_eigenlorax::ClusterCount;
 use eigenmix_experiment::{ExtractRequest, OptionNames};
 
 use super::FormatArguments;
@@ -19,6 +20,7 @@ Examples:
   eigenmix extract datasets/quickstart/adapters/* --out shared
   eigenmix extract org/a org/b@v2 --out shared --components 16 --augment 4
   eigenmix extract --update shared org/c org/d --out larger
+  eigenmix extract pool/* --out bases --clusters auto --components 24
   eigenmix extract a b task-gradient --out shared --components 24 --weights 1,1,3
   eigenmix extract datasets/quickstart/adapters/* --out paper --components 16 --raw-factors --center")]
 pub(crate) struct ExtractArguments {
@@ -48,6 +50,11 @@ pub(crate) struct ExtractArguments {
         allow_negative_numbers = true
     )]
     pub(crate) residual: Option<f64>,
+
+    /// Group the adapters by what they share, into N groups or as many as there are, and extract a
+    /// subspace of each into DIR/cluster-1, DIR/cluster-2, …; adapters that stand alone are named.
+    #[arg(long, value_name = "N|auto", conflicts_with = "update")]
+    pub(crate) clusters: Option<ClusterCount>,
 
     /// The number of components to keep on each side of a module.
     #[arg(long, short = 'k', value_name = "K", conflicts_with = "variance")]

@@ -1,4 +1,4 @@
-//! `eigenmix extract`: from adapters to the subspace that they share, or to a larger one.
+//! `eigenmix extract`: from adapters to the subspace that they share, to several, or to a larger one.
 
 use eigenmix_eigenlorax::{DEFAULT_RESIDUAL, GrowOptions};
 use eigenmix_experiment::{ExtractRequest, OptionNames, UpdateRequest};
@@ -9,7 +9,13 @@ use crate::console::Console;
 pub(crate) fn run(arguments: &ExtractArguments, console: &Console) -> anyhow::Result<()> {
     let Some(subspace) = &arguments.update else {
         let request = ExtractRequest::from(arguments);
-        return console.result(&eigenmix_experiment::extract(&request, console)?);
+        return match arguments.clusters {
+            Some(count) => {
+                let summary = eigenmix_experiment::extract_clusters(&request, count, console)?;
+                console.result(&summary)
+            }
+            None => console.result(&eigenmix_experiment::extract(&request, console)?),
+        };
     };
     let request = UpdateRequest {
         subspace: subspace.clone(),

@@ -18,6 +18,7 @@ mod report;
 mod run;
 mod schema;
 mod train;
+mod tune;
 mod unpack;
 
 use crate::cli::{Cli, Command, Common};
@@ -40,6 +41,7 @@ pub(crate) fn run(cli: Cli, console: &Console) -> anyhow::Result<()> {
         Command::Pack(arguments) => pack::run(&arguments, console),
         Command::Unpack(arguments) => unpack::run(&arguments, console),
         Command::Train(arguments) => train::run(&arguments, device, console),
+        Command::Tune(arguments) => tune::run(&arguments, device, console),
         Command::Evaluate(arguments) => evaluate::run(&arguments, device, console),
         Command::Predict(arguments) => predict::run(&arguments, device, console),
         Command::Forward(arguments) => forward::run(&arguments, device, console),

@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use eigenmix_hub::Location;
-use eigenmix_trainer::Init;
+use eigenmix_trainer::{AdapterPlace, Init};
 use toml::Value;
 
 use crate::config_file::{KeyPath, Problem};
@@ -39,7 +38,7 @@ const SEARCH_DATA: &str = "search.data";
 pub(super) fn missing_inputs(root: &Value, output: &Path) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut check = |path: KeyPath, text: &str| {
-        if let Err(error) = Location::parse(text)
+        if let Err(error) = AdapterPlace::parse(text)
             && !Path::new(text).starts_with(output)
         {
             problems.push(Problem::new(

@@ -77,7 +77,21 @@ fn what_a_merge_cannot_have_is_found_before_its_sources_are_trained() {
         )
     };
     assert!(read(&file("density = 0.5\nweights = [1, 2]")).is_ok());
+    assert!(read(&file("compress = 4\nrank = 2")).is_ok());
+    for (method, value) in [("iso-cts", "common_fraction"), ("robust", "prune")] {
+        let of_method = |merge: &str| file(merge).replace("'ties'", &format!("'{method}'"));
+        assert!(read(&of_method(&format!("{value} = 0.5"))).is_ok());
+        let found = mistakes(&of_method(&format!("{value} = 1.5")));
+        assert!(
+            found.len() == 1 && found[0].contains("found 1.5"),
+            "{found:?}"
+        );
+        let found = mistakes(&file(&format!("{value} = 0.5")));
+        let owner = format!("`{value}` is for {method} only");
+        assert!(found.len() == 1 && found[0].contains(&owner), "{found:?}");
+    }
     for (merge, expected) in [
+        ("compress = 4\nrank = 4", "would truncate nothing"),
         ("density = 2.0", "must be above 0 and at most 1"),
         ("weights = [1.0]", "1 weights were given for 2 adapters"),
         ("drop = 0.5", "`drop` is for dare and dare-ties only"),

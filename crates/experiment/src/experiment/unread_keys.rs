@@ -6,7 +6,7 @@ use crate::config_file::{ConfigFile, KeyPath, Problem};
 
 /// What only a training reads. An arm that evaluates may have them in the defaults, which are those
 /// of other arms as well, but not in its own tables.
-const OF_TRAINING: [&str; 7] = [
+const OF_TRAINING: [&str; 10] = [
     "adapter",
     "training",
     "base.from_scratch",
@@ -14,6 +14,9 @@ const OF_TRAINING: [&str; 7] = [
     "task.kind",
     "task.target",
     "task.class_weights",
+    "data.examples_per_class",
+    "data.max_examples",
+    "data.fold",
 ];
 
 /// What an evaluation does not depend on: it draws nothing.

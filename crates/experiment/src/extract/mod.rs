@@ -1,5 +1,7 @@
 //! From adapters to the subspace that they share.
 
+mod clusters;
+mod clusters_summary;
 mod request;
 mod summary;
 mod update;
@@ -10,6 +12,8 @@ use std::time::Instant;
 use eigenmix_adapter::AdapterFile;
 use eigenmix_eigenlorax::{AdapterReport, ExtractReport, Extraction, ModuleReport};
 
+pub use self::clusters::extract_clusters;
+pub use self::clusters_summary::ClustersSummary;
 pub use self::request::ExtractRequest;
 pub use self::summary::ExtractionSummary;
 pub use self::update::{UpdateRequest, update_subspace};

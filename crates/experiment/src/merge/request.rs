@@ -52,6 +52,10 @@ pub struct MergeRequest {
     /// knots: merge the rows without their singular values and multiply by them afterwards.
     #[serde(default)]
     pub unscaled_rows: bool,
+    /// First project the adapters, module by module, on a subspace of rank R that they share, so that
+    /// the merge has rank R.
+    #[serde(default)]
+    pub compress: Option<NonZeroUsize>,
     /// Truncate every module to its best approximation of this rank.
     #[serde(default)]
     pub rank: Option<NonZeroUsize>,
@@ -129,6 +133,7 @@ impl MergeRequest {
             weights: self.weights.clone(),
             scope: self.scope,
             unscaled_rows: self.unscaled_rows,
+            compress: self.compress,
             rank: self.rank,
             seed: self.seed,
             allow_base_mismatch: self.allow_base_mismatch,

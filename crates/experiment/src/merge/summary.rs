@@ -75,6 +75,17 @@ impl fmt::Display for MergeSummary {
             self.report.modules.len(),
             100.0 * self.report.energy_kept
         )?;
+        if let Some(rank) = self.options.compress {
+            write!(formatter, "\n  compressed to rank {rank}, which keeps")?;
+            for adapter in &self.report.adapters {
+                let kept = 100.0 * adapter.kept.unwrap_or(1.0);
+                write!(
+                    formatter,
+                    "\n    {kept:.1} % of {}",
+                    adapter.source.location
+                )?;
+            }
+        }
         if let Some(search) = &self.search {
             write!(formatter, "\n{search}")?;
         }

@@ -189,12 +189,17 @@ impl StarterFile<'_> {
         if method.has_basis() {
             writeln!(
                 text,
-                "# All directions of the adapters are kept; fewer are smaller and faster."
+                "# The gradient of this task joins them as one more adapter: what they do not know of it."
             )?;
-            writeln!(text, "# components = 16")?;
+            writeln!(text, "gradient = true")?;
             writeln!(
                 text,
-                "# Guessed: the average of the adapters is a better start for a related task than zero."
+                "# As many directions as keep to a tenth of LoRA's parameters; \"all\" keeps every one."
+            )?;
+            writeln!(text, "# components = \"all\"")?;
+            writeln!(
+                text,
+                "# Guessed: the average of the adapters is a better start for a related task than \"zero\"."
             )?;
             writeln!(text, "init = \"merge\"")?;
         }

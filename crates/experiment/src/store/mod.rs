@@ -5,5 +5,5 @@ mod summary;
 mod unpack;
 
 pub use self::pack::{PackRequest, pack_adapters};
-pub use self::summary::{PackSummary, UnpackSummary, UnpackedAdapter};
+pub use self::summary::{PackSummary, StoreSummary, UnpackSummary, UnpackedAdapter};
 pub use self::unpack::{UnpackRequest, unpack_adapters};

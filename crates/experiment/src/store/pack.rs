@@ -92,7 +92,7 @@ fn input(name: &str, adapter: &OpenedAdapter) -> Result<PackInput, ExperimentErr
 }
 
 /// The bytes of all files in a directory and below.
-fn directory_bytes(directory: &Path) -> Result<u64, FileError> {
+pub(super) fn directory_bytes(directory: &Path) -> Result<u64, FileError> {
     let failed = || FileError::io("read", directory);
     let mut bytes = 0;
     for entry in fs::read_dir(directory).map_err(failed())? {

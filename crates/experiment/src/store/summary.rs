@@ -1,11 +1,14 @@
 //! The results of packing and unpacking, for display and as JSON.
 
 use std::fmt;
+use std::path::Path;
 
 use eigenmix_adapter::Source;
-use eigenmix_store::{AdapterError, PackOptions, PackReport};
+use eigenmix_store::{AdapterError, PackOptions, PackReport, Store};
 use serde::Serialize;
 
+use super::pack::directory_bytes;
+use crate::ExperimentError;
 use crate::byte_count::ByteCount;
 use crate::table::Table;
 
@@ -22,6 +25,21 @@ pub struct PackSummary {
     /// The bytes of all files of the store.
     pub(super) bytes: u64,
     pub(super) seconds: f64,
+}
+
+/// What a store holds, for `inspect`.
+#[derive(Debug, Serialize)]
+pub struct StoreSummary {
+    kind: &'static str,
+    location: String,
+    base_model: Option<String>,
+    /// The release of Eigenmix that packed it.
+    version: String,
+    options: PackOptions,
+    #[serde(flatten)]
+    report: PackReport,
+    /// The bytes of all files of the store.
+    bytes: u64,
 }
 
 /// The result of unpacking.
@@ -43,13 +61,77 @@ pub struct UnpackedAdapter {
 
 impl fmt::Display for PackSummary {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let base = self.base_model.as_deref();
+        let of_sources = format!(
+            ", {:.1} % of the adapters' {}",
+            100.0 * self.bytes as f64 / self.source_bytes.max(1) as f64,
+            ByteCount(self.source_bytes)
+        );
+        Contents {
+            location: &self.out,
+            base_model: self.base_model.as_deref(),
+            report: &self.report,
+            bytes: self.bytes,
+            of_sources: &of_sources,
+        }
+        .fmt(formatter)
+    }
+}
+
+impl StoreSummary {
+    /// What a store holds.
+    ///
+    /// # Errors
+    /// If it is damaged.
+    pub fn read(directory: &Path) -> Result<Self, ExperimentError> {
+        let store = Store::load(directory)?;
+        Ok(Self {
+            kind: "store",
+            location: directory.display().to_string(),
+            base_model: store.base_model.clone(),
+            version: store.version.clone(),
+            options: store.options,
+            report: store.report(),
+            bytes: directory_bytes(directory)?,
+        })
+    }
+}
+
+impl fmt::Display for StoreSummary {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Contents {
+            location: &self.location,
+            base_model: self.base_model.as_deref(),
+            report: &self.report,
+            bytes: self.bytes,
+            of_sources: "",
+        }
+        .fmt(formatter)?;
+        write!(
+            formatter,
+            "\n`{}#NAME` names one of them wherever an adapter is asked for",
+            self.location
+        )
+    }
+}
+
+/// What a store holds, as both summaries say it.
+struct Contents<'a> {
+    location: &'a str,
+    base_model: Option<&'a str>,
+    report: &'a PackReport,
+    bytes: u64,
+    /// How much that is of the adapters that were packed, if that is known.
+    of_sources: &'a str,
+}
+
+impl fmt::Display for Contents<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             formatter,
             "`{}`: {} adapters of {}",
-            self.out,
+            self.location,
             self.report.adapters.len(),
-            base.unwrap_or("an unnamed base model")
+            self.base_model.unwrap_or("an unnamed base model")
         )?;
         let counts = self.report.directions.values().flatten();
         let (fewest, most) = (counts.clone().min(), counts.max());
@@ -62,10 +144,9 @@ impl fmt::Display for PackSummary {
         )?;
         writeln!(
             formatter,
-            "  size        {}, {:.1} % of the adapters' {}: bases {}, coefficients {}, heads {}\n",
+            "  size        {}{}: bases {}, coefficients {}, heads {}\n",
             ByteCount(self.bytes),
-            100.0 * self.bytes as f64 / self.source_bytes.max(1) as f64,
-            ByteCount(self.source_bytes),
+            self.of_sources,
             ByteCount(self.report.basis_bytes),
             ByteCount(self.report.coefficient_bytes),
             ByteCount(self.report.whole_bytes)

@@ -36,3 +36,19 @@ fn every_golden_merge_is_what_the_saved_merge_does() {
     println!("{worst:e} at worst");
     assert_eq!(compared, 264, "modules");
 }
+
+#[test]
+fn iso_cts_robust_and_compressed_merges_are_those_of_dense_matrices() {
+    let golden = GoldenMerges::open(&directory(), "further.safetensors");
+    let cases = golden.cases();
+    assert_eq!(cases.len(), 156);
+    let mut worst = 0.0f32;
+    for case in cases {
+        for Pair { theirs, ours, .. } in &golden.pairs(&case) {
+            let difference = relative_difference(ours, theirs);
+            assert!(difference < TOLERANCE, "{}: {difference}", case.name);
+            worst = worst.max(difference);
+        }
+    }
+    println!("{worst:e} at worst");
+}

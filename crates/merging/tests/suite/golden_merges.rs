@@ -102,6 +102,7 @@ impl GoldenCase {
         let (group, options) = match words.as_slice() {
             ["coreauthors", group, space, method] => (group, core_authors(space, method)),
             ["knotsauthors", group, method] => (group, knots_authors(method)),
+            ["further", group, space, method] => (group, further(space, method)),
             _ => panic!("a new golden source: {name}"),
         };
         Self {
@@ -164,5 +165,41 @@ fn knots_authors(method: &str) -> MergeOptions {
     MergeOptions {
         scale: scale.parse().expect("a number"),
         ..MergeOptions::new(Space::Knots, method)
+    }
+}
+
+/// A method of `make_further.py`, such as `ties-50-compress4`.
+fn further(space: &str, method: &str) -> MergeOptions {
+    let (method, compress) = match method.split_once("-compress") {
+        Some((method, rank)) => (method, Some(rank.parse().expect("a rank"))),
+        None => (method, None),
+    };
+    let percent = |number: &str| number.parse::<f64>().expect("a percentage") / 100.0;
+    let method = match method.rsplit_once('-') {
+        None if method == "sum" => Method::Sum,
+        None if method == "tsv" => Method::Tsv,
+        Some(("ties", kept)) => Method::Ties {
+            density: percent(kept),
+        },
+        Some(("iso-cts", common)) => Method::IsoCts {
+            common_fraction: percent(common),
+        },
+        Some(("robust", pruned)) => Method::Robust {
+            prune: percent(pruned),
+        },
+        _ => panic!("a new golden method: {method}"),
+    };
+    let (space, knots_rows) = match space {
+        "full" => (Space::Full, KnotsRows::ScaledBySigma),
+        "knots" => (Space::Knots, KnotsRows::ScaledBySigma),
+        "unscaled" => (Space::Knots, KnotsRows::Unscaled),
+        "core" => (Space::Core, KnotsRows::ScaledBySigma),
+        other => panic!("a new golden space: {other}"),
+    };
+    MergeOptions {
+        scope: Scope::Layer,
+        knots_rows,
+        compress,
+        ..MergeOptions::new(space, method)
     }
 }

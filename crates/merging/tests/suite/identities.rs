@@ -29,6 +29,10 @@ fn all_methods() -> Vec<Method> {
             rank_fraction: 0.16,
             coefficient: 0.7,
         },
+        Method::IsoCts {
+            common_fraction: 0.6,
+        },
+        Method::Robust { prune: 0.3 },
     ]
 }
 

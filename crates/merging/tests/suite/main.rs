@@ -1,5 +1,6 @@
 //! Merges of golden and of trained adapters, and of random ones.
 
+mod compression;
 mod golden;
 mod golden_merges;
 mod golden_undetermined;

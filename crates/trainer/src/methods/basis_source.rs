@@ -8,13 +8,14 @@ use eigenmix_eigenlorax::decomposition::DecompositionError;
 use eigenmix_eigenlorax::{
     Components, EigenloraxError, ExtractOptions, ModuleSubspace, Subspace, extract,
 };
-use eigenmix_hub::open_adapter;
 use eigenmix_models::{Description, LinearLayer};
 use rayon::prelude::*;
 
 use super::target_layers::targeted;
 use crate::adapter_config::AdapterConfig;
-use crate::basis_config::{BasisKind, DEFAULT_COMPONENTS, GradientJoin};
+use crate::adapter_place::open_adapter;
+use crate::basis_config::{BasisKind, GradientJoin};
+use crate::component_count::ComponentCount;
 use crate::{BaseModel, TrainerError};
 
 /// What a basis is made for and from.
@@ -59,7 +60,8 @@ impl BasisSource<'_> {
             else {
                 return Ok(None);
             };
-            let asked = module.left.columns().min(self.asked());
+            let asked = self.config.most_components(module.shape());
+            let asked = module.left.columns().min(asked);
             *module = self
                 .replaced(layer, module, adapters)
                 .map_err(|error| match error {
@@ -83,11 +85,6 @@ impl BasisSource<'_> {
         Ok(made)
     }
 
-    /// The most principal components that the configuration asks for.
-    fn asked(&self) -> usize {
-        self.config.components.unwrap_or(usize::MAX)
-    }
-
     /// What the configuration puts in the place of a module's basis.
     fn replaced(
         &self,
@@ -96,7 +93,7 @@ impl BasisSource<'_> {
         adapters: usize,
     ) -> Result<ModuleSubspace, Failed> {
         let config = self.config;
-        let asked = self.asked();
+        let asked = config.most_components([layer.d_out, layer.d_in]);
         let columns = [&module.left, &module.right].map(|side| {
             let beside = side.columns() - side.principal();
             side.principal().min(asked) + beside
@@ -128,7 +125,7 @@ impl BasisSource<'_> {
                 };
                 match options.join() {
                     GradientJoin::Weight => {
-                        let count = config.components.map_or(Components::All, Components::Count);
+                        let count = Components::Count(asked);
                         module.joined(gradient, adapters, options.weight(), count)?
                     }
                     GradientJoin::Rotate => module.rotated(gradient, both())?,
@@ -160,7 +157,8 @@ impl BasisSource<'_> {
         let names = config.adapters.iter();
         let adapters: Vec<_> = names.map(|name| read(name)).collect::<Result<_, _>>()?;
         let is_joined = self.gradient.is_some() && config.basis.is_recycled();
-        let mut options = ExtractOptions::new(match config.components {
+        let asked = config.components.and_then(ComponentCount::count);
+        let mut options = ExtractOptions::new(match asked {
             Some(count) if !is_joined => Components::Count(count),
             _ => Components::All,
         });
@@ -172,7 +170,7 @@ impl BasisSource<'_> {
         if let Some((path, report)) = extraction.report.short().next() {
             notes.push(format!(
                 "the adapters span fewer than the requested {} components: in module `{path}` {} on the left and {} on the right",
-                config.components.unwrap_or(0),
+                asked.unwrap_or(0),
                 report.left.available,
                 report.right.available
             ));
@@ -186,10 +184,10 @@ impl BasisSource<'_> {
 
     /// Random directions in the targeted layers.
     fn anew(&self) -> Result<Subspace, TrainerError> {
-        let count = self.config.components.unwrap_or(DEFAULT_COMPONENTS);
         let layers = targeted(self.config, &self.base.architecture, self.description)?;
         let modules = layers.into_iter().map(|layer| {
             let shape = [layer.d_out, layer.d_in];
+            let count = self.config.most_components(shape);
             let count = count.min(layer.d_out).min(layer.d_in);
             let module = ModuleSubspace::random(&layer.path, shape, [count; 2], self.seed);
             (layer.path.clone(), module)
@@ -197,7 +195,7 @@ impl BasisSource<'_> {
         Ok(Subspace {
             base_model: None,
             sources: Vec::new(),
-            options: ExtractOptions::new(Components::Count(count)),
+            options: ExtractOptions::new(Components::All),
             updates: Vec::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             modules: modules.collect(),
@@ -314,6 +312,8 @@ mod tests {
         (inside.norm() / module.b.product(&module.a).norm()).powi(2)
     }
 
+    const ALL: &str = "components = \"all\"";
+
     const POOL: [&str; 2] = ["adapters/gym", "adapters/library"];
 
     #[test]
@@ -322,9 +322,13 @@ mod tests {
         let pool = format!("adapters = {:?}", POOL.map(quickstart));
         let with_gradient = "gradient = { rank = 6 }";
         for (keys, columns) in [
-            (pool.clone(), 8),
+            (format!("{pool}\n{ALL}"), 8),
+            (pool.clone(), 7),
             (format!("{pool}\ncomponents = 5\nbasis = \"random\""), 5),
-            (format!("{pool}\naugment = 2\nbasis = \"weights\""), 10),
+            (
+                format!("{pool}\n{ALL}\naugment = 2\nbasis = \"weights\""),
+                10,
+            ),
             (format!("{pool}\ncomponents = 5\naugment = 2"), 7),
             (
                 format!("{pool}\ncomponents = 5\naugment = 2\nbasis = \"random\""),
@@ -338,7 +342,7 @@ mod tests {
                 format!("{pool}\n{with_gradient}\ncomponents = 5\naugment = 2"),
                 7,
             ),
-            (format!("{pool}\n{with_gradient}"), 8 + 6),
+            (format!("{pool}\n{with_gradient}\n{ALL}"), 8 + 6),
             (format!("{pool}\n{with_gradient}\ncomponents = 7"), 7),
             (
                 format!("{pool}\ngradient = {{ rank = 6, join = \"rotate\" }}\ncomponents = 5"),
@@ -349,7 +353,7 @@ mod tests {
                 7,
             ),
             (format!("{pool}\n{with_gradient}\nbasis = \"gradient\""), 6),
-            ("basis = \"random\"".to_owned(), DEFAULT_COMPONENTS),
+            ("basis = \"random\"".to_owned(), 7),
             ("basis = \"weights\"\ncomponents = 5".to_owned(), 5),
             ("gradient = true\ncomponents = 6".to_owned(), 6),
             ("basis = \"gradient\"\ncomponents = 4".to_owned(), 4),
@@ -359,8 +363,9 @@ mod tests {
             let width = BasisWidth::new(&config).unwrap();
             for (path, update) in &started.updates {
                 let sides = [&update.left.matrix, &update.right.matrix];
+                let shape = sides.map(Matrix::rows);
                 for (side, matrix) in sides.into_iter().enumerate() {
-                    let counted = width.columns(&config, path, side, matrix.rows());
+                    let counted = width.columns(&config, path, side, shape);
                     assert_eq!(
                         (matrix.cols(), counted),
                         (columns, columns),
@@ -386,10 +391,10 @@ mod tests {
             let config = place.table(keys);
             share(&place, &place.start(&config, is_taken))
         };
-        let nothing = found(&pool, false);
-        let random = found(&format!("{pool}\nbasis = \"random\""), false);
+        let nothing = found(&format!("{pool}\n{ALL}"), false);
+        let random = found(&format!("{pool}\nbasis = \"random\"\n{ALL}"), false);
         assert!(nothing < 0.2 && random < 0.2, "{nothing} {random}");
-        let whole = found(&format!("{pool}\ngradient = true"), true);
+        let whole = found(&format!("{pool}\ngradient = true\n{ALL}"), true);
         assert!(whole > 0.999, "{whole}");
         assert!(found("gradient = true\ncomponents = 6", true) > 0.999);
         let of = |keys: &str| found(&format!("{pool}\ncomponents = 6\ngradient = {keys}"), true);

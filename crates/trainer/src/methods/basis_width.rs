@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use eigenmix_eigenlorax::{Basis, Subspace};
-use eigenmix_hub::{Location, open_adapter};
 
-use crate::basis_config::{DEFAULT_COMPONENTS, GradientJoin};
+use crate::adapter_place::{AdapterPlace, open_adapter};
+use crate::basis_config::GradientJoin;
 use crate::{AdapterConfig, TrainerError};
 
 /// How many directions the subspace or the adapters of a configuration can span, by module: on the
@@ -44,7 +44,7 @@ impl BasisWidth {
                 false => Ok(Self::default()),
             };
         }
-        let here = |name: &String| matches!(Location::parse(name), Ok(Location::Path(_)));
+        let here = |name: &String| AdapterPlace::parse(name).is_ok_and(|place| place.is_here());
         match config.adapters.iter().all(here) {
             true => Self::of_adapters(&config.adapters),
             false => Ok(Self::default()),
@@ -78,18 +78,20 @@ impl BasisWidth {
         self.0.keys().map(String::as_str)
     }
 
-    /// The columns on one side (0: left, 1: right) of a module of this width.
+    /// The columns on one side (0: left, 1: right) of a module of this shape, `[d_out, d_in]`.
     pub(crate) fn columns(
         &self,
         config: &AdapterConfig,
         module: &str,
         side: usize,
-        width: usize,
+        shape: [usize; 2],
     ) -> usize {
+        let width = shape[side];
+        let most = config.most_components(shape);
         let unknown = SideWidth {
             principal: match config.is_recycling() {
                 true => width,
-                false => config.components.unwrap_or(DEFAULT_COMPONENTS),
+                false => most,
             },
             beside: 0,
         };
@@ -101,9 +103,8 @@ impl BasisWidth {
         {
             spanned.principal += gradient.options().rank.get();
         }
-        let asked = config.components.unwrap_or(spanned.principal);
         // Of a subspace, random directions are among those beside.
-        let columns = (spanned.principal.min(asked) + spanned.beside + config.augment).min(width);
+        let columns = (spanned.principal.min(most) + spanned.beside + config.augment).min(width);
         match gradient.filter(|_| config.is_gradient_whole()) {
             Some(gradient) => columns.min(gradient.options().rank.get()),
             None => columns,
@@ -131,14 +132,14 @@ mod tests {
         let columns = |config: &AdapterConfig| {
             let width = BasisWidth::new(config).unwrap();
             let module = width.0.keys().next().cloned().unwrap_or_default();
-            width.columns(config, &module, 0, 64)
+            width.columns(config, &module, 0, [64; 2])
         };
         let two = [quickstart("gym"), quickstart("library")];
-        assert_eq!(columns(&config(&two, "")), 8);
+        assert_eq!(columns(&config(&two, "components = \"all\"")), 8);
         assert_eq!(columns(&config(&two, "components = 5")), 5);
         assert_eq!(columns(&config(&two, "components = 12\naugment = 3")), 11);
         let far = ["org/far".to_owned()];
-        assert_eq!(columns(&config(&far, "")), 64);
+        assert_eq!(columns(&config(&far, "components = \"all\"")), 64);
         assert_eq!(columns(&config(&far, "components = 12")), 12);
     }
 
@@ -163,7 +164,7 @@ mod tests {
             let file = format!("method = \"eigenmix\"\nrank = 4\nsubspace = {saved:?}\n{more}");
             let config: AdapterConfig = toml::from_str(&file).unwrap();
             let width = BasisWidth::new(&config).unwrap();
-            width.columns(&config, module, 0, 64)
+            width.columns(&config, module, 0, [64; 2])
         };
         assert_eq!(columns(""), 5 + 1 + 2);
         assert_eq!(columns("components = 3"), 3 + 1 + 2);

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use eigenmix_hub::{Location, open_adapter};
-
+use crate::adapter_place::{AdapterPlace, open_adapter};
 use crate::composition_config::WeightScope;
 use crate::{AdapterConfig, TrainerError};
 
@@ -21,7 +20,7 @@ impl CompositionWidth {
     /// # Errors
     /// If an available file cannot be read.
     pub(crate) fn new(config: &AdapterConfig) -> Result<Self, TrainerError> {
-        let here = |name: &String| matches!(Location::parse(name), Ok(Location::Path(_)));
+        let here = |name: &String| AdapterPlace::parse(name).is_ok_and(|place| place.is_here());
         let mut modules: BTreeMap<String, ModuleWidth> = BTreeMap::new();
         if !config.method.is_composition() || !config.adapters.iter().all(here) {
             return Ok(Self::default());

@@ -1,6 +1,7 @@
 //! The ways to adapt a base model. A method is one file here and its lines in this registry; the
 //! crate `moslora` initialises its updates.
 
+mod average;
 mod basis_source;
 mod basis_width;
 mod compose;

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use eigenmix_adapter::{LoadedAdapter, LoraModule};
-use eigenmix_eigenlorax::{LowRank, ModuleSpectra, ModuleSubspace};
+use eigenmix_eigenlorax::{LowRank, ModuleSpectra};
 use eigenmix_models::Description;
 use eigenmix_moslora::Update;
 use eigenmix_tensors::Matrix;
 
+use super::average::{mean, shrunken_mean};
 use super::basis_source::{BasisSource, MadeBasis, read};
 use super::definition::BasisLayer;
 use super::initial_adapter::InitialAdapter;
@@ -49,7 +50,7 @@ pub(super) fn on_basis(
         (_, Some(initial)) => vec![initial.read()?],
         (Init::Zero | Init::Random | Init::Compose | Init::Adapter(_), None) => Vec::new(),
         (Init::Project(name), None) => vec![read(name)?],
-        (Init::Merge, None) => match sources.is_empty() {
+        (Init::Merge | Init::ShrunkenMerge, None) => match sources.is_empty() {
             false => sources,
             true => {
                 let names: Vec<_> = subspace
@@ -90,9 +91,16 @@ pub(super) fn on_basis(
             spectra.insert(path.clone(), ModuleSpectra::of(module));
         }
         let composed = source.composition;
-        let started = match composed.and_then(|composed| composed.modules.get(&layer.path)) {
-            Some(composed) => Some(module.mixer_of(composed)),
-            None => average(module, path, &start),
+        let composed = composed.and_then(|composed| composed.modules.get(&layer.path));
+        let mixers: Vec<Matrix> = start
+            .iter()
+            .filter_map(|source| source.adapter.modules.get(path))
+            .chain(composed)
+            .map(|lora| module.mixer_of(lora))
+            .collect();
+        let started = match config.init {
+            Init::ShrunkenMerge => shrunken_mean(&mixers),
+            _ => mean(&mixers),
         };
         let update = update(BasisLayer {
             config,
@@ -122,7 +130,7 @@ pub(super) fn on_basis(
         basis: files,
         started_from: projected.map(|projected| projected.source.clone()),
         updates,
-        sources: match is_recycled || matches!(config.init, Init::Merge | Init::Compose) {
+        sources: match is_recycled || config.init.is_of_pool() {
             true => subspace.sources,
             // Of adapters beside a control, only modules and sizes were taken.
             false => Vec::new(),
@@ -212,20 +220,6 @@ pub(super) fn same_directory(left: &str, right: &str) -> bool {
     }
 }
 
-/// The mean of the adapters' mixers M_t = Uᵀ ΔW_t V over those that have the module: `[p, q]`.
-fn average(module: &ModuleSubspace, path: &str, adapters: &[LoadedAdapter]) -> Option<Matrix> {
-    let mixers: Vec<Matrix> = adapters
-        .iter()
-        .filter_map(|source| source.adapter.modules.get(path))
-        .map(|lora| module.mixer_of(lora))
-        .collect();
-    let first = mixers.first()?;
-    let count = mixers.len() as f32;
-    Some(Matrix::from_fn(first.rows(), first.cols(), |row, col| {
-        mixers.iter().map(|mixer| mixer.get(row, col)).sum::<f32>() / count
-    }))
-}
-
 #[cfg(test)]
 mod tests {
     use eigenmix_eigenlorax::{Components, ExtractOptions, extract};
@@ -264,7 +258,7 @@ mod tests {
 
     /// The updates on a base model of the layers that the adapters have.
     fn start(config: &AdapterConfig) -> Result<MethodStart, TrainerError> {
-        let file = eigenmix_hub::open_adapter(&names()[0]).unwrap();
+        let file = crate::open_adapter(&names()[0]).unwrap();
         let base = BaseModel::open(&quickstart("base")).unwrap();
         let layers = file.module_paths().map(|path| {
             let (_, d_in, d_out) = file.shape(path).unwrap();

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use eigenmix_data::{DataError, InputContract, Split, Targets, TextTokenizer};
+use eigenmix_data::{DataError, Fold, InputContract, Split, Targets, TextTokenizer};
 
 use super::Examples;
 use crate::{TaskConfig, TrainConfig, TrainerError};
@@ -58,12 +58,23 @@ impl<'a> From<&'a TrainConfig> for TrainRequest<'a> {
 
 /// Reads the splits of a dataset for one model and one kind of task.
 pub trait TaskReader {
-    /// The training split, or the sample of it that the configuration asks for, and how its labels
-    /// are encoded; `None` if there are no labels.
+    /// The training split, or the sample of it that the configuration asks for without the fold that
+    /// it holds out, and how its labels are encoded; `None` if there are no labels.
     ///
     /// # Errors
     /// If it can't be read, or a row is not as the configuration says.
     fn train(&self, request: &TrainRequest) -> Result<(SplitData, Option<Targets>), TrainerError>;
+
+    /// The fold of that sample that is held out to measure on.
+    ///
+    /// # Errors
+    /// As [`TaskReader::train`], and if `targets` are needed and missing.
+    fn held_out(
+        &self,
+        fold: Fold,
+        request: &TrainRequest,
+        targets: Option<&Targets>,
+    ) -> Result<SplitData, TrainerError>;
 
     /// A split for an evaluation.
     ///

@@ -55,7 +55,7 @@ impl Training {
             taken.examples,
             taken.agreement()
         ));
-        if config.head {
+        if config.head.unwrap_or(true) {
             let reason = if taken.adapter.heads.is_empty() {
                 "this training has no head that it fits"
             } else if !self.initial_head.is_empty() {
@@ -64,7 +64,8 @@ impl Training {
                 ""
             };
             match reason {
-                "" => self.initial_head.clone_from(&taken.adapter.heads),
+                "" => self.initial_head.clone_from(&taken.softened_head),
+                _ if config.head.is_none() => {}
                 reason => self
                     .start_notes
                     .push(format!("adapter.gradient.head is not used: {reason}")),

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use eigenmix_adapter::{Adapter, AdapterFile, Source};
+use eigenmix_data::metrics::Metric;
 use eigenmix_data::{Split, Targets};
 use eigenmix_eigenlorax::ModuleSpectra;
 use eigenmix_models::{Adaptation, Description, HeadKind, LoadOptions, Network, Train};
@@ -153,6 +154,17 @@ impl Training {
             base,
             config,
         })
+    }
+
+    /// How many examples a split has, if there is one: of the training split, those that are drawn and not
+    /// held out.
+    pub fn rows(&self, split: Split) -> Option<usize> {
+        self.data.split(split).map(|examples| examples.len())
+    }
+
+    /// The metric that decides which state is best.
+    pub fn first_metric(&self) -> Metric {
+        self.data.metrics[0]
     }
 
     /// Runs the training, or the rest of it.

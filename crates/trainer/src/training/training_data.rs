@@ -42,11 +42,27 @@ impl TrainingData {
             .task
             .kind
             .open(base, &config.data, &config.task.metrics)?;
-        let (train, targets) = reader.train(&config.into())?;
+        let request = config.into();
+        let (train, targets) = reader.train(&request)?;
         let mut notes = train.notes;
-        let validation = reader.find_split(Split::Validation, targets.as_ref())?;
+        let validation = match config.data.fold {
+            Some(fold) => {
+                let held_out = reader.held_out(fold, &request, targets.as_ref())?;
+                notes.push(format!(
+                    "fold {fold} of the training rows is the validation split ({} rows; {} are trained \
+                     on); the data's own is not read",
+                    held_out.examples.len(),
+                    train.examples.len()
+                ));
+                FoundSplit::Examples(Box::new(held_out))
+            }
+            None => reader.find_split(Split::Validation, targets.as_ref())?,
+        };
         require_measurements(config, &validation)?;
-        let test = reader.find_split(Split::Test, targets.as_ref())?;
+        let test = match config.training.evaluate_test {
+            true => reader.find_split(Split::Test, targets.as_ref())?,
+            false => FoundSplit::Missing,
+        };
         let mut examples = |split, found| match found {
             FoundSplit::Examples(found) => {
                 notes.extend(found.cut(split));

@@ -13,7 +13,8 @@ use std::path::Path;
 use eigenmix_adapter::{AdapterError, Dialect, PeftConfig};
 use eigenmix_charts::Page;
 use eigenmix_eigenlorax::Subspace;
-use eigenmix_experiment::{BadInput, OpenedAdapter};
+use eigenmix_experiment::{BadInput, OpenedAdapter, StoreSummary};
+use eigenmix_store::Store;
 use eigenmix_tensors::TensorFile;
 use eigenmix_trainer::locate_adapter;
 use eigenmix_trainer::{Run, RunHistory};
@@ -55,6 +56,10 @@ pub(crate) fn run(arguments: &InspectArguments, console: &Console) -> anyhow::Re
         write(&|| Ok(pages::subspace(given, &subspace)))?;
         return console.result(&subspace::SubspaceSummary::new(given, &subspace));
     }
+    if given.join(Store::FILE_NAME).is_file() {
+        write(&|| Err(BadInput(NO_CHARTS.to_owned()).into()))?;
+        return console.result(&StoreSummary::read(given)?);
+    }
     // A run's adapter is no more than a part of it.
     if given.is_dir() && !given.join(PeftConfig::FILE_NAME).exists() && Run::is_at(given) {
         let summary = run::RunSummary(RunHistory::read(&Run::at(given))?);
@@ -64,7 +69,7 @@ pub(crate) fn run(arguments: &InspectArguments, console: &Console) -> anyhow::Re
     let path = locate_adapter(argument)?;
     if given.is_dir() && !has_adapter_file(&path) {
         let problem = format!(
-            "`{argument}` is nothing that inspect can show: expected an adapter (adapter_config.json), a subspace (subspace.json), a run (config.toml, metrics.jsonl) or a .safetensors file"
+            "`{argument}` is nothing that inspect can show: expected an adapter (adapter_config.json), a subspace (subspace.json), a store (store.json), a run (config.toml, metrics.jsonl) or a .safetensors file"
         );
         return Err(BadInput(problem).into());
     }
@@ -75,7 +80,7 @@ pub(crate) fn run(arguments: &InspectArguments, console: &Console) -> anyhow::Re
 }
 
 const NO_CHARTS: &str =
-    "--html draws adapters, subspaces and runs, not the tensors of a single file";
+    "--html draws adapters, subspaces and runs, not stores or the tensors of a single file";
 
 /// Whether the path looks like an adapter; opening it reports what is wrong.
 fn has_adapter_file(directory: &Path) -> bool {

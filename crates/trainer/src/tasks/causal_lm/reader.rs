@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 
 use eigenmix_data::{
-    DataConfig, DataLocation, InputContract, LanguageContent, LanguageEncoder, LanguageFormat,
-    LanguageRow, LanguageRows, Split, Targets, TextTokenizer, draw_language_rows,
+    DataConfig, DataLocation, Fold, InputContract, LanguageContent, LanguageEncoder,
+    LanguageFormat, LanguageRow, LanguageRows, Split, Targets, TextTokenizer, draw_language_rows,
     read_language_split, unread_note,
 };
 
@@ -36,6 +36,9 @@ impl TaskReader for LanguageReader<'_> {
     fn train(&self, request: &TrainRequest) -> Result<(SplitData, Option<Targets>), TrainerError> {
         let (mut found, notes) = self.rows(Split::Train)?;
         found.rows = draw_language_rows(found.rows, self.config, request.seed)?;
+        if let Some(fold) = self.config.fold {
+            found.rows = fold.part_language(found.rows, request.seed)?.kept;
+        }
         // Continuations are compared in evaluations only.
         let reading = Reading {
             exact_match: false,
@@ -43,6 +46,19 @@ impl TaskReader for LanguageReader<'_> {
         };
         let split = self.examples(Split::Train, &found, reading, notes)?;
         Ok((split, None))
+    }
+
+    fn held_out(
+        &self,
+        fold: Fold,
+        request: &TrainRequest,
+        _targets: Option<&Targets>,
+    ) -> Result<SplitData, TrainerError> {
+        // What there is to say of the rows was said of those to train on.
+        let (mut found, _) = self.rows(Split::Train)?;
+        found.rows = draw_language_rows(found.rows, self.config, request.seed)?;
+        found.rows = fold.part_language(found.rows, request.seed)?.held_out;
+        self.examples(Split::Validation, &found, self.evaluation(), Vec::new())
     }
 
     fn split(&self, split: Split, _targets: Option<&Targets>) -> Result<SplitData, TrainerError> {

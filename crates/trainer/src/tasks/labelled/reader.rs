@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 
 use eigenmix_data::{
-    DataConfig, DataError, DataLocation, InputContract, LabelPolicy, Labelled, Split, TargetKind,
-    Targets, TextTokenizer, draw_examples, note_on_separator,
+    DataConfig, DataError, DataLocation, Fold, InputContract, LabelPolicy, Labelled, Split,
+    TargetKind, Targets, TextTokenizer, draw_examples, note_on_separator,
 };
 
 use super::{Inputs, LabelLoss, LabelledExamples};
@@ -169,9 +169,26 @@ impl<S: LabelledSource> TaskReader for LabelledReader<'_, S> {
         let targets = Targets::from_train(target, &rows)?;
         let targets = targets.with_threshold(request.task.threshold.unwrap_or_default());
         let targets = self.as_the_base_has_them(targets, &mut notes);
-        let rows = draw_examples(rows, self.config, target, request.seed)?;
+        let mut rows = draw_examples(rows, self.config, target, request.seed)?;
+        if let Some(fold) = self.config.fold {
+            rows = fold.part(rows, target, request.seed)?.kept;
+        }
         let split = self.examples(rows, &targets, Some(request), notes)?;
         Ok((split, Some(targets)))
+    }
+
+    fn held_out(
+        &self,
+        fold: Fold,
+        request: &TrainRequest,
+        targets: Option<&Targets>,
+    ) -> Result<SplitData, TrainerError> {
+        let targets = targets.ok_or(TrainerError::NoHead)?;
+        // What there is to say of the rows was said of those to train on.
+        let (rows, _) = self.rows(Split::Train, targets.kind())?;
+        let rows = draw_examples(rows, self.config, targets.kind(), request.seed)?;
+        let rows = fold.part(rows, targets.kind(), request.seed)?.held_out;
+        self.examples(rows, targets, None, Vec::new())
     }
 
     fn split(&self, split: Split, targets: Option<&Targets>) -> Result<SplitData, TrainerError> {

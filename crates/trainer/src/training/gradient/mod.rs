@@ -19,7 +19,7 @@ use burn::tensor::Device;
 use eigenmix_adapter::{Adapter, Companion};
 use eigenmix_eigenlorax::{LeadingPart, OVERSAMPLING, range_of, test_matrix};
 use eigenmix_models::{HeadKind, LinearLayer};
-use eigenmix_moslora::{Factor, Mixer, Update};
+use eigenmix_moslora::{Factor, Mixer, TrainedValues, Update};
 use eigenmix_tensors::Matrix;
 use rand::SeedableRng;
 use rand::seq::index;
@@ -60,6 +60,9 @@ pub struct TaskGradient {
     pub examples: usize,
     /// The mean loss under the fitted head.
     pub loss: f64,
+    /// The fitted head for the start of a training: scaled down to where its loss is two thirds of that
+    /// of a head that knows nothing.
+    pub(super) softened_head: TrainedValues,
 }
 
 /// The gradient of one module.
@@ -148,7 +151,7 @@ impl Training {
         }
         let mut tensors = self.brought_tensors(device)?;
         let fitted = fit_head(self, &tensors, &examples, device, progress)?;
-        tensors.extend(fitted.clone());
+        tensors.extend(fitted.tensors.clone());
         let pass = GradientPass {
             training: self,
             head: &tensors,
@@ -209,8 +212,16 @@ impl Training {
             updates.insert(path.clone(), part.to_module(-1.0));
         }
         let (config, base) = (&self.config, &self.base);
-        let adapter = plain_adapter(config, base, &self.description, &self.data, updates, fitted)?;
+        let adapter = plain_adapter(
+            config,
+            base,
+            &self.description,
+            &self.data,
+            updates,
+            fitted.tensors,
+        )?;
         Ok(TaskGradient {
+            softened_head: fitted.softened,
             adapter,
             modules,
             examples: examples.len(),

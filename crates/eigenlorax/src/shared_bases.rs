@@ -1,22 +1,29 @@
-//! Bases for full coefficients: orthonormal U and V that hold most of all updates.
+//! Two bases for several updates: orthonormal U and V that hold most of all of them.
 
-use eigenmix_eigenlorax::decomposition::{DecompositionError, SymmetricEigen, product};
-use eigenmix_eigenlorax::{Components, LowRank};
 use faer::{Mat, MatRef};
 
-/// Directions with less than this share of the strongest one's energy are the rounding of f32 factors.
-const ENERGY_FLOOR: f64 = 1e-14;
+use crate::decomposition::{DecompositionError, SymmetricEigen, product};
+use crate::low_rank::LowRank;
+use crate::options::Components;
 
-/// The alternation ends when a round gains less than this share of the energy.
-const GAIN: f64 = 1e-9;
-const ROUNDS: usize = 50;
+/// The alternation ends when a round gains less than this share of the energy. The directions are then
+/// off by about its root, which is below f32 rounding.
+const GAIN: f64 = 1e-14;
+const ROUNDS: usize = 200;
 
 /// U `[n, p]` and V `[m, q]`, orthonormal, that maximise Σ_t ‖Uᵀ·C_t·V‖², so that
 /// `Σ_t = Uᵀ·C_t·V` minimises Σ_t ‖C_t − U·Σ_t·Vᵀ‖². Alternating (Tucker's model of two modes): U are the leading
-/// eigenvectors of Σ_t C_t·V·Vᵀ·C_tᵀ given V, and the other way round.
+/// eigenvectors of Σ_t C_t·V·Vᵀ·C_tᵀ given V, and the other way round (HOOI), from those of Σ_t C_t·C_tᵀ and
+/// Σ_t C_tᵀ·C_t (HOSVD).
 ///
-/// - updates: C_t of norm 1, `[n, m]`
-pub(crate) fn full_bases(
+/// Both are in the order of the energy that they hold, strongest first. Where directions beside the cut are
+/// equally strong, rounding chooses.
+///
+/// - updates: C_t, of norm 1 where none is to drown the others, `[n, m]`
+///
+/// # Errors
+/// If a decomposition doesn't converge, which finite values don't lead to.
+pub fn shared_bases(
     updates: &[LowRank],
     components: Components,
 ) -> Result<[Mat<f64>; 2], DecompositionError> {
@@ -29,11 +36,11 @@ pub(crate) fn full_bases(
         .collect();
     let left = SymmetricEigen::new(scatter(updates, None).as_ref())?;
     let right = SymmetricEigen::new(scatter(&turned, None).as_ref())?;
-    let p = count(&left.values, components);
-    let q = count(&right.values, components);
+    let p = components.of_energies(&left.values);
+    let q = components.of_energies(&right.values);
     let first = |vectors: &Mat<f64>, count: usize| vectors.as_ref().subcols(0, count).to_owned();
     let (mut u, mut v) = (first(&left.vectors, p), first(&right.vectors, q));
-    let is_whole = |values: &[f64], count| count == self::count(values, Components::All);
+    let is_whole = |values: &[f64], count| count == Components::All.of_energies(values);
     if is_whole(&left.values, p) && is_whole(&right.values, q) {
         return Ok([u, v]);
     }
@@ -74,13 +81,32 @@ fn scatter(updates: &[LowRank], v: Option<MatRef<'_, f64>>) -> Mat<f64> {
     scatter
 }
 
-/// How many directions of these energies, strongest first, to keep.
-pub(crate) fn count(energies: &[f64], components: Components) -> usize {
-    let strongest = energies.first().copied().unwrap_or(0.0);
-    let available = energies
-        .iter()
-        .take_while(|&&energy| energy > ENERGY_FLOOR * strongest)
-        .count();
-    let energies = &energies[..available];
-    components.chosen(energies, energies.iter().sum())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A matrix of zeros but for one entry.
+    fn entry([row, col]: [usize; 2], value: f64) -> LowRank {
+        LowRank {
+            left: Mat::from_fn(5, 1, |index, _| f64::from(index == row) * value),
+            right: Mat::from_fn(4, 1, |index, _| f64::from(index == col)),
+        }
+    }
+
+    #[test]
+    fn directions_are_chosen_together_and_not_each_side_by_itself() {
+        // By themselves the first row (energy 2) and the third column (1 + 0.81 + 0.64) are the
+        // strongest, but where they meet there is nothing. The second row and that column keep 1.
+        let updates = [
+            entry([0, 0], 1.0),
+            entry([0, 1], 1.0),
+            entry([1, 2], 1.0),
+            entry([2, 2], 0.9),
+            entry([3, 2], 0.8),
+        ];
+        let [u, v] = shared_bases(&updates, Components::Count(1)).expect("finite values");
+        assert_eq!((u.shape(), v.shape()), ((5, 1), (4, 1)));
+        assert!((u[(1, 0)].abs() - 1.0).abs() < 1e-12);
+        assert!((v[(2, 0)].abs() - 1.0).abs() < 1e-12);
+    }
 }

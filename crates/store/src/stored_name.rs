@@ -1,0 +1,119 @@
+//! `STORE#NAME`: an adapter of a store by its name, wherever an adapter is asked for.
+
+use std::path::{Path, PathBuf};
+
+use eigenmix_adapter::{Provenance, SaveOptions};
+use eigenmix_tensors::FileError;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use crate::{Store, StoreError};
+
+/// An adapter of a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredName<'a> {
+    /// The directory of the store.
+    pub directory: PathBuf,
+    pub name: &'a str,
+}
+
+impl<'a> StoredName<'a> {
+    /// The adapter that an argument names: what comes before the last `#` is the directory, what comes
+    /// after it the name. `None` of a path that exists, whatever its name, and of what has no `#`.
+    pub fn split(argument: &'a str) -> Option<Self> {
+        let (directory, name) = argument.rsplit_once('#')?;
+        let is_path = Path::new(argument).exists();
+        (!is_path).then(|| Self {
+            directory: directory.into(),
+            name,
+        })
+    }
+
+    /// Whether the directory is a store.
+    pub fn is_in_store(&self) -> bool {
+        self.directory.join(Store::FILE_NAME).is_file()
+    }
+
+    /// The adapter as a directory of PEFT below `cache`, unpacked if it is not there yet. The place depends
+    /// on the content of the store, so that a store that was packed again is unpacked again.
+    ///
+    /// # Errors
+    /// As [`Store::load`] and [`Store::write`].
+    pub fn unpacked(&self, cache: &Path) -> Result<PathBuf, StoreError> {
+        let path = self.directory.join(Store::FILE_NAME);
+        let description =
+            std::fs::read(&path).map_err(|source| StoreError::Unreadable { path, source })?;
+        let content = format!("{:x}", Sha256::digest(&description));
+        let place = cache.join(content).join(self.name);
+        if place.is_dir() {
+            return Ok(place);
+        }
+        let store = Store::load(&self.directory)?;
+        store.stored(self.name)?;
+        let location = format!("{}#{}", self.directory.display(), self.name);
+        match store.write(self.name, &place, false, &location) {
+            // Another process was faster.
+            Err(StoreError::Adapter(_) | StoreError::File(FileError::AlreadyExists(_)))
+                if place.is_dir() =>
+            {
+                Ok(place)
+            }
+            written => written.map(|()| place),
+        }
+    }
+}
+
+impl Store {
+    /// Writes the adapter `name` as a directory of PEFT.
+    ///
+    /// - location: how its `eigenmix.json` names the store
+    ///
+    /// # Errors
+    /// If the store does not have it, or it cannot be written.
+    pub fn write(
+        &self,
+        name: &str,
+        place: &Path,
+        force: bool,
+        location: &str,
+    ) -> Result<(), StoreError> {
+        let adapter = self.adapter(name)?;
+        let stored = self.stored(name)?;
+        let made = stored.made.as_ref();
+        let of = |key: &str| made.and_then(|made| made.get(key)).cloned();
+        let provenance = Provenance {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            method: "unpack".to_owned(),
+            sources: vec![stored.source.clone()],
+            options: json!({
+                "store": location,
+                "packed": self.options,
+                "relative_error": stored.error.relative_error,
+                "made": {"method": of("method"), "sources": of("sources"), "options": of("options")},
+            }),
+            input: of("input").filter(|input| !input.is_null()),
+        };
+        let save = SaveOptions {
+            force,
+            provenance: Some(provenance),
+            companions: stored.companions.clone(),
+        };
+        Ok(adapter.save(place, &save)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_follows_the_last_hash_unless_the_path_exists() {
+        let found = StoredName::split("some/store#gym").expect("a name");
+        assert_eq!((found.directory, found.name), ("some/store".into(), "gym"));
+        assert_eq!(StoredName::split("some/store"), None);
+        let place = tempfile::tempdir().expect("a directory");
+        let path = place.path().join("odd#name");
+        std::fs::create_dir(&path).expect("a directory");
+        assert_eq!(StoredName::split(&path.display().to_string()), None);
+    }
+}

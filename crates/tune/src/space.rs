@@ -1,0 +1,227 @@
+//! The changes of a training file that are worth trying.
+
+use eigenmix_trainer::{AdapterConfig, AdapterMethod, ComponentCount, Init, TrainConfig};
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use toml::Table;
+
+use crate::candidate::Candidate;
+
+/// No more are tried, however large the budget is.
+const MOST: usize = 64;
+
+/// How often combinations are drawn in search of new ones.
+const DRAWS: usize = 1_000;
+
+/// Components of the smallest basis that is tried where the file says no number.
+const FEW: usize = 8;
+
+/// The word for every component.
+const ALL: &str = "all";
+
+/// The rank of methods with factors where the file gives none.
+const RANK: i64 = 8;
+
+/// The keys that say what a basis is made of, which mean nothing to methods without one.
+const OF_BASES: [&str; 9] = [
+    "adapter.adapters",
+    "adapter.subspace",
+    "adapter.weights",
+    "adapter.basis",
+    "adapter.gradient",
+    "adapter.components",
+    "adapter.augment",
+    "adapter.composition",
+    "adapter.init",
+];
+
+/// The file itself, then each change by itself, the most promising first, then combinations of them that
+/// are drawn with the seed. Only valid files are among them.
+pub(crate) fn candidates(file: &Table, config: &TrainConfig) -> Vec<Candidate> {
+    let dimensions = dimensions(config);
+    let mut found = vec![Candidate::default()];
+    let add = |found: &mut Vec<Candidate>, candidate: Candidate| {
+        let is_valid = eigenmix_experiment::train_config(&candidate.apply(file)).is_ok();
+        if is_valid && !found.contains(&candidate) {
+            found.push(candidate);
+        }
+    };
+    // The first change of every kind, then the second of every kind, and so on.
+    let longest = dimensions.iter().map(Vec::len).max().unwrap_or(0);
+    for place in 0..longest {
+        for changes in &dimensions {
+            if let Some(change) = changes.get(place) {
+                add(&mut found, change.clone());
+            }
+        }
+    }
+    let mut random = ChaCha8Rng::seed_from_u64(config.seed);
+    for _ in 0..DRAWS {
+        let mut combined = Candidate::default();
+        for changes in &dimensions {
+            if random.random_bool(0.5)
+                && let Some(change) = changes.choose(&mut random)
+            {
+                combined = combined.and(change);
+            }
+        }
+        add(&mut found, combined);
+    }
+    found.truncate(MOST);
+    found
+}
+
+/// The changes of each kind. The method is the last: it leaves out what others set and it does not know.
+fn dimensions(config: &TrainConfig) -> Vec<Vec<Candidate>> {
+    let adapter = &config.adapter;
+    let mut dimensions = vec![rates(config)];
+    if adapter.method.has_basis() {
+        dimensions.extend([gradient(adapter), start(adapter), components(adapter)]);
+    }
+    dimensions.extend([epochs(config), methods(adapter)]);
+    dimensions
+}
+
+fn rates(config: &TrainConfig) -> Vec<Candidate> {
+    let rate = config.training.learning_rate;
+    [2.0, 0.5, 4.0]
+        .map(|factor| Candidate::default().set("training.learning_rate", factor * rate))
+        .into()
+}
+
+fn gradient(adapter: &AdapterConfig) -> Vec<Candidate> {
+    let candidate = Candidate::default();
+    vec![match &adapter.gradient {
+        Some(_) => candidate.without("adapter.gradient"),
+        None => candidate.set("adapter.gradient", true),
+    }]
+}
+
+fn start(adapter: &AdapterConfig) -> Vec<Candidate> {
+    let starts = match adapter.init {
+        Init::Zero | Init::Random => ["shrunken-merge", "merge"],
+        Init::Merge => ["shrunken-merge", "zero"],
+        Init::ShrunkenMerge => ["zero", "merge"],
+        Init::Compose => ["shrunken-merge", "merge"],
+        // The adapter to go on from is a wish, not a setting.
+        Init::Project(_) | Init::Adapter(_) => return Vec::new(),
+    };
+    starts
+        .map(|start| Candidate::default().set("adapter.init", start))
+        .into()
+}
+
+fn components(adapter: &AdapterConfig) -> Vec<Candidate> {
+    let candidate = Candidate::default;
+    let counted = |count: usize| candidate().set("adapter.components", whole(count.max(1)));
+    match adapter.components {
+        Some(ComponentCount::Count(count)) => vec![
+            candidate().set("adapter.components", ALL),
+            counted(count.get() / 2),
+        ],
+        // What is then left over: as many as keep to a tenth of LoRA's parameters.
+        Some(ComponentCount::All(_)) => {
+            vec![candidate().without("adapter.components"), counted(FEW)]
+        }
+        None => vec![candidate().set("adapter.components", ALL), counted(FEW)],
+    }
+}
+
+fn epochs(config: &TrainConfig) -> Vec<Candidate> {
+    let epochs = config.training.epochs;
+    [epochs.saturating_mul(2), epochs / 2]
+        .into_iter()
+        .filter(|epochs| *epochs > 0)
+        .map(|epochs| Candidate::default().set("training.epochs", whole(epochs)))
+        .collect()
+}
+
+fn methods(adapter: &AdapterConfig) -> Vec<Candidate> {
+    let others = match adapter.method.has_basis() {
+        true => vec![
+            AdapterMethod::Lora,
+            AdapterMethod::Eigenlorax,
+            AdapterMethod::Eigenmix,
+        ],
+        false => vec![AdapterMethod::Lora, AdapterMethod::Moslora],
+    };
+    let others = others
+        .into_iter()
+        .filter(|method| *method != adapter.method && !adapter.method.trains_everything());
+    others
+        .map(|method| {
+            let mut candidate = Candidate::default().set("adapter.method", method.name());
+            if adapter.rank.is_none() {
+                candidate = candidate.set("adapter.rank", RANK);
+            }
+            match adapter.method.has_basis() == method.has_basis() {
+                true => candidate,
+                false => OF_BASES.into_iter().fold(candidate, Candidate::without),
+            }
+        })
+        .collect()
+}
+
+fn whole(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(adapter: &str) -> Vec<String> {
+        let file: Table = format!(
+            "output = 'x'\nbase.model = 'm'\ndata.path = 'd'\nadapter = {{ {adapter} }}\n\
+             [training]\nepochs = 4\nbatch_size = 8\nlearning_rate = 0.004"
+        )
+        .parse()
+        .unwrap();
+        let config = eigenmix_experiment::train_config(&file).unwrap();
+        let candidates = candidates(&file, &config);
+        candidates.iter().map(Candidate::to_string).collect()
+    }
+
+    const EIGENMIX: &str = "method = 'eigenmix', rank = 8, adapters = ['a', 'b'], init = 'merge'";
+
+    #[test]
+    fn single_changes_come_before_combinations_and_the_file_before_all() {
+        let found = of(EIGENMIX);
+        assert_eq!(
+            found[..6],
+            [
+                "the file as it is",
+                "training.learning_rate=0.008",
+                "adapter.gradient=true",
+                "adapter.init=\"shrunken-merge\"",
+                "adapter.components=\"all\"",
+                "training.epochs=8",
+            ]
+        );
+        assert!(found[6].starts_with("adapter.method=\"lora\", no adapter.adapters"));
+        assert_eq!(found.len(), MOST);
+    }
+
+    #[test]
+    fn every_candidate_is_another() {
+        let mut found = of(EIGENMIX);
+        found.sort();
+        found.dedup();
+        assert_eq!(found.len(), MOST);
+    }
+
+    #[test]
+    fn a_file_without_adapters_to_recycle_keeps_to_factors() {
+        let found = of("method = 'lora', rank = 4");
+        assert!(found.contains(&"adapter.method=\"moslora\"".to_owned()));
+        assert!(found.iter().all(|name| !name.contains("components")));
+    }
+
+    #[test]
+    fn an_adapter_to_go_on_from_stays() {
+        let found = of("method = 'eigenmix', rank = 8, adapters = ['a'], init = './mine'");
+        let changes_start = |name: &String| name.contains("adapter.init=");
+        assert!(!found.iter().any(changes_start));
+    }
+}
