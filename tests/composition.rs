@@ -215,8 +215,9 @@ fn a_training_starts_from_the_composition_that_its_run_keeps() {
     let place = Workplace::new();
     let names = pool();
     // All directions of the adapters: the projection loses nothing.
-    let adapter =
-        format!("method = \"eigenmix\"\nrank = 4\nadapters = {names:?}\ninit = \"compose\"");
+    let adapter = format!(
+        "method = \"eigenmix\"\nrank = 4\nadapters = {names:?}\ninit = \"compose\"\ncomponents = \"all\""
+    );
     // The weights are found at the learning rate of the training, which is over before a step is taken.
     let rest = "learning_rate = 5e-3\nweight_decay = 0.0\nmax_steps = 1\nwarmup_steps = 1";
     let text = file(&place, "run", &adapter, rest);
