@@ -6,6 +6,9 @@ use eigenmix_trainer::{AdapterMethod, LabelSurvey, TaskKind};
 
 use super::{FoundAdapter, FoundBase, FoundData};
 
+/// Of more adapters than these, the file says how to choose among them.
+const FEW_ADAPTERS: usize = 4;
+
 /// The parts that the file is made from.
 pub struct StarterFile<'a> {
     pub path: &'a str,
@@ -180,6 +183,13 @@ impl StarterFile<'_> {
                 .iter()
                 .map(|adapter| format!("    {},\n", quoted(&adapter.name)))
                 .collect();
+            if names.len() > FEW_ADAPTERS {
+                writeln!(
+                    text,
+                    "# Which of them are worth it for this task: eigenmix select ADAPTER... --for {}",
+                    self.path
+                )?;
+            }
             writeln!(text, "adapters = [\n{}]", names.concat())?;
             self.write_base_mismatch(text)?;
         }
