@@ -233,9 +233,13 @@ impl SelectSummary {
     /// What the pool holds of the gradient.
     pub(super) fn pool(&self) -> String {
         format!(
-            "The directions of the {} chosen together hold {:.2} % of the gradient, {:.1} times what as many \
+            "The directions of {} hold {:.2} % of the gradient, {:.1} times what as many \
              random ones hold.",
-            self.chosen.len(),
+            counted(
+                self.chosen.len(),
+                "the chosen adapter",
+                "chosen adapters together"
+            ),
             100.0 * self.share.found,
             self.share.over_chance()
         )
@@ -317,6 +321,14 @@ fn lines(chosen: &[String]) -> String {
     format!("[adapter]\nadapters = [\n{}]", names.collect::<String>())
 }
 
+/// One thing, or the number of many.
+fn counted(count: usize, one: &str, many: &str) -> String {
+    match count {
+        1 => one.to_owned(),
+        _ => format!("{count} {many}"),
+    }
+}
+
 /// A text as TOML writes it.
 fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
@@ -337,8 +349,8 @@ impl fmt::Display for SelectSummary {
         }
         write!(
             formatter,
-            "{} adapters compared in {:.1} s\n  gradient    over {} examples, of which two halves agree by {:.2}\n  base model  {} on {} examples\n  random      {}, updates of the size of the first adapter\n\n{table}\n",
-            self.adapters.len(),
+            "{} compared in {:.1} s\n  gradient    over {} examples, of which two halves agree by {:.2}\n  base model  {} on {} examples\n  random      {}, updates of the size of the first adapter\n\n{table}\n",
+            counted(self.adapters.len(), "1 adapter", "adapters"),
             self.seconds,
             self.gradient_examples,
             self.agreement,
