@@ -121,6 +121,36 @@ fn number(value: &Value) -> f64 {
     value.as_f64().expect("a number")
 }
 
+/// Whether the adapters of other tasks are worth recycling: of a language model the loss itself is measured.
+fn check_selection(place: &Workplace, sources: &[String]) {
+    let tables = tables(
+        "model = \"base/model\"",
+        lora(),
+        "epochs = 1\nbatch_size = 8\nlearning_rate = 3e-3",
+    );
+    let config = format!("seed = {SEED}\noutput = \"none\"\n{tables}");
+    fs::write(place.path("select.toml"), config).expect("a file");
+    let mut arguments = vec!["select"];
+    arguments.extend(sources.iter().map(String::as_str));
+    let data = "data.path=\"tasks/unseen\"";
+    arguments.extend(["--for", "select.toml", "--set", data]);
+    let found = place.run_json(&arguments);
+    let base = number(&found["base"]["loss"]);
+    assert!(found["base"].get("metric").is_none(), "{found}");
+    let adapters = found["adapters"].as_array().expect("adapters");
+    assert_eq!(adapters.len(), sources.len());
+    let losses = adapters
+        .iter()
+        .map(|adapter| number(&adapter["loss"]["loss"]));
+    let lowest = losses.fold(f64::INFINITY, f64::min);
+    // They all leave the instruction out, as the base model has never seen it.
+    assert!(lowest < base, "{lowest} {base}");
+    let first = &adapters[0];
+    let over_chance = number(&first["alignment"]) / number(&first["alignment_chance"]);
+    assert!(over_chance > 5.0, "{over_chance}");
+    assert_eq!(found["prospect"], "good", "{found}");
+}
+
 /// Exact match and perplexity on the test split, as `evaluate` finds them.
 fn evaluate(place: &Workplace, adapter: Option<&str>, task: &str) -> [f64; 2] {
     let data = format!("tasks/{task}");
@@ -174,6 +204,7 @@ fn an_unseen_transformation_is_learned_from_the_adapters_of_others() {
     let sources = train_sources(&place);
     let directories: Vec<String> = sources.iter().map(|(_, path)| path.clone()).collect();
     let arms = train_unseen(&place, &directories);
+    check_selection(&place, &directories);
 
     // Without instruction the base model can't know; what it says is never right by accident, as
     // that would take four letters out of twelve.

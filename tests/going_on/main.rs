@@ -226,7 +226,7 @@ fn a_projection_says_what_it_keeps_and_takes_the_head_along() {
                 "method = \"{method}\"\nrank = 4\nadapters = {adapters:?}\ninit = \"{init}\"\n{more}"
             )
         };
-        let (losses, outcome) = run(&place, method, &table(&gym, ""));
+        let (losses, outcome) = run(&place, method, &table(&gym, "components = \"all\""));
         assert!(
             outcome.stderr.contains("keeps 100.0 % of its energy"),
             "{outcome:?}"

@@ -64,6 +64,7 @@ mod principal;
 mod project;
 mod range_sketch;
 mod report;
+mod selection;
 mod shared_bases;
 mod shared_energy;
 mod similarity;
@@ -83,6 +84,9 @@ pub use options::{Components, ExtractOptions, Factors};
 pub use project::{ProjectOptions, Projection, project};
 pub use range_sketch::{LeadingPart, OVERSAMPLING, range_of, test_matrix};
 pub use report::{AdapterReport, ExtractReport, ModuleReport, SideReport};
+pub use selection::{
+    Alignment, PoolAlignment, PoolModule, Ranked, Share, greedy_order, pool_share,
+};
 pub use shared_bases::shared_bases;
 pub use shared_energy::SharedEnergy;
 pub use similarity::{Pairs, Similarity, similarity};

@@ -66,6 +66,7 @@ mod output_style;
 mod publication;
 mod report;
 mod run;
+mod select;
 mod spread;
 pub mod starter;
 mod store;
@@ -100,6 +101,9 @@ pub use output_style::{OutputFormat, style_of_copy, style_of_result};
 pub use publication::{PublicBase, publication, without_paths};
 pub use report::{ArmReport, ArmSubspace, ExperimentPlan, Failure, Report};
 pub use run::{Finished, Jobs, RunRequest, run, run_cell_from_parent};
+pub use select::{
+    AdapterSelection, LossSummary, SelectRequest, SelectSummary, UnusedAdapter, select,
+};
 pub use spread::Spread;
 pub use store::{
     PackRequest, PackSummary, StoreSummary, UnpackRequest, UnpackSummary, UnpackedAdapter,

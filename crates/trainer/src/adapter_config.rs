@@ -76,9 +76,8 @@ pub struct AdapterConfig {
     /// directory or of a run, or a Hub id. lora and moslora start from its factors, methods on a
     /// subspace from its projection; its head is taken along if it is for the same labels. On a
     /// subspace also "random" (EigenLoRAx only, as its authors do), "merge" (the average of the recycled
-    /// adapters, from which compose can start, too), "shrunken-merge" (less of it in modules where they do
-    /// not agree), "compose" (their sum with weights that are found on the task's examples first), or
-    /// "project:ADAPTER" (the projection alone, with a new head). A path that equals
+    /// adapters, from which compose can start, too), "compose" (their sum with weights that are found on the
+    /// task's examples first), or "project:ADAPTER" (the projection alone, with a new head). A path that equals
     /// one of these words is written with `./` before it.
     #[serde(default)]
     pub init: Init,
@@ -161,7 +160,10 @@ impl AdapterConfig {
                 "adapter.basis = \"gradient\" needs it; leave one of them out".to_owned(),
             ),
             (
-                method.has_basis() && is_made && !is_basis_given && self.init.is_of_pool(),
+                method.has_basis()
+                    && is_made
+                    && !is_basis_given
+                    && matches!(self.init, Init::Merge | Init::Compose),
                 "adapter.init",
                 "there are no recycled adapters to start from; name them in adapter.adapters".to_owned(),
             ),
@@ -198,8 +200,10 @@ impl AdapterConfig {
             ),
             (
                 is_without_basis
-                    && (self.init.is_of_pool()
-                        || matches!(self.init, Init::Random | Init::Project(_))),
+                    && matches!(
+                        self.init,
+                        Init::Random | Init::Merge | Init::Compose | Init::Project(_)
+                    ),
                 "adapter.init",
                 match (&self.init, method.trains_everything()) {
                     (Init::Project(adapter), false) => format!(

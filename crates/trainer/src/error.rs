@@ -29,6 +29,8 @@ pub enum TrainerError {
         "adapter.method = \"{method}\" adapts no module to take a gradient of; name one that does, such as lora"
     )]
     NoGradient { method: &'static str },
+    #[error("there is no adapter to select")]
+    NothingToSelect,
     #[error("the gradient of `{module}` is {found}; is the base model's checkpoint damaged?")]
     GradientNotFinite { module: String, found: f32 },
     #[error("{0}")]

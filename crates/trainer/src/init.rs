@@ -22,8 +22,6 @@ pub enum Init {
     Project(String),
     /// The average of the recycled adapters.
     Merge,
-    /// The average, shrunk in each module by how far the recycled adapters disagree.
-    ShrunkenMerge,
     /// The composition of the recycled adapters whose weights the task's own examples ask for.
     Compose,
     /// This adapter, and its head if that is for the same labels: a directory, the directory of a run,
@@ -32,7 +30,7 @@ pub enum Init {
 }
 
 /// The values that name no adapter.
-const KEYWORDS: [&str; 5] = ["zero", "random", "merge", "shrunken-merge", "compose"];
+const KEYWORDS: [&str; 4] = ["zero", "random", "merge", "compose"];
 const PROJECT: &str = "project";
 
 impl Init {
@@ -40,13 +38,8 @@ impl Init {
     pub fn adapter(&self) -> Option<&str> {
         match self {
             Self::Project(adapter) | Self::Adapter(adapter) => Some(adapter),
-            Self::Zero | Self::Random | Self::Merge | Self::ShrunkenMerge | Self::Compose => None,
+            Self::Zero | Self::Random | Self::Merge | Self::Compose => None,
         }
-    }
-
-    /// Whether it is made of the recycled adapters.
-    pub(crate) fn is_of_pool(&self) -> bool {
-        matches!(self, Self::Merge | Self::ShrunkenMerge | Self::Compose)
     }
 }
 
@@ -61,7 +54,6 @@ impl TryFrom<String> for Init {
             ("zero", _) => Ok(Self::Zero),
             ("random", _) => Ok(Self::Random),
             ("merge", _) => Ok(Self::Merge),
-            ("shrunken-merge", _) => Ok(Self::ShrunkenMerge),
             ("compose", _) => Ok(Self::Compose),
             (_, Some(adapter)) if !adapter.is_empty() => Ok(Self::Project(adapter.to_owned())),
             (_, None) if may_be_an_adapter(&text) => Ok(Self::Adapter(text)),
@@ -76,7 +68,6 @@ impl From<Init> for String {
             Init::Zero => "zero".into(),
             Init::Random => "random".into(),
             Init::Merge => "merge".into(),
-            Init::ShrunkenMerge => "shrunken-merge".into(),
             Init::Compose => "compose".into(),
             Init::Project(adapter) => format!("{PROJECT}:{adapter}"),
             Init::Adapter(adapter) => adapter,
@@ -124,7 +115,6 @@ mod tests {
             "zero",
             "random",
             "merge",
-            "shrunken-merge",
             "compose",
             "project:some/adapter",
             "some/adapter",
@@ -166,7 +156,7 @@ mod tests {
             ("projct:runs/gym", "did you mean `project:ADAPTER`?"),
             (
                 "gymnasium",
-                "expected zero, random, merge, shrunken-merge, compose, project:ADAPTER or ADAPTER",
+                "expected zero, random, merge, compose, project:ADAPTER or ADAPTER",
             ),
             ("", "is unknown"),
         ] {

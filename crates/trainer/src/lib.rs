@@ -92,4 +92,7 @@ pub use tasks::{
     LabelledBatch, LabelledExamples, LengthSurvey, LineReader, Objective, SplitData, Survey, Task,
     TaskKind, TaskReader, TextInputs, TrainRequest, label_metrics, preprocessor,
 };
-pub use training::{GradientOptions, ModuleGradient, TaskGradient, Training};
+pub use training::{
+    GradientOptions, MeasuredLoss, ModuleGradient, Prospect, SelectedAdapter, Selection,
+    SelectionOptions, TaskGradient, Training, Unusable, UsableAdapter,
+};

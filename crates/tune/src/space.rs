@@ -24,7 +24,7 @@ const ALL: &str = "all";
 const RANK: i64 = 8;
 
 /// The keys that say what a basis is made of, which mean nothing to methods without one.
-const OF_BASES: [&str; 9] = [
+const OF_BASES: [&str; 8] = [
     "adapter.adapters",
     "adapter.subspace",
     "adapter.weights",
@@ -32,7 +32,6 @@ const OF_BASES: [&str; 9] = [
     "adapter.gradient",
     "adapter.components",
     "adapter.augment",
-    "adapter.composition",
     "adapter.init",
 ];
 
@@ -100,10 +99,9 @@ fn gradient(adapter: &AdapterConfig) -> Vec<Candidate> {
 
 fn start(adapter: &AdapterConfig) -> Vec<Candidate> {
     let starts = match adapter.init {
-        Init::Zero | Init::Random => ["shrunken-merge", "merge"],
-        Init::Merge => ["shrunken-merge", "zero"],
-        Init::ShrunkenMerge => ["zero", "merge"],
-        Init::Compose => ["shrunken-merge", "merge"],
+        Init::Zero | Init::Random => ["merge", "compose"],
+        Init::Merge => ["compose", "zero"],
+        Init::Compose => ["merge", "zero"],
         // The adapter to go on from is a wish, not a setting.
         Init::Project(_) | Init::Adapter(_) => return Vec::new(),
     };
@@ -194,7 +192,7 @@ mod tests {
                 "the file as it is",
                 "training.learning_rate=0.008",
                 "adapter.gradient=true",
-                "adapter.init=\"shrunken-merge\"",
+                "adapter.init=\"compose\"",
                 "adapter.components=\"all\"",
                 "training.epochs=8",
             ]

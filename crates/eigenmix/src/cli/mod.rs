@@ -13,6 +13,7 @@ mod merging;
 mod model;
 mod parameter_flags;
 mod recycling;
+mod select;
 mod store;
 mod training;
 mod tune;
@@ -33,6 +34,7 @@ pub(crate) use merge_search::SearchArguments;
 pub(crate) use merging::MergeArguments;
 pub(crate) use model::{LabelArguments, ModelArguments, no_labels};
 pub(crate) use recycling::{ExportArguments, ExtractArguments, InspectArguments, ProjectArguments};
+pub(crate) use select::SelectArguments;
 pub(crate) use store::{PackArguments, UnpackArguments};
 pub(crate) use training::{EvaluateArguments, ForwardArguments, PredictArguments, TrainArguments};
 pub(crate) use tune::TuneArguments;
@@ -97,6 +99,7 @@ pub(crate) enum Command {
     Init(InitArguments),
     Extract(ExtractArguments),
     Gradient(GradientArguments),
+    Select(SelectArguments),
     Project(ProjectArguments),
     Merge(Box<MergeArguments>),
     Pack(PackArguments),

@@ -17,6 +17,7 @@ mod push;
 mod report;
 mod run;
 mod schema;
+mod select;
 mod train;
 mod tune;
 mod unpack;
@@ -36,6 +37,7 @@ pub(crate) fn run(cli: Cli, console: &Console) -> anyhow::Result<()> {
         Command::Init(arguments) => init::run(&arguments, console),
         Command::Extract(arguments) => extract::run(&arguments, console),
         Command::Gradient(arguments) => gradient::run(&arguments, device, console),
+        Command::Select(arguments) => select::run(&arguments, device, console),
         Command::Project(arguments) => project::run(&arguments, console),
         Command::Merge(arguments) => merge::run(&arguments, device, console),
         Command::Pack(arguments) => pack::run(&arguments, console),

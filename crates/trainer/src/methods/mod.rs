@@ -1,7 +1,6 @@
 //! The ways to adapt a base model. A method is one file here and its lines in this registry; the
 //! crate `moslora` initialises its updates.
 
-mod average;
 mod basis_source;
 mod basis_width;
 mod compose;
@@ -26,6 +25,7 @@ pub(crate) use basis_width::BasisWidth;
 pub(crate) use composition_width::CompositionWidth;
 pub(crate) use definition::{LayerSizes, Recipe};
 pub(crate) use initial_adapter::InitialAdapter;
+pub(crate) use on_basis::same_directory;
 pub(crate) use own_output::{own_output, with_own_output};
 pub(crate) use start::{MethodStart, start};
 pub(crate) use target_layers::{on_modules, targeted};

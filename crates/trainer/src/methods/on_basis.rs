@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use eigenmix_adapter::{LoadedAdapter, LoraModule};
-use eigenmix_eigenlorax::{LowRank, ModuleSpectra};
+use eigenmix_eigenlorax::{LowRank, ModuleSpectra, ModuleSubspace};
 use eigenmix_models::Description;
 use eigenmix_moslora::Update;
 use eigenmix_tensors::Matrix;
 
-use super::average::{mean, shrunken_mean};
 use super::basis_source::{BasisSource, MadeBasis, read};
 use super::definition::BasisLayer;
 use super::initial_adapter::InitialAdapter;
@@ -50,7 +49,7 @@ pub(super) fn on_basis(
         (_, Some(initial)) => vec![initial.read()?],
         (Init::Zero | Init::Random | Init::Compose | Init::Adapter(_), None) => Vec::new(),
         (Init::Project(name), None) => vec![read(name)?],
-        (Init::Merge | Init::ShrunkenMerge, None) => match sources.is_empty() {
+        (Init::Merge, None) => match sources.is_empty() {
             false => sources,
             true => {
                 let names: Vec<_> = subspace
@@ -91,16 +90,9 @@ pub(super) fn on_basis(
             spectra.insert(path.clone(), ModuleSpectra::of(module));
         }
         let composed = source.composition;
-        let composed = composed.and_then(|composed| composed.modules.get(&layer.path));
-        let mixers: Vec<Matrix> = start
-            .iter()
-            .filter_map(|source| source.adapter.modules.get(path))
-            .chain(composed)
-            .map(|lora| module.mixer_of(lora))
-            .collect();
-        let started = match config.init {
-            Init::ShrunkenMerge => shrunken_mean(&mixers),
-            _ => mean(&mixers),
+        let started = match composed.and_then(|composed| composed.modules.get(&layer.path)) {
+            Some(composed) => Some(module.mixer_of(composed)),
+            None => average(module, path, &start),
         };
         let update = update(BasisLayer {
             config,
@@ -130,7 +122,7 @@ pub(super) fn on_basis(
         basis: files,
         started_from: projected.map(|projected| projected.source.clone()),
         updates,
-        sources: match is_recycled || config.init.is_of_pool() {
+        sources: match is_recycled || matches!(config.init, Init::Merge | Init::Compose) {
             true => subspace.sources,
             // Of adapters beside a control, only modules and sizes were taken.
             false => Vec::new(),
@@ -210,7 +202,7 @@ fn kept_energy(
 }
 
 /// Whether two names of a base model are the same local directory.
-pub(super) fn same_directory(left: &str, right: &str) -> bool {
+pub(crate) fn same_directory(left: &str, right: &str) -> bool {
     match (
         Path::new(left).canonicalize(),
         Path::new(right).canonicalize(),
@@ -218,6 +210,20 @@ pub(super) fn same_directory(left: &str, right: &str) -> bool {
         (Ok(left), Ok(right)) => left == right,
         _ => false,
     }
+}
+
+/// The mean of the adapters' mixers M_t = Uᵀ ΔW_t V over those that have the module: `[p, q]`.
+fn average(module: &ModuleSubspace, path: &str, adapters: &[LoadedAdapter]) -> Option<Matrix> {
+    let mixers: Vec<Matrix> = adapters
+        .iter()
+        .filter_map(|source| source.adapter.modules.get(path))
+        .map(|lora| module.mixer_of(lora))
+        .collect();
+    let first = mixers.first()?;
+    let count = mixers.len() as f32;
+    Some(Matrix::from_fn(first.rows(), first.cols(), |row, col| {
+        mixers.iter().map(|mixer| mixer.get(row, col)).sum::<f32>() / count
+    }))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The examples of any task, and their batches.
 
-use eigenmix_data::EpochAugmentation;
 use eigenmix_data::metrics::{Metric, MetricError};
+use eigenmix_data::{EncodedTargets, EpochAugmentation};
 use eigenmix_models::{Batch, Network};
 
 use super::{Evaluation, EvaluationOptions, LabelledExamples, Objective};
@@ -60,6 +60,11 @@ pub trait Examples {
         network: &Network,
         options: &EvaluationOptions,
     ) -> Result<Evaluation, TrainerError>;
+
+    /// What each example should give, if each has a label.
+    fn targets(&self) -> Option<&EncodedTargets> {
+        None
+    }
 
     /// Inputs and targets separately, if each example has a label.
     fn into_labelled(self: Box<Self>) -> Option<LabelledExamples> {

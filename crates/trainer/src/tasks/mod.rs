@@ -33,7 +33,7 @@ pub use survey::{LabelSurvey, LengthSurvey, Survey};
 pub use task::Task;
 pub use text_classification::TextInputs;
 
-pub(crate) use labelled::all_logits;
+pub(crate) use labelled::{all_logits, host_loss};
 
 /// The kind of task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -11,6 +11,7 @@ mod joined_gradient;
 mod optimizer;
 mod plain_adapter;
 mod result;
+mod selection;
 mod speed;
 mod training_data;
 mod training_length;
@@ -45,6 +46,9 @@ use composition_weights::CompositionWeights;
 pub use gradient::{GradientOptions, ModuleGradient, TaskGradient};
 use initial_head::{initial_head, other_input};
 use result::Trained;
+pub use selection::{
+    MeasuredLoss, Prospect, SelectedAdapter, Selection, SelectionOptions, Unusable, UsableAdapter,
+};
 use training_data::TrainingData;
 use training_loop::Loop;
 use truncated_result::TruncatedResult;

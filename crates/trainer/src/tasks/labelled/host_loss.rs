@@ -6,7 +6,7 @@ use eigenmix_data::EncodedTargets;
 /// of values; of labels the binary cross-entropy, which is a mean over their outputs too.
 ///
 /// - logits: `[examples, outputs]`
-pub(super) fn host_loss(logits: &[f32], outputs: usize, targets: &EncodedTargets) -> f64 {
+pub(crate) fn host_loss(logits: &[f32], outputs: usize, targets: &EncodedTargets) -> f64 {
     let sum: f64 = match targets {
         EncodedTargets::Classes(classes) => logits
             .chunks(outputs)

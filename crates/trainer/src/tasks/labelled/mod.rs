@@ -15,7 +15,6 @@ use eigenmix_models::Network;
 
 use super::{Evaluation, EvaluationOptions, Examples, LabelledBatch};
 use crate::TrainerError;
-use host_loss::host_loss;
 use objective::LabelObjective;
 
 pub use inputs::Inputs;
@@ -24,6 +23,7 @@ pub use label_metrics::label_metrics;
 
 use label_metrics::figures_by_label;
 
+pub(crate) use host_loss::host_loss;
 pub(crate) use inputs::all_logits;
 pub(super) use reader::{LabelledReader, LabelledSource, count_labels};
 
@@ -99,6 +99,10 @@ impl Examples for LabelledExamples {
             metrics: label_metrics(options.metrics, &logits, outputs, targets)?,
             by_label: figures_by_label(&logits, outputs, targets)?,
         })
+    }
+
+    fn targets(&self) -> Option<&EncodedTargets> {
+        Some(&self.targets)
     }
 
     fn into_labelled(self: Box<Self>) -> Option<LabelledExamples> {

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
 use burn::tensor::Device;
-use eigenmix_adapter::{Adapter, Companion};
+use eigenmix_adapter::{Adapter, Companion, LoraModule};
 use eigenmix_eigenlorax::{LeadingPart, OVERSAMPLING, range_of, test_matrix};
 use eigenmix_models::{HeadKind, LinearLayer};
 use eigenmix_moslora::{Factor, Mixer, TrainedValues, Update};
@@ -27,6 +27,7 @@ use rand_chacha::ChaCha8Rng;
 
 use self::head_fit::fit_head;
 use self::pass::GradientPass;
+pub(super) use self::pass::batches;
 use super::Training;
 use super::plain_adapter::plain_adapter;
 use super::result::companions;
@@ -65,6 +66,35 @@ pub struct TaskGradient {
     pub(super) softened_head: TrainedValues,
 }
 
+/// The gradient of a task in some layers, not an adapter yet.
+pub(super) struct LeadingGradient {
+    /// −G in its leading directions, by the paths of the layers.
+    pub updates: BTreeMap<String, LoraModule>,
+    /// The fitted head, and the same for the start of a training.
+    pub heads: TrainedValues,
+    pub softened_head: TrainedValues,
+    pub modules: BTreeMap<String, ModuleGradient>,
+    pub examples: usize,
+    pub loss: f64,
+}
+
+impl LeadingGradient {
+    /// How far two halves of the examples agree, over all modules.
+    pub fn agreement(&self) -> f64 {
+        agreement(&self.modules)
+    }
+}
+
+/// The agreement of the halves over all modules, weighted by their energy.
+fn agreement(modules: &BTreeMap<String, ModuleGradient>) -> f64 {
+    let energy: f64 = modules.values().map(|module| module.energy).sum();
+    let weighted = modules.values();
+    let sum: f64 = weighted
+        .map(|module| module.energy * module.agreement)
+        .sum();
+    if energy > 0.0 { sum / energy } else { 0.0 }
+}
+
 /// The gradient of one module.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModuleGradient {
@@ -91,12 +121,7 @@ impl ModuleGradient {
 impl TaskGradient {
     /// The agreement of the halves over all modules, weighted by their energy.
     pub fn agreement(&self) -> f64 {
-        let energy: f64 = self.modules.values().map(|module| module.energy).sum();
-        let weighted = self.modules.values();
-        let sum: f64 = weighted
-            .map(|module| module.energy * module.agreement)
-            .sum();
-        if energy > 0.0 { sum / energy } else { 0.0 }
+        agreement(&self.modules)
     }
 }
 
@@ -142,13 +167,37 @@ impl Training {
         device: &Device,
         progress: &dyn Fn(usize),
     ) -> Result<TaskGradient, TrainerError> {
-        let examples = self.drawn_examples(options.examples.get());
         let layers = self.adapted_layers();
         if layers.is_empty() {
             return Err(TrainerError::NoGradient {
                 method: self.config.adapter.method.name(),
             });
         }
+        let found = self.leading_gradient(&layers, options, device, progress)?;
+        let (config, base) = (&self.config, &self.base);
+        let (updates, heads) = (found.updates, found.heads);
+        let adapter = plain_adapter(config, base, &self.description, &self.data, updates, heads)?;
+        Ok(TaskGradient {
+            adapter,
+            modules: found.modules,
+            examples: found.examples,
+            loss: found.loss,
+            softened_head: found.softened_head,
+        })
+    }
+
+    /// The gradient of the task in some layers.
+    ///
+    /// # Errors
+    /// As [`Training::gradient`].
+    pub(super) fn leading_gradient(
+        &self,
+        layers: &[LinearLayer],
+        options: &GradientOptions,
+        device: &Device,
+        progress: &dyn Fn(usize),
+    ) -> Result<LeadingGradient, TrainerError> {
+        let examples = self.drawn_examples(options.examples.get());
         let mut tensors = self.brought_tensors(device)?;
         let fitted = fit_head(self, &tensors, &examples, device, progress)?;
         tensors.extend(fitted.tensors.clone());
@@ -189,7 +238,7 @@ impl Training {
         )?;
 
         let (mut modules, mut updates) = (BTreeMap::new(), BTreeMap::new());
-        for layer in &layers {
+        for layer in layers {
             let path = &layer.path;
             let sketch = sketches.of(path, "left", layer.d_out).mean();
             let halves = seen.of(path, "right", layer.d_in);
@@ -211,26 +260,18 @@ impl Training {
             );
             updates.insert(path.clone(), part.to_module(-1.0));
         }
-        let (config, base) = (&self.config, &self.base);
-        let adapter = plain_adapter(
-            config,
-            base,
-            &self.description,
-            &self.data,
+        Ok(LeadingGradient {
             updates,
-            fitted.tensors,
-        )?;
-        Ok(TaskGradient {
+            heads: fitted.tensors,
             softened_head: fitted.softened,
-            adapter,
             modules,
             examples: examples.len(),
             loss: seen.loss,
         })
     }
 
-    /// The examples that the gradient is the mean over, ascending.
-    fn drawn_examples(&self, most: usize) -> Vec<usize> {
+    /// As many examples of the training split, drawn by the seed, ascending.
+    pub(super) fn drawn_examples(&self, most: usize) -> Vec<usize> {
         let count = self.data.train.len();
         if count <= most {
             return (0..count).collect();

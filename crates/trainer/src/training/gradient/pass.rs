@@ -44,7 +44,11 @@ pub(super) struct Halves {
 }
 
 /// Some examples in batches, those of a length together.
-pub(super) fn batches(all: &dyn Examples, chosen: &[usize], size: NonZeroUsize) -> Vec<Vec<usize>> {
+pub(in crate::training) fn batches(
+    all: &dyn Examples,
+    chosen: &[usize],
+    size: NonZeroUsize,
+) -> Vec<Vec<usize>> {
     let lengths = all.lengths();
     let own: Vec<usize> = chosen.iter().map(|&example| lengths[example]).collect();
     let plan = BatchPlan::evaluation(&own, size);
