@@ -61,6 +61,7 @@ pub struct AdapterConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gradient: Option<GradientKey>,
     /// compose, or `init` = "compose": whether every adapter has one weight, or one in each module.
+    /// Default: "module" of compose, "adapter" of a start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub composition: Option<WeightScope>,
     /// How many principal components of the basis to use, or "all". Default: all of a `subspace`;

@@ -25,7 +25,9 @@ impl AdapterConfig {
         self.composition.unwrap_or_default()
     }
 
-    /// The composition of `adapters` that a training starts from.
+    /// The composition of `adapters` that a training starts from. A start has one weight for each adapter
+    /// unless the file says otherwise: fewer weights are found more surely in a few steps, and the training
+    /// does the rest.
     pub(crate) fn composition_of(&self, adapters: Vec<String>) -> Self {
         Self {
             method: AdapterMethod::Compose,
@@ -40,6 +42,7 @@ impl AdapterConfig {
             gradient: None,
             components: None,
             augment: 0,
+            composition: Some(self.composition.unwrap_or(WeightScope::Adapter)),
             init: Init::Zero,
             ..self.clone()
         }
