@@ -199,6 +199,13 @@ fn a_training_that_joins_it_is_resumed_on_the_same_basis() {
         assert!(kept.join(support::WEIGHTS).is_file());
         let resumed = train(&file("stopped"), true, usize::MAX);
         assert_eq!([begun, resumed].concat(), whole, "{keys}");
+        // Killed before its first checkpoint, it has a gradient and no head yet.
+        for name in ["checkpoints", "adapter"] {
+            let path = place.path("stopped").join(name);
+            fs::remove_dir_all(path).expect("a part of a run");
+        }
+        fs::remove_file(place.path("stopped/outcome.json")).expect("a file");
+        assert_eq!(train(&file("stopped"), true, usize::MAX), whole, "{keys}");
         for name in ["whole", "stopped"] {
             fs::remove_dir_all(place.path(name)).expect("a run to remove");
         }

@@ -30,7 +30,9 @@ impl Training {
         };
         let output = Path::new(&self.config.output);
         let kept = output.join(Run::GRADIENT);
-        if options.resume && kept.is_dir() {
+        // Without a checkpoint there is no head to go on with, and it is taken anew with the gradient.
+        let is_begun = !Run::at(output).checkpoints().is_empty();
+        if options.resume && is_begun && kept.is_dir() {
             let kept = read(&kept.display().to_string())?;
             self.put_into_basis(Some(&kept.adapter))?;
             self.basis.push(kept.source);
