@@ -72,6 +72,52 @@ fn the_winner_is_trained_on_all_rows_and_its_file_repeats_it() {
 }
 
 #[test]
+fn what_it_reads_is_not_overwritten_and_an_earlier_result_stays_till_there_is_a_winner() {
+    let place = Workplace::new();
+    for name in ["gym", "library"] {
+        let copy = quickstart(&format!("adapters/{name}"));
+        assert_eq!(place.run(&["export", &copy, "--out", name]).status, 0);
+    }
+    let pack = ["pack", "gym", "library", "--out", "store", "--dtype", "f32"];
+    assert_eq!(place.run(&pack).status, 0);
+    fs::create_dir(place.path("own")).expect("a directory");
+    fs::write(place.path("own/report.json"), "{}").expect("a file");
+    let adapter = |adapters: &str| {
+        format!(
+            "method = \"eigenmix\"\nrank = 2\nadapters = [{adapters}]\nallow_base_mismatch = true"
+        )
+    };
+    for (adapters, file_name, out, problem) in [
+        ("\"store#gym\"", "t.toml", "store", "contains the input"),
+        (
+            "\"store#gym\"",
+            "t.toml",
+            "store/adapters/new",
+            "is inside the input",
+        ),
+        ("\"gym\"", "t.toml", "gym", "contains the input"),
+        ("\"gym\"", "own/t.toml", "own", "contains the input"),
+    ] {
+        fs::write(place.path(file_name), file(&adapter(adapters), "")).expect("a file");
+        for command in [&["tune"][..], &["gradient"]] {
+            let arguments = [command, &[file_name, "--out", out, "--force"]].concat();
+            let message = place.run_refused(&arguments);
+            assert!(message.contains(problem), "{arguments:?}: {message}");
+        }
+        fs::remove_file(place.path(file_name)).expect("a file");
+    }
+
+    fs::write(place.path("t.toml"), file(&recycling(), "")).expect("a file");
+    let tune = ["tune", "t.toml", "--out", "tuned", "--budget", "1s"];
+    place.run_json(&tune);
+    let before = place.entries();
+    let diverging = ["--set", "training.learning_rate=1e30", "--force"];
+    let outcome = place.run(&[&tune[..], &diverging].concat());
+    assert_eq!(outcome.status, 2, "{outcome:?}");
+    assert_eq!(place.entries(), before);
+}
+
+#[test]
 fn what_cannot_be_tuned_is_refused_before_anything_is_written() {
     let place = Workplace::new();
     let refused = |text: &str, more: &[&str]| {

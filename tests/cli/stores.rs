@@ -107,6 +107,23 @@ fn an_adapter_of_a_store_is_one_wherever_an_adapter_is_asked_for() {
     let third = merge([THREE[2], THREE[2]], "third");
     assert!(largest_difference(again.values(), third.values()) < 1e-5);
 
+    // What was unpacked is checked, and unpacked again where it is not as it was written.
+    let cache = place.path("huggingface/eigenmix/stores");
+    for entry in fs::read_dir(cache).expect("a cache").flatten() {
+        let weights = entry.path().join("3").join(WEIGHTS);
+        let mut bytes = fs::read(&weights).expect("weights");
+        let last = bytes.len() - 2;
+        bytes[last] ^= 0x40;
+        fs::write(&weights, bytes).expect("written");
+    }
+    let mended = merge(["store#3", "store#3"], "mended");
+    assert_eq!(mended.values(), again.values());
+    // An adapter of a store has its name.
+    place.run_json(&["pack", "store#3", "store#1", "--out", "repacked"]);
+    let repacked = place.run_json(&["inspect", "repacked"]);
+    assert!(repacked["adapters"]["3"].is_object(), "{repacked}");
+    let message = place.run_refused(&["inspect", "store#.."]);
+    assert!(message.contains("no adapter `..`"), "{message}");
     let message = place.run_refused(&["inspect", "store#2"]);
     assert!(
         message.contains("no adapter `2`") && message.contains("1, 3"),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use eigenmix_adapter::{Dialect, PeftConfig, Provenance};
 use eigenmix_store::Store;
 use eigenmix_tensors::{FileError, TensorFile};
-use eigenmix_trainer::Run;
+use eigenmix_trainer::{AdapterPlace, Init, Run, TrainConfig};
 
 use crate::BadInput;
 use crate::ExperimentError;
@@ -99,6 +99,58 @@ impl Destination {
         Err(BadInput(problem).into())
     }
 
+    /// Refuses to overwrite what a training reads: its file, data, base model, subspace and adapters; and
+    /// to write into a store.
+    ///
+    /// - file: the training file
+    ///
+    /// # Errors
+    /// If one of them is this directory or in it, or this is in a store that is read.
+    pub fn keep_apart_from_training(
+        &self,
+        file: &Path,
+        config: &TrainConfig,
+    ) -> Result<(), ExperimentError> {
+        self.keep_apart_from(file)?;
+        let adapter = &config.adapter;
+        let paths = [&config.data.path, &config.base.model];
+        for path in paths.into_iter().chain(&adapter.subspace) {
+            self.keep_apart_from(Path::new(path))?;
+        }
+        let started_from = match &adapter.init {
+            Init::Project(name) | Init::Adapter(name) => Some(name),
+            _ => None,
+        };
+        for name in adapter.adapters.iter().chain(started_from) {
+            match AdapterPlace::parse(name) {
+                Ok(AdapterPlace::Path(path)) => self.keep_apart_from(&path)?,
+                Ok(AdapterPlace::Stored(stored)) => {
+                    self.keep_apart_from_store(&stored.directory)?
+                }
+                // What is on the Hub cannot be overwritten; what is nothing is refused when it is read.
+                Ok(AdapterPlace::Hub(_)) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses to overwrite an adapter that is read, and to write into the store that it is in.
+    ///
+    /// # Errors
+    /// If it is this directory or in it, or this is in its store.
+    pub fn keep_apart_from_input(&self, adapter: &OpenedAdapter) -> Result<(), ExperimentError> {
+        match adapter.is_stored() {
+            true => self.keep_apart_from_store(&adapter.place),
+            false => self.keep_apart_from(&adapter.place),
+        }
+    }
+
+    /// A store is checked whole, so that nothing may be written into it either.
+    fn keep_apart_from_store(&self, store: &Path) -> Result<(), ExperimentError> {
+        self.keep_apart_from(store)?;
+        self.keep_outside_of(store)
+    }
+
     /// Opens the adapters that go into this directory, none of which it may contain.
     ///
     /// # Errors
@@ -112,7 +164,7 @@ impl Destination {
     ) -> Result<Vec<OpenedAdapter>, ExperimentError> {
         let opened = OpenedAdapter::open_all(adapters, allow_partial, names, listener)?;
         for adapter in &opened {
-            self.keep_apart_from(&adapter.place)?;
+            self.keep_apart_from_input(adapter)?;
         }
         Ok(opened)
     }

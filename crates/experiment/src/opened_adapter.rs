@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use eigenmix_adapter::AdapterFile;
+use eigenmix_store::StoredName;
 use eigenmix_trainer::{AdapterPlace, Run, locate_adapter};
 use rayon::prelude::*;
 
@@ -38,6 +39,11 @@ impl OpenedAdapter {
             _ => path.clone(),
         };
         Ok(Self { file, path, place })
+    }
+
+    /// Whether it comes out of a store.
+    pub fn is_stored(&self) -> bool {
+        self.place != self.path
     }
 
     /// Opens all of `arguments`, in their order, and refuses those of which a part would be left
@@ -148,8 +154,13 @@ pub fn adapter_name(location: &str, components: usize) -> String {
         _ => location,
     };
     let location = location.strip_suffix(".safetensors").unwrap_or(location);
+    // An adapter of a store lies below it.
+    let separators: &[char] = match StoredName::split(location) {
+        Some(stored) if stored.is_in_store() => &['/', '#'],
+        _ => &['/'],
+    };
     let mut parts: Vec<&str> = location
-        .split('/')
+        .split(separators)
         .filter(|part| !["", ".", ".."].contains(part))
         .collect();
     // Two parts may be a Hub id; a path with more need not exist yet.

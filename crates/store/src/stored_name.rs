@@ -1,12 +1,14 @@
 //! `STORE#NAME`: an adapter of a store by its name, wherever an adapter is asked for.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use eigenmix_adapter::{Provenance, SaveOptions};
-use eigenmix_tensors::FileError;
+use eigenmix_tensors::write_file;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use crate::checksums::checksums;
 use crate::{Store, StoreError};
 
 /// An adapter of a store.
@@ -34,32 +36,50 @@ impl<'a> StoredName<'a> {
         self.directory.join(Store::FILE_NAME).is_file()
     }
 
-    /// The adapter as a directory of PEFT below `cache`, unpacked if it is not there yet. The place depends
-    /// on the content of the store, so that a store that was packed again is unpacked again.
+    /// The adapter as a directory of PEFT below `cache`, unpacked if it is not there yet, or not as it was
+    /// written. The place depends on the content of the store, so that a store that was packed again is
+    /// unpacked again.
     ///
     /// # Errors
-    /// As [`Store::load`] and [`Store::write`].
+    /// As [`Store::load`] and [`Store::write`], and if the store does not have the adapter.
     pub fn unpacked(&self, cache: &Path) -> Result<PathBuf, StoreError> {
+        // The whole store is checked, whatever is in the cache.
+        let store = Store::load(&self.directory)?;
+        store.stored(self.name)?;
         let path = self.directory.join(Store::FILE_NAME);
         let description =
             std::fs::read(&path).map_err(|source| StoreError::Unreadable { path, source })?;
         let content = format!("{:x}", Sha256::digest(&description));
-        let place = cache.join(content).join(self.name);
-        if place.is_dir() {
+        let below = cache.join(content);
+        let (place, sums) = (
+            below.join(self.name),
+            below.join(format!("{}.json", self.name)),
+        );
+        if is_as_written(&place, &sums) {
             return Ok(place);
         }
-        let store = Store::load(&self.directory)?;
-        store.stored(self.name)?;
         let location = format!("{}#{}", self.directory.display(), self.name);
-        match store.write(self.name, &place, false, &location) {
-            // Another process was faster.
-            Err(StoreError::Adapter(_) | StoreError::File(FileError::AlreadyExists(_)))
-                if place.is_dir() =>
-            {
-                Ok(place)
+        store.write(self.name, &place, true, &location)?;
+        let written = serde_json::to_vec_pretty(&checksums(&place)?).map_err(|source| {
+            StoreError::Description {
+                path: sums.clone(),
+                source,
             }
-            written => written.map(|()| place),
-        }
+        })?;
+        write_file(&sums, &written)?;
+        Ok(place)
+    }
+}
+
+/// Whether a directory has the files that its checksums are of, and no others.
+fn is_as_written(place: &Path, sums: &Path) -> bool {
+    let Ok(written) = std::fs::read(sums) else {
+        return false;
+    };
+    let written: Option<BTreeMap<String, String>> = serde_json::from_slice(&written).ok();
+    match (written, checksums(place)) {
+        (Some(written), Ok(found)) => written == found,
+        _ => false,
     }
 }
 

@@ -185,6 +185,11 @@ impl AdapterConfig {
                 },
             ),
             (
+                is_without_basis && self.components.is_some(),
+                "adapter.components",
+                format!("{only} train on a basis that has components"),
+            ),
+            (
                 !self.weights.is_empty() && self.adapters.is_empty(),
                 "adapter.weights",
                 "they weigh `adapter.adapters`, which are not given".to_owned(),

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use eigenmix_data::closest_name;
+use eigenmix_store::StoredName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -79,6 +80,9 @@ impl From<Init> for String {
 /// has a revision; otherwise a misspelt keyword would be looked for on the Hub.
 fn may_be_an_adapter(text: &str) -> bool {
     if !text.is_empty() && Path::new(text).exists() {
+        return true;
+    }
+    if StoredName::split(text).is_some_and(|stored| stored.is_in_store()) {
         return true;
     }
     // A directory may contain a colon, but then it does not come before the first slash; a drive may.

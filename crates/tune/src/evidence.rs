@@ -15,13 +15,21 @@ pub(crate) struct Score {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Evidence {
     scores: Vec<Vec<Option<Score>>>,
+    /// How many rows each score is the share of, where scores are shares.
+    rows: Option<usize>,
 }
 
 impl Evidence {
     pub fn new(candidates: usize, measurements: usize) -> Self {
         Self {
             scores: vec![vec![None; measurements]; candidates],
+            rows: None,
         }
+    }
+
+    /// The same where each score is a share of so many rows.
+    pub fn of_shares_of(self, rows: Option<usize>) -> Self {
+        Self { rows, ..self }
     }
 
     pub fn note(&mut self, candidate: usize, measurement: usize, score: Score) {
@@ -55,8 +63,9 @@ impl Evidence {
         found.into_iter().map(|(candidate, _)| candidate).collect()
     }
 
-    /// How much better than the file itself a candidate is, and the standard error of that, which is
-    /// unknown of a single measurement: both by the differences on the same rows.
+    /// How much better than the file itself a candidate is, and the standard error of that: by the
+    /// differences on the same rows, or of a single measurement by that of a share p of n rows,
+    /// √(p (1 − p) / n), as of two models whose mistakes are half the same. Unknown of a single other score.
     pub fn gain(&self, candidate: usize, of: &Range<usize>) -> Option<(f64, Option<f64>)> {
         let pairs = self.scores[candidate][of.clone()]
             .iter()
@@ -68,7 +77,13 @@ impl Evidence {
         let count = gains.len() as f64;
         let mean = gains.iter().sum::<f64>() / count;
         let squares: f64 = gains.iter().map(|gain| (gain - mean).powi(2)).sum();
-        let error = (gains.len() > 1).then(|| (squares / (count - 1.0) / count).sqrt());
+        let error = match gains.len() {
+            1 => self.rows.filter(|rows| *rows > 0).and_then(|rows| {
+                let share = self.mean(0, of)?;
+                Some((share * (1.0 - share)).max(0.0).sqrt() / (rows as f64).sqrt())
+            }),
+            _ => Some((squares / (count - 1.0) / count).sqrt()),
+        };
         Some((mean, error))
     }
 
@@ -134,6 +149,15 @@ mod tests {
         assert_eq!(lucky.winner(&[0, 1], &(0..3)), 0);
         let steady = evidence(&[&[0.5, 0.6, 0.7], &[0.53, 0.63, 0.73]]);
         assert_eq!(steady.winner(&[0, 1], &(0..3)), 1);
+    }
+
+    #[test]
+    fn of_one_measurement_the_error_is_that_of_a_share() {
+        let found = evidence(&[&[0.8], &[0.82], &[0.84]]).of_shares_of(Some(160));
+        let (_, error) = found.gain(1, &(0..1)).unwrap();
+        assert!((error.unwrap() - 0.4 / 160.0_f64.sqrt()).abs() < 1e-12);
+        assert_eq!(found.winner(&[0, 1], &(0..1)), 0);
+        assert_eq!(found.winner(&[0, 1, 2], &(0..1)), 2);
     }
 
     #[test]

@@ -130,8 +130,23 @@ impl fmt::Display for TuneReport {
             ]);
         }
         write!(formatter, "\n{table}")?;
-        let (Some(_), Some(outcome)) = (self.winner, &self.outcome) else {
-            return write!(formatter, "\nstopped before a winner was trained");
+        let means = self
+            .candidates
+            .iter()
+            .filter_map(|candidate| candidate.mean);
+        let (least, most) = means
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), mean| {
+                (least.min(mean.0), most.max(mean.0))
+            });
+        if self.candidates.len() > 1 && least >= most {
+            write!(
+                formatter,
+                "\nall were measured the same: these rows cannot tell them apart"
+            )?;
+        }
+        let outcome = match &self.outcome {
+            Some(outcome) if self.winner.is_some() && !outcome.interrupted => outcome,
+            _ => return write!(formatter, "\nstopped before a winner was trained"),
         };
         write!(
             formatter,

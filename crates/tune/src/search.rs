@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use eigenmix_data::metrics::Metric;
@@ -19,7 +20,8 @@ use crate::report::{TriedCandidate, TuneReport};
 use crate::rungs::Schedule;
 use crate::tuning::TuneRequest;
 
-/// Where the runs of candidates are while they are measured, in the directory of the tuning.
+/// Where the runs of candidates are while they are measured: `.NAME.trials` beside the directory NAME of the
+/// tuning.
 const TRIALS: &str = "trials";
 
 /// A candidate with the number of its adapter's parameters.
@@ -69,6 +71,20 @@ pub(crate) fn changed(
     Ok(config.map_err(|problems| file.error(problems))?)
 }
 
+/// Whether a metric is a share of rows that are right, or about that.
+fn is_share(metric: Metric) -> bool {
+    match metric {
+        Metric::Accuracy | Metric::F1 | Metric::MacroF1 | Metric::MicroF1 | Metric::ExactMatch => {
+            true
+        }
+        Metric::Matthews
+        | Metric::Pearson
+        | Metric::Spearman
+        | Metric::Mse
+        | Metric::Perplexity => false,
+    }
+}
+
 impl<'a> Search<'a> {
     /// A search that has not begun.
     ///
@@ -79,10 +95,11 @@ impl<'a> Search<'a> {
         clock: Clock,
         schedule: Schedule,
         candidates: Vec<Counted>,
-        metric: Metric,
+        (metric, rows): (Metric, usize),
     ) -> Result<Self, ExperimentError> {
         Ok(Self {
-            evidence: Evidence::new(candidates.len(), schedule.measurements.len()),
+            evidence: Evidence::new(candidates.len(), schedule.measurements.len())
+                .of_shares_of((is_share(metric) && schedule.fewest == 1).then_some(rows)),
             device: request.device.open()?,
             failures: BTreeMap::new(),
             request,
@@ -119,6 +136,13 @@ impl<'a> Search<'a> {
             Trial::Failed(error) => return Err(error.into()),
         }
         let affordable = self.clock.affords(self.seconds_of(0));
+        if affordable < 1.0 {
+            listener.note(&format!(
+                "a training of the file takes {:.0} s, so that the budget is over before anything is \
+                 compared with it",
+                self.seconds_of(0)
+            ));
+        }
         let begun = self.schedule.candidates(affordable, self.candidates.len());
         let total = (0..self.schedule.rungs.len())
             .map(|rung| Schedule::left(begun, rung) * self.schedule.rungs[rung].new.len())
@@ -188,6 +212,7 @@ impl<'a> Search<'a> {
             left = ranked;
         }
         drop(progress);
+        left.retain(|candidate| !self.failures.contains_key(candidate));
         let winner = match compared.len() >= self.schedule.fewest {
             true => self.evidence.winner(&left, &compared),
             false => 0,
@@ -226,7 +251,7 @@ impl<'a> Search<'a> {
     fn measure(&self, candidate: usize, measurement: usize) -> Result<Trial, ExperimentError> {
         let config = changed(self.request.file, self.candidate(candidate))?;
         let mut config = self.schedule.measurements[measurement].of(config);
-        let trials = self.request.out.path().join(TRIALS);
+        let trials = self.trials();
         let run = trials.join(format!("{candidate}-{measurement}"));
         config.output = run.to_string_lossy().into_owned();
         let clock = Clock::start(self.request.budget);
@@ -248,6 +273,13 @@ impl<'a> Search<'a> {
                 Trial::Measured(Score { value, seconds })
             }
         })
+    }
+
+    /// Beside the output, which an earlier result may hold until there is a winner.
+    fn trials(&self) -> PathBuf {
+        let out = self.request.out.path();
+        let name = out.file_name().unwrap_or_default().to_string_lossy();
+        out.with_file_name(format!(".{name}.{TRIALS}"))
     }
 
     fn train(

@@ -1,7 +1,6 @@
 //! A tuning from its file to the winner's run.
 
 use std::fs;
-use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -62,20 +61,28 @@ pub fn tune(request: &TuneRequest, listener: &dyn Listener) -> Result<TuneReport
     let (schedule, measured_on) = schedule(request, &training)?;
     training.notes().for_each(|note| listener.note(note));
     let metric = training.first_metric();
+    let rows = training.rows(Split::Validation).unwrap_or(0);
     drop(training);
-    begin(request.out)?;
-    let mut search = Search::new(request, clock, schedule, candidates, metric)?;
+    let mut search = Search::new(request, clock, schedule, candidates, (metric, rows))?;
     let found = search.run(listener)?;
     let mut report = search.report(&found, measured_on);
-    if let Some(winner) = found.winner {
-        let action = format!("the winner ({})", search.candidate(winner));
-        let outcome = search.train_winner(winner, &mut *listener.training(&action))?;
-        report.outcome = Some(outcome);
-    }
+    let Some(winner) = found.winner else {
+        return Ok(report);
+    };
+    // Only now is there something to put in the place of an earlier result.
+    begin(request.out)?;
+    write(request.out, &report)?;
+    let action = format!("the winner ({})", search.candidate(winner));
+    let outcome = search.train_winner(winner, &mut *listener.training(&action))?;
+    report.outcome = Some(outcome);
     report.seconds = search.seconds();
-    let text = serde_json::to_vec_pretty(&report)?;
-    write_file(&request.out.path().join(TuneReport::FILE_NAME), &text)?;
+    write(request.out, &report)?;
     Ok(report)
+}
+
+fn write(out: &Destination, report: &TuneReport) -> Result<(), ExperimentError> {
+    let text = serde_json::to_vec_pretty(report)?;
+    Ok(write_file(&out.path().join(TuneReport::FILE_NAME), &text)?)
 }
 
 /// Refuses what cannot be tuned, and outputs that hold an input.
@@ -87,13 +94,8 @@ fn check(request: &TuneRequest, config: &TrainConfig) -> Result<(), ExperimentEr
         ))
         .into());
     }
-    let adapter = &config.adapter;
-    let paths = adapter.adapters.iter().chain(&adapter.subspace);
-    let paths = paths.chain([&config.data.path, &config.base.model]);
-    for path in paths.map(PathBuf::from) {
-        request.out.keep_apart_from(&path)?;
-    }
-    Ok(())
+    let out = request.out;
+    out.keep_apart_from_training(request.file.path(), config)
 }
 
 /// What candidates are measured on, and the words for it.
@@ -143,10 +145,7 @@ fn counted(request: &TuneRequest, config: &TrainConfig) -> Result<Vec<Counted>, 
     let base = BaseModel::open_config(&config.base.model)?;
     let count = |candidate: Candidate| -> Result<Counted, ExperimentError> {
         let config = changed(request.file, &candidate)?;
-        let parameters = match config.adapter.method.trains_everything() {
-            true => 0,
-            false => MemoryEstimate::new(&config, &base, ANY_LABELS)?.adapter_parameters,
-        };
+        let parameters = MemoryEstimate::new(&config, &base, ANY_LABELS)?.adapter_parameters;
         Ok(Counted {
             candidate,
             parameters,

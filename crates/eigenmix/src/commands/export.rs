@@ -18,7 +18,7 @@ pub(crate) fn run(arguments: &ExportArguments, console: &Console) -> anyhow::Res
     let destination = Destination::new(&arguments.out, arguments.force)?;
     let source = OpenedAdapter::open(&arguments.source)?;
     source.require_whole(arguments.allow_partial, OptionNames::Flags, console)?;
-    destination.keep_apart_from(&source.place)?;
+    destination.keep_apart_from_input(&source)?;
 
     let style = match arguments.rank {
         None => style_of_copy(&source, arguments.format.into(), &arguments.out)?,

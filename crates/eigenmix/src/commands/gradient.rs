@@ -19,6 +19,7 @@ pub(crate) fn run(
 ) -> anyhow::Result<()> {
     let destination = Destination::new(&arguments.out, arguments.force)?;
     let config = ConfigFile::read(&arguments.config, &arguments.overrides)?.train_config()?;
+    destination.keep_apart_from_training(&arguments.config, &config)?;
     let training = Training::prepare(config)?;
     training.notes().for_each(|note| console.note(note));
     let options = GradientOptions {

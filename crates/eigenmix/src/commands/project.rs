@@ -35,7 +35,7 @@ pub(crate) fn run(arguments: &ProjectArguments, console: &Console) -> anyhow::Re
     if let Some(destination) = &destination {
         destination.keep_apart_from(&arguments.subspace)?;
         for adapter in &adapters {
-            destination.keep_apart_from(&adapter.place)?;
+            destination.keep_apart_from_input(adapter)?;
         }
     }
     let names = distinct_names(&adapters)?;

@@ -61,6 +61,11 @@ impl ConfigFile {
         })
     }
 
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub fn root(&self) -> &Value {
         &self.root
     }

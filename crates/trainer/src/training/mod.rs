@@ -166,6 +166,11 @@ impl Training {
         self.data.split(split).map(|examples| examples.len())
     }
 
+    /// Whether examples have labels or numbers to predict, one or a set for each.
+    pub fn has_targets(&self) -> bool {
+        self.data.targets.is_some()
+    }
+
     /// The metric that decides which state is best.
     pub fn first_metric(&self) -> Metric {
         self.data.metrics[0]

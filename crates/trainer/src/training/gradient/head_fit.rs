@@ -76,7 +76,9 @@ pub(super) fn fit_head(
     }
 
     let data = &*training.data.train;
-    let outputs = training.data.targets.as_ref().map_or(0, Targets::outputs);
+    let targets = training.data.targets.as_ref();
+    let outputs = targets.map_or(0, Targets::outputs);
+    let predicts_classes = targets.is_some_and(|targets| targets.labels().is_some());
     let size = training.config.training.evaluation_batch_size;
     let mut features: Vec<(Tensor<2>, Box<dyn Objective>)> = Vec::new();
     let mut all = 0.0;
@@ -104,7 +106,9 @@ pub(super) fn fit_head(
     }
     let mut tensors = names.values_of(&model);
     tensors.retain(|name, _| is_head(name));
-    let is_output = |shape: &[usize]| shape.first() == Some(&outputs);
+    // Where numbers are predicted, a head that knows nothing predicts their mean, which is in its bias.
+    let is_scaled = |shape: &[usize]| predicts_classes || shape.len() > 1;
+    let is_output = |shape: &[usize]| shape.first() == Some(&outputs) && is_scaled(shape);
     let output: BTreeSet<&str> = tensors
         .iter()
         .filter(|(_, tensor)| is_output(&tensor.shape))
