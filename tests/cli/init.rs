@@ -264,3 +264,29 @@ fn columns_labels_and_pairs_are_told_apart() {
     let refused = place.run_refused(&["init", "--base", &base, "--data", "nowhere"]);
     assert!(refused.contains("nowhere"), "{refused}");
 }
+
+#[test]
+fn the_adapters_of_a_store_are_found_by_their_names() {
+    let place = Workplace::new();
+    let adapters = ["gym", "library"].map(|name| quickstart(&format!("adapters/{name}")));
+    let pack = ["pack", &adapters[0], &adapters[1], "--out", "pool/store"];
+    place.run_json(&pack);
+    let (base, data) = (quickstart("base"), quickstart("tasks/ferry_port"));
+    for found in ["pool", "pool/store"] {
+        let init = [
+            "init",
+            "--base",
+            &base,
+            "--data",
+            &data,
+            "--adapters",
+            found,
+        ];
+        place.run_json(&[&init[..], &["--out", "t.toml", "--force"]].concat());
+        let text = written(&place, "t.toml");
+        for name in ["\"pool/store#gym\"", "\"pool/store#library\""] {
+            assert!(text.contains(name), "{text}");
+        }
+    }
+    place.run_json(&["train", "t.toml", "--dry-run"]);
+}

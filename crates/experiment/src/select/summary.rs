@@ -195,6 +195,10 @@ impl SelectSummary {
         let loss = self.loss_words();
         let verdict = match self.prospect {
             Prospect::Good => format!("Recycling will probably pay: {aligned}, and {loss}."),
+            Prospect::Mixed if self.is_lower => format!(
+                "Recycling may pay: {loss}; but {aligned}, fewer than the {:.0} that tell it from chance.",
+                Selection::ALIGNED
+            ),
             Prospect::Mixed => format!("Recycling may pay: {aligned}, but {loss}."),
             Prospect::Poor => format!("Recycling will probably not pay: {aligned}, and {loss}."),
         };

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use eigenmix_adapter::{AdapterFile, PeftConfig};
 use eigenmix_models::Description;
+use eigenmix_store::Store;
 
 use crate::error::message;
 use crate::opened_adapter::OpenedAdapter;
@@ -64,7 +65,8 @@ fn problem(file: &AdapterFile, base: Option<&Description>) -> Option<String> {
     None
 }
 
-/// The adapters that an argument stands for: itself, or those in a directory of adapters or runs.
+/// The adapters that an argument stands for: itself, those of a store, or those in a directory of adapters,
+/// runs or stores. What cannot be read is left for whoever opens it to report.
 pub fn adapters_in(argument: &str) -> Vec<String> {
     let path = Path::new(argument);
     let is_adapter = |path: &Path| {
@@ -74,12 +76,34 @@ pub fn adapters_in(argument: &str) -> Vec<String> {
     if !path.is_dir() || is_adapter(path) {
         return vec![argument.to_owned()];
     }
+    if is_store(path) {
+        return stored_in(path);
+    }
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
-    let mut found: Vec<String> = entries
-        .map(|entry| entry.path())
-        .filter(|path| is_adapter(path))
-        .map(|path| path.to_string_lossy().into_owned())
-        .collect();
+    let mut found: Vec<String> = Vec::new();
+    for path in entries.map(|entry| entry.path()) {
+        if is_store(&path) {
+            found.extend(stored_in(&path));
+        } else if is_adapter(&path) {
+            found.push(path.to_string_lossy().into_owned());
+        }
+    }
     found.sort();
     found
+}
+
+fn is_store(path: &Path) -> bool {
+    path.join(Store::FILE_NAME).is_file()
+}
+
+/// The adapters of a store as `STORE#NAME`; the store itself if it is damaged.
+fn stored_in(path: &Path) -> Vec<String> {
+    let place = path.to_string_lossy();
+    match Store::load(path) {
+        Ok(store) => {
+            let names = store.adapters.keys();
+            names.map(|name| format!("{place}#{name}")).collect()
+        }
+        Err(_) => vec![place.into_owned()],
+    }
 }

@@ -17,10 +17,10 @@ pub enum Prospect {
 /// The best of many is compared, so that a difference has to be this many standard errors.
 const CERTAIN: f64 = 3.0;
 
-/// And an alignment this many standard deviations of random updates.
-const ALIGNED: f64 = 5.0;
-
 impl Selection {
+    /// And an alignment this many standard deviations of random updates.
+    pub const ALIGNED: f64 = 5.0;
+
     /// The place of the chosen adapter that is aligned most, and its alignment in standard deviations of
     /// random updates.
     pub fn most_aligned(&self) -> Option<(usize, f64)> {
@@ -57,7 +57,9 @@ impl Selection {
     }
 
     pub fn prospect(&self) -> Prospect {
-        let is_aligned = self.most_aligned().is_some_and(|(_, over)| over > ALIGNED);
+        let is_aligned = self
+            .most_aligned()
+            .is_some_and(|(_, over)| over > Self::ALIGNED);
         match (is_aligned, self.is_lower()) {
             (true, true) => Prospect::Good,
             (false, false) => Prospect::Poor,
