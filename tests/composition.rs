@@ -134,7 +134,7 @@ fn a_stopped_training_is_resumed_to_the_bit() {
     let place = Workplace::new();
     let names = pool();
     let mix = format!("method = \"eigenmix\"\nrank = 4\nadapters = {names:?}\ncomponents = 6\n");
-    let lorax = mix.replace("eigenmix", "eigenlorax");
+    let lorax = mix.replace("method = \"eigenmix\"", "method = \"eigenlorax\"");
     for adapter in [
         compose(&names, "composition = \"module\""),
         compose(&names, "composition = \"adapter\"\ninit = \"merge\""),
