@@ -24,7 +24,7 @@ pub(crate) struct SelectArguments {
     #[arg(required = true, value_name = "ADAPTER")]
     pub(crate) adapters: Vec<String>,
 
-    /// The training file of the task, a TOML file; its [adapter] is not read.
+    /// The training file of the task, a TOML file; its table `adapter` is not read.
     #[arg(long = "for", value_name = "TRAINING.toml")]
     pub(crate) task: PathBuf,
 
