@@ -40,6 +40,11 @@ impl Evidence {
         &self.scores[candidate]
     }
 
+    /// How many scores there are.
+    pub fn count(&self) -> usize {
+        self.scores.iter().flatten().flatten().count()
+    }
+
     /// The mean over these measurements; `None` if one is missing.
     pub fn mean(&self, candidate: usize, of: &Range<usize>) -> Option<f64> {
         let scores = &self.scores[candidate][of.clone()];

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use eigenmix_data::metrics::Metric;
-use eigenmix_experiment::{ConfigFile, ExperimentError, Listener, Silent, message};
+use eigenmix_experiment::{ConfigFile, ExperimentError, Listener, Progress, Silent, message};
 use eigenmix_tensors::{FileError, write_file};
 use eigenmix_trainer::{
     Device, MetricValue, Observer, Outcome, RunOptions, TrainConfig, TrainerError, Training,
@@ -17,7 +17,7 @@ use crate::candidate::Candidate;
 use crate::clock::Clock;
 use crate::evidence::{Evidence, Score};
 use crate::report::{TriedCandidate, TuneReport};
-use crate::rungs::Schedule;
+use crate::rungs::{Rung, Schedule};
 use crate::tuning::TuneRequest;
 
 /// Where the runs of candidates are while they are measured: `.NAME.trials` beside the directory NAME of the
@@ -37,6 +37,21 @@ pub(crate) struct Found {
     out_of_time: bool,
     /// `None` if it was stopped.
     pub winner: Option<usize>,
+}
+
+/// How a round of measuring ended.
+enum RoundEnd {
+    Over,
+    OutOfTime,
+    Stopped,
+}
+
+/// The file itself, which every change is compared with, and the best others: so many in all.
+fn going_on(ranked: Vec<usize>, count: usize) -> Vec<usize> {
+    let others = ranked.into_iter().filter(|candidate| *candidate != 0);
+    std::iter::once(0)
+        .chain(others.take(count.saturating_sub(1)))
+        .collect()
 }
 
 /// What became of one training.
@@ -128,12 +143,9 @@ impl<'a> Search<'a> {
             out_of_time: false,
             winner: None,
         };
-        let start = self.schedule.rungs[0].new.start;
-        match self.measure(0, start)? {
-            Trial::Measured(score) => self.evidence.note(0, start, score),
-            Trial::Stopped => return Ok(stopped(1)),
-            // As the training itself would end: nothing can be compared with it.
-            Trial::Failed(error) => return Err(error.into()),
+        let first = self.schedule.rungs[0].clone();
+        if !self.try_candidate(0, first.new.start, listener)? {
+            return Ok(stopped(1));
         }
         let affordable = self.clock.affords(self.seconds_of(0));
         if affordable < 1.0 {
@@ -144,75 +156,38 @@ impl<'a> Search<'a> {
             ));
         }
         let begun = self.schedule.candidates(affordable, self.candidates.len());
-        let total = (0..self.schedule.rungs.len())
-            .map(|rung| Schedule::left(begun, rung) * self.schedule.rungs[rung].new.len())
-            .sum();
-        let progress = listener.progress("tuning", total, "trainings");
-        let mut done = 1;
+        let rungs = self.schedule.rungs.clone();
+        let sizes = rungs.iter().enumerate();
+        let total = sizes.map(|(rung, round)| Schedule::left(begun, rung) * round.new.len());
+        let progress = listener.progress("tuning", total.sum(), "trainings");
         let mut left: Vec<usize> = (0..begun).collect();
-        let mut compared = self.schedule.rungs[0].compared.clone();
+        let mut compared = first.compared;
         let mut out_of_time = false;
-        'rungs: for rung in 0..self.schedule.rungs.len() {
-            let round = self.schedule.rungs[rung].clone();
-            for &candidate in &left {
-                for measurement in round.new.clone() {
-                    if self.evidence.of(candidate)[measurement].is_some() {
-                        continue;
+        for (rung, round) in rungs.into_iter().enumerate() {
+            // The file alone is the winner, however often it is measured.
+            if left.len() < 2 {
+                break;
+            }
+            let end = self.round(&round, &left, &*progress, listener)?;
+            left.retain(|candidate| !self.failures.contains_key(candidate));
+            let ranked = self.evidence.ranked(&left, &round.compared);
+            match end {
+                RoundEnd::Stopped => return Ok(stopped(begun)),
+                RoundEnd::OutOfTime => {
+                    out_of_time = true;
+                    // The file and another one are enough to compare.
+                    if ranked.len() > 1 && ranked.contains(&0) {
+                        (left, compared) = (ranked, round.compared);
                     }
-                    let cost = self.schedule.measurements[measurement].cost();
-                    if !self
-                        .clock
-                        .allows(cost * self.seconds_of(candidate), self.last(&left))
-                    {
-                        out_of_time = true;
-                        // The file and another one are enough to compare.
-                        let measured = self.evidence.ranked(&left, &round.compared);
-                        if measured.len() > 1 && measured.contains(&0) {
-                            (left, compared) = (measured, round.compared.clone());
-                        }
-                        break 'rungs;
-                    }
-                    progress.set(done, &self.candidate(candidate).to_string());
-                    match self.measure(candidate, measurement)? {
-                        Trial::Measured(score) => {
-                            listener.detail(&format!(
-                                "{} of {}: {} {:.4}, {:.1} s",
-                                self.candidate(candidate),
-                                self.schedule.measurements[measurement],
-                                self.metric.name(),
-                                self.signed(score.value),
-                                score.seconds
-                            ));
-                            self.evidence.note(candidate, measurement, score);
-                        }
-                        Trial::Stopped => return Ok(stopped(begun)),
-                        Trial::Failed(error) => {
-                            let reason = message(&error);
-                            listener.note(&format!(
-                                "left out ({}): {reason}",
-                                self.candidate(candidate)
-                            ));
-                            self.failures.insert(candidate, reason);
-                            break;
-                        }
-                    }
-                    done += 1;
+                    break;
+                }
+                RoundEnd::Over => {
+                    compared = round.compared;
+                    left = going_on(ranked, Schedule::left(begun, rung + 1));
                 }
             }
-            left.retain(|candidate| !self.failures.contains_key(candidate));
-            compared = round.compared.clone();
-            let mut ranked = self.evidence.ranked(&left, &compared);
-            if rung + 1 < self.schedule.rungs.len() {
-                ranked.truncate(Schedule::left(begun, rung + 1));
-                // The file itself is measured on everything that a change is measured on, and first.
-                ranked.retain(|candidate| *candidate != 0);
-                ranked.truncate(Schedule::left(begun, rung + 1).saturating_sub(1).max(1));
-                ranked.insert(0, 0);
-            }
-            left = ranked;
         }
         drop(progress);
-        left.retain(|candidate| !self.failures.contains_key(candidate));
         let winner = match compared.len() >= self.schedule.fewest {
             true => self.evidence.winner(&left, &compared),
             false => 0,
@@ -222,6 +197,71 @@ impl<'a> Search<'a> {
             out_of_time,
             winner: Some(winner),
         })
+    }
+
+    /// Measures what the round measures anew of every candidate that is left.
+    fn round(
+        &mut self,
+        round: &Rung,
+        left: &[usize],
+        progress: &dyn Progress,
+        listener: &dyn Listener,
+    ) -> Result<RoundEnd, ExperimentError> {
+        for &candidate in left {
+            for measurement in round.new.clone() {
+                let is_known = self.evidence.of(candidate)[measurement].is_some();
+                if is_known || self.failures.contains_key(&candidate) {
+                    continue;
+                }
+                let cost = self.schedule.measurements[measurement].cost();
+                let seconds = cost * self.seconds_of(candidate);
+                if !self.clock.allows(seconds, self.last(left)) {
+                    return Ok(RoundEnd::OutOfTime);
+                }
+                let name = self.candidate(candidate).to_string();
+                progress.set(self.evidence.count() + self.failures.len(), &name);
+                if !self.try_candidate(candidate, measurement, listener)? {
+                    return Ok(RoundEnd::Stopped);
+                }
+            }
+        }
+        Ok(RoundEnd::Over)
+    }
+
+    /// Trains and measures a candidate and keeps what came of it; false if it was stopped.
+    ///
+    /// # Errors
+    /// If it is the file itself and its training fails, since nothing can be compared then.
+    fn try_candidate(
+        &mut self,
+        candidate: usize,
+        measurement: usize,
+        listener: &dyn Listener,
+    ) -> Result<bool, ExperimentError> {
+        match self.measure(candidate, measurement)? {
+            Trial::Measured(score) => {
+                listener.detail(&format!(
+                    "{} of {}: {} {:.4}, {:.1} s",
+                    self.candidate(candidate),
+                    self.schedule.measurements[measurement],
+                    self.metric.name(),
+                    self.signed(score.value),
+                    score.seconds
+                ));
+                self.evidence.note(candidate, measurement, score);
+            }
+            Trial::Failed(error) if candidate == 0 => return Err(error.into()),
+            Trial::Failed(error) => {
+                let reason = message(&error);
+                listener.note(&format!(
+                    "left out ({}): {reason}",
+                    self.candidate(candidate)
+                ));
+                self.failures.insert(candidate, reason);
+            }
+            Trial::Stopped => return Ok(false),
+        }
+        Ok(true)
     }
 
     /// The longest that a training of a candidate on all rows took; of one that was not measured, as long

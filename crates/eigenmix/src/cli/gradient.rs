@@ -4,7 +4,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
-use eigenmix_experiment::Override;
+
+use super::TrainingFileArguments;
 
 /// Write the gradient of a task as an adapter, to recycle it beside others.
 ///
@@ -18,13 +19,8 @@ Examples:
   eigenmix extract datasets/quickstart/adapters/* ferry-gradient --out shared --components 8 \\
       --weights 1,1,1,1,1,1,3")]
 pub(crate) struct GradientArguments {
-    /// The training file of the task, a TOML file.
-    #[arg(value_name = "TRAINING.toml")]
-    pub(crate) config: PathBuf,
-
-    /// Override a key of the file; may be repeated.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub(crate) overrides: Vec<Override>,
+    #[command(flatten)]
+    pub(crate) file: TrainingFileArguments,
 
     /// Where to write the adapter: a new directory.
     #[arg(long, short, value_name = "DIR")]

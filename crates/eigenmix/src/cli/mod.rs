@@ -16,6 +16,7 @@ mod recycling;
 mod select;
 mod store;
 mod training;
+mod training_file;
 mod tune;
 mod zero_shot;
 use std::num::NonZeroUsize;
@@ -37,6 +38,7 @@ pub(crate) use recycling::{ExportArguments, ExtractArguments, InspectArguments, 
 pub(crate) use select::SelectArguments;
 pub(crate) use store::{PackArguments, UnpackArguments};
 pub(crate) use training::{EvaluateArguments, ForwardArguments, PredictArguments, TrainArguments};
+pub(crate) use training_file::TrainingFileArguments;
 pub(crate) use tune::TuneArguments;
 pub(crate) use zero_shot::ZeroShotArguments;
 

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use eigenmix_experiment::Override;
+
+use super::TrainingFileArguments;
 
 /// Choose the settings of a training by measuring, within a budget of time.
 ///
@@ -20,13 +21,8 @@ Examples:
   eigenmix tune ferry.toml --out ferry-tuned --parameters 7000 --folds 4
   eigenmix train ferry-tuned/winner.toml --set output=again")]
 pub(crate) struct TuneArguments {
-    /// The training file of the task, a TOML file.
-    #[arg(value_name = "TRAINING.toml")]
-    pub(crate) config: PathBuf,
-
-    /// Override a key of the file; may be repeated.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub(crate) overrides: Vec<Override>,
+    #[command(flatten)]
+    pub(crate) file: TrainingFileArguments,
 
     /// Where to write the report, the winner's file and its run: a new directory.
     #[arg(long, short, value_name = "DIR")]

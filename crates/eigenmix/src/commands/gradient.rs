@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Instant;
 
-use eigenmix_experiment::{ConfigFile, Destination};
+use eigenmix_experiment::Destination;
 use eigenmix_trainer::{DeviceChoice, GradientOptions, ModuleGradient, TaskGradient, Training};
 use serde::Serialize;
 
@@ -18,8 +18,8 @@ pub(crate) fn run(
     console: &Console,
 ) -> anyhow::Result<()> {
     let destination = Destination::new(&arguments.out, arguments.force)?;
-    let config = ConfigFile::read(&arguments.config, &arguments.overrides)?.train_config()?;
-    destination.keep_apart_from_training(&arguments.config, &config)?;
+    let config = arguments.file.read()?.train_config()?;
+    destination.keep_apart_from_training(&arguments.file.config, &config)?;
     let training = Training::prepare(config)?;
     training.notes().for_each(|note| console.note(note));
     let options = GradientOptions {

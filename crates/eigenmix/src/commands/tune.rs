@@ -1,6 +1,6 @@
 //! `eigenmix tune`: the settings of a training chosen by measuring.
 
-use eigenmix_experiment::{ConfigFile, Destination, ExperimentError};
+use eigenmix_experiment::{Destination, ExperimentError};
 use eigenmix_trainer::DeviceChoice;
 use eigenmix_tune::{TuneReport, TuneRequest, tune};
 
@@ -14,7 +14,7 @@ pub(crate) fn run(
     console: &Console,
 ) -> anyhow::Result<()> {
     let destination = Destination::new(&arguments.out, arguments.force)?;
-    let file = ConfigFile::read(&arguments.config, &arguments.overrides)?;
+    let file = arguments.file.read()?;
     let request = TuneRequest {
         file: &file,
         out: &destination,

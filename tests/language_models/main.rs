@@ -1,125 +1,16 @@
 //! Language models from the training to the words they write, on a model that counts in a circle.
 
+mod circle;
+mod refusals;
+#[path = "../support/mod.rs"]
 mod support;
-
 use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use support::stopped_training::train;
-use support::{Workplace, quickstart};
 
-/// How many words the circle has: `n0` to `n9`; the other two tokens begin and end a text.
-const WORDS: usize = 10;
-const POSITIONS: usize = 32;
-
-/// `count` words of the circle from `first` on.
-fn counting(first: usize, count: usize) -> String {
-    let words: Vec<String> = (first..first + count)
-        .map(|word| format!("n{}", word % WORDS))
-        .collect();
-    words.join(" ")
-}
-
-/// A configuration of a small LLaMA, and a tokenizer of one token a word.
-fn write_untrained(directory: &Path) {
-    fs::create_dir_all(directory).expect("a directory");
-    let mut vocabulary = json!({"<s>": WORDS, "</s>": WORDS + 1});
-    for word in 0..WORDS {
-        vocabulary[format!("n{word}")] = json!(word);
-    }
-    let special = |id: usize, content: &str| {
-        json!({"id": id, "content": content, "single_word": false, "lstrip": false,
-            "rstrip": false, "normalized": false, "special": true})
-    };
-    let tokenizer = json!({
-        "version": "1.0", "truncation": null, "padding": null, "normalizer": null,
-        "added_tokens": [special(WORDS, "<s>"), special(WORDS + 1, "</s>")],
-        "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": null, "decoder": null,
-        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "n0"},
-    });
-    let config = json!({
-        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": WORDS + 2,
-        "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2,
-        "max_position_embeddings": POSITIONS, "rms_norm_eps": 1e-6,
-        "bos_token_id": WORDS, "eos_token_id": WORDS + 1,
-    });
-    for (name, content) in [("tokenizer.json", tokenizer), ("config.json", config)] {
-        fs::write(directory.join(name), content.to_string()).expect("a file");
-    }
-}
-
-/// Prompts and completions that count on, each from another number.
-fn write_counting(directory: &Path) {
-    fs::create_dir_all(directory).expect("a directory");
-    let rows: Vec<String> = (0..WORDS)
-        .map(|first| {
-            let prompt = counting(first, 2 + first % 3);
-            let completion = counting(first + 2 + first % 3, 4 + first % 2);
-            json!({"prompt": prompt, "completion": format!(" {completion}")}).to_string()
-        })
-        .collect();
-    for split in ["train", "test"] {
-        let path = directory.join(split).with_extension("jsonl");
-        fs::write(path, rows.join("\n")).expect("a file");
-    }
-}
-
-/// A training file; `rest` is the end of its `[training]` table.
-fn training_file(place: &Workplace, output: &str, base: &str, adapter: &str, rest: &str) -> String {
-    format!(
-        r#"
-        seed = 4
-        output = "{output}"
-        [base]
-        model = "{model}"
-        {base}
-        [data]
-        path = "{data}"
-        max_length = 24
-        [task]
-        kind = "causal-lm"
-        metrics = ["perplexity", "exact-match"]
-        [adapter]
-        {adapter}
-        [training]
-        log_every = 1
-        {rest}
-        "#,
-        output = place.path(output).display(),
-        model = place.path("base").display(),
-        data = place.path("data").display(),
-    )
-}
-
-/// A workplace with `data`, and a `base` that has not learnt anything.
-fn untrained() -> Workplace {
-    let place = Workplace::new();
-    write_untrained(&place.path("base"));
-    write_counting(&place.path("data"));
-    place
-}
-
-/// A workplace with `data`, and a `base` of random weights.
-fn random_base() -> Workplace {
-    let place = untrained();
-    let rest = "epochs = 1\nmax_steps = 1\nbatch_size = 4\nlearning_rate = 1e-3";
-    let file = training_file(
-        &place,
-        "scratch",
-        "from_scratch = true",
-        "method = \"full\"",
-        rest,
-    );
-    train(&file, false, usize::MAX);
-    let weights = "model.safetensors";
-    let from = place.path("scratch").join("model").join(weights);
-    fs::copy(from, place.path("base").join(weights)).expect("trained weights");
-    place
-}
-
-const LORA: &str = "method = \"lora\"\nrank = 3\nalpha = 5\ntarget_modules = \"all-linear\"";
+use self::circle::{LORA, counting, random_base, training_file, untrained};
+use self::support::stopped_training::train;
 
 #[test]
 fn a_model_that_learnt_to_count_counts_on_from_every_prompt() {
@@ -296,130 +187,6 @@ fn a_resumed_training_drops_what_an_uninterrupted_one_drops() {
 }
 
 #[test]
-fn a_line_that_cannot_be_continued_is_named_with_what_to_do() {
-    let place = random_base();
-    let predict = |content: &[u8], more: &[&str]| {
-        fs::write(place.path("in.txt"), content).expect("a file");
-        let arguments = ["predict", "--base", "base", "--input", "in.txt", "--json"];
-        place.run_refused(&[&arguments[..], more].concat())
-    };
-    let long = predict(b"n1\nn2 n3 n4\n", &["--max-new-tokens", "30"]);
-    let expected =
-        "in.txt:2: the prompt's 3 tokens and --max-new-tokens 30 exceed the model's 32 positions";
-    assert!(long.contains(expected), "{long}");
-    assert!(long.contains("give --max-new-tokens 29"), "{long}");
-    let binary = predict(b"n1\n\xff\n", &[]);
-    assert!(
-        binary.contains("line 2 of `in.txt` is not UTF-8"),
-        "{binary}"
-    );
-    let top = predict(b"n1\n", &["--top", "2"]);
-    assert!(top.contains("--top is for classifiers"), "{top}");
-    let seed = [
-        "predict", "--base", "base", "--input", "in.txt", "--seed", "2",
-    ];
-    let seed = place.run(&seed);
-    assert_eq!(seed.status, 2, "{seed:?}");
-    assert!(seed.stderr.contains("--temperature <T>"), "{seed:?}");
-    let chat = predict(b"n1\n", &["--chat"]);
-    assert!(chat.contains("no chat template"), "{chat}");
-    let messages = r#"{"messages": [{"role": "user", "content": "n1"}]}"#;
-    fs::write(place.path("rows.jsonl"), messages).expect("a file");
-    let rows = ["predict", "--base", "base", "--input", "rows.jsonl"];
-    let rows = place.run_refused(&rows);
-    assert!(rows.contains("no chat template"), "{rows}");
-
-    // An empty line is what a text begins with, if the model has a token for it.
-    fs::write(place.path("in.txt"), "\n").expect("a file");
-    let arguments = [
-        "predict",
-        "--base",
-        "base",
-        "--input",
-        "in.txt",
-        "--max-new-tokens",
-        "3",
-    ];
-    let of_nothing = place.run_json(&arguments);
-    fs::write(place.path("in.txt"), "<s>\n").expect("a file");
-    let of_begin = place.run_json(&arguments);
-    let continuation = |found: &Value| found["predictions"][0]["continuation"].clone();
-    assert_eq!(continuation(&of_nothing), continuation(&of_begin));
-
-    let path = place.path("base").join("config.json");
-    let mut config = support::read_json(&path);
-    for key in ["bos_token_id", "eos_token_id"] {
-        config.as_object_mut().expect("an object").remove(key);
-    }
-    fs::write(&path, config.to_string()).expect("a file");
-    let empty = predict(b"n1\n\nn2\n", &["--max-new-tokens", "3"]);
-    assert!(empty.contains("in.txt:2 is empty"), "{empty}");
-}
-
-#[test]
-fn what_does_not_go_with_the_model_is_refused_before_anything_runs() {
-    let place = random_base();
-    let texts = place.path("texts");
-    fs::create_dir(&texts).expect("a directory");
-    for split in ["train", "test"] {
-        let row = json!({"text": counting(4, 6)}).to_string();
-        fs::write(texts.join(split).with_extension("jsonl"), row).expect("a file");
-    }
-    let evaluate = ["evaluate", "--base", "base", "--data", "texts"];
-    let accuracy = place.run_refused(&[&evaluate[..], &["--metric", "accuracy"]].concat());
-    let expected = "metric `accuracy` is for multiple-choice data, and this is causal language";
-    assert!(accuracy.contains(expected), "{accuracy}");
-    let long = place.run_refused(&[&evaluate[..], &["--set", "max_length=33"]].concat());
-    assert!(long.contains("data.max_length is 33"), "{long}");
-    assert!(long.contains("only 32 positions"), "{long}");
-
-    let bakery = quickstart("adapters/bakery");
-    let encoder = place.run_refused(&[&evaluate[..], &["--adapter", &bakery]].concat());
-    assert!(
-        encoder.contains("adapter of another base model"),
-        "{encoder}"
-    );
-
-    let rest = "epochs = 1\nbatch_size = 4\nlearning_rate = 1e-3";
-    let file = training_file(&place, "run", "", LORA, rest);
-    fs::write(
-        place.path("metric.toml"),
-        file.replace("/data\"", "/texts\""),
-    )
-    .expect("a file");
-    let metric = place.run_refused(&["train", "metric.toml"]);
-    assert!(
-        metric.contains("metric `exact-match` is for prompts"),
-        "{metric}"
-    );
-    let kind = file.replace("causal-lm", "image-classification");
-    fs::write(place.path("kind.toml"), kind).expect("a file");
-    let kind = place.run_refused(&["train", "kind.toml"]);
-    assert!(kind.contains("which is a decoder"), "{kind}");
-}
-
-#[test]
-fn a_missing_part_of_a_checkpoint_is_named() {
-    let place = random_base();
-    let base = place.path("base");
-    let [first, second] = [1, 2].map(|part| format!("model-{part:05}-of-00002.safetensors"));
-    fs::rename(base.join("model.safetensors"), base.join(&first)).expect("a weight file");
-    let index = json!({"metadata": {}, "weight_map": {
-        "model.embed_tokens.weight": first, "lm_head.weight": second,
-    }});
-    fs::write(base.join("model.safetensors.index.json"), index.to_string()).expect("a file");
-    let message = place.run_refused(&["evaluate", "--base", "base", "--data", "data"]);
-    assert!(
-        message.contains("model.safetensors.index.json"),
-        "{message}"
-    );
-    assert!(
-        message.contains(&format!("names `{second}`, which is missing")),
-        "{message}"
-    );
-}
-
-#[test]
 fn a_tied_output_layer_that_is_targeted_is_adapted_alone() {
     let place = untrained();
     let path = place.path("base").join("config.json");
@@ -483,19 +250,7 @@ fn a_tied_output_layer_that_is_targeted_is_adapted_alone() {
 
 #[test]
 fn the_weights_of_adapters_of_a_language_model_are_trained_without_a_head() {
-    let place = untrained();
-    let scratch = "epochs = 1\nmax_steps = 1\nbatch_size = 4\nlearning_rate = 1e-3";
-    let scratch = training_file(
-        &place,
-        "scratch",
-        "from_scratch = true",
-        "method = \"full\"",
-        scratch,
-    );
-    train(&scratch, false, usize::MAX);
-    let weights = "model.safetensors";
-    let from = place.path("scratch").join("model").join(weights);
-    fs::copy(from, place.path("base").join(weights)).expect("trained weights");
+    let place = random_base();
     let rest = "epochs = 10\nbatch_size = 10\nlearning_rate = 5e-2";
     for (name, targets) in [("first", "q_proj"), ("second", "down_proj")] {
         let adapter = format!("method = \"lora\"\nrank = 2\ntarget_modules = [\"{targets}\"]");
