@@ -31,6 +31,7 @@ fn the_quick_starts_file_passes_a_dry_run_and_trains() {
         "kind = \"sequence-classification\"",
         "/adapters/theatre\",\n]",
         "gradient = true",
+        "eigenmix select ADAPTER... --for",
         "init = \"merge\"",
     ] {
         assert!(text.contains(part), "{part}\n{text}");

@@ -101,10 +101,11 @@ fn an_adapter_of_a_store_is_one_wherever_an_adapter_is_asked_for() {
     assert_eq!(made["sources"][0]["location"], "store#1");
 
     // Another content under the same name is another adapter.
-    let pack = ["pack", THREE[2], THREE[0], "--out", "store", "--force"];
+    place.save("other/3", &classifier_adapter(9, 3));
+    let pack = ["pack", "other/3", THREE[0], "--out", "store", "--force"];
     place.run_json(&[&pack[..], &["--dtype", "f32"]].concat());
     let again = merge(["store#3", "store#3"], "again");
-    let third = merge([THREE[2], THREE[2]], "third");
+    let third = merge(["other/3", "other/3"], "third");
     assert!(largest_difference(again.values(), third.values()) < 1e-5);
 
     // What was unpacked is checked, and unpacked again where it is not as it was written.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::support::{
     DOWN, QUERY, WEIGHTS, Workplace, classifier_adapter, largest_difference, random_adapter,
+    read_json,
 };
 use eigenmix_adapter::AdapterFile;
 use eigenmix_tensors::{Matrix, TensorFile};
@@ -133,6 +134,19 @@ fn clusters_that_cannot_be_are_refused_and_nothing_is_written() {
         assert!(outcome.stderr.contains(expected), "{outcome:?}");
         assert!(!place.path("s").exists());
     }
+}
+
+#[test]
+fn clusters_are_of_one_base_model_unless_it_is_allowed() {
+    let place = three_adapters();
+    let path = place.path(THREE[2]).join("adapter_config.json");
+    let mut config = read_json(&path);
+    config["base_model_name_or_path"] = "org/another".into();
+    std::fs::write(&path, config.to_string()).expect("written");
+    let extract = [&["extract"], &THREE[..], &["--out", "s", "--clusters", "1"]].concat();
+    let message = place.run_refused(&extract);
+    assert!(message.contains("org/another"), "{message}");
+    place.run_json(&[&extract[..], &["--allow-base-mismatch"]].concat());
 }
 
 #[test]

@@ -36,6 +36,23 @@ impl FromStr for ClusterCount {
     }
 }
 
+impl ClusterCount {
+    /// The fewest groups that are wanted of so many adapters.
+    ///
+    /// # Errors
+    /// If there are fewer adapters than groups.
+    pub fn check(self, adapters: usize) -> Result<usize, EigenloraxError> {
+        let clusters = match self {
+            Self::Auto => 1,
+            Self::Number(number) => number.get(),
+        };
+        match clusters <= adapters {
+            true => Ok(clusters),
+            false => Err(EigenloraxError::TooManyClusters { clusters, adapters }),
+        }
+    }
+}
+
 /// Groups of adapters by their places among all, and those that stand alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Clusters {
@@ -56,16 +73,7 @@ impl Clusters {
     /// If there are fewer adapters than groups, or every adapter stands alone.
     pub fn of(shared: &SharedEnergy, count: ClusterCount) -> Result<Self, EigenloraxError> {
         let adapters = shared.share.len();
-        let wanted = match count {
-            ClusterCount::Auto => 1,
-            ClusterCount::Number(number) => number.get(),
-        };
-        if wanted > adapters {
-            return Err(EigenloraxError::TooManyClusters {
-                clusters: wanted,
-                adapters,
-            });
-        }
+        let wanted = count.check(adapters)?;
         let mut groups: Vec<Vec<usize>> = (0..adapters).map(|adapter| vec![adapter]).collect();
         let least = PART_OF_NEAREST * nearest(shared);
         while groups.len() > wanted {

@@ -55,6 +55,22 @@ pub fn product(left: MatRef<'_, f64>, right: MatRef<'_, f64>) -> Mat<f64> {
 /// Up to this many columns, a QR decomposition is fastest column by column (measured at 768 rows).
 const NARROW: usize = 8;
 
+/// Matrices of `rows` rows side by side.
+pub fn beside<'a>(
+    rows: usize,
+    blocks: impl IntoIterator<Item = MatRef<'a, f64>, IntoIter: Clone>,
+) -> Mat<f64> {
+    let blocks = blocks.into_iter();
+    let mut all = Mat::zeros(rows, blocks.clone().map(|block| block.ncols()).sum());
+    let mut first = 0;
+    for block in blocks {
+        let mut target = all.as_mut().subcols_mut(first, block.ncols());
+        target.copy_from(block);
+        first += block.ncols();
+    }
+    all
+}
+
 /// The thin QR decomposition `X = Q · R` of a `[rows, cols]` matrix, Q kept as its Householder
 /// reflections. With k = min(rows, cols), Q is `[rows, k]` with orthonormal columns, and R is
 /// `[k, cols]`, upper trapezoidal.

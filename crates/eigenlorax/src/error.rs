@@ -55,7 +55,7 @@ pub enum EigenloraxError {
     TooManyClusters { clusters: usize, adapters: usize },
 
     #[error(
-        "no two of the {adapters} adapters are in one cluster, so there is nothing that they share; ask for fewer clusters, or extract one subspace of all of them"
+        "no two of the {adapters} adapters are in one cluster, so there is nothing that they share; give a smaller number of clusters, or extract one subspace of all of them"
     )]
     NoClusters { adapters: usize },
 

@@ -71,6 +71,7 @@ mod similarity;
 mod spectrum;
 mod subspace;
 mod subspace_file;
+mod truncation;
 
 pub use basis::Basis;
 pub use clusters::{ClusterCount, Clusters};
@@ -92,3 +93,4 @@ pub use shared_energy::SharedEnergy;
 pub use similarity::{Pairs, Similarity, similarity};
 pub use spectrum::{ModuleSpectra, Spectrum};
 pub use subspace::{ModuleSubspace, Subspace, SubspaceUpdate};
+pub use truncation::{Energy, truncate_module};

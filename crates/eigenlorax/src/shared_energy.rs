@@ -23,10 +23,13 @@ impl SharedEnergy {
     /// Compares `adapters` pair by pair, through their factors alone.
     ///
     /// # Errors
-    /// If there are no modules, two adapters disagree on the shape of one, or a module can't be read,
+    /// If adapters name different base models, unless `allow_base_mismatch` is set, there are no modules, two adapters disagree on the shape of one, or a module can't be read,
     /// isn't finite or has a DoRA magnitude.
-    pub fn of<S: AdapterSource>(adapters: &[S]) -> Result<Self, EigenloraxError> {
-        let set = AdapterSet::of_any_bases(adapters)?;
+    pub fn of<S: AdapterSource>(
+        adapters: &[S],
+        allow_base_mismatch: bool,
+    ) -> Result<Self, EigenloraxError> {
+        let set = AdapterSet::new(adapters, allow_base_mismatch)?;
         let count = adapters.len();
         let modules: Vec<ModuleEnergies> = set
             .modules()

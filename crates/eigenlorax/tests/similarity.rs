@@ -110,7 +110,7 @@ fn shared_energy_is_that_of_dense_projections_and_chance_that_of_random_ones() {
         module.scaling *= -3.0;
     }
     adapters.push(copy);
-    let found = SharedEnergy::of(&adapters).expect("energies");
+    let found = SharedEnergy::of(&adapters, true).expect("energies");
     let one_way = |first: &LoadedAdapter, second: &LoadedAdapter| {
         let (mut held, mut whole, mut chance) = (0.0, 0.0, 0.0);
         for (path, module) in &first.adapter.modules {

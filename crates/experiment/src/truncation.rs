@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use eigenmix_adapter::{Adapter, LoraModule};
-use eigenmix_eigenlorax::decomposition::{DecompositionError, ThinSvd};
-use eigenmix_eigenlorax::{EigenloraxError, LowRank};
-use eigenmix_tensors::Matrix;
+use eigenmix_eigenlorax::{EigenloraxError, Energy, truncate_module};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -17,23 +15,6 @@ pub struct Truncation {
     pub energy_kept: f64,
     /// The same of every module.
     pub modules: BTreeMap<String, f64>,
-}
-
-/// Σσ² of a module: of all directions and of those that were kept.
-#[derive(Clone, Copy, Debug)]
-struct Energy {
-    total: f64,
-    kept: f64,
-}
-
-impl Energy {
-    fn share(self) -> f64 {
-        if self.total > 0.0 {
-            self.kept / self.total
-        } else {
-            1.0
-        }
-    }
 }
 
 /// `adapter` with every module of a rank above `rank` replaced by the truncated singular value
@@ -56,16 +37,7 @@ pub fn truncate(adapter: &Adapter, rank: usize) -> Result<(Adapter, Truncation),
         })
         .collect::<Result<_, EigenloraxError>>()?;
 
-    let sum = truncated.iter().fold(
-        Energy {
-            total: 0.0,
-            kept: 0.0,
-        },
-        |sum, (_, _, energy)| Energy {
-            total: sum.total + energy.total,
-            kept: sum.kept + energy.kept,
-        },
-    );
+    let sum: Energy = truncated.iter().map(|(_, _, energy)| *energy).sum();
     let truncation = Truncation {
         rank,
         energy_kept: sum.share(),
@@ -82,41 +54,11 @@ pub fn truncate(adapter: &Adapter, rank: usize) -> Result<(Adapter, Truncation),
     Ok((smaller, truncation))
 }
 
-fn truncate_module(
-    module: &LoraModule,
-    rank: usize,
-) -> Result<(LoraModule, Energy), DecompositionError> {
-    let ThinSvd { u, s, v } = LowRank::of(module).svd()?;
-    let energy = Energy {
-        total: s.iter().map(|value| value.powi(2)).sum(),
-        kept: s.iter().take(rank).map(|value| value.powi(2)).sum(),
-    };
-    if module.rank() <= rank {
-        return Ok((module.clone(), energy));
-    }
-    // A matrix of few rows or columns has fewer directions than requested.
-    let rank = rank.min(s.len());
-    // σ is shared evenly, so that neither factor loses precision in f32.
-    let b = Matrix::from_fn(module.d_out(), rank, |row, component| {
-        (u[(row, component)] * s[component].sqrt()) as f32
-    });
-    let a = Matrix::from_fn(rank, module.d_in(), |component, column| {
-        (s[component].sqrt() * v[(column, component)]) as f32
-    });
-    let mut smaller = LoraModule::new(b, a, 1.0).of_layer(module.layer.clone());
-    smaller.magnitude = module.magnitude.clone();
-    // It acts as s·bias, and the new s is 1.
-    smaller.bias = module
-        .bias
-        .as_ref()
-        .map(|bias| bias.iter().map(|value| module.scaling * value).collect());
-    Ok((smaller, energy))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use eigenmix_adapter::{PeftConfig, TargetModules};
+    use eigenmix_tensors::Matrix;
 
     /// ΔW = 2·diag(3, 2, 1) in the corner of a [5, 4] matrix.
     fn adapter() -> Adapter {

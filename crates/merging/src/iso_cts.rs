@@ -1,6 +1,6 @@
 //! Isotropic merging in common and task-specific subspaces: Iso-CTS (arXiv 2502.04959).
 
-use eigenmix_eigenlorax::decomposition::{DecompositionError, ThinSvd, product};
+use eigenmix_eigenlorax::decomposition::{DecompositionError, ThinSvd, beside, product};
 use faer::Mat;
 
 use crate::linear::summed;
@@ -85,22 +85,10 @@ impl Directions {
             return Ok(Mat::zeros(rows, cols));
         }
         let mean = self.strengths.iter().sum::<f64>() / count as f64;
-        let left = nearest_orthonormal(beside(&self.left, rows).as_ref())?;
-        let right = nearest_orthonormal(beside(&self.right, cols).as_ref())?;
+        let left = nearest_orthonormal(beside(rows, self.left.iter().map(Mat::as_ref)).as_ref())?;
+        let right = nearest_orthonormal(beside(cols, self.right.iter().map(Mat::as_ref)).as_ref())?;
         Ok(faer::Scale(mean) * product(left.as_ref(), right.transpose()))
     }
-}
-
-/// Matrices of `rows` rows side by side.
-fn beside(blocks: &[Mat<f64>], rows: usize) -> Mat<f64> {
-    let mut all = Mat::zeros(rows, blocks.iter().map(Mat::ncols).sum());
-    let mut first = 0;
-    for block in blocks {
-        let mut target = all.as_mut().subcols_mut(first, block.ncols());
-        target.copy_from(block.as_ref());
-        first += block.ncols();
-    }
-    all
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! KnOTS: `τ_t = Σ · V_tᵀ` of `[ΔW_1 … ΔW_T] = U · Σ · [V_1ᵀ … V_Tᵀ]` (arXiv 2410.19735).
 
-use eigenmix_eigenlorax::decomposition::{DecompositionError, ThinQr, ThinSvd, product};
+use eigenmix_eigenlorax::decomposition::{DecompositionError, ThinQr, ThinSvd, beside, product};
 use faer::Mat;
 use serde::{Deserialize, Serialize};
 
@@ -40,15 +40,7 @@ pub(crate) fn frame(
         .tasks()
         .map(|(left, right)| product(left, ThinQr::new(right.to_owned()).r().transpose()))
         .collect();
-    let columns = blocks.iter().map(Mat::ncols).sum();
-    let mut stacked = Mat::zeros(coordinates.left.size(), columns);
-    let mut first = 0;
-    for block in &blocks {
-        let mut target = stacked.as_mut().subcols_mut(first, block.ncols());
-        target.copy_from(block);
-        first += block.ncols();
-    }
-
+    let stacked = beside(coordinates.left.size(), blocks.iter().map(Mat::as_ref));
     let ThinSvd { u, s, .. } = ThinSvd::new(stacked.as_ref())?;
     let cut = CUT * s.first().map_or(1.0, |strongest| strongest.min(1.0));
     let kept = s.iter().take_while(|&&value| value > cut).count();

@@ -1,6 +1,6 @@
 //! Task singular vectors: TSV-Merge (arXiv 2412.00081).
 
-use eigenmix_eigenlorax::decomposition::{DecompositionError, ThinSvd, product};
+use eigenmix_eigenlorax::decomposition::{DecompositionError, ThinSvd, beside, product};
 use faer::{Mat, MatRef};
 
 use crate::method::MatrixMethod;
@@ -33,22 +33,22 @@ impl MatrixMethod for Tsv {
         }
 
         let (rows, cols) = tasks[0].shape();
-        let total = triplets.iter().map(|(_, kept)| kept).sum();
-        let (mut left, mut right) = (Mat::zeros(rows, total), Mat::zeros(cols, total));
-        let mut strengths = Vec::with_capacity(total);
-        for (svd, kept) in &triplets {
-            let first = strengths.len();
-            let mut target = left.as_mut().subcols_mut(first, *kept);
-            target.copy_from(svd.u.as_ref().subcols(0, *kept));
-            let mut target = right.as_mut().subcols_mut(first, *kept);
-            target.copy_from(svd.v.as_ref().subcols(0, *kept));
-            strengths.extend_from_slice(&svd.s[..*kept]);
-        }
+        let strongest_left = triplets
+            .iter()
+            .map(|(svd, kept)| svd.u.as_ref().subcols(0, *kept));
+        let strongest_right = triplets
+            .iter()
+            .map(|(svd, kept)| svd.v.as_ref().subcols(0, *kept));
+        let (left, right) = (beside(rows, strongest_left), beside(cols, strongest_right));
+        let strengths = triplets.iter().flat_map(|(svd, kept)| &svd.s[..*kept]);
+        let strengths: Vec<f64> = strengths.copied().collect();
         let (left, right) = (
             nearest_orthonormal(left.as_ref())?,
             nearest_orthonormal(right.as_ref())?,
         );
-        let weighted = Mat::from_fn(rows, total, |row, col| left[(row, col)] * strengths[col]);
+        let weighted = Mat::from_fn(rows, strengths.len(), |row, col| {
+            left[(row, col)] * strengths[col]
+        });
         Ok(product(weighted.as_ref(), right.transpose()))
     }
 }

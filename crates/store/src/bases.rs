@@ -1,6 +1,8 @@
 //! The two bases of a module in a store, and an update on them.
 
-use eigenmix_eigenlorax::decomposition::{DecompositionError, ThinQr, product, to_f32, to_f64};
+use eigenmix_eigenlorax::decomposition::{
+    DecompositionError, ThinQr, beside, product, to_f32, to_f64,
+};
 use eigenmix_eigenlorax::{Components, LowRank, shared_bases};
 use eigenmix_tensors::{FileError, Matrix};
 use faer::Mat;
@@ -105,15 +107,7 @@ fn fitted(
         return Ok([Mat::zeros(d_out, 0), Mat::zeros(d_in, 0)]);
     }
     let stacked = |side: fn(&LowRank) -> &Mat<f64>, width: usize| {
-        let mut stack = Mat::zeros(width, columns);
-        let mut start = 0;
-        for unit in units {
-            let block = side(unit);
-            let mut place = stack.as_mut().subcols_mut(start, block.ncols());
-            place.copy_from(block);
-            start += block.ncols();
-        }
-        ThinQr::new(stack)
+        ThinQr::new(beside(width, units.iter().map(|unit| side(unit).as_ref())))
     };
     let left = stacked(|unit| &unit.left, d_out);
     let right = stacked(|unit| &unit.right, d_in);

@@ -54,3 +54,12 @@ pub enum StoreError {
     #[error(transparent)]
     Adapter(#[from] eigenmix_adapter::AdapterError),
 }
+
+impl StoreError {
+    pub(crate) fn no_such_adapter<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> Self {
+        Self::NoSuchAdapter {
+            name: name.to_owned(),
+            known: known.cloned().collect::<Vec<_>>().join(", "),
+        }
+    }
+}

@@ -127,10 +127,7 @@ impl Store {
     pub fn stored(&self, name: &str) -> Result<&StoredAdapter, StoreError> {
         self.adapters
             .get(name)
-            .ok_or_else(|| StoreError::NoSuchAdapter {
-                name: name.to_owned(),
-                known: self.adapters.keys().cloned().collect::<Vec<_>>().join(", "),
-            })
+            .ok_or_else(|| StoreError::no_such_adapter(name, self.adapters.keys()))
     }
 
     /// What packing lost, and what the parts take.

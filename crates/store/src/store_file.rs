@@ -205,7 +205,7 @@ fn write_beside(directory: &Path, stored: &StoredAdapter) -> Result<(), StoreErr
     Ok(())
 }
 
-fn write_json(path: &Path, json: serde_json::Result<Vec<u8>>) -> Result<(), StoreError> {
+pub(crate) fn write_json(path: &Path, json: serde_json::Result<Vec<u8>>) -> Result<(), StoreError> {
     let json = json.map_err(|source| FileError::Json {
         path: path.to_owned(),
         source,

@@ -14,10 +14,10 @@ use crate::bases::StoredBases;
 use crate::checksums::checksums;
 use crate::error::StoreError;
 use crate::pack::{CoefficientKind, check_name};
-use crate::store::{Store, StoredAdapter, StoredModule, WholeTensor};
+use crate::store::{Store, StoredAdapter, StoredModule, WholeKind, WholeTensor};
 use crate::store_file::{
     ADAPTERS, AdapterDescription, BASIS, COEFFICIENTS, COMPANIONS, DESCRIPTION, Description,
-    ModuleDescription, WHOLE, WholeDescription, whole_name,
+    ModuleDescription, StoredLayer, WHOLE, WholeDescription, whole_name,
 };
 use crate::stored_tensor::StoredTensor;
 
@@ -28,19 +28,14 @@ impl Store {
     /// If a file is missing, truncated or not the one that was written, or a tensor is missing, of
     /// another shape or not finite.
     pub fn load(directory: &Path) -> Result<Self, StoreError> {
-        let path = directory.join(DESCRIPTION);
-        let json = fs::read(&path).map_err(|source| StoreError::Unreadable {
-            path: path.clone(),
-            source,
-        })?;
-        let description: Description = serde_json::from_slice(&json)
-            .map_err(|source| StoreError::Description { path, source })?;
+        let (description, _) = described(directory)?;
         let open = |name: &str| TensorFile::open(&directory.join(name));
         let (basis, coefficients) = (open(BASIS)?, open(COEFFICIENTS)?);
         let whole = match description.sha256.contains_key(WHOLE) {
             true => Some(open(WHOLE)?),
             false => None,
         };
+        // Of a truncated file of tensors the file itself says more.
         check_files(directory, &description.sha256)?;
         let mut bases = BTreeMap::new();
         let paths = basis.names().filter_map(|name| name.strip_suffix("/left"));
@@ -63,7 +58,6 @@ impl Store {
         }
         let mut adapters = BTreeMap::new();
         for (name, described) in description.adapters {
-            check_name(&name)?;
             let beside = directory.join(ADAPTERS).join(&name);
             let reader = Reader {
                 name: &name,
@@ -83,6 +77,39 @@ impl Store {
             adapters,
         })
     }
+}
+
+impl Store {
+    /// The names of the adapters in a store, whose files are checked; tensors are not read.
+    ///
+    /// # Errors
+    /// If a file is missing or not the one that was written.
+    pub fn names(directory: &Path) -> Result<Vec<String>, StoreError> {
+        let (description, _) = checked(directory)?;
+        Ok(description.adapters.into_keys().collect())
+    }
+}
+
+/// The description of a store, all files of which are those that it tells of, and its bytes.
+pub(crate) fn checked(directory: &Path) -> Result<(Description, Vec<u8>), StoreError> {
+    let (description, json) = described(directory)?;
+    check_files(directory, &description.sha256)?;
+    Ok((description, json))
+}
+
+/// The description of a store and its bytes.
+fn described(directory: &Path) -> Result<(Description, Vec<u8>), StoreError> {
+    let path = directory.join(DESCRIPTION);
+    let json = fs::read(&path).map_err(|source| StoreError::Unreadable {
+        path: path.clone(),
+        source,
+    })?;
+    let description: Description =
+        serde_json::from_slice(&json).map_err(|source| StoreError::Description { path, source })?;
+    for name in description.adapters.keys() {
+        check_name(name)?;
+    }
+    Ok((description, json))
 }
 
 /// Refuses files that are not those that were written.
@@ -215,6 +242,17 @@ impl Reader<'_> {
         let Some(bases) = self.bases.get(path) else {
             return Err(refused(format!("module `{path}` has no basis")));
         };
+        if let StoredLayer::Convolution(kernel) = &described.layer {
+            let window = kernel
+                .iter()
+                .try_fold(1_usize, |window, &size| window.checked_mul(size));
+            let d_in = bases.right.shape()[1];
+            if window.is_none_or(|window| window == 0 || d_in % window != 0) {
+                return Err(refused(format!(
+                    "module `{path}` has {d_in} inputs, which a kernel of {kernel:?} does not divide"
+                )));
+            }
+        }
         let coefficients = match described.is_zero {
             true => None,
             false => {
@@ -248,6 +286,21 @@ impl Reader<'_> {
 
     fn whole(&self, described: WholeDescription) -> Result<WholeTensor, StoreError> {
         let WholeDescription { kind, name, shape } = described;
+        let bases = self
+            .bases
+            .get(&name)
+            .filter(|_| kind == WholeKind::UpdateBias);
+        if let Some(bases) = bases {
+            let d_out = bases.left.shape()[1];
+            if shape != [d_out] {
+                return Err(damaged(
+                    self.coefficients.path().with_file_name(WHOLE),
+                    format!(
+                        "the bias of `{name}` has shape {shape:?}, and the module has {d_out} outputs"
+                    ),
+                ));
+            }
+        }
         let stored = whole_name(self.name, kind, &name);
         let Some(file) = self.whole else {
             return Err(damaged(

@@ -1,14 +1,17 @@
 //! `STORE#NAME`: an adapter of a store by its name, wherever an adapter is asked for.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use eigenmix_adapter::{Provenance, SaveOptions};
-use eigenmix_tensors::write_file;
+use eigenmix_tensors::{FileError, FileLock};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::checksums::checksums;
+use crate::store_file::write_json;
+use crate::store_reader::checked;
 use crate::{Store, StoreError};
 
 /// An adapter of a store.
@@ -43,37 +46,30 @@ impl<'a> StoredName<'a> {
     /// # Errors
     /// As [`Store::load`] and [`Store::write`], and if the store does not have the adapter.
     pub fn unpacked(&self, cache: &Path) -> Result<PathBuf, StoreError> {
-        // The whole store is checked, whatever is in the cache.
-        let store = Store::load(&self.directory)?;
-        store.stored(self.name)?;
-        let path = self.directory.join(Store::FILE_NAME);
-        let description =
-            std::fs::read(&path).map_err(|source| StoreError::Unreadable { path, source })?;
-        let content = format!("{:x}", Sha256::digest(&description));
-        let below = cache.join(content);
-        let (place, sums) = (
-            below.join(self.name),
-            below.join(format!("{}.json", self.name)),
-        );
-        if is_as_written(&place, &sums) {
-            return Ok(place);
+        // The files of the store are checked, whatever is in the cache.
+        let (description, json) = checked(&self.directory)?;
+        if !description.adapters.contains_key(self.name) {
+            let known = description.adapters.keys();
+            return Err(StoreError::no_such_adapter(self.name, known));
         }
-        let location = format!("{}#{}", self.directory.display(), self.name);
-        store.write(self.name, &place, true, &location)?;
-        let written = serde_json::to_vec_pretty(&checksums(&place)?).map_err(|source| {
-            StoreError::Description {
-                path: sums.clone(),
-                source,
-            }
-        })?;
-        write_file(&sums, &written)?;
+        let below = cache.join(format!("{:x}", Sha256::digest(&json)));
+        let beside = |extension: &str| below.join(format!("{}.{extension}", self.name));
+        let (place, sums) = (below.join(self.name), beside("json"));
+        // Others that want the same adapter wait till it is there.
+        fs::create_dir_all(&below).map_err(FileError::io("create", &below))?;
+        let _lock = FileLock::wait(&beside("lock"))?;
+        if !is_as_written(&place, &sums) {
+            let location = format!("{}#{}", self.directory.display(), self.name);
+            Store::load(&self.directory)?.write(self.name, &place, true, &location)?;
+            write_json(&sums, serde_json::to_vec_pretty(&checksums(&place)?))?;
+        }
         Ok(place)
     }
 }
 
 /// Whether a directory has the files that its checksums are of, and no others.
 fn is_as_written(place: &Path, sums: &Path) -> bool {
-    let Ok(written) = std::fs::read(sums) else {
+    let Ok(written) = fs::read(sums) else {
         return false;
     };
     let written: Option<BTreeMap<String, String>> = serde_json::from_slice(&written).ok();

@@ -367,6 +367,11 @@ fn a_description_that_does_not_fit_its_files_is_refused_and_leads_nowhere_else()
         let message = described(&format!("{module}/rank"), rank.into());
         assert!(message.contains("the rank 2"), "{message}");
     }
+    for kernel in [vec![0u64], vec![7, 13], vec![u64::MAX, u64::MAX]] {
+        let layer = serde_json::json!({"rank": 2, "layer": {"convolution": kernel}});
+        let message = described(module, layer);
+        assert!(message.contains("does not divide"), "{message}");
+    }
     let whole = "/adapters/a/whole";
     for shape in [
         serde_json::json!([]),

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::alignment::{PoolModule, inner_product, inside};
-use crate::decomposition::{DecompositionError, ThinSvd};
+use crate::decomposition::{DecompositionError, ThinSvd, beside};
 use crate::error::EigenloraxError;
 use crate::low_rank::LowRank;
 
@@ -81,14 +81,7 @@ const RESOLUTION: f64 = 1e-5;
 
 /// An orthonormal basis of the columns of several matrices, each with orthonormal columns of its own.
 fn span(parts: &[Mat<f64>], rows: usize) -> Result<Mat<f64>, DecompositionError> {
-    let columns: usize = parts.iter().map(Mat::ncols).sum();
-    let mut joined = Mat::zeros(rows, columns);
-    let mut first = 0;
-    for part in parts {
-        let count = part.ncols();
-        joined.as_mut().subcols_mut(first, count).copy_from(part);
-        first += count;
-    }
+    let joined = beside(rows, parts.iter().map(Mat::as_ref));
     let ThinSvd { u, s, .. } = ThinSvd::new(joined.as_ref())?;
     let rank = s.iter().take_while(|&&value| value > RESOLUTION).count();
     Ok(u.as_ref().subcols(0, rank).to_owned())

@@ -10,7 +10,7 @@ use eigenmix_experiment::Override;
 ///
 /// Takes the gradient of the task once, at the frozen base model, and orders the adapters by how far each
 /// points where the gradient does, beyond what those above it do already: copies and noise come last. The
-/// best 20 are also applied to the base model, and their loss is measured under a head that is fitted to
+/// best 20 (or N of --top) are also applied to the base model, and their loss is measured under a head that is fitted to
 /// other examples. Says how the same figures look for random updates, and whether recycling will probably
 /// pay.
 #[derive(Debug, Args)]

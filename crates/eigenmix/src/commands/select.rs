@@ -36,7 +36,8 @@ pub(crate) fn run(
             },
             loss_examples: arguments.loss_examples,
             top: arguments.top,
-            ..default
+            // None is chosen without its loss.
+            measured: default.measured.max(arguments.top),
         },
         allow_base_mismatch: arguments.allow_base_mismatch,
     };

@@ -6,7 +6,7 @@ use eigenmix_adapter::AdapterFile;
 use eigenmix_eigenlorax::{ClusterCount, Clusters, ExtractOptions, Extraction, SharedEnergy};
 use eigenmix_tensors::write_directory;
 
-use super::{ClustersSummary, ExtractRequest, ExtractionSummary, report_notes};
+use super::{ClustersSummary, ExtractRequest, ExtractionSummary, of_files, report_notes};
 use crate::ExperimentError;
 use crate::destination::Destination;
 use crate::listener::Listener;
@@ -32,7 +32,8 @@ pub fn extract_clusters(
         listener,
     )?;
     let files: Vec<&AdapterFile> = adapters.iter().map(|adapter| &adapter.file).collect();
-    let shared = SharedEnergy::of(&files)?;
+    count.check(files.len())?;
+    let shared = SharedEnergy::of(&files, options.allow_base_mismatch)?;
     let clusters = Clusters::of(&shared, count)?;
     let extractions = clusters
         .groups
@@ -78,14 +79,11 @@ fn of_group(
     listener: &dyn Listener,
 ) -> Result<Extraction, ExperimentError> {
     let files: Vec<&AdapterFile> = group.iter().map(|&index| files[index]).collect();
-    let weights = options.weights.iter().enumerate();
-    let weights = weights.filter(|(index, _)| group.contains(index));
+    let weights = group.iter();
+    let weights = weights.filter_map(|&index| options.weights.get(index).copied());
     let options = ExtractOptions {
-        weights: weights.map(|(_, weight)| *weight).collect(),
+        weights: weights.collect(),
         ..options.clone()
     };
-    let modules = files.iter().map(|file| file.module_paths().count()).max();
-    let progress = listener.progress("extracting", modules.unwrap_or(0), "modules");
-    let extracted = eigenmix_eigenlorax::extract(&files, &options, &|_, _| progress.advance());
-    Ok(extracted?)
+    of_files(&files, &options, listener)
 }

@@ -10,7 +10,7 @@ mod update_summary;
 use std::time::Instant;
 
 use eigenmix_adapter::AdapterFile;
-use eigenmix_eigenlorax::{AdapterReport, ExtractReport, Extraction, ModuleReport};
+use eigenmix_eigenlorax::{AdapterReport, ExtractOptions, ExtractReport, Extraction, ModuleReport};
 
 pub use self::clusters::extract_clusters;
 pub use self::clusters_summary::ClustersSummary;
@@ -42,17 +42,24 @@ pub fn extract(
         listener,
     )?;
     let files: Vec<&AdapterFile> = adapters.iter().map(|adapter| &adapter.file).collect();
-    let Extraction { subspace, report } = {
-        let modules = files.iter().map(|file| file.module_paths().count()).max();
-        let progress = listener.progress("extracting", modules.unwrap_or(0), "modules");
-        eigenmix_eigenlorax::extract(&files, &options, &|_, _| progress.advance())?
-    };
+    let Extraction { subspace, report } = of_files(&files, &options, listener)?;
     subspace.save(destination.path(), destination.force())?;
     report_notes(&report, request.names, listener);
     let source_bytes = adapters.iter().map(OpenedAdapter::bytes).sum();
     let mut extracted = ExtractionSummary::new(&request.out, &subspace, report, source_bytes);
     extracted.seconds = start.elapsed().as_secs_f64();
     Ok(extracted)
+}
+
+fn of_files(
+    files: &[&AdapterFile],
+    options: &ExtractOptions,
+    listener: &dyn Listener,
+) -> Result<Extraction, ExperimentError> {
+    let modules = files.iter().map(|file| file.module_paths().count()).max();
+    let progress = listener.progress("extracting", modules.unwrap_or(0), "modules");
+    let extracted = eigenmix_eigenlorax::extract(files, options, &|_, _| progress.advance());
+    Ok(extracted?)
 }
 
 /// Reports what in the subspace may not be as expected.

@@ -42,7 +42,6 @@ pub fn select(
         .map_err(|problems| ExperimentError::Config(request.task.error(problems).into()))?;
     let pool = FoundPool::open(&request.adapters)?;
     let mut training = Training::prepare(config)?;
-    training.share_tensors();
     let pool = pool.sorted(&training);
     if pool.usable.is_empty() {
         return Err(none_usable(&pool.unused).into());

@@ -12,7 +12,10 @@ impl SelectSummary {
     pub fn page(&self, title: &str) -> Page {
         let mut page = Page::new(title.to_owned());
         page.paragraph(&self.estimate());
-        page.paragraph(&self.pool());
+        let is_chosen = !self.chosen.is_empty();
+        if is_chosen {
+            page.paragraph(&self.pool());
+        }
         page.figures(self.charts());
         page.heading("All adapters");
         page.table(&PageTable {
@@ -27,8 +30,10 @@ impl SelectSummary {
             let reasons: Vec<String> = reasons.collect();
             page.list(reasons.iter().map(String::as_str));
         }
-        page.heading("For the training file");
-        page.list(self.training_file.lines());
+        if is_chosen {
+            page.heading("For the training file");
+            page.list(self.training_file.lines());
+        }
         page
     }
 

@@ -7,6 +7,7 @@ use eigenmix_eigenlorax::Share;
 use eigenmix_trainer::{MeasuredLoss, Prospect, SelectedAdapter, Selection};
 use serde::Serialize;
 
+use crate::starter::quoted;
 use crate::table::Table;
 
 /// The result of a selection, for display and as JSON.
@@ -331,11 +332,6 @@ fn counted(count: usize, one: &str, many: &str) -> String {
         1 => one.to_owned(),
         _ => format!("{count} {many}"),
     }
-}
-
-/// A text as TOML writes it.
-fn quoted(text: &str) -> String {
-    toml::Value::from(text).to_string()
 }
 
 impl fmt::Display for UnusedAdapter {

@@ -99,9 +99,9 @@ fn is_store(path: &Path) -> bool {
 /// The adapters of a store as `STORE#NAME`; the store itself if it is damaged.
 fn stored_in(path: &Path) -> Vec<String> {
     let place = path.to_string_lossy();
-    match Store::load(path) {
-        Ok(store) => {
-            let names = store.adapters.keys();
+    match Store::names(path) {
+        Ok(names) => {
+            let names = names.iter();
             names.map(|name| format!("{place}#{name}")).collect()
         }
         Err(_) => vec![place.into_owned()],

@@ -337,7 +337,7 @@ impl fmt::Display for StarterFile<'_> {
 }
 
 /// A string in TOML.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
 }
 

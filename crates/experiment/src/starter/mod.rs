@@ -9,5 +9,6 @@ mod search;
 pub use adapters::{FoundAdapter, adapters_in};
 pub use data::FoundData;
 pub use file::StarterFile;
+pub(crate) use file::quoted;
 pub use found_base::FoundBase;
 pub use search::Surroundings;

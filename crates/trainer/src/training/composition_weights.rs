@@ -104,10 +104,13 @@ mod tests {
                 compose(&[(0, &second)], &[2.0], false, 4.0, 0.0),
             ),
         ]);
-        let values: TrainedValues = updates
+        let mut values: TrainedValues = updates
             .iter()
             .flat_map(|(path, update)| update.values(path))
             .collect();
+        // What was trained counts, not what it started from.
+        let trained = values.get_mut("b/weights").unwrap();
+        trained.values[0] *= 1.5;
         let members = BTreeMap::from([("a".to_owned(), vec![0, 1]), ("b".to_owned(), vec![1])]);
         let sources = ["x", "y"].map(|name| Source {
             location: name.to_owned(),
@@ -117,11 +120,11 @@ mod tests {
         let json = serde_json::to_value(&weights).unwrap();
         assert_eq!(
             json,
-            serde_json::json!({"a": {"x": 0.5, "y": -1.0}, "b": {"y": 2.0}})
+            serde_json::json!({"a": {"x": 0.5, "y": -1.0}, "b": {"y": 3.0}})
         );
         assert_eq!(
             weights.to_string(),
-            "with the weights 0.50 of `x`, 0.50 of `y` on average over 2 modules"
+            "with the weights 1.00 of `y`, 0.50 of `x` on average over 2 modules"
         );
     }
 }

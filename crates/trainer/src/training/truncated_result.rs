@@ -7,11 +7,10 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Device;
 use eigenmix_adapter::LoraModule;
-use eigenmix_eigenlorax::decomposition::{DecompositionError, ThinSvd};
-use eigenmix_eigenlorax::{EigenloraxError, LowRank};
+use eigenmix_eigenlorax::{EigenloraxError, Energy, truncate_module};
 use eigenmix_models::{Adaptation, LoadOptions, Network, Train};
 use eigenmix_moslora::{ParameterNames, TrainedValues, Update};
-use eigenmix_tensors::Matrix;
+use rayon::prelude::*;
 
 use super::Training;
 use super::result::head_tensors;
@@ -21,9 +20,8 @@ use crate::TrainerError;
 pub(super) struct TruncatedResult {
     pub modules: BTreeMap<String, LoraModule>,
     rank: usize,
-    /// ‖ΔW‖² over all modules, before and after.
-    total: f64,
-    kept: f64,
+    /// Over all modules.
+    energy: Energy,
 }
 
 impl TruncatedResult {
@@ -39,52 +37,32 @@ impl TruncatedResult {
         let Some(rank) = adapter.rank.filter(|_| adapter.method.is_composition()) else {
             return Ok(None);
         };
-        let mut result = Self {
-            modules: BTreeMap::new(),
-            rank,
-            total: 0.0,
-            kept: 0.0,
-        };
-        for (path, update) in &training.updates {
+        let truncate = |(path, update): (&String, &Update)| {
             let folded = update.clone().with_values(path, values)?.fold();
-            let module = result.truncate(folded, rank).map_err(|source| {
+            let (module, energy) = truncate_module(&folded, rank).map_err(|source| {
                 let module = path.clone();
                 EigenloraxError::Decomposition { module, source }
             })?;
-            result.modules.insert(path.clone(), module);
-        }
-        Ok(Some(result))
-    }
-
-    fn truncate(
-        &mut self,
-        module: LoraModule,
-        rank: usize,
-    ) -> Result<LoraModule, DecompositionError> {
-        let ThinSvd { u, s, v } = LowRank::of(&module).svd()?;
-        let energy = |values: &[f64]| values.iter().map(|value| value * value).sum::<f64>();
-        let rank = rank.min(s.len());
-        self.total += energy(&s);
-        self.kept += energy(&s[..rank]);
-        if module.rank() <= rank {
-            return Ok(module);
-        }
-        // Each singular value is shared evenly, so that neither factor loses precision in f32.
-        let b = Matrix::from_fn(module.d_out(), rank, |row, component| {
-            (u[(row, component)] * s[component].sqrt()) as f32
-        });
-        let a = Matrix::from_fn(rank, module.d_in(), |component, column| {
-            (s[component].sqrt() * v[(column, component)]) as f32
-        });
-        Ok(LoraModule::new(b, a, 1.0))
+            Ok((path.clone(), module, energy))
+        };
+        let truncated: Vec<(String, LoraModule, Energy)> = training
+            .updates
+            .par_iter()
+            .map(truncate)
+            .collect::<Result<_, TrainerError>>()?;
+        Ok(Some(Self {
+            rank,
+            energy: truncated.iter().map(|(_, _, energy)| *energy).sum(),
+            modules: truncated
+                .into_iter()
+                .map(|(path, module, _)| (path, module))
+                .collect(),
+        }))
     }
 
     /// The share of ‖ΔW‖² that is kept, at most 1.
     pub(super) fn kept(&self) -> f64 {
-        match self.total > 0.0 {
-            true => (self.kept / self.total).min(1.0),
-            false => 1.0,
-        }
+        self.energy.share()
     }
 
     /// What to say of the error.

@@ -66,8 +66,7 @@ pub(crate) fn run(arguments: &InspectArguments, console: &Console) -> anyhow::Re
         write(&|| pages::run(&summary.0, &summary.to_string()))?;
         return console.result(&summary);
     }
-    let path = locate_adapter(argument)?;
-    if given.is_dir() && !has_adapter_file(&path) {
+    if given.is_dir() && !has_adapter_file(&locate_adapter(argument)?) {
         let problem = format!(
             "`{argument}` is nothing that inspect can show: expected an adapter (adapter_config.json), a subspace (subspace.json), a store (store.json), a run (config.toml, metrics.jsonl) or a .safetensors file"
         );

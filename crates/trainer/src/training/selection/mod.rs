@@ -94,11 +94,6 @@ pub struct SelectedAdapter {
 }
 
 impl Training {
-    /// Keeps the tensors of the base model in memory, for the many models that a selection makes of it.
-    pub fn share_tensors(&mut self) {
-        self.base.checkpoint.share_tensors();
-    }
-
     /// How many examples go through the model for a selection among `adapters`.
     pub fn selection_work(&self, options: &SelectionOptions, adapters: usize) -> usize {
         let examples = self.data.train.len().min(options.loss_examples.get());
@@ -115,12 +110,14 @@ impl Training {
     /// If there are no adapters, the base model cannot be loaded, an adapter or an image can't be read, or
     /// the gradient is not finite.
     pub fn select(
-        &self,
+        &mut self,
         adapters: &[UsableAdapter],
         options: &SelectionOptions,
         device: &Device,
         progress: &dyn Fn(usize),
     ) -> Result<Selection, TrainerError> {
+        // A model is made of them for the gradient and for every adapter.
+        self.base.checkpoint.share_tensors();
         let adapted: BTreeSet<&String> = { adapters.iter() }
             .flat_map(|adapter| adapter.layers.keys())
             .collect();
