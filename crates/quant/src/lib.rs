@@ -1,0 +1,5 @@
+//! Weights in few bits.
+
+mod encoding;
+
+pub use encoding::Encoding;
