@@ -61,6 +61,7 @@ mod recomputation;
 mod residual;
 mod rotary;
 mod shared_tensors;
+mod stored;
 mod token_tables;
 mod tokens;
 mod trained_tables;

@@ -25,6 +25,7 @@ mod grouped;
 mod k_blocks;
 mod lookup;
 mod matrix;
+mod quantise;
 mod row_scaled;
 
 pub use codebook::{CodebookMatrix, Rounding};
@@ -33,4 +34,5 @@ pub use error::QuantError;
 pub use grouped::GroupedMatrix;
 pub use lookup::{Lookup, Portable};
 pub use matrix::EncodedMatrix;
+pub use quantise::{NF4, int8, nf4};
 pub use row_scaled::RowScaledMatrix;
