@@ -1,24 +1,27 @@
-//! A Hugging Face checkpoint: `config.json` and one or several safetensors files.
+//! A base model's checkpoint: in Hugging Face's form, `config.json` and one or several safetensors files,
+//! or a GGUF file.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use eigenmix_gguf::GgufFile;
 use eigenmix_kernels::FrozenWeight;
 use eigenmix_tensors::TensorFile;
 use serde_json::Value;
 
 use crate::ModelError;
+use crate::gguf::GgufConfig;
 use crate::precision::Precision;
 use crate::shared_tensors::SharedTensors;
-use crate::stored::{Files, StoredTensor, StoredTensors, stored_tensors};
+use crate::stored::{Files, StoredTensor, StoredTensors, gguf_tensors, stored_tensors};
 use crate::token_tables::{TokenTables, untie};
 use crate::trained_tables::is_output_weight;
 
-/// An opened base model directory; weights are memory-mapped and read when asked for.
+/// An opened base model; weights are memory-mapped and read when asked for.
 pub struct Checkpoint {
-    directory: PathBuf,
+    path: PathBuf,
     config: Value,
     tensors: StoredTensors,
     /// What else than its configuration says is true of it.
@@ -37,11 +40,38 @@ struct Shared {
 }
 
 impl Checkpoint {
-    /// Opens `directory`.
+    /// Opens the directory or GGUF file `path`.
     ///
     /// # Errors
-    /// If a file is missing, unreadable or malformed.
-    pub fn open(directory: &Path) -> Result<Self, ModelError> {
+    /// If a file is missing, unreadable or malformed, or what it holds is not read.
+    pub fn open(path: &Path) -> Result<Self, ModelError> {
+        match is_gguf(path) {
+            true => Self::open_gguf(path),
+            false => Self::open_directory(path),
+        }
+    }
+
+    fn open_gguf(path: &Path) -> Result<Self, ModelError> {
+        let file = GgufFile::open(path)?;
+        let GgufConfig { json, unused } = GgufConfig::of(&file)?;
+        let note = match &unused[..] {
+            [] => None,
+            keys => Some(format!(
+                "the file says of the model what is not known here and is not used: {}",
+                keys.join(", ")
+            )),
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            config: json,
+            tensors: gguf_tensors(&file)?,
+            note,
+            shared: None,
+            precision: Precision::default(),
+        })
+    }
+
+    fn open_directory(directory: &Path) -> Result<Self, ModelError> {
         let mut checkpoint = Self::open_config(directory)?;
         let single = directory.join("model.safetensors");
         let index = directory.join("model.safetensors.index.json");
@@ -72,12 +102,16 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Opens only the configuration of `directory`, for a model that starts from random weights or
-    /// that is only described.
+    /// Opens only the configuration of the directory or GGUF file `path`, for a model that starts from
+    /// random weights or that is only described.
     ///
     /// # Errors
-    /// If `config.json` is missing or malformed.
-    pub fn open_config(directory: &Path) -> Result<Self, ModelError> {
+    /// If it is missing or malformed.
+    pub fn open_config(path: &Path) -> Result<Self, ModelError> {
+        if is_gguf(path) {
+            return Self::open_gguf(path);
+        }
+        let directory = path;
         let path = directory.join("config.json");
         if !path.is_file() {
             return Err(ModelError::NotACheckpoint {
@@ -87,7 +121,7 @@ impl Checkpoint {
         }
         Ok(Self {
             config: read_json(&path)?,
-            directory: directory.to_owned(),
+            path: directory.to_owned(),
             tensors: StoredTensors::new(),
             note: None,
             shared: None,
@@ -106,11 +140,12 @@ impl Checkpoint {
         self.precision = precision;
     }
 
-    pub fn directory(&self) -> &Path {
-        &self.directory
+    /// The directory or the GGUF file.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
-    /// Its `config.json`, corrected where the weights show that it is wrong ([`Checkpoint::note`]).
+    /// Its `config.json`, or what a GGUF file says in its place, corrected where the weights show that it is wrong ([`Checkpoint::note`]).
     pub fn config(&self) -> &Value {
         &self.config
     }
@@ -279,6 +314,12 @@ pub(crate) fn transposed(values: &[f32], [rows, cols]: [usize; 2]) -> Vec<f32> {
     (0..cols)
         .flat_map(|col| (0..rows).map(move |row| values[row * cols + col]))
         .collect()
+}
+
+/// Whether a path names a GGUF file, rather than a directory.
+pub fn is_gguf(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) && !path.is_dir()
 }
 
 /// The files that an index names.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use eigenmix_adapter::RowProblem;
+use eigenmix_gguf::GgufError;
 use eigenmix_quant::QuantError;
 use eigenmix_tensors::FileError;
 
@@ -46,6 +47,8 @@ pub enum ModelError {
     },
     #[error(transparent)]
     File(#[from] FileError),
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
     #[error(
         "the base model's checkpoint has no tensor `{name}`; is it another kind of checkpoint than its config.json says?"
     )]

@@ -1,6 +1,7 @@
 //! The tensors of a checkpoint, in whatever form it has them.
 
 mod bitsandbytes;
+mod gguf;
 mod plain;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,8 @@ use eigenmix_tensors::{Dtype, TensorFile};
 use serde_json::Value;
 
 use crate::ModelError;
-pub(crate) use plain::Plain;
+pub(crate) use gguf::gguf_tensors;
+use plain::Plain;
 
 /// A tensor of a checkpoint. Its values are read when they are asked for.
 pub(crate) trait StoredTensor: Send + Sync {
@@ -28,7 +30,7 @@ pub(crate) trait StoredTensor: Send + Sync {
     /// Whether it has fewer bits than the model was trained in.
     fn is_quantised(&self) -> bool;
 
-    /// The type and file of a tensor that is stored as it is.
+    /// The type and file of a tensor that a safetensors file has as it is.
     fn plain(&self) -> Option<(Dtype, &TensorFile)> {
         None
     }
