@@ -29,10 +29,12 @@ mod attention_rows;
 mod attention_shape;
 mod backward;
 mod buffer;
+mod codes;
 mod embedding;
 mod encoded_product;
 mod few_rows;
 mod frozen_weight;
+mod fused_dot;
 mod gate;
 mod linear_cross_entropy;
 #[cfg(target_arch = "x86_64")]

@@ -16,6 +16,29 @@ pub(crate) struct NarrowLookup;
 
 impl Lookup for WideLookup {
     #[inline(always)]
+    unsafe fn scaled(table: &[f32; 16], scale: f32) -> [f32; 16] {
+        let mut scaled = [0.0; 16];
+        unsafe {
+            let table = _mm512_loadu_ps(table.as_ptr());
+            let values = _mm512_mul_ps(table, _mm512_set1_ps(scale));
+            _mm512_storeu_ps(scaled.as_mut_ptr(), values);
+        }
+        scaled
+    }
+
+    #[inline(always)]
+    unsafe fn shifted(table: &[f32; 16], scale: f32, offset: f32) -> [f32; 16] {
+        let mut shifted = [0.0; 16];
+        unsafe {
+            let table = _mm512_loadu_ps(table.as_ptr());
+            let scaled = _mm512_mul_ps(table, _mm512_set1_ps(scale));
+            let values = _mm512_add_ps(scaled, _mm512_set1_ps(offset));
+            _mm512_storeu_ps(shifted.as_mut_ptr(), values);
+        }
+        shifted
+    }
+
+    #[inline(always)]
     unsafe fn halves(table: &[f32; 16], codes: &[u8; 16], values: &mut [f32; 32]) {
         unsafe {
             let (low, high) = Self::of_halves(table, codes);
@@ -54,6 +77,33 @@ impl WideLookup {
 }
 
 impl Lookup for NarrowLookup {
+    #[inline(always)]
+    unsafe fn scaled(table: &[f32; 16], scale: f32) -> [f32; 16] {
+        let mut scaled = [0.0; 16];
+        for half in [0, 8] {
+            unsafe {
+                let table = _mm256_loadu_ps(table.as_ptr().add(half));
+                let values = _mm256_mul_ps(table, _mm256_set1_ps(scale));
+                _mm256_storeu_ps(scaled.as_mut_ptr().add(half), values);
+            }
+        }
+        scaled
+    }
+
+    #[inline(always)]
+    unsafe fn shifted(table: &[f32; 16], scale: f32, offset: f32) -> [f32; 16] {
+        let mut shifted = [0.0; 16];
+        for half in [0, 8] {
+            unsafe {
+                let table = _mm256_loadu_ps(table.as_ptr().add(half));
+                let scaled = _mm256_mul_ps(table, _mm256_set1_ps(scale));
+                let values = _mm256_add_ps(scaled, _mm256_set1_ps(offset));
+                _mm256_storeu_ps(shifted.as_mut_ptr().add(half), values);
+            }
+        }
+        shifted
+    }
+
     #[inline(always)]
     unsafe fn halves(table: &[f32; 16], codes: &[u8; 16], values: &mut [f32; 32]) {
         unsafe {
@@ -127,6 +177,9 @@ mod tests {
                 L::pairs(&table, &codes, &mut found);
                 Portable::pairs(&table, &codes, &mut expected);
                 assert_eq!(found, expected);
+                assert_eq!(L::scaled(&table, 0.3), Portable::scaled(&table, 0.3));
+                let shifted = Portable::shifted(&table, 0.3, 0.7);
+                assert_eq!(L::shifted(&table, 0.3, 0.7), shifted);
             }
         }
     }

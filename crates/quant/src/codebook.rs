@@ -83,6 +83,13 @@ impl CodebookMatrix {
         self.codes.len() + size_of_val(&*self.scales)
     }
 
+    /// The codes, the table and the scales, of blocks of [`CodebookMatrix::block`] values, of a matrix
+    /// whose values are not rounded.
+    pub fn parts(&self) -> Option<(&[u8], &[f32; 16], &[f32])> {
+        let parts = (&self.codes[..], &self.table, &self.scales[..]);
+        (self.rounding == Rounding::None).then_some(parts)
+    }
+
     /// Decodes values of the flattened matrix, from `first` on.
     ///
     /// # Safety
@@ -91,7 +98,8 @@ impl CodebookMatrix {
     pub(crate) unsafe fn decode<L: Lookup>(&self, first: usize, values: &mut [f32]) {
         let (mut place, mut rest) = (first, values);
         while !rest.is_empty() {
-            let table = self.scaled_table(self.scales[place / self.block]);
+            // SAFETY: the caller's.
+            let table = unsafe { self.scaled_table::<L>(self.scales[place / self.block]) };
             let left_of_block = self.block - place % self.block;
             let count = rest.len().min(left_of_block);
             let (values, others) = rest.split_at_mut(count);
@@ -125,9 +133,13 @@ impl CodebookMatrix {
     }
 
     /// The sixteen values of a block.
+    ///
+    /// # Safety
+    /// The unit of the lookup must be present.
     #[inline(always)]
-    fn scaled_table(&self, scale: f32) -> [f32; 16] {
-        let table = self.table.map(|value| value * scale);
+    unsafe fn scaled_table<L: Lookup>(&self, scale: f32) -> [f32; 16] {
+        // SAFETY: the caller's.
+        let table = unsafe { L::scaled(&self.table, scale) };
         match self.rounding {
             Rounding::None => table,
             Rounding::F16 => table.map(|value| f16::from_f32(value).to_f32()),
