@@ -30,10 +30,13 @@ mod attention_shape;
 mod backward;
 mod buffer;
 mod embedding;
+mod encoded_product;
 mod few_rows;
 mod frozen_weight;
 mod gate;
 mod linear_cross_entropy;
+#[cfg(target_arch = "x86_64")]
+mod lookups;
 mod norm;
 mod packed_product;
 mod padded_attention;

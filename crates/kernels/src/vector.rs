@@ -1,6 +1,8 @@
 //! Vectors of the widest kind that the machine has, for kernels that the compiler does not vectorise
 //! well by itself.
 
+use eigenmix_quant::{Lookup, Portable};
+
 /// A vector register of f32.
 ///
 /// # Safety
@@ -9,6 +11,9 @@
 /// count.
 pub(crate) trait Vector: Copy {
     const LANES: usize;
+
+    /// How this unit looks values up by four-bit codes.
+    type Lookup: Lookup;
 
     unsafe fn splat(value: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
@@ -41,6 +46,8 @@ pub(crate) trait Vector: Copy {
 /// For all other machines: eight values, vectorised by the compiler.
 impl Vector for [f32; 8] {
     const LANES: usize = 8;
+
+    type Lookup = Portable;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
@@ -90,6 +97,7 @@ pub(crate) mod x86 {
     use std::arch::x86_64::*;
 
     use super::Vector;
+    use crate::lookups::{NarrowLookup, WideLookup};
 
     /// AVX-512.
     #[derive(Clone, Copy)]
@@ -103,6 +111,8 @@ pub(crate) mod x86 {
 
     impl Vector for Wide {
         const LANES: usize = 16;
+
+        type Lookup = WideLookup;
 
         #[inline(always)]
         unsafe fn splat(value: f32) -> Self {
@@ -210,6 +220,8 @@ pub(crate) mod x86 {
 
     impl Vector for Narrow {
         const LANES: usize = 8;
+
+        type Lookup = NarrowLookup;
 
         #[inline(always)]
         unsafe fn splat(value: f32) -> Self {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use eigenmix_adapter::AdapterFile;
 use eigenmix_data::{InputContract, TextTokenizer, has_chat_template};
 use eigenmix_hub::{FileRequest, Hub, HubId, Location};
-use eigenmix_models::{Architecture, Checkpoint, LinearLayer, shard_names};
+use eigenmix_models::{Architecture, Checkpoint, LinearLayer, is_gguf, shard_names};
 
 use eigenmix_tensors::{FileError, Matrix};
 
@@ -46,7 +46,10 @@ impl BaseModel {
     }
 
     fn describe(name: &str, checkpoint: Checkpoint) -> Result<Self, TrainerError> {
-        let path = checkpoint.directory().join("config.json");
+        let path = match is_gguf(checkpoint.path()) {
+            true => checkpoint.path().to_owned(),
+            false => checkpoint.path().join("config.json"),
+        };
         let architecture = Architecture::from_json(checkpoint.config(), &path)?;
         Ok(Self {
             name: name.to_owned(),
@@ -116,7 +119,7 @@ impl BaseModel {
     }
 
     pub fn directory(&self) -> &Path {
-        self.checkpoint.directory()
+        self.checkpoint.path()
     }
 
     /// The model's tokenizer.
