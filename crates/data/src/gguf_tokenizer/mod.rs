@@ -5,6 +5,7 @@ mod framing;
 mod pre_tokenizer;
 mod sentence_piece;
 mod settings;
+mod text_files;
 mod vocabulary;
 
 #[cfg(test)]
@@ -18,6 +19,7 @@ use crate::error::DataError;
 use vocabulary::Vocabulary;
 
 pub(crate) use settings::{special_ids, tokenizer_config};
+pub use text_files::gguf_text_files;
 
 const MODEL: &str = "tokenizer.ggml.model";
 

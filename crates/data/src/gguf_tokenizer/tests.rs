@@ -3,7 +3,9 @@ use std::path::{Path, PathBuf};
 use eigenmix_gguf::{GgufArray, GgufFile, GgufValue, write_gguf};
 use serde_json::Value;
 
-use crate::{ChatTemplate, IncrementalDecoder, Message, TextTokenizer, has_chat_template};
+use crate::{
+    ChatTemplate, IncrementalDecoder, Message, TextTokenizer, gguf_text_files, has_chat_template,
+};
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -304,6 +306,41 @@ fn a_template_for_tools_and_special_tokens_are_known_to_it() {
     assert_eq!(template.render(&[], &[], false).unwrap(), "usual <s>");
     let tools = [serde_json::json!({})];
     assert_eq!(template.render(&[], &tools, false).unwrap(), "tools </s>");
+}
+
+#[test]
+fn as_files_of_a_directory_it_gives_the_same_tokens() {
+    for family in ["llama", "llama3", "qwen2", "gemma2"] {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, content) in gguf_text_files(&vocabulary(family)).unwrap() {
+            std::fs::write(directory.path().join(name), content).unwrap();
+        }
+        let (own, files) = (
+            tokenizer(family),
+            TextTokenizer::from_dir(directory.path()).unwrap(),
+        );
+        for case in cases(family) {
+            let text = case["text"].as_str().unwrap();
+            let expected = own.encode(text, Some(text), 1000).unwrap();
+            assert_eq!(
+                files.encode(text, Some(text), 1000).unwrap(),
+                expected,
+                "{family}: {text:?}"
+            );
+            let decoded = files.decode(&expected.ids, true).unwrap();
+            assert_eq!(decoded, own.decode(&expected.ids, true).unwrap());
+        }
+        assert_eq!(
+            (files.bos_id(), files.eos_id(), files.pad_id()),
+            (own.bos_id(), own.eos_id(), own.pad_id())
+        );
+        // What ends a turn is still what the model says.
+        let brought = TextTokenizer::from_dirs(directory.path(), &vocabulary(family)).unwrap();
+        assert_eq!(brought.stop_ids(), own.stop_ids());
+        let template = ChatTemplate::load(directory.path(), None).unwrap();
+        let of_file = ChatTemplate::load(&vocabulary(family), None).unwrap();
+        assert_eq!(template.source(), of_file.source());
+    }
 }
 
 #[test]
