@@ -1,5 +1,7 @@
 //! Vectors of small integers: the codes of quantised weights, on their way to f32.
 
+use eigenmix_quant::widened;
+
 use crate::vector::Vector;
 
 /// A vector unit that unpacks codes.
@@ -12,6 +14,8 @@ pub(crate) trait Codes: Vector {
     /// Sixteen values to choose from.
     type Table: Copy;
 
+    /// A half-precision number in every lane, by its bits.
+    unsafe fn splat_half(bits: u16) -> Self;
     unsafe fn table(values: &[f32; 16]) -> Self::Table;
     /// Bytes without a sign.
     unsafe fn bytes(from: *const u8) -> Self::Integers;
@@ -31,6 +35,11 @@ pub(crate) trait Codes: Vector {
 impl Codes for [f32; 8] {
     type Integers = [i32; 8];
     type Table = [f32; 16];
+
+    #[inline(always)]
+    unsafe fn splat_half(bits: u16) -> Self {
+        [widened(bits); 8]
+    }
 
     #[inline(always)]
     unsafe fn table(values: &[f32; 16]) -> Self::Table {
@@ -91,6 +100,8 @@ impl Codes for [f32; 8] {
 mod x86 {
     use std::arch::x86_64::*;
 
+    use eigenmix_quant::widened;
+
     use super::Codes;
     use crate::vector::x86::{Narrow, Wide};
 
@@ -99,6 +110,11 @@ mod x86 {
     impl Codes for Wide {
         type Integers = __m512i;
         type Table = __m512;
+
+        #[inline(always)]
+        unsafe fn splat_half(bits: u16) -> Self {
+            unsafe { Self(_mm512_cvtph_ps(_mm256_set1_epi16(bits.cast_signed()))) }
+        }
 
         #[inline(always)]
         unsafe fn table(values: &[f32; 16]) -> Self::Table {
@@ -157,6 +173,11 @@ mod x86 {
     impl Codes for Narrow {
         type Integers = __m256i;
         type Table = (__m256, __m256);
+
+        #[inline(always)]
+        unsafe fn splat_half(bits: u16) -> Self {
+            unsafe { Self(_mm256_set1_ps(widened(bits))) }
+        }
 
         #[inline(always)]
         unsafe fn table(values: &[f32; 16]) -> Self::Table {

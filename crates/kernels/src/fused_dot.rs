@@ -138,7 +138,7 @@ impl FusedInput {
             let mut x = self.values.as_ptr();
             for (index, block) in blocks.iter().enumerate() {
                 let sum = Self::sixteen::<V>(table, block.as_ptr().add(BYTES - 16), x);
-                let scale = V::splat(half(block, 0));
+                let scale = V::splat_half(bits(block, 0));
                 total[index % 2] = sum.mul_add(scale, total[index % 2]);
                 if HAS_OFFSET {
                     offsets += half(block, 2) * self.sums[index];
@@ -163,7 +163,7 @@ impl FusedInput {
                     let codes = V::signed(block.as_ptr().add(2 + lane));
                     sum = codes.mul_add(V::load(x.add(lane)), sum);
                 }
-                total[index % 2] = sum.mul_add(V::splat(half(block, 0)), total[index % 2]);
+                total[index % 2] = sum.mul_add(V::splat_half(bits(block, 0)), total[index % 2]);
                 x = x.add(BLOCK);
             }
             total[0].add(total[1]).total()
@@ -318,5 +318,10 @@ impl FusedInput {
 /// The half-precision number at `offset` of a block.
 #[inline(always)]
 fn half(block: &[u8], offset: usize) -> f32 {
-    widened(u16::from_le_bytes([block[offset], block[offset + 1]]))
+    widened(bits(block, offset))
+}
+
+#[inline(always)]
+fn bits(block: &[u8], offset: usize) -> u16 {
+    u16::from_le_bytes([block[offset], block[offset + 1]])
 }

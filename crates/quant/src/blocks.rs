@@ -76,11 +76,7 @@ pub fn widened(bits: u16) -> f32 {
 pub(crate) fn q4_0<L: Lookup>(block: &[u8; 18], values: &mut [f32; 32]) {
     // SAFETY: whoever chose the lookup has its unit.
     unsafe {
-        L::halves(
-            &L::scaled(&SIGNED, half_at(block, 0)),
-            part(block, 2),
-            values,
-        );
+        L::halves(&SIGNED, half_at(block, 0), None, part(block, 2), values);
     };
 }
 
@@ -89,7 +85,7 @@ pub(crate) fn q4_0<L: Lookup>(block: &[u8; 18], values: &mut [f32; 32]) {
 pub(crate) fn q4_1<L: Lookup>(block: &[u8; 20], values: &mut [f32; 32]) {
     let (d, m) = (half_at(block, 0), half_at(block, 2));
     // SAFETY: as above.
-    unsafe { L::halves(&L::shifted(&CODES, d, m), part(block, 4), values) };
+    unsafe { L::halves(&CODES, d, Some(m), part(block, 4), values) };
 }
 
 /// The five-bit codes of a block: four bits in `codes`, the fifth of value i in bit i of `fifth`.
@@ -133,11 +129,7 @@ pub(crate) fn q8_0(block: &[u8; 34], values: &mut [f32; 32]) {
 pub(crate) fn iq4_nl<L: Lookup>(block: &[u8; 18], values: &mut [f32; 32]) {
     // SAFETY: as above.
     unsafe {
-        L::halves(
-            &L::scaled(&IQ4_VALUES, half_at(block, 0)),
-            part(block, 2),
-            values,
-        );
+        L::halves(&IQ4_VALUES, half_at(block, 0), None, part(block, 2), values);
     };
 }
 

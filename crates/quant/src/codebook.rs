@@ -98,8 +98,12 @@ impl CodebookMatrix {
     pub(crate) unsafe fn decode<L: Lookup>(&self, first: usize, values: &mut [f32]) {
         let (mut place, mut rest) = (first, values);
         while !rest.is_empty() {
-            // SAFETY: the caller's.
-            let table = unsafe { self.scaled_table::<L>(self.scales[place / self.block]) };
+            let scale = self.scales[place / self.block];
+            // A table whose values are rounded is scaled before it is looked up.
+            let (table, scale) = match self.rounding {
+                Rounding::None => (self.table, scale),
+                _ => (self.rounded_table(scale), 1.0),
+            };
             let left_of_block = self.block - place % self.block;
             let count = rest.len().min(left_of_block);
             let (values, others) = rest.split_at_mut(count);
@@ -109,7 +113,7 @@ impl CodebookMatrix {
                     byte >> 4
                 } else {
                     byte & 15
-                })]
+                })] * scale
             };
             // From an even place on, two values are a byte.
             let (start, values) = values.split_at_mut(place % 2);
@@ -122,7 +126,7 @@ impl CodebookMatrix {
             let end = place + count - tail.len();
             for (group, codes) in groups.iter_mut().zip(codes) {
                 // SAFETY: the caller's.
-                unsafe { L::pairs(&table, codes, group) };
+                unsafe { L::pairs(&table, scale, codes, group) };
             }
             for (offset, value) in tail.iter_mut().enumerate() {
                 *value = single(end + offset);
@@ -132,14 +136,10 @@ impl CodebookMatrix {
         }
     }
 
-    /// The sixteen values of a block.
-    ///
-    /// # Safety
-    /// The unit of the lookup must be present.
+    /// The sixteen values of a block, rounded.
     #[inline(always)]
-    unsafe fn scaled_table<L: Lookup>(&self, scale: f32) -> [f32; 16] {
-        // SAFETY: the caller's.
-        let table = unsafe { L::scaled(&self.table, scale) };
+    fn rounded_table(&self, scale: f32) -> [f32; 16] {
+        let table = self.table.map(|value| value * scale);
         match self.rounding {
             Rounding::None => table,
             Rounding::F16 => table.map(|value| f16::from_f32(value).to_f32()),

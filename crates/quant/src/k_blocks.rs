@@ -116,6 +116,6 @@ pub(crate) fn iq4_xs<L: Lookup>(block: &[u8; 136], values: &mut [f32; 256]) {
         let low = i32::from(low[index / 2] >> (index % 2 * 4) & 15);
         let scale = d * ((low | i32::from(high >> (index * 2) & 3) << 4) - 32) as f32;
         // SAFETY: whoever chose the lookup has its unit.
-        unsafe { L::halves(&L::scaled(&IQ4_VALUES, scale), codes, group) };
+        unsafe { L::halves(&IQ4_VALUES, scale, None, codes, group) };
     }
 }
