@@ -53,6 +53,16 @@ pub(crate) struct Group<'a> {
     pub keys: usize,
 }
 
+/// Keys of one head, transposed: the first value of all keys of a block, then the second of all, and so on,
+/// block after block.
+#[derive(Clone, Copy)]
+pub(crate) struct KeyColumns<'a> {
+    /// `[blocks, d_head, block]`; the last block may hold more than there are keys.
+    pub values: &'a [f32],
+    /// How many keys a block has room for.
+    pub block: usize,
+}
+
 /// Where the gradients of a group go.
 #[derive(Clone, Copy)]
 pub(crate) struct GroupGradients {
@@ -156,28 +166,33 @@ fn probabilities<'a, V: Vector>(
     queries: HeadRows,
     block: &QueryBlock,
     heads: &Heads,
-    key_transposed: &[f32],
+    keys: KeyColumns,
     scores: &'a mut Unwritten,
     slopes: &mut [f32],
 ) -> &'a mut [f32] {
     let columns = block.seen.len();
-    let sizes = Sizes {
-        rows: block.rows,
-        cols: columns,
-        inner: heads.d_head,
-    };
     let count = block.rows * columns;
-    let target = Target {
-        values: scores.pointer_to(count),
-        row_stride: columns,
-        accumulate: false,
-    };
-    let right = &key_transposed[block.seen.start..];
-    // SAFETY: the scores are borrowed and have room for that many, which the product writes.
-    let scores = unsafe {
-        row_product::<V>(sizes, queries.view(), right, block.keys, target);
-        scores.first(count)
-    };
+    let first = scores.pointer_to(count);
+    let mut key = block.seen.start;
+    while key < block.seen.end {
+        let (index, offset) = (key / keys.block, key % keys.block);
+        let sizes = Sizes {
+            rows: block.rows,
+            cols: (keys.block - offset).min(block.seen.end - key),
+            inner: heads.d_head,
+        };
+        let target = Target {
+            values: first.wrapping_add(key - block.seen.start),
+            row_stride: columns,
+            accumulate: false,
+        };
+        let right = &keys.values[index * keys.block * heads.d_head + offset..];
+        // SAFETY: the scores are borrowed and have room for the columns of all seen keys.
+        unsafe { row_product::<V>(sizes, queries.view(), right, keys.block, target) };
+        key += sizes.cols;
+    }
+    // SAFETY: the products wrote the columns of all keys that are seen.
+    let scores = unsafe { scores.first(count) };
     let mut scale = heads.scale;
     if let Some(cap) = heads.softcap {
         let inner = scale / cap;
@@ -257,26 +272,59 @@ fn slope_count(heads: &Heads, scores: usize) -> usize {
 for_vectors! {
     /// Some queries of a group: O = softmax(scale · Q Kᵀ) V.
     fn forward<V>(group: &Group<'_>, heads: &Heads, chosen: Range<usize>, output: HeadTarget) {
-        let (queries, keys, d_head) = (group.queries, group.keys, heads.d_head);
-        let key_transposed = transposed::<V>(group.key, keys, d_head);
-        let most = QUERY_BLOCK.min(chosen.len()) * keys;
-        let mut scores = Unwritten::new(most);
-        let mut slopes = vec![0.0; slope_count(heads, most)];
-        for head in 0..heads.group() {
-            let column = head * d_head;
-            for (start, block) in blocks(chosen.clone(), queries, keys, heads) {
-                let probability = probabilities::<V>(
-                    group.query.from(start, column), &block, heads, &key_transposed, &mut scores,
-                    &mut slopes,
-                );
-                let columns = block.seen.len();
-                let left = View { values: probability, row_stride: columns, col_stride: 1 };
-                let sizes = Sizes { rows: block.rows, cols: d_head, inner: columns };
-                let value = group.value.from(block.seen.start, 0);
-                let target = output.from(start, column).target(false);
-                // SAFETY: the caller gave the rows of the chosen queries to this call alone.
-                unsafe { row_product::<V>(sizes, left, value.values, value.stride, target) };
-            }
+        let key_transposed = transposed::<V>(group.key, group.keys, heads.d_head);
+        let columns = KeyColumns { values: &key_transposed, block: group.keys };
+        attend::<V>(group, columns, heads, chosen, output);
+    }
+}
+
+for_vectors! {
+    /// [`forward`] with keys that are transposed already; those of the group are not read.
+    fn forward_transposed<V>(
+        group: &Group<'_>,
+        columns: KeyColumns<'_>,
+        heads: &Heads,
+        chosen: Range<usize>,
+        output: HeadTarget,
+    ) {
+        attend::<V>(group, columns, heads, chosen, output);
+    }
+}
+
+/// What [`forward`] does with transposed keys.
+#[inline(always)]
+fn attend<V: Vector>(
+    group: &Group,
+    columns: KeyColumns,
+    heads: &Heads,
+    chosen: Range<usize>,
+    output: HeadTarget,
+) {
+    let (queries, keys, d_head) = (group.queries, group.keys, heads.d_head);
+    let most = QUERY_BLOCK.min(chosen.len()) * keys;
+    let mut scores = Unwritten::new(most);
+    let mut slopes = vec![0.0; slope_count(heads, most)];
+    for head in 0..heads.group() {
+        let column = head * d_head;
+        for (start, block) in blocks(chosen.clone(), queries, keys, heads) {
+            let queries = group.query.from(start, column);
+            let probability =
+                probabilities::<V>(queries, &block, heads, columns, &mut scores, &mut slopes);
+            let columns = block.seen.len();
+            let left = View {
+                values: probability,
+                row_stride: columns,
+                col_stride: 1,
+            };
+            let sizes = Sizes {
+                rows: block.rows,
+                cols: d_head,
+                inner: columns,
+            };
+            let value = group.value.from(block.seen.start, 0);
+            let target = output.from(start, column).target(false);
+            // SAFETY: the caller gave the rows of the chosen queries to this call alone.
+            unsafe { row_product::<V>(sizes, left, value.values, value.stride, target) };
         }
     }
 }
@@ -293,6 +341,7 @@ for_vectors! {
     ) {
         let (queries, keys, d_head) = (group.queries, group.keys, heads.d_head);
         let key_transposed = transposed::<V>(group.key, keys, d_head);
+        let key_columns = KeyColumns { values: &key_transposed, block: keys };
         let value_transposed = transposed::<V>(group.value, keys, d_head);
         let most = QUERY_BLOCK.min(queries) * keys;
         let (mut scores, mut d_score) = (Unwritten::new(most), Unwritten::new(most));
@@ -316,7 +365,7 @@ for_vectors! {
                 let gradient = gradient.from(start, column);
                 let key = group.key.from(block.seen.start, 0);
                 let probability = probabilities::<V>(
-                    query, &block, heads, &key_transposed, &mut scores, &mut slopes,
+                    query, &block, heads, key_columns, &mut scores, &mut slopes,
                 );
                 let onto_keys = Sizes { rows: columns, cols: d_head, inner: rows };
                 let transposed = View { values: probability, row_stride: 1, col_stride: columns };
