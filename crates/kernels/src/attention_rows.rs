@@ -150,11 +150,14 @@ fn transposed<V: Vector>(rows: HeadRows, length: usize, d_head: usize) -> Vec<f3
     }
 }
 
-/// A block of queries of one head: the first at `position` among `keys` keys, of which `seen` are
-/// seen by any of them.
+/// A block of queries: the first at `position` among `keys` keys, of which `seen` are seen by any of
+/// them.
 struct QueryBlock {
     rows: usize,
     position: usize,
+    /// How far each is behind the one before it: 1 for the queries of one head, 0 for those of several
+    /// heads at one position.
+    step: usize,
     keys: usize,
     seen: Range<usize>,
 }
@@ -204,7 +207,9 @@ fn probabilities<'a, V: Vector>(
         scale = 1.0;
     }
     for (row, scores) in scores.chunks_exact_mut(columns).enumerate() {
-        let seen = heads.visibility.of(block.position + row, block.keys);
+        let seen = heads
+            .visibility
+            .of(block.position + block.step * row, block.keys);
         let (from, to) = (seen.start - block.seen.start, seen.end - block.seen.start);
         scores[..from].fill(0.0);
         scores[to..].fill(0.0);
@@ -253,6 +258,7 @@ fn blocks(
         let block = QueryBlock {
             rows,
             position,
+            step: 1,
             keys,
             seen,
         };
@@ -301,30 +307,59 @@ fn attend<V: Vector>(
     output: HeadTarget,
 ) {
     let (queries, keys, d_head) = (group.queries, group.keys, heads.d_head);
-    let most = QUERY_BLOCK.min(chosen.len()) * keys;
+    let most = QUERY_BLOCK.min(chosen.len()).max(heads.group()) * keys;
     let mut scores = Unwritten::new(most);
     let mut slopes = vec![0.0; slope_count(heads, most)];
-    for head in 0..heads.group() {
-        let column = head * d_head;
-        for (start, block) in blocks(chosen.clone(), queries, keys, heads) {
-            let queries = group.query.from(start, column);
-            let probability =
-                probabilities::<V>(queries, &block, heads, columns, &mut scores, &mut slopes);
-            let columns = block.seen.len();
-            let left = View {
-                values: probability,
-                row_stride: columns,
-                col_stride: 1,
+    let mut attend_block = |block: &QueryBlock, queries: HeadRows, output: HeadTarget| {
+        let probability =
+            probabilities::<V>(queries, block, heads, columns, &mut scores, &mut slopes);
+        let columns = block.seen.len();
+        let left = View {
+            values: probability,
+            row_stride: columns,
+            col_stride: 1,
+        };
+        let sizes = Sizes {
+            rows: block.rows,
+            cols: d_head,
+            inner: columns,
+        };
+        let value = group.value.from(block.seen.start, 0);
+        // SAFETY: the caller gave the rows of the chosen queries to this call alone.
+        unsafe {
+            row_product::<V>(
+                sizes,
+                left,
+                value.values,
+                value.stride,
+                output.target(false),
+            );
+        };
+    };
+    for (start, block) in blocks(chosen.clone(), queries, keys, heads) {
+        if block.rows == 1 {
+            // The heads are side by side: one query of each is a block, whose keys and values are read
+            // once for all of them.
+            let block = QueryBlock {
+                rows: heads.group(),
+                step: 0,
+                ..block
             };
-            let sizes = Sizes {
-                rows: block.rows,
-                cols: d_head,
-                inner: columns,
+            let query = HeadRows {
+                stride: d_head,
+                ..group.query.from(start, 0)
             };
-            let value = group.value.from(block.seen.start, 0);
-            let target = output.from(start, column).target(false);
-            // SAFETY: the caller gave the rows of the chosen queries to this call alone.
-            unsafe { row_product::<V>(sizes, left, value.values, value.stride, target) };
+            let output = HeadTarget {
+                stride: d_head,
+                ..output.from(start, 0)
+            };
+            attend_block(&block, query, output);
+            continue;
+        }
+        for head in 0..heads.group() {
+            let column = head * d_head;
+            let query = group.query.from(start, column);
+            attend_block(&block, query, output.from(start, column));
         }
     }
 }

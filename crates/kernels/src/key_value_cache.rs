@@ -52,6 +52,22 @@ struct HostHead {
 }
 
 impl KeyValueCache {
+    /// Adds the sequences of another cache behind these.
+    ///
+    /// # Panics
+    /// If that one is of another device.
+    pub fn append(&mut self, other: Self) {
+        match (&mut self.sequences, other.sequences) {
+            (_, CachedSequences::Empty) => {}
+            (these @ CachedSequences::Empty, others) => *these = others,
+            (CachedSequences::Host(these), CachedSequences::Host(others)) => these.extend(others),
+            (CachedSequences::Tensors(these), CachedSequences::Tensors(others)) => {
+                these.extend(others);
+            }
+            _ => panic!("caches of two devices"),
+        }
+    }
+
     /// Keeps the sequences of these indices, in this order, and forgets the rest.
     ///
     /// # Panics

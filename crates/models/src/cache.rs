@@ -30,6 +30,14 @@ impl Cache {
         }
     }
 
+    /// Adds the sequences of another cache behind these.
+    pub fn append(&mut self, other: Self) {
+        self.lengths.extend(other.lengths);
+        for (layer, other) in self.layers.iter_mut().zip(other.layers) {
+            layer.append(other);
+        }
+    }
+
     /// Keeps the sequences of these indices, in their order, and forgets the rest.
     ///
     /// # Panics
