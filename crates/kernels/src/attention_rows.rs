@@ -1,11 +1,11 @@
 //! Attention of one sequence on the CPU, for the heads of queries that share a head of keys: block of
-//! queries by block of queries.
+//! queries by block of queries. The backward pass is `attention_gradient`'s.
 
 use std::ops::Range;
 
 use crate::buffer::Unwritten;
 use crate::row_product::{Sizes, Target, View, row_product};
-use crate::simd::{dot, exp, tanh, total};
+use crate::simd::{exp, tanh, total};
 use crate::transposition::transpose;
 use crate::vector::{Vector, for_vectors};
 use crate::{AttentionShape, Visibility};
@@ -18,7 +18,7 @@ pub(crate) struct Heads {
     pub n_heads: usize,
     pub n_key_heads: usize,
     pub d_head: usize,
-    scale: f32,
+    pub scale: f32,
     visibility: Visibility,
     softcap: Option<f32>,
 }
@@ -63,14 +63,6 @@ pub(crate) struct KeyColumns<'a> {
     pub block: usize,
 }
 
-/// Where the gradients of a group go.
-#[derive(Clone, Copy)]
-pub(crate) struct GroupGradients {
-    pub query: HeadTarget,
-    pub key: HeadTarget,
-    pub value: HeadTarget,
-}
-
 impl Heads {
     pub fn new(shape: &AttentionShape, d_head: usize) -> Self {
         Self {
@@ -109,7 +101,7 @@ impl<'a> HeadRows<'a> {
     }
 
     #[inline(always)]
-    fn view(self) -> View<'a> {
+    pub fn view(self) -> View<'a> {
         View {
             values: self.values,
             row_stride: self.stride,
@@ -129,7 +121,7 @@ impl HeadTarget {
     }
 
     #[inline(always)]
-    fn target(self, accumulate: bool) -> Target {
+    pub fn target(self, accumulate: bool) -> Target {
         Target {
             values: self.values,
             row_stride: self.stride,
@@ -140,7 +132,7 @@ impl HeadTarget {
 
 /// A head's rows transposed: `[length, d_head]` → `[d_head, length]`.
 #[inline(always)]
-fn transposed<V: Vector>(rows: HeadRows, length: usize, d_head: usize) -> Vec<f32> {
+pub(crate) fn transposed<V: Vector>(rows: HeadRows, length: usize, d_head: usize) -> Vec<f32> {
     let mut transposed = Unwritten::new(length * d_head);
     let to = transposed.as_mut_ptr();
     // SAFETY: there is room for as many rows of that length, and all of them are written.
@@ -152,20 +144,20 @@ fn transposed<V: Vector>(rows: HeadRows, length: usize, d_head: usize) -> Vec<f3
 
 /// A block of queries: the first at `position` among `keys` keys, of which `seen` are seen by any of
 /// them.
-struct QueryBlock {
-    rows: usize,
+pub(crate) struct QueryBlock {
+    pub rows: usize,
     position: usize,
     /// How far each is behind the one before it: 1 for the queries of one head, 0 for those of several
     /// heads at one position.
     step: usize,
     keys: usize,
-    seen: Range<usize>,
+    pub seen: Range<usize>,
 }
 
 /// The probabilities of a block's queries, `[rows, seen]`, zero where a key is not seen; with a
 /// softcap also `slopes`, the derivative of the capped score by the score.
 #[inline(always)]
-fn probabilities<'a, V: Vector>(
+pub(crate) fn probabilities<'a, V: Vector>(
     queries: HeadRows,
     block: &QueryBlock,
     heads: &Heads,
@@ -244,7 +236,7 @@ fn largest(row: &[f32]) -> f32 {
 
 /// The blocks of some queries of a sequence, with the first query of each.
 #[inline(always)]
-fn blocks(
+pub(crate) fn blocks(
     chosen: Range<usize>,
     queries: usize,
     keys: usize,
@@ -268,7 +260,7 @@ fn blocks(
 
 /// How many slopes a block needs.
 #[inline(always)]
-fn slope_count(heads: &Heads, scores: usize) -> usize {
+pub(crate) fn slope_count(heads: &Heads, scores: usize) -> usize {
     match heads.softcap {
         Some(_) => scores,
         None => 0,
@@ -310,142 +302,52 @@ fn attend<V: Vector>(
     let most = QUERY_BLOCK.min(chosen.len()).max(heads.group()) * keys;
     let mut scores = Unwritten::new(most);
     let mut slopes = vec![0.0; slope_count(heads, most)];
-    let mut attend_block = |block: &QueryBlock, queries: HeadRows, output: HeadTarget| {
-        let probability =
-            probabilities::<V>(queries, block, heads, columns, &mut scores, &mut slopes);
-        let columns = block.seen.len();
-        let left = View {
-            values: probability,
-            row_stride: columns,
-            col_stride: 1,
-        };
-        let sizes = Sizes {
-            rows: block.rows,
-            cols: d_head,
-            inner: columns,
-        };
-        let value = group.value.from(block.seen.start, 0);
-        // SAFETY: the caller gave the rows of the chosen queries to this call alone.
-        unsafe {
-            row_product::<V>(
-                sizes,
-                left,
-                value.values,
-                value.stride,
-                output.target(false),
-            );
-        };
-    };
     for (start, block) in blocks(chosen.clone(), queries, keys, heads) {
-        if block.rows == 1 {
-            // The heads are side by side: one query of each is a block, whose keys and values are read
-            // once for all of them.
-            let block = QueryBlock {
-                rows: heads.group(),
-                step: 0,
-                ..block
-            };
+        // The heads of one query are side by side. Together they are a block, whose keys and values are
+        // read once for all of them.
+        let (heads_at_a_time, block, stride, output) = match block.rows {
+            1 => {
+                let (rows, stride) = (heads.group(), d_head);
+                let block = QueryBlock {
+                    rows,
+                    step: 0,
+                    ..block
+                };
+                (
+                    rows,
+                    block,
+                    stride,
+                    HeadTarget {
+                        stride,
+                        ..output.from(start, 0)
+                    },
+                )
+            }
+            _ => (1, block, group.query.stride, output.from(start, 0)),
+        };
+        for head in (0..heads.group()).step_by(heads_at_a_time) {
+            let column = head * d_head;
             let query = HeadRows {
-                stride: d_head,
-                ..group.query.from(start, 0)
+                stride,
+                ..group.query.from(start, column)
             };
-            let output = HeadTarget {
-                stride: d_head,
-                ..output.from(start, 0)
+            let probability =
+                probabilities::<V>(query, &block, heads, columns, &mut scores, &mut slopes);
+            let columns = block.seen.len();
+            let left = View {
+                values: probability,
+                row_stride: columns,
+                col_stride: 1,
             };
-            attend_block(&block, query, output);
-            continue;
-        }
-        for head in 0..heads.group() {
-            let column = head * d_head;
-            let query = group.query.from(start, column);
-            attend_block(&block, query, output.from(start, column));
-        }
-    }
-}
-
-for_vectors! {
-    /// All queries of a group. With the probabilities P computed again from Q and K: dV = Pᵀ dO, dP
-    /// = dO Vᵀ, dS = P ⊙ (dP − rowsum(P ⊙ dP)), dQ = scale · dS K, dK = scale · dSᵀ Q; the
-    /// gradients of keys and values are summed over the heads that they serve.
-    fn backward<V>(
-        group: &Group<'_>,
-        gradient: HeadRows<'_>,
-        heads: &Heads,
-        found: GroupGradients,
-    ) {
-        let (queries, keys, d_head) = (group.queries, group.keys, heads.d_head);
-        let key_transposed = transposed::<V>(group.key, keys, d_head);
-        let key_columns = KeyColumns { values: &key_transposed, block: keys };
-        let value_transposed = transposed::<V>(group.value, keys, d_head);
-        let most = QUERY_BLOCK.min(queries) * keys;
-        let (mut scores, mut d_score) = (Unwritten::new(most), Unwritten::new(most));
-        let mut slopes = vec![0.0; slope_count(heads, most)];
-        // The first block writes the rows of the keys that it sees; the later ones add to them.
-        let seen_first = blocks(0..queries, queries, keys, heads)
-            .next()
-            .map_or(0..0, |(_, block)| block.seen);
-        for row in (0..seen_first.start).chain(seen_first.end..keys) {
-            for target in [found.key, found.value] {
-                // SAFETY: the caller gave this head's gradients to this call alone.
-                unsafe { target.from(row, 0).values.write_bytes(0, d_head) };
-            }
-        }
-        for head in 0..heads.group() {
-            let column = head * d_head;
-            for (start, block) in blocks(0..queries, queries, keys, heads) {
-                let (rows, columns) = (block.rows, block.seen.len());
-                let is_first = (head, start) == (0, 0);
-                let query = group.query.from(start, column);
-                let gradient = gradient.from(start, column);
-                let key = group.key.from(block.seen.start, 0);
-                let probability = probabilities::<V>(
-                    query, &block, heads, key_columns, &mut scores, &mut slopes,
-                );
-                let onto_keys = Sizes { rows: columns, cols: d_head, inner: rows };
-                let transposed = View { values: probability, row_stride: 1, col_stride: columns };
-                let target = found.value.from(block.seen.start, 0).target(!is_first);
-                // SAFETY: the caller gave this head's gradients to this call alone.
-                unsafe {
-                    row_product::<V>(onto_keys, transposed, gradient.values, gradient.stride, target);
-                }
-                let sizes = Sizes { rows, cols: columns, inner: d_head };
-                let target = Target {
-                    values: d_score.pointer_to(rows * columns),
-                    row_stride: columns,
-                    accumulate: false,
-                };
-                let right = &value_transposed[block.seen.start..];
-                // SAFETY: there is room for that many gradients, which the product writes.
-                let d_score = unsafe {
-                    row_product::<V>(sizes, gradient.view(), right, keys, target);
-                    d_score.first(rows * columns)
-                };
-                let pairs = probability
-                    .chunks_exact(columns)
-                    .zip(d_score.chunks_exact_mut(columns));
-                for (probability, d_score) in pairs {
-                    let expected = dot(probability, d_score);
-                    for (d_score, &probability) in d_score.iter_mut().zip(probability) {
-                        *d_score = heads.scale * probability * (*d_score - expected);
-                    }
-                }
-                // Without a softcap there are no slopes.
-                for (d_score, &slope) in d_score.iter_mut().zip(&slopes) {
-                    *d_score *= slope;
-                }
-                let left = View { values: d_score, row_stride: columns, col_stride: 1 };
-                let onto_queries = Sizes { rows, cols: d_head, inner: columns };
-                let target = found.query.from(start, column).target(false);
-                // SAFETY: the caller gave this head's gradients to this call alone.
-                unsafe { row_product::<V>(onto_queries, left, key.values, key.stride, target) };
-                let transposed = View { values: d_score, row_stride: 1, col_stride: columns };
-                let target = found.key.from(block.seen.start, 0).target(!is_first);
-                // SAFETY: as above.
-                unsafe {
-                    row_product::<V>(onto_keys, transposed, query.values, query.stride, target);
-                }
-            }
+            let sizes = Sizes {
+                rows: block.rows,
+                cols: d_head,
+                inner: columns,
+            };
+            let value = group.value.from(block.seen.start, 0);
+            let target = output.from(0, column).target(false);
+            // SAFETY: the caller gave the rows of the chosen queries to this call alone.
+            unsafe { row_product::<V>(sizes, left, value.values, value.stride, target) };
         }
     }
 }

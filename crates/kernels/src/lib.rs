@@ -25,6 +25,7 @@ mod adamw;
 mod adapted_linear;
 mod adapted_linear_rows;
 mod attention;
+mod attention_gradient;
 mod attention_rows;
 mod attention_shape;
 mod backward;
