@@ -31,6 +31,7 @@ mod attention_shape;
 mod backward;
 mod buffer;
 mod cached_attention;
+mod column_product;
 mod embedding;
 mod few_rows;
 mod frozen_weight;
