@@ -64,7 +64,8 @@ impl Provenance {
     /// The name of the file that carries it.
     pub const FILE_NAME: &str = "eigenmix.json";
 
-    /// What the file in `directory` says, as it is written; nothing where there is none.
+    /// What the file in `directory` says, as it is written; nothing where there is none, as beside a
+    /// model that is a file itself.
     ///
     /// # Errors
     /// If it cannot be read or is not a JSON object.
@@ -76,7 +77,11 @@ impl Provenance {
             Ok(text) => serde_json::from_slice(&text)
                 .map(Some)
                 .map_err(|source| FileError::Json { path, source }),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(FileError::io("read", &path)(error)),
         }
     }

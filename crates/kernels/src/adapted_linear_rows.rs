@@ -136,7 +136,7 @@ impl Layers {
                 accumulate: false,
             };
             // SAFETY: the output has that many rows; this layer's columns end within them.
-            unsafe { layer.weight.product(input, target, start) };
+            unsafe { layer.weight.product(MatrixView::of(input), target, start) };
         }
         // SAFETY: the layers' columns are all of them.
         let mut output = unsafe { output.into_vec() };
@@ -252,7 +252,7 @@ impl Layers {
                 accumulate: index > 0,
             };
             // SAFETY: the target is of that many rows.
-            unsafe { layer.weight.widened().input_gradient(gradient, target) };
+            unsafe { layer.weight.input_gradient(gradient, target) };
         }
         // SAFETY: the first layer wrote all values, and without rows there are none.
         unsafe { d_input.into_vec() }

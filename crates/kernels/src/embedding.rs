@@ -34,7 +34,9 @@ pub fn sum_of_rows(tables: &[(&Weight, &[i32])]) -> Tensor<2> {
     }
     let weights = tables.iter().map(|(table, _)| table.stored()).collect();
     let rows = EmbeddingRows(tables.iter().map(|(_, indices)| indices.to_vec()).collect());
-    Tensor::from_dispatch(Dispatch::fused_sum_of_rows(WeightList::new(weights), rows))
+    let place = Tensor::<1>::zeros([1], &first.device()).into_dispatch();
+    let weights = WeightList::new(weights);
+    Tensor::from_dispatch(Dispatch::fused_sum_of_rows(place, weights, rows))
 }
 
 fn composed(tables: &[(&Weight, &[i32])]) -> Tensor<2> {
@@ -51,7 +53,9 @@ pub(crate) struct EmbeddingRows(Arc<[Vec<i32>]>);
 
 #[backend_extension(Autodiff, Flex)]
 pub(crate) trait SumOfRows: Backend {
+    /// - place: any tensor of the backend, which encoded tables are not
     fn fused_sum_of_rows(
+        place: FloatTensor<Self>,
         #[extension_type] tables: WeightList<Self>,
         rows: EmbeddingRows,
     ) -> FloatTensor<Self>;
@@ -59,15 +63,23 @@ pub(crate) trait SumOfRows: Backend {
 
 /// Frozen tables are not differentiated.
 impl<B: SumOfRows, C: CheckpointStrategy> SumOfRows for Autodiff<B, C> {
-    fn fused_sum_of_rows(tables: WeightList<Self>, rows: EmbeddingRows) -> FloatTensor<Self> {
+    fn fused_sum_of_rows(
+        place: FloatTensor<Self>,
+        tables: WeightList<Self>,
+        rows: EmbeddingRows,
+    ) -> FloatTensor<Self> {
         let tables = tables.into_vec().into_iter().map(StoredWeight::into_inner);
         let tables = WeightList::new(tables.collect());
-        Self::from_inner(B::fused_sum_of_rows(tables, rows))
+        Self::from_inner(B::fused_sum_of_rows(place.into_primitive(), tables, rows))
     }
 }
 
 impl SumOfRows for Flex {
-    fn fused_sum_of_rows(tables: WeightList<Self>, rows: EmbeddingRows) -> FlexTensor {
+    fn fused_sum_of_rows(
+        _place: FlexTensor,
+        tables: WeightList<Self>,
+        rows: EmbeddingRows,
+    ) -> FlexTensor {
         let tables = tables.into_vec();
         let tables: Vec<_> = tables.iter().map(StoredWeight::to_contiguous).collect();
         let [_, d_model] = tables[0].dims();

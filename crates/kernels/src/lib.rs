@@ -31,13 +31,18 @@ mod attention_shape;
 mod backward;
 mod buffer;
 mod cached_attention;
+mod codes;
 mod column_product;
 mod embedding;
+mod encoded_product;
 mod few_rows;
 mod frozen_weight;
+mod fused_dot;
 mod gate;
 mod key_value_cache;
 mod linear_cross_entropy;
+#[cfg(target_arch = "x86_64")]
+mod lookups;
 mod norm;
 mod packed_product;
 mod padded_attention;

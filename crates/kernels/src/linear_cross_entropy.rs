@@ -15,7 +15,7 @@ use crate::buffer::{Unwritten, tensor, values_of};
 use crate::product::{MatrixView, Start};
 use crate::row_product::Target;
 use crate::simd::{exp, tanh, total, vectorised};
-use crate::stored_weight::{StoredWeight, WidenedWeight};
+use crate::stored_weight::StoredWeight;
 use crate::{Weight, has_kernels};
 
 /// How many logits exist at a time: 32 MiB. Each product rearranges the whole weight, which is too
@@ -131,7 +131,7 @@ impl LinearCrossEntropy for Flex {
         targets: TokenTargets,
     ) -> FlexTensor {
         let hidden = hidden.to_contiguous();
-        loss_in_chunks(&hidden, &weight.widened(), &targets, |_, _| ())
+        loss_in_chunks(&hidden, &weight, &targets, |_, _| ())
     }
 }
 
@@ -141,9 +141,9 @@ impl LinearCrossEntropyGradient for Flex {
         weight: StoredWeight<Self>,
         targets: TokenTargets,
     ) -> (FlexTensor, FlexTensor) {
-        let (hidden, weight) = (hidden.to_contiguous(), weight.widened());
+        let hidden = hidden.to_contiguous();
         let [rows, d_model] = [hidden.layout().shape()[0], hidden.layout().shape()[1]];
-        let vocabulary = weight.d_out();
+        let [vocabulary, _] = weight.dims();
         let mut gradient = Unwritten::new(rows * d_model);
         let values = gradient.as_mut_ptr();
         let loss = loss_in_chunks(&hidden, &weight, &targets, |start, d_logits| {
@@ -170,12 +170,12 @@ impl LinearCrossEntropyGradient for Flex {
 /// - weight: `[vocabulary, d_model]`
 fn loss_in_chunks(
     hidden: &FlexTensor,
-    weight: &WidenedWeight,
+    weight: &StoredWeight<Flex>,
     targets: &TokenTargets,
     mut visit: impl FnMut(usize, &[f32]),
 ) -> FlexTensor {
     let [rows, d_model] = [hidden.layout().shape()[0], hidden.layout().shape()[1]];
-    let vocabulary = weight.d_out();
+    let [vocabulary, _] = weight.dims();
     let chunk = (LOGITS / vocabulary).clamp(1, rows);
     let mut memory = Unwritten::new(chunk * vocabulary);
     let mut total = 0.0;

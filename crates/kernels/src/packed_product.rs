@@ -13,13 +13,13 @@ use crate::unit::has_vectors;
 use crate::vector::{Vector, for_vectors};
 
 /// Columns of a panel: what three vectors of sixteen lanes hold, or twice three of eight.
-const WIDTH: usize = 48;
+pub(crate) const WIDTH: usize = 48;
 /// Rows of a block. With three vectors of columns, as many running sums as the registers hold
 /// besides the operands: 24 of 32 with sixteen lanes per vector, 12 of 16 with eight.
 const ROWS_OF_SIXTEEN_LANES: usize = 8;
 const ROWS_OF_EIGHT_LANES: usize = 4;
 /// How many terms of a sum are added before the output is written.
-const INNER: usize = 768;
+pub(crate) const INNER: usize = 768;
 /// How many columns are packed at a time, in panels that all threads then read.
 const COLS: usize = 64 * WIDTH;
 /// How many rows a thread multiplies with all panels before it takes others.
@@ -45,19 +45,60 @@ pub(crate) fn is_worth_packing(sizes: Sizes) -> bool {
     sizes.rows >= FEWEST_ROWS && sizes.cols > 0 && sizes.inner > 0 && has_vectors()
 }
 
+/// The right side of a product, `[inner, cols]`, in whatever form it is kept.
+pub(crate) trait RightSide: Sync {
+    /// The number of rows of what it is multiplied with.
+    fn inner(&self) -> usize;
+
+    fn cols(&self) -> usize;
+
+    /// Parts of its rows are read best from multiples of this on.
+    fn inner_step(&self) -> usize {
+        1
+    }
+
+    /// Fills panels on all threads: 48 columns after 48 columns, each as rows of 48 values, with zeros
+    /// in place of the missing columns of the last panel.
+    ///
+    /// - panels: as many as the columns need, of as many rows as `inner` has
+    fn pack(&self, inner: Range<usize>, cols: Range<usize>, panels: &mut [f32]);
+}
+
+impl RightSide for MatrixView<'_> {
+    fn inner(&self) -> usize {
+        self.n_rows()
+    }
+
+    fn cols(&self) -> usize {
+        self.n_cols()
+    }
+
+    fn pack(&self, inner: Range<usize>, cols: Range<usize>, panels: &mut [f32]) {
+        let part = self.part(inner.start, inner.len(), cols.start, cols.len());
+        pack_all(part, panels);
+    }
+}
+
+/// How many terms of a sum are added at a time, in parts of about the same length.
+pub(crate) fn inner_at_a_time(inner: usize, at_most: usize, step: usize) -> usize {
+    inner
+        .div_ceil(inner.div_ceil(at_most))
+        .next_multiple_of(step)
+}
+
 /// target (+)= left · right + start. The order in which terms are added depends on the sizes only,
 /// so the result is the same with any number of threads.
 ///
 /// # Safety
-/// As for [`product`](crate::product::product), with a start that was measured.
+/// As for [`product`](crate::product::product), with a start that was measured and sizes that fit.
 pub(crate) unsafe fn packed_product(
     left: MatrixView,
-    right: MatrixView,
+    right: &impl RightSide,
     target: Target,
     start: Start,
 ) {
-    let Sizes { rows, cols, inner } = Sizes::of(&left, &right);
-    let inner_at_a_time = inner.div_ceil(inner.div_ceil(INNER));
+    let (rows, cols, inner) = (left.n_rows(), right.cols(), right.inner());
+    let inner_at_a_time = inner_at_a_time(inner, INNER, right.inner_step());
     let rows_at_a_time = rows
         .div_ceil(4 * rayon::current_num_threads())
         .clamp(FEWEST_ROWS, MOST_ROWS)
@@ -73,7 +114,11 @@ pub(crate) unsafe fn packed_product(
                 memory.resize(count, 0.0);
             }
             let panels = &mut memory[..count];
-            pack_all(right.part(first_inner, inner, first_col, cols), panels);
+            right.pack(
+                first_inner..first_inner + inner,
+                first_col..first_col + cols,
+                panels,
+            );
             let panels = &*panels;
             let left = left.part(0, rows, first_inner, inner);
             (0..rows.div_ceil(rows_at_a_time))

@@ -163,7 +163,7 @@ impl Start<'_> {
 
     /// # Panics
     /// If a part is shorter than a product of these sizes.
-    fn assert_of(&self, sizes: Sizes, row_stride: usize) {
+    pub fn assert_of(&self, sizes: Sizes, row_stride: usize) {
         let Sizes { rows, cols, .. } = sizes;
         let count = match rows {
             0 => 0,
@@ -188,7 +188,7 @@ pub(crate) unsafe fn product(left: MatrixView, right: MatrixView, target: Target
     let is_large = sizes.rows * sizes.cols * sizes.inner >= PARALLEL;
     if is_large && is_worth_packing(sizes) {
         // SAFETY: the caller's.
-        return unsafe { packed_product(left, right, target, start) };
+        return unsafe { packed_product(left, &right, target, start) };
     }
     if is_by_columns(&left, &right) {
         // SAFETY: the caller's.

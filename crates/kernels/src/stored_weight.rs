@@ -3,23 +3,25 @@
 use std::mem::MaybeUninit;
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
-use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, ExtensionType, Flex};
-use burn::tensor::{DType, bf16, f16};
-use rayon::prelude::*;
+use eigenmix_quant::EncodedMatrix;
 
-use crate::CHUNK;
-use crate::buffer::filled_in_parts;
-use crate::few_rows::{FEW_ROWS, few_rows_product, widen_bf16, widen_f16};
+use crate::buffer::{cleared, values_of};
+use crate::encoded_product::{EncodedRight, encoded_product};
+use crate::few_rows::{FEW_ROWS, few_rows_product};
 use crate::product::{MatrixView, Start, product};
 use crate::row_product::Target;
+use crate::vector::for_vectors;
 
 /// A matrix W `[d_out, d_in]` in the form in which it is kept.
 #[derive(Clone, Debug, ExtensionType)]
 pub(crate) enum StoredWeight<B: Backend> {
-    /// In f32, f16 or bf16.
+    /// In f32.
     Float(FloatTensor<B>),
+    /// In fewer bits, on the host. It takes its memory only and computes like the widened weight: what
+    /// a product needs is decoded for it, again for the gradient, and dropped in between.
+    Encoded(EncodedMatrix),
 }
 
 impl<B: Backend, C: CheckpointStrategy> StoredWeight<Autodiff<B, C>> {
@@ -27,6 +29,7 @@ impl<B: Backend, C: CheckpointStrategy> StoredWeight<Autodiff<B, C>> {
     pub fn into_inner(self) -> StoredWeight<B> {
         match self {
             Self::Float(values) => StoredWeight::Float(values.into_primitive()),
+            Self::Encoded(matrix) => StoredWeight::Encoded(matrix),
         }
     }
 }
@@ -36,25 +39,13 @@ impl StoredWeight<Flex> {
     pub fn dims(&self) -> [usize; 2] {
         match self {
             Self::Float(values) => [values.layout().shape()[0], values.layout().shape()[1]],
-        }
-    }
-
-    /// W in f32, for several products.
-    ///
-    /// A half-precision model takes half the memory and computes like the widened model: W is
-    /// widened for a product and again for the gradient, and dropped in between.
-    pub fn widened(&self) -> WidenedWeight {
-        match self {
-            Self::Float(values) => WidenedWeight(widened(values)),
+            Self::Encoded(matrix) => matrix.shape(),
         }
     }
 
     /// target = x · Wᵀ + start.
     ///
-    /// For a few rows, such as in generation, reading W takes most of the time, so each row of W is
-    /// read once, as it is stored.
-    ///
-    /// - input: `[rows, d_in]`, contiguous
+    /// - input: `[rows, d_in]`, of which a few rows must be contiguous
     ///
     /// # Safety
     /// The target must be valid for as many rows of d_out values, nothing else may access them
@@ -62,67 +53,31 @@ impl StoredWeight<Flex> {
     ///
     /// # Panics
     /// If the rows of the input are not as long as those of W.
-    pub unsafe fn product(&self, input: &FlexTensor, target: Target, start: Start) {
-        let (rows, width) = (input.layout().shape()[0], input.layout().shape()[1]);
+    pub unsafe fn product(&self, input: MatrixView, target: Target, start: Start) {
         let [_, d_in] = self.dims();
-        assert_eq!(width, d_in, "width of an input against d_in of a weight");
+        assert_eq!(
+            input.n_cols(),
+            d_in,
+            "width of an input against d_in of a weight"
+        );
+        let rows = input.n_rows();
         if rows == 0 {
             return;
         }
-        if rows <= FEW_ROWS
-            && let Self::Float(values) = self
-            && values.dtype() != DType::F32
-            && values.is_contiguous()
-        {
-            // SAFETY: the caller's.
-            unsafe { few_rows_product(input, values, target, start) };
-            return;
-        }
-        // SAFETY: the caller's.
-        unsafe { self.widened().product(MatrixView::of(input), target, start) }
-    }
-
-    /// Writes row `index` in f32, all of it. W must be contiguous.
-    ///
-    /// - row: `[d_in]`
-    pub fn read_row(&self, index: usize, row: &mut [MaybeUninit<f32>]) {
-        let Self::Float(values) = self;
-        let start = values.layout().start_offset() + index * row.len();
-        let range = start..start + row.len();
-        match values.dtype() {
-            DType::BF16 => widen_bf16(&values.storage::<bf16>()[range], row),
-            DType::F16 => widen_f16(&values.storage::<f16>()[range], row),
-            _ => {
-                row.write_copy_of_slice(&values.storage::<f32>()[range]);
-            }
-        }
-    }
-
-    /// W in the same form with its rows one after the other, for [`StoredWeight::read_row`].
-    pub fn to_contiguous(&self) -> Self {
+        // SAFETY of all blocks: the caller's.
         match self {
-            Self::Float(values) => Self::Float(values.to_contiguous()),
+            Self::Float(values) => unsafe {
+                product(input, MatrixView::of(values).transposed(), target, start);
+            },
+            // For a few rows, such as in generation, reading W takes most of the time, so each row of W
+            // is read once.
+            Self::Encoded(matrix) if rows <= FEW_ROWS && input.strides() == (d_in, 1) => unsafe {
+                few_rows_product(&input.values()[..rows * d_in], matrix, target, start);
+            },
+            Self::Encoded(matrix) => unsafe {
+                encoded_product(input, EncodedRight::transposed(matrix), target, start);
+            },
         }
-    }
-}
-
-/// W `[d_out, d_in]` in f32.
-pub(crate) struct WidenedWeight(FlexTensor);
-
-impl WidenedWeight {
-    pub fn d_out(&self) -> usize {
-        self.0.layout().shape()[0]
-    }
-
-    /// target (+)= x · Wᵀ + start.
-    ///
-    /// - input: `[rows, d_in]`
-    ///
-    /// # Safety
-    /// As for [`product`].
-    pub unsafe fn product(&self, input: MatrixView, target: Target, start: Start) {
-        // SAFETY: the caller's.
-        unsafe { product(input, MatrixView::of(&self.0).transposed(), target, start) }
     }
 
     /// target (+)= dy · W: the gradient of x from that of x · Wᵀ.
@@ -132,38 +87,45 @@ impl WidenedWeight {
     /// # Safety
     /// As for [`product`].
     pub unsafe fn input_gradient(&self, gradient: MatrixView, target: Target) {
-        // SAFETY: the caller's.
-        unsafe { product(gradient, MatrixView::of(&self.0), target, Start::default()) }
+        let start = Start::default();
+        // SAFETY of both blocks: the caller's.
+        match self {
+            Self::Float(values) => unsafe {
+                product(gradient, MatrixView::of(values), target, start);
+            },
+            Self::Encoded(matrix) => unsafe {
+                encoded_product(gradient, EncodedRight::plain(matrix), target, start);
+            },
+        }
+    }
+
+    /// Writes row `index` in f32, all of it. W must be contiguous.
+    ///
+    /// - row: `[d_in]`
+    pub fn read_row(&self, index: usize, row: &mut [MaybeUninit<f32>]) {
+        match self {
+            Self::Float(values) => {
+                let start = index * row.len();
+                row.write_copy_of_slice(&values_of(values)[start..start + row.len()]);
+            }
+            Self::Encoded(matrix) => decode_row(matrix, index, cleared(row)),
+        }
+    }
+
+    /// W in the same form with its rows one after the other, for [`StoredWeight::read_row`].
+    pub fn to_contiguous(&self) -> Self {
+        match self {
+            Self::Float(values) => Self::Float(values.to_contiguous()),
+            Self::Encoded(matrix) => Self::Encoded(matrix.clone()),
+        }
     }
 }
 
-/// The tensor in f32.
-fn widened(tensor: &FlexTensor) -> FlexTensor {
-    match tensor.dtype() {
-        DType::BF16 => {
-            let stored = tensor.to_contiguous();
-            converted(&stored, stored.storage::<bf16>(), widen_bf16)
-        }
-        DType::F16 => {
-            let stored = tensor.to_contiguous();
-            converted(&stored, stored.storage::<f16>(), widen_f16)
-        }
-        _ => tensor.clone(),
+for_vectors! {
+    fn decode_row<V>(matrix: &EncodedMatrix, index: usize, row: &mut [f32]) {
+        // SAFETY: this is compiled for the unit of V, which is present.
+        unsafe { matrix.decode::<V::Lookup>(index, 0, row) };
     }
-}
-
-/// - stored: as many values as the tensor has
-/// - widen: writes as many values as it is given, or panics
-fn converted<E: Sync>(
-    tensor: &FlexTensor,
-    stored: &[E],
-    widen: fn(&[E], &mut [MaybeUninit<f32>]),
-) -> FlexTensor {
-    let shape = tensor.layout().shape().clone();
-    assert_eq!(shape.num_elements(), stored.len(), "values to widen");
-    let parts = stored.par_chunks(CHUNK);
-    // SAFETY: both sides are cut into the same parts, and a part is written whole.
-    unsafe { filled_in_parts(shape, CHUNK, parts, |wide, stored| widen(stored, wide)) }
 }
 
 /// A weight, or none.

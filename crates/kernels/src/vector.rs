@@ -1,6 +1,8 @@
 //! Vectors of the widest kind that the machine has, for kernels that the compiler does not vectorise
 //! well by itself.
 
+use eigenmix_quant::{Lookup, Portable};
+
 /// A vector register of f32.
 ///
 /// # Safety
@@ -9,6 +11,9 @@
 /// count.
 pub(crate) trait Vector: Copy {
     const LANES: usize;
+
+    /// How this unit looks values up by four-bit codes.
+    type Lookup: Lookup;
 
     unsafe fn splat(value: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
@@ -41,6 +46,8 @@ pub(crate) trait Vector: Copy {
 /// For all other machines: eight values, vectorised by the compiler.
 impl Vector for [f32; 8] {
     const LANES: usize = 8;
+
+    type Lookup = Portable;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
@@ -90,19 +97,22 @@ pub(crate) mod x86 {
     use std::arch::x86_64::*;
 
     use super::Vector;
+    use crate::lookups::{NarrowLookup, WideLookup};
 
     /// AVX-512.
     #[derive(Clone, Copy)]
-    pub(crate) struct Wide(__m512);
+    pub(crate) struct Wide(pub __m512);
 
     /// AVX2 with FMA.
     #[derive(Clone, Copy)]
-    pub(crate) struct Narrow(__m256);
+    pub(crate) struct Narrow(pub __m256);
 
     // SAFETY of all blocks: the caller guarantees the unit and valid pointers.
 
     impl Vector for Wide {
         const LANES: usize = 16;
+
+        type Lookup = WideLookup;
 
         #[inline(always)]
         unsafe fn splat(value: f32) -> Self {
@@ -211,6 +221,8 @@ pub(crate) mod x86 {
     impl Vector for Narrow {
         const LANES: usize = 8;
 
+        type Lookup = NarrowLookup;
+
         #[inline(always)]
         unsafe fn splat(value: f32) -> Self {
             unsafe { Self(_mm256_set1_ps(value)) }
@@ -308,7 +320,7 @@ macro_rules! for_vectors {
         pub(crate) fn $name($($argument: $type),*) {
             #[inline(always)]
             #[allow(clippy::too_many_arguments)]
-            fn body<$vector: $crate::vector::Vector>($($argument: $type),*) $body
+            fn body<$vector: $crate::codes::Codes>($($argument: $type),*) $body
 
             #[cfg(target_arch = "x86_64")]
             {

@@ -9,6 +9,7 @@ use eigenmix_moslora::{AdaptedLinear, ParameterNames, random_stream};
 use eigenmix_tensors::HostTensor;
 use rand_distr::{Distribution, Normal};
 
+use crate::checkpoint::{Role, transposed};
 use crate::dora::rescale_rows;
 use crate::norm::{LayerNorm, Norm, NormKind, RmsNorm};
 use crate::{Adaptation, Checkpoint, LinearLayer, ModelError};
@@ -79,11 +80,11 @@ impl<'a> Builder<'a> {
         let magnitude = self.adaptation.magnitudes.get(path);
         let linear = match (&mut update, magnitude) {
             (None, _) | (_, None) if !trained => {
-                let weight = self.frozen_weight(&name, stored, head)?;
-                let weight = match layer.transposed {
-                    true => weight.transposed(),
-                    false => weight,
+                let role = match layer.transposed {
+                    true => Role::TransposedLayer,
+                    false => Role::Layer,
                 };
+                let weight = self.frozen_weight(&name, stored, role, head)?;
                 AdaptedLinear::frozen(weight, self.bias(layer, bias_fallback, head)?)
             }
             (update, magnitude) => {
@@ -139,27 +140,35 @@ impl<'a> Builder<'a> {
         Ok(match self.train {
             Train::Everything => Weight::Trained(self.parameter(&name, shape)?),
             Train::Nothing | Train::Head => {
-                Weight::Frozen(self.frozen_weight(&name, shape, false)?)
+                Weight::Frozen(self.frozen_weight(&name, shape, Role::Table, false)?)
             }
         })
     }
 
-    /// A matrix of the model that is not trained: the adapter's, in f32, or the checkpoint's, as its
-    /// precision has it.
+    /// A matrix of the model that is not trained, `[d_out, d_in]`: the adapter's, in f32, or the
+    /// checkpoint's, as its precision has it.
+    ///
+    /// - shape: as stored
     fn frozen_weight(
         &mut self,
         name: &str,
         shape: [usize; 2],
+        role: Role,
         head: bool,
     ) -> Result<FrozenWeight, ModelError> {
         if !self.brings(name)
             && let Some(found) = self.find(name)
         {
             let share = self.train == Train::Nothing;
-            return self.checkpoint.weight(found, shape, share, self.device);
+            let checkpoint = self.checkpoint;
+            return checkpoint.weight(found, shape, role, share, self.device);
         }
         let values = self.values(name, &shape, Fallback::Required, head)?;
-        Ok(self.tensor(values, shape).into())
+        let weight = FrozenWeight::from(self.tensor(values, shape));
+        Ok(match role {
+            Role::TransposedLayer => weight.transposed(),
+            Role::Layer | Role::Table => weight,
+        })
     }
 
     /// A tensor of the base model.
@@ -386,11 +395,4 @@ impl<'a> Builder<'a> {
     fn tensor<const D: usize>(&self, values: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
         Tensor::from_data(TensorData::new(values, shape), self.device)
     }
-}
-
-/// `[rows, cols]` → `[cols, rows]`.
-fn transposed(values: &[f32], [rows, cols]: [usize; 2]) -> Vec<f32> {
-    (0..cols)
-        .flat_map(|col| (0..rows).map(move |row| values[row * cols + col]))
-        .collect()
 }

@@ -1,25 +1,29 @@
-//! A Hugging Face checkpoint: `config.json` and one or several safetensors files.
+//! A base model's checkpoint: in Hugging Face's form, `config.json` and one or several safetensors files,
+//! or a GGUF file.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use eigenmix_gguf::GgufFile;
 use eigenmix_kernels::FrozenWeight;
 use eigenmix_tensors::TensorFile;
 use serde_json::Value;
 
 use crate::ModelError;
+use crate::gguf::GgufConfig;
 use crate::precision::Precision;
 use crate::shared_tensors::SharedTensors;
+use crate::stored::{Files, StoredTensor, StoredTensors, gguf_tensors, stored_tensors};
 use crate::token_tables::{TokenTables, untie};
+use crate::trained_tables::is_output_weight;
 
-/// An opened base model directory; weights are memory-mapped and read when asked for.
+/// An opened base model; weights are memory-mapped and read when asked for.
 pub struct Checkpoint {
-    directory: PathBuf,
+    path: PathBuf,
     config: Value,
-    files: Vec<TensorFile>,
-    /// Which file holds which tensor.
-    file_of: BTreeMap<String, usize>,
+    tensors: StoredTensors,
     /// What else than its configuration says is true of it.
     note: Option<String>,
     /// Where models share what is frozen.
@@ -36,11 +40,38 @@ struct Shared {
 }
 
 impl Checkpoint {
-    /// Opens `directory`.
+    /// Opens the directory or GGUF file `path`.
     ///
     /// # Errors
-    /// If a file is missing, unreadable or malformed.
-    pub fn open(directory: &Path) -> Result<Self, ModelError> {
+    /// If a file is missing, unreadable or malformed, or what it holds is not read.
+    pub fn open(path: &Path) -> Result<Self, ModelError> {
+        match is_gguf(path) {
+            true => Self::open_gguf(path),
+            false => Self::open_directory(path),
+        }
+    }
+
+    fn open_gguf(path: &Path) -> Result<Self, ModelError> {
+        let file = GgufFile::open(path)?;
+        let GgufConfig { json, unused } = GgufConfig::of(&file)?;
+        let note = match &unused[..] {
+            [] => None,
+            keys => Some(format!(
+                "the file says of the model what is not known here and is not used: {}",
+                keys.join(", ")
+            )),
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            config: json,
+            tensors: gguf_tensors(&file)?,
+            note,
+            shared: None,
+            precision: Precision::default(),
+        })
+    }
+
+    fn open_directory(directory: &Path) -> Result<Self, ModelError> {
         let mut checkpoint = Self::open_config(directory)?;
         let single = directory.join("model.safetensors");
         let index = directory.join("model.safetensors.index.json");
@@ -54,15 +85,13 @@ impl Checkpoint {
                 expected: "model.safetensors",
             });
         };
+        let mut files = Files::new();
         for path in paths {
-            let file = TensorFile::open(&path)?;
-            let position = checkpoint.files.len();
-            checkpoint
-                .file_of
-                .extend(file.names().map(|name| (name.to_owned(), position)));
-            checkpoint.files.push(file);
+            let file = Arc::new(TensorFile::open(&path)?);
+            files.extend(file.names().map(|name| (name.to_owned(), file.clone())));
         }
-        let file_of = |name: &str| Some(&checkpoint.files[*checkpoint.file_of.get(name)?]);
+        checkpoint.tensors = stored_tensors(files, &checkpoint.config, directory)?;
+        let file_of = |name: &str| checkpoint.tensors.get(name)?.plain().map(|(_, file)| file);
         let tables = TokenTables::of(&checkpoint.config, checkpoint.names(), file_of)?;
         if let Some(note) = tables.and_then(|tables| tables.note()) {
             checkpoint.note = Some(note);
@@ -73,12 +102,16 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// Opens only the configuration of `directory`, for a model that starts from random weights or
-    /// that is only described.
+    /// Opens only the configuration of the directory or GGUF file `path`, for a model that starts from
+    /// random weights or that is only described.
     ///
     /// # Errors
-    /// If `config.json` is missing or malformed.
-    pub fn open_config(directory: &Path) -> Result<Self, ModelError> {
+    /// If it is missing or malformed.
+    pub fn open_config(path: &Path) -> Result<Self, ModelError> {
+        if is_gguf(path) {
+            return Self::open_gguf(path);
+        }
+        let directory = path;
         let path = directory.join("config.json");
         if !path.is_file() {
             return Err(ModelError::NotACheckpoint {
@@ -88,9 +121,8 @@ impl Checkpoint {
         }
         Ok(Self {
             config: read_json(&path)?,
-            directory: directory.to_owned(),
-            files: Vec::new(),
-            file_of: BTreeMap::new(),
+            path: directory.to_owned(),
+            tensors: StoredTensors::new(),
             note: None,
             shared: None,
             precision: Precision::default(),
@@ -108,11 +140,12 @@ impl Checkpoint {
         self.precision = precision;
     }
 
-    pub fn directory(&self) -> &Path {
-        &self.directory
+    /// The directory or the GGUF file.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
-    /// Its `config.json`, corrected where the weights show that it is wrong ([`Checkpoint::note`]).
+    /// Its `config.json`, or what a GGUF file says in its place, corrected where the weights show that it is wrong ([`Checkpoint::note`]).
     pub fn config(&self) -> &Value {
         &self.config
     }
@@ -124,13 +157,12 @@ impl Checkpoint {
 
     /// The names of its tensors, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.file_of.keys().map(String::as_str)
+        self.tensors.keys().map(String::as_str)
     }
 
     /// The shape of a tensor, if the checkpoint has it.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        let file = self.file_of.get(name)?;
-        self.files[*file].shape(name).ok()
+        Some(self.tensors.get(name)?.shape())
     }
 
     /// The name under which it has a tensor: with the model's prefix, or without.
@@ -141,7 +173,7 @@ impl Checkpoint {
         [Some(name), bare]
             .into_iter()
             .flatten()
-            .find(|name| self.file_of.contains_key(*name))
+            .find(|name| self.tensors.contains_key(*name))
     }
 
     /// A tensor of the expected shape, widened to f32.
@@ -149,11 +181,17 @@ impl Checkpoint {
     /// # Errors
     /// If it is missing, has another shape or another type than f32, f16, bf16 or f64.
     pub fn read(&self, name: &str, expected: &[usize]) -> Result<Vec<f32>, ModelError> {
-        Ok(self.file(name, expected)?.read_f32(name)?)
+        self.tensor(name, expected)?.read()
+    }
+
+    /// Whether some of its tensors have fewer bits than the model was trained in.
+    pub fn is_quantised(&self) -> bool {
+        self.tensors.values().any(|tensor| tensor.is_quantised())
     }
 
     /// A frozen matrix on `device`, in the form that the precision asks for.
     ///
+    /// - role: what it is in the model
     /// - share: whether models may share it, where they are told to
     ///
     /// # Errors
@@ -162,32 +200,57 @@ impl Checkpoint {
         &self,
         name: &str,
         shape: [usize; 2],
+        role: Role,
         share: bool,
         device: &Device,
     ) -> Result<FrozenWeight, ModelError> {
-        let read = || self.read_weight(name, shape, device);
+        let read = || self.read_weight(name, shape, role, device);
         match &self.shared {
             Some(shared) if share => shared.weights.get(name, device, read),
             _ => read(),
         }
     }
 
+    /// `[d_out, d_in]` from the stored `shape`.
     fn read_weight(
         &self,
         name: &str,
         shape: [usize; 2],
+        role: Role,
         device: &Device,
     ) -> Result<FrozenWeight, ModelError> {
-        let file = self.file(name, &shape)?;
-        let (_, stored) = file.tensor(name)?;
-        let Some(half) = self.precision.kept(stored, device) else {
-            let data = TensorData::new(file.read_f32(name)?, shape);
-            return Ok(Tensor::from_data(data, device).into());
+        let tensor = self.tensor(name, &shape)?;
+        let is_transposed = role == Role::TransposedLayer;
+        let turned = |weight: FrozenWeight| match is_transposed {
+            true => weight.transposed(),
+            false => weight,
         };
-        // Little-endian in the file; what burn runs on is, too.
-        let bytes = file.view(name)?.to_vec();
-        let data = TensorData::from_bytes_vec(bytes, shape, half);
-        Ok(Tensor::from_data(data, (device, half)).into())
+        let is_layer = role != Role::Table && !is_output_weight(name);
+        let quantise = self.precision.quantised().filter(|_| is_layer);
+        if let Some(quantise) = quantise.filter(|_| !tensor.is_quantised()) {
+            let (values, shape) = match is_transposed {
+                true => (transposed(&tensor.read()?, shape), [shape[1], shape[0]]),
+                false => (tensor.read()?, shape),
+            };
+            let matrix = quantise(&values, shape).map_err(ModelError::encoded(name))?;
+            return Ok(FrozenWeight::encoded(matrix, device));
+        }
+        let is_kept = match tensor.plain() {
+            Some((dtype, _)) => {
+                let precision = match self.precision {
+                    // Of a model that has to be small, whatever is in half precision stays so.
+                    Precision::Auto if self.is_quantised() => Precision::Stored,
+                    precision => precision,
+                };
+                precision.keeps(dtype, device)
+            }
+            None => self.precision != Precision::Float32,
+        };
+        if is_kept && let Some(matrix) = tensor.encoded()? {
+            return Ok(turned(FrozenWeight::encoded(matrix, device)));
+        }
+        let data = TensorData::new(tensor.read()?, shape);
+        Ok(turned(Tensor::from_data(data, device).into()))
     }
 
     /// A frozen tensor on `device`, in f32.
@@ -216,15 +279,14 @@ impl Checkpoint {
         Ok(row.reshape(shape))
     }
 
-    /// The file that has a tensor, if it has the expected shape there.
-    fn file(&self, name: &str, expected: &[usize]) -> Result<&TensorFile, ModelError> {
-        let Some(file) = self.file_of.get(name) else {
+    /// A tensor, if it has the expected shape.
+    fn tensor(&self, name: &str, expected: &[usize]) -> Result<&dyn StoredTensor, ModelError> {
+        let Some(tensor) = self.tensors.get(name) else {
             return Err(ModelError::MissingTensor {
                 name: name.to_owned(),
             });
         };
-        let file = &self.files[*file];
-        let found = file.shape(name)?;
+        let found = tensor.shape();
         if found != expected {
             return Err(ModelError::TensorShape {
                 name: name.to_owned(),
@@ -232,8 +294,32 @@ impl Checkpoint {
                 found: found.to_vec(),
             });
         }
-        Ok(file)
+        Ok(&**tensor)
     }
+}
+
+/// What a frozen matrix is in a model, which decides what may be done with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The weight of a layer.
+    Layer,
+    /// The same, stored as Wᵀ.
+    TransposedLayer,
+    /// A table whose rows are looked up; it may be the output layer too.
+    Table,
+}
+
+/// `[rows, cols]` → `[cols, rows]`.
+pub(crate) fn transposed(values: &[f32], [rows, cols]: [usize; 2]) -> Vec<f32> {
+    (0..cols)
+        .flat_map(|col| (0..rows).map(move |row| values[row * cols + col]))
+        .collect()
+}
+
+/// Whether a path names a GGUF file, rather than a directory.
+pub fn is_gguf(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) && !path.is_dir()
 }
 
 /// The files that an index names.

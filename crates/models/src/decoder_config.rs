@@ -102,6 +102,9 @@ impl DecoderConfig {
                 block.d_head
             ));
         }
+        if let Some(rotary) = &config.rotary {
+            rotary.require_fit(block.d_head)?;
+        }
         Ok(config)
     }
 

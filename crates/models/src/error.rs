@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use eigenmix_adapter::RowProblem;
+use eigenmix_gguf::GgufError;
+use eigenmix_quant::QuantError;
 use eigenmix_tensors::FileError;
 
 /// Why a base model could not be described or loaded.
@@ -45,6 +47,8 @@ pub enum ModelError {
     },
     #[error(transparent)]
     File(#[from] FileError),
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
     #[error(
         "the base model's checkpoint has no tensor `{name}`; is it another kind of checkpoint than its config.json says?"
     )]
@@ -113,4 +117,25 @@ pub enum ModelError {
         "{count} modules that the adapter's configuration targets are not in its file, the first is `{example}`; evaluate, predict and forward load the rest with --allow-partial"
     )]
     Missing { count: usize, example: String },
+    #[error("tensor `{name}` is not what the checkpoint says: {source}; download it again")]
+    Encoded {
+        name: String,
+        #[source]
+        source: QuantError,
+    },
+    #[error("tensor `{name}` is quantised in a way that cannot be read: {problem}")]
+    QuantisedTensor { name: String, problem: String },
+    #[error(
+        "`{path}` is quantised (quant_method: {method}), and none of its tensors is in a form that is read: bitsandbytes' 4 and 8 bits, and GGUF files; take another copy of the model, or the unquantised one with base.weights = \"nf4\"",
+        path = .path.display()
+    )]
+    Quantisation { path: PathBuf, method: String },
+}
+
+impl ModelError {
+    /// What is wrong with the bytes of tensor `name`.
+    pub(crate) fn encoded(name: &str) -> impl FnOnce(QuantError) -> Self {
+        let name = name.to_owned();
+        |source| Self::Encoded { name, source }
+    }
 }

@@ -1,12 +1,13 @@
 //! How frozen weights are stored in memory.
 
-use burn::tensor::{DType, Device, FloatDType};
+use burn::tensor::{Device, FloatDType};
+use eigenmix_quant::{EncodedMatrix, QuantError, int8, nf4};
 use eigenmix_tensors::Dtype;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How frozen half-precision matrices are stored in memory; everything else, and all computation on
-/// the CPU, is f32.
+/// How frozen matrices are stored in memory; everything else, and all computation on the CPU, is f32.
+/// Matrices of a quantised checkpoint stay in its form unless they are to be widened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
@@ -15,29 +16,49 @@ pub enum Precision {
     Auto,
     /// Widened to f32; fastest on the CPU.
     Float32,
-    /// As stored: half the memory; the CPU widens a matrix each time it multiplies by it.
+    /// As stored: half the memory; the CPU decodes a matrix each time it multiplies by it.
     Stored,
+    /// The weights of layers are quantised to NF4 while they are loaded: an eighth of the memory of f32;
+    /// tables and the output layer stay as stored.
+    Nf4,
+    /// The same to eight bits with a scale for each row: a quarter.
+    Int8,
 }
 
 impl Precision {
     /// The names in configurations and flags.
-    pub const NAMES: [&str; 3] = ["auto", "float32", "stored"];
+    pub const NAMES: [(&str, Self); 5] = [
+        ("auto", Self::Auto),
+        ("float32", Self::Float32),
+        ("stored", Self::Stored),
+        ("nf4", Self::Nf4),
+        ("int8", Self::Int8),
+    ];
 
-    /// The half-precision type in which a matrix that the checkpoint stores in `stored` is kept on
-    /// `device`; `None` if it is kept in f32.
-    pub(crate) fn kept(self, stored: Dtype, device: &Device) -> Option<DType> {
+    /// Whether a matrix that the checkpoint stores in `stored` is kept so on `device`.
+    pub(crate) fn keeps(self, stored: Dtype, device: &Device) -> bool {
         let half = match stored {
             Dtype::F16 => FloatDType::F16,
             Dtype::BF16 => FloatDType::BF16,
-            _ => return None,
+            _ => return false,
         };
-        let is_kept = match self {
+        match self {
             Self::Float32 => false,
-            Self::Stored => true,
+            Self::Stored | Self::Nf4 | Self::Int8 => true,
             Self::Auto => {
                 !eigenmix_kernels::widens_half_precision(device) && device.supports_dtype(half)
             }
-        };
-        is_kept.then(|| half.into())
+        }
+    }
+
+    /// How the weights of layers are quantised while they are loaded, `[d_out, d_in]`.
+    pub(crate) fn quantised(self) -> Option<Quantise> {
+        match self {
+            Self::Nf4 => Some(|values, shape| Ok(nf4(values, shape)?.into())),
+            Self::Int8 => Some(|values, shape| Ok(int8(values, shape)?.into())),
+            Self::Auto | Self::Float32 | Self::Stored => None,
+        }
     }
 }
+
+type Quantise = fn(&[f32], [usize; 2]) -> Result<EncodedMatrix, QuantError>;

@@ -14,7 +14,7 @@ pub(crate) struct RotaryConfig {
     scaling: Scaling,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Scaling {
     None,
     /// Position interpolation (arXiv 2306.15595): every frequency divided by the factor.
@@ -29,6 +29,9 @@ enum Scaling {
         high: f64,
         original_positions: f64,
     },
+    /// Every frequency divided by a number of its own: LongRoPE (arXiv 2402.13753) with one list for
+    /// texts of every length.
+    Divided(Vec<f64>),
 }
 
 impl RotaryConfig {
@@ -74,13 +77,27 @@ impl RotaryConfig {
                 high: number("high_freq_factor")?,
                 original_positions: number("original_max_position_embeddings")?,
             },
+            "longrope" => Scaling::Divided(only_list_of_divisors(table)?),
             other => {
                 return Err(format!(
-                    "rotary embeddings of type `{other}` are not supported, only default, linear and llama3"
+                    "rotary embeddings of type `{other}` are not supported, only default, linear, llama3 and longrope of one list"
                 ));
             }
         };
         Ok(Self { theta, scaling })
+    }
+
+    /// # Errors
+    /// A message if these are frequencies for heads of another size.
+    pub fn require_fit(&self, d_head: usize) -> Result<(), String> {
+        match &self.scaling {
+            Scaling::Divided(divisors) if divisors.len() != d_head / 2 => Err(format!(
+                "the rotary embedding has {} divisors, heads of {d_head} values need {}",
+                divisors.len(),
+                d_head / 2
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// How far each pair of a head turns from one position to the next: `[d_head / 2]`.
@@ -88,7 +105,7 @@ impl RotaryConfig {
         (0..d_head / 2)
             .map(|pair| {
                 let frequency = self.theta.powf(-2.0 * pair as f64 / d_head as f64);
-                self.scaling.apply(frequency)
+                self.scaling.apply(pair, frequency)
             })
             .collect()
     }
@@ -113,6 +130,27 @@ impl RotaryConfig {
             cosines: tensor(cosines),
             sines: tensor(sines),
         }
+    }
+}
+
+/// The divisors of LongRoPE, if they are the same below and above the original context and cosines and
+/// sines are not scaled.
+fn only_list_of_divisors(table: &Map<String, Value>) -> Result<Vec<f64>, String> {
+    let list = |key: &str| {
+        let values = table.get(key).and_then(Value::as_array);
+        let values: Option<Vec<f64>> = values
+            .and_then(|values| values.iter().map(Value::as_f64).collect())
+            .filter(|values: &Vec<f64>| values.iter().all(|&value| value > 0.0));
+        values.ok_or_else(|| format!("the rotary embedding needs `{key}`, numbers above 0"))
+    };
+    let (short, long) = (list("short_factor")?, list("long_factor")?);
+    let scale = table.get("attention_factor").and_then(Value::as_f64);
+    match short == long && scale == Some(1.0) {
+        true => Ok(short),
+        false => Err(
+            "rotary embeddings of type `longrope` are supported only with equal `short_factor` and `long_factor` and an `attention_factor` of 1"
+                .to_owned(),
+        ),
     }
 }
 
@@ -141,8 +179,9 @@ impl RotaryAngles {
 }
 
 impl Scaling {
-    fn apply(self, frequency: f64) -> f64 {
-        match self {
+    fn apply(&self, pair: usize, frequency: f64) -> f64 {
+        match *self {
+            Self::Divided(ref divisors) => frequency / divisors[pair],
             Self::None => frequency,
             Self::Linear { factor } => frequency / factor,
             Self::Llama3 {
@@ -186,6 +225,22 @@ mod tests {
         assert_eq!(frequencies[0], 1.0);
         let last = 500_000f64.powf(-126.0 / 128.0);
         assert!((frequencies[63] / (last / 8.0) - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn frequencies_are_divided_by_numbers_of_their_own() {
+        let json = |long: [f64; 2], scale: f64| {
+            json!({"rope_theta": 100.0, "rope_scaling": {"rope_type": "longrope",
+                "short_factor": [1.0, 4.0], "long_factor": long, "attention_factor": scale}})
+        };
+        let read = RotaryConfig::from_json(&json([1.0, 4.0], 1.0)).unwrap();
+        assert_eq!(read.frequencies(4), [1.0, 0.1 / 4.0]);
+        assert!(read.require_fit(4).is_ok());
+        assert!(read.require_fit(6).unwrap_err().contains("2 divisors"));
+        for other in [json([1.0, 8.0], 1.0), json([1.0, 4.0], 1.1)] {
+            let error = RotaryConfig::from_json(&other).unwrap_err();
+            assert!(error.contains("`longrope`"), "{error}");
+        }
     }
 
     #[test]

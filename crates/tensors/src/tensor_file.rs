@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::Dtype;
@@ -32,7 +34,7 @@ pub struct TensorFile {
 
 /// One file, mapped.
 struct Part {
-    bytes: Mmap,
+    bytes: Bytes,
     data_start: usize,
 }
 
@@ -114,7 +116,10 @@ impl TensorFile {
             .collect();
         Ok(Self {
             path: path.to_owned(),
-            parts: vec![Part { bytes, data_start }],
+            parts: vec![Part {
+                bytes: Bytes::from_owner(bytes),
+                data_start,
+            }],
             tensors,
             metadata: notes,
         })
@@ -181,10 +186,25 @@ impl TensorFile {
     /// # Errors
     /// If there is none of that name.
     pub fn view(&self, name: &str) -> Result<&[u8], FileError> {
+        let (bytes, place) = self.place(name)?;
+        Ok(&bytes[place])
+    }
+
+    /// The same bytes, which stay mapped for as long as they are held.
+    ///
+    /// # Errors
+    /// If there is none of that name.
+    pub fn bytes(&self, name: &str) -> Result<Bytes, FileError> {
+        let (bytes, place) = self.place(name)?;
+        Ok(bytes.slice(place))
+    }
+
+    /// The file that has a tensor, and where the tensor's bytes are in it.
+    fn place(&self, name: &str) -> Result<(&Bytes, Range<usize>), FileError> {
         let (part, info) = self.entry(name)?;
         let (start, end) = info.data_offsets;
         let Part { bytes, data_start } = &self.parts[*part];
-        Ok(&bytes[data_start + start..data_start + end])
+        Ok((bytes, data_start + start..data_start + end))
     }
 
     /// The values of a tensor of f32, f16, bf16 or f64 as f32, row-major.

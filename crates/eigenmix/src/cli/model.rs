@@ -16,8 +16,8 @@ pub(crate) struct ModelArguments {
     #[arg(long, value_name = "MODEL")]
     pub(crate) base: String,
 
-    /// How to store frozen weights in memory: as suits the device, in f32, or as in the checkpoint
-    /// (half the memory for a half-precision model).
+    /// How to store frozen weights in memory: as suits the device, in f32, as in the checkpoint (half
+    /// the memory for a half-precision model), or quantised while they are loaded.
     #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = precision_parser())]
     pub(crate) weights: Precision,
 
@@ -45,10 +45,12 @@ pub(crate) struct LabelArguments {
 }
 
 fn precision_parser() -> impl TypedValueParser<Value = Precision> {
-    PossibleValuesParser::new(Precision::NAMES).map(|name| match name.as_str() {
-        "float32" => Precision::Float32,
-        "stored" => Precision::Stored,
-        _ => Precision::Auto,
+    let names = Precision::NAMES.map(|(name, _)| name);
+    PossibleValuesParser::new(names).map(|chosen| {
+        let found = Precision::NAMES
+            .into_iter()
+            .find(|(name, _)| *name == chosen);
+        found.map_or(Precision::Auto, |(_, precision)| precision)
     })
 }
 

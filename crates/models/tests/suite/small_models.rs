@@ -182,7 +182,7 @@ fn write_config(config: &Value, directory: &Path) -> Checkpoint {
 }
 
 fn architecture(checkpoint: &Checkpoint) -> Architecture {
-    Architecture::from_json(checkpoint.config(), checkpoint.directory()).expect("supported")
+    Architecture::from_json(checkpoint.config(), checkpoint.path()).expect("supported")
 }
 
 fn place(

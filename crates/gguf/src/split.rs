@@ -1,0 +1,85 @@
+//! Files that were split: `NAME-00001-of-00003.gguf` and so on, of which the first has the metadata.
+
+use std::path::{Path, PathBuf};
+
+use eigenmix_tensors::FileError;
+
+use crate::error::GgufError;
+use crate::file::GgufFile;
+
+const COUNT: &str = "split.count";
+const NUMBER: &str = "split.no";
+const TENSORS: &str = "split.tensors.count";
+
+/// The whole of the file that `opened` is a part of; itself, if it was never split.
+pub(crate) fn with_other_parts(opened: GgufFile) -> Result<GgufFile, GgufError> {
+    let count = opened.unsigned(COUNT)?.unwrap_or(1);
+    if count <= 1 {
+        return Ok(opened);
+    }
+    let number = opened.required(NUMBER, opened.unsigned(NUMBER)?)?;
+    let named = || GgufError::PartName {
+        path: opened.path().to_owned(),
+        part: number.saturating_add(1),
+        count,
+    };
+    let name = opened.path().file_name().and_then(|name| name.to_str());
+    let stem = name
+        .zip(number.checked_add(1))
+        .and_then(|(name, part)| name.strip_suffix(&ending(part, count)))
+        .ok_or_else(named)?;
+    let path_of = |part| {
+        let name = format!("{stem}{}", ending(part, count));
+        opened.path().with_file_name(name)
+    };
+
+    let mut whole: Option<GgufFile> = None;
+    for part in 1..=count {
+        let next = open_part(path_of(part), part, count)?;
+        whole = Some(match whole {
+            None => next,
+            Some(before) => before.joined_with(next)?,
+        });
+    }
+    let whole = whole.unwrap_or(opened);
+    let found = whole.names().count() as u64;
+    match whole.unsigned(TENSORS)? {
+        Some(expected) if expected != found => Err(GgufError::OtherPart {
+            path: whole.path().to_owned(),
+            what: "the number of tensors of all parts",
+            expected: expected.to_string(),
+            found: found.to_string(),
+        }),
+        _ => Ok(whole),
+    }
+}
+
+fn ending(part: u64, count: u64) -> String {
+    format!("-{part:05}-of-{count:05}.gguf")
+}
+
+fn open_part(path: PathBuf, part: u64, count: u64) -> Result<GgufFile, GgufError> {
+    let opened = GgufFile::open_one(&path).map_err(|error| match error {
+        GgufError::File(FileError::NotFound(path)) => GgufError::MissingPart { path, part, count },
+        other => other,
+    })?;
+    let expect = |what, key: &str, expected: u64| {
+        let found = opened.required(key, opened.unsigned(key)?)?;
+        if found == expected {
+            return Ok(());
+        }
+        Err(other_part(&path, what, expected, found))
+    };
+    expect("`split.count`", COUNT, count)?;
+    expect("`split.no`", NUMBER, part - 1)?;
+    Ok(opened)
+}
+
+fn other_part(path: &Path, what: &'static str, expected: u64, found: u64) -> GgufError {
+    GgufError::OtherPart {
+        path: path.to_owned(),
+        what,
+        expected: expected.to_string(),
+        found: found.to_string(),
+    }
+}

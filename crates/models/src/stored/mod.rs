@@ -1,0 +1,92 @@
+//! The tensors of a checkpoint, in whatever form it has them.
+
+mod bitsandbytes;
+mod gguf;
+mod plain;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use eigenmix_quant::EncodedMatrix;
+use eigenmix_tensors::{Dtype, TensorFile};
+use serde_json::Value;
+
+use crate::ModelError;
+pub(crate) use gguf::gguf_tensors;
+use plain::Plain;
+
+/// A tensor of a checkpoint. Its values are read when they are asked for.
+pub(crate) trait StoredTensor: Send + Sync {
+    /// The shape of the values, whatever the shape of what is stored.
+    fn shape(&self) -> &[usize];
+
+    /// All values in f32, row-major.
+    fn read(&self) -> Result<Vec<f32>, ModelError>;
+
+    /// The matrix as it is stored, if there is a form in which products read it.
+    fn encoded(&self) -> Result<Option<EncodedMatrix>, ModelError>;
+
+    /// Whether it has fewer bits than the model was trained in.
+    fn is_quantised(&self) -> bool;
+
+    /// The type and file of a tensor that a safetensors file has as it is.
+    fn plain(&self) -> Option<(Dtype, &TensorFile)> {
+        None
+    }
+}
+
+/// The tensors of a checkpoint by their names.
+pub(crate) type StoredTensors = BTreeMap<String, Box<dyn StoredTensor>>;
+
+/// Where the tensors of files are, by name. A form takes those that it knows how to read together.
+pub(crate) type Files = BTreeMap<String, Arc<TensorFile>>;
+
+/// A form: takes what is its own out of the files, and puts the tensors that they make into the
+/// second argument.
+type Form = fn(&mut Files, &mut StoredTensors) -> Result<(), ModelError>;
+
+/// The forms of quantised checkpoints. What none of them takes is stored as it is.
+const FORMS: [Form; 2] = [bitsandbytes::four_bits, bitsandbytes::eight_bits];
+
+/// Finds the tensors of safetensors files.
+///
+/// # Errors
+/// If the parts of a quantised tensor do not fit together, or the checkpoint is quantised in a way
+/// that is not read.
+pub(crate) fn stored_tensors(
+    mut files: Files,
+    config: &Value,
+    directory: &Path,
+) -> Result<StoredTensors, ModelError> {
+    let mut tensors = StoredTensors::new();
+    for form in FORMS {
+        form(&mut files, &mut tensors)?;
+    }
+    let is_read = !tensors.is_empty();
+    if let Some(method) = quantisation(config)
+        && !is_read
+    {
+        return Err(ModelError::Quantisation {
+            path: directory.to_owned(),
+            method,
+        });
+    }
+    for (name, file) in files {
+        let tensor = Plain::new(file, &name)?;
+        tensors.insert(name, Box::new(tensor));
+    }
+    Ok(tensors)
+}
+
+/// How a configuration says that the weights are quantised.
+fn quantisation(config: &Value) -> Option<String> {
+    const FIELD: &str = "quantization_config";
+    let nested = config.get("text_config").and_then(|text| text.get(FIELD));
+    let found = config
+        .get(FIELD)
+        .or(nested)
+        .filter(|found| !found.is_null())?;
+    let method = found.get("quant_method").and_then(Value::as_str);
+    Some(method.unwrap_or("no quant_method").to_owned())
+}
