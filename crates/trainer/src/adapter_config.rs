@@ -75,7 +75,9 @@ pub struct AdapterConfig {
     /// Where the training starts: "zero" (ΔW = 0), or an adapter to go on from, as the path of its
     /// directory or of a run, or a Hub id. lora and moslora start from its factors, methods on a
     /// subspace from its projection; its head is taken along if it is for the same labels. On a
-    /// subspace also "random" (EigenLoRAx only, as its authors do), "merge" (the average of the recycled
+    /// subspace also "auto" (zero or the merge, whichever the task's own examples ask for before the training:
+    /// the merge where it lowers the loss by a tenth; zero where `basis` is not the recycled one), "random"
+    /// (EigenLoRAx only, as its authors do), "merge" (the average of the recycled
     /// adapters, from which compose can start, too), "compose" (their sum with weights that are found on the
     /// task's examples first), or "project:ADAPTER" (the projection alone, with a new head). A path that equals
     /// one of these words is written with `./` before it.
@@ -163,7 +165,7 @@ impl AdapterConfig {
                 method.has_basis()
                     && is_made
                     && !is_basis_given
-                    && matches!(self.init, Init::Merge | Init::Compose),
+                    && matches!(self.init, Init::Merge | Init::Compose | Init::Auto),
                 "adapter.init",
                 "there are no recycled adapters to start from; name them in adapter.adapters".to_owned(),
             ),
@@ -207,7 +209,11 @@ impl AdapterConfig {
                 is_without_basis
                     && matches!(
                         self.init,
-                        Init::Random | Init::Merge | Init::Compose | Init::Project(_)
+                        Init::Random
+                            | Init::Merge
+                            | Init::Compose
+                            | Init::Auto
+                            | Init::Project(_)
                     ),
                 "adapter.init",
                 match (&self.init, method.trains_everything()) {
@@ -237,7 +243,8 @@ impl AdapterConfig {
                 is_refused_random,
                 "adapter.init",
                 format!(
-                    "{} can be initialised with zero, merge, compose, project:ADAPTER or ADAPTER",
+                    "{} can be initialised with zero, merge, compose, auto, project:ADAPTER or \
+                     ADAPTER",
                     method.name()
                 ),
             ),
@@ -274,6 +281,24 @@ impl AdapterConfig {
     /// Whether there are adapters, or the subspace of some, to recycle.
     pub fn is_recycling(&self) -> bool {
         self.subspace.is_some() || !self.adapters.is_empty()
+    }
+
+    /// The start that everything is prepared for: with "auto" the merge, which zero may replace before the first
+    /// step, or zero where the basis is not that of the adapters.
+    pub(crate) fn first_start(&self) -> Init {
+        match self.init {
+            Init::Auto if self.is_recycling() && self.basis.is_recycled() => Init::Merge,
+            Init::Auto => Init::Zero,
+            _ => self.init.clone(),
+        }
+    }
+
+    /// The same table with another start.
+    pub(crate) fn starting_from(&self, init: &Init) -> Self {
+        Self {
+            init: init.clone(),
+            ..self.clone()
+        }
     }
 
     /// Whether the gradient, where it is used, is all of the basis.
@@ -383,6 +408,14 @@ mod tests {
                 "adapter.init",
             ),
             ("method = \"full\"\ninit = \"org/adapter\"", "adapter.init"),
+            (
+                "method = \"lora\"\nrank = 2\ninit = \"auto\"",
+                "adapter.init",
+            ),
+            (
+                "method = \"eigenmix\"\nrank = 2\ngradient = true\ninit = \"auto\"",
+                "adapter.init",
+            ),
             (
                 "method = \"eigenmix\"\nsubspace = \"s\"\ninit = \"org/adapter\"",
                 "adapter.rank",

@@ -23,6 +23,8 @@ pub enum Init {
     Project(String),
     /// The average of the recycled adapters.
     Merge,
+    /// Zero or the average of the recycled adapters, whichever the task's own examples ask for.
+    Auto,
     /// The composition of the recycled adapters whose weights the task's own examples ask for.
     Compose,
     /// This adapter, and its head if that is for the same labels: a directory, the directory of a run,
@@ -31,7 +33,7 @@ pub enum Init {
 }
 
 /// The values that name no adapter.
-const KEYWORDS: [&str; 4] = ["zero", "random", "merge", "compose"];
+const KEYWORDS: [&str; 5] = ["zero", "random", "merge", "compose", "auto"];
 const PROJECT: &str = "project";
 
 impl Init {
@@ -39,7 +41,7 @@ impl Init {
     pub fn adapter(&self) -> Option<&str> {
         match self {
             Self::Project(adapter) | Self::Adapter(adapter) => Some(adapter),
-            Self::Zero | Self::Random | Self::Merge | Self::Compose => None,
+            Self::Zero | Self::Random | Self::Merge | Self::Compose | Self::Auto => None,
         }
     }
 }
@@ -56,6 +58,7 @@ impl TryFrom<String> for Init {
             ("random", _) => Ok(Self::Random),
             ("merge", _) => Ok(Self::Merge),
             ("compose", _) => Ok(Self::Compose),
+            ("auto", _) => Ok(Self::Auto),
             (_, Some(adapter)) if !adapter.is_empty() => Ok(Self::Project(adapter.to_owned())),
             (_, None) if may_be_an_adapter(&text) => Ok(Self::Adapter(text)),
             _ => Err(unknown(&text)),
@@ -70,6 +73,7 @@ impl From<Init> for String {
             Init::Random => "random".into(),
             Init::Merge => "merge".into(),
             Init::Compose => "compose".into(),
+            Init::Auto => "auto".into(),
             Init::Project(adapter) => format!("{PROJECT}:{adapter}"),
             Init::Adapter(adapter) => adapter,
         }
@@ -120,6 +124,7 @@ mod tests {
             "random",
             "merge",
             "compose",
+            "auto",
             "project:some/adapter",
             "some/adapter",
             "runs/gym/adapter",
@@ -160,7 +165,7 @@ mod tests {
             ("projct:runs/gym", "did you mean `project:ADAPTER`?"),
             (
                 "gymnasium",
-                "expected zero, random, merge, compose, project:ADAPTER or ADAPTER",
+                "expected zero, random, merge, compose, auto, project:ADAPTER or ADAPTER",
             ),
             ("", "is unknown"),
         ] {

@@ -47,7 +47,9 @@ pub(super) fn on_basis(
     }
     let start = match (&config.init, &initial) {
         (_, Some(initial)) => vec![initial.read()?],
-        (Init::Zero | Init::Random | Init::Compose | Init::Adapter(_), None) => Vec::new(),
+        (Init::Zero | Init::Random | Init::Compose | Init::Auto | Init::Adapter(_), None) => {
+            Vec::new()
+        }
         (Init::Project(name), None) => vec![read(name)?],
         (Init::Merge, None) => match sources.is_empty() {
             false => sources,
