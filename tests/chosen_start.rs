@@ -62,9 +62,13 @@ fn adapters_of_neighbouring_tasks_are_started_from_and_noise_is_not() {
         for (adapters, expected) in &pools {
             for more in ["components = 6", "gradient = true"] {
                 let text = |output: &str, init: &str| {
-                    let table = format!(
-                        "method = \"{method}\"\nadapters = {adapters:?}\n{more}\ninit = \"{init}\""
-                    );
+                    // eigenmix leaves its start to the data where none is given.
+                    let init = match (method, init) {
+                        ("eigenmix", "auto") => String::new(),
+                        _ => format!("init = \"{init}\""),
+                    };
+                    let table =
+                        format!("method = \"{method}\"\nadapters = {adapters:?}\n{more}\n{init}");
                     file(&place, output, &table)
                 };
                 let case = format!("{method}, {more}, {expected}");

@@ -72,17 +72,17 @@ pub struct AdapterConfig {
     /// With `adapters`: the number of random directions to add to the basis.
     #[serde(default)]
     pub augment: usize,
-    /// Where the training starts: "zero" (ΔW = 0), or an adapter to go on from, as the path of its
-    /// directory or of a run, or a Hub id. lora and moslora start from its factors, methods on a
-    /// subspace from its projection; its head is taken along if it is for the same labels. On a
-    /// subspace also "auto" (zero or the merge, whichever the task's own examples ask for before the training:
-    /// the merge where it lowers the loss by a tenth; zero where `basis` is not the recycled one), "random"
-    /// (EigenLoRAx only, as its authors do), "merge" (the average of the recycled
-    /// adapters, from which compose can start, too), "compose" (their sum with weights that are found on the
-    /// task's examples first), or "project:ADAPTER" (the projection alone, with a new head). A path that equals
-    /// one of these words is written with `./` before it.
-    #[serde(default)]
-    pub init: Init,
+    /// Where the training starts. Default: "auto" of eigenmix with `adapters`, otherwise "zero" (ΔW = 0). It may
+    /// be an adapter to go on from, as the path of its directory or of a run, or a Hub id. lora and moslora
+    /// start from its factors, methods on a subspace from its projection; its head is taken along if it is
+    /// for the same labels. On a subspace also "auto" (zero or the merge, whichever the task's own examples ask
+    /// for before the training; zero where `basis` is not the recycled one), "random" (EigenLoRAx only, as its
+    /// authors do), "merge" (the average of the recycled adapters, from which compose can start, too),
+    /// "compose" (their sum with weights that are found on the task's examples first), or "project:ADAPTER"
+    /// (the projection alone, with a new head). A path that equals one of these words is written with `./`
+    /// before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<Init>,
     /// Recycle adapters even if they name another base model.
     #[serde(default)]
     pub allow_base_mismatch: bool,
@@ -104,11 +104,12 @@ impl AdapterConfig {
     /// Options that the method does not have, and options that it needs and are missing.
     pub(crate) fn problems(&self) -> Vec<TrainerError> {
         let method = self.method;
+        let init = &self.init();
         let definition = method.definition();
         let is_refused_random = match definition.recipe {
             Recipe::Basis {
                 starts_randomly, ..
-            } => !starts_randomly && self.init == Init::Random,
+            } => !starts_randomly && *init == Init::Random,
             _ => false,
         };
         let is_composition = method.is_composition();
@@ -165,7 +166,7 @@ impl AdapterConfig {
                 method.has_basis()
                     && is_made
                     && !is_basis_given
-                    && matches!(self.init, Init::Merge | Init::Compose | Init::Auto),
+                    && matches!(init, Init::Merge | Init::Compose | Init::Auto),
                 "adapter.init",
                 "there are no recycled adapters to start from; name them in adapter.adapters".to_owned(),
             ),
@@ -208,7 +209,7 @@ impl AdapterConfig {
             (
                 is_without_basis
                     && matches!(
-                        self.init,
+                        init,
                         Init::Random
                             | Init::Merge
                             | Init::Compose
@@ -216,7 +217,7 @@ impl AdapterConfig {
                             | Init::Project(_)
                     ),
                 "adapter.init",
-                match (&self.init, method.trains_everything()) {
+                match (init, method.trains_everything()) {
                     (Init::Project(adapter), false) => format!(
                         "{only} project onto a subspace; init = \"{adapter}\" goes on from its factors"
                     ),
@@ -224,7 +225,7 @@ impl AdapterConfig {
                 },
             ),
             (
-                method.trains_everything() && matches!(self.init, Init::Adapter(_)),
+                method.trains_everything() && matches!(init, Init::Adapter(_)),
                 "adapter.init",
                 "it trains the base model itself; `eigenmix export ADAPTER --merge-into-base MODEL \
                  --out DIR` makes a base model of the adapter to start from"
@@ -232,7 +233,7 @@ impl AdapterConfig {
             ),
             (
                 definition.has_mixer
-                    && matches!(self.init, Init::Adapter(_))
+                    && matches!(init, Init::Adapter(_))
                     && self.mixer.is_some_and(|mixer| mixer != MixerInit::Identity),
                 "adapter.mixer",
                 "going on from an adapter, the mixer starts at the identity, so that the first step \
@@ -283,20 +284,37 @@ impl AdapterConfig {
         self.subspace.is_some() || !self.adapters.is_empty()
     }
 
+    /// Where the training starts. Left out, the data choose where eigenmix recycles adapters that are at hand;
+    /// those of a subspace need not be there any more, and other methods start as their authors do.
+    pub fn init(&self) -> Init {
+        let is_chosen = self.method == AdapterMethod::Eigenmix
+            && !self.adapters.is_empty()
+            && self.has_start_to_choose();
+        self.init.clone().unwrap_or(match is_chosen {
+            true => Init::Auto,
+            false => Init::Zero,
+        })
+    }
+
+    /// Whether the average of the adapters is a start on the basis.
+    fn has_start_to_choose(&self) -> bool {
+        self.is_recycling() && self.basis.is_recycled()
+    }
+
     /// The start that everything is prepared for: with "auto" the merge, which zero may replace before the first
     /// step, or zero where the basis is not that of the adapters.
     pub(crate) fn first_start(&self) -> Init {
-        match self.init {
-            Init::Auto if self.is_recycling() && self.basis.is_recycled() => Init::Merge,
+        match self.init() {
+            Init::Auto if self.has_start_to_choose() => Init::Merge,
             Init::Auto => Init::Zero,
-            _ => self.init.clone(),
+            init => init,
         }
     }
 
     /// The same table with another start.
     pub(crate) fn starting_from(&self, init: &Init) -> Self {
         Self {
-            init: init.clone(),
+            init: Some(init.clone()),
             ..self.clone()
         }
     }
@@ -360,7 +378,7 @@ impl AdapterConfig {
     /// Whether the training starts from the factors of an adapter.
     fn starts_from_factors(&self) -> bool {
         let has_factors = matches!(self.method.definition().recipe, Recipe::Factors { .. });
-        has_factors && matches!(self.init, Init::Adapter(_))
+        has_factors && matches!(self.init, Some(Init::Adapter(_)))
     }
 
     /// The scaling of LoRA: alpha / rank.
@@ -470,6 +488,36 @@ mod tests {
             let problems = config(text).problems();
             let keys: Vec<_> = problems.iter().map(TrainerError::key).collect();
             assert_eq!(keys, [Some(key)], "{text}");
+        }
+    }
+
+    #[test]
+    fn left_out_the_start_is_left_to_the_data_where_eigenmix_recycles_adapters_at_hand() {
+        for (text, init) in [
+            ("method = \"eigenmix\"\nadapters = [\"a\"]", Init::Auto),
+            (
+                "method = \"eigenmix\"\nadapters = [\"a\"]\ngradient = true",
+                Init::Auto,
+            ),
+            (
+                "method = \"eigenmix\"\nadapters = [\"a\"]\nbasis = \"random\"",
+                Init::Zero,
+            ),
+            ("method = \"eigenmix\"\nsubspace = \"s\"", Init::Zero),
+            ("method = \"eigenmix\"\ngradient = true", Init::Zero),
+            ("method = \"eigenlorax\"\nadapters = [\"a\"]", Init::Zero),
+            ("method = \"compose\"\nadapters = [\"a\"]", Init::Zero),
+            ("method = \"lora\"", Init::Zero),
+            (
+                "method = \"eigenmix\"\nadapters = [\"a\"]\ninit = \"merge\"",
+                Init::Merge,
+            ),
+            (
+                "method = \"eigenmix\"\nsubspace = \"s\"\ninit = \"auto\"",
+                Init::Auto,
+            ),
+        ] {
+            assert_eq!(config(text).init(), init, "{text}");
         }
     }
 

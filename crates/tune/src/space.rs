@@ -98,7 +98,7 @@ fn gradient(adapter: &AdapterConfig) -> Vec<Candidate> {
 }
 
 fn start(adapter: &AdapterConfig) -> Vec<Candidate> {
-    let starts = match adapter.init {
+    let starts = match adapter.init() {
         Init::Zero | Init::Random => ["merge", "compose"],
         Init::Merge => ["compose", "zero"],
         Init::Compose | Init::Auto => ["merge", "zero"],

@@ -117,7 +117,7 @@ impl Training {
         options: &RunOptions,
         observer: &mut dyn Observer,
     ) -> Result<Option<ChosenStart>, TrainerError> {
-        if self.config.adapter.init != Init::Auto || self.start != Init::Merge {
+        if self.config.adapter.init() != Init::Auto || self.start != Init::Merge {
             return Ok(None);
         }
         let output = Path::new(&self.config.output);

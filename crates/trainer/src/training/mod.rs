@@ -349,7 +349,7 @@ impl Training {
 
     /// The scalings of the updates, where they come from an adapter.
     fn scalings(&self) -> BTreeMap<String, f32> {
-        match self.config.adapter.init {
+        match self.config.adapter.init() {
             Init::Adapter(_) => {
                 let updates = self.updates.iter();
                 updates
