@@ -117,11 +117,9 @@ impl Destination {
         for path in paths.into_iter().chain(&adapter.subspace) {
             self.keep_apart_from(Path::new(path))?;
         }
-        let started_from = match &adapter.init {
-            Init::Project(name) | Init::Adapter(name) => Some(name),
-            _ => None,
-        };
-        for name in adapter.adapters.iter().chain(started_from) {
+        let started_from = adapter.init.iter().filter_map(Init::adapter);
+        let names = adapter.adapters.iter().map(String::as_str);
+        for name in names.chain(started_from) {
             match AdapterPlace::parse(name) {
                 Ok(AdapterPlace::Path(path)) => self.keep_apart_from(&path)?,
                 Ok(AdapterPlace::Stored(stored)) => {

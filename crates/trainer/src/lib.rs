@@ -97,6 +97,6 @@ pub use tasks::{
     TaskKind, TaskReader, TextInputs, TrainRequest, label_metrics, preprocessor,
 };
 pub use training::{
-    GradientOptions, MeasuredLoss, ModuleGradient, Prospect, SelectedAdapter, Selection,
-    SelectionOptions, TaskGradient, Training, Unusable, UsableAdapter,
+    ChosenStart, GradientOptions, MeasuredLoss, ModuleGradient, Prospect, SelectedAdapter,
+    Selection, SelectionOptions, TaskGradient, Training, Unusable, UsableAdapter,
 };

@@ -143,7 +143,7 @@ fn update(config: &AdapterConfig, members: &[(usize, &LoraModule)], weights: &[f
 
 /// What every weight starts at.
 fn initial_weight(config: &AdapterConfig) -> f32 {
-    match config.init {
+    match config.init() {
         Init::Merge => 1.0 / config.adapters.len() as f32,
         _ => 0.0,
     }

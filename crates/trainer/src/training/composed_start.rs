@@ -49,7 +49,7 @@ impl Training {
         options: &RunOptions,
         observer: &mut dyn Observer,
     ) -> Result<Option<Composed>, TrainerError> {
-        if self.config.adapter.init != Init::Compose {
+        if self.config.adapter.init() != Init::Compose {
             return Ok(None);
         }
         let output = Path::new(&self.config.output);

@@ -83,7 +83,7 @@ impl Training {
         gradient: Option<&Adapter>,
     ) -> Result<(), TrainerError> {
         let start = start(&BasisSource {
-            config: &self.config.adapter,
+            config: &self.config.adapter.starting_from(&self.start),
             base: &self.base,
             description: &self.description,
             seed: self.config.seed,
