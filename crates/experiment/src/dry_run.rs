@@ -25,11 +25,14 @@ pub struct DryRun {
 }
 
 impl DryRun {
-    /// Reads the base model's `config.json`, and the labels of the training data if they are
-    /// available.
+    /// Reads the base model's `config.json`, the headers of its weights if they are on this machine, and
+    /// the labels of the training data if they are available.
     pub fn new(config: TrainConfig) -> Result<Self, ExperimentError> {
         config.validate()?;
-        let base = BaseModel::open_config(&config.base.model)?;
+        let base = match config.base.from_scratch {
+            true => BaseModel::open_config(&config.base.model)?,
+            false => BaseModel::open_here(&config.base.model)?,
+        };
         let labels = config
             .task
             .kind

@@ -34,4 +34,5 @@ mod value;
 pub use error::{GgufError, HeaderError};
 pub use file::{GgufFile, GgufTensor, TensorFormat};
 pub use output::{GgufOutput, write_gguf};
+pub use split::part_names;
 pub use value::{GgufArray, GgufValue};

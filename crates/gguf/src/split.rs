@@ -54,6 +54,24 @@ pub(crate) fn with_other_parts(opened: GgufFile) -> Result<GgufFile, GgufError> 
     }
 }
 
+/// The names of all parts of the file that `name` is a part of, by the name alone; itself, if it is not
+/// the name of a part.
+pub fn part_names(name: &str) -> Vec<String> {
+    let found = || {
+        let stem = name.strip_suffix(".gguf")?;
+        let (stem, count) = stem.rsplit_once("-of-")?;
+        let (stem, part) = stem.rsplit_once('-')?;
+        let number = |digits: &str| {
+            let is_number = digits.len() == 5 && digits.bytes().all(|byte| byte.is_ascii_digit());
+            is_number.then(|| digits.parse::<u64>().ok()).flatten()
+        };
+        let (part, count) = (number(part)?, number(count)?);
+        let names = (1..=count).map(|part| format!("{stem}{}", ending(part, count)));
+        (1..=count).contains(&part).then(|| names.collect())
+    };
+    found().unwrap_or_else(|| vec![name.to_owned()])
+}
+
 fn ending(part: u64, count: u64) -> String {
     format!("-{part:05}-of-{count:05}.gguf")
 }
@@ -81,5 +99,25 @@ fn other_part(path: &Path, what: &'static str, expected: u64, found: u64) -> Ggu
         what,
         expected: expected.to_string(),
         found: found.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::part_names;
+
+    #[test]
+    fn the_name_of_a_part_tells_those_of_all() {
+        let all = ["Q4/a-of-00001-of-00002.gguf", "Q4/a-of-00002-of-00002.gguf"];
+        assert_eq!(part_names(all[1]), all);
+        for whole in [
+            "a.gguf",
+            "a-00003-of-00002.gguf",
+            "a-0001-of-0002.gguf",
+            "a-00001-of-+0002.gguf",
+            "a-00001-of-00002.bin",
+        ] {
+            assert_eq!(part_names(whole), [whole]);
+        }
     }
 }

@@ -61,6 +61,7 @@ mod download;
 mod error;
 mod file_name;
 mod hub;
+mod hub_file;
 mod large_file;
 mod location;
 mod observer;
@@ -71,6 +72,7 @@ pub use adapters::{fetch_adapter, fetch_tokenizer};
 pub use content::{UploadContent, UploadFile};
 pub use error::{HubError, RequestError};
 pub use hub::{FileRequest, Hub, cache_of_eigenmix};
+pub use hub_file::HubFile;
 pub use location::{HubId, Location};
 pub use observer::{
     Transfer, TransferDirection, TransferObserver, TransferProgress, observe_transfers,

@@ -9,8 +9,9 @@ use eigenmix_moslora::{AdaptedLinear, ParameterNames, random_stream};
 use eigenmix_tensors::HostTensor;
 use rand_distr::{Distribution, Normal};
 
-use crate::checkpoint::{Role, transposed};
+use crate::checkpoint::transposed;
 use crate::dora::rescale_rows;
+use crate::holding::Role;
 use crate::norm::{LayerNorm, Norm, NormKind, RmsNorm};
 use crate::{Adaptation, Checkpoint, LinearLayer, ModelError};
 

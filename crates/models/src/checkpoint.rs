@@ -13,11 +13,11 @@ use serde_json::Value;
 
 use crate::ModelError;
 use crate::gguf::GgufConfig;
+use crate::holding::{Holding, Role};
 use crate::precision::Precision;
 use crate::shared_tensors::SharedTensors;
 use crate::stored::{Files, StoredTensor, StoredTensors, gguf_tensors, stored_tensors};
 use crate::token_tables::{TokenTables, untie};
-use crate::trained_tables::is_output_weight;
 
 /// An opened base model; weights are memory-mapped and read when asked for.
 pub struct Checkpoint {
@@ -225,9 +225,18 @@ impl Checkpoint {
             true => weight.transposed(),
             false => weight,
         };
-        let is_layer = role != Role::Table && !is_output_weight(name);
-        let quantise = self.precision.quantised().filter(|_| is_layer);
-        if let Some(quantise) = quantise.filter(|_| !tensor.is_quantised()) {
+        let computes_in =
+            |half| !eigenmix_kernels::widens_half_precision(device) && device.supports_dtype(half);
+        let holding = Holding::of(
+            tensor,
+            name,
+            role,
+            self.settled(self.precision),
+            computes_in,
+        );
+        if holding == Holding::Quantised
+            && let Some(quantise) = self.precision.quantised()
+        {
             let (values, shape) = match is_transposed {
                 true => (transposed(&tensor.read()?, shape), [shape[1], shape[0]]),
                 false => (tensor.read()?, shape),
@@ -235,18 +244,9 @@ impl Checkpoint {
             let matrix = quantise(&values, shape).map_err(ModelError::encoded(name))?;
             return Ok(FrozenWeight::encoded(matrix, device));
         }
-        let is_kept = match tensor.plain() {
-            Some((dtype, _)) => {
-                let precision = match self.precision {
-                    // Of a model that has to be small, whatever is in half precision stays so.
-                    Precision::Auto if self.is_quantised() => Precision::Stored,
-                    precision => precision,
-                };
-                precision.keeps(dtype, device)
-            }
-            None => self.precision != Precision::Float32,
-        };
-        if is_kept && let Some(matrix) = tensor.encoded()? {
+        if holding == Holding::Stored
+            && let Some(matrix) = tensor.encoded()?
+        {
             return Ok(turned(FrozenWeight::encoded(matrix, device)));
         }
         let data = TensorData::new(tensor.read()?, shape);
@@ -279,6 +279,20 @@ impl Checkpoint {
         Ok(row.reshape(shape))
     }
 
+    /// What a precision means for this checkpoint: of a model that has to be small, whatever is in
+    /// half precision stays so.
+    pub(crate) fn settled(&self, precision: Precision) -> Precision {
+        match precision {
+            Precision::Auto if self.is_quantised() => Precision::Stored,
+            precision => precision,
+        }
+    }
+
+    /// Its tensors by their names.
+    pub(crate) fn stored(&self) -> &StoredTensors {
+        &self.tensors
+    }
+
     /// A tensor, if it has the expected shape.
     fn tensor(&self, name: &str, expected: &[usize]) -> Result<&dyn StoredTensor, ModelError> {
         let Some(tensor) = self.tensors.get(name) else {
@@ -296,17 +310,6 @@ impl Checkpoint {
         }
         Ok(&**tensor)
     }
-}
-
-/// What a frozen matrix is in a model, which decides what may be done with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// The weight of a layer.
-    Layer,
-    /// The same, stored as Wᵀ.
-    TransposedLayer,
-    /// A table whose rows are looked up; it may be the output layer too.
-    Table,
 }
 
 /// `[rows, cols]` → `[cols, rows]`.

@@ -1,7 +1,7 @@
 //! How frozen weights are stored in memory.
 
-use burn::tensor::{Device, FloatDType};
-use eigenmix_quant::{EncodedMatrix, QuantError, int8, nf4};
+use burn::tensor::FloatDType;
+use eigenmix_quant::{EncodedMatrix, QuantError, int8, int8_size, nf4, nf4_size};
 use eigenmix_tensors::Dtype;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -35,8 +35,10 @@ impl Precision {
         ("int8", Self::Int8),
     ];
 
-    /// Whether a matrix that the checkpoint stores in `stored` is kept so on `device`.
-    pub(crate) fn keeps(self, stored: Dtype, device: &Device) -> bool {
+    /// Whether a matrix that the checkpoint stores in `stored` is kept so.
+    ///
+    /// - computes_in: whether the device computes in a type
+    pub(crate) fn keeps(self, stored: Dtype, computes_in: impl Fn(FloatDType) -> bool) -> bool {
         let half = match stored {
             Dtype::F16 => FloatDType::F16,
             Dtype::BF16 => FloatDType::BF16,
@@ -45,9 +47,16 @@ impl Precision {
         match self {
             Self::Float32 => false,
             Self::Stored | Self::Nf4 | Self::Int8 => true,
-            Self::Auto => {
-                !eigenmix_kernels::widens_half_precision(device) && device.supports_dtype(half)
-            }
+            Self::Auto => computes_in(half),
+        }
+    }
+
+    /// How many bytes the weight of a layer takes that is quantised while it is loaded.
+    pub fn quantised_size(self, shape: [usize; 2]) -> Option<usize> {
+        match self {
+            Self::Nf4 => Some(nf4_size(shape)),
+            Self::Int8 => Some(int8_size(shape)),
+            Self::Auto | Self::Float32 | Self::Stored => None,
         }
     }
 

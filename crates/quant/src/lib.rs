@@ -36,5 +36,5 @@ pub use grouped::GroupedMatrix;
 pub use k_blocks::scale_and_minimum;
 pub use lookup::{Lookup, Portable};
 pub use matrix::EncodedMatrix;
-pub use quantise::{NF4, int8, nf4};
+pub use quantise::{NF4, int8, int8_size, nf4, nf4_size};
 pub use row_scaled::RowScaledMatrix;

@@ -86,6 +86,17 @@ pub fn int8(values: &[f32], shape: [usize; 2]) -> Result<RowScaledMatrix, QuantE
     RowScaledMatrix::new(shape, codes.into(), scales)
 }
 
+/// How many bytes [`nf4`] makes of a matrix.
+pub fn nf4_size([rows, cols]: [usize; 2]) -> usize {
+    let count = rows * cols;
+    count.div_ceil(2) + count.div_ceil(BLOCK) * size_of::<f32>()
+}
+
+/// How many bytes [`int8`] makes of a matrix.
+pub fn int8_size([rows, cols]: [usize; 2]) -> usize {
+    rows * cols + rows * size_of::<f32>()
+}
+
 fn largest(values: &[f32]) -> f32 {
     values
         .iter()
@@ -131,6 +142,15 @@ mod tests {
         assert_eq!(matrix.to_f32(), values);
         let again = nf4(&matrix.to_f32(), [2, 64]).unwrap();
         assert_eq!(EncodedMatrix::from(again).to_f32(), values);
+    }
+
+    #[test]
+    fn a_matrix_is_as_large_as_was_said_before() {
+        for shape in [[3, 50], [4, 64], [1, 65]] {
+            let values = vec![0.5; shape[0] * shape[1]];
+            assert_eq!(nf4(&values, shape).unwrap().size(), nf4_size(shape));
+            assert_eq!(int8(&values, shape).unwrap().size(), int8_size(shape));
+        }
     }
 
     #[test]

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use eigenmix_adapter::{AdapterFile, Companion};
 use eigenmix_data::{InputContract, TextTokenizer, gguf_text_files, has_chat_template};
-use eigenmix_hub::{FileRequest, Hub, HubId, Location};
-use eigenmix_models::{Architecture, Checkpoint, LinearLayer, is_gguf, shard_names};
+use eigenmix_models::{Architecture, Checkpoint, LinearLayer, ModelError, TensorSizes, is_gguf};
 
 use eigenmix_tensors::{FileError, Matrix};
 
 use crate::TrainerError;
+use crate::base_location::{Wanted, locate};
+use crate::model::own_head;
 use crate::problem_type::MULTI_LABEL;
 
 /// A base model whose weights are mapped but not read.
@@ -27,7 +28,8 @@ pub struct BaseModel {
 }
 
 impl BaseModel {
-    /// Finds a base model, fetching it from the Hub if it is not a directory.
+    /// Finds a base model, fetching it from the Hub if it is not here: a directory, a GGUF file, a Hub id, or
+    /// `org/name:file.gguf`.
     ///
     /// # Errors
     /// If it cannot be found, or is not a model that Eigenmix supports.
@@ -43,6 +45,32 @@ impl BaseModel {
     pub fn open_config(name: &str) -> Result<Self, TrainerError> {
         let directory = locate(name, Wanted::Description)?;
         Self::describe(name, Checkpoint::open_config(&directory)?)
+    }
+
+    /// The same with weights only where they are on this machine: of one on the Hub, no more than its
+    /// description is fetched.
+    ///
+    /// # Errors
+    /// As [`BaseModel::open`], but for missing weights.
+    pub fn open_here(name: &str) -> Result<Self, TrainerError> {
+        let path = locate(name, Wanted::Description)?;
+        let checkpoint = match Checkpoint::open(&path) {
+            Err(ModelError::NotACheckpoint { .. } | ModelError::MissingShard { .. }) => {
+                Checkpoint::open_config(&path)?
+            }
+            opened => opened?,
+        };
+        Self::describe(name, checkpoint)
+    }
+
+    /// What its tensors take, under the head that it has by itself or else the usual one.
+    ///
+    /// # Errors
+    /// If a file has changed since it was opened.
+    pub fn tensor_sizes(&self) -> Result<TensorSizes, TrainerError> {
+        let own = own_head(self, None);
+        let head = own.unwrap_or_else(|_| self.architecture.usual_head(2));
+        Ok(TensorSizes::of(&self.checkpoint, &self.architecture, head)?)
     }
 
     fn describe(name: &str, checkpoint: Checkpoint) -> Result<Self, TrainerError> {
@@ -217,53 +245,3 @@ pub const TEXT_COMPANIONS: [&str; 9] = [
 ];
 
 const TOKENIZER: &str = "tokenizer.json";
-
-const SINGLE_FILE: &str = "model.safetensors";
-const SHARD_INDEX: &str = "model.safetensors.index.json";
-/// Weights that are never opened, since they can run code.
-const PICKLED: [&str; 2] = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
-
-/// Which files of a base model to fetch from the Hub.
-#[derive(Clone, Copy, PartialEq)]
-enum Wanted {
-    /// Everything but the weights, which may be gigabytes.
-    Description,
-    Weights,
-}
-
-/// The directory of a base model named by a path or a Hub id.
-fn locate(name: &str, wanted: Wanted) -> Result<PathBuf, TrainerError> {
-    match Location::parse(name)? {
-        Location::Path(path) => Ok(path),
-        Location::Hub(id) => fetch(&Hub::from_env()?, &id, wanted),
-    }
-}
-
-/// Fetches only the requested files of a model: repositories often have the same weights in several
-/// formats.
-fn fetch(hub: &Hub, id: &HubId, wanted: Wanted) -> Result<PathBuf, TrainerError> {
-    let repository = hub.open(id)?;
-    let mut requests = vec![FileRequest::required("config.json")];
-    requests.extend(COMPANIONS.map(FileRequest::optional));
-    if wanted == Wanted::Description {
-        return Ok(repository.fetch(&requests)?);
-    }
-    let has = |name: &str| repository.files().iter().any(|file| file == name);
-    if has(SHARD_INDEX) && !has(SINGLE_FILE) {
-        requests.push(FileRequest::required(SHARD_INDEX));
-        let directory = repository.fetch(&requests)?;
-        let shards = shard_names(&directory.join(SHARD_INDEX))?;
-        let shards: Vec<FileRequest> = shards.into_iter().map(FileRequest::required).collect();
-        return Ok(repository.fetch(&shards)?);
-    }
-    if !has(SINGLE_FILE)
-        && let Some(pickled) = PICKLED.into_iter().find(|name| has(name))
-    {
-        return Err(TrainerError::PickledBase {
-            model: id.to_string(),
-            file: pickled,
-        });
-    }
-    requests.push(FileRequest::required(SINGLE_FILE));
-    Ok(repository.fetch(&requests)?)
-}

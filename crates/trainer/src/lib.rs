@@ -31,6 +31,7 @@
 
 mod adapter_config;
 mod adapter_place;
+mod base_location;
 mod base_model;
 mod basis_config;
 mod basis_record;
@@ -41,6 +42,7 @@ mod composition_config;
 mod config;
 mod device;
 mod error;
+mod frozen_weights;
 mod generation;
 mod generation_speed;
 mod host_values;
@@ -65,6 +67,7 @@ mod training;
 
 pub use adapter_config::{AdapterConfig, TargetModulesConfig};
 pub use adapter_place::{AdapterPlace, fetch_tokenizer_of, locate_adapter, open_adapter};
+pub use base_location::is_base_model;
 pub use base_model::{BaseModel, TEXT_COMPANIONS};
 pub use basis_config::{BasisKind, GradientConfig, GradientJoin, GradientKey};
 pub use basis_record::BasisRecord;

@@ -1,10 +1,11 @@
-//! Memory estimates from a training file and the base model's `config.json` alone.
+//! Memory estimates from a training file, the base model's `config.json` and, where they are at hand, the
+//! headers of its weights.
 
-use eigenmix_models::{Architecture, Description, HeadKind, LinearLayer, Precision};
+use eigenmix_models::{Architecture, Description, HeadKind, LinearLayer};
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::config::TrainConfig;
+use crate::frozen_weights::frozen_weights;
 use crate::methods::{
     AdapterMethod, BasisWidth, CompositionWidth, InitialAdapter, LayerSizes, on_modules, targeted,
     with_own_output,
@@ -29,7 +30,8 @@ pub struct MemoryEstimate {
     /// Rows (tokens or patches) of a batch at most: each example as long as `data.max_length` allows,
     /// or as many as `training.tokens_per_batch` says.
     pub rows: u64,
-    /// Bytes of the base model's weights.
+    /// Bytes of the base model's frozen weights, as they are held on the CPU: of quantised ones their codes
+    /// and scales, which products decode without a copy.
     pub weights: u64,
     /// Bytes of a frozen basis.
     pub basis: u64,
@@ -91,7 +93,16 @@ impl MemoryEstimate {
             };
         let mut estimate =
             Self::trained(config, head, &description, &adapted, (&basis, &composition));
-        estimate.weights = frozen_parameter_bytes(config, base) * estimate.frozen_parameters;
+        if estimate.frozen_parameters > 0 {
+            let precision = config.base.weights;
+            estimate.weights = frozen_weights(
+                &base.checkpoint,
+                architecture,
+                head,
+                &description,
+                precision,
+            )?;
+        }
         let longest = architecture.rows_per_example(config.data.max_length);
         estimate.rows = config.training.size_of_batches()?.most_rows(longest) as u64;
         let kept = match config.training.gradient_checkpointing {
@@ -102,10 +113,6 @@ impl MemoryEstimate {
         estimate.activations =
             PARAMETER_BYTES * estimate.rows * values_per_row(architecture, lowest, kept)
                 + logits(head, architecture, estimate.rows);
-        if frozen_parameter_bytes(config, base) < PARAMETER_BYTES {
-            // The matrix that is multiplied by, widened to f32.
-            estimate.activations += PARAMETER_BYTES * largest_matrix(architecture, &description);
-        }
         Ok(estimate)
     }
 
@@ -175,28 +182,6 @@ impl MemoryEstimate {
             activations: 0,
         }
     }
-}
-
-/// The bytes of a frozen parameter: two if a half-precision checkpoint is kept as stored.
-fn frozen_parameter_bytes(config: &TrainConfig, base: &BaseModel) -> u64 {
-    let json = base.checkpoint.config();
-    let stored = json.get("dtype").or_else(|| json.get("torch_dtype"));
-    match (config.base.weights, stored.and_then(Value::as_str)) {
-        (Precision::Stored, Some("bfloat16" | "float16")) => PARAMETER_BYTES / 2,
-        _ => PARAMETER_BYTES,
-    }
-}
-
-/// How many values the largest weight matrix has; the embedding table may be the output layer.
-fn largest_matrix(architecture: &Architecture, description: &Description) -> u64 {
-    let [d_model, _] = architecture.widths();
-    let table = match architecture.supports(HeadKind::LanguageModel) {
-        true => architecture.vocab_size().unwrap_or(0) * d_model,
-        false => 0,
-    };
-    let layers = description.layers.iter();
-    let largest = layers.map(|layer| layer.d_out * layer.d_in).max();
-    table.max(largest.unwrap_or(0)) as u64
 }
 
 /// What the forward pass keeps of the layers above the lowest trained one.

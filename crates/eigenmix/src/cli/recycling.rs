@@ -214,7 +214,8 @@ Examples:
   eigenmix inspect datasets/quickstart/adapters/* --html adapters.html
   eigenmix inspect shared --html subspace.html")]
 pub(crate) struct InspectArguments {
-    /// A directory or a .safetensors file, or the Hub id of an adapter; or several adapters.
+    /// A directory, a .safetensors or .gguf file, or the Hub id of an adapter or a base model; or several
+    /// adapters.
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<String>,
 

@@ -8,7 +8,7 @@ use eigenmix_tensors::{FileError, TensorFile};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Files, StoredTensor, StoredTensors};
+use super::{Files, StoredSize, StoredTensor, StoredTensors};
 use crate::ModelError;
 
 /// Codes in `NAME.weight`, and beside it everything that they mean.
@@ -52,6 +52,10 @@ struct Part(Arc<TensorFile>, String);
 impl Part {
     fn floats(&self) -> Result<Vec<f32>, FileError> {
         self.0.read_f32(&self.1)
+    }
+
+    fn bytes(&self) -> Result<usize, FileError> {
+        Ok(self.0.view(&self.1)?.len())
     }
 }
 
@@ -211,6 +215,33 @@ impl StoredTensor for FourBits {
     fn is_quantised(&self) -> bool {
         true
     }
+
+    fn stored(&self) -> Result<StoredSize, ModelError> {
+        let Parts {
+            absmax,
+            quant_map,
+            nested,
+        } = &self.parts;
+        let mut bytes = self.file.view(&self.name)?.len();
+        for part in [absmax, quant_map]
+            .into_iter()
+            .chain(nested.iter().flatten())
+        {
+            bytes += part.bytes()?;
+        }
+        let form = match self.state.quant_type.as_str() {
+            "fp4" => "FP4",
+            _ => "NF4",
+        };
+        Ok(StoredSize { form, bytes })
+    }
+
+    /// Codes, and scales in f32 however they are stored.
+    fn encoded_size(&self) -> Option<usize> {
+        let count: usize = self.state.shape.iter().product();
+        let scales = count.div_ceil(self.state.blocksize);
+        Some(count.div_ceil(2) + scales * size_of::<f32>())
+    }
 }
 
 /// A matrix in eight bits.
@@ -279,5 +310,16 @@ impl StoredTensor for EightBits {
 
     fn is_quantised(&self) -> bool {
         true
+    }
+
+    fn stored(&self) -> Result<StoredSize, ModelError> {
+        Ok(StoredSize {
+            form: "int8",
+            bytes: self.matrix.size(),
+        })
+    }
+
+    fn encoded_size(&self) -> Option<usize> {
+        Some(self.matrix.size())
     }
 }

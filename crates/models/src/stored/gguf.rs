@@ -3,7 +3,7 @@
 use eigenmix_gguf::GgufFile;
 use eigenmix_quant::{EncodedMatrix, Encoding};
 
-use super::{StoredTensor, StoredTensors};
+use super::{StoredSize, StoredTensor, StoredTensors};
 use crate::ModelError;
 use crate::gguf::{GgufNames, GgufSource};
 
@@ -89,5 +89,16 @@ impl StoredTensor for GgufTensor {
         self.rows
             .encoding()
             .is_none_or(|encoding| !whole.contains(&encoding))
+    }
+
+    fn stored(&self) -> Result<StoredSize, ModelError> {
+        Ok(StoredSize {
+            form: self.rows.name(),
+            bytes: self.rows.size(),
+        })
+    }
+
+    fn encoded_size(&self) -> Option<usize> {
+        (!self.subtract_one).then(|| self.rows.size())
     }
 }

@@ -31,10 +31,24 @@ pub(crate) trait StoredTensor: Send + Sync {
     /// Whether it has fewer bits than the model was trained in.
     fn is_quantised(&self) -> bool;
 
+    /// What it is stored in, and how many bytes of the files that takes.
+    fn stored(&self) -> Result<StoredSize, ModelError>;
+
+    /// How many bytes [`StoredTensor::encoded`] would take, without making it.
+    fn encoded_size(&self) -> Option<usize>;
+
     /// The type and file of a tensor that a safetensors file has as it is.
     fn plain(&self) -> Option<(Dtype, &TensorFile)> {
         None
     }
+}
+
+/// How a tensor lies in the files.
+pub(crate) struct StoredSize {
+    /// What people call the form, such as `BF16`, `Q4_K` or `NF4`.
+    pub form: &'static str,
+    /// Everything that gives the codes meaning included.
+    pub bytes: usize,
 }
 
 /// The tensors of a checkpoint by their names.

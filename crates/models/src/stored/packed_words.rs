@@ -7,7 +7,7 @@ use eigenmix_quant::{EncodedMatrix, GroupedMatrix};
 use eigenmix_tensors::TensorFile;
 use serde_json::Value;
 
-use super::{Files, StoredTensor, StoredTensors};
+use super::{Files, StoredSize, StoredTensor, StoredTensors};
 use crate::ModelError;
 
 /// Codes in a word.
@@ -32,6 +32,16 @@ enum Kind {
     Awq,
     /// `weight` `[d_out, d_in / 8]`, `scales` and `biases` `[d_out, groups]`.
     Mlx,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Gptq { .. } => "GPTQ",
+            Self::Awq => "AWQ",
+            Self::Mlx => "MLX 4-bit",
+        }
+    }
 }
 
 /// A matrix in words, and the tensors that give it meaning.
@@ -69,6 +79,10 @@ impl Part {
 
     fn floats(&self) -> Result<Vec<f32>, ModelError> {
         Ok(self.0.read_f32(&self.1)?)
+    }
+
+    fn bytes(&self) -> Result<usize, ModelError> {
+        Ok(self.0.view(&self.1)?.len())
     }
 }
 
@@ -207,11 +221,7 @@ impl Words {
     fn matrix(&self) -> Result<GroupedMatrix, ModelError> {
         let [d_out, d_in] = self.shape;
         let groups = d_in.div_ceil(self.group);
-        let name = match self.kind {
-            Kind::Gptq { .. } => "GPTQ",
-            Kind::Awq => "AWQ",
-            Kind::Mlx => "MLX 4-bit",
-        };
+        let name = self.kind.name();
         let (codes, factors) = match self.kind {
             Kind::Mlx => {
                 // The lowest bits of a word come first, as the lowest byte does.
@@ -264,19 +274,22 @@ impl Words {
                 (codes.into(), [scales, offsets])
             }
         };
-        let group_of = match &self.groups_of_inputs {
-            None => None,
-            Some(part) => {
-                let found = part.words()?;
-                let in_order = found
-                    .iter()
-                    .enumerate()
-                    .all(|(input, &group)| group as usize == input / self.group);
-                (!in_order).then_some(found)
-            }
-        };
+        let group_of = self.group_of()?;
         GroupedMatrix::new(name, self.shape, codes, self.group, factors, group_of)
             .map_err(ModelError::encoded(&self.name))
+    }
+
+    /// The group of each input, where they are not one after the other.
+    fn group_of(&self) -> Result<Option<Vec<u32>>, ModelError> {
+        let Some(part) = &self.groups_of_inputs else {
+            return Ok(None);
+        };
+        let found = part.words()?;
+        let in_order = found
+            .iter()
+            .enumerate()
+            .all(|(input, &group)| group as usize == input / self.group);
+        Ok((!in_order).then_some(found))
     }
 }
 
@@ -295,5 +308,24 @@ impl StoredTensor for Words {
 
     fn is_quantised(&self) -> bool {
         true
+    }
+
+    fn stored(&self) -> Result<StoredSize, ModelError> {
+        let parts = [&self.codes, &self.scales, &self.zeros];
+        let mut bytes = 0;
+        for part in parts.into_iter().chain(&self.groups_of_inputs) {
+            bytes += part.bytes()?;
+        }
+        let form = self.kind.name();
+        Ok(StoredSize { form, bytes })
+    }
+
+    /// Codes, and scales and offsets in f32.
+    fn encoded_size(&self) -> Option<usize> {
+        let [d_out, d_in] = self.shape;
+        let groups = d_in.div_ceil(self.group);
+        let order = self.group_of().ok()?.map_or(0, |order| order.len());
+        let factors = 2 * d_out * groups + order;
+        Some(d_out * d_in / 2 + factors * size_of::<f32>())
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use eigenmix_quant::{EncodedMatrix, Encoding};
 use eigenmix_tensors::{Dtype, TensorFile};
 
-use super::StoredTensor;
+use super::{StoredSize, StoredTensor};
 use crate::ModelError;
 
 /// A tensor of a safetensors file.
@@ -31,6 +31,18 @@ impl Plain {
     }
 }
 
+impl Plain {
+    /// How products read it, if they do.
+    fn encoding(&self) -> Option<Encoding> {
+        match (self.dtype, &self.shape[..]) {
+            (Dtype::F32, [_, _]) => Some(Encoding::F32),
+            (Dtype::F16, [_, _]) => Some(Encoding::F16),
+            (Dtype::BF16, [_, _]) => Some(Encoding::Bf16),
+            _ => None,
+        }
+    }
+}
+
 impl StoredTensor for Plain {
     fn shape(&self) -> &[usize] {
         &self.shape
@@ -41,13 +53,7 @@ impl StoredTensor for Plain {
     }
 
     fn encoded(&self) -> Result<Option<EncodedMatrix>, ModelError> {
-        let encoding = match self.dtype {
-            Dtype::F32 => Encoding::F32,
-            Dtype::F16 => Encoding::F16,
-            Dtype::BF16 => Encoding::Bf16,
-            _ => return Ok(None),
-        };
-        let &[rows, cols] = &self.shape[..] else {
+        let (Some(encoding), &[rows, cols]) = (self.encoding(), &self.shape[..]) else {
             return Ok(None);
         };
         let bytes = self.file.bytes(&self.name)?;
@@ -57,6 +63,23 @@ impl StoredTensor for Plain {
 
     fn is_quantised(&self) -> bool {
         false
+    }
+
+    fn stored(&self) -> Result<StoredSize, ModelError> {
+        let form = match self.dtype {
+            Dtype::F64 => "F64",
+            Dtype::F32 => "F32",
+            Dtype::F16 => "F16",
+            Dtype::BF16 => "BF16",
+            _ => "integers",
+        };
+        let bytes = self.file.view(&self.name)?.len();
+        Ok(StoredSize { form, bytes })
+    }
+
+    fn encoded_size(&self) -> Option<usize> {
+        self.encoding()?;
+        self.file.view(&self.name).ok().map(<[u8]>::len)
     }
 
     fn plain(&self) -> Option<(Dtype, &TensorFile)> {

@@ -219,7 +219,10 @@ fn place(
 }
 
 /// What the model computes: logits of labels if the adapter or the checkpoint has a classifier.
-fn own_head(base: &BaseModel, adapter: Option<&Adapter>) -> Result<HeadKind, TrainerError> {
+pub(crate) fn own_head(
+    base: &BaseModel,
+    adapter: Option<&Adapter>,
+) -> Result<HeadKind, TrainerError> {
     let output = base.architecture.output_weight();
     if let Some(head) = adapter.and_then(|adapter| adapter.heads.get(output)) {
         // A number alone fits no head, which is told when it is placed.

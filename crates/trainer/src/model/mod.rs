@@ -10,6 +10,7 @@ mod zero_shot;
 pub use classifier::Classifier;
 pub use label_union::LabelUnion;
 pub use loaded_model::LoadedModel;
+pub(crate) use loaded_model::own_head;
 pub use task_head::TaskHead;
 pub(crate) use task_head::output_layer;
 pub use task_heads::{TaskClassifiers, TaskHeads};

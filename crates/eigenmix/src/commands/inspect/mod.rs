@@ -2,6 +2,7 @@
 
 mod adapter;
 mod listing;
+mod model;
 mod pages;
 mod run;
 mod several;
@@ -16,8 +17,7 @@ use eigenmix_eigenlorax::Subspace;
 use eigenmix_experiment::{BadInput, OpenedAdapter, StoreSummary};
 use eigenmix_store::Store;
 use eigenmix_tensors::TensorFile;
-use eigenmix_trainer::locate_adapter;
-use eigenmix_trainer::{Run, RunHistory};
+use eigenmix_trainer::{BaseModel, Run, RunHistory, is_base_model, locate_adapter};
 
 use crate::cli::InspectArguments;
 use crate::console::Console;
@@ -37,6 +37,15 @@ pub(crate) fn run(arguments: &InspectArguments, console: &Console) -> anyhow::Re
         return console.result(&adapters);
     };
     let given = Path::new(argument);
+    let is_other = ["subspace.json", Store::FILE_NAME]
+        .iter()
+        .any(|name| given.join(name).is_file());
+    let is_stored = argument.contains('#') && !given.exists();
+    if !is_other && !is_stored && !is_run(given) && is_base_model(argument)? {
+        write(&|| Err(BadInput(NO_CHARTS.to_owned()).into()))?;
+        let base = BaseModel::open(argument)?;
+        return console.result(&model::ModelSummary::read(&base)?);
+    }
     if given.is_file() {
         if !has_extension(given, "safetensors") {
             return Err(AdapterError::NotAnAdapter(given.to_owned()).into());
@@ -60,15 +69,14 @@ pub(crate) fn run(arguments: &InspectArguments, console: &Console) -> anyhow::Re
         write(&|| Err(BadInput(NO_CHARTS.to_owned()).into()))?;
         return console.result(&StoreSummary::read(given)?);
     }
-    // A run's adapter is no more than a part of it.
-    if given.is_dir() && !given.join(PeftConfig::FILE_NAME).exists() && Run::is_at(given) {
+    if is_run(given) {
         let summary = run::RunSummary(RunHistory::read(&Run::at(given))?);
         write(&|| pages::run(&summary.0, &summary.to_string()))?;
         return console.result(&summary);
     }
     if given.is_dir() && !has_adapter_file(&locate_adapter(argument)?) {
         let problem = format!(
-            "`{argument}` is nothing that inspect can show: expected an adapter (adapter_config.json), a subspace (subspace.json), a store (store.json), a run (config.toml, metrics.jsonl) or a .safetensors file"
+            "`{argument}` is nothing that inspect can show: expected an adapter (adapter_config.json), a subspace (subspace.json), a store (store.json), a run (config.toml, metrics.jsonl), a base model (config.json or .gguf) or a .safetensors file"
         );
         return Err(BadInput(problem).into());
     }
@@ -78,8 +86,12 @@ pub(crate) fn run(arguments: &InspectArguments, console: &Console) -> anyhow::Re
     console.result(&summary)
 }
 
-const NO_CHARTS: &str =
-    "--html draws adapters, subspaces and runs, not stores or the tensors of a single file";
+/// A run's adapter is no more than a part of it.
+fn is_run(path: &Path) -> bool {
+    path.is_dir() && !path.join(PeftConfig::FILE_NAME).exists() && Run::is_at(path)
+}
+
+const NO_CHARTS: &str = "--html draws adapters, subspaces and runs, not base models, stores or the tensors of a single file";
 
 /// Whether the path looks like an adapter; opening it reports what is wrong.
 fn has_adapter_file(directory: &Path) -> bool {
