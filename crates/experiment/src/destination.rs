@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use eigenmix_adapter::{Dialect, PeftConfig, Provenance};
+use eigenmix_adapter::{AdapterFile, Dialect, PeftConfig, Provenance};
+use eigenmix_models::is_gguf;
 use eigenmix_store::Store;
 use eigenmix_tensors::{FileError, TensorFile};
 use eigenmix_trainer::{AdapterPlace, Init, Run, TrainConfig};
@@ -180,7 +181,10 @@ impl Destination {
 
 fn is_replaceable(path: &Path) -> bool {
     if path.is_file() {
-        return TensorFile::open(path).is_ok_and(|file| Dialect::of(&file).is_one_file());
+        return match is_gguf(path) {
+            true => AdapterFile::open(path).is_ok(),
+            false => TensorFile::open(path).is_ok_and(|file| Dialect::of(&file).is_one_file()),
+        };
     }
     if MARKS.iter().any(|mark| path.join(mark).is_file()) {
         return true;

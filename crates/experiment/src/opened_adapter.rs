@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use eigenmix_adapter::AdapterFile;
 use eigenmix_store::StoredName;
-use eigenmix_trainer::{AdapterPlace, Run, locate_adapter};
+use eigenmix_trainer::{AdapterPlace, BaseModel, Run, locate_adapter, with_rows_in_order};
 use rayon::prelude::*;
 
 use crate::BadInput;
@@ -20,7 +20,7 @@ use crate::option_names::OptionNames;
 #[derive(Debug)]
 pub struct OpenedAdapter {
     pub file: AdapterFile,
-    /// Its directory (or its .safetensors file), in the Hub's cache if it came from there.
+    /// Its directory (or its .safetensors or .gguf file), in the Hub's cache if it came from there.
     pub path: PathBuf,
     /// What must not be overwritten while it is read: its path, or the store that it is in.
     pub place: PathBuf,
@@ -32,8 +32,18 @@ impl OpenedAdapter {
     /// # Errors
     /// If there is none, or it is damaged.
     pub fn open(argument: &str) -> Result<Self, ExperimentError> {
+        Self::open_for(argument, None)
+    }
+
+    /// The same for a base model, which a GGUF file of an adapter needs; without one, the model that the
+    /// file names is looked for.
+    ///
+    /// # Errors
+    /// As [`OpenedAdapter::open`], and if a GGUF file does not go with the base model.
+    pub fn open_for(argument: &str, base: Option<&BaseModel>) -> Result<Self, ExperimentError> {
         let path = locate_adapter(argument)?;
         let file = AdapterFile::open(&path)?.with_location(argument);
+        let file = with_rows_in_order(file, &path, base)?;
         let place = match AdapterPlace::parse(argument) {
             Ok(AdapterPlace::Stored(stored)) => stored.directory,
             _ => path.clone(),
@@ -153,7 +163,9 @@ pub fn adapter_name(location: &str, components: usize) -> String {
         Some((id, _)) if !is_path => id,
         _ => location,
     };
-    let location = location.strip_suffix(".safetensors").unwrap_or(location);
+    let extensions = [".safetensors", ".gguf"];
+    let stem = extensions.iter().find_map(|end| location.strip_suffix(end));
+    let location = stem.unwrap_or(location);
     // An adapter of a store lies below it.
     let separators: &[char] = match StoredName::split(location) {
         Some(stored) if stored.is_in_store() => &['/', '#'],
@@ -213,6 +225,7 @@ mod tests {
             ("org/adapter", "adapter"),
             ("org/name@v2", "name"),
             ("styles/style.safetensors", "style"),
+            ("models/lora.gguf", "lora"),
             (".", "adapter"),
         ] {
             assert_eq!(adapter_name(location, 1), expected, "{location}");

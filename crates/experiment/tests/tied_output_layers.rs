@@ -98,7 +98,7 @@ impl Place {
     }
 
     fn merge(&self, adapter: &Adapter) -> Result<BaseMergeReport, String> {
-        let base = BaseCheckpoint::open(&self.path("base")).unwrap();
+        let base = BaseCheckpoint::open(&self.path("base"), None).unwrap();
         let provenance = Provenance {
             version: String::new(),
             method: "export".to_owned(),

@@ -41,14 +41,14 @@ pub(super) fn on_basis(
         files,
     } = source.make(&mut notes)?;
     check_base(config, base, subspace.base_model.as_deref(), &mut notes)?;
-    let initial = InitialAdapter::open(&config.init)?;
+    let initial = InitialAdapter::open(&config.init, base)?;
     if let Some(initial) = &initial {
         initial.check_base(config, base_model, &mut notes)?;
     }
     let start = match (&config.init, &initial) {
         (_, Some(initial)) => vec![initial.read()?],
         (Init::Zero | Init::Random | Init::Compose | Init::Adapter(_), None) => Vec::new(),
-        (Init::Project(name), None) => vec![read(name)?],
+        (Init::Project(name), None) => vec![read(name, Some(base))?],
         (Init::Merge, None) => match sources.is_empty() {
             false => sources,
             true => {
@@ -59,7 +59,7 @@ pub(super) fn on_basis(
                     .collect();
                 names
                     .into_iter()
-                    .map(|name| read(name))
+                    .map(|name| read(name, Some(base)))
                     .collect::<Result<_, _>>()?
             }
         },
@@ -321,7 +321,7 @@ mod tests {
     fn components_count_the_principal_ones_of_a_subspace_and_its_mean_stays() {
         let directory = tempfile::tempdir().unwrap();
         let saved = directory.path().join("subspace");
-        let adapters = names().map(|name| read(&name).unwrap());
+        let adapters = names().map(|name| read(&name, None).unwrap());
         let options = ExtractOptions {
             center: true,
             ..ExtractOptions::new(Components::Count(5))
