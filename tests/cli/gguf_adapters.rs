@@ -4,10 +4,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Workplace, largest_difference};
-use eigenmix_adapter::AdapterFile;
+use crate::support::{Workplace, largest_difference, read_json};
+use eigenmix_adapter::{AdapterFile, LoraModule};
 use eigenmix_gguf::GgufFile;
-use eigenmix_tensors::TensorFile;
+use eigenmix_tensors::{Dtype, HostTensor, Matrix, TensorFile, TensorOutput, write_tensor_file};
+use serde_json::json;
 
 const BASE: &str = "llama-Q4_0.gguf";
 const ADAPTER: &str = "llama-lora-F32.gguf";
@@ -153,7 +154,9 @@ fn without_a_base_model_a_command_says_what_to_do_and_the_named_one_is_tried() {
 fn gguf_adapters_are_merged_and_decomposed_like_others() {
     let place = workplace();
     place.run_json(&["export", ADAPTER, "--base", BASE, "--out", "peft"]);
-    let error = place.run_refused(&["merge", ADAPTER, PEFT, "--out", "merged"]);
+    let error = place.run_refused(&[
+        "merge", ADAPTER, PEFT, "--space", "core", "--method", "sum", "--out", "merged",
+    ]);
     assert!(error.contains("dialects"), "{error}");
     // With a base model at hand, an adapter in GGUF is one among others.
     fs::create_dir(place.path("llama-hf")).expect("a directory");
@@ -168,12 +171,12 @@ fn gguf_adapters_are_merged_and_decomposed_like_others() {
         "merge",
         "sub/lora.gguf",
         PEFT,
+        "--space",
+        "core",
         "--method",
         "sum",
-        "--out",
-        "twice",
     ];
-    place.run_json(&[merge.as_slice(), &["--format", "peft"]].concat());
+    place.run_json(&[merge.as_slice(), &["--format", "peft", "--out", "twice"]].concat());
     let norm = |name: &str| place.run_json(&["inspect", name])["norm"].as_f64();
     let (once, twice) = (norm(PEFT).expect("a norm"), norm("twice").expect("a norm"));
     assert!((twice / once - 2.0).abs() < 1e-4, "{once} {twice}");
@@ -198,7 +201,7 @@ fn merging_into_a_quantised_base_decodes_it_and_gives_the_logits_of_the_adapter(
         notes.contains("decoded to f32") && notes.contains("tokenizer"),
         "{notes}"
     );
-    let config = crate::support::read_json(&place.path("merged/config.json"));
+    let config = read_json(&place.path("merged/config.json"));
     assert_eq!(config["torch_dtype"], "float32");
     assert_eq!(config["model_type"], "llama");
     let found = logits(&place, "merged", None);
@@ -206,7 +209,7 @@ fn merging_into_a_quantised_base_decodes_it_and_gives_the_logits_of_the_adapter(
 
     // In half precision unless something else is asked for: 11 bits of weights.
     place.run_json(&[merge.as_slice(), &["--force"]].concat());
-    let config = crate::support::read_json(&place.path("merged/config.json"));
+    let config = read_json(&place.path("merged/config.json"));
     assert_eq!(config["torch_dtype"], "float16");
     let rounded = logits(&place, "merged", None);
     let difference = largest_difference(&rounded, &expected);
@@ -225,4 +228,160 @@ fn merging_into_a_quantised_base_decodes_it_and_gives_the_logits_of_the_adapter(
     assert!(error.contains("--dtype"), "{error}");
     let told = place.run_json(&again);
     assert_eq!(told["merged"]["notes"].as_array().map(Vec::len), Some(0));
+}
+
+#[test]
+fn tables_that_peft_saved_unchanged_are_left_out_and_trained_ones_refused() {
+    const TABLE: &str = "model.embed_tokens.weight";
+    let place = workplace();
+    let decode = [
+        "export",
+        ADAPTER,
+        "--merge-into-base",
+        BASE,
+        "--out",
+        "merged",
+    ];
+    place.run_json(&[decode.as_slice(), &["--dtype", "f32"]].concat());
+    let decoded = TensorFile::open(&place.path("merged/model.safetensors")).expect("a file");
+    let shape = decoded.shape(TABLE).expect("a table").to_vec();
+    let table = HostTensor::new(shape, decoded.read_f32(TABLE).expect("numbers"));
+
+    let mut adapter = AdapterFile::open(&place.path(PEFT))
+        .expect("one")
+        .load()
+        .expect("it");
+    adapter.heads.insert(TABLE.to_owned(), table);
+    place.save("with-table", &adapter);
+    let to = [
+        "export",
+        "with-table",
+        "--format",
+        "gguf",
+        "--base",
+        BASE,
+        "--out",
+        "lora.gguf",
+    ];
+    let outcome = place.run(&to);
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    assert!(outcome.stderr.contains(TABLE), "{outcome:?}");
+
+    adapter.heads.get_mut(TABLE).expect("it").values[5] += 1.0;
+    place.save("trained-table", &adapter);
+    let to = [
+        "export",
+        "trained-table",
+        "--format",
+        "gguf",
+        "--base",
+        BASE,
+        "--out",
+        "no.gguf",
+    ];
+    let error = place.run_refused(&to);
+    assert!(error.contains(TABLE), "{error}");
+}
+
+/// The linear layers of a checkpoint in bitsandbytes' eight bits: value = weight · SCB / 127.
+fn write_eight_bits(from: &Path, to: &Path) {
+    let file = TensorFile::open(&from.join("model.safetensors")).expect("a file");
+    let mut tensors: Vec<(String, Vec<usize>, Dtype, Vec<u8>)> = Vec::new();
+    for name in file.names() {
+        let shape = file.shape(name).expect("a tensor").to_vec();
+        let values = file.read_f32(name).expect("numbers");
+        if !name.ends_with("_proj.weight") {
+            let bytes = values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect();
+            tensors.push((name.to_owned(), shape, Dtype::F32, bytes));
+            continue;
+        }
+        let (mut codes, mut scales) = (Vec::new(), Vec::new());
+        for row in values.chunks(shape[1]) {
+            let largest = row.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+            codes.extend(
+                row.iter()
+                    .map(|value| (value / largest * 127.0).round() as i8 as u8),
+            );
+            scales.extend(largest.to_le_bytes());
+        }
+        let scale = name.replace(".weight", ".SCB");
+        tensors.push((scale, vec![shape[0]], Dtype::F32, scales));
+        tensors.push((name.to_owned(), shape, Dtype::I8, codes));
+    }
+    let outputs = tensors.iter().map(|(name, shape, dtype, bytes)| {
+        TensorOutput::bytes(name.as_str(), shape.as_slice(), *dtype, bytes.as_slice())
+    });
+    fs::create_dir(to).expect("a directory");
+    write_tensor_file(&to.join("model.safetensors"), outputs.collect()).expect("a file");
+    let mut config = read_json(&from.join("config.json"));
+    config["quantization_config"] = json!({"quant_method": "bitsandbytes", "load_in_8bit": true});
+    config["torch_dtype"] = json!("bfloat16");
+    fs::write(to.join("config.json"), config.to_string()).expect("a file");
+    fs::write(to.join("tokenizer.json"), "{}").expect("a file");
+}
+
+#[test]
+fn a_bitsandbytes_base_becomes_an_ordinary_checkpoint_with_the_update_in_it() {
+    let place = workplace();
+    let decode = [
+        "export",
+        ADAPTER,
+        "--merge-into-base",
+        BASE,
+        "--out",
+        "plain",
+    ];
+    place.run_json(&[decode.as_slice(), &["--dtype", "f32"]].concat());
+    write_eight_bits(&place.path("plain"), &place.path("eight-bits"));
+    let expected = logits(&place, "eight-bits", Some(PEFT));
+
+    let merge = [
+        "export",
+        PEFT,
+        "--merge-into-base",
+        "eight-bits",
+        "--out",
+        "merged",
+    ];
+    let told = place.run_json(&[merge.as_slice(), &["--dtype", "f32"]].concat());
+    assert_eq!(told["merged"]["merged"], 14);
+    let config = read_json(&place.path("merged/config.json"));
+    assert_eq!(config.get("quantization_config"), None);
+    assert_eq!(config["torch_dtype"], "float32");
+    assert!(place.path("merged/tokenizer.json").is_file());
+    let found = logits(&place, "merged", None);
+    assert!(largest_difference(&found, &expected) < 1e-4);
+
+    // The dtype of the model, unless another is asked for.
+    place.run_json(&[merge.as_slice(), &["--force"]].concat());
+    assert_eq!(
+        read_json(&place.path("merged/config.json"))["torch_dtype"],
+        "bfloat16"
+    );
+}
+
+#[test]
+fn a_rank_that_vllm_does_not_take_unasked_is_told() {
+    let place = workplace();
+    let mut adapter = AdapterFile::open(&place.path(PEFT))
+        .expect("one")
+        .load()
+        .expect("it");
+    adapter.config = adapter
+        .config
+        .with("task_type", json!("CAUSAL_LM"))
+        .expect("a task");
+    for (rank, told) in [(16, false), (17, true)] {
+        let value = LoraModule::new(Matrix::zeros(32, rank), Matrix::zeros(rank, 64), 1.0);
+        let path = "model.layers.0.self_attn.v_proj".to_owned();
+        adapter.modules.insert(path, value);
+        let name = format!("rank-{rank}");
+        place.save(&name, &adapter);
+        let outcome = place.run(&["export", &name, "--out", "copy", "--force"]);
+        let says = outcome.stderr.contains("--max-lora-rank 32");
+        assert_eq!(says, told, "{outcome:?}");
+    }
 }

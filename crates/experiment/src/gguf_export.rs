@@ -1,7 +1,7 @@
 //! The base model of an adapter that is written in GGUF.
 
-use eigenmix_adapter::GgufBase;
-use eigenmix_models::{HeadKind, gguf_base};
+use eigenmix_adapter::{Adapter, GgufBase};
+use eigenmix_models::{Checkpoint, HeadKind, gguf_base};
 use eigenmix_trainer::{BaseModel, TrainerError, named_base};
 
 use crate::BadInput;
@@ -61,4 +61,28 @@ pub fn checked_gguf_base(
         }
     }
     Ok(of_model)
+}
+
+/// Takes away the tables and layers that an adapter carries whole although they are the base model's own,
+/// bit for bit: PEFT saves tables below adapted layers. Returns their names.
+pub fn without_copies(adapter: &mut Adapter, base: &BaseModel) -> Vec<String> {
+    if adapter.heads.is_empty() {
+        return Vec::new();
+    }
+    // Of a model on the Hub the weights are not here, and whatever the adapter carries may be another.
+    let Ok(checkpoint) = Checkpoint::open(base.checkpoint.path()) else {
+        return Vec::new();
+    };
+    let is_copy = |name: &str, shape: &[usize], values: &[f32]| {
+        let found = checkpoint.find(name, base.architecture.prefix());
+        let stored = found.and_then(|name| checkpoint.read(name, shape).ok());
+        stored.is_some_and(|stored| stored == values)
+    };
+    let heads = std::mem::take(&mut adapter.heads);
+    let (copies, kept) = heads
+        .into_iter()
+        .partition(|(name, tensor)| is_copy(name, &tensor.shape, &tensor.values));
+    adapter.heads = kept;
+    let copies: std::collections::BTreeMap<_, _> = copies;
+    copies.into_keys().collect()
 }

@@ -6,7 +6,9 @@ use eigenmix_adapter::{Adapter, Dialect, Provenance, SaveOptions, Style};
 use eigenmix_experiment::merge_into_base::{
     BaseCheckpoint, BaseMergeReport, merge_into_base, quantised_training_note,
 };
-use eigenmix_experiment::{BadInput, Destination, OutputFormat, base_of_gguf, checked_gguf_base};
+use eigenmix_experiment::{
+    BadInput, Destination, OutputFormat, base_of_gguf, checked_gguf_base, without_copies,
+};
 use eigenmix_experiment::{OpenedAdapter, OptionNames};
 use eigenmix_experiment::{Truncation, truncate};
 use eigenmix_experiment::{style_of_copy, style_of_result};
@@ -25,7 +27,7 @@ pub(crate) fn run(arguments: &ExportArguments, console: &Console) -> anyhow::Res
     source.require_whole(arguments.allow_partial, OptionNames::Flags, console)?;
     destination.keep_apart_from_input(&source)?;
 
-    let format = format_of(arguments, &source, base)?;
+    let (format, base) = format_of(arguments, &source, base)?;
     let style = match arguments.rank {
         None => style_of_copy(&source, format, &arguments.out)?,
         Some(_) => style_of_result(&[&source], format, Some(&arguments.out), OptionNames::Flags)?,
@@ -34,13 +36,22 @@ pub(crate) fn run(arguments: &ExportArguments, console: &Console) -> anyhow::Res
         source.file.require_one_model()?;
     }
     let adapter = source.file.load()?;
-    let (adapter, truncation) = match arguments.rank {
+    let (mut adapter, truncation) = match arguments.rank {
         None => (adapter, None),
         Some(rank) => {
             let (adapter, truncation) = truncate(&adapter, rank.get())?;
             (adapter, Some(truncation))
         }
     };
+    if let Some(base) = &base {
+        let copies = without_copies(&mut adapter, base);
+        if !copies.is_empty() {
+            console.note(format_args!(
+                "left out, as they are the base model's own: {}",
+                copies.join(", ")
+            ));
+        }
+    }
     let input = source.input()?;
     let provenance = Provenance {
         input: input.to_json(),
@@ -113,13 +124,17 @@ fn trained_weights(source: &OpenedAdapter) -> anyhow::Result<Option<String>> {
         .map(str::to_owned))
 }
 
-/// The form that is asked for; of GGUF, with its base model.
+/// The form that is asked for; of GGUF, with the base model for which it is written.
 fn format_of(
     arguments: &ExportArguments,
     source: &OpenedAdapter,
     base: Option<BaseModel>,
-) -> anyhow::Result<OutputFormat> {
+) -> anyhow::Result<(OutputFormat, Option<BaseModel>)> {
     let mut format = OutputFormat::from(arguments.format);
+    if arguments.merge_into_base.is_some() {
+        // The dtype is that of the checkpoint.
+        format.dtype = None;
+    }
     let own = source.file.style().dialect();
     let names_gguf = arguments.out.extension().is_some_and(|end| end == "gguf");
     let is_gguf = match format.dialect {
@@ -129,11 +144,13 @@ fn format_of(
     if is_gguf {
         let base = base_of_gguf(source, base)?;
         format.gguf = Some(checked_gguf_base(source, &base)?);
-    } else if base.is_some() && own != Dialect::Gguf {
+        return Ok((format, Some(base)));
+    }
+    if base.is_some() && own != Dialect::Gguf {
         let problem = "--base is for adapters from or to GGUF; leave it out, or add --format gguf";
         return Err(BadInput(problem.to_owned()).into());
     }
-    Ok(format)
+    Ok((format, None))
 }
 
 /// The largest rank that vLLM takes unless it is told otherwise.
