@@ -197,10 +197,8 @@ fn merging_into_a_quantised_base_decodes_it_and_gives_the_logits_of_the_adapter(
     let told = place.run_json(&[merge.as_slice(), &["--dtype", "f32"]].concat());
     assert_eq!(told["merged"]["merged"], 14);
     let notes = told["merged"]["notes"].to_string();
-    assert!(
-        notes.contains("decoded to f32") && notes.contains("tokenizer"),
-        "{notes}"
-    );
+    assert!(notes.contains("decoded to f32"), "{notes}");
+    assert!(place.path("merged/tokenizer.json").is_file());
     let config = read_json(&place.path("merged/config.json"));
     assert_eq!(config["torch_dtype"], "float32");
     assert_eq!(config["model_type"], "llama");

@@ -10,6 +10,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use self::circle::{LORA, counting, random_base, training_file, untrained};
+use self::support::Outcome;
 use self::support::stopped_training::train;
 
 #[test]
@@ -42,14 +43,36 @@ fn a_model_that_learnt_to_count_counts_on_from_every_prompt() {
         "9",
     ];
     let found = place.run_json(&predict);
-    let streamed = place.run(&predict);
-    assert_eq!(streamed.status, 0, "{streamed:?}");
+    let in_file = place.run(&predict);
+    // One of standard input after the other, each token as it comes.
+    let lines = fs::File::open(place.path("prompts.txt")).expect("the prompts");
+    let mut command = place.command(&["predict", "--base", "base", "--max-new-tokens", "9"]);
+    let streamed = Outcome::of(command.stdin(lines).output().expect("the binary runs"));
+    for outcome in [&in_file, &streamed] {
+        assert_eq!(outcome.status, 0, "{outcome:?}");
+        assert_eq!(outcome.stdout.lines().collect::<Vec<_>>(), expected);
+        let closing = outcome.stderr.lines().last().expect("a closing line");
+        assert!(closing.contains(" tokens per second ("), "{closing}");
+        assert!(closing.contains("; prompts: "), "{closing}");
+    }
+    let speed = &found["speed"];
     for (index, expected) in expected.iter().enumerate() {
         let prediction = &found["predictions"][index];
         assert_eq!(prediction["text"], prompts[index]);
         assert_eq!(prediction["continuation"], *expected);
-        assert_eq!(streamed.stdout.lines().nth(index), Some(expected.as_str()));
     }
+    let count = |text: &String| text.split_whitespace().count();
+    let prompt_tokens: usize = prompts.iter().map(count).sum();
+    assert_eq!(speed["prompt_tokens"], prompt_tokens);
+    // The first word of each comes with its prompt, and the end that it says after the last one counts.
+    assert_eq!(
+        speed["new_tokens"],
+        expected.iter().map(count).sum::<usize>()
+    );
+    let rate = speed["tokens_per_second"].as_f64().expect("a rate");
+    let seconds = speed["new_seconds"].as_f64().expect("seconds");
+    let tokens = speed["new_tokens"].as_f64().expect("tokens");
+    assert!((rate * seconds / tokens - 1.0).abs() < 1e-9);
 
     let evaluate = [
         "evaluate",

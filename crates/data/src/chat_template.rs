@@ -14,7 +14,8 @@ use crate::error::DataError;
 use crate::jinja_environment::{chat_environment, without_generation_tags};
 use crate::language_error::LanguageError;
 use crate::message::Message;
-use crate::tokenizer_config::{TokenName, TokenizerConfig};
+use crate::model_files::ModelFiles;
+use crate::tokenizer_config::TokenName;
 
 const NAME: &str = "chat_template";
 
@@ -32,8 +33,8 @@ pub struct ChatTemplate {
 }
 
 impl ChatTemplate {
-    /// Loads the template in `file`, else the model directory's own (`chat_template.jinja`,
-    /// `tokenizer_config.json` or `chat_template.json`).
+    /// Loads the template in `file`, else the model's own: that of a directory (`chat_template.jinja`,
+    /// `tokenizer_config.json` or `chat_template.json`) or of a GGUF file.
     ///
     /// # Errors
     /// When there is none, or it cannot be read or is not a Jinja template.
@@ -47,8 +48,9 @@ impl ChatTemplate {
         file: Option<&Path>,
         now: DateTime<Utc>,
     ) -> Result<Self, DataError> {
-        let config = TokenizerConfig::read(model_dir)?;
-        let source = ChatTemplateSource::find(model_dir, file, &config)?;
+        let files = ModelFiles::open(model_dir)?;
+        let config = files.tokenizer_config()?;
+        let source = ChatTemplateSource::find(&files, file, &config)?;
         let special_tokens = [
             ("bos_token", &config.bos_token),
             ("eos_token", &config.eos_token),

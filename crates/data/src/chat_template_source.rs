@@ -9,6 +9,7 @@ use serde::Deserialize;
 use crate::byte_order_mark::without_mark_str;
 use crate::error::{DataError, quoted};
 use crate::language_error::LanguageError;
+use crate::model_files::ModelFiles;
 use crate::tokenizer_config::{ChatTemplates, TokenizerConfig, read_if_present};
 
 /// The text of a chat template and the file it is from.
@@ -21,14 +22,14 @@ pub(crate) struct ChatTemplateSource {
 }
 
 impl ChatTemplateSource {
-    /// The template in `file`, else the model directory's own: `chat_template.jinja`, the
-    /// `chat_template` of `tokenizer_config.json`, or `chat_template.json`, the first that is there. Where
-    /// they have one named `tool_use` too, it is for conversations with tools, as transformers has it.
+    /// The template in `file`, else the model's own: in a directory `chat_template.jinja`, the
+    /// `chat_template` of `tokenizer_config.json`, or `chat_template.json`, the first that is there, in a
+    /// GGUF file its `tokenizer.chat_template`. Where they have one named `tool_use` too, it is for conversations with tools, as transformers has it.
     ///
     /// # Errors
     /// When there is none, or a file cannot be read or understood.
     pub(crate) fn find(
-        model_dir: &Path,
+        files: &ModelFiles,
         file: Option<&Path>,
         config: &TokenizerConfig,
     ) -> Result<Self, DataError> {
@@ -48,6 +49,16 @@ impl ChatTemplateSource {
                 path: path.to_owned(),
             });
         }
+        let model_dir = match files {
+            ModelFiles::Directory(directory) => directory,
+            ModelFiles::Gguf(gguf) => {
+                let path = gguf.path().to_owned();
+                return match &config.chat_template {
+                    Some(templates) => Self::default_of(templates.clone(), path),
+                    None => Err(LanguageError::NoChatTemplateInGguf { path }.into()),
+                };
+            }
+        };
         let path = model_dir.join("chat_template.jinja");
         match fs::read_to_string(&path) {
             Ok(template) => {
@@ -130,15 +141,17 @@ fn text_if_present(path: &Path) -> Result<Option<String>, DataError> {
     }
 }
 
-/// Whether a directory has a chat template in one of the usual places.
+/// Whether a directory has a chat template in one of the usual places, or a GGUF file has one.
 ///
 /// # Errors
 /// When a file is there and cannot be read or understood.
 pub fn has_chat_template(directory: &Path) -> Result<bool, DataError> {
-    let config = TokenizerConfig::read(directory)?;
-    match ChatTemplateSource::find(directory, None, &config) {
+    let files = ModelFiles::open(directory)?;
+    match ChatTemplateSource::find(&files, None, &files.tokenizer_config()?) {
         Ok(_) => Ok(true),
-        Err(DataError::Language(LanguageError::NoChatTemplate { .. })) => Ok(false),
+        Err(DataError::Language(
+            LanguageError::NoChatTemplate { .. } | LanguageError::NoChatTemplateInGguf { .. },
+        )) => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -152,9 +165,10 @@ mod tests {
         for (name, content) in files {
             fs::write(dir.path().join(name), content).unwrap();
         }
-        let config = TokenizerConfig::read(dir.path()).unwrap();
+        let files = ModelFiles::open(dir.path()).unwrap();
+        let config = files.tokenizer_config().unwrap();
         let file = file.map(|name| dir.path().join(name));
-        ChatTemplateSource::find(dir.path(), file.as_deref(), &config)
+        ChatTemplateSource::find(&files, file.as_deref(), &config)
             .map(|source| source.template)
             .map_err(|error| error.to_string())
     }

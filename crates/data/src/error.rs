@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use eigenmix_gguf::GgufError;
 use eigenmix_hub::HubError;
 use thiserror::Error;
 
@@ -274,6 +275,12 @@ pub enum DataError {
          `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)`"
     )]
     SentencePieceOnly { dir: PathBuf, found: String },
+
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+
+    #[error("the tokenizer in `{path}` cannot be used: {problem}")]
+    GgufTokenizer { path: PathBuf, problem: String },
 
     #[error("`{path}` is not a valid tokenizer")]
     MalformedTokenizer {

@@ -55,8 +55,13 @@ impl<'a> IncrementalDecoder<'a> {
         let decode = |ids: &[u32]| self.tokenizer.decode(ids, self.skip_special);
         let before = decode(&self.window[..self.shown])?;
         let all = decode(&self.window)?;
-        let text = all.get(before.len()..).unwrap_or_default();
-        Ok((text.to_owned(), !text.ends_with('\u{fffd}')))
+        let is_whole = !all.ends_with('\u{fffd}');
+        let text = match all.strip_prefix(&before) {
+            Some(text) => text.to_owned(),
+            // Bytes that make no character together also undo the character before them.
+            None => decode(&self.window[self.shown..])?,
+        };
+        Ok((text, is_whole))
     }
 }
 

@@ -89,6 +89,12 @@ pub enum LanguageError {
     NoChatTemplate { dir: PathBuf },
 
     #[error(
+        "`{path}` has no chat template (`tokenizer.chat_template`), which rows of messages need; set \
+         `data.chat_template` to a template file, or give rows of `prompt` and `completion`"
+    )]
+    NoChatTemplateInGguf { path: PathBuf },
+
+    #[error(
         "`{path}` has chat templates named {found}, expected one named `default`; write the one \
          to use into a file of its own and set `data.chat_template` to it"
     )]

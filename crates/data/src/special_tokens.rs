@@ -1,13 +1,12 @@
 //! Which tokens begin, end and fill up a sequence: four files of a model may say so, and not all
-//! do.
-
-use std::path::Path;
+//! do; a GGUF file is all of them.
 
 use serde_json::{Map, Value};
 use tokenizers::Tokenizer;
 
 use crate::error::DataError;
-use crate::tokenizer_config::{TokenName, TokenizerConfig, read_if_present};
+use crate::model_files::ModelFiles;
+use crate::tokenizer_config::{TokenName, TokenizerConfig};
 
 /// The tokens that begin, end and fill up a sequence, as far as a model's files name them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,12 +28,11 @@ impl SpecialTokens {
     /// # Errors
     /// When a file cannot be read or is not JSON.
     pub(crate) fn read(
-        model_dir: &Path,
+        files: &ModelFiles,
         config: &TokenizerConfig,
         tokenizer: &Tokenizer,
     ) -> Result<Self, DataError> {
-        let generation = ModelConfig::read(&model_dir.join("generation_config.json"))?;
-        let model = ModelConfig::read(&model_dir.join("config.json"))?;
+        let [generation, model] = files.special_ids()?.map(NamedIds);
         let named = |name: &Option<TokenName>| {
             name.as_ref()
                 .and_then(|name| tokenizer.token_to_id(name.as_str()))
@@ -65,14 +63,10 @@ impl SpecialTokens {
     }
 }
 
-/// A file that names tokens by id.
-struct ModelConfig(Map<String, Value>);
+/// What names tokens by id.
+struct NamedIds(Map<String, Value>);
 
-impl ModelConfig {
-    fn read(path: &Path) -> Result<Self, DataError> {
-        Ok(Self(read_if_present(path)?.unwrap_or_default()))
-    }
-
+impl NamedIds {
     /// The ids under a key, which may hold one or a list.
     fn ids(&self, key: &str, tokenizer: &Tokenizer) -> Vec<u32> {
         let values = match self.0.get(key) {

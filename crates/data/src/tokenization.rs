@@ -10,15 +10,10 @@ use tokenizers::utils::truncation::{
 };
 use tokenizers::{PostProcessor, Tokenizer};
 
-use crate::bert_vocabulary;
-use crate::clip_vocabulary;
-use crate::contained::contained;
-use crate::error::{DataError, quoted};
-use crate::gpt2_vocabulary;
+use crate::error::DataError;
+use crate::model_files::ModelFiles;
 use crate::row::Row;
 use crate::special_tokens::SpecialTokens;
-use crate::split::list_dir;
-use crate::tokenizer_config::TokenizerConfig;
 
 /// The tokens of one example, special tokens included, without padding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,13 +54,9 @@ pub struct TextTokenizer {
     embeddings: Option<usize>,
 }
 
-/// What tokenizer.json is made from in models that use SentencePiece.
-const SENTENCEPIECE_FILES: [&str; 3] =
-    ["tokenizer.model", "spiece.model", "sentencepiece.bpe.model"];
-
 impl TextTokenizer {
-    /// Loads the tokenizer of a model directory: `tokenizer.json`, the `vocab.txt` of a BERT, or the
-    /// `vocab.json` and `merges.txt` of a GPT-2 or a CLIP.
+    /// Loads the tokenizer of a model: that in a GGUF file, or of a directory its `tokenizer.json`, the
+    /// `vocab.txt` of a BERT, or the `vocab.json` and `merges.txt` of a GPT-2 or a CLIP.
     ///
     /// Truncation and padding that `tokenizer.json` prescribes are switched off.
     ///
@@ -82,38 +73,13 @@ impl TextTokenizer {
     /// # Errors
     /// As [`TextTokenizer::from_dir`].
     pub fn from_dirs(tokenizer_dir: &Path, model_dir: &Path) -> Result<Self, DataError> {
-        let config = TokenizerConfig::read(tokenizer_dir)?;
-        let json = tokenizer_dir.join("tokenizer.json");
-        let vocabulary = tokenizer_dir.join("vocab.txt");
-        let is_there = |name: &str| tokenizer_dir.join(name).is_file();
-        let mut tokenizer = if json.is_file() {
-            contained(|| Tokenizer::from_file(&json))
-                .map_err(|source| DataError::MalformedTokenizer { path: json, source })?
-        } else if vocabulary.is_file() && bert_vocabulary::is_bert(&config) {
-            bert_vocabulary::build(&vocabulary, &config)?
-        } else if is_there("vocab.json")
-            && is_there("merges.txt")
-            && gpt2_vocabulary::is_gpt2(tokenizer_dir, &config)?
-        {
-            gpt2_vocabulary::build(tokenizer_dir, &config)?
-        } else if is_there("vocab.json")
-            && is_there("merges.txt")
-            && clip_vocabulary::is_clip(tokenizer_dir, &config)?
-        {
-            clip_vocabulary::build(tokenizer_dir, &config)?
-        } else if let Some(found) = SENTENCEPIECE_FILES.iter().find(|name| is_there(name)) {
-            return Err(DataError::SentencePieceOnly {
-                dir: tokenizer_dir.to_owned(),
-                found: (*found).to_owned(),
-            });
-        } else {
-            return Err(DataError::MissingTokenizer {
-                dir: tokenizer_dir.to_owned(),
-                found: quoted(&list_dir(tokenizer_dir)?),
-            });
+        let files = ModelFiles::open(tokenizer_dir)?;
+        let config = files.tokenizer_config()?;
+        let mut tokenizer = files.tokenizer(&config)?;
+        let special_tokens = match tokenizer_dir == model_dir {
+            true => SpecialTokens::read(&files, &config, &tokenizer)?,
+            false => SpecialTokens::read(&ModelFiles::open(model_dir)?, &config, &tokenizer)?,
         };
-
-        let special_tokens = SpecialTokens::read(model_dir, &config, &tokenizer)?;
         let truncation_direction = match config.truncation_side.as_deref() {
             Some("left") => TruncationDirection::Left,
             Some(_) => TruncationDirection::Right,

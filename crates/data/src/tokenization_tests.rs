@@ -7,6 +7,8 @@ use serde::Deserialize;
 
 use super::*;
 use crate::Place;
+use crate::bert_vocabulary;
+use crate::tokenizer_config::TokenizerConfig;
 
 #[derive(Deserialize)]
 struct Reference {

@@ -12,6 +12,7 @@ use crate::buffer::{Unwritten, tensor, values_of};
 use crate::product::{MatrixView, Start};
 use crate::row_product::{Sizes, Target, View, row_product};
 use crate::stored_weight::StoredWeight;
+use crate::transposition::transpose;
 use crate::vector::{Vector, for_vectors};
 
 /// Rows of a forward pass that one thread finishes at a time.
@@ -48,14 +49,22 @@ struct UpdateRows {
     scaling: f32,
 }
 
-/// An update's factors and their transposes.
+/// Which pass the factors are for.
+#[derive(Clone, Copy)]
+enum Direction {
+    Forward,
+    Backward,
+}
+
+/// An update's factors.
 pub(crate) struct Thin<'a> {
-    /// `[d_out, rank]` and `[rank, d_out]`.
+    /// `[d_out, rank]`
     left: &'a [f32],
-    left_transposed: Vec<f32>,
-    /// `[d_in, rank]` and `[rank, d_in]`.
+    /// `[d_in, rank]`
     right: &'a [f32],
-    right_transposed: Vec<f32>,
+    /// Of the factor whose rows the pass multiplies by: the left one forward, `[rank, d_out]`, and the
+    /// right one backward, `[rank, d_in]`.
+    transposed: Vec<f32>,
     rank: usize,
     scaling: f32,
     d_out: usize,
@@ -131,7 +140,7 @@ impl Layers {
         }
         // SAFETY: the layers' columns are all of them.
         let mut output = unsafe { output.into_vec() };
-        let thin = self.thin();
+        let thin = self.thin(Direction::Forward);
         if !thin.is_empty() {
             output
                 .par_chunks_mut(FORWARD_ROWS * width)
@@ -155,7 +164,7 @@ impl Layers {
         let mut d_input = wanted
             .input
             .then(|| self.base_gradient(gradient, rows, d_in));
-        let thin = self.thin();
+        let thin = self.thin(Direction::Backward);
         if thin.is_empty() {
             return LinearGradients {
                 input: d_input.map(|values| tensor(values, [rows, d_in])),
@@ -249,15 +258,17 @@ impl Layers {
         unsafe { d_input.into_vec() }
     }
 
-    fn thin(&self) -> Vec<Thin<'_>> {
+    fn thin(&self, direction: Direction) -> Vec<Thin<'_>> {
         let updates = self.layers.iter().filter_map(|layer| {
             let update = layer.update.as_ref()?;
             let (left, right) = (values_of(&update.left), values_of(&update.right));
             Some(Thin {
                 left,
-                left_transposed: transposed(left, update.rank),
                 right,
-                right_transposed: transposed(right, update.rank),
+                transposed: match direction {
+                    Direction::Forward => transposed(left, update.rank),
+                    Direction::Backward => transposed(right, update.rank),
+                },
                 rank: update.rank,
                 scaling: update.scaling,
                 d_out: layer.d_out,
@@ -270,14 +281,22 @@ impl Layers {
 
 /// `[rows, cols]` → `[cols, rows]`.
 fn transposed(values: &[f32], cols: usize) -> Vec<f32> {
-    let rows = values.len() / cols;
-    let mut transposed = vec![0.0; values.len()];
-    for (row, values) in values.chunks_exact(cols).enumerate() {
-        for (col, &value) in values.iter().enumerate() {
-            transposed[col * rows + row] = value;
+    let mut transposed = Unwritten::new(values.len());
+    write_transposed(values, cols, transposed.places());
+    // SAFETY: all values were written.
+    unsafe { transposed.into_vec() }
+}
+
+for_vectors! {
+    /// Writes as many values as there are.
+    fn write_transposed<V>(values: &[f32], cols: usize, places: &mut [MaybeUninit<f32>]) {
+        let rows = values.len() / cols;
+        assert_eq!(places.len(), rows * cols, "places of a transpose");
+        // SAFETY: the places are borrowed and were just counted.
+        unsafe {
+            transpose::<V>(values, cols, [rows, cols], places.as_mut_ptr().cast(), rows);
         }
     }
-    transposed
 }
 
 /// rows · factor · scaling: `[rows, rank]`.
@@ -340,7 +359,7 @@ for_vectors! {
             };
             // SAFETY: the output is borrowed and has that many rows, which this layer's columns end in.
             unsafe {
-                row_product::<V>(sizes, left, &update.left_transposed, update.d_out, target);
+                row_product::<V>(sizes, left, &update.transposed, update.d_out, target);
             }
         }
     }
@@ -373,7 +392,7 @@ for_vectors! {
                     Target { values: d_input.as_mut_ptr(), row_stride: d_in, accumulate: true };
                 // SAFETY: the target is borrowed, and was just measured.
                 unsafe {
-                    row_product::<V>(sizes, left, &update.right_transposed, d_in, target);
+                    row_product::<V>(sizes, left, &update.transposed, d_in, target);
                 }
             }
             let Some(input) = input else { continue };

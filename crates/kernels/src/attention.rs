@@ -10,9 +10,8 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use crate::attention_rows::{
-    Group, GroupGradients, HeadRows, HeadTarget, Heads, QUERY_BLOCK, backward, forward,
-};
+use crate::attention_gradient::{GroupGradients, backward};
+use crate::attention_rows::{Group, HeadRows, HeadTarget, Heads, QUERY_BLOCK, forward};
 use crate::attention_shape::AttentionShape;
 use crate::backward::Differentiable;
 use crate::buffer::{Unwritten, values_of};

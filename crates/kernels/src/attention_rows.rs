@@ -1,11 +1,11 @@
 //! Attention of one sequence on the CPU, for the heads of queries that share a head of keys: block of
-//! queries by block of queries.
+//! queries by block of queries. The backward pass is `attention_gradient`'s.
 
 use std::ops::Range;
 
 use crate::buffer::Unwritten;
 use crate::row_product::{Sizes, Target, View, row_product};
-use crate::simd::{dot, exp, tanh, total};
+use crate::simd::{exp, tanh, total};
 use crate::transposition::transpose;
 use crate::vector::{Vector, for_vectors};
 use crate::{AttentionShape, Visibility};
@@ -18,7 +18,7 @@ pub(crate) struct Heads {
     pub n_heads: usize,
     pub n_key_heads: usize,
     pub d_head: usize,
-    scale: f32,
+    pub scale: f32,
     visibility: Visibility,
     softcap: Option<f32>,
 }
@@ -53,12 +53,14 @@ pub(crate) struct Group<'a> {
     pub keys: usize,
 }
 
-/// Where the gradients of a group go.
+/// Keys of one head, transposed: the first value of all keys of a block, then the second of all, and so on,
+/// block after block.
 #[derive(Clone, Copy)]
-pub(crate) struct GroupGradients {
-    pub query: HeadTarget,
-    pub key: HeadTarget,
-    pub value: HeadTarget,
+pub(crate) struct KeyColumns<'a> {
+    /// `[blocks, d_head, block]`; the last block may hold more than there are keys.
+    pub values: &'a [f32],
+    /// How many keys a block has room for.
+    pub block: usize,
 }
 
 impl Heads {
@@ -99,7 +101,7 @@ impl<'a> HeadRows<'a> {
     }
 
     #[inline(always)]
-    fn view(self) -> View<'a> {
+    pub fn view(self) -> View<'a> {
         View {
             values: self.values,
             row_stride: self.stride,
@@ -119,7 +121,7 @@ impl HeadTarget {
     }
 
     #[inline(always)]
-    fn target(self, accumulate: bool) -> Target {
+    pub fn target(self, accumulate: bool) -> Target {
         Target {
             values: self.values,
             row_stride: self.stride,
@@ -130,7 +132,7 @@ impl HeadTarget {
 
 /// A head's rows transposed: `[length, d_head]` → `[d_head, length]`.
 #[inline(always)]
-fn transposed<V: Vector>(rows: HeadRows, length: usize, d_head: usize) -> Vec<f32> {
+pub(crate) fn transposed<V: Vector>(rows: HeadRows, length: usize, d_head: usize) -> Vec<f32> {
     let mut transposed = Unwritten::new(length * d_head);
     let to = transposed.as_mut_ptr();
     // SAFETY: there is room for as many rows of that length, and all of them are written.
@@ -140,44 +142,52 @@ fn transposed<V: Vector>(rows: HeadRows, length: usize, d_head: usize) -> Vec<f3
     }
 }
 
-/// A block of queries of one head: the first at `position` among `keys` keys, of which `seen` are
-/// seen by any of them.
-struct QueryBlock {
-    rows: usize,
+/// A block of queries: the first at `position` among `keys` keys, of which `seen` are seen by any of
+/// them.
+pub(crate) struct QueryBlock {
+    pub rows: usize,
     position: usize,
+    /// How far each is behind the one before it: 1 for the queries of one head, 0 for those of several
+    /// heads at one position.
+    step: usize,
     keys: usize,
-    seen: Range<usize>,
+    pub seen: Range<usize>,
 }
 
 /// The probabilities of a block's queries, `[rows, seen]`, zero where a key is not seen; with a
 /// softcap also `slopes`, the derivative of the capped score by the score.
 #[inline(always)]
-fn probabilities<'a, V: Vector>(
+pub(crate) fn probabilities<'a, V: Vector>(
     queries: HeadRows,
     block: &QueryBlock,
     heads: &Heads,
-    key_transposed: &[f32],
+    keys: KeyColumns,
     scores: &'a mut Unwritten,
     slopes: &mut [f32],
 ) -> &'a mut [f32] {
     let columns = block.seen.len();
-    let sizes = Sizes {
-        rows: block.rows,
-        cols: columns,
-        inner: heads.d_head,
-    };
     let count = block.rows * columns;
-    let target = Target {
-        values: scores.pointer_to(count),
-        row_stride: columns,
-        accumulate: false,
-    };
-    let right = &key_transposed[block.seen.start..];
-    // SAFETY: the scores are borrowed and have room for that many, which the product writes.
-    let scores = unsafe {
-        row_product::<V>(sizes, queries.view(), right, block.keys, target);
-        scores.first(count)
-    };
+    let first = scores.pointer_to(count);
+    let mut key = block.seen.start;
+    while key < block.seen.end {
+        let (index, offset) = (key / keys.block, key % keys.block);
+        let sizes = Sizes {
+            rows: block.rows,
+            cols: (keys.block - offset).min(block.seen.end - key),
+            inner: heads.d_head,
+        };
+        let target = Target {
+            values: first.wrapping_add(key - block.seen.start),
+            row_stride: columns,
+            accumulate: false,
+        };
+        let right = &keys.values[index * keys.block * heads.d_head + offset..];
+        // SAFETY: the scores are borrowed and have room for the columns of all seen keys.
+        unsafe { row_product::<V>(sizes, queries.view(), right, keys.block, target) };
+        key += sizes.cols;
+    }
+    // SAFETY: the products wrote the columns of all keys that are seen.
+    let scores = unsafe { scores.first(count) };
     let mut scale = heads.scale;
     if let Some(cap) = heads.softcap {
         let inner = scale / cap;
@@ -189,7 +199,9 @@ fn probabilities<'a, V: Vector>(
         scale = 1.0;
     }
     for (row, scores) in scores.chunks_exact_mut(columns).enumerate() {
-        let seen = heads.visibility.of(block.position + row, block.keys);
+        let seen = heads
+            .visibility
+            .of(block.position + block.step * row, block.keys);
         let (from, to) = (seen.start - block.seen.start, seen.end - block.seen.start);
         scores[..from].fill(0.0);
         scores[to..].fill(0.0);
@@ -224,7 +236,7 @@ fn largest(row: &[f32]) -> f32 {
 
 /// The blocks of some queries of a sequence, with the first query of each.
 #[inline(always)]
-fn blocks(
+pub(crate) fn blocks(
     chosen: Range<usize>,
     queries: usize,
     keys: usize,
@@ -238,6 +250,7 @@ fn blocks(
         let block = QueryBlock {
             rows,
             position,
+            step: 1,
             keys,
             seen,
         };
@@ -247,7 +260,7 @@ fn blocks(
 
 /// How many slopes a block needs.
 #[inline(always)]
-fn slope_count(heads: &Heads, scores: usize) -> usize {
+pub(crate) fn slope_count(heads: &Heads, scores: usize) -> usize {
     match heads.softcap {
         Some(_) => scores,
         None => 0,
@@ -257,111 +270,84 @@ fn slope_count(heads: &Heads, scores: usize) -> usize {
 for_vectors! {
     /// Some queries of a group: O = softmax(scale · Q Kᵀ) V.
     fn forward<V>(group: &Group<'_>, heads: &Heads, chosen: Range<usize>, output: HeadTarget) {
-        let (queries, keys, d_head) = (group.queries, group.keys, heads.d_head);
-        let key_transposed = transposed::<V>(group.key, keys, d_head);
-        let most = QUERY_BLOCK.min(chosen.len()) * keys;
-        let mut scores = Unwritten::new(most);
-        let mut slopes = vec![0.0; slope_count(heads, most)];
-        for head in 0..heads.group() {
-            let column = head * d_head;
-            for (start, block) in blocks(chosen.clone(), queries, keys, heads) {
-                let probability = probabilities::<V>(
-                    group.query.from(start, column), &block, heads, &key_transposed, &mut scores,
-                    &mut slopes,
-                );
-                let columns = block.seen.len();
-                let left = View { values: probability, row_stride: columns, col_stride: 1 };
-                let sizes = Sizes { rows: block.rows, cols: d_head, inner: columns };
-                let value = group.value.from(block.seen.start, 0);
-                let target = output.from(start, column).target(false);
-                // SAFETY: the caller gave the rows of the chosen queries to this call alone.
-                unsafe { row_product::<V>(sizes, left, value.values, value.stride, target) };
-            }
-        }
+        let key_transposed = transposed::<V>(group.key, group.keys, heads.d_head);
+        let columns = KeyColumns { values: &key_transposed, block: group.keys };
+        attend::<V>(group, columns, heads, chosen, output);
     }
 }
 
 for_vectors! {
-    /// All queries of a group. With the probabilities P computed again from Q and K: dV = Pᵀ dO, dP
-    /// = dO Vᵀ, dS = P ⊙ (dP − rowsum(P ⊙ dP)), dQ = scale · dS K, dK = scale · dSᵀ Q; the
-    /// gradients of keys and values are summed over the heads that they serve.
-    fn backward<V>(
+    /// [`forward`] with keys that are transposed already; those of the group are not read.
+    fn forward_transposed<V>(
         group: &Group<'_>,
-        gradient: HeadRows<'_>,
+        columns: KeyColumns<'_>,
         heads: &Heads,
-        found: GroupGradients,
+        chosen: Range<usize>,
+        output: HeadTarget,
     ) {
-        let (queries, keys, d_head) = (group.queries, group.keys, heads.d_head);
-        let key_transposed = transposed::<V>(group.key, keys, d_head);
-        let value_transposed = transposed::<V>(group.value, keys, d_head);
-        let most = QUERY_BLOCK.min(queries) * keys;
-        let (mut scores, mut d_score) = (Unwritten::new(most), Unwritten::new(most));
-        let mut slopes = vec![0.0; slope_count(heads, most)];
-        // The first block writes the rows of the keys that it sees; the later ones add to them.
-        let seen_first = blocks(0..queries, queries, keys, heads)
-            .next()
-            .map_or(0..0, |(_, block)| block.seen);
-        for row in (0..seen_first.start).chain(seen_first.end..keys) {
-            for target in [found.key, found.value] {
-                // SAFETY: the caller gave this head's gradients to this call alone.
-                unsafe { target.from(row, 0).values.write_bytes(0, d_head) };
+        attend::<V>(group, columns, heads, chosen, output);
+    }
+}
+
+/// What [`forward`] does with transposed keys.
+#[inline(always)]
+fn attend<V: Vector>(
+    group: &Group,
+    columns: KeyColumns,
+    heads: &Heads,
+    chosen: Range<usize>,
+    output: HeadTarget,
+) {
+    let (queries, keys, d_head) = (group.queries, group.keys, heads.d_head);
+    let most = QUERY_BLOCK.min(chosen.len()).max(heads.group()) * keys;
+    let mut scores = Unwritten::new(most);
+    let mut slopes = vec![0.0; slope_count(heads, most)];
+    for (start, block) in blocks(chosen.clone(), queries, keys, heads) {
+        // The heads of one query are side by side. Together they are a block, whose keys and values are
+        // read once for all of them.
+        let (heads_at_a_time, block, stride, output) = match block.rows {
+            1 => {
+                let (rows, stride) = (heads.group(), d_head);
+                let block = QueryBlock {
+                    rows,
+                    step: 0,
+                    ..block
+                };
+                (
+                    rows,
+                    block,
+                    stride,
+                    HeadTarget {
+                        stride,
+                        ..output.from(start, 0)
+                    },
+                )
             }
-        }
-        for head in 0..heads.group() {
+            _ => (1, block, group.query.stride, output.from(start, 0)),
+        };
+        for head in (0..heads.group()).step_by(heads_at_a_time) {
             let column = head * d_head;
-            for (start, block) in blocks(0..queries, queries, keys, heads) {
-                let (rows, columns) = (block.rows, block.seen.len());
-                let is_first = (head, start) == (0, 0);
-                let query = group.query.from(start, column);
-                let gradient = gradient.from(start, column);
-                let key = group.key.from(block.seen.start, 0);
-                let probability = probabilities::<V>(
-                    query, &block, heads, &key_transposed, &mut scores, &mut slopes,
-                );
-                let onto_keys = Sizes { rows: columns, cols: d_head, inner: rows };
-                let transposed = View { values: probability, row_stride: 1, col_stride: columns };
-                let target = found.value.from(block.seen.start, 0).target(!is_first);
-                // SAFETY: the caller gave this head's gradients to this call alone.
-                unsafe {
-                    row_product::<V>(onto_keys, transposed, gradient.values, gradient.stride, target);
-                }
-                let sizes = Sizes { rows, cols: columns, inner: d_head };
-                let target = Target {
-                    values: d_score.pointer_to(rows * columns),
-                    row_stride: columns,
-                    accumulate: false,
-                };
-                let right = &value_transposed[block.seen.start..];
-                // SAFETY: there is room for that many gradients, which the product writes.
-                let d_score = unsafe {
-                    row_product::<V>(sizes, gradient.view(), right, keys, target);
-                    d_score.first(rows * columns)
-                };
-                let pairs = probability
-                    .chunks_exact(columns)
-                    .zip(d_score.chunks_exact_mut(columns));
-                for (probability, d_score) in pairs {
-                    let expected = dot(probability, d_score);
-                    for (d_score, &probability) in d_score.iter_mut().zip(probability) {
-                        *d_score = heads.scale * probability * (*d_score - expected);
-                    }
-                }
-                // Without a softcap there are no slopes.
-                for (d_score, &slope) in d_score.iter_mut().zip(&slopes) {
-                    *d_score *= slope;
-                }
-                let left = View { values: d_score, row_stride: columns, col_stride: 1 };
-                let onto_queries = Sizes { rows, cols: d_head, inner: columns };
-                let target = found.query.from(start, column).target(false);
-                // SAFETY: the caller gave this head's gradients to this call alone.
-                unsafe { row_product::<V>(onto_queries, left, key.values, key.stride, target) };
-                let transposed = View { values: d_score, row_stride: 1, col_stride: columns };
-                let target = found.key.from(block.seen.start, 0).target(!is_first);
-                // SAFETY: as above.
-                unsafe {
-                    row_product::<V>(onto_keys, transposed, query.values, query.stride, target);
-                }
-            }
+            let query = HeadRows {
+                stride,
+                ..group.query.from(start, column)
+            };
+            let probability =
+                probabilities::<V>(query, &block, heads, columns, &mut scores, &mut slopes);
+            let columns = block.seen.len();
+            let left = View {
+                values: probability,
+                row_stride: columns,
+                col_stride: 1,
+            };
+            let sizes = Sizes {
+                rows: block.rows,
+                cols: d_head,
+                inner: columns,
+            };
+            let value = group.value.from(block.seen.start, 0);
+            let target = output.from(0, column).target(false);
+            // SAFETY: the caller gave the rows of the chosen queries to this call alone.
+            unsafe { row_product::<V>(sizes, left, value.values, value.stride, target) };
         }
     }
 }

@@ -6,6 +6,7 @@ use eigenmix_quant::EncodedMatrix;
 use rayon::prelude::*;
 
 use crate::CHUNK;
+use crate::fused_dot::FusedInput;
 use crate::product::Start;
 use crate::row_product::Target;
 use crate::simd::dot;
@@ -44,9 +45,16 @@ pub(crate) unsafe fn few_rows_product(
     let rows = input.len() / d_in;
     assert!(rows <= FEW_ROWS, "{rows} rows are not few");
     assert_eq!(input.len(), rows * d_in, "width of an input");
+    let fused = match rows {
+        1 => FusedInput::new(input, weight),
+        _ => None,
+    };
     let multiply = |outputs: Range<usize>| {
         let mut products = vec![0.0; outputs.len() * rows];
-        dot_products(input, weight, outputs.clone(), &mut products);
+        match &fused {
+            Some(input) => fused_products(input, weight, outputs.clone(), &mut products),
+            None => dot_products(input, weight, outputs.clone(), &mut products),
+        }
         for (output, products) in outputs.zip(products.chunks_exact_mut(rows)) {
             for (row, product) in products.iter_mut().enumerate() {
                 let start = start.from(row, output, target.row_stride);
@@ -65,6 +73,23 @@ pub(crate) unsafe fn few_rows_product(
         .for_each(|part| {
             multiply(part * outputs..d_out.min((part + 1) * outputs));
         });
+}
+
+for_vectors! {
+    /// Some rows of the weight with one row of the input.
+    ///
+    /// - products: `[outputs]`
+    fn fused_products<V>(
+        input: &FusedInput,
+        weight: &EncodedMatrix,
+        outputs: Range<usize>,
+        products: &mut [f32],
+    ) {
+        for (output, product) in outputs.zip(products) {
+            // SAFETY: this is compiled for the unit of V, which is present.
+            *product = unsafe { input.dot::<V>(weight, output) };
+        }
+    }
 }
 
 for_vectors! {

@@ -16,8 +16,18 @@ pub(crate) struct NarrowLookup;
 
 impl Lookup for WideLookup {
     #[inline(always)]
-    unsafe fn halves(table: &[f32; 16], codes: &[u8; 16], values: &mut [f32; 32]) {
+    unsafe fn halves(
+        table: &[f32; 16],
+        scale: f32,
+        offset: Option<f32>,
+        codes: &[u8; 16],
+        values: &mut [f32; 32],
+    ) {
         unsafe {
+            let mut table = Self::scaled(table, scale);
+            if let Some(offset) = offset {
+                table = _mm512_add_ps(table, _mm512_set1_ps(offset));
+            }
             let (low, high) = Self::of_halves(table, codes);
             _mm512_storeu_ps(values.as_mut_ptr(), low);
             _mm512_storeu_ps(values.as_mut_ptr().add(16), high);
@@ -25,9 +35,9 @@ impl Lookup for WideLookup {
     }
 
     #[inline(always)]
-    unsafe fn pairs(table: &[f32; 16], codes: &[u8; 16], values: &mut [f32; 32]) {
+    unsafe fn pairs(table: &[f32; 16], scale: f32, codes: &[u8; 16], values: &mut [f32; 32]) {
         unsafe {
-            let (low, high) = Self::of_halves(table, codes);
+            let (low, high) = Self::of_halves(Self::scaled(table, scale), codes);
             let first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
             let second = _mm512_add_epi32(first, _mm512_set1_epi32(8));
             let pairs = |index| _mm512_permutex2var_ps(high, index, low);
@@ -38,11 +48,15 @@ impl Lookup for WideLookup {
 }
 
 impl WideLookup {
+    #[inline(always)]
+    unsafe fn scaled(table: &[f32; 16], scale: f32) -> __m512 {
+        unsafe { _mm512_mul_ps(_mm512_loadu_ps(table.as_ptr()), _mm512_set1_ps(scale)) }
+    }
+
     /// The values of the low halves, and of the high ones.
     #[inline(always)]
-    unsafe fn of_halves(table: &[f32; 16], codes: &[u8; 16]) -> (__m512, __m512) {
+    unsafe fn of_halves(table: __m512, codes: &[u8; 16]) -> (__m512, __m512) {
         unsafe {
-            let table = _mm512_loadu_ps(table.as_ptr());
             let codes = _mm512_cvtepu8_epi32(_mm_loadu_si128(codes.as_ptr().cast()));
             let high = _mm512_srli_epi32::<4>(codes);
             (
@@ -55,8 +69,18 @@ impl WideLookup {
 
 impl Lookup for NarrowLookup {
     #[inline(always)]
-    unsafe fn halves(table: &[f32; 16], codes: &[u8; 16], values: &mut [f32; 32]) {
+    unsafe fn halves(
+        table: &[f32; 16],
+        scale: f32,
+        offset: Option<f32>,
+        codes: &[u8; 16],
+        values: &mut [f32; 32],
+    ) {
         unsafe {
+            let mut table = Self::scaled(table, scale);
+            if let Some(offset) = offset {
+                table = table.map(|half| _mm256_add_ps(half, _mm256_set1_ps(offset)));
+            }
             let to = values.as_mut_ptr();
             for first in [0, 8] {
                 let (low, high) = Self::of_halves(table, codes.as_ptr().add(first));
@@ -67,8 +91,9 @@ impl Lookup for NarrowLookup {
     }
 
     #[inline(always)]
-    unsafe fn pairs(table: &[f32; 16], codes: &[u8; 16], values: &mut [f32; 32]) {
+    unsafe fn pairs(table: &[f32; 16], scale: f32, codes: &[u8; 16], values: &mut [f32; 32]) {
         unsafe {
+            let table = Self::scaled(table, scale);
             for first in [0, 8] {
                 let (low, high) = Self::of_halves(table, codes.as_ptr().add(first));
                 let (even, odd) = (_mm256_unpacklo_ps(high, low), _mm256_unpackhi_ps(high, low));
@@ -81,15 +106,23 @@ impl Lookup for NarrowLookup {
 }
 
 impl NarrowLookup {
+    /// The first half of the table, and the second.
+    #[inline(always)]
+    unsafe fn scaled(table: &[f32; 16], scale: f32) -> [__m256; 2] {
+        unsafe {
+            let (scale, table) = (_mm256_set1_ps(scale), table.as_ptr());
+            [
+                _mm256_mul_ps(_mm256_loadu_ps(table), scale),
+                _mm256_mul_ps(_mm256_loadu_ps(table.add(8)), scale),
+            ]
+        }
+    }
+
     /// The values of the low halves of eight bytes, and of the high ones.
     #[inline(always)]
-    unsafe fn of_halves(table: &[f32; 16], codes: *const u8) -> (__m256, __m256) {
+    unsafe fn of_halves([first, second]: [__m256; 2], codes: *const u8) -> (__m256, __m256) {
         unsafe {
             let codes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(codes.cast()));
-            let (first, second) = (
-                _mm256_loadu_ps(table.as_ptr()),
-                _mm256_loadu_ps(table.as_ptr().add(8)),
-            );
             // A permutation takes the lowest three bits; the fourth chooses between the halves of
             // the table, from where a blend reads it: the sign.
             let look = |index: __m256i| {
@@ -121,11 +154,13 @@ mod tests {
             let (mut found, mut expected) = ([0.0; 32], [0.0; 32]);
             // SAFETY: the caller checked the unit.
             unsafe {
-                L::halves(&table, &codes, &mut found);
-                Portable::halves(&table, &codes, &mut expected);
-                assert_eq!(found, expected);
-                L::pairs(&table, &codes, &mut found);
-                Portable::pairs(&table, &codes, &mut expected);
+                for offset in [None, Some(0.7)] {
+                    L::halves(&table, 0.3, offset, &codes, &mut found);
+                    Portable::halves(&table, 0.3, offset, &codes, &mut expected);
+                    assert_eq!(found, expected);
+                }
+                L::pairs(&table, 0.3, &codes, &mut found);
+                Portable::pairs(&table, 0.3, &codes, &mut expected);
                 assert_eq!(found, expected);
             }
         }

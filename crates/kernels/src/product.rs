@@ -1,7 +1,9 @@
-//! Products of matrices: of large ones by a kernel of this crate, of others by the crate `gemm`.
+//! Products of matrices: of large ones and of few rows by kernels of this crate, of others by the crate
+//! `gemm`.
 
 use burn::backend::flex::FlexTensor;
 
+use crate::column_product::{column_product, is_by_columns};
 use crate::packed_product::{is_worth_packing, packed_product};
 use crate::row_product::{Sizes, Target};
 
@@ -66,7 +68,7 @@ impl<'a> MatrixView<'a> {
         self.cols
     }
 
-    /// The number of rows and of columns.
+    /// The strides from one row and from one column to the next.
     pub fn strides(&self) -> (usize, usize) {
         (self.row_stride, self.col_stride)
     }
@@ -187,6 +189,10 @@ pub(crate) unsafe fn product(left: MatrixView, right: MatrixView, target: Target
     if is_large && is_worth_packing(sizes) {
         // SAFETY: the caller's.
         return unsafe { packed_product(left, &right, target, start) };
+    }
+    if is_by_columns(&left, &right) {
+        // SAFETY: the caller's.
+        return unsafe { column_product(left, right, target, start) };
     }
     let started_rows = if start.is_anything() { sizes.rows } else { 0 };
     for row in 0..started_rows {
@@ -310,9 +316,11 @@ mod tests {
         }
     }
 
-    /// Small ones; several threads; parts of panels of every width; sums in several parts; columns
+    /// Few rows; small ones; several threads; parts of panels of every width; sums in several parts; columns
     /// in several parts.
-    const SIZES: [(usize, usize, usize); 6] = [
+    const SIZES: [(usize, usize, usize); 8] = [
+        (9, 1201, 150),
+        (1, 300, 603),
         (5, 7, 3),
         (130, 150, 70),
         (70, 97, 1600),

@@ -42,6 +42,7 @@ pub(crate) struct Sizes {
 /// How many rows of the output stay in registers: with two vectors per row sixteen running sums,
 /// which hide the latency of a multiplication and leave registers for the right side.
 const TALL: usize = 8;
+/// What is left after these is at most three rows.
 const SHORT: usize = 4;
 
 /// target (+)= left · right.
@@ -122,9 +123,11 @@ impl Product<'_> {
                 self.block::<V, SHORT, VECTORS>(row, col, lanes);
                 row += SHORT;
             }
-            while row < rows {
-                self.block::<V, 1, VECTORS>(row, col, lanes);
-                row += 1;
+            match rows - row {
+                0 => {}
+                1 => self.block::<V, 1, VECTORS>(row, col, lanes),
+                2 => self.block::<V, 2, VECTORS>(row, col, lanes),
+                _ => self.block::<V, 3, VECTORS>(row, col, lanes),
             }
         }
     }

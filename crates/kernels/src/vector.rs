@@ -101,11 +101,11 @@ pub(crate) mod x86 {
 
     /// AVX-512.
     #[derive(Clone, Copy)]
-    pub(crate) struct Wide(__m512);
+    pub(crate) struct Wide(pub __m512);
 
     /// AVX2 with FMA.
     #[derive(Clone, Copy)]
-    pub(crate) struct Narrow(__m256);
+    pub(crate) struct Narrow(pub __m256);
 
     // SAFETY of all blocks: the caller guarantees the unit and valid pointers.
 
@@ -320,7 +320,7 @@ macro_rules! for_vectors {
         pub(crate) fn $name($($argument: $type),*) {
             #[inline(always)]
             #[allow(clippy::too_many_arguments)]
-            fn body<$vector: $crate::vector::Vector>($($argument: $type),*) $body
+            fn body<$vector: $crate::codes::Codes>($($argument: $type),*) $body
 
             #[cfg(target_arch = "x86_64")]
             {

@@ -4,11 +4,10 @@
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::Tensor;
-use eigenmix_kernels::{Activation, AttentionShape};
+use eigenmix_kernels::{Activation, AttentionShape, KeyValueCache};
 use eigenmix_moslora::AdaptedLinear;
 
 use crate::builder::Builder;
-use crate::cache::LayerCache;
 use crate::norm::{Norm, NormKind};
 use crate::read_rows::ReadRows;
 use crate::residual::add_output;
@@ -264,7 +263,7 @@ impl Block {
         &self,
         mut hidden: Tensor<2>,
         context: &BlockContext,
-        cache: Option<&mut LayerCache>,
+        cache: Option<&mut KeyValueCache>,
     ) -> Tensor<2> {
         let normalised = self.attention_norm.forward(hidden.clone());
         let attended = self.attention.forward(normalised, context, cache);
@@ -301,14 +300,14 @@ impl Attention {
         &self,
         input: Tensor<2>,
         context: &BlockContext,
-        cache: Option<&mut LayerCache>,
+        cache: Option<&mut KeyValueCache>,
     ) -> Tensor<2> {
-        if self.head_norms.is_some() || cache.is_some() {
-            let attended = self.forward_apart(input, context, cache);
-            return match context.read {
-                Some(read) => read.select(attended),
-                None => attended,
-            };
+        let read = |attended: Tensor<2>| match context.read {
+            Some(read) => read.select(attended),
+            None => attended,
+        };
+        if self.head_norms.is_some() {
+            return read(self.forward_apart(input, context, cache));
         }
         let AttentionShape {
             n_heads,
@@ -319,7 +318,9 @@ impl Attention {
             Some(angles) => angles.turn(input, heads),
             None => input,
         };
-        if let (Some(read), AttentionInputs::Separate(layers)) = (context.read, &self.inputs) {
+        if let (Some(read), AttentionInputs::Separate(layers), None) =
+            (context.read, &self.inputs, &cache)
+        {
             let query = layers.query.forward(read.select(input.clone()));
             let both = AdaptedLinear::forward_together(&[&layers.key, &layers.value], input, None);
             let angles = context.rotary.map(|angles| angles.of(read));
@@ -336,22 +337,22 @@ impl Attention {
             AttentionInputs::Fused(layer) => layer.forward(input),
         };
         let projections = turned(projections, context.rotary, n_heads + n_key_heads);
-        let attended = eigenmix_kernels::self_attention(projections, context.shape);
-        match context.read {
-            Some(read) => read.select(attended),
-            None => attended,
-        }
+        read(match cache {
+            Some(cache) => {
+                eigenmix_kernels::cached_self_attention(projections, cache, context.shape)
+            }
+            None => eigenmix_kernels::self_attention(projections, context.shape),
+        })
     }
 
-    /// Queries, keys and values in a tensor each: where heads are normalised, or keys and values come
-    /// from a cache.
+    /// Queries, keys and values in a tensor each, where heads are normalised.
     fn forward_apart(
         &self,
         input: Tensor<2>,
         context: &BlockContext,
-        cache: Option<&mut LayerCache>,
+        cache: Option<&mut KeyValueCache>,
     ) -> Tensor<2> {
-        let [mut query, mut key, mut value] = self.inputs(input);
+        let [mut query, mut key, value] = self.inputs(input);
         if let Some(norms) = &self.head_norms {
             query = norms.query.forward(query);
             key = norms.key.forward(key);
@@ -360,10 +361,12 @@ impl Attention {
             query = angles.turn(query, context.shape.n_heads);
             key = angles.turn(key, context.shape.n_key_heads);
         }
-        if let Some(cache) = cache {
-            (key, value) = cache.extend(key, value, &context.shape.offsets);
+        match cache {
+            Some(cache) => {
+                eigenmix_kernels::cached_attention(query, key, value, cache, context.shape)
+            }
+            None => eigenmix_kernels::attention(query, key, value, context.shape),
         }
-        eigenmix_kernels::attention(query, key, value, context.shape)
     }
 
     fn inputs(&self, input: Tensor<2>) -> [Tensor<2>; 3] {

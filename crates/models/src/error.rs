@@ -126,7 +126,7 @@ pub enum ModelError {
     #[error("tensor `{name}` is quantised in a way that cannot be read: {problem}")]
     QuantisedTensor { name: String, problem: String },
     #[error(
-        "`{path}` is quantised (quant_method: {method}), and none of its tensors is in a form that is read: bitsandbytes' 4 and 8 bits, and GGUF files; take another copy of the model, or the unquantised one with base.weights = \"nf4\"",
+        "`{path}` is quantised (quant_method: {method}), and none of its tensors is in a form that is read: bitsandbytes' 4 and 8 bits, GPTQ, AWQ and MLX in 4 bits, and GGUF files; take another copy of the model, or the unquantised one with base.weights = \"nf4\"",
         path = .path.display()
     )]
     Quantisation { path: PathBuf, method: String },

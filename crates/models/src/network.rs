@@ -159,12 +159,20 @@ impl Network {
     /// If the model is not a decoder.
     pub fn next_token(&self, batch: &TokenBatch, cache: &mut Cache, device: &Device) -> Tensor<2> {
         let decoder = self.body.decoder();
+        // Where every sequence has one new token, these are all rows.
+        let is_one_each = batch.tokens() == batch.sequences();
+        let read = (!is_one_each).then(|| ReadRows::new(last_rows(batch)));
         let (mut hidden, context) = decoder.embed(batch, Some(cache), device);
+        if let (Some(read), 0) = (&read, decoder.n_layers()) {
+            hidden = read.select(hidden);
+        }
         for layer in 0..decoder.n_layers() {
-            hidden = decoder.layer(layer, hidden, &context, None, Some(cache));
+            let is_last = layer + 1 == decoder.n_layers();
+            let read = read.as_ref().filter(|_| is_last);
+            hidden = decoder.layer(layer, hidden, &context, read, Some(cache));
         }
         cache.count(batch.offsets());
-        self.logits(select(hidden, &last_rows(batch)))
+        self.logits(hidden)
     }
 
     pub(crate) fn n_layers(&self) -> usize {

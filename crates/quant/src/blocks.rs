@@ -4,9 +4,19 @@
 use crate::Lookup;
 
 /// The sixteen values of IQ4_NL and IQ4_XS.
-pub(crate) const IQ4_VALUES: [f32; 16] = [
+pub const IQ4_VALUES: [f32; 16] = [
     -127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0,
     89.0, 113.0,
+];
+
+/// Four-bit codes as numbers.
+pub const CODES: [f32; 16] = [
+    0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0,
+];
+
+/// The same less eight.
+pub const SIGNED: [f32; 16] = [
+    -8.0, -7.0, -6.0, -5.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0,
 ];
 
 /// The half-precision number at `offset`.
@@ -47,12 +57,12 @@ pub(crate) fn plain_f16(bytes: &[u8], values: &mut [f32]) {
     }
 }
 
-/// A half-precision number in f32, exactly, without branches, so that loops over it vectorise.
+/// A half-precision number (its bits) in f32, exactly, without branches, so that loops over it vectorise.
 ///
 /// Shifted into an f32's place, its exponent is 112 too small; a multiplication by 2¹¹² mends that,
 /// of subnormal numbers too. Infinities and NaN get the largest exponent by hand.
 #[inline(always)]
-fn widened(bits: u16) -> f32 {
+pub fn widened(bits: u16) -> f32 {
     const TWO_TO_112: f32 = f32::from_bits((127 + 112) << 23);
     const INFINITE: u32 = 0x7c00 << 13;
     let magnitude = u32::from(bits & 0x7fff) << 13;
@@ -63,26 +73,19 @@ fn widened(bits: u16) -> f32 {
 
 /// x = (q − 8) · d
 #[inline(always)]
-pub(crate) fn q4_0(block: &[u8; 18], values: &mut [f32; 32]) {
-    let d = half_at(block, 0);
-    let codes = part::<16>(block, 2);
-    let (low, high) = values.split_at_mut(16);
-    for ((low, high), &code) in low.iter_mut().zip(high).zip(codes) {
-        *low = f32::from(i16::from(code & 15) - 8) * d;
-        *high = f32::from(i16::from(code >> 4) - 8) * d;
-    }
+pub(crate) fn q4_0<L: Lookup>(block: &[u8; 18], values: &mut [f32; 32]) {
+    // SAFETY: whoever chose the lookup has its unit.
+    unsafe {
+        L::halves(&SIGNED, half_at(block, 0), None, part(block, 2), values);
+    };
 }
 
 /// x = q · d + m
 #[inline(always)]
-pub(crate) fn q4_1(block: &[u8; 20], values: &mut [f32; 32]) {
+pub(crate) fn q4_1<L: Lookup>(block: &[u8; 20], values: &mut [f32; 32]) {
     let (d, m) = (half_at(block, 0), half_at(block, 2));
-    let codes = part::<16>(block, 4);
-    let (low, high) = values.split_at_mut(16);
-    for ((low, high), &code) in low.iter_mut().zip(high).zip(codes) {
-        *low = f32::from(code & 15) * d + m;
-        *high = f32::from(code >> 4) * d + m;
-    }
+    // SAFETY: as above.
+    unsafe { L::halves(&CODES, d, Some(m), part(block, 4), values) };
 }
 
 /// The five-bit codes of a block: four bits in `codes`, the fifth of value i in bit i of `fifth`.
@@ -124,9 +127,10 @@ pub(crate) fn q8_0(block: &[u8; 34], values: &mut [f32; 32]) {
 /// x = table[q] · d
 #[inline(always)]
 pub(crate) fn iq4_nl<L: Lookup>(block: &[u8; 18], values: &mut [f32; 32]) {
-    let table = IQ4_VALUES.map(|value| value * half_at(block, 0));
-    // SAFETY: whoever chose the lookup has its unit.
-    unsafe { L::halves(&table, part(block, 2), values) };
+    // SAFETY: as above.
+    unsafe {
+        L::halves(&IQ4_VALUES, half_at(block, 0), None, part(block, 2), values);
+    };
 }
 
 #[cfg(test)]

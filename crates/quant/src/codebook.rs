@@ -83,6 +83,13 @@ impl CodebookMatrix {
         self.codes.len() + size_of_val(&*self.scales)
     }
 
+    /// The codes, the table and the scales, of blocks of [`CodebookMatrix::block`] values, of a matrix
+    /// whose values are not rounded.
+    pub fn parts(&self) -> Option<(&[u8], &[f32; 16], &[f32])> {
+        let parts = (&self.codes[..], &self.table, &self.scales[..]);
+        (self.rounding == Rounding::None).then_some(parts)
+    }
+
     /// Decodes values of the flattened matrix, from `first` on.
     ///
     /// # Safety
@@ -91,7 +98,12 @@ impl CodebookMatrix {
     pub(crate) unsafe fn decode<L: Lookup>(&self, first: usize, values: &mut [f32]) {
         let (mut place, mut rest) = (first, values);
         while !rest.is_empty() {
-            let table = self.scaled_table(self.scales[place / self.block]);
+            let scale = self.scales[place / self.block];
+            // A table whose values are rounded is scaled before it is looked up.
+            let (table, scale) = match self.rounding {
+                Rounding::None => (self.table, scale),
+                _ => (self.rounded_table(scale), 1.0),
+            };
             let left_of_block = self.block - place % self.block;
             let count = rest.len().min(left_of_block);
             let (values, others) = rest.split_at_mut(count);
@@ -101,7 +113,7 @@ impl CodebookMatrix {
                     byte >> 4
                 } else {
                     byte & 15
-                })]
+                })] * scale
             };
             // From an even place on, two values are a byte.
             let (start, values) = values.split_at_mut(place % 2);
@@ -114,7 +126,7 @@ impl CodebookMatrix {
             let end = place + count - tail.len();
             for (group, codes) in groups.iter_mut().zip(codes) {
                 // SAFETY: the caller's.
-                unsafe { L::pairs(&table, codes, group) };
+                unsafe { L::pairs(&table, scale, codes, group) };
             }
             for (offset, value) in tail.iter_mut().enumerate() {
                 *value = single(end + offset);
@@ -124,9 +136,9 @@ impl CodebookMatrix {
         }
     }
 
-    /// The sixteen values of a block.
+    /// The sixteen values of a block, rounded.
     #[inline(always)]
-    fn scaled_table(&self, scale: f32) -> [f32; 16] {
+    fn rounded_table(&self, scale: f32) -> [f32; 16] {
         let table = self.table.map(|value| value * scale);
         match self.rounding {
             Rounding::None => table,

@@ -42,7 +42,7 @@ pub(crate) fn q3_k(block: &[u8; 110], values: &mut [f32; 256]) {
 
 /// The six-bit scale and minimum of a group of Q4_K and Q5_K.
 #[inline(always)]
-fn scale_and_minimum(packed: &[u8], group: usize) -> (f32, f32) {
+pub fn scale_and_minimum(packed: &[u8], group: usize) -> (f32, f32) {
     let (scale, minimum) = match group {
         0..4 => (packed[group] & 63, packed[group + 4] & 63),
         _ => (
@@ -115,8 +115,7 @@ pub(crate) fn iq4_xs<L: Lookup>(block: &[u8; 136], values: &mut [f32; 256]) {
     for (index, (group, codes)) in groups.iter_mut().zip(codes).enumerate() {
         let low = i32::from(low[index / 2] >> (index % 2 * 4) & 15);
         let scale = d * ((low | i32::from(high >> (index * 2) & 3) << 4) - 32) as f32;
-        let table = IQ4_VALUES.map(|value| value * scale);
         // SAFETY: whoever chose the lookup has its unit.
-        unsafe { L::halves(&table, codes, group) };
+        unsafe { L::halves(&IQ4_VALUES, scale, None, codes, group) };
     }
 }

@@ -28,10 +28,12 @@ mod matrix;
 mod quantise;
 mod row_scaled;
 
+pub use blocks::{CODES, IQ4_VALUES, SIGNED, widened};
 pub use codebook::{CodebookMatrix, Rounding};
 pub use encoding::Encoding;
 pub use error::QuantError;
 pub use grouped::GroupedMatrix;
+pub use k_blocks::scale_and_minimum;
 pub use lookup::{Lookup, Portable};
 pub use matrix::EncodedMatrix;
 pub use quantise::{NF4, int8, nf4};

@@ -93,6 +93,30 @@ impl EncodedMatrix {
         }
     }
 
+    /// Row `row` of a matrix of rows of blocks, as it is stored.
+    ///
+    /// # Panics
+    /// If there are fewer rows.
+    #[inline]
+    pub fn encoded_row(&self, row: usize) -> Option<(Encoding, &[u8])> {
+        match &self.form {
+            Form::Blocks {
+                encoding,
+                row_bytes,
+                bytes,
+            } => Some((*encoding, &bytes[row * row_bytes..][..*row_bytes])),
+            _ => None,
+        }
+    }
+
+    /// The matrix of codes of a table, if it is one.
+    pub fn codebook(&self) -> Option<&CodebookMatrix> {
+        match &self.form {
+            Form::Codebook(matrix) => Some(matrix),
+            _ => None,
+        }
+    }
+
     /// What people call the form, such as `Q4_K` or `NF4`.
     pub fn name(&self) -> &'static str {
         match &self.form {
@@ -236,8 +260,8 @@ fn decode_blocks<L: Lookup>(encoding: Encoding, row: &[u8], first: usize, values
         Encoding::F32 => plain_f32(plain(4), values),
         Encoding::F16 => plain_f16(plain(2), values),
         Encoding::Bf16 => plain_bf16(plain(2), values),
-        Encoding::Q4_0 => each_block(row, first, values, blocks::q4_0),
-        Encoding::Q4_1 => each_block(row, first, values, blocks::q4_1),
+        Encoding::Q4_0 => each_block(row, first, values, blocks::q4_0::<L>),
+        Encoding::Q4_1 => each_block(row, first, values, blocks::q4_1::<L>),
         Encoding::Q5_0 => each_block(row, first, values, blocks::q5_0),
         Encoding::Q5_1 => each_block(row, first, values, blocks::q5_1),
         Encoding::Q8_0 => each_block(row, first, values, blocks::q8_0),

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use eigenmix_adapter::AdapterFile;
-use eigenmix_data::{InputContract, TextTokenizer, has_chat_template};
+use eigenmix_adapter::{AdapterFile, Companion};
+use eigenmix_data::{InputContract, TextTokenizer, gguf_text_files, has_chat_template};
 use eigenmix_hub::{FileRequest, Hub, HubId, Location};
 use eigenmix_models::{Architecture, Checkpoint, LinearLayer, is_gguf, shard_names};
 
@@ -75,9 +75,26 @@ impl BaseModel {
             return Ok(false);
         }
         self.tokenizer_directory = Some(directory.to_owned());
-        let own = self.directory().join(TOKENIZER);
-        let read = |path: &Path| std::fs::read(path).map_err(FileError::io("read", path));
-        Ok(!own.is_file() || read(&brought)? != read(&own)?)
+        let brought = std::fs::read(&brought).map_err(FileError::io("read", &brought))?;
+        let own = self.text_files()?;
+        let own = own.iter().find(|file| file.name == TOKENIZER);
+        Ok(own.is_none_or(|own| own.content != brought))
+    }
+
+    /// Its own tokenizer and chat template as files, however it has them.
+    ///
+    /// # Errors
+    /// If one is there and cannot be read.
+    pub(crate) fn text_files(&self) -> Result<Vec<Companion>, TrainerError> {
+        if !is_gguf(self.directory()) {
+            return Ok(Companion::read_all(self.directory(), &TEXT_COMPANIONS)?);
+        }
+        let files = gguf_text_files(self.directory())?.into_iter();
+        let companion = |(name, content): (&str, Vec<u8>)| Companion {
+            name: name.to_owned(),
+            content,
+        };
+        Ok(files.map(companion).collect())
     }
 
     /// Expects texts of as many tokens as the adapter has a table for.

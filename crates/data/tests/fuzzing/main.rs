@@ -230,6 +230,34 @@ fn changed_tokenizers_and_templates_are_used_or_refused() {
 }
 
 #[test]
+fn changed_vocabularies_of_gguf_files_are_used_or_refused() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/gguf");
+    let files = ["llama", "llama3", "qwen2", "gemma2"].map(|family| {
+        let file = golden.join(format!("vocabulary-{family}.gguf"));
+        fs::read(file).expect("a golden file")
+    });
+    let used = Cell::new(0);
+    let strategy = (0..files.len(), vec((any::<Index>(), any::<u8>()), 0..4));
+    let test = |(index, changes): (usize, Vec<(Index, u8)>)| {
+        let mut file = files[index].clone();
+        for (at, byte) in changes {
+            let at = at.index(file.len());
+            file[at] = byte;
+        }
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("model.gguf");
+        fs::write(&path, &file).expect("a file");
+        let is_used = within(file.len(), CONSTANT, || readers::encode(&path))?;
+        used.set(used.get() + u64::from(is_used));
+        Ok(())
+    };
+    let cases = cases::run("vocabularies", 200, &strategy, test);
+    let used = used.get();
+    println!("{cases} changed vocabularies, {used} of them still in use");
+    assert!(used * 5 > cases, "{used} of {cases} were used");
+}
+
+#[test]
 fn changed_contracts_are_read_or_refused() {
     let strategy = (vec(any::<TextMutation>(), 0..3), any_json());
     let test = |(mutations, json): (Vec<TextMutation>, String)| {

@@ -68,7 +68,7 @@ pub(crate) fn run(arguments: &ExportArguments, console: &Console) -> anyhow::Res
             if style.dialect().is_one_file() && !options.companions.is_empty() {
                 let names = options.companions.iter().map(|file| file.name.as_str());
                 let names: Vec<&str> = names.collect();
-                console.warn(format_args!(
+                console.note(format_args!(
                     "one file has no room for {} beside the adapter; they are left out",
                     names.join(", ")
                 ));

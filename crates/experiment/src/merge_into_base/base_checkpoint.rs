@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use eigenmix_adapter::{AdapterError, Labels, Provenance};
+use eigenmix_data::gguf_text_files;
 use eigenmix_models::{Checkpoint, is_gguf};
 use eigenmix_tensors::{Dtype, FileError, TensorFile, write_file};
 use eigenmix_trainer::TrainerError;
@@ -15,6 +16,7 @@ use serde_json::{Map, Value, json};
 use super::base_tensors::{BaseTensors, DecodedTensors};
 use crate::BadInput;
 use crate::ExperimentError;
+use crate::error::message;
 
 const CONFIG: &str = "config.json";
 const SINGLE: &str = "model.safetensors";
@@ -213,10 +215,18 @@ impl BaseCheckpoint {
         self.shard_of.get(name).copied().ok_or_else(missing)
     }
 
-    /// Copies what a user of the model needs beside the weights and `config.json`.
-    pub(super) fn copy_companions(&self, target: &Path) -> Result<(), AdapterError> {
-        if !self.path.is_dir() {
-            return Ok(());
+    /// Copies what a user of the model needs beside the weights and `config.json`; of a GGUF file, its
+    /// tokenizer and chat template as files. Says why not, if they cannot be had.
+    pub(super) fn copy_companions(&self, target: &Path) -> Result<Option<String>, AdapterError> {
+        if is_gguf(&self.path) {
+            let files = match gguf_text_files(&self.path) {
+                Ok(files) => files,
+                Err(error) => return Ok(Some(message(&error))),
+            };
+            for (name, content) in files {
+                write_file(&target.join(name), &content)?;
+            }
+            return Ok(None);
         }
         let entries = fs::read_dir(&self.path).map_err(FileError::io("list", &self.path))?;
         for entry in entries.flatten() {
@@ -226,7 +236,7 @@ impl BaseCheckpoint {
                 write_file(&target.join(name), &bytes)?;
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Writes the index of several files; one file has none.

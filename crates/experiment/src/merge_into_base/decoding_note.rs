@@ -1,7 +1,6 @@
 //! What it means that the weights of a base model were decoded, or were not those of the training.
 
 use eigenmix_adapter::PeftConfig;
-use eigenmix_models::is_gguf;
 use eigenmix_tensors::Dtype;
 
 use super::base_checkpoint::BaseCheckpoint;
@@ -14,14 +13,8 @@ pub(super) fn decoding_note(base: &BaseCheckpoint) -> Option<String> {
         Dtype::F16 => "f16",
         _ => "bf16",
     };
-    let tokenizer = match is_gguf(base.path()) {
-        true => {
-            " The tokenizer of a GGUF file is not among what is written; take it from the model that the file was made of."
-        }
-        false => "",
-    };
     Some(format!(
-        "the weights of `{}` were decoded to {kept}, and the update was added to them: an adapter that was trained on this model acts as it did there, up to rounding to that dtype (--dtype chooses another). To have the quality of the model before its quantisation, merge into that: --merge-into-base ORIGINAL.{tokenizer}",
+        "the weights of `{}` were decoded to {kept}, and the update was added to them: an adapter that was trained on this model acts as it did there, up to rounding to that dtype (--dtype chooses another). To have the quality of the model before its quantisation, merge into that: --merge-into-base ORIGINAL",
         base.path().display()
     ))
 }

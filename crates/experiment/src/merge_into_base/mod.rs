@@ -68,8 +68,9 @@ pub fn merge_into_base(
         plan.is_untied,
         plan.vocabulary,
     );
+    let mut no_tokenizer = None;
     write_directory(destination.path(), destination.force(), |staging| {
-        base.copy_companions(staging)?;
+        no_tokenizer = base.copy_companions(staging)?;
         for companion in companions {
             write_file(&staging.join(&companion.name), &companion.content)?;
         }
@@ -82,7 +83,11 @@ pub fn merge_into_base(
         write_file(&path, format!("{provenance}\n").as_bytes())?;
         write_shards(&plan, base, staging)
     })?;
-    Ok(report(&plan, base))
+    let mut report = report(&plan, base);
+    report.notes.extend(no_tokenizer.map(|problem| {
+        format!("the tokenizer of the GGUF file cannot be written beside the weights: {problem}; take it from the model that the file was made of")
+    }));
+    Ok(report)
 }
 
 /// What the labels of the adapter's head are, if its input contract says that a row may have several;

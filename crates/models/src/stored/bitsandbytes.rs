@@ -6,6 +6,7 @@ use std::sync::Arc;
 use eigenmix_quant::{CodebookMatrix, EncodedMatrix, Rounding, RowScaledMatrix};
 use eigenmix_tensors::{FileError, TensorFile};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{Files, StoredTensor, StoredTensors};
 use crate::ModelError;
@@ -55,7 +56,11 @@ impl Part {
 }
 
 /// Takes the matrices in four bits.
-pub(super) fn four_bits(files: &mut Files, tensors: &mut StoredTensors) -> Result<(), ModelError> {
+pub(super) fn four_bits(
+    files: &mut Files,
+    _config: &Value,
+    tensors: &mut StoredTensors,
+) -> Result<(), ModelError> {
     let states: Vec<String> = files
         .keys()
         .filter(|name| name.contains(STATE))
@@ -215,7 +220,11 @@ struct EightBits {
 }
 
 /// Takes the matrices in eight bits.
-pub(super) fn eight_bits(files: &mut Files, tensors: &mut StoredTensors) -> Result<(), ModelError> {
+pub(super) fn eight_bits(
+    files: &mut Files,
+    _config: &Value,
+    tensors: &mut StoredTensors,
+) -> Result<(), ModelError> {
     let scales: Vec<String> = files
         .keys()
         .filter(|name| name.ends_with(ROW_SCALES))

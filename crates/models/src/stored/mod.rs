@@ -2,6 +2,7 @@
 
 mod bitsandbytes;
 mod gguf;
+mod packed_words;
 mod plain;
 
 use std::collections::BTreeMap;
@@ -42,12 +43,16 @@ pub(crate) type StoredTensors = BTreeMap<String, Box<dyn StoredTensor>>;
 /// Where the tensors of files are, by name. A form takes those that it knows how to read together.
 pub(crate) type Files = BTreeMap<String, Arc<TensorFile>>;
 
-/// A form: takes what is its own out of the files, and puts the tensors that they make into the
-/// second argument.
-type Form = fn(&mut Files, &mut StoredTensors) -> Result<(), ModelError>;
+/// A form: takes what is its own out of the files, as the configuration describes it, and puts the
+/// tensors that they make into the last argument.
+type Form = fn(&mut Files, &Value, &mut StoredTensors) -> Result<(), ModelError>;
 
 /// The forms of quantised checkpoints. What none of them takes is stored as it is.
-const FORMS: [Form; 2] = [bitsandbytes::four_bits, bitsandbytes::eight_bits];
+const FORMS: [Form; 3] = [
+    bitsandbytes::four_bits,
+    bitsandbytes::eight_bits,
+    packed_words::packed_words,
+];
 
 /// Finds the tensors of safetensors files.
 ///
@@ -61,7 +66,7 @@ pub(crate) fn stored_tensors(
 ) -> Result<StoredTensors, ModelError> {
     let mut tensors = StoredTensors::new();
     for form in FORMS {
-        form(&mut files, &mut tensors)?;
+        form(&mut files, config, &mut tensors)?;
     }
     let is_read = !tensors.is_empty();
     if let Some(method) = quantisation(config)

@@ -16,7 +16,7 @@ use super::plain_adapter::{labels, plain_adapter};
 use super::training_data::TrainingData;
 use super::truncated_result::TruncatedResult;
 use crate::adapter_config::AdapterConfig;
-use crate::base_model::{COMPANIONS, TEXT_COMPANIONS};
+use crate::base_model::COMPANIONS;
 use crate::checkpoint::write_values;
 use crate::config::TrainConfig;
 use crate::problem_type::set_problem_type;
@@ -231,7 +231,7 @@ pub(super) fn companions(
     if data.tokenizer.is_none() {
         return Ok(Vec::new());
     }
-    let mut files = Companion::read_all(base.directory(), &TEXT_COMPANIONS)?;
+    let mut files = base.text_files()?;
     if let Some(template) = &data.chat_template {
         files.retain(|file| file.name != InputContract::CHAT_TEMPLATE);
         files.push(Companion {

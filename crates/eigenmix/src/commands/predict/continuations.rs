@@ -1,10 +1,15 @@
 //! Continuations of each line or row by a language model.
 
+use std::collections::BTreeMap;
+
 use eigenmix_data::{
     DataConfig, IncrementalDecoder, LanguageContent, PredictedColumn, PredictedValues,
     PredictionTable,
 };
-use eigenmix_trainer::{BaseModel, GenerationOptions, LoadedModel, Prompt, Sampling, generate};
+use eigenmix_trainer::{
+    BaseModel, GenerationEvent, GenerationOptions, GenerationSpeed, LoadedModel, Prompt, Sampling,
+    generate,
+};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -31,13 +36,16 @@ pub(super) fn run(
         options: GenerationOptions {
             sampling,
             stop: prompts.stop_ids()?,
+            batch_size: arguments.batch_size,
         },
-        batch_size: arguments.batch_size.get(),
         console,
     };
     match input {
-        Input::Lines(lines) if console.is_json() => writer.lines_together(lines),
-        Input::Lines(lines) => writer.one_by_one(lines),
+        // Whoever writes the lines may wait for the answer to one before writing the next.
+        Input::Lines(lines) if lines.are_awaited() && !console.is_json() => {
+            writer.one_by_one(lines)
+        }
+        Input::Lines(lines) => writer.lines_together(lines),
         Input::Table(table) => writer.table(&table, arguments),
     }
 }
@@ -61,36 +69,43 @@ struct Writer<'a> {
     model: &'a LoadedModel,
     prompts: &'a Prompts<'a>,
     options: GenerationOptions,
-    batch_size: usize,
     console: &'a Console,
+}
+
+/// The continuation of each prompt, and how long all of them took.
+struct Continued {
+    texts: Vec<ContinuedText>,
+    speed: GenerationSpeed,
+}
+
+struct ContinuedText {
+    text: String,
+    /// How many tokens it has.
+    tokens: usize,
 }
 
 impl Writer<'_> {
     /// Every token is shown as soon as it is generated.
     fn one_by_one(&self, lines: Lines) -> anyhow::Result<()> {
+        let mut total = GenerationSpeed::default();
         for line in lines {
             let (line, place) = line?;
             let prompt = self.prompts.of_line(&line, place)?;
             let mut decoder = IncrementalDecoder::new(self.prompts.tokenizer(), true);
-            let mut problem = None;
-            let mut show = |_, token| {
-                let shown = decoder
-                    .push(token)
-                    .map_err(anyhow::Error::from)
-                    .and_then(|text| self.console.part(text));
-                problem = problem.take().or(shown.err());
+            let mut show = |event: GenerationEvent| match event {
+                GenerationEvent::Token { token, .. } => self.console.part(decoder.push(token)?),
+                GenerationEvent::Complete { .. } => Ok(()),
             };
-            let (network, device) = (&self.model.network, &self.model.device);
-            generate(network, &[prompt], &self.options, device, &mut show);
-            if let Some(problem) = problem {
-                return Err(problem);
-            }
+            let (_, speed) = self.generate(&[prompt], &mut show)?;
+            total += speed;
             self.console.line(&decoder.finish()?)?;
         }
+        self.close(total);
         Ok(())
     }
 
-    /// One object in the end.
+    /// All lines, several at a time: each continuation is shown when it and those before it are
+    /// complete, or with `--json` all as one object in the end.
     fn lines_together(&self, lines: Lines) -> anyhow::Result<()> {
         let lines = lines.collect::<anyhow::Result<Vec<_>>>()?;
         // All of them first: a line that is refused is refused before the work.
@@ -98,8 +113,14 @@ impl Writer<'_> {
             .iter()
             .map(|(line, place)| self.prompts.of_line(line, place.clone()))
             .collect::<anyhow::Result<Vec<_>>>()?;
-        let texts = lines.into_iter().map(|(line, _)| Value::from(line));
-        self.print(texts.collect(), self.continued(&prompts)?)
+        if self.console.is_json() {
+            let found = self.continued(&prompts, |_| Ok(()))?;
+            let texts = lines.into_iter().map(|(line, _)| Value::from(line));
+            return self.print(texts.collect(), found);
+        }
+        let found = self.continued(&prompts, |text| self.console.line(&text.text))?;
+        self.close(found.speed);
+        Ok(())
     }
 
     fn table(&self, table: &PredictionTable, arguments: &PredictArguments) -> anyhow::Result<()> {
@@ -109,45 +130,88 @@ impl Writer<'_> {
             .iter()
             .map(|row| self.prompts.of_row(row))
             .collect::<anyhow::Result<Vec<_>>>()?;
-        let found = self.continued(&prompts)?;
+        let found = self.continued(&prompts, |_| Ok(()))?;
         if self.console.is_json() && arguments.out.is_none() {
             let rows = rows.iter().map(|row| asked(&row.content));
             return self.print(rows.collect(), found);
         }
-        let texts = found.into_iter().map(|(text, _)| text).collect();
+        let texts = found.texts.into_iter().map(|one| one.text).collect();
         let column = PredictedColumn {
             name: PREDICTION.to_owned(),
             values: PredictedValues::Texts(texts),
         };
-        output.write(&[column], self.console)
+        output.write(&[column], self.console)?;
+        self.close(found.speed);
+        Ok(())
     }
 
-    /// The continuation of each prompt, and how many tokens it has.
-    fn continued(&self, prompts: &[Prompt]) -> anyhow::Result<Vec<(String, usize)>> {
-        let mut found = Vec::with_capacity(prompts.len());
+    /// - show: gets the texts in the order of their prompts, as soon as they are complete
+    fn continued(
+        &self,
+        prompts: &[Prompt],
+        show: impl Fn(&ContinuedText) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Continued> {
         let progress = self.console.progress("writing", prompts.len(), "prompts");
-        for batch in prompts.chunks(self.batch_size) {
-            let (network, device) = (&self.model.network, &self.model.device);
-            for tokens in generate(network, batch, &self.options, device, &mut |_, _| {}) {
-                let text = self.prompts.tokenizer().decode(&tokens, true)?;
-                found.push((text, tokens.len()));
+        let mut waiting = BTreeMap::new();
+        let mut texts = Vec::with_capacity(prompts.len());
+        let mut collect = |event: GenerationEvent| {
+            if let GenerationEvent::Complete { text, tokens } = event {
                 progress.advance();
+                let found = ContinuedText {
+                    text: self.prompts.tokenizer().decode(tokens, true)?,
+                    tokens: tokens.len(),
+                };
+                waiting.insert(text, found);
+                while let Some(next) = waiting.remove(&texts.len()) {
+                    show(&next)?;
+                    texts.push(next);
+                }
             }
-        }
-        Ok(found)
+            Ok(())
+        };
+        let (_, speed) = self.generate(prompts, &mut collect)?;
+        Ok(Continued { texts, speed })
     }
 
-    fn print(&self, texts: Vec<Value>, found: Vec<(String, usize)>) -> anyhow::Result<()> {
-        let predictions = texts.into_iter().zip(found);
+    /// # Errors
+    /// The first of `on_event`, after which no other event is told.
+    fn generate(
+        &self,
+        prompts: &[Prompt],
+        on_event: &mut dyn FnMut(GenerationEvent) -> anyhow::Result<()>,
+    ) -> anyhow::Result<(Vec<Vec<u32>>, GenerationSpeed)> {
+        let (network, device) = (&self.model.network, &self.model.device);
+        let mut heard = Ok(());
+        let mut hear = |event: GenerationEvent| {
+            if heard.is_ok() {
+                heard = on_event(event);
+            }
+        };
+        let found = generate(network, prompts, &self.options, device, &mut hear);
+        heard.map(|()| found)
+    }
+
+    /// The closing line.
+    fn close(&self, speed: GenerationSpeed) {
+        if speed.prompt_tokens > 0 {
+            self.console.note(speed);
+        }
+    }
+
+    fn print(&self, texts: Vec<Value>, found: Continued) -> anyhow::Result<()> {
+        let predictions = texts.into_iter().zip(found.texts);
         let predictions = predictions
-            .map(|(text, (continuation, tokens))| Continuation {
+            .map(|(text, found)| Continuation {
                 text,
-                continuation,
-                tokens,
+                continuation: found.text,
+                tokens: found.tokens,
             })
             .collect();
-        self.console
-            .line(&serde_json::to_string(&Continuations { predictions })?)
+        let continuations = Continuations {
+            predictions,
+            speed: found.speed.into(),
+        };
+        self.console.line(&serde_json::to_string(&continuations)?)
     }
 }
 
@@ -164,6 +228,33 @@ fn asked(content: &LanguageContent) -> Value {
 #[derive(Serialize)]
 struct Continuations {
     predictions: Vec<Continuation>,
+    speed: Speed,
+}
+
+/// How long the prompts and what continues them took; rates are absent where there was nothing.
+#[derive(Serialize)]
+struct Speed {
+    prompt_tokens: usize,
+    prompt_seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_tokens_per_second: Option<f64>,
+    new_tokens: usize,
+    new_seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens_per_second: Option<f64>,
+}
+
+impl From<GenerationSpeed> for Speed {
+    fn from(speed: GenerationSpeed) -> Self {
+        Self {
+            prompt_tokens: speed.prompt_tokens,
+            prompt_seconds: speed.prompt_time.as_secs_f64(),
+            prompt_tokens_per_second: speed.prompt_tokens_per_second(),
+            new_tokens: speed.new_tokens,
+            new_seconds: speed.new_time.as_secs_f64(),
+            tokens_per_second: speed.tokens_per_second(),
+        }
+    }
 }
 
 /// A prompt and its continuation.

@@ -56,6 +56,8 @@ pub(super) struct Lines {
     reader: Box<dyn BufRead>,
     name: Arc<Path>,
     number: usize,
+    /// Whether they come from standard input.
+    are_awaited: bool,
 }
 
 impl Lines {
@@ -73,7 +75,13 @@ impl Lines {
             reader,
             name: name.into(),
             number: 0,
+            are_awaited: path == Path::new("-"),
         })
+    }
+
+    /// Whether they may come one by one: those of standard input.
+    pub(super) fn are_awaited(&self) -> bool {
+        self.are_awaited
     }
 
     /// The next line without its end, and its place.

@@ -9,8 +9,9 @@ use eigenmix_models::{Network, TokenBatch};
 
 use super::examples::LanguageExamples;
 use crate::TrainerError;
-use crate::generation::{GenerationOptions, Prompt, Sampling, generate};
+use crate::generation::{GenerationOptions, Prompt, generate};
 use crate::host_values::host_values;
+use crate::sampling::Sampling;
 use crate::tasks::{Evaluation, EvaluationOptions, Examples};
 
 /// Evaluates `network` on `data`.
@@ -138,14 +139,9 @@ fn exact_match(
         let generation = GenerationOptions {
             sampling: Sampling::Greedy,
             stop: data.stop.clone(),
+            batch_size: NonZeroUsize::MIN.saturating_add(prompts.len()),
         };
-        let texts = generate(
-            network,
-            &prompts,
-            &generation,
-            options.device,
-            &mut |_, _| {},
-        );
+        let (texts, _) = generate(network, &prompts, &generation, options.device, &mut |_| {});
         for (&index, text) in batch.iter().zip(texts) {
             let text = tokenizer.decode(&text, true)?;
             right += usize::from(text.trim() == continuations[index].expected.trim());
