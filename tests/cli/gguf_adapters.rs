@@ -383,3 +383,38 @@ fn a_rank_that_vllm_does_not_take_unasked_is_told() {
         assert_eq!(says, told, "{outcome:?}");
     }
 }
+
+#[test]
+fn an_adapter_of_quantised_weights_merged_into_others_is_told() {
+    let place = workplace();
+    let decode = [
+        "export",
+        ADAPTER,
+        "--merge-into-base",
+        BASE,
+        "--out",
+        "plain",
+    ];
+    place.run_json(&decode);
+    let says = |name: &str| {
+        let to = ["export", PEFT, "--merge-into-base", "plain", "--out", name];
+        let outcome = place.run(&to);
+        assert_eq!(outcome.status, 0, "{outcome:?}");
+        outcome.stderr
+    };
+    assert!(!says("first").contains("trained on"));
+    let mut config = place.config(PEFT);
+    config["base_model_name_or_path"] = json!("models/tiny-Q4_0.gguf");
+    place.write_config(PEFT, &config);
+    let told = says("second");
+    assert!(
+        told.contains("the quantised `models/tiny-Q4_0.gguf`"),
+        "{told}"
+    );
+    // What a training noted goes before what a name says.
+    let made = json!({"version": "1", "method": "train/lora", "sources": [], "options": {"base_weights": "nf4"}});
+    let path = place.path(PEFT).join("eigenmix.json");
+    fs::write(path, made.to_string()).expect("a file");
+    let told = says("third");
+    assert!(told.contains("weights in nf4"), "{told}");
+}

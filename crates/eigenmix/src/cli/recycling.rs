@@ -193,7 +193,8 @@ pub(crate) struct ExportArguments {
     pub(crate) base: Option<String>,
 
     /// Merge the adapter into the weights of this base model and write the checkpoint. A quantised
-    /// model, also a .gguf file, is decoded.
+    /// model, also a .gguf file, is decoded, to the dtype of the model or to --dtype (f16 if a GGUF
+    /// file has none).
     #[arg(long, value_name = "MODEL", conflicts_with = "format")]
     pub(crate) merge_into_base: Option<PathBuf>,
 

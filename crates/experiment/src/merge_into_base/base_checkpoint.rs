@@ -147,11 +147,11 @@ impl BaseCheckpoint {
         &self.path
     }
 
-    /// Of a model whose weights are decoded: the dtype in which they are written.
+    /// Of a quantised model: the dtype in which its weights are written.
     pub fn decoded_dtype(&self) -> Option<Dtype> {
         match &self.tensors {
             BaseTensors::Stored(_) => None,
-            BaseTensors::Decoded(decoded) => Some(decoded.dtype()),
+            BaseTensors::Decoded(decoded) => decoded.are_quantised().then(|| decoded.dtype()),
         }
     }
 

@@ -36,6 +36,10 @@ impl DecodedTensors {
         self.dtype
     }
 
+    pub(super) fn are_quantised(&self) -> bool {
+        self.checkpoint.is_quantised()
+    }
+
     /// The names of the tensors, in files of bounded size; at least one.
     pub(super) fn files(&self) -> Vec<Vec<String>> {
         let mut files: Vec<(usize, Vec<String>)> = vec![(0, Vec::new())];

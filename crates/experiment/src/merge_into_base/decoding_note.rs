@@ -5,7 +5,7 @@ use eigenmix_tensors::Dtype;
 
 use super::base_checkpoint::BaseCheckpoint;
 
-/// What a merge into decoded weights means; nothing if none were decoded.
+/// What a merge into decoded weights means; nothing if none were quantised.
 pub(super) fn decoding_note(base: &BaseCheckpoint) -> Option<String> {
     let dtype = base.decoded_dtype()?;
     let kept = match dtype {
