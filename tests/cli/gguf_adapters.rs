@@ -158,6 +158,28 @@ fn gguf_adapters_are_merged_and_decomposed_like_others() {
         "merge", ADAPTER, PEFT, "--space", "core", "--method", "sum", "--out", "merged",
     ]);
     assert!(error.contains("dialects"), "{error}");
+    let merge = ["merge", ADAPTER, PEFT, "--space", "core", "--method", "sum"];
+    let given = ["--base", BASE, "--format", "peft", "--out", "merged"];
+    place.run_json(&[merge.as_slice(), &given].concat());
+    let shared = [
+        "extract",
+        ADAPTER,
+        PEFT,
+        "--components",
+        "3",
+        "--out",
+        "shared",
+    ];
+    let error = place.run_refused(&shared);
+    assert!(error.contains("--base MODEL"), "{error}");
+    place.run_json(&[shared.as_slice(), &["--base", BASE]].concat());
+    let project = ["project", ADAPTER, "--subspace", "shared", "--base", BASE];
+    place.run_json(&project);
+    let pack = ["pack", ADAPTER, PEFT, "--out", "store", "--base", BASE];
+    place.run_json(&pack);
+    let error = place.run_refused(&["extract", PEFT, "--base", BASE, "--out", "other"]);
+    assert!(error.contains("--base is for adapters in GGUF"), "{error}");
+
     // With a base model at hand, an adapter in GGUF is one among others.
     fs::create_dir(place.path("llama-hf")).expect("a directory");
     fs::copy(
@@ -180,6 +202,8 @@ fn gguf_adapters_are_merged_and_decomposed_like_others() {
     let norm = |name: &str| place.run_json(&["inspect", name])["norm"].as_f64();
     let (once, twice) = (norm(PEFT).expect("a norm"), norm("twice").expect("a norm"));
     assert!((twice / once - 2.0).abs() < 1e-4, "{once} {twice}");
+    let given = norm("merged").expect("a norm");
+    assert!((given / once - 2.0).abs() < 1e-4, "{once} {given}");
 }
 
 #[test]

@@ -159,11 +159,12 @@ impl Destination {
     pub fn open_inputs(
         &self,
         adapters: &[String],
+        base: Option<&str>,
         allow_partial: bool,
         names: OptionNames,
         listener: &dyn Listener,
     ) -> Result<Vec<OpenedAdapter>, ExperimentError> {
-        let opened = OpenedAdapter::open_all(adapters, allow_partial, names, listener)?;
+        let opened = OpenedAdapter::open_all(adapters, base, allow_partial, names, listener)?;
         for adapter in &opened {
             self.keep_apart_from_input(adapter)?;
         }

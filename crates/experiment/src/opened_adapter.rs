@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use eigenmix_adapter::AdapterFile;
+use eigenmix_adapter::{AdapterFile, Dialect};
 use eigenmix_store::StoredName;
 use eigenmix_trainer::{AdapterPlace, BaseModel, Run, locate_adapter, with_rows_in_order};
 use rayon::prelude::*;
@@ -59,21 +59,30 @@ impl OpenedAdapter {
     /// Opens all of `arguments`, in their order, and refuses those of which a part would be left
     /// out; with `allow_partial` this is only a warning.
     ///
+    /// - base: the base model of those in GGUF, if it is not the one that they name
     /// - names: how messages name that option
     ///
     /// # Errors
-    /// As [`OpenedAdapter::open`], for the first argument that fails.
+    /// As [`OpenedAdapter::open_for`], for the first argument that fails, or if a base model is given and no
+    /// adapter is in GGUF.
     pub fn open_all(
         arguments: &[String],
+        base: Option<&str>,
         allow_partial: bool,
         names: OptionNames,
         listener: &dyn Listener,
     ) -> Result<Vec<Self>, ExperimentError> {
+        let model = base.map(BaseModel::open_config).transpose()?;
         let opened: Vec<Result<Self, ExperimentError>> = arguments
             .par_iter()
-            .map(|argument| Self::open(argument))
+            .map(|argument| Self::open_for(argument, model.as_ref()))
             .collect();
         let opened: Vec<Self> = opened.into_iter().collect::<Result<_, ExperimentError>>()?;
+        let is_gguf = |adapter: &Self| adapter.file.style().dialect() == Dialect::Gguf;
+        if base.is_some() && !opened.iter().any(is_gguf) {
+            let problem = "--base is for adapters in GGUF, and none is; leave it out";
+            return Err(BadInput(problem.to_owned()).into());
+        }
         for adapter in &opened {
             adapter.require_whole(allow_partial, names, listener)?;
         }

@@ -28,6 +28,10 @@ pub(crate) struct ExtractArguments {
     #[arg(required = true, value_name = "ADAPTER")]
     pub(crate) adapters: Vec<String>,
 
+    /// The base model of adapters in GGUF [default: the one that they name].
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) base: Option<String>,
+
     /// Where to write the subspace: a new directory.
     #[arg(long, short, value_name = "DIR")]
     pub(crate) out: PathBuf,
@@ -103,6 +107,7 @@ impl From<&ExtractArguments> for ExtractRequest {
     fn from(arguments: &ExtractArguments) -> Self {
         Self {
             adapters: arguments.adapters.clone(),
+            base: arguments.base.clone(),
             out: arguments.out.clone(),
             components: arguments.components,
             variance: arguments.variance,
@@ -132,6 +137,10 @@ pub(crate) struct ProjectArguments {
     /// The adapters to project.
     #[arg(required = true, value_name = "ADAPTER")]
     pub(crate) adapters: Vec<String>,
+
+    /// The base model of adapters in GGUF [default: the one that they name].
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) base: Option<String>,
 
     /// The subspace that `eigenmix extract` wrote.
     #[arg(long, short, value_name = "DIR")]
