@@ -130,6 +130,7 @@ max_length = 512
 [adapter]
 {lines}
 [training]
+epochs = 1
 max_steps = 3
 batch_size = 1
 learning_rate = 1e-4

@@ -43,7 +43,9 @@ pub(super) fn start(source: &BasisSource) -> Result<MethodStart, TrainerError> {
         ..
     } = *source;
     let names = config.adapters.iter();
-    let adapters: Vec<LoadedAdapter> = names.map(|name| read(name)).collect::<Result<_, _>>()?;
+    let adapters: Vec<LoadedAdapter> = names
+        .map(|name| read(name, Some(base)))
+        .collect::<Result<_, _>>()?;
     let set =
         AdapterSet::new(&adapters, config.allow_base_mismatch).map_err(EigenloraxError::from)?;
     let mut notes = Vec::new();

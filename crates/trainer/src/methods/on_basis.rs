@@ -42,7 +42,7 @@ pub(super) fn on_basis(
         files,
     } = source.make(&mut notes)?;
     check_base(config, base, subspace.base_model.as_deref(), &mut notes)?;
-    let initial = InitialAdapter::open(&init)?;
+    let initial = InitialAdapter::open(&init, base)?;
     if let Some(initial) = &initial {
         initial.check_base(config, base_model, &mut notes)?;
     }
@@ -51,7 +51,7 @@ pub(super) fn on_basis(
         (Init::Zero | Init::Random | Init::Compose | Init::Auto | Init::Adapter(_), None) => {
             Vec::new()
         }
-        (Init::Project(name), None) => vec![read(name)?],
+        (Init::Project(name), None) => vec![read(name, Some(base))?],
         (Init::Merge, None) => match sources.is_empty() {
             false => sources,
             true => {
@@ -62,7 +62,7 @@ pub(super) fn on_basis(
                     .collect();
                 names
                     .into_iter()
-                    .map(|name| read(name))
+                    .map(|name| read(name, Some(base)))
                     .collect::<Result<_, _>>()?
             }
         },
@@ -324,7 +324,7 @@ mod tests {
     fn components_count_the_principal_ones_of_a_subspace_and_its_mean_stays() {
         let directory = tempfile::tempdir().unwrap();
         let saved = directory.path().join("subspace");
-        let adapters = names().map(|name| read(&name).unwrap());
+        let adapters = names().map(|name| read(&name, None).unwrap());
         let options = ExtractOptions {
             center: true,
             ..ExtractOptions::new(Components::Count(5))

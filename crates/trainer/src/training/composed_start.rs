@@ -56,7 +56,7 @@ impl Training {
         let kept = output.join(Run::COMPOSITION);
         let composed = match options.resume && kept.is_dir() {
             true => {
-                self.composition = Some(read(&kept.display().to_string())?.adapter);
+                self.composition = Some(read(&kept.display().to_string(), None)?.adapter);
                 None
             }
             false => {
