@@ -123,6 +123,8 @@ for method, lines in {
     (out / f"{method}.toml").write_text(f'''output = "{out}/run-{method}"
 [base]
 model = "{out}"
+[task]
+kind = "causal-lm"
 [data]
 path = "{data}"
 format = "text"
