@@ -32,7 +32,7 @@ fn the_quick_starts_file_passes_a_dry_run_and_trains() {
         "/adapters/theatre\",\n]",
         "gradient = true",
         "eigenmix select ADAPTER... --for",
-        "init = \"merge\"",
+        "init = \"auto\"",
     ] {
         assert!(text.contains(part), "{part}\n{text}");
     }

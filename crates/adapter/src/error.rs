@@ -16,7 +16,7 @@ pub enum AdapterError {
     File(#[from] FileError),
 
     #[error(
-        "`{0}` is neither a directory nor a .safetensors file; name the directory that holds the adapter"
+        "`{0}` is neither a directory nor a .safetensors or .gguf file; name the directory that holds the adapter"
     )]
     NotAnAdapter(PathBuf),
 
@@ -224,6 +224,38 @@ pub enum AdapterError {
         "`{path}` names a file, but an adapter of {dialect} is a directory; leave out .safetensors, or choose --format kohya or diffusers"
     )]
     NotOneFile { path: PathBuf, dialect: Dialect },
+
+    #[error(transparent)]
+    Gguf(eigenmix_gguf::GgufError),
+
+    #[error("`{path}` is a GGUF file, but no LoRA adapter: {problem}")]
+    GgufKind { path: PathBuf, problem: String },
+
+    #[error(
+        "`{path}` is an adapter of `{found}` models (`general.architecture`); adapters in GGUF are read for llama (LLaMA, Mistral and what is built like them), qwen2, qwen3 and gemma2"
+    )]
+    GgufArchitecture { path: PathBuf, found: String },
+
+    #[error("`{path}`: tensor `{tensor}` cannot be decoded")]
+    GgufFactor {
+        path: PathBuf,
+        tensor: String,
+        #[source]
+        source: eigenmix_quant::QuantError,
+    },
+
+    #[error(
+        "adapter `{path}`: the rows of `{module}` lie in llama.cpp's order, which only the numbers of heads of its base model undo, and the file names no base model that is at hand. Name it with --base MODEL (a directory, a .gguf file or a Hub id), or bring the adapter into PEFT's form with it once: `eigenmix export {path} --format peft --base MODEL --out DIR`"
+    )]
+    RowOrder { path: String, module: String },
+
+    #[error("adapter `{path}` does not go with its base model: {problem}")]
+    OtherBase { path: String, problem: String },
+
+    #[error(
+        "an adapter in GGUF is written in the names and the order of its base model, which is not known; name it with `eigenmix export ADAPTER --format gguf --base MODEL`"
+    )]
+    NoGgufBase,
 
     #[error("an adapter cannot be saved: {problem}")]
     NotExportable { problem: String },

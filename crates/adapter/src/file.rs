@@ -8,6 +8,7 @@ use eigenmix_tensors::{HostTensor, TensorFile};
 
 use crate::dialect::Reading;
 use crate::file_report::FileReport;
+use crate::gguf_base::{HeadProblem, RowsFor, reordered};
 use crate::index::{FileIndex, ModuleEntry};
 use crate::single_file::common_dtype;
 use crate::style::DtypeChoice;
@@ -15,8 +16,8 @@ use crate::token_table::is_token_table;
 use crate::vera::VeraProjections;
 use crate::weights_file::open_weights;
 use crate::{
-    Adapter, AdapterError, Dialect, Labels, LayerKind, LoraModule, PeftConfig, Prompts, Source,
-    Style,
+    Adapter, AdapterError, Dialect, GgufBase, Labels, LayerKind, LoraModule, PeftConfig, Prompts,
+    Source, Style,
 };
 
 /// An adapter on disk: its configuration and the names and shapes of its tensors are checked, the
@@ -34,10 +35,11 @@ pub struct AdapterFile {
     labels: Option<Labels>,
     prompts: Option<Prompts>,
     sha256: OnceLock<String>,
+    is_in_any_order: bool,
 }
 
 impl AdapterFile {
-    /// Opens a directory that holds an adapter, or its .safetensors file, in any dialect.
+    /// Opens a directory that holds an adapter, or its .safetensors or .gguf file, in any dialect.
     ///
     /// # Errors
     /// If there is no adapter, a file of it is missing, damaged or not supported, a module is
@@ -90,6 +92,7 @@ impl AdapterFile {
             labels,
             prompts,
             sha256: OnceLock::new(),
+            is_in_any_order: false,
         })
     }
 
@@ -168,11 +171,77 @@ impl AdapterFile {
     /// If the adapter does not have the module, or a tensor is not of floating-point numbers or not
     /// finite.
     pub fn module(&self, module: &str) -> Result<LoraModule, AdapterError> {
-        let entry = self.entry(module)?;
-        if let Some(vera) = &self.vera {
-            return vera.module(&self.tensors, module, entry);
+        self.in_order(module, self.stored_module(module)?)
+    }
+
+    /// Whether rows lie in llama.cpp's order, which only the base model's numbers of heads undo, and those
+    /// are not known yet ([`AdapterFile::with_base`]).
+    pub fn needs_base(&self) -> bool {
+        let unknown = self.style.gguf.filter(|base| base.heads.is_none());
+        unknown.is_some_and(|base| self.module_paths().any(|module| base.reorders(module)))
+    }
+
+    /// The same file with what its base model says of the order of rows; as it is if it needs no such
+    /// thing.
+    ///
+    /// # Errors
+    /// If the file is for models of another family, or the rows of a module are not its heads.
+    pub fn with_base(mut self, base: &GgufBase) -> Result<Self, AdapterError> {
+        let Some(own) = self.style.gguf else {
+            return Ok(self);
+        };
+        let refuse = |problem: String| AdapterError::OtherBase {
+            path: self.location.clone(),
+            problem,
+        };
+        if own.family != base.family {
+            let (own, other) = (own.family.name(), base.family.name());
+            return Err(refuse(format!(
+                "it is for models of the family {own}, the base model is of {other}"
+            )));
         }
-        entry.read(&self.tensors)
+        for (path, entry) in &self.index.modules {
+            if let Err(HeadProblem::Rows { rows, heads }) = base.row_order(path, entry.d_out) {
+                return Err(refuse(format!(
+                    "its module `{path}` has {rows} rows, which are not {heads} heads of an even size, as the base model has them"
+                )));
+            }
+        }
+        self.style.gguf = Some(*base);
+        Ok(self)
+    }
+
+    /// The same file for what the order of rows does not change, such as norms: a file that
+    /// [needs its base model](AdapterFile::needs_base) is read as it lies there.
+    #[must_use]
+    pub fn in_any_order(mut self) -> Self {
+        self.is_in_any_order = true;
+        self
+    }
+
+    /// A module with its rows in the order of checkpoints.
+    fn in_order(&self, path: &str, module: LoraModule) -> Result<LoraModule, AdapterError> {
+        let Some(base) = self.style.gguf else {
+            return Ok(module);
+        };
+        match base.row_order(path, module.d_out()) {
+            Ok(None) => Ok(module),
+            Ok(Some(order)) => Ok(reordered(module, &order, RowsFor::Checkpoint)),
+            Err(HeadProblem::Unknown) if self.is_in_any_order => Ok(module),
+            Err(_) => Err(AdapterError::RowOrder {
+                path: self.location.clone(),
+                module: path.to_owned(),
+            }),
+        }
+    }
+
+    /// A module with its rows as they lie in the file.
+    fn stored_module(&self, module: &str) -> Result<LoraModule, AdapterError> {
+        let entry = self.entry(module)?;
+        match &self.vera {
+            Some(vera) => vera.module(&self.tensors, module, entry),
+            None => entry.read(&self.tensors),
+        }
     }
 
     /// What kind of layer a module adapts.
@@ -244,7 +313,7 @@ impl AdapterFile {
     pub fn zero_effect(&self) -> Result<Vec<String>, AdapterError> {
         let mut without_effect = Vec::new();
         for path in self.module_paths() {
-            if self.module(path)?.has_no_effect() {
+            if self.stored_module(path)?.has_no_effect() {
                 without_effect.push(path.to_owned());
             }
         }

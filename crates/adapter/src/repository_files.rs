@@ -22,7 +22,7 @@ pub struct RepositoryFiles {
     pub required: Vec<String>,
     /// What the adapter has beside its tensors, where it has it.
     pub optional: Vec<&'static str>,
-    /// Whether the adapter is the one required file, as kohya and diffusers write it, instead of a
+    /// Whether the adapter is the one required file, as kohya, diffusers and llama.cpp write it, instead of a
     /// directory.
     pub is_single_file: bool,
 }
@@ -76,17 +76,31 @@ impl RepositoryFiles {
     }
 }
 
-/// The file of tensors at the root of a repository, if there is one only.
+/// The .safetensors file at the root of a repository, if there is one only, else the only .gguf file.
 fn only_tensor_file(files: &[String]) -> Option<&str> {
-    let is_tensor_file = |name: &&String| name.ends_with(".safetensors") && !name.contains('/');
-    let mut found = files.iter().filter(is_tensor_file);
-    let first = found.next()?;
-    found.next().is_none().then_some(first)
+    let only = |extension: &str| {
+        let is_one = |name: &&String| name.ends_with(extension) && !name.contains('/');
+        let mut found = files.iter().filter(is_one);
+        let first = found.next()?;
+        found.next().is_none().then_some(first.as_str())
+    };
+    only(".safetensors").or_else(|| only(".gguf"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_only_gguf_file_of_a_repository_is_its_adapter() {
+        let names = [".gitattributes", "README.md", "lora-f16.gguf"].map(str::to_owned);
+        let files = RepositoryFiles::of("org/name", &names).expect("an adapter");
+        assert_eq!(files.required, ["lora-f16.gguf"]);
+        assert!(files.is_single_file);
+        let several = [&names[..], &["lora-q8_0.gguf".to_owned()]].concat();
+        let files = RepositoryFiles::of("org/name", &several).expect("names to ask for");
+        assert!(!files.is_single_file);
+    }
 
     #[test]
     fn the_shards_of_an_index_are_needed_by_whatever_name_and_those_of_a_checkpoint_below_are_not()

@@ -5,13 +5,14 @@ use std::path::Path;
 use eigenmix_tensors::{FileError, write_directory, write_file};
 use serde_json::Value;
 
+use crate::dialect::gguf_writing;
 use crate::weights_file::MLX_WEIGHTS_NAME;
 use crate::{Adapter, AdapterError, Dialect, PeftConfig, Provenance, SaveOptions, Style};
 
 impl Adapter {
     /// Writes the adapter as `style` says.
     ///
-    /// PEFT's dialect is that of [`Adapter::save`]. A dialect of one file writes `path` if that ends in
+    /// PEFT's dialect is that of [`Adapter::save`]. GGUF writes the file `path`. Kohya's and diffusers' write `path` if that ends in
     /// `.safetensors`, else the file in a directory `path`; where it came from then stands in the
     /// metadata under `eigenmix`, or in `eigenmix.json` in the directory. Factors, alphas, names and
     /// metadata of a module that did not change are the very ones of the file.
@@ -25,8 +26,8 @@ impl Adapter {
         style: &Style,
         options: &SaveOptions,
     ) -> Result<(), AdapterError> {
-        let is_file = path.extension().is_some_and(|found| found == "safetensors");
-        if is_file && !style.dialect.is_one_file() {
+        let is_file = names_file(path);
+        if is_file && style.dialect.extension().is_none() {
             return Err(AdapterError::NotOneFile {
                 path: path.to_owned(),
                 dialect: style.dialect,
@@ -44,6 +45,9 @@ impl Adapter {
                 dialect: style.dialect,
                 problem: "it is a tensor of the base model that was trained whole".to_owned(),
             });
+        }
+        if style.dialect == Dialect::Gguf {
+            return gguf_writing::save(self, path, style, options);
         }
         let mut writing = Dialect::write(self, style)?;
         if is_file {
@@ -94,6 +98,13 @@ impl Adapter {
         adapter.config = PeftConfig::of_modules(self.config.base_model(), &ranks)?;
         Ok(adapter)
     }
+}
+
+/// Whether the name of an output is that of a file, not of a directory.
+fn names_file(path: &Path) -> bool {
+    let found = path.extension();
+    let mut extensions = Dialect::ALL.into_iter().filter_map(Dialect::extension);
+    extensions.any(|extension| found.is_some_and(|found| found == extension))
 }
 
 impl Style {

@@ -6,7 +6,7 @@ use eigenmix_tensors::{Dtype, FileError, TensorFile};
 
 use serde_json::{Map, Value};
 
-use crate::{AdapterError, Dialect};
+use crate::{AdapterError, Dialect, GgufBase};
 
 /// What the metadata say about the bytes of the tensors, which is false of any others.
 const HASHES: [&str; 3] = [
@@ -42,6 +42,8 @@ pub struct Style {
     pub(crate) file_name: Option<String>,
     /// Whether paths begin with a part of a pipeline, in the adapters that this style is for.
     pub(crate) is_of_pipeline: bool,
+    /// Of GGUF, the base model.
+    pub(crate) gguf: Option<GgufBase>,
 }
 
 /// In which dtype factors are written.
@@ -83,6 +85,7 @@ impl Style {
             dtype: DtypeChoice::IfExact(Dtype::F32),
             file_name: None,
             is_of_pipeline: dialect.is_of_pipeline(),
+            gguf: None,
         }
     }
 
@@ -112,6 +115,7 @@ impl Style {
             (None, Some(other)) => return Err([first.dialect, other.dialect]),
         };
         let mut result = Self::new(target);
+        result.gguf = styles.iter().find_map(|style| style.gguf);
         result.is_of_pipeline = styles.iter().any(|style| style.is_of_pipeline);
         if styles.iter().all(|style| style.dtype == first.dtype) {
             result.dtype = first.dtype;
@@ -152,6 +156,7 @@ impl Style {
                 let mut style = Self::new(dialect);
                 style.is_of_pipeline = self.is_of_pipeline;
                 style.dtype = self.dtype;
+                style.gguf = self.gguf;
                 style
             }
             _ => self.clone(),
@@ -165,6 +170,18 @@ impl Style {
     pub fn with_dtype(mut self, dtype: Dtype) -> Self {
         self.dtype = DtypeChoice::Asked(dtype);
         self
+    }
+
+    /// The same style for adapters of this base model, which GGUF needs.
+    #[must_use]
+    pub fn for_base(mut self, base: GgufBase) -> Self {
+        self.gguf = Some(base);
+        self
+    }
+
+    /// The base model that adapters in GGUF are written for, as far as it is known.
+    pub fn gguf_base(&self) -> Option<&GgufBase> {
+        self.gguf.as_ref()
     }
 
     /// The path of a module with the part of the pipeline in front.

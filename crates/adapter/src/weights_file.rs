@@ -7,6 +7,8 @@ use eigenmix_tensors::{FileError, TensorFile};
 use serde_json::Value;
 
 use crate::AdapterError;
+use crate::dialect::gguf::is_gguf;
+use crate::dialect::gguf_file;
 
 /// The name that PEFT gives to the file with the tensors.
 pub(crate) const WEIGHTS_NAME: &str = "adapter_model.safetensors";
@@ -59,15 +61,12 @@ pub(crate) fn open_weights(path: &Path) -> Result<(PathBuf, TensorFile), Adapter
         let extension = path.extension().and_then(|extension| extension.to_str());
         return match extension {
             Some("safetensors") => {
-                let directory = match path.parent() {
-                    Some(parent) if !parent.as_os_str().is_empty() => parent,
-                    _ => Path::new("."),
-                };
                 if is_shard(path) {
                     return Err(AdapterError::Shard(path.to_owned()));
                 }
-                Ok((directory.to_owned(), TensorFile::open(path)?))
+                Ok((parent_of(path), TensorFile::open(path)?))
             }
+            _ if is_gguf(path) => Ok((parent_of(path), gguf_file::open(path)?)),
             Some("bin" | "pt" | "pth") => Err(AdapterError::PickledWeights(path.to_owned())),
             _ => Err(AdapterError::NotAnAdapter(path.to_owned())),
         };
@@ -113,6 +112,14 @@ pub(crate) fn open_weights(path: &Path) -> Result<(PathBuf, TensorFile), Adapter
         return Err(AdapterError::EmptyDirectory(directory));
     }
     Err(AdapterError::NoWeights { directory, found })
+}
+
+/// The directory of a file.
+fn parent_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
 }
 
 /// Whether a file is one of several that hold the tensors together: `…-00001-of-00002.safetensors`.

@@ -65,6 +65,16 @@ impl Observer for TrainingDisplay<'_> {
         }
     }
 
+    fn starts_measured(&mut self, done: usize, total: usize) {
+        let progress = self
+            .progress
+            .get_or_insert_with(|| self.console.progress("start", total, "examples"));
+        progress.set(done, String::new());
+        if done >= total {
+            self.progress = None;
+        }
+    }
+
     fn composed(&mut self, done: usize, total: usize) {
         let progress = self
             .progress

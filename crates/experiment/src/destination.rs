@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use eigenmix_adapter::{Dialect, PeftConfig, Provenance};
+use eigenmix_adapter::{AdapterFile, Dialect, PeftConfig, Provenance};
+use eigenmix_models::is_gguf;
 use eigenmix_store::Store;
 use eigenmix_tensors::{FileError, TensorFile};
 use eigenmix_trainer::{AdapterPlace, Init, Run, TrainConfig};
@@ -117,11 +118,9 @@ impl Destination {
         for path in paths.into_iter().chain(&adapter.subspace) {
             self.keep_apart_from(Path::new(path))?;
         }
-        let started_from = match &adapter.init {
-            Init::Project(name) | Init::Adapter(name) => Some(name),
-            _ => None,
-        };
-        for name in adapter.adapters.iter().chain(started_from) {
+        let started_from = adapter.init.iter().filter_map(Init::adapter);
+        let names = adapter.adapters.iter().map(String::as_str);
+        for name in names.chain(started_from) {
             match AdapterPlace::parse(name) {
                 Ok(AdapterPlace::Path(path)) => self.keep_apart_from(&path)?,
                 Ok(AdapterPlace::Stored(stored)) => {
@@ -158,11 +157,12 @@ impl Destination {
     pub fn open_inputs(
         &self,
         adapters: &[String],
+        base: Option<&str>,
         allow_partial: bool,
         names: OptionNames,
         listener: &dyn Listener,
     ) -> Result<Vec<OpenedAdapter>, ExperimentError> {
-        let opened = OpenedAdapter::open_all(adapters, allow_partial, names, listener)?;
+        let opened = OpenedAdapter::open_all(adapters, base, allow_partial, names, listener)?;
         for adapter in &opened {
             self.keep_apart_from_input(adapter)?;
         }
@@ -180,7 +180,10 @@ impl Destination {
 
 fn is_replaceable(path: &Path) -> bool {
     if path.is_file() {
-        return TensorFile::open(path).is_ok_and(|file| Dialect::of(&file).is_one_file());
+        return match is_gguf(path) {
+            true => AdapterFile::open(path).is_ok(),
+            false => TensorFile::open(path).is_ok_and(|file| Dialect::of(&file).is_one_file()),
+        };
     }
     if MARKS.iter().any(|mark| path.join(mark).is_file()) {
         return true;

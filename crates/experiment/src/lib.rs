@@ -52,6 +52,7 @@ mod evaluation;
 mod experiment;
 mod extract;
 mod fault;
+mod gguf_export;
 mod image_labels;
 mod known_input;
 mod layer_path;
@@ -90,6 +91,7 @@ pub use extract::{
     extract_clusters, update_subspace,
 };
 pub use fault::is_bad_input;
+pub use gguf_export::{base_of_gguf, checked_gguf_base, without_copies};
 pub use known_input::KnownInput;
 pub use layer_path::{LayerPath, short_label};
 pub use listener::{Listener, Progress, Silent};

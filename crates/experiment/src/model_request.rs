@@ -66,7 +66,11 @@ impl ModelRequest {
     pub fn open(&self) -> Result<OpenedModel<'_>, ExperimentError> {
         let mut base = BaseModel::open(&self.base)?;
         base.checkpoint.set_precision(self.weights);
-        let open = |name: &Option<String>| name.as_deref().map(OpenedAdapter::open).transpose();
+        let open = |name: &Option<String>| {
+            let name = name.as_deref();
+            let open = |name| OpenedAdapter::open_for(name, Some(&base));
+            name.map(open).transpose()
+        };
         let (adapter, head) = (open(&self.adapter)?, open(&self.head)?);
         for argument in self.adapter.iter().chain(&self.head) {
             fetch_tokenizer_of(argument)?;

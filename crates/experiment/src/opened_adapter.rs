@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use eigenmix_adapter::AdapterFile;
+use eigenmix_adapter::{AdapterFile, Dialect};
 use eigenmix_store::StoredName;
-use eigenmix_trainer::{AdapterPlace, Run, locate_adapter};
+use eigenmix_trainer::{AdapterPlace, BaseModel, Run, locate_adapter, with_rows_in_order};
 use rayon::prelude::*;
 
 use crate::BadInput;
@@ -20,7 +20,7 @@ use crate::option_names::OptionNames;
 #[derive(Debug)]
 pub struct OpenedAdapter {
     pub file: AdapterFile,
-    /// Its directory (or its .safetensors file), in the Hub's cache if it came from there.
+    /// Its directory (or its .safetensors or .gguf file), in the Hub's cache if it came from there.
     pub path: PathBuf,
     /// What must not be overwritten while it is read: its path, or the store that it is in.
     pub place: PathBuf,
@@ -32,8 +32,18 @@ impl OpenedAdapter {
     /// # Errors
     /// If there is none, or it is damaged.
     pub fn open(argument: &str) -> Result<Self, ExperimentError> {
+        Self::open_for(argument, None)
+    }
+
+    /// The same for a base model, which a GGUF file of an adapter needs; without one, the model that the
+    /// file names is looked for.
+    ///
+    /// # Errors
+    /// As [`OpenedAdapter::open`], and if a GGUF file does not go with the base model.
+    pub fn open_for(argument: &str, base: Option<&BaseModel>) -> Result<Self, ExperimentError> {
         let path = locate_adapter(argument)?;
         let file = AdapterFile::open(&path)?.with_location(argument);
+        let file = with_rows_in_order(file, &path, base)?;
         let place = match AdapterPlace::parse(argument) {
             Ok(AdapterPlace::Stored(stored)) => stored.directory,
             _ => path.clone(),
@@ -49,21 +59,30 @@ impl OpenedAdapter {
     /// Opens all of `arguments`, in their order, and refuses those of which a part would be left
     /// out; with `allow_partial` this is only a warning.
     ///
+    /// - base: the base model of those in GGUF, if it is not the one that they name
     /// - names: how messages name that option
     ///
     /// # Errors
-    /// As [`OpenedAdapter::open`], for the first argument that fails.
+    /// As [`OpenedAdapter::open_for`], for the first argument that fails, or if a base model is given and no
+    /// adapter is in GGUF.
     pub fn open_all(
         arguments: &[String],
+        base: Option<&str>,
         allow_partial: bool,
         names: OptionNames,
         listener: &dyn Listener,
     ) -> Result<Vec<Self>, ExperimentError> {
+        let model = base.map(BaseModel::open_config).transpose()?;
         let opened: Vec<Result<Self, ExperimentError>> = arguments
             .par_iter()
-            .map(|argument| Self::open(argument))
+            .map(|argument| Self::open_for(argument, model.as_ref()))
             .collect();
         let opened: Vec<Self> = opened.into_iter().collect::<Result<_, ExperimentError>>()?;
+        let is_gguf = |adapter: &Self| adapter.file.style().dialect() == Dialect::Gguf;
+        if base.is_some() && !opened.iter().any(is_gguf) {
+            let problem = "--base is for adapters in GGUF, and none is; leave it out";
+            return Err(BadInput(problem.to_owned()).into());
+        }
         for adapter in &opened {
             adapter.require_whole(allow_partial, names, listener)?;
         }
@@ -153,7 +172,9 @@ pub fn adapter_name(location: &str, components: usize) -> String {
         Some((id, _)) if !is_path => id,
         _ => location,
     };
-    let location = location.strip_suffix(".safetensors").unwrap_or(location);
+    let extensions = [".safetensors", ".gguf"];
+    let stem = extensions.iter().find_map(|end| location.strip_suffix(end));
+    let location = stem.unwrap_or(location);
     // An adapter of a store lies below it.
     let separators: &[char] = match StoredName::split(location) {
         Some(stored) if stored.is_in_store() => &['/', '#'],
@@ -213,6 +234,7 @@ mod tests {
             ("org/adapter", "adapter"),
             ("org/name@v2", "name"),
             ("styles/style.safetensors", "style"),
+            ("models/lora.gguf", "lora"),
             (".", "adapter"),
         ] {
             assert_eq!(adapter_name(location, 1), expected, "{location}");

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use eigenmix_adapter::{Dialect, Style};
+use eigenmix_adapter::{AdapterError, Dialect, GgufBase, Style};
 use eigenmix_tensors::Dtype;
 
 use crate::BadInput;
@@ -14,9 +14,11 @@ use crate::option_names::OptionNames;
 pub struct OutputFormat {
     /// The dialect. Default: that of the sources.
     pub dialect: Option<Dialect>,
-    /// kohya, diffusers, mlx: the dtype of the factors. Default: that of the file if it is exact,
+    /// kohya, diffusers, mlx, gguf: the dtype of the factors. Default: that of the file if it is exact,
     /// otherwise f32.
     pub dtype: Option<Dtype>,
+    /// gguf: the base model, if the sources do not say it.
+    pub gguf: Option<GgufBase>,
 }
 
 /// The style in which a result made from `sources` is written to `out`.
@@ -32,7 +34,7 @@ pub fn style_of_result(
     names: OptionNames,
 ) -> Result<Style, BadInput> {
     let styles: Vec<&Style> = sources.iter().map(|source| source.file.style()).collect();
-    let dialect = format.dialect;
+    let dialect = format.dialect.or_else(|| unasked(&styles, out));
     let style = Style::of_result(&styles, dialect).map_err(|[first, second]| {
         let remedy = match names {
             OptionNames::Flags => "choose the one to write with --format",
@@ -55,26 +57,57 @@ pub fn style_of_copy(
     format: OutputFormat,
     out: &Path,
 ) -> Result<Style, BadInput> {
-    let style = source.file.style().of_copy(format.dialect);
+    let style = source.file.style();
+    let dialect = format.dialect.or_else(|| unasked(&[style], Some(out)));
+    let style = style.of_copy(dialect);
     checked(style, format, Some(out))
 }
 
+/// The dialect where none is asked for and that of the sources does not go with the output: what was read
+/// from GGUF files is a PEFT adapter, unless the output is such a file.
+fn unasked(styles: &[&Style], out: Option<&Path>) -> Option<Dialect> {
+    let is_gguf = styles.iter().all(|style| style.dialect() == Dialect::Gguf);
+    (is_gguf && !out.is_some_and(|out| ends_in(out, "gguf"))).then_some(Dialect::Peft)
+}
+
+fn ends_in(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|found| found == extension)
+}
+
 fn checked(style: Style, format: OutputFormat, out: Option<&Path>) -> Result<Style, BadInput> {
+    let style = match format.gguf {
+        Some(base) => style.for_base(base),
+        None => style,
+    };
     let dialect = style.dialect();
-    let names_file = out
-        .and_then(Path::extension)
-        .is_some_and(|found| found == "safetensors");
-    if names_file && !dialect.is_one_file() {
-        let problem = format!(
-            "--out names a file, but an adapter of {dialect} is a directory; leave out .safetensors, or choose --format kohya or diffusers"
-        );
-        return Err(BadInput(problem));
+    let refuse = |problem: String| Err(BadInput(problem));
+    let own = dialect.extension();
+    for (extension, formats) in [("safetensors", "kohya or diffusers"), ("gguf", "gguf")] {
+        let names_file = out.is_some_and(|out| ends_in(out, extension));
+        if names_file && own != Some(extension) {
+            let form = match own {
+                None => "a directory".to_owned(),
+                Some(own) => format!("a .{own} file"),
+            };
+            return refuse(format!(
+                "--out names a .{extension} file, but an adapter of {dialect} is {form}; choose another name, or --format {formats}"
+            ));
+        }
+    }
+    if dialect == Dialect::Gguf {
+        if !out.is_some_and(|out| ends_in(out, "gguf")) {
+            let problem = "an adapter in GGUF is one file; --out must name it, as FILE.gguf";
+            return refuse(problem.to_owned());
+        }
+        if style.gguf_base().is_none() {
+            return refuse(AdapterError::NoGgufBase.to_string());
+        }
     }
     match format.dtype {
         None => Ok(style),
         Some(_) if dialect == Dialect::Peft => {
             let problem =
-                "--dtype is for kohya, diffusers and mlx; PEFT adapters are written in f32";
+                "--dtype is for kohya, diffusers, mlx and gguf; PEFT adapters are written in f32";
             Err(BadInput(problem.to_owned()))
         }
         Some(dtype) => Ok(style.with_dtype(dtype)),

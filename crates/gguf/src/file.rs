@@ -37,6 +37,8 @@ pub struct GgufFile {
     path: PathBuf,
     pub(crate) metadata: BTreeMap<String, GgufValue>,
     tensors: BTreeMap<String, Held>,
+    /// The whole of every part.
+    files: Vec<Bytes>,
 }
 
 /// A tensor of an open file.
@@ -119,10 +121,12 @@ impl GgufFile {
             };
             (name, held)
         });
+        let tensors = tensors.collect();
         Ok(Self {
             path: path.to_owned(),
             metadata,
-            tensors: tensors.collect(),
+            tensors,
+            files: vec![bytes],
         })
     }
 
@@ -137,6 +141,7 @@ impl GgufFile {
             }
             self.tensors.insert(name, held);
         }
+        self.files.extend(part.files);
         for (key, value) in part.metadata {
             match self.metadata.get(&key) {
                 None => {
@@ -159,6 +164,11 @@ impl GgufFile {
     /// The file, or the first part of one that was split.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The bytes of the file as they lie on disk; of one that was split, of every part.
+    pub fn files(&self) -> &[Bytes] {
+        &self.files
     }
 
     /// The names of all tensors, sorted.

@@ -24,15 +24,19 @@
 
 mod cursor;
 mod error;
+mod family;
 mod file;
 mod header;
 mod metadata;
 mod output;
+mod row_order;
 mod split;
 mod value;
 
 pub use error::{GgufError, HeaderError};
+pub use family::GgufFamily;
 pub use file::{GgufFile, GgufTensor, TensorFormat};
 pub use output::{GgufOutput, write_gguf};
+pub use row_order::gguf_row_order;
 pub use split::part_names;
 pub use value::{GgufArray, GgufValue};

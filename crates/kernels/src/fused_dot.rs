@@ -134,18 +134,20 @@ impl FusedInput {
         // SAFETY: the values were just counted, and a block has sixteen bytes at its end.
         unsafe {
             let table = V::table(table);
-            let (mut total, mut offsets) = ([V::splat(0.0); 2], 0.0);
+            // Of the offsets every lane has the same sum.
+            let (mut total, mut offsets) = ([V::splat(0.0); 2], V::splat(0.0));
             let mut x = self.values.as_ptr();
             for (index, block) in blocks.iter().enumerate() {
                 let sum = Self::sixteen::<V>(table, block.as_ptr().add(BYTES - 16), x);
                 let scale = V::splat_half(bits(block, 0));
                 total[index % 2] = sum.mul_add(scale, total[index % 2]);
                 if HAS_OFFSET {
-                    offsets += half(block, 2) * self.sums[index];
+                    let offset = V::splat_half(bits(block, 2));
+                    offsets = offset.mul_add(V::splat(self.sums[index]), offsets);
                 }
                 x = x.add(BLOCK);
             }
-            total[0].add(total[1]).total() + offsets
+            total[0].add(total[1]).total() + offsets.total() / V::LANES as f32
         }
     }
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 use eigenmix_gguf::GgufFile;
 use eigenmix_kernels::FrozenWeight;
-use eigenmix_tensors::TensorFile;
+use eigenmix_quant::Encoding;
+use eigenmix_tensors::{Dtype, TensorFile};
 use serde_json::Value;
 
 use crate::ModelError;
@@ -91,7 +92,7 @@ impl Checkpoint {
             files.extend(file.names().map(|name| (name.to_owned(), file.clone())));
         }
         checkpoint.tensors = stored_tensors(files, &checkpoint.config, directory)?;
-        let file_of = |name: &str| checkpoint.tensors.get(name)?.plain().map(|(_, file)| file);
+        let file_of = |name: &str| checkpoint.file_of(name);
         let tables = TokenTables::of(&checkpoint.config, checkpoint.names(), file_of)?;
         if let Some(note) = tables.and_then(|tables| tables.note()) {
             checkpoint.note = Some(note);
@@ -163,6 +164,36 @@ impl Checkpoint {
     /// The shape of a tensor, if the checkpoint has it.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         Some(self.tensors.get(name)?.shape())
+    }
+
+    /// The safetensors file that has a tensor as it is.
+    pub fn file_of(&self, name: &str) -> Option<&TensorFile> {
+        self.tensors.get(name)?.plain().map(|(_, file)| file)
+    }
+
+    /// The dtype that all its matrices have, if that is f32, f16 or bf16.
+    ///
+    /// # Errors
+    /// If a tensor cannot be read as it is stored.
+    pub fn matrix_dtype(&self) -> Result<Option<Dtype>, ModelError> {
+        let mut common = None;
+        for tensor in self
+            .tensors
+            .values()
+            .filter(|tensor| tensor.shape().len() == 2)
+        {
+            let encoding = tensor.encoded()?.and_then(|matrix| matrix.encoding());
+            let dtype = match encoding {
+                Some(Encoding::F32) => Dtype::F32,
+                Some(Encoding::F16) => Dtype::F16,
+                Some(Encoding::Bf16) => Dtype::BF16,
+                _ => return Ok(None),
+            };
+            if *common.get_or_insert(dtype) != dtype {
+                return Ok(None);
+            }
+        }
+        Ok(common)
     }
 
     /// The name under which it has a tensor: with the model's prefix, or without.

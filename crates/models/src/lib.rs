@@ -85,7 +85,7 @@ pub use decoder_family::DecoderFamily;
 pub use description::{Description, LinearLayer};
 pub use encoder_config::{EncoderConfig, EncoderFamily};
 pub use error::ModelError;
-pub use gguf::{GgufConfig, GgufFamily, GgufNames, GgufSource, gguf_row_order};
+pub use gguf::{GgufConfig, GgufFamily, GgufNames, GgufSource, gguf_base, gguf_row_order};
 pub use head::HeadForm;
 pub use head_kind::HeadKind;
 pub use images::ImageBatch;

@@ -88,23 +88,23 @@ pub(crate) fn q4_1<L: Lookup>(block: &[u8; 20], values: &mut [f32; 32]) {
     unsafe { L::halves(&CODES, d, Some(m), part(block, 4), values) };
 }
 
-/// The five-bit codes of a block: four bits in `codes`, the fifth of value i in bit i of `fifth`.
+/// The bit of value `index`, as the fifth of its code.
 #[inline(always)]
-fn five_bits(fifth: u32, codes: &[u8; 16], decode: impl Fn(i32) -> f32, values: &mut [f32; 32]) {
-    let (low, high) = values.split_at_mut(16);
-    for (index, ((low, high), &code)) in low.iter_mut().zip(high).zip(codes).enumerate() {
-        let bit = |index: usize| ((fifth >> index & 1) << 4) as i32;
-        *low = decode(i32::from(code & 15) | bit(index));
-        *high = decode(i32::from(code >> 4) | bit(index + 16));
-    }
+fn fifth_bit(fifth: u32, index: usize) -> i32 {
+    ((fifth >> index & 1) << 4) as i32
 }
 
-/// x = (q − 16) · d, of five bits.
+/// x = (q − 16) · d, of five bits: four in the codes, the fifth of value i in bit i of a word.
 #[inline(always)]
 pub(crate) fn q5_0(block: &[u8; 22], values: &mut [f32; 32]) {
     let d = half_at(block, 0);
     let fifth = u32::from_le_bytes(*part(block, 2));
-    five_bits(fifth, part(block, 6), |code| (code - 16) as f32 * d, values);
+    let codes = part::<16>(block, 6);
+    let (low, high) = values.split_at_mut(16);
+    for (index, ((low, high), &code)) in low.iter_mut().zip(high).zip(codes).enumerate() {
+        *low = ((i32::from(code & 15) | fifth_bit(fifth, index)) - 16) as f32 * d;
+        *high = ((i32::from(code >> 4) | fifth_bit(fifth, index + 16)) - 16) as f32 * d;
+    }
 }
 
 /// x = q · d + m, of five bits.
@@ -112,7 +112,12 @@ pub(crate) fn q5_0(block: &[u8; 22], values: &mut [f32; 32]) {
 pub(crate) fn q5_1(block: &[u8; 24], values: &mut [f32; 32]) {
     let (d, m) = (half_at(block, 0), half_at(block, 2));
     let fifth = u32::from_le_bytes(*part(block, 4));
-    five_bits(fifth, part(block, 8), |code| code as f32 * d + m, values);
+    let codes = part::<16>(block, 8);
+    let (low, high) = values.split_at_mut(16);
+    for (index, ((low, high), &code)) in low.iter_mut().zip(high).zip(codes).enumerate() {
+        *low = (i32::from(code & 15) | fifth_bit(fifth, index)) as f32 * d + m;
+        *high = (i32::from(code >> 4) | fifth_bit(fifth, index + 16)) as f32 * d + m;
+    }
 }
 
 /// x = q · d, of eight bits with a sign.

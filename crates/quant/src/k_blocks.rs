@@ -15,7 +15,7 @@ pub(crate) fn q2_k(block: &[u8; 84], values: &mut [f32; 256]) {
         // 128 values share 32 bytes, 32 of them at each shift.
         let (first, shift) = (index / 8 * 32 + index % 2 * 16, index % 8 / 2 * 2);
         for (value, code) in group.iter_mut().zip(&codes[first..first + 16]) {
-            *value = scale * f32::from(code >> shift & 3) - minimum;
+            *value = scale * (u32::from(*code) >> shift & 3) as f32 - minimum;
         }
     }
 }
@@ -34,8 +34,8 @@ pub(crate) fn q3_k(block: &[u8; 110], values: &mut [f32; 256]) {
         let third = &third[index % 2 * 16..][..16];
         for ((value, code), third) in group.iter_mut().zip(&codes[first..first + 16]).zip(third) {
             // A bit that is not set takes four away.
-            let missing = (third >> (index / 2) & 1 ^ 1) << 2;
-            *value = scale * f32::from(i16::from(code >> shift & 3) - i16::from(missing));
+            let missing = (i32::from(*third) >> (index / 2) & 1 ^ 1) << 2;
+            *value = scale * ((i32::from(*code) >> shift & 3) - missing) as f32;
         }
     }
 }
@@ -64,7 +64,7 @@ pub(crate) fn q4_k(block: &[u8; 144], values: &mut [f32; 256]) {
         let (scale, minimum) = (d * scale, d_min * minimum);
         let (codes, shift) = (&codes[index / 2 * 32..][..32], index % 2 * 4);
         for (value, code) in group.iter_mut().zip(codes) {
-            *value = scale * f32::from(code >> shift & 15) - minimum;
+            *value = scale * (u32::from(*code) >> shift & 15) as f32 - minimum;
         }
     }
 }
@@ -80,8 +80,8 @@ pub(crate) fn q5_k(block: &[u8; 176], values: &mut [f32; 256]) {
         let (scale, minimum) = (d * scale, d_min * minimum);
         let (codes, shift) = (&codes[index / 2 * 32..][..32], index % 2 * 4);
         for ((value, code), fifth) in group.iter_mut().zip(codes).zip(fifth) {
-            let code = code >> shift & 15 | (fifth >> index & 1) << 4;
-            *value = scale * f32::from(code) - minimum;
+            let code = u32::from(*code) >> shift & 15 | (u32::from(*fifth) >> index & 1) << 4;
+            *value = scale * code as f32 - minimum;
         }
     }
 }
@@ -99,8 +99,9 @@ pub(crate) fn q6_k(block: &[u8; 210], values: &mut [f32; 256]) {
         let codes = &codes[half * 64 + quarter % 2 * 32 + sixteen..][..16];
         let upper = &upper[half * 32 + sixteen..][..16];
         for ((value, code), upper) in group.iter_mut().zip(codes).zip(upper) {
-            let code = code >> (quarter / 2 * 4) & 15 | (upper >> (quarter * 2) & 3) << 4;
-            *value = scale * f32::from(i16::from(code) - 32);
+            let upper = (i32::from(*upper) >> (quarter * 2) & 3) << 4;
+            let code = i32::from(*code) >> (quarter / 2 * 4) & 15 | upper;
+            *value = scale * (code - 32) as f32;
         }
     }
 }

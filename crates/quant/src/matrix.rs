@@ -252,60 +252,82 @@ impl EncodedMatrix {
     }
 }
 
+/// Decodes the blocks of `$values`, of which the first and the last may be cut off.
+///
+/// Not a function that takes one: a closure is compiled for no vector unit but the oldest.
+macro_rules! each_block {
+    ($row:ident, $first:ident, $values:ident, $decode:expr) => {{
+        let (blocks, length) = lengths_of($row, &$decode);
+        let mut blocks = blocks[$first / length..].iter();
+        let mut rest = $values;
+        let skipped = $first % length;
+        if skipped > 0
+            && let Some(block) = blocks.next()
+        {
+            let count = rest.len().min(length - skipped);
+            let (start, others) = rest.split_at_mut(count);
+            let mut whole = array_for(&$decode);
+            $decode(block, &mut whole);
+            start.copy_from_slice(&whole[skipped..skipped + count]);
+            rest = others;
+        }
+        let (whole, tail) = chunks_for(&$decode, rest);
+        for (values, block) in whole.iter_mut().zip(&mut blocks) {
+            $decode(block, values);
+        }
+        if !tail.is_empty()
+            && let Some(block) = blocks.next()
+        {
+            let mut whole = array_for(&$decode);
+            $decode(block, &mut whole);
+            tail.copy_from_slice(&whole[..tail.len()]);
+        }
+    }};
+}
+
+/// The blocks of a row, and the number of values of each.
+#[inline(always)]
+fn lengths_of<'r, const BYTES: usize, const LEN: usize>(
+    row: &'r [u8],
+    _decode: &impl Fn(&[u8; BYTES], &mut [f32; LEN]),
+) -> (&'r [[u8; BYTES]], usize) {
+    (row.as_chunks().0, LEN)
+}
+
+#[inline(always)]
+fn array_for<const BYTES: usize, const LEN: usize>(
+    _decode: &impl Fn(&[u8; BYTES], &mut [f32; LEN]),
+) -> [f32; LEN] {
+    [0.0; LEN]
+}
+
+/// As many values as whole blocks have, and the rest.
+#[inline(always)]
+fn chunks_for<'v, const BYTES: usize, const LEN: usize>(
+    _decode: &impl Fn(&[u8; BYTES], &mut [f32; LEN]),
+    values: &'v mut [f32],
+) -> (&'v mut [[f32; LEN]], &'v mut [f32]) {
+    values.as_chunks_mut()
+}
+
 /// - row: all bytes of a row
 #[inline(always)]
 fn decode_blocks<L: Lookup>(encoding: Encoding, row: &[u8], first: usize, values: &mut [f32]) {
-    let plain = |bytes: usize| &row[first * bytes..][..values.len() * bytes];
     match encoding {
-        Encoding::F32 => plain_f32(plain(4), values),
-        Encoding::F16 => plain_f16(plain(2), values),
-        Encoding::Bf16 => plain_bf16(plain(2), values),
-        Encoding::Q4_0 => each_block(row, first, values, blocks::q4_0::<L>),
-        Encoding::Q4_1 => each_block(row, first, values, blocks::q4_1::<L>),
-        Encoding::Q5_0 => each_block(row, first, values, blocks::q5_0),
-        Encoding::Q5_1 => each_block(row, first, values, blocks::q5_1),
-        Encoding::Q8_0 => each_block(row, first, values, blocks::q8_0),
-        Encoding::Iq4Nl => each_block(row, first, values, blocks::iq4_nl::<L>),
-        Encoding::Q2K => each_block(row, first, values, k_blocks::q2_k),
-        Encoding::Q3K => each_block(row, first, values, k_blocks::q3_k),
-        Encoding::Q4K => each_block(row, first, values, k_blocks::q4_k),
-        Encoding::Q5K => each_block(row, first, values, k_blocks::q5_k),
-        Encoding::Q6K => each_block(row, first, values, k_blocks::q6_k),
-        Encoding::Iq4Xs => each_block(row, first, values, k_blocks::iq4_xs::<L>),
-    }
-}
-
-/// Decodes the blocks of `values`, of which the first and the last may be cut off.
-#[inline(always)]
-fn each_block<const BYTES: usize, const LEN: usize>(
-    row: &[u8],
-    first: usize,
-    values: &mut [f32],
-    decode: impl Fn(&[u8; BYTES], &mut [f32; LEN]),
-) {
-    let (blocks, _) = row.as_chunks::<BYTES>();
-    let mut blocks = blocks[first / LEN..].iter();
-    let mut rest = values;
-    let part = |skipped: usize, values: &mut [f32], block: &[u8; BYTES]| {
-        let mut whole = [0.0; LEN];
-        decode(block, &mut whole);
-        values.copy_from_slice(&whole[skipped..][..values.len()]);
-    };
-    let skipped = first % LEN;
-    if skipped > 0
-        && let Some(block) = blocks.next()
-    {
-        let (start, others) = rest.split_at_mut(rest.len().min(LEN - skipped));
-        part(skipped, start, block);
-        rest = others;
-    }
-    let (whole, tail) = rest.as_chunks_mut::<LEN>();
-    for (values, block) in whole.iter_mut().zip(&mut blocks) {
-        decode(block, values);
-    }
-    if !tail.is_empty()
-        && let Some(block) = blocks.next()
-    {
-        part(0, tail, block);
+        Encoding::F32 => plain_f32(&row[first * 4..][..values.len() * 4], values),
+        Encoding::F16 => plain_f16(&row[first * 2..][..values.len() * 2], values),
+        Encoding::Bf16 => plain_bf16(&row[first * 2..][..values.len() * 2], values),
+        Encoding::Q4_0 => each_block!(row, first, values, blocks::q4_0::<L>),
+        Encoding::Q4_1 => each_block!(row, first, values, blocks::q4_1::<L>),
+        Encoding::Q5_0 => each_block!(row, first, values, blocks::q5_0),
+        Encoding::Q5_1 => each_block!(row, first, values, blocks::q5_1),
+        Encoding::Q8_0 => each_block!(row, first, values, blocks::q8_0),
+        Encoding::Iq4Nl => each_block!(row, first, values, blocks::iq4_nl::<L>),
+        Encoding::Q2K => each_block!(row, first, values, k_blocks::q2_k),
+        Encoding::Q3K => each_block!(row, first, values, k_blocks::q3_k),
+        Encoding::Q4K => each_block!(row, first, values, k_blocks::q4_k),
+        Encoding::Q5K => each_block!(row, first, values, k_blocks::q5_k),
+        Encoding::Q6K => each_block!(row, first, values, k_blocks::q6_k),
+        Encoding::Iq4Xs => each_block!(row, first, values, k_blocks::iq4_xs::<L>),
     }
 }

@@ -37,5 +37,5 @@ pub use host_tensor::HostTensor;
 pub use matrix::Matrix;
 pub use output::{write_directory, write_file, write_file_with};
 pub use safetensors::Dtype;
-pub use tensor_file::TensorFile;
+pub use tensor_file::{HeldTensor, TensorFile};
 pub use tensor_output::{TensorOutput, write_tensor_file, write_tensor_file_with};

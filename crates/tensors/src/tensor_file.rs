@@ -32,10 +32,21 @@ pub struct TensorFile {
     metadata: BTreeMap<String, String>,
 }
 
-/// One file, mapped.
+/// A tensor of a file of another format: its values row-major and little-endian, as safetensors has them.
+#[derive(Clone, Debug)]
+pub struct HeldTensor {
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub dtype: Dtype,
+    pub bytes: Bytes,
+}
+
+/// One file, mapped, or a tensor of one.
 struct Part {
     bytes: Bytes,
     data_start: usize,
+    /// Whether the bytes are those of a whole file.
+    is_file: bool,
 }
 
 impl TensorFile {
@@ -119,10 +130,57 @@ impl TensorFile {
             parts: vec![Part {
                 bytes: Bytes::from_owner(bytes),
                 data_start,
+                is_file: true,
             }],
             tensors,
             metadata: notes,
         })
+    }
+
+    /// The tensors of a file of another format, read as those of a safetensors file are.
+    ///
+    /// - files: the bytes of the file, or of its parts
+    ///
+    /// # Panics
+    /// If a tensor does not have the bytes of its shape and dtype.
+    pub fn of_other_format(
+        path: &Path,
+        files: &[Bytes],
+        tensors: impl IntoIterator<Item = HeldTensor>,
+        metadata: BTreeMap<String, String>,
+    ) -> Self {
+        let part = |bytes: Bytes, is_file| Part {
+            bytes,
+            data_start: 0,
+            is_file,
+        };
+        let mut result = Self {
+            path: path.to_owned(),
+            parts: files
+                .iter()
+                .map(|bytes| part(bytes.clone(), true))
+                .collect(),
+            tensors: BTreeMap::new(),
+            metadata,
+        };
+        for tensor in tensors {
+            let HeldTensor {
+                name,
+                shape,
+                dtype,
+                bytes,
+            } = tensor;
+            let bits = shape.iter().product::<usize>() * dtype.bitsize();
+            assert_eq!(bits, bytes.len() * 8, "tensor `{name}` {shape:?}");
+            let info = TensorInfo {
+                dtype,
+                shape,
+                data_offsets: (0, bytes.len()),
+            };
+            result.tensors.insert(name, (result.parts.len(), info));
+            result.parts.push(part(bytes, false));
+        }
+        result
     }
 
     /// This shard and another one of the same set of tensors, to be read as if they were one file. Its
@@ -203,7 +261,9 @@ impl TensorFile {
     fn place(&self, name: &str) -> Result<(&Bytes, Range<usize>), FileError> {
         let (part, info) = self.entry(name)?;
         let (start, end) = info.data_offsets;
-        let Part { bytes, data_start } = &self.parts[*part];
+        let Part {
+            bytes, data_start, ..
+        } = &self.parts[*part];
         Ok((bytes, data_start + start..data_start + end))
     }
 
@@ -261,7 +321,7 @@ impl TensorFile {
     /// The SHA-256 of the whole file, in hexadecimal; of shards, of one after the other.
     pub fn sha256(&self) -> String {
         let mut digest = Sha256::new();
-        for part in &self.parts {
+        for part in self.parts.iter().filter(|part| part.is_file) {
             digest.update(&part.bytes);
         }
         format!("{:x}", digest.finalize())

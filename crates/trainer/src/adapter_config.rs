@@ -72,15 +72,17 @@ pub struct AdapterConfig {
     /// With `adapters`: the number of random directions to add to the basis.
     #[serde(default)]
     pub augment: usize,
-    /// Where the training starts: "zero" (ΔW = 0), or an adapter to go on from, as the path of its
-    /// directory or of a run, or a Hub id. lora and moslora start from its factors, methods on a
-    /// subspace from its projection; its head is taken along if it is for the same labels. On a
-    /// subspace also "random" (EigenLoRAx only, as its authors do), "merge" (the average of the recycled
-    /// adapters, from which compose can start, too), "compose" (their sum with weights that are found on the
-    /// task's examples first), or "project:ADAPTER" (the projection alone, with a new head). A path that equals
-    /// one of these words is written with `./` before it.
-    #[serde(default)]
-    pub init: Init,
+    /// Where the training starts. Default: "auto" of eigenmix with `adapters`, otherwise "zero" (ΔW = 0). It may
+    /// be an adapter to go on from, as the path of its directory or of a run, or a Hub id. lora and moslora
+    /// start from its factors, methods on a subspace from its projection; its head is taken along if it is
+    /// for the same labels. On a subspace also "auto" (zero or the merge, whichever the task's own examples ask
+    /// for before the training; zero where `basis` is not the recycled one), "random" (EigenLoRAx only, as its
+    /// authors do), "merge" (the average of the recycled adapters, from which compose can start, too),
+    /// "compose" (their sum with weights that are found on the task's examples first), or "project:ADAPTER"
+    /// (the projection alone, with a new head). A path that equals one of these words is written with `./`
+    /// before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<Init>,
     /// Recycle adapters even if they name another base model.
     #[serde(default)]
     pub allow_base_mismatch: bool,
@@ -102,11 +104,12 @@ impl AdapterConfig {
     /// Options that the method does not have, and options that it needs and are missing.
     pub(crate) fn problems(&self) -> Vec<TrainerError> {
         let method = self.method;
+        let init = &self.init();
         let definition = method.definition();
         let is_refused_random = match definition.recipe {
             Recipe::Basis {
                 starts_randomly, ..
-            } => !starts_randomly && self.init == Init::Random,
+            } => !starts_randomly && *init == Init::Random,
             _ => false,
         };
         let is_composition = method.is_composition();
@@ -163,7 +166,7 @@ impl AdapterConfig {
                 method.has_basis()
                     && is_made
                     && !is_basis_given
-                    && matches!(self.init, Init::Merge | Init::Compose),
+                    && matches!(init, Init::Merge | Init::Compose | Init::Auto),
                 "adapter.init",
                 "there are no recycled adapters to start from; name them in adapter.adapters".to_owned(),
             ),
@@ -206,11 +209,15 @@ impl AdapterConfig {
             (
                 is_without_basis
                     && matches!(
-                        self.init,
-                        Init::Random | Init::Merge | Init::Compose | Init::Project(_)
+                        init,
+                        Init::Random
+                            | Init::Merge
+                            | Init::Compose
+                            | Init::Auto
+                            | Init::Project(_)
                     ),
                 "adapter.init",
-                match (&self.init, method.trains_everything()) {
+                match (init, method.trains_everything()) {
                     (Init::Project(adapter), false) => format!(
                         "{only} project onto a subspace; init = \"{adapter}\" goes on from its factors"
                     ),
@@ -218,7 +225,7 @@ impl AdapterConfig {
                 },
             ),
             (
-                method.trains_everything() && matches!(self.init, Init::Adapter(_)),
+                method.trains_everything() && matches!(init, Init::Adapter(_)),
                 "adapter.init",
                 "it trains the base model itself; `eigenmix export ADAPTER --merge-into-base MODEL \
                  --out DIR` makes a base model of the adapter to start from"
@@ -226,7 +233,7 @@ impl AdapterConfig {
             ),
             (
                 definition.has_mixer
-                    && matches!(self.init, Init::Adapter(_))
+                    && matches!(init, Init::Adapter(_))
                     && self.mixer.is_some_and(|mixer| mixer != MixerInit::Identity),
                 "adapter.mixer",
                 "going on from an adapter, the mixer starts at the identity, so that the first step \
@@ -237,7 +244,8 @@ impl AdapterConfig {
                 is_refused_random,
                 "adapter.init",
                 format!(
-                    "{} can be initialised with zero, merge, compose, project:ADAPTER or ADAPTER",
+                    "{} can be initialised with zero, merge, compose, auto, project:ADAPTER or \
+                     ADAPTER",
                     method.name()
                 ),
             ),
@@ -335,7 +343,7 @@ impl AdapterConfig {
     /// Whether the training starts from the factors of an adapter.
     fn starts_from_factors(&self) -> bool {
         let has_factors = matches!(self.method.definition().recipe, Recipe::Factors { .. });
-        has_factors && matches!(self.init, Init::Adapter(_))
+        has_factors && matches!(self.init, Some(Init::Adapter(_)))
     }
 
     /// The scaling of LoRA: alpha / rank.
@@ -383,6 +391,14 @@ mod tests {
                 "adapter.init",
             ),
             ("method = \"full\"\ninit = \"org/adapter\"", "adapter.init"),
+            (
+                "method = \"lora\"\nrank = 2\ninit = \"auto\"",
+                "adapter.init",
+            ),
+            (
+                "method = \"eigenmix\"\nrank = 2\ngradient = true\ninit = \"auto\"",
+                "adapter.init",
+            ),
             (
                 "method = \"eigenmix\"\nsubspace = \"s\"\ninit = \"org/adapter\"",
                 "adapter.rank",

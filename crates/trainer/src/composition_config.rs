@@ -43,7 +43,7 @@ impl AdapterConfig {
             components: None,
             augment: 0,
             composition: Some(self.composition.unwrap_or(WeightScope::Adapter)),
-            init: Init::Zero,
+            init: Some(Init::Zero),
             ..self.clone()
         }
     }
@@ -60,7 +60,7 @@ impl AdapterConfig {
         let no_basis = "it has no basis: it weighs whole adapters; leave it out".to_owned();
         let rules = [
             (
-                !is_composition && self.init != Init::Compose && self.composition.is_some(),
+                !is_composition && self.init() != Init::Compose && self.composition.is_some(),
                 "adapter.composition",
                 "only compose has weights of adapters, and init = \"compose\"".to_owned(),
             ),
@@ -107,7 +107,7 @@ impl AdapterConfig {
                 no_basis,
             ),
             (
-                is_composition && !matches!(self.init, Init::Zero | Init::Merge),
+                is_composition && !matches!(self.init(), Init::Zero | Init::Merge),
                 "adapter.init",
                 "its weights start at \"zero\" or, with \"merge\", at those of the average"
                     .to_owned(),

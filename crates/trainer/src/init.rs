@@ -7,6 +7,8 @@ use eigenmix_store::StoredName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::{AdapterConfig, AdapterMethod};
+
 /// Where the training of an adapter starts.
 ///
 /// In files it is one word of text. Keywords come first, then what begins with `project:`; everything
@@ -23,6 +25,8 @@ pub enum Init {
     Project(String),
     /// The average of the recycled adapters.
     Merge,
+    /// Zero or the average of the recycled adapters, whichever the task's own examples ask for.
+    Auto,
     /// The composition of the recycled adapters whose weights the task's own examples ask for.
     Compose,
     /// This adapter, and its head if that is for the same labels: a directory, the directory of a run,
@@ -31,7 +35,7 @@ pub enum Init {
 }
 
 /// The values that name no adapter.
-const KEYWORDS: [&str; 4] = ["zero", "random", "merge", "compose"];
+const KEYWORDS: [&str; 5] = ["zero", "random", "merge", "compose", "auto"];
 const PROJECT: &str = "project";
 
 impl Init {
@@ -39,7 +43,7 @@ impl Init {
     pub fn adapter(&self) -> Option<&str> {
         match self {
             Self::Project(adapter) | Self::Adapter(adapter) => Some(adapter),
-            Self::Zero | Self::Random | Self::Merge | Self::Compose => None,
+            Self::Zero | Self::Random | Self::Merge | Self::Compose | Self::Auto => None,
         }
     }
 }
@@ -56,6 +60,7 @@ impl TryFrom<String> for Init {
             ("random", _) => Ok(Self::Random),
             ("merge", _) => Ok(Self::Merge),
             ("compose", _) => Ok(Self::Compose),
+            ("auto", _) => Ok(Self::Auto),
             (_, Some(adapter)) if !adapter.is_empty() => Ok(Self::Project(adapter.to_owned())),
             (_, None) if may_be_an_adapter(&text) => Ok(Self::Adapter(text)),
             _ => Err(unknown(&text)),
@@ -70,6 +75,7 @@ impl From<Init> for String {
             Init::Random => "random".into(),
             Init::Merge => "merge".into(),
             Init::Compose => "compose".into(),
+            Init::Auto => "auto".into(),
             Init::Project(adapter) => format!("{PROJECT}:{adapter}"),
             Init::Adapter(adapter) => adapter,
         }
@@ -109,6 +115,43 @@ fn unknown(text: &str) -> String {
     )
 }
 
+impl AdapterConfig {
+    /// Where the training starts. Left out, the data choose where eigenmix recycles adapters that are at hand;
+    /// those of a subspace need not be there any more, and other methods start as their authors do.
+    pub fn init(&self) -> Init {
+        let is_chosen = self.method == AdapterMethod::Eigenmix
+            && !self.adapters.is_empty()
+            && self.has_start_to_choose();
+        self.init.clone().unwrap_or(match is_chosen {
+            true => Init::Auto,
+            false => Init::Zero,
+        })
+    }
+
+    /// Whether the average of the adapters is a start on the basis.
+    fn has_start_to_choose(&self) -> bool {
+        self.is_recycling() && self.basis.is_recycled()
+    }
+
+    /// The start that everything is prepared for: with "auto" the merge, which zero may replace before the first
+    /// step, or zero where the basis is not that of the adapters.
+    pub(crate) fn first_start(&self) -> Init {
+        match self.init() {
+            Init::Auto if self.has_start_to_choose() => Init::Merge,
+            Init::Auto => Init::Zero,
+            init => init,
+        }
+    }
+
+    /// The same table with another start.
+    pub(crate) fn starting_from(&self, init: &Init) -> Self {
+        Self {
+            init: Some(init.clone()),
+            ..self.clone()
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +163,7 @@ mod tests {
             "random",
             "merge",
             "compose",
+            "auto",
             "project:some/adapter",
             "some/adapter",
             "runs/gym/adapter",
@@ -160,12 +204,48 @@ mod tests {
             ("projct:runs/gym", "did you mean `project:ADAPTER`?"),
             (
                 "gymnasium",
-                "expected zero, random, merge, compose, project:ADAPTER or ADAPTER",
+                "expected zero, random, merge, compose, auto, project:ADAPTER or ADAPTER",
             ),
             ("", "is unknown"),
         ] {
             let message = Init::try_from(text.to_owned()).unwrap_err();
             assert!(message.contains(meant), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn left_out_the_start_is_left_to_the_data_where_eigenmix_recycles_adapters_at_hand() {
+        for (text, init) in [
+            ("method = \"eigenmix\"\nadapters = [\"a\"]", Init::Auto),
+            (
+                "method = \"eigenmix\"\nadapters = [\"a\"]\ngradient = true",
+                Init::Auto,
+            ),
+            (
+                "method = \"eigenmix\"\nadapters = [\"a\"]\nbasis = \"random\"",
+                Init::Zero,
+            ),
+            ("method = \"eigenmix\"\nsubspace = \"s\"", Init::Zero),
+            ("method = \"eigenmix\"\ngradient = true", Init::Zero),
+            ("method = \"eigenlorax\"\nadapters = [\"a\"]", Init::Zero),
+            ("method = \"compose\"\nadapters = [\"a\"]", Init::Zero),
+            ("method = \"lora\"", Init::Zero),
+            (
+                "method = \"eigenmix\"\nadapters = [\"a\"]\ninit = \"merge\"",
+                Init::Merge,
+            ),
+            (
+                "method = \"eigenmix\"\nsubspace = \"s\"\ninit = \"auto\"",
+                Init::Auto,
+            ),
+        ] {
+            assert_eq!(
+                toml::from_str::<AdapterConfig>(text)
+                    .expect("a table")
+                    .init(),
+                init,
+                "{text}"
+            );
         }
     }
 }

@@ -45,6 +45,7 @@ mod error;
 mod frozen_weights;
 mod generation;
 mod generation_speed;
+mod gguf_rows;
 mod host_values;
 mod init;
 mod memory;
@@ -80,6 +81,7 @@ pub use device::{Backend, DeviceChoice, DeviceKind, PresentDevice};
 pub use error::TrainerError;
 pub use generation::{GenerationEvent, GenerationOptions, Prompt, generate};
 pub use generation_speed::GenerationSpeed;
+pub use gguf_rows::{named_base, with_rows_in_order};
 pub use init::Init;
 pub use memory::MemoryEstimate;
 pub use methods::AdapterMethod;
@@ -100,6 +102,6 @@ pub use tasks::{
     TaskKind, TaskReader, TextInputs, TrainRequest, label_metrics, preprocessor,
 };
 pub use training::{
-    GradientOptions, MeasuredLoss, ModuleGradient, Prospect, SelectedAdapter, Selection,
-    SelectionOptions, TaskGradient, Training, Unusable, UsableAdapter,
+    ChosenStart, GradientOptions, MeasuredLoss, ModuleGradient, Prospect, SelectedAdapter,
+    Selection, SelectionOptions, TaskGradient, Training, Unusable, UsableAdapter,
 };

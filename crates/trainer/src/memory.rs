@@ -80,7 +80,7 @@ impl MemoryEstimate {
                     known.into_iter(),
                 )?),
                 (_, true) => of_rank(targeted(&config.adapter, architecture, &description)?),
-                (_, false) => match InitialAdapter::open(&config.adapter.init)? {
+                (_, false) => match InitialAdapter::open(&config.adapter.init(), base)? {
                     Some(initial) => {
                         let layers = initial.layers(&config.adapter, architecture, &description)?;
                         let layers = layers.into_iter();

@@ -10,6 +10,7 @@ use eigenmix_tensors::write_file;
 
 use crate::metrics_log::{EvaluationRecord, StepRecord};
 use crate::run::Run;
+use crate::training::ChosenStart;
 use crate::{AdapterMethod, TrainerError};
 
 /// Receives the events of a training.
@@ -18,6 +19,9 @@ pub trait Observer {
     /// Before the start, where the task's gradient is part of the basis: after every batch, how many
     /// examples went through the model and how many will.
     fn gradient(&mut self, _done: usize, _total: usize) {}
+    /// Before the start, where that follows from the data: after every batch, how many examples went through
+    /// the model and how many will.
+    fn starts_measured(&mut self, _done: usize, _total: usize) {}
     /// Before the start, where the weights of a composition are found first: after every step of that.
     fn composed(&mut self, _done: usize, _total: usize) {}
     /// After every optimizer step.
@@ -67,6 +71,9 @@ pub struct Outcome {
     /// mapped files included; of a resumed training, since it was resumed. Linux only.
     #[serde(default)]
     pub peak_memory: Option<u64>,
+    /// The start that the data chose, with `adapter.init` = "auto".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<ChosenStart>,
     /// The last logged training loss.
     pub loss: Option<f64>,
     /// Metrics by name; NaN is written as `"NaN"`.

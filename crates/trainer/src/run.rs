@@ -59,6 +59,8 @@ impl Run {
     pub const BASIS: &str = "basis.json";
     /// The gradient of the task, where it is part of the basis.
     pub const GRADIENT: &str = "gradient";
+    /// The start that the data chose, and by what losses.
+    pub const START: &str = "start.json";
     /// The composition of adapters that the training started from.
     pub const COMPOSITION: &str = "composition";
     /// The trained adapter.

@@ -98,10 +98,10 @@ fn gradient(adapter: &AdapterConfig) -> Vec<Candidate> {
 }
 
 fn start(adapter: &AdapterConfig) -> Vec<Candidate> {
-    let starts = match adapter.init {
+    let starts = match adapter.init() {
         Init::Zero | Init::Random => ["merge", "compose"],
         Init::Merge => ["compose", "zero"],
-        Init::Compose => ["merge", "zero"],
+        Init::Compose | Init::Auto => ["merge", "zero"],
         // The adapter to go on from is a wish, not a setting.
         Init::Project(_) | Init::Adapter(_) => return Vec::new(),
     };

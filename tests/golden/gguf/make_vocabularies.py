@@ -1,9 +1,9 @@
-"""Cuts GGUF files down to their metadata, and collects the ids that other programs make of texts.
+"""Cuts GGUF files down to their metadata, and collects the ids that other programs make of texts, and logits.
 
-    python make_vocabularies.py GOLDEN     writes vocabulary-*.gguf and tokens.json beside this file
+    python make_vocabularies.py GOLDEN     writes vocabulary-*.gguf, tokens.json and reference-*.safetensors beside this file
 
 GOLDEN is the folder that make_gguf.py and check_llama_cpp.py (of the same reference values) wrote: GGUF files, tokens.json
-(transformers and SentencePiece), llama_cpp.json (llama.cpp b11549). Python's standard library alone.
+(transformers and SentencePiece), llama_cpp.json (llama.cpp b11549), reference.safetensors (transformers, from decoded weights). Python's standard library alone.
 """
 import json, struct, sys
 from pathlib import Path
@@ -34,7 +34,26 @@ def metadata_alone(b):
     return b[:8] + struct.pack("<Q", 0) + b[16:at] + bytes(-at % 32)
 
 
+def some_tensors(b, names):
+    """A safetensors file of some of the tensors of another one, by their new names."""
+    length = struct.unpack_from("<Q", b)[0]
+    header, data = json.loads(b[8:8 + length]), b[8 + length:]
+    out, parts, at = {}, [], 0
+    for new, old in names.items():
+        start, end = header[old]["data_offsets"]
+        out[new] = dict(header[old], data_offsets=[at, at + end - start])
+        parts.append(data[start:end])
+        at += end - start
+    text = json.dumps(out).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + b"".join(parts)
+
+
 golden = Path(sys.argv[1])
+reference = (golden / "reference.safetensors").read_bytes()
+for family, file in [("llama", "llama-Q4_1"), ("llama3", "llama3-F16")]:
+    tensors = some_tensors(reference, {"logits": f"{file}.logits", "input.input_ids": f"{family}.input_ids"})
+    (HERE / f"reference-{family}.safetensors").write_bytes(tensors)
 ids = {}
 others = json.loads((golden / "tokens.json").read_text())
 llama_cpp = json.loads((golden / "llama_cpp.json").read_text())["tokens"]

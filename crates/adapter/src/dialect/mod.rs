@@ -6,6 +6,9 @@
 
 mod diffusers;
 mod diffusers_names;
+pub(crate) mod gguf;
+pub(crate) mod gguf_file;
+pub(crate) mod gguf_writing;
 mod kohya;
 mod kohya_names;
 mod mlx;
@@ -34,6 +37,8 @@ pub enum Dialect {
     /// A directory of mlx-lm: `adapter_config.json` and `adapters.safetensors` with `lora_a`
     /// `[d_in, rank]` and `lora_b` `[rank, d_out]`.
     Mlx,
+    /// One .gguf file for llama.cpp and what is built on it.
+    Gguf,
 }
 
 /// What reading the header and the configuration of an adapter gave.
@@ -46,7 +51,13 @@ pub(crate) struct Reading {
 }
 
 impl Dialect {
-    pub const ALL: [Self; 4] = [Self::Peft, Self::Kohya, Self::Diffusers, Self::Mlx];
+    pub const ALL: [Self; 5] = [
+        Self::Peft,
+        Self::Kohya,
+        Self::Diffusers,
+        Self::Mlx,
+        Self::Gguf,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -54,23 +65,36 @@ impl Dialect {
             Self::Kohya => "kohya",
             Self::Diffusers => "diffusers",
             Self::Mlx => "mlx",
+            Self::Gguf => "gguf",
         }
     }
 
     /// Whether an adapter is one file that needs none beside it.
     pub fn is_one_file(self) -> bool {
-        matches!(self, Self::Kohya | Self::Diffusers)
+        self.extension().is_some()
+    }
+
+    /// How the name ends of an adapter that is one file.
+    pub fn extension(self) -> Option<&'static str> {
+        match self {
+            Self::Kohya | Self::Diffusers => Some("safetensors"),
+            Self::Gguf => Some("gguf"),
+            Self::Peft | Self::Mlx => None,
+        }
     }
 
     /// Whether the paths of modules begin with the part of a pipeline that they belong to, such as
     /// `unet` or `text_encoder`.
     pub(crate) fn is_of_pipeline(self) -> bool {
-        self.is_one_file()
+        matches!(self, Self::Kohya | Self::Diffusers)
     }
 
-    /// The dialect of a file, by the names of its tensors; PEFT's, if it is none of the others.
+    /// The dialect of a file, by its name and the names of its tensors; PEFT's, if it is none of the
+    /// others.
     pub fn of(file: &TensorFile) -> Self {
-        if kohya::recognises(file) {
+        if gguf::recognises(file) {
+            Self::Gguf
+        } else if kohya::recognises(file) {
             Self::Kohya
         } else if diffusers::recognises(file) {
             Self::Diffusers
@@ -87,10 +111,11 @@ impl Dialect {
             Self::Kohya => kohya::read(file),
             Self::Diffusers => diffusers::read(file),
             Self::Mlx => mlx::read(file, directory),
+            Self::Gguf => gguf::read(file),
         }
     }
 
-    /// What [`Adapter::save_as`] writes, of every dialect but PEFT's.
+    /// What [`Adapter::save_as`] writes as safetensors, of every dialect but PEFT's.
     pub(crate) fn write<'a>(
         adapter: &'a Adapter,
         style: &Style,
@@ -98,7 +123,7 @@ impl Dialect {
         match style.dialect {
             Self::Kohya => kohya::write(adapter, style),
             Self::Diffusers => diffusers::write(adapter, style),
-            Self::Peft | Self::Mlx => mlx::write(adapter, style),
+            Self::Peft | Self::Mlx | Self::Gguf => mlx::write(adapter, style),
         }
     }
 }
@@ -110,6 +135,7 @@ impl fmt::Display for Dialect {
             Self::Kohya => "kohya",
             Self::Diffusers => "diffusers",
             Self::Mlx => "mlx-lm",
+            Self::Gguf => "GGUF",
         })
     }
 }

@@ -8,6 +8,7 @@ mod broken_dialects;
 mod config;
 mod dialects;
 mod fixture;
+mod gguf;
 mod saved_tables;
 mod saving;
 mod shards;

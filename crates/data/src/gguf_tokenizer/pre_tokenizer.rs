@@ -108,7 +108,7 @@ const KNOWN: [PreTokenization; 9] = [
         expressions: &[GPT4O],
         ..PLAIN
     },
-    // What llama.cpp takes for files that do not say, whatever they were made from.
+    // A name that says nothing, and what llama.cpp does for it.
     PreTokenization {
         names: &["default"],
         expressions: &[
@@ -124,7 +124,10 @@ const KNOWN: [PreTokenization; 9] = [
 impl PreTokenization {
     /// That of a file.
     pub(super) fn of(file: &GgufFile) -> Result<&'static Self, DataError> {
-        let name = file.text(KEY)?.unwrap_or("default");
+        let name = match file.text(KEY)? {
+            Some(name) => name,
+            None => name_by_model(file)?,
+        };
         let found = KNOWN.iter().find(|known| known.names.contains(&name));
         found.ok_or_else(|| {
             let names: Vec<&str> = KNOWN
@@ -153,6 +156,23 @@ impl PreTokenization {
         }
         steps.push(ByteLevel::new(false, true, false).into());
         Ok(Sequence::new(steps))
+    }
+}
+
+/// What files of early 2024, which do not say, must have meant. llama.cpp takes `default` for all of them,
+/// with a warning that the model will be the worse for it.
+fn name_by_model(file: &GgufFile) -> Result<&'static str, DataError> {
+    let family = file.text("general.architecture")?.unwrap_or_default();
+    let tokens = file.texts("tokenizer.ggml.tokens")?.unwrap_or_default();
+    match family {
+        "qwen2" | "qwen3" => Ok("qwen2"),
+        "llama" if tokens.iter().any(|token| token == "<|begin_of_text|>") => Ok("llama-bpe"),
+        _ => {
+            let problem = format!(
+                "it has no `{KEY}`, without which nobody knows how it cuts texts; convert the model again with a newer llama.cpp"
+            );
+            Err(refused(file, problem))
+        }
     }
 }
 

@@ -266,6 +266,26 @@ fn every_way_to_cut_texts_has_expressions_that_can_be_read() {
 }
 
 #[test]
+fn a_file_that_does_not_say_how_it_cuts_texts_is_known_by_its_model() {
+    let unsaid = ("tokenizer.ggml.pre", None);
+    for family in ["llama3", "qwen2"] {
+        let (_directory, path) = changed(family, std::slice::from_ref(&unsaid));
+        let found = TextTokenizer::from_dir(&path).unwrap();
+        for case in cases(family) {
+            let text = case["text"].as_str().unwrap();
+            assert_eq!(
+                ids(&found, text),
+                ids(&tokenizer(family), text),
+                "{family}: {text:?}"
+            );
+        }
+    }
+    let other = ("general.architecture", Some("gemma2".into()));
+    let error = error("llama3", &[unsaid, other]);
+    assert!(error.contains("has no `tokenizer.ggml.pre`"), "{error}");
+}
+
+#[test]
 fn qwens_texts_are_composed_first() {
     let tokenizer = tokenizer("qwen2");
     assert_eq!(ids(&tokenizer, "cafe\u{301}"), ids(&tokenizer, "café"));

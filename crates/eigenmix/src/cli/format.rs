@@ -12,7 +12,7 @@ pub(crate) struct FormatArguments {
     #[arg(long, value_enum)]
     pub(crate) format: Option<FormatChoice>,
 
-    /// kohya, diffusers, mlx: the dtype of the factors [default: that of the file if it is exact,
+    /// kohya, diffusers, mlx, gguf: the dtype of the factors [default: that of the file if it is exact,
     /// otherwise f32].
     #[arg(long, value_enum)]
     pub(crate) dtype: Option<DtypeChoice>,
@@ -25,6 +25,7 @@ pub(crate) enum FormatChoice {
     Kohya,
     Diffusers,
     Mlx,
+    Gguf,
 }
 
 /// A value of `--dtype`.
@@ -40,6 +41,7 @@ impl From<FormatArguments> for OutputFormat {
         Self {
             dialect: arguments.format.map(Into::into),
             dtype: arguments.dtype.map(Into::into),
+            gguf: None,
         }
     }
 }
@@ -51,6 +53,7 @@ impl From<FormatChoice> for Dialect {
             FormatChoice::Kohya => Self::Kohya,
             FormatChoice::Diffusers => Self::Diffusers,
             FormatChoice::Mlx => Self::Mlx,
+            FormatChoice::Gguf => Self::Gguf,
         }
     }
 }

@@ -18,8 +18,8 @@ pub(crate) struct SearchArguments {
     #[arg(long, requires_all = ["base", "data"])]
     pub(crate) search: bool,
 
-    /// The base model.
-    #[arg(long, value_name = "MODEL", requires = "search")]
+    /// The base model; without --search, that of adapters in GGUF [default: the one that they name].
+    #[arg(long, value_name = "MODEL")]
     pub(crate) base: Option<String>,
 
     /// The data of an adapter's task, once per adapter. NAME is the adapter's name (the last part
@@ -88,6 +88,11 @@ pub(crate) struct SearchArguments {
 }
 
 impl SearchArguments {
+    /// The base model, if it is for reading the adapters only.
+    pub(super) fn base_without_search(&self) -> Option<String> {
+        self.base.clone().filter(|_| !self.search)
+    }
+
     /// The requested search, if any.
     pub(super) fn request(&self) -> Option<SearchRequest> {
         // Whoever asks for a search has to name a base model.

@@ -116,6 +116,7 @@ impl From<&MergeArguments> for MergeRequest {
     fn from(arguments: &MergeArguments) -> Self {
         Self {
             adapters: arguments.adapters.clone(),
+            base: arguments.search.base_without_search(),
             out: arguments.out.clone(),
             space: arguments.space,
             method: arguments.method,

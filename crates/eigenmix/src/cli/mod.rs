@@ -44,8 +44,9 @@ pub(crate) use zero_shot::ZeroShotArguments;
 
 const OVERVIEW: &str = "\
 An ADAPTER is a directory as PEFT or mlx-lm writes it, a .safetensors file of kohya or diffusers
-(or a directory with one), a run of `eigenmix train`, an adapter of a store (STORE#NAME), or a
-Hub id (org/name, or org/name@revision). A MODEL is a directory or a Hub id.
+(or a directory with one), a .gguf file, a run of `eigenmix train`, an adapter of a store
+(STORE#NAME), or a Hub id (org/name, or org/name@revision). A MODEL is a directory, a .gguf file
+or a Hub id.
 
 From published adapters to a new one (`eigenmix init` writes the training file):
   eigenmix extract datasets/quickstart/adapters/* --out shared

@@ -28,6 +28,10 @@ pub(crate) struct ExtractArguments {
     #[arg(required = true, value_name = "ADAPTER")]
     pub(crate) adapters: Vec<String>,
 
+    /// The base model of adapters in GGUF [default: the one that they name].
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) base: Option<String>,
+
     /// Where to write the subspace: a new directory.
     #[arg(long, short, value_name = "DIR")]
     pub(crate) out: PathBuf,
@@ -103,6 +107,7 @@ impl From<&ExtractArguments> for ExtractRequest {
     fn from(arguments: &ExtractArguments) -> Self {
         Self {
             adapters: arguments.adapters.clone(),
+            base: arguments.base.clone(),
             out: arguments.out.clone(),
             components: arguments.components,
             variance: arguments.variance,
@@ -132,6 +137,10 @@ pub(crate) struct ProjectArguments {
     /// The adapters to project.
     #[arg(required = true, value_name = "ADAPTER")]
     pub(crate) adapters: Vec<String>,
+
+    /// The base model of adapters in GGUF [default: the one that they name].
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) base: Option<String>,
 
     /// The subspace that `eigenmix extract` wrote.
     #[arg(long, short, value_name = "DIR")]
@@ -164,27 +173,38 @@ pub(crate) struct ProjectArguments {
 /// same ΔW. With --merge-into-base the result is a checkpoint that needs no adapter: W₀ + ΔW in the
 /// dtype of the base model, the heads of the adapter in place, every other tensor bit for bit as it
 /// was.
+///
+/// With --format gguf the result is one file for llama.cpp, Ollama and what is built on them, in the
+/// names and the order of rows of the base model.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   eigenmix export runs/ferry --out ferry-lora
   eigenmix export runs/ferry --out ferry-small --rank 4
   eigenmix export runs/ferry --out ferry-model --merge-into-base datasets/quickstart/base
+  eigenmix export runs/chat --out chat.gguf --format gguf --base models/llama
   eigenmix export style.safetensors --out style-diffusers --format diffusers")]
 pub(crate) struct ExportArguments {
     /// A run, an adapter's directory or file, or a Hub id.
     #[arg(value_name = "RUN|ADAPTER")]
     pub(crate) source: String,
 
-    /// Where to write: a new directory, or a .safetensors file of kohya or diffusers.
+    /// Where to write: a new directory, a .safetensors file of kohya or diffusers, or a .gguf file.
     #[arg(long, short, value_name = "DIR")]
     pub(crate) out: PathBuf,
 
     #[command(flatten)]
     pub(crate) format: FormatArguments,
 
-    /// Merge the adapter into the weights of this base model and write the checkpoint.
-    #[arg(long, value_name = "MODEL", conflicts_with_all = ["format", "dtype"])]
+    /// From or to GGUF: the base model, a directory, a .gguf file or a Hub id [default: the one that
+    /// the adapter names].
+    #[arg(long, value_name = "MODEL", conflicts_with = "merge_into_base")]
+    pub(crate) base: Option<String>,
+
+    /// Merge the adapter into the weights of this base model and write the checkpoint. A quantised
+    /// model, also a .gguf file, is decoded, to the dtype of the model or to --dtype (f16 if a GGUF
+    /// file has none).
+    #[arg(long, value_name = "MODEL", conflicts_with = "format")]
     pub(crate) merge_into_base: Option<PathBuf>,
 
     /// Truncate every module to its best approximation of rank R.

@@ -22,6 +22,10 @@ pub(crate) struct PackArguments {
     #[arg(required = true, value_name = "ADAPTER")]
     pub(crate) adapters: Vec<String>,
 
+    /// The base model of adapters in GGUF [default: the one that they name].
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) base: Option<String>,
+
     /// Where to write the store: a new directory.
     #[arg(long, short, value_name = "STORE")]
     pub(crate) out: PathBuf,

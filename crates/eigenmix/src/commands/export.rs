@@ -2,12 +2,17 @@
 
 use std::fmt;
 
-use eigenmix_adapter::{Adapter, Provenance, SaveOptions, Style};
-use eigenmix_experiment::Destination;
-use eigenmix_experiment::merge_into_base::{BaseCheckpoint, BaseMergeReport, merge_into_base};
+use eigenmix_adapter::{Adapter, Dialect, Provenance, SaveOptions, Style};
+use eigenmix_experiment::merge_into_base::{
+    BaseCheckpoint, BaseMergeReport, merge_into_base, quantised_training_note,
+};
+use eigenmix_experiment::{
+    BadInput, Destination, OutputFormat, base_of_gguf, checked_gguf_base, without_copies,
+};
 use eigenmix_experiment::{OpenedAdapter, OptionNames};
 use eigenmix_experiment::{Truncation, truncate};
 use eigenmix_experiment::{style_of_copy, style_of_result};
+use eigenmix_trainer::BaseModel;
 use serde::Serialize;
 use serde_json::json;
 
@@ -16,30 +21,37 @@ use crate::console::Console;
 
 pub(crate) fn run(arguments: &ExportArguments, console: &Console) -> anyhow::Result<()> {
     let destination = Destination::new(&arguments.out, arguments.force)?;
-    let source = OpenedAdapter::open(&arguments.source)?;
+    let base = arguments.base.as_deref().map(BaseModel::open_config);
+    let base = base.transpose()?;
+    let source = open(arguments, base.as_ref())?;
     source.require_whole(arguments.allow_partial, OptionNames::Flags, console)?;
     destination.keep_apart_from_input(&source)?;
 
+    let (format, base) = format_of(arguments, &source, base)?;
     let style = match arguments.rank {
-        None => style_of_copy(&source, arguments.format.into(), &arguments.out)?,
-        Some(_) => style_of_result(
-            &[&source],
-            arguments.format.into(),
-            Some(&arguments.out),
-            OptionNames::Flags,
-        )?,
+        None => style_of_copy(&source, format, &arguments.out)?,
+        Some(_) => style_of_result(&[&source], format, Some(&arguments.out), OptionNames::Flags)?,
     };
     if arguments.merge_into_base.is_some() {
         source.file.require_one_model()?;
     }
     let adapter = source.file.load()?;
-    let (adapter, truncation) = match arguments.rank {
+    let (mut adapter, truncation) = match arguments.rank {
         None => (adapter, None),
         Some(rank) => {
             let (adapter, truncation) = truncate(&adapter, rank.get())?;
             (adapter, Some(truncation))
         }
     };
+    if let Some(base) = &base {
+        let copies = without_copies(&mut adapter, base);
+        if !copies.is_empty() {
+            console.note(format_args!(
+                "left out, as they are the base model's own: {}",
+                copies.join(", ")
+            ));
+        }
+    }
     let input = source.input()?;
     let provenance = Provenance {
         input: input.to_json(),
@@ -53,11 +65,20 @@ pub(crate) fn run(arguments: &ExportArguments, console: &Console) -> anyhow::Res
                 companions: input.companions()?,
             };
             adapter.save_as(destination.path(), &style, &options)?;
+            if style.dialect().is_one_file() && !options.companions.is_empty() {
+                let names = options.companions.iter().map(|file| file.name.as_str());
+                let names: Vec<&str> = names.collect();
+                console.note(format_args!(
+                    "one file has no room for {} beside the adapter; they are left out",
+                    names.join(", ")
+                ));
+            }
+            note_server_limits(&adapter, &style, console);
             None
         }
         Some(directory) => {
             destination.keep_apart_from(directory)?;
-            let base = BaseCheckpoint::open(directory)?;
+            let base = BaseCheckpoint::open(directory, arguments.format.dtype.map(Into::into))?;
             let merged = merge_into_base(
                 &adapter,
                 &base,
@@ -66,11 +87,97 @@ pub(crate) fn run(arguments: &ExportArguments, console: &Console) -> anyhow::Res
                 &destination,
             )?;
             merged.notes.iter().for_each(|note| console.warn(note));
+            let weights = trained_weights(&source)?;
+            let config = source.file.config();
+            if let Some(note) = quantised_training_note(config, weights.as_deref(), &base) {
+                console.warn(note);
+            }
             Some(merged)
         }
     };
     let result = ExportResult::new(arguments, &style, &adapter, truncation, merged);
     console.result(&result)
+}
+
+/// Opens the adapter; of one in GGUF that is merged, the base model is the one that it is merged into.
+fn open(arguments: &ExportArguments, base: Option<&BaseModel>) -> anyhow::Result<OpenedAdapter> {
+    let merged = arguments.merge_into_base.as_deref();
+    let is_gguf = arguments.source.ends_with(".gguf");
+    let merged = merged
+        .filter(|_| is_gguf)
+        .map(|path| BaseModel::open_config(&path.display().to_string()))
+        .transpose()?;
+    let base = base.or(merged.as_ref());
+    Ok(OpenedAdapter::open_for(&arguments.source, base)?)
+}
+
+/// How the training that made the adapter quantised the weights of its base model, if it says so.
+fn trained_weights(source: &OpenedAdapter) -> anyhow::Result<Option<String>> {
+    let Some(directory) = source.directory() else {
+        return Ok(None);
+    };
+    let made = Provenance::read_json(directory)?;
+    let options = made.as_ref().and_then(|made| made.get("options"));
+    let weights = options.and_then(|options| options.get("base_weights"));
+    Ok(weights
+        .and_then(|weights| weights.as_str())
+        .map(str::to_owned))
+}
+
+/// The form that is asked for; of GGUF, with the base model for which it is written.
+fn format_of(
+    arguments: &ExportArguments,
+    source: &OpenedAdapter,
+    base: Option<BaseModel>,
+) -> anyhow::Result<(OutputFormat, Option<BaseModel>)> {
+    let mut format = OutputFormat::from(arguments.format);
+    if arguments.merge_into_base.is_some() {
+        // The dtype is that of the checkpoint.
+        format.dtype = None;
+    }
+    let own = source.file.style().dialect();
+    let names_gguf = arguments.out.extension().is_some_and(|end| end == "gguf");
+    let is_gguf = match format.dialect {
+        Some(dialect) => dialect == Dialect::Gguf,
+        None => own == Dialect::Gguf && names_gguf,
+    };
+    if is_gguf {
+        let base = base_of_gguf(source, base)?;
+        format.gguf = Some(checked_gguf_base(source, &base)?);
+        return Ok((format, Some(base)));
+    }
+    if base.is_some() && own != Dialect::Gguf {
+        let problem = "--base is for adapters from or to GGUF; leave it out, or add --format gguf";
+        return Err(BadInput(problem.to_owned()).into());
+    }
+    Ok((format, None))
+}
+
+/// The largest rank that vLLM takes unless it is told otherwise.
+const RANK_IN_VLLM: usize = 16;
+
+/// Says where a server has to be told of the rank.
+fn note_server_limits(adapter: &Adapter, style: &Style, console: &Console) {
+    let rank = adapter.modules.values().map(|module| module.rank()).max();
+    let is_text = adapter.config.task_type() == Some("CAUSAL_LM");
+    if let Some(rank) = rank.filter(|&rank| rank > RANK_IN_VLLM)
+        && style.dialect() == Dialect::Peft
+        && is_text
+    {
+        console.note(format_args!(
+            "vLLM takes adapters of rank up to {RANK_IN_VLLM}; start it with --max-lora-rank {}, or export with --rank {RANK_IN_VLLM}",
+            vllm_rank(rank)
+        ));
+    }
+}
+
+/// The least of vLLM's ranks that is enough.
+fn vllm_rank(rank: usize) -> usize {
+    let known = [8, 16, 32, 64, 128, 256, 320, 512];
+    known
+        .into_iter()
+        .find(|&known| known >= rank)
+        .unwrap_or(rank)
 }
 
 fn provenance(

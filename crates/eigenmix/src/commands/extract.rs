@@ -20,6 +20,7 @@ pub(crate) fn run(arguments: &ExtractArguments, console: &Console) -> anyhow::Re
     let request = UpdateRequest {
         subspace: subspace.clone(),
         adapters: arguments.adapters.clone(),
+        base: arguments.base.clone(),
         out: arguments.out.clone(),
         options: GrowOptions {
             residual: arguments.residual.unwrap_or(DEFAULT_RESIDUAL),

@@ -16,6 +16,7 @@ pub(crate) fn run(arguments: &PackArguments, console: &Console) -> anyhow::Resul
     let dtype = arguments.dtype;
     let request = PackRequest {
         adapters: arguments.adapters.clone(),
+        base: arguments.base.clone(),
         out: arguments.out.clone(),
         options: PackOptions {
             coefficients: arguments.coefficients.into(),

@@ -28,6 +28,7 @@ pub(crate) fn run(arguments: &ProjectArguments, console: &Console) -> anyhow::Re
         .transpose()?;
     let adapters = OpenedAdapter::open_all(
         &arguments.adapters,
+        arguments.base.as_deref(),
         arguments.allow_partial,
         OptionNames::Flags,
         console,

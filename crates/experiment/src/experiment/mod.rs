@@ -255,7 +255,7 @@ mod tests {
             recycled.adapter.subspace.as_deref(),
             Some("runs/x/extract/shared")
         );
-        let init = String::from(recycled.adapter.init.clone());
+        let init = String::from(recycled.adapter.init());
         assert_eq!(init, "project:runs/x/merge/both");
         let merged = &experiment.arms[3].cells;
         assert_eq!(merged.len(), 1, "an evaluation draws nothing");

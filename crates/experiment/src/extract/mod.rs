@@ -37,6 +37,7 @@ pub fn extract(
     let destination = Destination::new(&request.out, request.force)?;
     let adapters = destination.open_inputs(
         &request.adapters,
+        request.base.as_deref(),
         request.allow_partial,
         request.names,
         listener,

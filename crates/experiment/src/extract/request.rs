@@ -21,6 +21,9 @@ use crate::option_names::OptionNames;
 pub struct ExtractRequest {
     /// The adapters, all for one base model.
     pub adapters: Vec<String>,
+    /// The base model of adapters in GGUF, if it is not the one that they name.
+    #[serde(skip)]
+    pub base: Option<String>,
     /// Where to write the subspace: a new directory.
     #[serde(skip)]
     pub out: PathBuf,

@@ -22,6 +22,8 @@ pub struct UpdateRequest {
     pub subspace: PathBuf,
     /// The adapters to take in, one after the other.
     pub adapters: Vec<String>,
+    /// The base model of adapters in GGUF, if it is not the one that they name.
+    pub base: Option<String>,
     /// Where to write the larger subspace; with `force` it may be the same directory.
     pub out: PathBuf,
     pub options: GrowOptions,
@@ -47,6 +49,7 @@ pub fn update_subspace(
     let destination = Destination::new(&request.out, request.force)?;
     let adapters = destination.open_inputs(
         &request.adapters,
+        request.base.as_deref(),
         request.allow_partial,
         request.names,
         listener,

@@ -5,10 +5,12 @@ mod search;
 mod summary;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Instant;
 
 use eigenmix_adapter::{AdapterFile, Provenance, SaveOptions};
 use eigenmix_merging::{Merge, MergeError, MergeOptions, MergeReport};
+use eigenmix_models::is_gguf;
 use eigenmix_tensors::write_file;
 use eigenmix_trainer::DeviceChoice;
 use serde_json::{Value, json};
@@ -38,8 +40,16 @@ pub fn merge(
     let options = request.options()?;
     let plan = SearchPlan::of(request, &options, device)?;
     let destination = Destination::new(&request.out, request.force)?;
+    // A search has a base model whatever the adapters are.
+    let is_gguf = request.adapters.iter().any(|name| is_gguf(Path::new(name)));
+    let searched = request.search.as_ref().filter(|_| is_gguf);
+    let base = request
+        .base
+        .as_ref()
+        .or(searched.map(|search| &search.base));
     let adapters = destination.open_inputs(
         &request.adapters,
+        base.map(String::as_str),
         request.allow_partial,
         request.names,
         listener,

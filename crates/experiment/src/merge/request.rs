@@ -24,6 +24,9 @@ use crate::output_style::OutputFormat;
 pub struct MergeRequest {
     /// The adapters, all for one base model.
     pub adapters: Vec<String>,
+    /// The base model of adapters in GGUF, if it is not the one that they name.
+    #[serde(skip)]
+    pub base: Option<String>,
     /// Where to write the merged adapter: a new directory, or a .safetensors file of kohya or
     /// diffusers.
     #[serde(skip)]

@@ -1,16 +1,22 @@
-//! The directory of a base model: its configuration, its weights in one file or several, and what
+//! A base model: its configuration, its weights in one file or several, and what
 //! lies beside them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use eigenmix_adapter::{AdapterError, Labels, Provenance};
-use eigenmix_tensors::{FileError, TensorFile, write_file};
+use eigenmix_data::gguf_text_files;
+use eigenmix_models::{Checkpoint, is_gguf};
+use eigenmix_tensors::{Dtype, FileError, TensorFile, write_file};
+use eigenmix_trainer::TrainerError;
 use serde_json::{Map, Value, json};
 
+use super::base_tensors::{BaseTensors, DecodedTensors};
 use crate::BadInput;
 use crate::ExperimentError;
+use crate::error::message;
 
 const CONFIG: &str = "config.json";
 const SINGLE: &str = "model.safetensors";
@@ -24,24 +30,49 @@ const TERMS: [&str; 2] = ["LICENSE", "NOTICE"];
 /// An opened base model; tensors are read when they are asked for.
 #[derive(Debug)]
 pub struct BaseCheckpoint {
-    directory: PathBuf,
+    /// The directory or the GGUF file.
+    path: PathBuf,
     config: Map<String, Value>,
-    shards: Vec<TensorFile>,
+    tensors: BaseTensors,
+    shards: Vec<Shard>,
     /// Which of the shards has a tensor.
     shard_of: BTreeMap<String, usize>,
     is_sharded: bool,
 }
 
+/// A file of the result.
+#[derive(Debug)]
+pub(super) struct Shard {
+    pub(super) file_name: String,
+    /// The names of the tensors that it has, sorted.
+    pub(super) names: Vec<String>,
+}
+
 impl BaseCheckpoint {
-    /// Opens the model in `directory`.
+    /// Opens a directory, or a GGUF file. The weights of a quantised model are decoded.
+    ///
+    /// - dtype: in which decoded weights are written; by default that of the model, or f16 if it does not
+    ///   have one
     ///
     /// # Errors
-    /// If its configuration or a file of its weights is missing or damaged.
-    pub fn open(directory: &Path) -> Result<Self, ExperimentError> {
+    /// If its configuration or a file of its weights is missing or damaged, it is quantised in a way
+    /// that is not read, or a dtype is asked for although nothing is decoded.
+    pub fn open(path: &Path, dtype: Option<Dtype>) -> Result<Self, ExperimentError> {
+        if is_gguf(path) {
+            return Self::open_decoded(path, dtype);
+        }
+        let directory = path;
         if !directory.is_dir() {
             return Err(FileError::NotFound(directory.to_owned()).into());
         }
         let config = read_object(&directory.join(CONFIG))?;
+        if quantisation_of(&config).is_some() {
+            return Self::open_decoded(directory, dtype);
+        }
+        if dtype.is_some() {
+            let problem = "--dtype is for a quantised base model; the weights of another one keep the dtype that they have";
+            return Err(BadInput(problem.to_owned()).into());
+        }
         let index = directory.join(INDEX);
         let is_sharded = !directory.join(SINGLE).exists() && index.exists();
         let files = if is_sharded {
@@ -49,25 +80,79 @@ impl BaseCheckpoint {
         } else {
             vec![SINGLE.to_owned()]
         };
-        let shards = files
+        let opened = files
             .iter()
             .map(|file| TensorFile::open(&directory.join(file)))
             .collect::<Result<Vec<_>, _>>()?;
+        let shards = files
+            .into_iter()
+            .zip(&opened)
+            .map(|(file_name, file)| Shard {
+                file_name,
+                names: file.names().map(str::to_owned).collect(),
+            });
+        let shards = shards.collect();
+        let tensors = BaseTensors::Stored(opened);
+        Ok(Self::of(directory, config, tensors, shards, is_sharded))
+    }
+
+    fn open_decoded(path: &Path, dtype: Option<Dtype>) -> Result<Self, ExperimentError> {
+        let checkpoint = Checkpoint::open(path).map_err(TrainerError::from)?;
+        let mut config = match checkpoint.config() {
+            Value::Object(config) => config.clone(),
+            _ => Map::new(),
+        };
+        let stored = checkpoint.matrix_dtype().map_err(TrainerError::from)?;
+        let dtype = dtype.or(dtype_in(&config)).or(stored).unwrap_or(Dtype::F16);
+        describe_decoded(&mut config, dtype);
+        let decoded = DecodedTensors::new(checkpoint, dtype);
+        let files = decoded.files();
+        let count = files.len();
+        let named = files.into_iter().enumerate();
+        let shards = named.map(|(index, names)| Shard {
+            file_name: match count {
+                1 => SINGLE.to_owned(),
+                _ => format!("model-{:05}-of-{count:05}.safetensors", index + 1),
+            },
+            names,
+        });
+        let shards = shards.collect();
+        let tensors = BaseTensors::Decoded(Box::new(decoded));
+        Ok(Self::of(path, config, tensors, shards, count > 1))
+    }
+
+    fn of(
+        path: &Path,
+        config: Map<String, Value>,
+        tensors: BaseTensors,
+        shards: Vec<Shard>,
+        is_sharded: bool,
+    ) -> Self {
         let mut shard_of = BTreeMap::new();
         for (index, shard) in shards.iter().enumerate() {
-            shard_of.extend(shard.names().map(|name| (name.to_owned(), index)));
+            shard_of.extend(shard.names.iter().map(|name| (name.clone(), index)));
         }
-        Ok(Self {
-            directory: directory.to_owned(),
+        Self {
+            path: path.to_owned(),
             config,
+            tensors,
             shards,
             shard_of,
             is_sharded,
-        })
+        }
     }
 
-    pub fn directory(&self) -> &Path {
-        &self.directory
+    /// The directory or the GGUF file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Of a quantised model: the dtype in which its weights are written.
+    pub fn decoded_dtype(&self) -> Option<Dtype> {
+        match &self.tensors {
+            BaseTensors::Stored(_) => None,
+            BaseTensors::Decoded(decoded) => decoded.are_quantised().then(|| decoded.dtype()),
+        }
     }
 
     /// `config.json`.
@@ -79,27 +164,8 @@ impl BaseCheckpoint {
         self.config.get("model_type").and_then(Value::as_str)
     }
 
-    /// # Errors
-    /// If config.json says that the weights are quantised, so that nothing can be added to them.
-    pub(super) fn refuse_quantised(&self) -> Result<(), BadInput> {
-        let nested = self.config.get("text_config").and_then(Value::as_object);
-        let field = |config: &'_ Map<String, Value>| config.get("quantization_config").cloned();
-        let Some(found) = field(&self.config).or_else(|| nested.and_then(field)) else {
-            return Ok(());
-        };
-        if found.is_null() {
-            return Ok(());
-        }
-        let method = found.get("quant_method").and_then(Value::as_str);
-        Err(BadInput(format!(
-            "base model `{}` is quantised ({}, says its config.json), and an update cannot be added to quantised weights; merge into the unquantised model that it was made from, and quantise the result",
-            self.directory.display(),
-            method.unwrap_or("quantization_config")
-        )))
-    }
-
     /// At least one.
-    pub(super) fn shards(&self) -> &[TensorFile] {
+    pub(super) fn shards(&self) -> &[Shard] {
         &self.shards
     }
 
@@ -112,30 +178,57 @@ impl BaseCheckpoint {
         self.shard_of.contains_key(tensor)
     }
 
-    /// The file that has `tensor`.
+    /// The shape of a tensor, and its dtype in the result.
     ///
     /// # Errors
-    /// If none has.
-    pub(super) fn file_of(&self, tensor: &str) -> Result<&TensorFile, FileError> {
-        match self.shard_of.get(tensor) {
-            Some(&shard) => Ok(&self.shards[shard]),
-            None => Err(FileError::NoSuchTensor {
-                path: self.directory.clone(),
-                tensor: tensor.to_owned(),
-            }),
+    /// If there is none of that name.
+    pub(super) fn tensor(&self, name: &str) -> Result<(Vec<usize>, Dtype), FileError> {
+        self.tensors.tensor(name, self.shard(name)?)
+    }
+
+    /// All values of a tensor.
+    ///
+    /// # Errors
+    /// If there is none of that name, or it cannot be decoded or is not finite.
+    pub(super) fn read(&self, name: &str) -> Result<Vec<f32>, ExperimentError> {
+        self.tensors.read(name, self.shard(name)?)
+    }
+
+    /// The bytes of a tensor that stays as it is.
+    ///
+    /// # Errors
+    /// As [`BaseCheckpoint::read`], if it has to be decoded.
+    pub(super) fn bytes(&self, name: &str) -> Result<Cow<'_, [u8]>, ExperimentError> {
+        self.tensors.bytes(name, self.shard(name)?)
+    }
+
+    /// The safetensors file that has a tensor as it is.
+    pub(super) fn file_of(&self, name: &str) -> Option<&TensorFile> {
+        self.tensors.file_of(name, self.shard(name).ok()?)
+    }
+
+    fn shard(&self, name: &str) -> Result<usize, FileError> {
+        let missing = || FileError::NoSuchTensor {
+            path: self.path.clone(),
+            tensor: name.to_owned(),
+        };
+        self.shard_of.get(name).copied().ok_or_else(missing)
+    }
+
+    /// Copies what a user of the model needs beside the weights and `config.json`; of a GGUF file, its
+    /// tokenizer and chat template as files. Says why not, if they cannot be had.
+    pub(super) fn copy_companions(&self, target: &Path) -> Result<Option<String>, AdapterError> {
+        if is_gguf(&self.path) {
+            let files = match gguf_text_files(&self.path) {
+                Ok(files) => files,
+                Err(error) => return Ok(Some(message(&error))),
+            };
+            for (name, content) in files {
+                write_file(&target.join(name), &content)?;
+            }
+            return Ok(None);
         }
-    }
-
-    /// The name of a shard in its directory.
-    pub(super) fn file_name(shard: &TensorFile) -> String {
-        let name = shard.path().file_name().unwrap_or_default();
-        name.to_string_lossy().into_owned()
-    }
-
-    /// Copies what a user of the model needs beside the weights and `config.json`.
-    pub(super) fn copy_companions(&self, target: &Path) -> Result<(), AdapterError> {
-        let entries =
-            fs::read_dir(&self.directory).map_err(FileError::io("list", &self.directory))?;
+        let entries = fs::read_dir(&self.path).map_err(FileError::io("list", &self.path))?;
         for entry in entries.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             if entry.path().is_file() && is_companion(&name) {
@@ -143,7 +236,7 @@ impl BaseCheckpoint {
                 write_file(&target.join(name), &bytes)?;
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Writes the index of several files; one file has none.
@@ -162,6 +255,52 @@ impl BaseCheckpoint {
         write_file(&target.join(INDEX), format!("{index:#}\n").as_bytes())?;
         Ok(())
     }
+}
+
+const QUANTISATION: &str = "quantization_config";
+const NESTED: &str = "text_config";
+
+/// How a configuration says that the weights are quantised.
+pub(super) fn quantisation_of(config: &Map<String, Value>) -> Option<&Value> {
+    let nested = config.get(NESTED).and_then(Value::as_object);
+    let field = |config: &'_ Map<String, Value>| -> bool {
+        config
+            .get(QUANTISATION)
+            .is_some_and(|found| !found.is_null())
+    };
+    match nested {
+        _ if field(config) => config.get(QUANTISATION),
+        Some(nested) if field(nested) => nested.get(QUANTISATION),
+        _ => None,
+    }
+}
+
+/// Where configurations say in which dtype the weights are.
+const DTYPES: [&str; 2] = ["dtype", "torch_dtype"];
+
+fn dtype_in(config: &Map<String, Value>) -> Option<Dtype> {
+    let found = DTYPES.iter().find_map(|key| config.get(*key)?.as_str())?;
+    match found {
+        "float32" => Some(Dtype::F32),
+        "float16" => Some(Dtype::F16),
+        "bfloat16" => Some(Dtype::BF16),
+        _ => None,
+    }
+}
+
+/// Makes the configuration one of weights that are not quantised.
+fn describe_decoded(config: &mut Map<String, Value>, dtype: Dtype) {
+    config.shift_remove(QUANTISATION);
+    if let Some(Value::Object(nested)) = config.get_mut(NESTED) {
+        nested.shift_remove(QUANTISATION);
+    }
+    let name = match dtype {
+        Dtype::F16 => "float16",
+        Dtype::BF16 => "bfloat16",
+        _ => "float32",
+    };
+    let key = DTYPES.into_iter().find(|key| config.contains_key(*key));
+    config.insert(key.unwrap_or("torch_dtype").to_owned(), json!(name));
 }
 
 /// Whether a file beside the weights belongs into a copy of the model.

@@ -76,7 +76,6 @@ impl<'a> MergePlan<'a> {
         adapter: &'a Adapter,
         base: &BaseCheckpoint,
     ) -> Result<Self, ExperimentError> {
-        base.refuse_quantised()?;
         let output = OutputLayer::of(base, adapter)?;
         // A tied output layer has no weight of its own that could be looked for.
         let is_tied_output = |path: &str| {
@@ -149,7 +148,7 @@ impl<'a> MergePlan<'a> {
         if tied.are_unchanged() {
             return Ok(());
         }
-        let (before, dtype) = base.file_of(table)?.tensor(table)?;
+        let (before, dtype) = base.tensor(table)?;
         let shape_of = |one: Trained<'_>| match one.start {
             Some(start) => start.shape.clone(),
             None => before.to_vec(),
@@ -201,7 +200,7 @@ impl<'a> MergePlan<'a> {
         base: &BaseCheckpoint,
     ) -> Result<(), ExperimentError> {
         let (table, weight) = (&output.tables.table, &output.tables.output);
-        let before = base.file_of(table)?.shape(table)?.to_vec();
+        let (before, _) = base.tensor(table)?;
         let tokens = self.shape_of(table, base).unwrap_or_else(|| before.clone());
         let added = self.added.iter().find_map(|(name, added)| match added {
             Added::Values(tensor) if is_output_weight(name) => Some(tensor.shape.clone()),
@@ -238,7 +237,7 @@ impl<'a> MergePlan<'a> {
                 start: Some(start), ..
             })) => Some(start.shape.clone()),
             _ if self.dropped.contains(name) => None,
-            _ => Some(base.file_of(name).ok()?.shape(name).ok()?.to_vec()),
+            _ => Some(base.tensor(name).ok()?.0),
         }
     }
 
@@ -288,7 +287,7 @@ impl<'a> MergePlan<'a> {
         if below.shape != shape {
             return Err(half_resized(&name, &below.shape, "its update", &shape));
         }
-        (_, self.dtype) = base.file_of(&name)?.tensor(&name)?;
+        (_, self.dtype) = base.tensor(&name)?;
         let trained = Trained {
             start: Some(below),
             rows: None,
@@ -310,7 +309,7 @@ impl<'a> MergePlan<'a> {
         require_shape(&name, &[bias.len()], base)?;
         let stored = match self.edits.remove(&name) {
             Some(Edit::Values(trained)) => trained.values,
-            _ => base.file_of(&name)?.read_finite_f32(&name)?,
+            _ => base.read(&name)?,
         };
         let tensor = HostTensor {
             shape: vec![bias.len()],
@@ -353,7 +352,7 @@ impl<'a> MergePlan<'a> {
                 if base.contains(&in_base) {
                     self.edits.insert(in_base, Edit::Table(trained));
                 } else if !is_tied_output(module) {
-                    base.file_of(&in_base)?;
+                    base.tensor(&in_base)?;
                 }
                 continue;
             }
@@ -387,13 +386,13 @@ fn require_shape(
     expected: &[usize],
     base: &BaseCheckpoint,
 ) -> Result<Dtype, ExperimentError> {
-    let (found, dtype) = base.file_of(name)?.tensor(name)?;
+    let (found, dtype) = base.tensor(name)?;
     if found == expected {
         return Ok(dtype);
     }
     let problem = format!(
         "`{name}` has shape {found:?} in the base model `{}`, but {expected:?} for the adapter; is it an adapter of another base model?",
-        base.directory().display()
+        base.path().display()
     );
     Err(BadInput(problem).into())
 }

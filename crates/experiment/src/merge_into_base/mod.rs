@@ -1,6 +1,8 @@
 //! An adapter merged into the weights of its base model: a checkpoint that needs no adapter.
 
 mod base_checkpoint;
+mod base_tensors;
+mod decoding_note;
 mod merge_plan;
 mod merged_config;
 mod merged_weight;
@@ -11,11 +13,13 @@ use std::path::Path;
 
 use eigenmix_adapter::{Adapter, Companion, Labels, Provenance};
 use eigenmix_data::TargetKind;
-use eigenmix_tensors::{TensorFile, TensorOutput, write_directory, write_file, write_tensor_file};
+use eigenmix_tensors::{TensorOutput, write_directory, write_file, write_tensor_file};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 pub use base_checkpoint::BaseCheckpoint;
+use decoding_note::decoding_note;
+pub use decoding_note::quantised_training_note;
 use merge_plan::{Added, Edit, MergePlan};
 use merged_config::merged_config;
 use merged_weight::{EncodedTensor, merged_weight};
@@ -42,7 +46,7 @@ pub struct BaseMergeReport {
 }
 
 /// Writes `base` with `adapter` merged into it: every adapted weight is W₀ + ΔW in the dtype that it
-/// had (with a DoRA magnitude m, `m ⊙ (W₀ + ΔW) / ‖W₀ + ΔW‖`), the adapter's heads and biases are in
+/// had, or that quantised weights are decoded to (with a DoRA magnitude m, `m ⊙ (W₀ + ΔW) / ‖W₀ + ΔW‖`), the adapter's heads and biases are in
 /// place, and everything else is as it was.
 ///
 /// - companions: tokenizer and chat template of the adapter, which take the place of the base model's
@@ -64,8 +68,9 @@ pub fn merge_into_base(
         plan.is_untied,
         plan.vocabulary,
     );
+    let mut no_tokenizer = None;
     write_directory(destination.path(), destination.force(), |staging| {
-        base.copy_companions(staging)?;
+        no_tokenizer = base.copy_companions(staging)?;
         for companion in companions {
             write_file(&staging.join(&companion.name), &companion.content)?;
         }
@@ -78,7 +83,11 @@ pub fn merge_into_base(
         write_file(&path, format!("{provenance}\n").as_bytes())?;
         write_shards(&plan, base, staging)
     })?;
-    Ok(report(&plan, base))
+    let mut report = report(&plan, base);
+    report.notes.extend(no_tokenizer.map(|problem| {
+        format!("the tokenizer of the GGUF file cannot be written beside the weights: {problem}; take it from the model that the file was made of")
+    }));
+    Ok(report)
 }
 
 /// What the labels of the adapter's head are, if its input contract says that a row may have several;
@@ -99,7 +108,7 @@ fn write_shards(
     let mut total_bytes = 0;
     let last = base.shards().len() - 1;
     for (index, shard) in base.shards().iter().enumerate() {
-        let mut changed = changed_tensors(plan, shard)?;
+        let mut changed = changed_tensors(plan, base, &shard.names)?;
         if index == last {
             changed.extend(added_tensors(plan, base)?);
         }
@@ -110,20 +119,23 @@ fn write_shards(
             .map(|tensor| tensor.bytes.len())
             .sum::<usize>();
         let mut names: Vec<String> = changed.iter().map(|tensor| tensor.name.clone()).collect();
-        for name in shard.names().filter(|name| plan.keeps(name)) {
-            let (shape, dtype) = shard.tensor(name)?;
-            let bytes = shard.view(name)?;
+        let kept: Vec<&String> = shard.names.iter().filter(|name| plan.keeps(name)).collect();
+        let kept = kept
+            .into_par_iter()
+            .map(|name| Ok((name, base.tensor(name)?, base.bytes(name)?)))
+            .collect::<Result<Vec<_>, ExperimentError>>()?;
+        for (name, (shape, dtype), bytes) in &kept {
             total_bytes += bytes.len();
             names.push(plan.name_in_result(name));
             tensors.push(TensorOutput::bytes(
                 plan.name_in_result(name),
-                shape,
-                dtype,
+                shape.as_slice(),
+                *dtype,
                 bytes,
             ));
         }
-        let file_name = BaseCheckpoint::file_name(shard);
-        write_tensor_file(&staging.join(&file_name), tensors)?;
+        let file_name = &shard.file_name;
+        write_tensor_file(&staging.join(file_name), tensors)?;
         file_of.extend(names.into_iter().map(|name| (name, file_name.clone())));
     }
     base.write_index(staging, &file_of, total_bytes)
@@ -132,17 +144,17 @@ fn write_shards(
 /// The tensors of one file that are not as they were.
 fn changed_tensors(
     plan: &MergePlan<'_>,
-    shard: &TensorFile,
+    base: &BaseCheckpoint,
+    names: &[String],
 ) -> Result<Vec<EncodedTensor>, ExperimentError> {
-    let names: Vec<&str> = shard.names().collect();
     names
-        .into_par_iter()
+        .par_iter()
         .filter_map(|name| Some((name, plan.edits.get(name)?)))
         .map(|(name, edit)| {
-            let (stored_shape, dtype) = shard.tensor(name)?;
+            let (stored_shape, dtype) = base.tensor(name)?;
             let (shape, values) = match edit {
                 Edit::Update(module) => {
-                    let stored = shard.read_finite_f32(name)?;
+                    let stored = base.read(name)?;
                     (
                         stored_shape,
                         merged_weight(stored, module, plan.orientation),
@@ -150,9 +162,7 @@ fn changed_tensors(
                 }
                 Edit::Table(trained) => {
                     let width = stored_shape.last().copied().unwrap_or_default();
-                    let values = trained.values(width, || -> Result<_, ExperimentError> {
-                        Ok(shard.read_finite_f32(name)?)
-                    })?;
+                    let values = trained.values(width, || base.read(name))?;
                     let shape = trained
                         .start
                         .map_or(stored_shape, |start| start.shape.clone());
@@ -183,15 +193,12 @@ fn added_tensors(
                 trained,
                 dtype,
             } => {
-                let file = base.file_of(table)?;
                 let shape = match trained.start {
                     Some(start) => start.shape.clone(),
-                    None => file.shape(table)?.to_vec(),
+                    None => base.tensor(table)?.0,
                 };
                 let width = shape.last().copied().unwrap_or_default();
-                let values = trained.values(width, || -> Result<_, ExperimentError> {
-                    Ok(file.read_finite_f32(table)?)
-                })?;
+                let values = trained.values(width, || base.read(table))?;
                 EncodedTensor::new(name.clone(), shape, *dtype, &values)
             }
         })
@@ -210,14 +217,16 @@ fn report(plan: &MergePlan<'_>, base: &BaseCheckpoint) -> BaseMergeReport {
         .map(|(name, _)| plan.name_in_result(name))
         .collect();
     let names = base.tensor_names();
+    let mut notes = plan.notes.clone();
+    notes.extend(decoding_note(base));
     let kept = names.iter().filter(|name| plan.keeps(name)).count();
     BaseMergeReport {
-        base: base.directory().display().to_string(),
+        base: base.path().display().to_string(),
         merged: plan.edits.len() - replaced.len(),
         replaced,
         added: plan.added.keys().cloned().collect(),
         copied: kept,
         prefix: plan.prefix.clone(),
-        notes: plan.notes.clone(),
+        notes,
     }
 }

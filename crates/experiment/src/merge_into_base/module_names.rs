@@ -81,7 +81,7 @@ impl Naming {
                 several[1].describe()
             ),
         };
-        let base = base.directory().display();
+        let base = base.path().display();
         Err(BadInput(format!("base model `{base}`: {problem}")).into())
     }
 

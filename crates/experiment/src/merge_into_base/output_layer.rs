@@ -34,7 +34,7 @@ impl OutputLayer {
     pub(super) fn of(base: &BaseCheckpoint, adapter: &Adapter) -> Result<Option<Self>, FileError> {
         let config = Value::Object(base.config().clone());
         let names = base.tensor_names().into_iter();
-        let tables = TokenTables::of(&config, names, |name| base.file_of(name).ok())?;
+        let tables = TokenTables::of(&config, names, |name| base.file_of(name))?;
         Ok(tables.map(|tables| {
             let task = adapter.config.task_type();
             let is_unused = task.is_some_and(|task| OTHER_TASKS.contains(&task));

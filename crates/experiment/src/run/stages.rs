@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use eigenmix_tensors::{FileError, FileLock, write_file};
+use eigenmix_trainer::Init;
 use serde_json::Value;
 
 use super::job::Job;
@@ -54,7 +55,7 @@ fn needs_a_stage(cell: &Cell, output: &Path) -> bool {
     };
     let trained = output.join(StageKind::Train.name());
     let adapter = &config.adapter;
-    let started_from = adapter.init.adapter().into_iter();
+    let started_from = adapter.init.iter().filter_map(Init::adapter);
     let mut read = started_from.chain(adapter.adapters.iter().map(String::as_str));
     read.any(|adapter| Path::new(adapter).starts_with(&trained))
 }

@@ -40,7 +40,7 @@ pub fn select(
     let start = Instant::now();
     let config = train_config(&task_alone(request)?)
         .map_err(|problems| ExperimentError::Config(request.task.error(problems).into()))?;
-    let pool = FoundPool::open(&request.adapters)?;
+    let pool = FoundPool::open(&request.adapters, &config.base.model)?;
     let mut training = Training::prepare(config)?;
     let pool = pool.sorted(&training);
     if pool.usable.is_empty() {

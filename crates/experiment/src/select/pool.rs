@@ -1,6 +1,9 @@
 //! The adapters that were given, and which of them can be used.
 
-use eigenmix_trainer::{Training, UsableAdapter};
+use std::path::Path;
+
+use eigenmix_models::is_gguf;
+use eigenmix_trainer::{BaseModel, Training, UsableAdapter};
 use rayon::prelude::*;
 
 use super::UnusedAdapter;
@@ -26,10 +29,11 @@ pub(super) struct SortedPool<'a> {
 
 impl FoundPool {
     /// - arguments: adapters, and directories of adapters
+    /// - base: the base model of the task
     ///
     /// # Errors
     /// If one is given twice, or a directory has none.
-    pub fn open(arguments: &[String]) -> Result<Self, ExperimentError> {
+    pub fn open(arguments: &[String], base: &str) -> Result<Self, ExperimentError> {
         let mut locations = Vec::new();
         for argument in arguments {
             let found = adapters_in(argument);
@@ -39,9 +43,15 @@ impl FoundPool {
             }
             locations.extend(found);
         }
+        let needs_base = locations
+            .iter()
+            .any(|location| is_gguf(Path::new(location)));
+        let base = needs_base
+            .then(|| BaseModel::open_config(base))
+            .transpose()?;
         let opened = locations
             .par_iter()
-            .map(|location| OpenedAdapter::open(location));
+            .map(|location| OpenedAdapter::open_for(location, base.as_ref()));
         let opened: Vec<Result<OpenedAdapter, ExperimentError>> = opened.collect();
         let (mut good, mut unused) = (Vec::new(), Vec::new());
         for (location, opened) in locations.into_iter().zip(opened) {

@@ -209,9 +209,9 @@ impl StarterFile<'_> {
             writeln!(text, "# components = \"all\"")?;
             writeln!(
                 text,
-                "# Guessed: the average of the adapters is a better start for a related task than \"zero\"."
+                "# Zero or the average of the adapters, whichever the examples ask for before the training."
             )?;
-            writeln!(text, "init = \"merge\"")?;
+            writeln!(text, "init = \"auto\"")?;
         }
         let recycled = self.adapters.iter().map(|adapter| adapter.rank).max();
         match recycled.filter(|_| method.has_basis()) {

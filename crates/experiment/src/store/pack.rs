@@ -20,6 +20,8 @@ use crate::{BadInput, ExperimentError};
 #[derive(Clone, Debug)]
 pub struct PackRequest {
     pub adapters: Vec<String>,
+    /// The base model of adapters in GGUF, if it is not the one that they name.
+    pub base: Option<String>,
     /// Where to write the store: a new directory.
     pub out: PathBuf,
     pub options: PackOptions,
@@ -45,6 +47,7 @@ pub fn pack_adapters(
     let destination = Destination::new(&request.out, request.force)?;
     let adapters = destination.open_inputs(
         &request.adapters,
+        request.base.as_deref(),
         request.allow_partial,
         request.names,
         listener,

@@ -1,10 +1,10 @@
 //! The `config.json` that a GGUF file would have as a Hugging Face checkpoint.
 
-use eigenmix_gguf::{GgufFile, GgufValue};
+use eigenmix_gguf::{GgufFamily, GgufFile, GgufValue};
 use serde_json::{Map, Value, json};
 
 use super::config_keys::{KeyUse, use_of};
-use super::family::GgufFamily;
+use super::family::family_of;
 use super::rotary;
 use crate::ModelError;
 
@@ -42,7 +42,7 @@ impl GgufConfig {
             );
             return Err(refused(file, problem));
         }
-        let family = GgufFamily::of(file)?;
+        let family = family_of(file)?;
         let unused = checked_keys(file, family)?;
         let sizes = Sizes::of(file, family)?;
         let mut config = Map::new();

@@ -1,16 +1,16 @@
 //! Language models in GGUF files: their configuration, and where their tensors are, in the terms of
 //! Hugging Face checkpoints.
 
+mod base;
 mod config;
 mod config_keys;
 mod family;
 mod names;
 mod rotary;
-mod row_order;
 #[cfg(test)]
 mod tests;
 
+pub use base::gguf_base;
 pub use config::GgufConfig;
-pub use family::GgufFamily;
+pub use eigenmix_gguf::{GgufFamily, gguf_row_order};
 pub use names::{GgufNames, GgufSource};
-pub use row_order::gguf_row_order;

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use eigenmix_gguf::GgufFile;
+use eigenmix_gguf::{GgufFamily, GgufFile, gguf_row_order};
 
 use super::config::{Sizes, refused};
-use super::family::GgufFamily;
+use super::family::family_of;
 use super::rotary::DIVISORS;
-use super::row_order::gguf_row_order;
 use crate::ModelError;
 
 /// The tensors of a file by the names that they have in a checkpoint.
@@ -36,7 +35,7 @@ impl GgufNames {
     /// If the family is not supported, or the file has a tensor that the family does not have, without
     /// which the model would be another one.
     pub fn of(file: &GgufFile) -> Result<Self, ModelError> {
-        let family = GgufFamily::of(file)?;
+        let family = family_of(file)?;
         let sizes = Sizes::of(file, family)?;
         let mut sources = BTreeMap::new();
         let (mut unused, mut strange) = (Vec::new(), Vec::new());

@@ -2,12 +2,11 @@
 
 use std::f64::consts::PI;
 
-use eigenmix_gguf::GgufFile;
+use eigenmix_gguf::{GgufFamily, GgufFile};
 use eigenmix_quant::Encoding;
 use serde_json::{Map, Value, json};
 
 use super::config::refused;
-use super::family::GgufFamily;
 use crate::ModelError;
 
 /// LLaMA 3's scaling as a tensor: what each frequency is divided by, `[d_head / 2]`.

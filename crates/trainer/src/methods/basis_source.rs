@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use eigenmix_adapter::{Adapter, LoadedAdapter, Source};
+use eigenmix_adapter::{Adapter, AdapterFile, LoadedAdapter, Source};
 use eigenmix_eigenlorax::decomposition::DecompositionError;
 use eigenmix_eigenlorax::{
     Components, EigenloraxError, ExtractOptions, ModuleSubspace, Subspace, extract,
@@ -13,9 +13,10 @@ use rayon::prelude::*;
 
 use super::target_layers::targeted;
 use crate::adapter_config::AdapterConfig;
-use crate::adapter_place::open_adapter;
+use crate::adapter_place::locate_adapter;
 use crate::basis_config::{BasisKind, GradientJoin};
 use crate::component_count::ComponentCount;
+use crate::gguf_rows::with_rows_in_order;
 use crate::{BaseModel, TrainerError};
 
 /// What a basis is made for and from.
@@ -155,7 +156,9 @@ impl BasisSource<'_> {
             });
         }
         let names = config.adapters.iter();
-        let adapters: Vec<_> = names.map(|name| read(name)).collect::<Result<_, _>>()?;
+        let adapters: Vec<_> = names
+            .map(|name| read(name, Some(self.base)))
+            .collect::<Result<_, _>>()?;
         let is_joined = self.gradient.is_some() && config.basis.is_recycled();
         let asked = config.components.and_then(ComponentCount::count);
         let mut options = ExtractOptions::new(match asked {
@@ -215,12 +218,14 @@ impl From<DecompositionError> for Failed {
     }
 }
 
-/// Reads all of an adapter.
+/// Reads all of an adapter of a base model.
 ///
 /// # Errors
 /// If it is not one adapter, whole and finite.
-pub(crate) fn read(name: &str) -> Result<LoadedAdapter, TrainerError> {
-    let file = open_adapter(name)?;
+pub(crate) fn read(name: &str, base: Option<&BaseModel>) -> Result<LoadedAdapter, TrainerError> {
+    let path = locate_adapter(name)?;
+    let file = AdapterFile::open(&path)?.with_location(name);
+    let file = with_rows_in_order(file, &path, base)?;
     file.require_one_model()?;
     file.require_clean()?;
     Ok(LoadedAdapter::read(&file)?)
@@ -255,7 +260,7 @@ mod tests {
             let base = BaseModel::open(&quickstart("base")).unwrap();
             let head = HeadKind::Classification { labels: 3 };
             let description = base.architecture.describe(head).unwrap();
-            let pool = read(&quickstart("adapters/gym")).unwrap().adapter;
+            let pool = read(&quickstart("adapters/gym"), None).unwrap().adapter;
             let modules: BTreeMap<String, LoraModule> = pool
                 .modules
                 .keys()

@@ -43,7 +43,9 @@ pub(super) fn start(source: &BasisSource) -> Result<MethodStart, TrainerError> {
         ..
     } = *source;
     let names = config.adapters.iter();
-    let adapters: Vec<LoadedAdapter> = names.map(|name| read(name)).collect::<Result<_, _>>()?;
+    let adapters: Vec<LoadedAdapter> = names
+        .map(|name| read(name, Some(base)))
+        .collect::<Result<_, _>>()?;
     let set =
         AdapterSet::new(&adapters, config.allow_base_mismatch).map_err(EigenloraxError::from)?;
     let mut notes = Vec::new();
@@ -143,7 +145,7 @@ fn update(config: &AdapterConfig, members: &[(usize, &LoraModule)], weights: &[f
 
 /// What every weight starts at.
 fn initial_weight(config: &AdapterConfig) -> f32 {
-    match config.init {
+    match config.init() {
         Init::Merge => 1.0 / config.adapters.len() as f32,
         _ => 0.0,
     }

@@ -30,12 +30,13 @@ fn update(layer: BasisLayer) -> Result<Update, TrainerError> {
         module.right.vectors().clone(),
     );
     let (rank, d_out, p) = (config.rank.unwrap_or(1), left.rows(), left.cols());
-    let scaling = match config.init {
+    let init = config.init();
+    let scaling = match init {
         // The authors' start has a size of its own, which a scaling would change.
         Init::Random => config.scaling(),
         _ => eigenlorax_scaling(config.scaling(), d_out, p),
     };
-    let start = match (&config.init, layer.started) {
+    let start = match (&init, layer.started) {
         (Init::Random, _) => EigenloraxStart::Random,
         (_, None) => EigenloraxStart::Zero,
         (_, Some(mixer)) => {

@@ -17,8 +17,9 @@ use super::start::MethodStart;
 use super::target_layers::targeted;
 use crate::adapter_config::AdapterConfig;
 use crate::adapter_place::locate_adapter;
+use crate::gguf_rows::with_rows_in_order;
 use crate::init::Init;
-use crate::{AdapterMethod, TrainerError};
+use crate::{AdapterMethod, BaseModel, TrainerError};
 
 /// An adapter that a training starts from, opened but not read.
 pub(crate) struct InitialAdapter {
@@ -43,12 +44,13 @@ impl InitialAdapter {
     ///
     /// # Errors
     /// If there is none, or it cannot be used whole.
-    pub fn open(init: &Init) -> Result<Option<Self>, TrainerError> {
+    pub fn open(init: &Init, base: &BaseModel) -> Result<Option<Self>, TrainerError> {
         let Init::Adapter(name) = init else {
             return Ok(None);
         };
         let path = locate_adapter(name)?;
         let file = AdapterFile::open(&path)?.with_location(name.as_str());
+        let file = with_rows_in_order(file, &path, Some(base))?;
         file.require_one_model()?;
         file.require_clean()?;
         let made = match path.is_dir() {

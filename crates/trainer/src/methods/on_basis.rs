@@ -33,6 +33,7 @@ pub(super) fn on_basis(
         seed,
         ..
     } = *source;
+    let init = config.init();
     let base_model = base.name_and_revision().0;
     let mut notes = Vec::new();
     let MadeBasis {
@@ -41,14 +42,16 @@ pub(super) fn on_basis(
         files,
     } = source.make(&mut notes)?;
     check_base(config, base, subspace.base_model.as_deref(), &mut notes)?;
-    let initial = InitialAdapter::open(&config.init)?;
+    let initial = InitialAdapter::open(&init, base)?;
     if let Some(initial) = &initial {
         initial.check_base(config, base_model, &mut notes)?;
     }
-    let start = match (&config.init, &initial) {
+    let start = match (&init, &initial) {
         (_, Some(initial)) => vec![initial.read()?],
-        (Init::Zero | Init::Random | Init::Compose | Init::Adapter(_), None) => Vec::new(),
-        (Init::Project(name), None) => vec![read(name)?],
+        (Init::Zero | Init::Random | Init::Compose | Init::Auto | Init::Adapter(_), None) => {
+            Vec::new()
+        }
+        (Init::Project(name), None) => vec![read(name, Some(base))?],
         (Init::Merge, None) => match sources.is_empty() {
             false => sources,
             true => {
@@ -59,7 +62,7 @@ pub(super) fn on_basis(
                     .collect();
                 names
                     .into_iter()
-                    .map(|name| read(name))
+                    .map(|name| read(name, Some(base)))
                     .collect::<Result<_, _>>()?
             }
         },
@@ -114,7 +117,7 @@ pub(super) fn on_basis(
             expected: first(description.layers.iter().map(|layer| &layer.path).collect()),
         });
     }
-    let projected = config.init.adapter().and(start.first());
+    let projected = init.adapter().and(start.first());
     if let Some(projected) = projected {
         notes.push(kept_energy(projected, description, &updates));
     }
@@ -122,7 +125,7 @@ pub(super) fn on_basis(
         basis: files,
         started_from: projected.map(|projected| projected.source.clone()),
         updates,
-        sources: match is_recycled || matches!(config.init, Init::Merge | Init::Compose) {
+        sources: match is_recycled || matches!(init, Init::Merge | Init::Compose) {
             true => subspace.sources,
             // Of adapters beside a control, only modules and sizes were taken.
             false => Vec::new(),
@@ -321,7 +324,7 @@ mod tests {
     fn components_count_the_principal_ones_of_a_subspace_and_its_mean_stays() {
         let directory = tempfile::tempdir().unwrap();
         let saved = directory.path().join("subspace");
-        let adapters = names().map(|name| read(&name).unwrap());
+        let adapters = names().map(|name| read(&name, None).unwrap());
         let options = ExtractOptions {
             center: true,
             ..ExtractOptions::new(Components::Count(5))

@@ -53,7 +53,7 @@ pub(crate) fn start(source: &BasisSource) -> Result<MethodStart, TrainerError> {
     match config.method.definition().recipe {
         Recipe::Everything => Ok(MethodStart::default()),
         Recipe::Factors { update } => {
-            if let Some(initial) = InitialAdapter::open(&config.init)? {
+            if let Some(initial) = InitialAdapter::open(&config.init(), base)? {
                 let model = (base_model, architecture, description);
                 return initial.start(config, model, seed, update);
             }

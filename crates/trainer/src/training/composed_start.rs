@@ -49,14 +49,14 @@ impl Training {
         options: &RunOptions,
         observer: &mut dyn Observer,
     ) -> Result<Option<Composed>, TrainerError> {
-        if self.config.adapter.init != Init::Compose {
+        if self.config.adapter.init() != Init::Compose {
             return Ok(None);
         }
         let output = Path::new(&self.config.output);
         let kept = output.join(Run::COMPOSITION);
         let composed = match options.resume && kept.is_dir() {
             true => {
-                self.composition = Some(read(&kept.display().to_string())?.adapter);
+                self.composition = Some(read(&kept.display().to_string(), None)?.adapter);
                 None
             }
             false => {

@@ -33,7 +33,7 @@ impl Training {
         // Without a checkpoint there is no head to go on with, and it is taken anew with the gradient.
         let is_begun = !Run::at(output).checkpoints().is_empty();
         if options.resume && is_begun && kept.is_dir() {
-            let kept = read(&kept.display().to_string())?;
+            let kept = read(&kept.display().to_string(), None)?;
             self.put_into_basis(Some(&kept.adapter))?;
             self.basis.push(kept.source);
             return Ok(None);
@@ -83,7 +83,7 @@ impl Training {
         gradient: Option<&Adapter>,
     ) -> Result<(), TrainerError> {
         let start = start(&BasisSource {
-            config: &self.config.adapter,
+            config: &self.config.adapter.starting_from(&self.start),
             base: &self.base,
             description: &self.description,
             seed: self.config.seed,

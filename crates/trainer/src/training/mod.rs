@@ -3,6 +3,7 @@
 
 mod backward_pass;
 mod batches;
+mod chosen_start;
 mod composed_start;
 mod composition_weights;
 mod gradient;
@@ -42,6 +43,7 @@ use crate::peak_memory;
 use crate::run::Run;
 use crate::run_output;
 use crate::{BaseModel, TrainerError, ZeroShot};
+pub use chosen_start::ChosenStart;
 use composition_weights::CompositionWeights;
 pub use gradient::{GradientOptions, ModuleGradient, TaskGradient};
 use initial_head::{initial_head, other_input};
@@ -63,6 +65,8 @@ pub struct Training {
     description: Description,
     data: TrainingData,
     updates: BTreeMap<String, Update>,
+    /// Where the updates start.
+    start: Init,
     /// The head of the adapter that it goes on from, if that is for the same labels.
     initial_head: BTreeMap<String, HostTensor>,
     /// The adapter whose factors or whose projection the updates are.
@@ -112,8 +116,9 @@ impl Training {
             base.architecture = own;
         }
         let description = base.architecture.describe(head)?;
+        let first = config.adapter.first_start();
         let start = start(&BasisSource {
-            config: &config.adapter,
+            config: &config.adapter.starting_from(&first),
             base: &base,
             description: &description,
             seed: config.seed,
@@ -150,6 +155,7 @@ impl Training {
             start_notes: start.notes,
             data,
             updates: start.updates,
+            start: first,
             basis: start.basis,
             sources: start.sources,
             composition: None,
@@ -189,6 +195,7 @@ impl Training {
         let output = PathBuf::from(&self.config.output);
         let method = self.config.adapter.method;
         peak_memory::reset();
+        let chosen = self.choose_start(options, observer)?;
         let composed = self.compose_start(options, observer)?;
         let gradient = self.join_gradient(options, observer)?;
         let adaptation = Adaptation {
@@ -219,6 +226,9 @@ impl Training {
             let path = output.join(Run::GRADIENT);
             self.save_gradient(&gradient, &config.options(), &path, Vec::new(), true)?;
             self.basis.push(AdapterFile::open(&path)?.source());
+        }
+        if let Some(chosen) = &chosen {
+            chosen.write(&output)?;
         }
         if self.composition.is_some() {
             let path = output.join(Run::COMPOSITION);
@@ -270,6 +280,7 @@ impl Training {
             bytes: 0,
             examples_per_second: state.examples_per_second(),
             peak_memory: None,
+            start: chosen,
             loss: state.last_loss(),
             validation: state.last_validation().cloned(),
             test: None,
@@ -338,7 +349,7 @@ impl Training {
 
     /// The scalings of the updates, where they come from an adapter.
     fn scalings(&self) -> BTreeMap<String, f32> {
-        match self.config.adapter.init {
+        match self.config.adapter.init() {
             Init::Adapter(_) => {
                 let updates = self.updates.iter();
                 updates

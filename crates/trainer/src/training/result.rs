@@ -5,7 +5,7 @@ use std::path::Path;
 
 use eigenmix_adapter::{Adapter, Companion, Provenance, SaveOptions, Source};
 use eigenmix_data::InputContract;
-use eigenmix_models::{Description, HeadKind};
+use eigenmix_models::{Description, HeadKind, Precision};
 use eigenmix_moslora::{ParameterKind, ParameterNames, TrainedValues, Update};
 use eigenmix_tensors::{FileError, HostTensor};
 use eigenmix_tensors::{write_directory, write_file};
@@ -81,6 +81,16 @@ impl Trained<'_> {
             .len())
     }
 
+    /// How the frozen weights were quantised, if they were: a merge into others has to say so.
+    fn quantised_weights(&self) -> Option<&'static str> {
+        match self.config.base.weights {
+            Precision::Nf4 => Some("nf4"),
+            Precision::Int8 => Some("int8"),
+            _ if self.base.checkpoint.is_quantised() => Some("the form of its quantised file"),
+            _ => None,
+        }
+    }
+
     fn provenance(&self) -> Provenance {
         let mut options = json!(self.settled);
         if let Some(weights) = &self.weights {
@@ -88,6 +98,9 @@ impl Trained<'_> {
         }
         if let Some(truncated) = self.truncated {
             options["kept_by_truncation"] = json!(truncated.kept());
+        }
+        if let Some(weights) = self.quantised_weights() {
+            options["base_weights"] = json!(weights);
         }
         Provenance {
             version: env!("CARGO_PKG_VERSION").to_owned(),

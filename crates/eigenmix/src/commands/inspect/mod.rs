@@ -46,6 +46,17 @@ pub(crate) fn run(arguments: &InspectArguments, console: &Console) -> anyhow::Re
         let base = BaseModel::open(argument)?;
         return console.result(&model::ModelSummary::read(&base)?);
     }
+    if given.is_file() && has_extension(given, "gguf") {
+        let opened = OpenedAdapter::open(argument)?;
+        // Sizes and norms do not depend on the order of rows, which only a base model tells.
+        let adapter = OpenedAdapter {
+            file: opened.file.in_any_order(),
+            ..opened
+        };
+        let summary = adapter::AdapterSummary::read(&adapter)?;
+        write(&|| Ok(pages::adapter(&summary)))?;
+        return console.result(&summary);
+    }
     if given.is_file() {
         if !has_extension(given, "safetensors") {
             return Err(AdapterError::NotAnAdapter(given.to_owned()).into());

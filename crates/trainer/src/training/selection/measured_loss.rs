@@ -48,6 +48,16 @@ impl MeasuredLoss {
         [mean, variance.sqrt() / all]
     }
 
+    /// That of single examples.
+    #[cfg(test)]
+    pub(in crate::training) fn of_examples(losses: &[f64]) -> Self {
+        Self {
+            parts: losses.to_vec(),
+            weights: vec![1.0; losses.len()],
+            metric: None,
+        }
+    }
+
     /// The mean of several on the same examples, part by part.
     pub(super) fn average(all: &[Self]) -> Self {
         let Some(first) = all.first() else {
@@ -68,7 +78,7 @@ impl MeasuredLoss {
 }
 
 /// What is the same for every update.
-pub(super) struct Measurement<'a> {
+pub(in crate::training) struct Measurement<'a> {
     pub training: &'a Training,
     /// The indices of the examples, ascending.
     pub chosen: &'a [usize],

@@ -20,13 +20,13 @@ use eigenmix_eigenlorax::{
 use eigenmix_models::LinearLayer;
 use eigenmix_moslora::Update;
 
-use self::measured_loss::Measurement;
 use self::random_update::random_update;
 use super::Training;
 use super::gradient::GradientOptions;
 use crate::TrainerError;
 
 pub use self::measured_loss::MeasuredLoss;
+pub(super) use self::measured_loss::Measurement;
 pub use self::prospect::Prospect;
 pub use self::usable::{Unusable, UsableAdapter};
 
