@@ -488,3 +488,58 @@ fn the_cache_is_shared_with_pythons_library() {
         Some("bytes=1000-")
     );
 }
+
+#[test]
+fn a_gguf_file_on_the_hub_is_a_base_model_and_nothing_else_is_fetched() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/gguf");
+    let content = fs::read(golden.join("llama-Q4_1.gguf")).expect("a file");
+    let files = Files::from([
+        ("README.md".to_owned(), b"# Files\n".to_vec()),
+        ("Q4/a.gguf".to_owned(), content),
+        ("b-Q8.gguf".to_owned(), vec![1; 5_000]),
+        ("c-00001-of-00002.gguf".to_owned(), vec![2; 5_000]),
+        ("c-00002-of-00002.gguf".to_owned(), vec![3; 5_000]),
+    ]);
+    let hub = FakeHub::with_model("org/files", files);
+    let place = Workplace::new();
+    let found = run_json(&place, &hub, &["inspect", "org/files:Q4/a.gguf@main"]);
+    let here = place.run_json(&[
+        "inspect",
+        golden.join("llama-Q4_1.gguf").to_str().expect("UTF-8"),
+    ]);
+    assert_eq!(found["parts"], here["parts"]);
+    assert_eq!(found["location"], "org/files:Q4/a.gguf@main");
+    let fetched = |name: &str| hub.request_lines().iter().any(|line| line.contains(name));
+    assert!(fetched("a.gguf"));
+    for other in ["README.md", "b-Q8", "c-0000"] {
+        assert!(!fetched(other), "{other}: {:?}", hub.request_lines());
+    }
+
+    // All parts of a split file; these are no GGUF files.
+    let parts = run(
+        &place,
+        &hub,
+        &["inspect", "org/files:c-00002-of-00002.gguf"],
+    );
+    assert_eq!(parts.status, 2, "{parts:?}");
+    assert!(fetched("c-00001-of-00002.gguf") && fetched("c-00002-of-00002.gguf"));
+
+    let data = quickstart("tasks/gym");
+    for arguments in [
+        &["inspect", "org/files"][..],
+        &["evaluate", "--base", "org/files", "--data", &data],
+    ] {
+        let refused = run(&place, &hub, arguments);
+        assert_eq!(refused.status, 2, "{refused:?}");
+        assert!(
+            refused
+                .stderr
+                .contains("Q4/a.gguf, b-Q8.gguf, c-00001-of-00002.gguf;")
+                && refused.stderr.contains("org/files:Q4/a.gguf"),
+            "{refused:?}"
+        );
+    }
+    let missing = run(&place, &hub, &["inspect", "org/files:d.gguf"]);
+    assert_eq!(missing.status, 2, "{missing:?}");
+    assert!(missing.stderr.contains("b-Q8.gguf"), "{missing:?}");
+}

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use eigenmix_adapter::{Adapter, CardResult, PeftConfig, Provenance, Publication};
-use eigenmix_hub::HubId;
+use eigenmix_hub::{HubFile, HubId};
 use eigenmix_trainer::{Evaluations, RunHistory, metrics_in};
 use serde_json::{Map, Value};
 
@@ -34,9 +34,10 @@ impl PublicBase {
             let problem = "the adapter names no base model; give --base-model ID";
             return Err(BadInput(problem.to_owned()));
         };
-        let id = HubId::parse(name)
-            .ok()
-            .filter(|_| !Path::new(name).exists());
+        // Of a GGUF file on the Hub, its repository.
+        let of_file = HubFile::parse(name).ok().flatten().map(|file| file.id);
+        let id = of_file.or_else(|| HubId::parse(name).ok());
+        let id = id.filter(|_| !Path::new(name).exists());
         let Some(id) = id else {
             return Err(BadInput(format!(
                 "the adapter's base model `{name}` is a directory; give its Hub id with --base-model ID"

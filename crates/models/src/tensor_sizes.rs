@@ -122,7 +122,8 @@ impl TensorSizes {
                 return (part_of(layer), name.ends_with(".weight").then_some(role));
             }
             let is_table = |table: &String| {
-                name == table || table.strip_prefix(&prefix).is_some_and(|bare| name == bare)
+                let bare = table.strip_prefix(&prefix).filter(|_| !is_prefixed);
+                name.ends_with(".weight") && (module == table || bare == Some(module))
             };
             if table.as_ref().is_some_and(is_table) {
                 return (ModelPart::TokenTable, Some(Role::Table));

@@ -39,7 +39,8 @@ pub struct TrainConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BaseConfig {
-    /// The base model: a directory in Hugging Face format, or a Hub id.
+    /// The base model: a directory in Hugging Face format, a GGUF file, a Hub id, or a GGUF file on the Hub
+    /// (`org/name:file.gguf`).
     pub model: String,
     /// Dropout probability inside the base model during training.
     #[serde(default)]

@@ -18,7 +18,8 @@ Examples:
       --adapters datasets/quickstart/adapters --out ferry.toml
   eigenmix init --base org/base --data org/texts --method lora --out configs/texts.toml")]
 pub(crate) struct InitArguments {
-    /// The base model: a directory or a Hub id (no weights are downloaded).
+    /// The base model: a directory, a GGUF file or a Hub id (of which no weights are downloaded), or a
+    /// GGUF file on the Hub (`org/name:file.gguf`).
     #[arg(long, value_name = "MODEL")]
     pub(crate) base: Option<String>,
 

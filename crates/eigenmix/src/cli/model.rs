@@ -12,7 +12,8 @@ use super::ZeroShotArguments;
 /// A base model, with or without an adapter.
 #[derive(Debug, Args)]
 pub(crate) struct ModelArguments {
-    /// The base model.
+    /// The base model: a directory, a GGUF file, a Hub id, or a GGUF file on the Hub
+    /// (`org/name:file.gguf`).
     #[arg(long, value_name = "MODEL")]
     pub(crate) base: String,
 

@@ -37,7 +37,8 @@ pub(crate) struct TrainArguments {
     #[arg(long, conflicts_with = "force")]
     pub(crate) resume: bool,
 
-    /// Only show what would be trained and estimate the memory; no weights are read.
+    /// Only show what would be trained and estimate the memory; of weights that are here, only the
+    /// headers are read.
     #[arg(long)]
     pub(crate) dry_run: bool,
 

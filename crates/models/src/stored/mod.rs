@@ -4,6 +4,8 @@ mod bitsandbytes;
 mod gguf;
 mod packed_words;
 mod plain;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::Path;
