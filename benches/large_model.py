@@ -118,7 +118,7 @@ text = "The quick brown fox jumps over the lazy dog while the cat sleeps in the 
 (data / "train.jsonl").write_text("".join(json.dumps({"text": f"{index} {text}"}) + "\n" for index in range(6)))
 for method, lines in {
     "lora": 'method = "lora"\nrank = 16\ntarget_modules = ["q_proj", "v_proj"]',
-    "eigenmix": 'method = "eigenmix"\ngradient = { rank = 16, examples = 2 }\ntarget_modules = ["q_proj", "v_proj"]',
+    "eigenmix": 'method = "eigenmix"\nrank = 16\ngradient = { rank = 16, examples = 2 }\ntarget_modules = ["q_proj", "v_proj"]',
 }.items():
     (out / f"{method}.toml").write_text(f'''output = "{out}/run-{method}"
 [base]
