@@ -119,6 +119,18 @@ impl<'a> Builder<'a> {
     ) -> Result<Option<Tensor<1>>, ModelError> {
         let name = format!("{}.bias", layer.path);
         let d_out = layer.d_out;
+        // Some tools write zeros where the architecture has no bias.
+        if !layer.bias
+            && let Some(found) = self.find(&name)
+            && let Some(shape) = self.checkpoint.shape(found).map(<[usize]>::to_vec)
+            && self
+                .checkpoint
+                .read(found, &shape)?
+                .iter()
+                .any(|&value| value != 0.0)
+        {
+            return Err(ModelError::UnknownBias { name });
+        }
         let Some(shift) = self.adaptation.bias_shifts.get(&layer.path) else {
             return match layer.bias {
                 true => Ok(Some(self.placed(&name, [d_out], fallback, head)?)),

@@ -117,6 +117,10 @@ pub enum ModelError {
         "{count} modules that the adapter's configuration targets are not in its file, the first is `{example}`; evaluate, predict and forward load the rest with --allow-partial"
     )]
     Missing { count: usize, example: String },
+    #[error(
+        "the checkpoint has a bias `{name}`, which the layer of its architecture does not have; without it the model would be another one"
+    )]
+    UnknownBias { name: String },
     #[error("tensor `{name}` is not what the checkpoint says: {source}; download it again")]
     Encoded {
         name: String,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use eigenmix_quant::{EncodedMatrix, GroupedMatrix};
-use eigenmix_tensors::TensorFile;
+use eigenmix_tensors::{Dtype, TensorFile};
 use serde_json::Value;
 
 use super::{Files, StoredSize, StoredTensor, StoredTensors};
@@ -26,8 +26,8 @@ struct Scheme {
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     /// Words along the inputs: `qweight` `[d_in / 8, d_out]`, `qzeros` `[groups, d_out / 8]`, `scales`
-    /// `[groups, d_out]`, and perhaps `g_idx` `[d_in]`. Zeros are stored less `zero_offset`.
-    Gptq { zero_offset: f32 },
+    /// `[groups, d_out]`, and perhaps `g_idx` `[d_in]`. Zeros are stored less `zero_offset`, in four bits.
+    Gptq { zero_offset: u32 },
     /// Words along the outputs: `qweight` `[d_in, d_out / 8]`, `qzeros`, `scales` as above.
     Awq,
     /// `weight` `[d_out, d_in / 8]`, `scales` and `biases` `[d_out, groups]`.
@@ -120,7 +120,7 @@ impl Scheme {
             (Some("gptq"), _, Some(table)) => {
                 let is_second =
                     table.get("checkpoint_format").and_then(Value::as_str) == Some("gptq_v2");
-                let zero_offset = if is_second { 0.0 } else { 1.0 };
+                let zero_offset = u32::from(!is_second);
                 (table, Kind::Gptq { zero_offset })
             }
             (Some("awq"), _, Some(table)) => (table, Kind::Awq),
@@ -154,6 +154,20 @@ impl Scheme {
             && let Some(mode) = text("mode").filter(|&mode| mode != "affine")
         {
             return Err(refused(format!("MLX's mode is `{mode}`; affine is read")));
+        }
+        // MLX names layers that have other bits here, each with a table of its own.
+        let entries = table.as_object().into_iter().flatten();
+        for (name, entry) in entries.filter(|(_, entry)| entry.is_object()) {
+            let differs = |field: &str| {
+                entry
+                    .get(field)
+                    .is_some_and(|found| Some(found) != table.get(field))
+            };
+            if kind == Kind::Mlx && (differs("bits") || differs("group_size")) {
+                return Err(refused(format!(
+                    "`{name}` has other bits or groups than the rest; one kind for all is read"
+                )));
+            }
         }
         let group = match number(["group_size", "q_group_size"]) {
             Some(-1) => None,
@@ -202,6 +216,26 @@ impl Words {
                     "`{}` has the shape {:?}, expected {expected:?} for groups of {group}",
                     part.1,
                     part.shape()?
+                )));
+            }
+        }
+        for part in [&codes, &zeros] {
+            let (_, dtype) = part.0.tensor(&part.1)?;
+            let is_word = matches!(dtype, Dtype::I32 | Dtype::U32);
+            let is_offset = scheme.kind == Kind::Mlx && part.1 == zeros.1;
+            if !is_word && !is_offset {
+                return Err(malformed(format!(
+                    "`{}` is {dtype}; expected words of 32 bits",
+                    part.1
+                )));
+            }
+        }
+        if let Some(part) = &groups_of_inputs {
+            let found = part.words()?;
+            if found.len() != d_in || found.iter().any(|&group| group as usize >= groups) {
+                return Err(malformed(format!(
+                    "`{}` does not give each of {d_in} inputs one of {groups} groups",
+                    part.1
                 )));
             }
         }
@@ -261,11 +295,11 @@ impl Words {
                             _ => column,
                         };
                         let word = zeros[group * d_out.div_ceil(CODES) + block];
-                        let zero = (word >> (4 * place) & 15) as f32;
-                        let zero = match self.kind {
-                            Kind::Gptq { zero_offset } => zero + zero_offset,
-                            _ => zero,
+                        let offset = match self.kind {
+                            Kind::Gptq { zero_offset } => zero_offset,
+                            Kind::Awq | Kind::Mlx => 0,
                         };
+                        let zero = ((word >> (4 * place)) + offset & 15) as f32;
                         let scale = stored[group * d_out + output];
                         scales[output * groups + group] = scale;
                         offsets[output * groups + group] = -scale * zero;
