@@ -178,6 +178,43 @@ fn every_method_trains_on_a_quantised_model_as_on_its_decoded_weights() {
     }
 }
 
+#[test]
+fn an_adapter_of_weights_that_were_quantised_while_loading_says_so_on_others() {
+    let place = Workplace::new();
+    let quickstart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/quickstart");
+    let (base, data) = (
+        text(&quickstart.join("base")),
+        text(&quickstart.join("tasks/gym")),
+    );
+    let configuration = format!(
+        "output = \"run\"\n[base]\nmodel = {base:?}\nweights = \"nf4\"\n\
+         [data]\npath = {data:?}\nmax_length = 16\n[adapter]\nmethod = \"lora\"\nrank = 2\n\
+         [training]\nepochs = 1\nmax_steps = 2\nbatch_size = 4\nlearning_rate = 1e-3\n"
+    );
+    fs::write(place.path("train.toml"), configuration).expect("a file");
+    let outcome = place.run(&["train", "train.toml"]);
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    fs::write(place.path("lines.txt"), "where is it\n").expect("a file");
+    let arguments = [
+        "predict",
+        "--base",
+        &base,
+        "--adapter",
+        "run",
+        "--input",
+        "lines.txt",
+    ];
+    let plain = place.run(&arguments);
+    assert_eq!(plain.status, 0, "{plain:?}");
+    assert!(
+        plain.stderr.contains("--weights nf4 repeats it"),
+        "{plain:?}"
+    );
+    let repeated = place.run(&[&arguments[..], &["--weights", "nf4"]].concat());
+    assert_eq!(repeated.status, 0, "{repeated:?}");
+    assert!(!repeated.stderr.contains("--weights nf4"), "{repeated:?}");
+}
+
 /// The parameters of the golden LLaMA of the bitsandbytes files, by part.
 const TABLE: u64 = 99 * 128;
 const ATTENTION: u64 = 2 * (2 * 128 * 128 + 2 * 64 * 128);

@@ -3,12 +3,14 @@
 //! A merge of several tasks has no head of its own, as heads belong to their task: `head` takes
 //! that of another adapter, `prompts` makes one from texts.
 
-use eigenmix_adapter::{AdapterFile, Prompts};
+use eigenmix_adapter::{AdapterFile, Prompts, Provenance};
 use eigenmix_data::{LabelMap, Threshold};
 use eigenmix_models::{HeadKind, Precision};
 use eigenmix_trainer::{
     BaseModel, DeviceChoice, LoadedModel, TaskHead, ZeroShot, fetch_tokenizer_of,
 };
+
+use serde_json::Value;
 
 use crate::known_input::KnownInput;
 use crate::listener::Listener;
@@ -105,6 +107,25 @@ impl ModelRequest {
 }
 
 impl OpenedModel<'_> {
+    /// What to say if the adapter was trained on weights that were quantised while they were loaded, and
+    /// now they are not.
+    fn precision_note(&self) -> Result<Option<String>, ExperimentError> {
+        let directory = self.adapter.as_ref().and_then(OpenedAdapter::directory);
+        let made = directory.map(Provenance::read_json).transpose()?.flatten();
+        let trained = made
+            .as_ref()
+            .and_then(|made| made.get("options")?.get("base_weights"));
+        let named = |(name, _): &(&str, Precision)| Some(*name) == trained.and_then(Value::as_str);
+        let found = Precision::NAMES.into_iter().find(named);
+        let is_other = |(_, precision): &(&str, Precision)| *precision != self.request.weights;
+        let is_plain = !self.base.checkpoint.is_quantised();
+        Ok(found.filter(is_other).filter(|_| is_plain).map(|(name, _)| {
+            format!(
+                "the adapter was trained on the base model's weights in {name}, which are not used here; --weights {name} repeats it"
+            )
+        }))
+    }
+
     /// Loads the model and reports how the adapter matched.
     ///
     /// - labels: those of a zero-shot head, if neither a flag nor an adapter names them
@@ -121,6 +142,9 @@ impl OpenedModel<'_> {
             listener.note(&"the tokenizer is that beside the adapter, not the base model's");
         }
         if let Some(note) = self.base.checkpoint.note() {
+            listener.note(&note);
+        }
+        if let Some(note) = self.precision_note()? {
             listener.note(&note);
         }
         let mut model = self.model(labels)?;

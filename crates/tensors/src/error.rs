@@ -127,7 +127,7 @@ pub enum FileError {
         found: Vec<usize>,
     },
 
-    #[error("`{0}` exists already; choose another directory, or replace it with --force")]
+    #[error("`{0}` exists already; choose another output, or replace it with --force")]
     AlreadyExists(PathBuf),
 
     #[error("`{0}` cannot be an output; name a new directory or file")]

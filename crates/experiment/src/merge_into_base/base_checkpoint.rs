@@ -66,7 +66,10 @@ impl BaseCheckpoint {
             return Err(FileError::NotFound(directory.to_owned()).into());
         }
         let config = read_object(&directory.join(CONFIG))?;
-        if quantisation_of(&config).is_some() {
+        // Tensors tell what a configuration may be silent about. What is wrong with the files is said
+        // below, where they are opened for what they are.
+        let is_quantised = || Checkpoint::open(directory).is_ok_and(|base| base.is_quantised());
+        if quantisation_of(&config).is_some() || is_quantised() {
             return Self::open_decoded(directory, dtype);
         }
         if dtype.is_some() {
@@ -257,22 +260,18 @@ impl BaseCheckpoint {
     }
 }
 
-const QUANTISATION: &str = "quantization_config";
+/// Where configurations say how the weights are quantised: transformers', and MLX's.
+const QUANTISATION: [&str; 2] = ["quantization_config", "quantization"];
 const NESTED: &str = "text_config";
 
 /// How a configuration says that the weights are quantised.
 pub(super) fn quantisation_of(config: &Map<String, Value>) -> Option<&Value> {
     let nested = config.get(NESTED).and_then(Value::as_object);
-    let field = |config: &'_ Map<String, Value>| -> bool {
-        config
-            .get(QUANTISATION)
-            .is_some_and(|found| !found.is_null())
-    };
-    match nested {
-        _ if field(config) => config.get(QUANTISATION),
-        Some(nested) if field(nested) => nested.get(QUANTISATION),
-        _ => None,
-    }
+    let mut places = [Some(config), nested].into_iter().flatten();
+    places.find_map(|config| {
+        let mut fields = QUANTISATION.iter().filter_map(|field| config.get(*field));
+        fields.find(|found| !found.is_null())
+    })
 }
 
 /// Where configurations say in which dtype the weights are.
@@ -290,9 +289,11 @@ fn dtype_in(config: &Map<String, Value>) -> Option<Dtype> {
 
 /// Makes the configuration one of weights that are not quantised.
 fn describe_decoded(config: &mut Map<String, Value>, dtype: Dtype) {
-    config.shift_remove(QUANTISATION);
-    if let Some(Value::Object(nested)) = config.get_mut(NESTED) {
-        nested.shift_remove(QUANTISATION);
+    for field in QUANTISATION {
+        config.shift_remove(field);
+        if let Some(Value::Object(nested)) = config.get_mut(NESTED) {
+            nested.shift_remove(field);
+        }
     }
     let name = match dtype {
         Dtype::F16 => "float16",
@@ -357,6 +358,23 @@ fn read_object(path: &Path) -> Result<Map<String, Value>, ExperimentError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_decoded_model_says_of_no_kind_that_it_is_quantised() {
+        for field in ["quantization_config", "quantization"] {
+            let said = json!({"bits": 4, "group_size": 32});
+            let nested = json!({"text_config": {field: &said}});
+            for config in [json!({field: &said}), nested] {
+                let Value::Object(mut config) = config else {
+                    panic!("an object");
+                };
+                assert_eq!(quantisation_of(&config), Some(&said));
+                describe_decoded(&mut config, Dtype::F16);
+                assert_eq!(quantisation_of(&config), None, "{config:?}");
+            }
+        }
+        assert_eq!(quantisation_of(&Map::new()), None);
+    }
 
     #[test]
     fn tokenizers_and_licences_go_along_and_other_weights_do_not() {

@@ -113,23 +113,30 @@ pub(super) fn packed_words(
 impl Scheme {
     /// Nothing if the configuration speaks of none of these.
     fn of(config: &Value) -> Result<Option<Self>, ModelError> {
+        let refused = |problem: String| ModelError::QuantisedTensor {
+            name: "quantization_config".to_owned(),
+            problem,
+        };
         let of = |field: &str| config.get(field).filter(|found| found.is_object());
         let (mlx, other) = (of("quantization"), of("quantization_config"));
         let method = other.and_then(|other| other.get("quant_method"));
         let (table, kind) = match (method.and_then(Value::as_str), mlx, other) {
             (Some("gptq"), _, Some(table)) => {
-                let is_second =
-                    table.get("checkpoint_format").and_then(Value::as_str) == Some("gptq_v2");
-                let zero_offset = u32::from(!is_second);
+                let format = table.get("checkpoint_format").and_then(Value::as_str);
+                let zero_offset = match format.unwrap_or("gptq") {
+                    "gptq" => 1,
+                    "gptq_v2" => 0,
+                    other => {
+                        return Err(refused(format!(
+                            "its checkpoint_format is `{other}`; gptq and gptq_v2 are read"
+                        )));
+                    }
+                };
                 (table, Kind::Gptq { zero_offset })
             }
             (Some("awq"), _, Some(table)) => (table, Kind::Awq),
             (None, Some(table), _) => (table, Kind::Mlx),
             _ => return Ok(None),
-        };
-        let refused = |problem: String| ModelError::QuantisedTensor {
-            name: "quantization_config".to_owned(),
-            problem,
         };
         let number = |names: [&str; 2]| names.iter().find_map(|name| table.get(name)?.as_i64());
         match number(["bits", "w_bit"]) {
@@ -299,7 +306,7 @@ impl Words {
                             Kind::Gptq { zero_offset } => zero_offset,
                             Kind::Awq | Kind::Mlx => 0,
                         };
-                        let zero = ((word >> (4 * place)) + offset & 15) as f32;
+                        let zero = (((word >> (4 * place)) + offset) & 15) as f32;
                         let scale = stored[group * d_out + output];
                         scales[output * groups + group] = scale;
                         offsets[output * groups + group] = -scale * zero;
