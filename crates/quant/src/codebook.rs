@@ -17,7 +17,7 @@ pub enum Rounding {
     Bf16,
 }
 
-/// A matrix `[rows, cols]` with value = table[code] · scale of its block, where codes and blocks run
+/// A matrix `[rows, cols]` with value = `table[code]` · scale of its block, where codes and blocks run
 /// over the flattened matrix.
 #[derive(Clone, Debug)]
 pub struct CodebookMatrix {

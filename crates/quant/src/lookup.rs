@@ -4,7 +4,7 @@
 /// compiled for the unit of whoever calls it; [`Portable`] runs anywhere.
 pub trait Lookup {
     /// The values of the low halves of sixteen bytes, then those of their high halves: the order of
-    /// GGUF's blocks. Each is table[code] · scale, and + offset where there is one, rounded after each.
+    /// GGUF's blocks. Each is `table[code]` · scale, and + offset where there is one, rounded after each.
     ///
     /// # Safety
     /// The unit that the implementation is written for must be present.
@@ -17,7 +17,7 @@ pub trait Lookup {
     );
 
     /// The values of sixteen bytes, two a byte, the high half first: the order of bitsandbytes. Each is
-    /// table[code] · scale.
+    /// `table[code]` · scale.
     ///
     /// # Safety
     /// As for [`Lookup::halves`].
