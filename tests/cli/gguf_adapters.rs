@@ -57,6 +57,11 @@ fn reference(place: &Workplace, name: &str) -> Vec<f32> {
     file.read_f32(name).expect("numbers")
 }
 
+/// The arguments that merge an adapter into a base model.
+fn merging<'a>(adapter: &'a str, base: &'a str, out: &'a str) -> [&'a str; 6] {
+    ["export", adapter, "--merge-into-base", base, "--out", out]
+}
+
 #[test]
 fn a_gguf_adapter_gives_the_logits_of_the_peft_adapter_that_it_was_made_of() {
     let place = workplace();
@@ -210,14 +215,7 @@ fn gguf_adapters_are_merged_and_decomposed_like_others() {
 fn merging_into_a_quantised_base_decodes_it_and_gives_the_logits_of_the_adapter() {
     let place = workplace();
     let expected = reference(&place, "logits.adapter");
-    let merge = [
-        "export",
-        ADAPTER,
-        "--merge-into-base",
-        BASE,
-        "--out",
-        "merged",
-    ];
+    let merge = merging(ADAPTER, BASE, "merged");
     let told = place.run_json(&[merge.as_slice(), &["--dtype", "f32"]].concat());
     assert_eq!(told["merged"]["merged"], 14);
     let notes = told["merged"]["notes"].to_string();
@@ -238,14 +236,7 @@ fn merging_into_a_quantised_base_decodes_it_and_gives_the_logits_of_the_adapter(
     assert!(difference > 1e-5 && difference < 2e-2, "{difference}");
 
     // What was decoded is merged into as any checkpoint is, in the dtype that it has.
-    let again = [
-        "export",
-        PEFT,
-        "--merge-into-base",
-        "merged",
-        "--out",
-        "again",
-    ];
+    let again = merging(PEFT, "merged", "again");
     let error = place.run_refused(&[again.as_slice(), &["--dtype", "f32"]].concat());
     assert!(error.contains("--dtype"), "{error}");
     let told = place.run_json(&again);
@@ -256,14 +247,7 @@ fn merging_into_a_quantised_base_decodes_it_and_gives_the_logits_of_the_adapter(
 fn tables_that_peft_saved_unchanged_are_left_out_and_trained_ones_refused() {
     const TABLE: &str = "model.embed_tokens.weight";
     let place = workplace();
-    let decode = [
-        "export",
-        ADAPTER,
-        "--merge-into-base",
-        BASE,
-        "--out",
-        "merged",
-    ];
+    let decode = merging(ADAPTER, BASE, "merged");
     place.run_json(&[decode.as_slice(), &["--dtype", "f32"]].concat());
     let decoded = TensorFile::open(&place.path("merged/model.safetensors")).expect("a file");
     let shape = decoded.shape(TABLE).expect("a table").to_vec();
@@ -348,26 +332,12 @@ fn write_eight_bits(from: &Path, to: &Path) {
 #[test]
 fn a_bitsandbytes_base_becomes_an_ordinary_checkpoint_with_the_update_in_it() {
     let place = workplace();
-    let decode = [
-        "export",
-        ADAPTER,
-        "--merge-into-base",
-        BASE,
-        "--out",
-        "plain",
-    ];
+    let decode = merging(ADAPTER, BASE, "plain");
     place.run_json(&[decode.as_slice(), &["--dtype", "f32"]].concat());
     write_eight_bits(&place.path("plain"), &place.path("eight-bits"));
     let expected = logits(&place, "eight-bits", Some(PEFT));
 
-    let merge = [
-        "export",
-        PEFT,
-        "--merge-into-base",
-        "eight-bits",
-        "--out",
-        "merged",
-    ];
+    let merge = merging(PEFT, "eight-bits", "merged");
     let told = place.run_json(&[merge.as_slice(), &["--dtype", "f32"]].concat());
     assert_eq!(told["merged"]["merged"], 14);
     let config = read_json(&place.path("merged/config.json"));
@@ -411,17 +381,10 @@ fn a_rank_that_vllm_does_not_take_unasked_is_told() {
 #[test]
 fn an_adapter_of_quantised_weights_merged_into_others_is_told() {
     let place = workplace();
-    let decode = [
-        "export",
-        ADAPTER,
-        "--merge-into-base",
-        BASE,
-        "--out",
-        "plain",
-    ];
+    let decode = merging(ADAPTER, BASE, "plain");
     place.run_json(&decode);
     let says = |name: &str| {
-        let to = ["export", PEFT, "--merge-into-base", "plain", "--out", name];
+        let to = merging(PEFT, "plain", name);
         let outcome = place.run(&to);
         assert_eq!(outcome.status, 0, "{outcome:?}");
         outcome.stderr

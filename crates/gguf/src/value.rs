@@ -37,6 +37,34 @@ pub enum GgufArray {
     F64(Vec<f64>),
 }
 
+/// The numbers of types in files, of values and of the elements of arrays.
+macro_rules! type_numbers {
+    ($($variant:ident = $number:literal),* $(,)?) => {
+        impl GgufValue {
+            /// Its number in files.
+            pub(crate) fn type_number(&self) -> u32 {
+                match self { $(Self::$variant(_) => $number,)* }
+            }
+        }
+
+        impl GgufArray {
+            /// The number of its elements' type in files.
+            pub(crate) fn type_number(&self) -> u32 {
+                match self { $(Self::$variant(_) => $number,)* }
+            }
+
+            pub fn len(&self) -> usize {
+                match self { $(Self::$variant(values) => values.len(),)* }
+            }
+        }
+    };
+}
+
+type_numbers! {
+    U8 = 0, I8 = 1, U16 = 2, I16 = 3, U32 = 4, I32 = 5, F32 = 6, Bool = 7, String = 8, Array = 9,
+    U64 = 10, I64 = 11, F64 = 12,
+}
+
 impl GgufValue {
     /// An integer of any width; `None` if it is something else.
     pub fn as_integer(&self) -> Option<i128> {
@@ -69,46 +97,9 @@ impl GgufValue {
             },
         }
     }
-
-    /// Its number in files.
-    pub(crate) fn type_number(&self) -> u32 {
-        match self {
-            Self::U8(_) => 0,
-            Self::I8(_) => 1,
-            Self::U16(_) => 2,
-            Self::I16(_) => 3,
-            Self::U32(_) => 4,
-            Self::I32(_) => 5,
-            Self::F32(_) => 6,
-            Self::Bool(_) => 7,
-            Self::String(_) => 8,
-            Self::Array(_) => 9,
-            Self::U64(_) => 10,
-            Self::I64(_) => 11,
-            Self::F64(_) => 12,
-        }
-    }
 }
 
 impl GgufArray {
-    pub fn len(&self) -> usize {
-        match self {
-            Self::U8(values) => values.len(),
-            Self::I8(values) => values.len(),
-            Self::U16(values) => values.len(),
-            Self::I16(values) => values.len(),
-            Self::U32(values) => values.len(),
-            Self::I32(values) => values.len(),
-            Self::F32(values) => values.len(),
-            Self::Bool(values) => values.len(),
-            Self::String(values) => values.len(),
-            Self::Array(values) => values.len(),
-            Self::U64(values) => values.len(),
-            Self::I64(values) => values.len(),
-            Self::F64(values) => values.len(),
-        }
-    }
-
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -138,25 +129,6 @@ impl GgufArray {
             Self::String(_) => "texts",
             Self::Array(_) => "arrays",
             _ => "integers",
-        }
-    }
-
-    /// The number of its elements' type in files.
-    pub(crate) fn type_number(&self) -> u32 {
-        match self {
-            Self::U8(_) => 0,
-            Self::I8(_) => 1,
-            Self::U16(_) => 2,
-            Self::I16(_) => 3,
-            Self::U32(_) => 4,
-            Self::I32(_) => 5,
-            Self::F32(_) => 6,
-            Self::Bool(_) => 7,
-            Self::String(_) => 8,
-            Self::Array(_) => 9,
-            Self::U64(_) => 10,
-            Self::I64(_) => 11,
-            Self::F64(_) => 12,
         }
     }
 }

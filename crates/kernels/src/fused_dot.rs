@@ -99,12 +99,18 @@ impl FusedInput {
         }
     }
 
-    /// Sixteen bytes with a table: Σ table[code] · x over 32 values, before any scale.
+    /// Sixteen bytes with a table: Σ `table[code]` · x over 32 values, before any scale.
+    ///
+    /// - HIGH_FIRST: whether the values of the high halves come first in x, not those of the low ones
     ///
     /// # Safety
     /// `codes` must be valid for sixteen bytes and `x` for 32 values.
     #[inline(always)]
-    unsafe fn sixteen<V: Codes>(table: V::Table, codes: *const u8, x: *const f32) -> V {
+    unsafe fn sixteen<V: Codes, const HIGH_FIRST: bool>(
+        table: V::Table,
+        codes: *const u8,
+        x: *const f32,
+    ) -> V {
         // SAFETY: the caller's.
         unsafe {
             let mut sum = V::splat(0.0);
@@ -114,8 +120,9 @@ impl FusedInput {
                     V::look_up(table, codes),
                     V::look_up(table, V::shift_right::<4>(codes)),
                 );
-                sum = low.mul_add(V::load(x.add(lane)), sum);
-                sum = high.mul_add(V::load(x.add(16 + lane)), sum);
+                let (first, second) = if HIGH_FIRST { (high, low) } else { (low, high) };
+                sum = first.mul_add(V::load(x.add(lane)), sum);
+                sum = second.mul_add(V::load(x.add(16 + lane)), sum);
             }
             sum
         }
@@ -138,7 +145,7 @@ impl FusedInput {
             let (mut total, mut offsets) = ([V::splat(0.0); 2], V::splat(0.0));
             let mut x = self.values.as_ptr();
             for (index, block) in blocks.iter().enumerate() {
-                let sum = Self::sixteen::<V>(table, block.as_ptr().add(BYTES - 16), x);
+                let sum = Self::sixteen::<V, false>(table, block.as_ptr().add(BYTES - 16), x);
                 let scale = V::splat_half(bits(block, 0));
                 total[index % 2] = sum.mul_add(scale, total[index % 2]);
                 if HAS_OFFSET {
@@ -288,31 +295,12 @@ impl FusedInput {
             for (index, &scale) in scales.iter().enumerate() {
                 let mut sum = V::splat(0.0);
                 for _ in 0..block / BLOCK {
-                    sum = sum.add(Self::sixteen_high_first::<V>(table, codes, x));
+                    sum = sum.add(Self::sixteen::<V, true>(table, codes, x));
                     (x, codes) = (x.add(BLOCK), codes.add(16));
                 }
                 total[index % 2] = sum.mul_add(V::splat(scale), total[index % 2]);
             }
             total[0].add(total[1]).total()
-        }
-    }
-
-    /// As [`Self::sixteen`], with the values of the high halves first in x.
-    #[inline(always)]
-    unsafe fn sixteen_high_first<V: Codes>(table: V::Table, codes: *const u8, x: *const f32) -> V {
-        // SAFETY: the caller's.
-        unsafe {
-            let mut sum = V::splat(0.0);
-            for lane in (0..16).step_by(V::LANES) {
-                let codes = V::bytes(codes.add(lane));
-                let (low, high) = (
-                    V::look_up(table, codes),
-                    V::look_up(table, V::shift_right::<4>(codes)),
-                );
-                sum = high.mul_add(V::load(x.add(lane)), sum);
-                sum = low.mul_add(V::load(x.add(16 + lane)), sum);
-            }
-            sum
         }
     }
 }

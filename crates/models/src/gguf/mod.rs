@@ -1,7 +1,7 @@
 //! Language models in GGUF files: their configuration, and where their tensors are, in the terms of
 //! Hugging Face checkpoints.
 
-mod base;
+mod adapters_base;
 mod config;
 mod config_keys;
 mod family;
@@ -10,7 +10,7 @@ mod rotary;
 #[cfg(test)]
 mod tests;
 
-pub use base::gguf_base;
+pub use adapters_base::gguf_base;
 pub use config::GgufConfig;
 pub use eigenmix_gguf::{GgufFamily, gguf_row_order};
 pub use names::{GgufNames, GgufSource};

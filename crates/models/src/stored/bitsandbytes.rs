@@ -212,10 +212,6 @@ impl StoredTensor for FourBits {
         Ok(Some(self.matrix()?.into()))
     }
 
-    fn is_quantised(&self) -> bool {
-        true
-    }
-
     fn stored(&self) -> Result<StoredSize, ModelError> {
         let Parts {
             absmax,
@@ -306,10 +302,6 @@ impl StoredTensor for EightBits {
 
     fn encoded(&self) -> Result<Option<EncodedMatrix>, ModelError> {
         Ok(Some(self.matrix.clone().into()))
-    }
-
-    fn is_quantised(&self) -> bool {
-        true
     }
 
     fn stored(&self) -> Result<StoredSize, ModelError> {

@@ -24,14 +24,16 @@ pub(crate) trait StoredTensor: Send + Sync {
     /// The shape of the values, whatever the shape of what is stored.
     fn shape(&self) -> &[usize];
 
-    /// All values in f32, row-major.
-    fn read(&self) -> Result<Vec<f32>, ModelError>;
-
     /// The matrix as it is stored, if there is a form in which products read it.
     fn encoded(&self) -> Result<Option<EncodedMatrix>, ModelError>;
 
+    /// All values in f32, row-major.
+    fn read(&self) -> Result<Vec<f32>, ModelError>;
+
     /// Whether it has fewer bits than the model was trained in.
-    fn is_quantised(&self) -> bool;
+    fn is_quantised(&self) -> bool {
+        true
+    }
 
     /// What it is stored in, and how many bytes of the files that takes.
     fn stored(&self) -> Result<StoredSize, ModelError>;

@@ -347,10 +347,6 @@ impl StoredTensor for Words {
         Ok(Some(self.matrix()?.into()))
     }
 
-    fn is_quantised(&self) -> bool {
-        true
-    }
-
     fn stored(&self) -> Result<StoredSize, ModelError> {
         let parts = [&self.codes, &self.scales, &self.zeros];
         let mut bytes = 0;
