@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 use eigenmix_experiment::{self as experiment, Listener};
-use eigenmix_trainer::Observer;
+use eigenmix_trainer::{Observer, Processes};
 use serde::Serialize;
 
 use crate::cli::Common;
@@ -18,6 +18,10 @@ pub(crate) struct Console {
     json: bool,
     quiet: bool,
     verbose: bool,
+    /// Whether it is that of a process that leaves everything to the first of several.
+    silent: bool,
+    /// Whether results and progress are shown here.
+    is_first: bool,
 }
 
 /// Standard output was closed.
@@ -26,11 +30,21 @@ pub(crate) struct Console {
 pub(crate) struct OutputClosed;
 
 impl Console {
-    pub(crate) fn new(common: &Common) -> Self {
+    pub(crate) fn new(common: &Common, processes: &Processes) -> Self {
         Self {
             json: common.json,
             quiet: common.quiet,
             verbose: common.verbose,
+            silent: !processes.is_first(),
+            is_first: processes.is_first(),
+        }
+    }
+
+    /// Shows notes and warnings in every process, each of which has work of its own.
+    pub(crate) fn with_notes(self) -> Self {
+        Self {
+            silent: false,
+            ..self
         }
     }
 
@@ -40,7 +54,7 @@ impl Console {
     }
 
     pub(crate) fn is_verbose(&self) -> bool {
-        self.verbose
+        self.verbose && !self.silent
     }
 
     /// Prints the result of the command: as text, or with `--json` as one object.
@@ -48,7 +62,9 @@ impl Console {
     /// # Errors
     /// If standard output cannot be written.
     pub(crate) fn result<R: Serialize + Display>(&self, result: &R) -> anyhow::Result<()> {
-        if self.json {
+        if !self.is_first {
+            Ok(())
+        } else if self.json {
             self.line(&serde_json::to_string(result)?)
         } else {
             self.line(result)
@@ -78,26 +94,28 @@ impl Console {
 
     /// A note, on standard error; not with `--quiet`.
     pub(crate) fn note(&self, note: impl Display) {
-        if !self.quiet {
+        if !self.quiet && !self.silent {
             say(format_args!("{note}"));
         }
     }
 
     /// A detail, on standard error; only with `--verbose`.
     pub(crate) fn detail(&self, detail: impl Display) {
-        if self.verbose {
+        if self.is_verbose() {
             say(format_args!("{detail}"));
         }
     }
 
     /// A warning: the result may not be what is expected. `--quiet` does not hide it.
     pub(crate) fn warn(&self, warning: impl Display) {
-        say(format_args!("{WARNING}warning:{WARNING:#} {warning}"));
+        if !self.silent {
+            say(format_args!("{WARNING}warning:{WARNING:#} {warning}"));
+        }
     }
 
     /// A progress display on standard error for `total` steps, such as `modules`.
     pub(crate) fn progress(&self, action: &str, total: usize, unit: &'static str) -> Progress {
-        Progress::new(action, total, unit, self.quiet)
+        Progress::new(action, total, unit, self.quiet || !self.is_first)
     }
 }
 

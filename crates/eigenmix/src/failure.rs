@@ -11,12 +11,16 @@ const BAD_INPUT: u8 = 2;
 const OTHER: u8 = 1;
 
 /// Prints `error` in one line and returns its exit status.
-pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+///
+/// - speaks: whether this process is the one that says it
+pub(crate) fn report(error: &anyhow::Error, speaks: bool) -> ExitCode {
     // The reader of the pipe, such as `head`, closed it on purpose.
     if error.is::<OutputClosed>() {
         return ExitCode::SUCCESS;
     }
-    say_error(message(error.as_ref()));
+    if speaks {
+        say_error(message(error.as_ref()));
+    }
     ExitCode::from(status(error))
 }
 
