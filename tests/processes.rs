@@ -142,7 +142,7 @@ fn processes_have_the_bits_of_one_with_the_same_micro_batches() {
     let place = Workplace::new();
     let pool = ["adapters/gym", "adapters/library"].map(quickstart);
     let adapter = format!(
-        "method = \"eigenmix\"\nadapters = {pool:?}\nallow_base_mismatch = true\ncomponents = 4"
+        "method = \"eigenmix\"\nrank = 3\nadapters = {pool:?}\nallow_base_mismatch = true\ncomponents = 4"
     );
     for training in [
         "batch_size = 16\nmicro_batches = 3",

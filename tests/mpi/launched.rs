@@ -146,7 +146,7 @@ pub fn methods() -> [(&'static str, String); 4] {
         ),
         (
             "eigenmix",
-            format!("method = \"eigenmix\"\ninit = \"zero\"\n{on_basis}"),
+            format!("method = \"eigenmix\"\nrank = 3\ninit = \"zero\"\n{on_basis}"),
         ),
     ]
 }

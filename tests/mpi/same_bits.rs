@@ -105,7 +105,10 @@ fn a_decoder_gives_the_same_bits_and_its_evaluations_are_shared() {
             "eigenlorax",
             format!("method = \"eigenlorax\"\nrank = 2\n{pool}"),
         ),
-        ("eigenmix", format!("method = \"eigenmix\"\n{pool}")),
+        (
+            "eigenmix",
+            format!("method = \"eigenmix\"\nrank = 2\n{pool}"),
+        ),
     ];
     for (method, adapter) in &adapters {
         let train = |processes: usize| {

@@ -24,5 +24,21 @@ pub(crate) fn flag(processes: &Processes) -> anyhow::Result<&'static AtomicBool>
         }
     })
     .context("cannot watch for Ctrl-C")?;
+    #[cfg(unix)]
+    if !processes.is_alone() {
+        watch_for_launcher();
+    }
     Ok(&STOP)
+}
+
+/// SIGUSR1, which `mpirun` passes on to its processes without ending them, stops as well: after Ctrl-C it
+/// leaves them a second, and a step may take longer.
+#[cfg(unix)]
+fn watch_for_launcher() {
+    extern "C" fn ask(_signal: libc::c_int) {
+        STOP.store(true, Ordering::Relaxed);
+    }
+    let handler: extern "C" fn(libc::c_int) = ask;
+    // SAFETY: the handler only sets a flag, which may be done at any moment.
+    unsafe { libc::signal(libc::SIGUSR1, handler as *const () as libc::sighandler_t) };
 }

@@ -16,7 +16,9 @@ use crate::tasks::Examples;
 const IMAGES: usize = 16;
 /// How many texts are compared at a time.
 const TEXTS: usize = 256;
-/// How many bytes are compared at the beginning and in the middle of a tensor of the base model.
+/// How many bytes of base models are compared whole; of larger ones, the beginning and the middle of each tensor.
+const WHOLE: usize = 1 << 30;
+/// How many bytes that is.
 const SAMPLE: usize = 4096;
 
 impl Training {
@@ -132,15 +134,21 @@ fn digest_of_examples(examples: &dyn Examples) -> Result<u32, TrainerError> {
 fn digest_of_model(checkpoint: &Checkpoint) -> String {
     let mut digest = Digest::default();
     digest.bytes(checkpoint.config().to_string().as_bytes());
+    let view = |name| checkpoint.file_of(name)?.view(name).ok();
+    let size = |name| view(name).map_or(0, <[u8]>::len);
+    let is_small = checkpoint.names().map(size).sum::<usize>() <= WHOLE;
     for name in checkpoint.names() {
         digest.bytes(name.as_bytes());
         let shape = checkpoint.shape(name).unwrap_or_default();
         digest.numbers(shape.iter().map(|size| *size as u64));
-        let view = checkpoint.file_of(name).map(|file| file.view(name));
-        if let Some(Ok(view)) = view {
-            for begin in [0, view.len() / 2] {
-                digest.bytes(&view[begin..view.len().min(begin + SAMPLE)]);
+        match view(name) {
+            Some(bytes) if is_small => digest.bytes(bytes),
+            Some(bytes) => {
+                for begin in [0, bytes.len() / 2] {
+                    digest.bytes(&bytes[begin..bytes.len().min(begin + SAMPLE)]);
+                }
             }
+            None => {}
         }
     }
     format!("{:08x}", digest.0)
