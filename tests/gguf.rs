@@ -109,7 +109,7 @@ fn what_is_not_a_language_model_is_refused_in_one_line() {
     fs::write(place.path("lines.txt"), "the fox\n").expect("a file");
     let refused =
         |base: &str| place.run_refused(&["predict", "--base", base, "--input", "lines.txt"]);
-    let line = refused(&golden("llama-lora-F32.gguf"));
+    let line = refused(&golden("../gguf_adapters/llama-lora-F32.gguf"));
     assert!(
         line.contains("holds no language model: its `general.type` is `adapter`"),
         "{line}"

@@ -156,6 +156,44 @@ fn without_a_base_model_a_command_says_what_to_do_and_the_named_one_is_tried() {
 }
 
 #[test]
+fn an_adapter_is_in_gguf_by_what_it_is_and_not_by_how_it_is_named() {
+    let place = workplace();
+    fs::rename(place.path(ADAPTER), place.path("X.GGUF")).expect("a file");
+    let told = place.run_json(&merging("X.GGUF", BASE, "merged"));
+    assert_eq!(told["merged"]["merged"], 14);
+    let to = [
+        "export", "X.GGUF", "--format", "gguf", "--base", BASE, "--out", "Y.GGUF",
+    ];
+    assert_eq!(place.run_json(&to)["format"], "gguf");
+    let [first, second] = ["X.GGUF", "Y.GGUF"].map(|name| {
+        let told = place.run_json(&["inspect", name]);
+        told["norm"].as_f64().expect("a norm")
+    });
+    assert!((first / second - 1.0).abs() < 1e-6);
+
+    // A wrong name of the base model is told of even where nothing depended on it.
+    fs::copy(golden("qwen2-lora-F32.gguf"), place.path("qwen2.gguf")).expect("a file");
+    let pack = ["pack", "qwen2.gguf", "--out", "store", "--base", "nowhere"];
+    let error = place.run_refused(&pack);
+    assert!(error.contains("nowhere"), "{error}");
+}
+
+#[test]
+fn several_gguf_adapters_are_compared_without_their_base_model_and_with_others_only_by_it() {
+    let place = workplace();
+    fs::copy(place.path(ADAPTER), place.path("copy.gguf")).expect("a file");
+    let told = place.run_json(&["inspect", ADAPTER, "copy.gguf"]);
+    let cosine = told["comparison"]["cosine"][0][1].as_f64();
+    assert!((cosine.expect("a cosine") - 1.0).abs() < 1e-6, "{told}");
+    // Their rows lie in different orders.
+    let error = place.run_refused(&["inspect", ADAPTER, PEFT]);
+    assert!(
+        error.contains("llama.cpp's order") && error.contains("../llama-hf"),
+        "{error}"
+    );
+}
+
+#[test]
 fn gguf_adapters_are_merged_and_decomposed_like_others() {
     let place = workplace();
     place.run_json(&["export", ADAPTER, "--base", BASE, "--out", "peft"]);

@@ -36,6 +36,8 @@ pub struct AdapterFile {
     prompts: Option<Prompts>,
     sha256: OnceLock<String>,
     is_in_any_order: bool,
+    /// Why its base model is not known, if somebody looked for it.
+    without_base: Option<String>,
 }
 
 impl AdapterFile {
@@ -93,6 +95,7 @@ impl AdapterFile {
             prompts,
             sha256: OnceLock::new(),
             is_in_any_order: false,
+            without_base: None,
         })
     }
 
@@ -211,6 +214,16 @@ impl AdapterFile {
         Ok(self)
     }
 
+    /// The same file with the reason why there is no base model to ask, which goes into the error of a
+    /// module that needs one.
+    ///
+    /// - reason: a clause, such as "the file names none"
+    #[must_use]
+    pub fn without_base(mut self, reason: impl Into<String>) -> Self {
+        self.without_base = Some(reason.into());
+        self
+    }
+
     /// The same file for what the order of rows does not change, such as norms: a file that
     /// [needs its base model](AdapterFile::needs_base) is read as it lies there.
     #[must_use]
@@ -231,6 +244,10 @@ impl AdapterFile {
             Err(_) => Err(AdapterError::RowOrder {
                 path: self.location.clone(),
                 module: path.to_owned(),
+                reason: match &self.without_base {
+                    Some(reason) => reason.clone(),
+                    None => "its base model is not known".to_owned(),
+                },
             }),
         }
     }

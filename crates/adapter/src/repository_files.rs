@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use eigenmix_gguf::is_gguf_name;
+
 use crate::weights_file::{WEIGHTS_NAME, Weights, is_shard};
 use crate::{AdapterError, Labels, PeftConfig, Prompts, Provenance};
 
@@ -78,13 +80,14 @@ impl RepositoryFiles {
 
 /// The .safetensors file at the root of a repository, if there is one only, else the only .gguf file.
 fn only_tensor_file(files: &[String]) -> Option<&str> {
-    let only = |extension: &str| {
-        let is_one = |name: &&String| name.ends_with(extension) && !name.contains('/');
-        let mut found = files.iter().filter(is_one);
+    let only = |is_such: &dyn Fn(&str) -> bool| {
+        let mut found = files
+            .iter()
+            .filter(|name| is_such(name) && !name.contains('/'));
         let first = found.next()?;
         found.next().is_none().then_some(first.as_str())
     };
-    only(".safetensors").or_else(|| only(".gguf"))
+    only(&|name| name.ends_with(".safetensors")).or_else(|| only(&|name| is_gguf_name(name)))
 }
 
 #[cfg(test)]
@@ -93,10 +96,13 @@ mod tests {
 
     #[test]
     fn the_only_gguf_file_of_a_repository_is_its_adapter() {
-        let names = [".gitattributes", "README.md", "lora-f16.gguf"].map(str::to_owned);
-        let files = RepositoryFiles::of("org/name", &names).expect("an adapter");
-        assert_eq!(files.required, ["lora-f16.gguf"]);
-        assert!(files.is_single_file);
+        let names = |own: &str| [".gitattributes", "README.md", own].map(str::to_owned);
+        for own in ["lora-f16.gguf", "LORA.GGUF"] {
+            let files = RepositoryFiles::of("org/name", &names(own)).expect("an adapter");
+            assert_eq!(files.required, [own]);
+            assert!(files.is_single_file);
+        }
+        let names = names("lora-f16.gguf");
         let several = [&names[..], &["lora-q8_0.gguf".to_owned()]].concat();
         let files = RepositoryFiles::of("org/name", &several).expect("names to ask for");
         assert!(!files.is_single_file);

@@ -70,7 +70,7 @@ impl ModelRequest {
         base.checkpoint.set_precision(self.weights);
         let open = |name: &Option<String>| {
             let name = name.as_deref();
-            let open = |name| OpenedAdapter::open_for(name, Some(&base));
+            let open = |name| OpenedAdapter::open_for(name, || Ok(Some(&base)));
             name.map(open).transpose()
         };
         let (adapter, head) = (open(&self.adapter)?, open(&self.head)?);

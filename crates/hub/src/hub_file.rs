@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use eigenmix_gguf::is_gguf_name;
+
 use crate::{HubError, HubId};
 
 /// One GGUF file of a repository: `org/name:file.gguf`, `org/name:folder/file.gguf@revision`.
@@ -37,7 +39,7 @@ impl HubFile {
             Some((name, revision)) => (name, format!("@{revision}")),
             None => (file, String::new()),
         };
-        if !name.to_ascii_lowercase().ends_with(".gguf") {
+        if !is_gguf_name(name) {
             return Err(refused("what follows `:` is not the name of a .gguf file"));
         }
         let id = HubId::parse(&format!("{repository}{revision}"))?;
@@ -62,16 +64,19 @@ mod tests {
 
     #[test]
     fn what_names_no_gguf_file_is_refused() {
-        for argument in [
-            "org/name:model.safetensors",
-            "org/name:",
-            "org/name@v1:a.gguf",
-            "org/na me:a.gguf",
-            "org/name:a.gguf@../x",
+        let name = "is not the name of a .gguf file";
+        for (argument, reason) in [
+            ("org/name:model.safetensors", name),
+            ("org/name:", name),
+            ("org/name:.gguf", name),
+            ("org/name@v1:a.gguf", "the revision follows the file"),
+            ("org/na me:a.gguf", "REASON1"),
+            ("org/name:a.gguf@../x", "REASON2"),
         ] {
             let error = HubFile::parse(argument).unwrap_err().to_string();
+            let repository = argument.split(':').next().unwrap();
             assert!(
-                error.contains(argument.split(':').next().unwrap()),
+                error.contains(repository) && error.contains(reason),
                 "{error}"
             );
         }

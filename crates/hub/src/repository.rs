@@ -1,5 +1,7 @@
 //! A repository at one commit, as the Hub or its cache knows it.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -156,24 +158,47 @@ impl Repository {
             if snapshot.join(&request.name).exists() {
                 continue;
             }
-            let name = request.name.split('/').map(escaped).collect::<Vec<_>>();
             let download = Download {
                 client: &self.hub.client,
                 cache: &self.cache,
                 id: &id,
                 commit: &self.commit,
                 name: &request.name,
-                path: format!(
-                    "{}/resolve/{}/{}",
-                    self.repository.url(),
-                    self.commit,
-                    name.join("/")
-                ),
+                path: self.path_of(&request.name),
             };
             download.run()?;
         }
         self.cache.remember(&self.commit)?;
         Ok(snapshot)
+    }
+
+    /// The first bytes of a file, at most `limit`, from the cache or the Hub; nothing is put into the cache.
+    ///
+    /// # Errors
+    /// If the name would lead out of the repository, or the file cannot be read or the Hub does not give it.
+    pub fn beginning(&self, name: &str, limit: u64) -> Result<Vec<u8>, HubError> {
+        check_file_name(&self.id, name)?;
+        let cached = self.cache.snapshot(&self.commit).join(name);
+        if !cached.exists() && matches!(self.origin, Origin::Hub) {
+            let answer = self.hub.client.beginning(&self.path_of(name), limit);
+            return answer.map_err(|error| self.hub.failed(&self.id, error));
+        }
+        let file = File::open(&cached).map_err(HubError::io("open", &cached))?;
+        let mut bytes = Vec::new();
+        let read = file.take(limit).read_to_end(&mut bytes);
+        read.map_err(HubError::io("read", &cached))?;
+        Ok(bytes)
+    }
+
+    /// What follows the endpoint in the address of a file.
+    fn path_of(&self, name: &str) -> String {
+        let name = name.split('/').map(escaped).collect::<Vec<_>>();
+        format!(
+            "{}/resolve/{}/{}",
+            self.repository.url(),
+            self.commit,
+            name.join("/")
+        )
     }
 }
 

@@ -1,9 +1,10 @@
 //! The base model of an adapter in a GGUF file, which says in which order its rows lie.
 
+use std::error::Error;
 use std::path::Path;
 
 use eigenmix_adapter::AdapterFile;
-use eigenmix_hub::HubId;
+use eigenmix_hub::{HubFile, HubId};
 use eigenmix_models::gguf_base;
 
 use crate::TrainerError;
@@ -11,32 +12,51 @@ use crate::base_model::BaseModel;
 
 /// The same file with what its base model says of the order of its rows, where that matters: the model
 /// that is given, else the one that the file names, if it is at hand. Without one, reading a module
-/// whose rows lie in another order is refused.
+/// whose rows lie in another order is refused, with the reason.
 ///
 /// - path: where the file is
+/// - base: gives the model; only asked where the order matters, which a file's name does not tell
 ///
 /// # Errors
-/// If the base model is not one of such adapters, or the adapter does not go with it.
-pub fn with_rows_in_order(
+/// If the given model cannot be opened or is not one of such adapters, or the adapter does not go with it.
+pub fn with_rows_in_order<'b>(
     file: AdapterFile,
     path: &Path,
-    base: Option<&BaseModel>,
+    base: impl FnOnce() -> Result<Option<&'b BaseModel>, TrainerError>,
 ) -> Result<AdapterFile, TrainerError> {
     if !file.needs_base() {
         return Ok(file);
     }
-    let named = match base {
-        Some(_) => None,
-        None => named_base(&file, path).ok().flatten(),
-    };
-    match base.or(named.as_ref()) {
-        Some(base) => Ok(file.with_base(&gguf_base(&base.checkpoint)?)?),
-        None => Ok(file),
+    if let Some(base) = base()? {
+        return Ok(file.with_base(&gguf_base(&base.checkpoint)?)?);
+    }
+    match named_base(&file, path) {
+        Ok(Some(base)) => Ok(file.with_base(&gguf_base(&base.checkpoint)?)?),
+        Ok(None) => Ok(file.without_base("the file names no base model")),
+        Err(error) => {
+            let name = file.config().base_model().unwrap_or_default();
+            let reason = format!("the file names `{name}`, but {}", with_causes(&error));
+            Ok(file.without_base(reason))
+        }
     }
 }
 
-/// The description of the base model that an adapter names: a path as it is or from the adapter's place,
-/// or a Hub id; nothing if it names none.
+/// An error in one line, with the causes that it does not quote itself.
+fn with_causes(error: &TrainerError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// The description of the base model that an adapter names: a path as it is or from the adapter's place, a
+/// Hub id, or a GGUF file on the Hub; nothing if it names none.
 ///
 /// - path: where the adapter is
 ///
@@ -59,10 +79,50 @@ pub fn named_base(file: &AdapterFile, path: &Path) -> Result<Option<BaseModel>, 
     {
         return BaseModel::open_config(&beside.to_string_lossy()).map(Some);
     }
-    let id = HubId::parse(name)?;
+    let id = match HubFile::parse(name)? {
+        Some(file) => file.id,
+        None => HubId::parse(name)?,
+    };
     let name = match (id.revision(), config.revision()) {
         (None, Some(revision)) => format!("{name}@{revision}"),
         _ => name.to_owned(),
     };
     BaseModel::open_config(&name).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn golden(name: &str) -> (PathBuf, AdapterFile) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../tests/golden/gguf_adapters")
+            .join(name);
+        let file = AdapterFile::open(&path).unwrap();
+        (path, file)
+    }
+
+    #[test]
+    fn no_base_model_is_asked_for_unless_the_order_of_rows_depends_on_it() {
+        let (path, file) = golden("qwen2-lora-F32.gguf");
+        with_rows_in_order(file, &path, || panic!("its rows lie in order")).unwrap();
+        let (path, file) = golden("llama-lora-F32.gguf");
+        let problem = || Err(TrainerError::NoHead);
+        let error = with_rows_in_order(file, &path, problem).unwrap_err();
+        assert!(matches!(error, TrainerError::NoHead), "{error}");
+    }
+
+    #[test]
+    fn why_the_named_base_model_cannot_be_asked_is_told_with_the_module_that_needs_it() {
+        let (path, file) = golden("llama-lora-F32.gguf");
+        let reason = named_base(&file, &path).err().unwrap().to_string();
+        let file = with_rows_in_order(file, &path, || Ok(None)).unwrap();
+        let error = file.load().unwrap_err().to_string();
+        assert!(
+            error.contains("the file names `../llama-hf`, but") && error.contains(&reason),
+            "{error}"
+        );
+    }
 }
