@@ -95,17 +95,6 @@ impl GgufFile {
         })
     }
 
-    /// Booleans.
-    ///
-    /// # Errors
-    /// If it is something else.
-    pub fn booleans(&self, key: &str) -> Result<Option<&[bool]>, GgufError> {
-        self.read(key, "an array of Booleans", |value| match value {
-            GgufValue::Array(GgufArray::Bool(values)) => Some(values.as_slice()),
-            _ => None,
-        })
-    }
-
     /// The value of a key that has to be there: `file.required(key, file.text(key)?)`.
     ///
     /// # Errors

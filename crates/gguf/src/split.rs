@@ -33,15 +33,16 @@ pub(crate) fn with_other_parts(opened: GgufFile) -> Result<GgufFile, GgufError> 
         opened.path().with_file_name(name)
     };
 
-    let mut whole: Option<GgufFile> = None;
-    for part in 1..=count {
-        let next = open_part(path_of(part), part, count)?;
-        whole = Some(match whole {
-            None => next,
-            Some(before) => before.joined_with(next)?,
-        });
+    // The first part has the metadata; if it is the one that was named, it is open already.
+    let rest = 2..=count;
+    let paths: Vec<PathBuf> = rest.clone().map(path_of).collect();
+    let mut whole = match number {
+        0 => opened,
+        _ => open_part(path_of(1), 1, count)?,
+    };
+    for (part, path) in rest.zip(paths) {
+        whole = whole.joined_with(open_part(path, part, count)?)?;
     }
-    let whole = whole.unwrap_or(opened);
     let found = whole.names().count() as u64;
     match whole.unsigned(TENSORS)? {
         Some(expected) if expected != found => Err(GgufError::OtherPart {

@@ -144,6 +144,7 @@ fn composed_operations_attend_to_the_cache_alike() {
 
 #[test]
 fn any_number_of_threads_attends_the_same() {
+    let _unit = crate::unit::tests::SameUnit::of_machine();
     let on_threads = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
         let run = || {

@@ -226,6 +226,7 @@ mod tests {
 
     #[test]
     fn neither_neighbours_nor_threads_change_a_row() {
+        let _unit = crate::unit::tests::SameUnit::of_machine();
         // Parts of several threads, columns and values that no block divides.
         let sizes = Sizes {
             rows: 31,

@@ -4,7 +4,7 @@ use eigenmix_quant::{
     CodebookMatrix, EncodedMatrix, Encoding, GroupedMatrix, Rounding, RowScaledMatrix,
 };
 
-use crate::unit::tests::HAS_NO_AVX512;
+use crate::unit::tests::SameUnit;
 use crate::waves::of_size_one as values;
 use crate::{FrozenWeight, Weight, linear_cross_entropy, sum_of_rows};
 
@@ -130,13 +130,13 @@ fn a_weight_of_any_form_computes_as_its_decoded_self() {
 
 #[test]
 fn narrower_vectors_compute_the_same() {
-    HAS_NO_AVX512.store(true, std::sync::atomic::Ordering::Relaxed);
+    let _unit = SameUnit::without_avx512();
     check();
-    HAS_NO_AVX512.store(false, std::sync::atomic::Ordering::Relaxed);
 }
 
 #[test]
 fn any_number_of_threads_computes_the_same_bits() {
+    let _unit = SameUnit::of_machine();
     let device = Device::flex().autodiff();
     for (rows, d_out, d_in) in SIZES {
         for matrix in every_form(d_out, d_in) {

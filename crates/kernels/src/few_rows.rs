@@ -80,7 +80,7 @@ for_vectors! {
     ///
     /// - products: `[outputs]`
     fn fused_products<V>(
-        input: &FusedInput,
+        input: &FusedInput<'_>,
         weight: &EncodedMatrix,
         outputs: Range<usize>,
         products: &mut [f32],

@@ -1,6 +1,8 @@
 //! The dot product of one vector with rows of an encoded weight, where codes are multiplied as they
 //! are unpacked and scales are applied to sums: what generation spends its time on.
 
+use std::borrow::Cow;
+
 use eigenmix_quant::{
     CODES, EncodedMatrix, Encoding, IQ4_VALUES, SIGNED, scale_and_minimum, widened,
 };
@@ -11,10 +13,10 @@ use crate::codes::Codes;
 const BLOCK: usize = 32;
 
 /// A vector x as the rows of a weight are multiplied with it.
-pub(crate) struct FusedInput {
+pub(crate) struct FusedInput<'a> {
     /// `[d_in]`; of weights whose bytes hold neighbouring values, in each block first the values of
     /// the high halves, then those of the low ones.
-    values: Vec<f32>,
+    values: Cow<'a, [f32]>,
     /// The sum of each block of 32, for weights whose blocks have an offset.
     sums: Vec<f32>,
     kind: Kind,
@@ -33,9 +35,9 @@ enum Kind {
     Codebook,
 }
 
-impl FusedInput {
+impl<'a> FusedInput<'a> {
     /// Nothing if there is no such product with this weight.
-    pub fn new(input: &[f32], weight: &EncodedMatrix) -> Option<Self> {
+    pub fn new(input: &'a [f32], weight: &EncodedMatrix) -> Option<Self> {
         let kind = match weight.encoding() {
             Some(Encoding::Q4_0) => Kind::Q4_0,
             Some(Encoding::Q4_1) => Kind::Q4_1,
@@ -63,7 +65,7 @@ impl FusedInput {
                     high.chain(block.iter().skip(1).step_by(2)).copied()
                 })
                 .collect(),
-            _ => input.to_vec(),
+            _ => Cow::Borrowed(input),
         };
         let sums = match kind {
             Kind::Q4_1 | Kind::Q4K | Kind::Q5K => blocks.map(|block| block.iter().sum()).collect(),

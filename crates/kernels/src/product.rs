@@ -338,15 +338,15 @@ mod tests {
 
     #[test]
     fn narrower_vectors_give_the_plain_product_too() {
-        crate::unit::tests::HAS_NO_AVX512.store(true, std::sync::atomic::Ordering::Relaxed);
+        let _unit = crate::unit::tests::SameUnit::without_avx512();
         for (rows, cols, inner) in SIZES {
             check(Sizes { rows, cols, inner });
         }
-        crate::unit::tests::HAS_NO_AVX512.store(false, std::sync::atomic::Ordering::Relaxed);
     }
 
     #[test]
     fn any_number_of_threads_computes_the_same() {
+        let _unit = crate::unit::tests::SameUnit::of_machine();
         let sizes = Sizes {
             rows: 300,
             cols: 100,

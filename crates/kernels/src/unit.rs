@@ -76,13 +76,43 @@ pub(crate) fn has_vectors() -> bool {
 
 #[cfg(all(test, target_arch = "x86_64"))]
 pub(crate) mod tests {
-    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Mutex, MutexGuard, PoisonError};
 
     use super::*;
 
-    /// Makes kernels run as on a machine without AVX-512. Other tests may run meanwhile; they must
-    /// pass there too.
-    pub(crate) static HAS_NO_AVX512: AtomicBool = AtomicBool::new(false);
+    /// Whether kernels run as on a machine without AVX-512.
+    pub(super) static HAS_NO_AVX512: AtomicBool = AtomicBool::new(false);
+
+    /// Who may change the unit, or rely on its staying the same.
+    static UNIT: Mutex<()> = Mutex::new(());
+
+    /// For as long as it lives, no test changes the unit. Tests that do not hold it may run meanwhile on
+    /// any unit; they must pass on all.
+    pub(crate) struct SameUnit {
+        _held: MutexGuard<'static, ()>,
+    }
+
+    impl SameUnit {
+        /// That of the machine.
+        pub(crate) fn of_machine() -> Self {
+            let held = UNIT.lock().unwrap_or_else(PoisonError::into_inner);
+            Self { _held: held }
+        }
+
+        /// As if the machine had no AVX-512.
+        pub(crate) fn without_avx512() -> Self {
+            let unit = Self::of_machine();
+            HAS_NO_AVX512.store(true, Ordering::Relaxed);
+            unit
+        }
+    }
+
+    impl Drop for SameUnit {
+        fn drop(&mut self) {
+            HAS_NO_AVX512.store(false, Ordering::Relaxed);
+        }
+    }
 
     #[test]
     fn a_machine_without_fma_computes_without_vector_units() {

@@ -8,12 +8,11 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 use eigenmix_gguf::GgufFile;
 use eigenmix_kernels::FrozenWeight;
-use eigenmix_quant::Encoding;
 use eigenmix_tensors::{Dtype, TensorFile};
 use serde_json::Value;
 
 use crate::ModelError;
-use crate::gguf::GgufConfig;
+use crate::gguf::{GgufConfig, GgufNames};
 use crate::holding::{Holding, Role};
 use crate::precision::Precision;
 use crate::shared_tensors::SharedTensors;
@@ -54,7 +53,9 @@ impl Checkpoint {
 
     fn open_gguf(path: &Path) -> Result<Self, ModelError> {
         let file = GgufFile::open(path)?;
-        let GgufConfig { json, unused } = GgufConfig::of(&file)?;
+        let GgufConfig { json, mut unused } = GgufConfig::of(&file)?;
+        let names = GgufNames::of(&file)?;
+        unused.extend_from_slice(names.unused());
         let note = match &unused[..] {
             [] => None,
             keys => Some(format!(
@@ -65,7 +66,7 @@ impl Checkpoint {
         Ok(Self {
             path: path.to_owned(),
             config: json,
-            tensors: gguf_tensors(&file)?,
+            tensors: gguf_tensors(&file, &names)?,
             note,
             shared: None,
             precision: Precision::default(),
@@ -168,32 +169,18 @@ impl Checkpoint {
 
     /// The safetensors file that has a tensor as it is.
     pub fn file_of(&self, name: &str) -> Option<&TensorFile> {
-        self.tensors.get(name)?.plain().map(|(_, file)| file)
+        self.tensors.get(name)?.file()
     }
 
     /// The dtype that all its matrices have, if that is f32, f16 or bf16.
-    ///
-    /// # Errors
-    /// If a tensor cannot be read as it is stored.
-    pub fn matrix_dtype(&self) -> Result<Option<Dtype>, ModelError> {
-        let mut common = None;
-        for tensor in self
-            .tensors
-            .values()
+    pub fn matrix_dtype(&self) -> Option<Dtype> {
+        let tensors = self.tensors.values();
+        let mut dtypes = tensors
             .filter(|tensor| tensor.shape().len() == 2)
-        {
-            let encoding = tensor.encoded()?.and_then(|matrix| matrix.encoding());
-            let dtype = match encoding {
-                Some(Encoding::F32) => Dtype::F32,
-                Some(Encoding::F16) => Dtype::F16,
-                Some(Encoding::Bf16) => Dtype::BF16,
-                _ => return Ok(None),
-            };
-            if *common.get_or_insert(dtype) != dtype {
-                return Ok(None);
-            }
-        }
-        Ok(common)
+            .map(|tensor| tensor.dtype());
+        let first = dtypes.next()??;
+        let is_float = matches!(first, Dtype::F32 | Dtype::F16 | Dtype::BF16);
+        (is_float && dtypes.all(|dtype| dtype == Some(first))).then_some(first)
     }
 
     /// The name under which it has a tensor: with the model's prefix, or without.

@@ -118,7 +118,7 @@ pub enum ModelError {
     )]
     Missing { count: usize, example: String },
     #[error(
-        "the checkpoint has a bias `{name}`, which the layer of its architecture does not have; without it the model would be another one"
+        "the checkpoint has a bias `{name}`, which the layer of its architecture does not have; without it the model would be another one. Is its config.json that of the weights?"
     )]
     UnknownBias { name: String },
     #[error("tensor `{name}` is not what the checkpoint says: {source}; download it again")]
@@ -127,10 +127,16 @@ pub enum ModelError {
         #[source]
         source: QuantError,
     },
-    #[error("tensor `{name}` is quantised in a way that cannot be read: {problem}")]
+    #[error(
+        "the checkpoint has no tensor `{name}`, without which a quantised weight means nothing; a file of it is missing or damaged, download it again"
+    )]
+    MissingPart { name: String },
+    #[error(
+        "tensor `{name}` is quantised in a way that cannot be read: {problem}; take another copy of the model, or the unquantised one with base.weights = \"nf4\""
+    )]
     QuantisedTensor { name: String, problem: String },
     #[error(
-        "`{path}` is quantised (quant_method: {method}), and none of its tensors is in a form that is read: bitsandbytes' 4 and 8 bits, GPTQ, AWQ and MLX in 4 bits, and GGUF files; take another copy of the model, or the unquantised one with base.weights = \"nf4\"",
+        "`{path}` is quantised ({method}) in a form that is not read; these are: bitsandbytes' 4 and 8 bits, GPTQ, AWQ and MLX in 4 bits, and GGUF files; take another copy of the model, or the unquantised one with base.weights = \"nf4\"",
         path = .path.display()
     )]
     Quantisation { path: PathBuf, method: String },

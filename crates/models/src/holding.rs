@@ -44,8 +44,8 @@ impl Holding {
         if quantises && is_layer && !tensor.is_quantised() {
             return Self::Quantised;
         }
-        let is_kept = match tensor.plain() {
-            Some((dtype, _)) => precision.keeps(dtype, computes_in),
+        let is_kept = match tensor.dtype() {
+            Some(dtype) => precision.keeps(dtype, computes_in),
             None => precision != Precision::Float32,
         };
         match is_kept {

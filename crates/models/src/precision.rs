@@ -35,6 +35,12 @@ impl Precision {
         ("int8", Self::Int8),
     ];
 
+    /// The precision of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let named = Self::NAMES.into_iter().find(|(known, _)| *known == name);
+        named.map(|(_, precision)| precision)
+    }
+
     /// Whether a matrix that the checkpoint stores in `stored` is kept so.
     ///
     /// - computes_in: whether the device computes in a type

@@ -48,6 +48,11 @@ impl RotaryConfig {
         let theta = theta(parameters)
             .or_else(|| theta(json.as_object()))
             .unwrap_or(10_000.0);
+        if !(theta.is_finite() && theta > 0.0) {
+            return Err(format!(
+                "rope_theta is {theta}; it has to be a positive number"
+            ));
+        }
         let Some(table) = parameters.or_else(|| table("rope_scaling")) else {
             let scaling = Scaling::None;
             return Ok(Self { theta, scaling });

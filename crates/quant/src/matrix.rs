@@ -178,26 +178,6 @@ impl EncodedMatrix {
         Self::blocks(*encoding, self.shape, moved.into())
     }
 
-    /// The rows `first..first + count`, sharing the bytes.
-    ///
-    /// # Errors
-    /// If there are fewer rows, or the form's rows do not stand for themselves.
-    pub fn rows(&self, first: usize, count: usize) -> Result<Self, QuantError> {
-        match &self.form {
-            Form::Blocks {
-                encoding,
-                row_bytes,
-                bytes,
-            } if first + count <= self.shape[0] => {
-                let part = bytes.slice(first * row_bytes..(first + count) * row_bytes);
-                Self::blocks(*encoding, [count, self.shape[1]], part)
-            }
-            _ => Err(QuantError::RowOrder {
-                problem: "it cannot be cut into rows there",
-            }),
-        }
-    }
-
     /// Decodes `values.len()` values of row `row` from column `first` on.
     ///
     /// # Panics

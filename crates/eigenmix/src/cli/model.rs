@@ -47,12 +47,8 @@ pub(crate) struct LabelArguments {
 
 fn precision_parser() -> impl TypedValueParser<Value = Precision> {
     let names = Precision::NAMES.map(|(name, _)| name);
-    PossibleValuesParser::new(names).map(|chosen| {
-        let found = Precision::NAMES
-            .into_iter()
-            .find(|(name, _)| *name == chosen);
-        found.map_or(Precision::Auto, |(_, precision)| precision)
-    })
+    PossibleValuesParser::new(names)
+        .try_map(|name| Precision::from_name(&name).ok_or("one of the names has no precision"))
 }
 
 impl ModelArguments {

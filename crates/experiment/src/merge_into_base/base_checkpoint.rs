@@ -59,18 +59,22 @@ impl BaseCheckpoint {
     /// that is not read, or a dtype is asked for although nothing is decoded.
     pub fn open(path: &Path, dtype: Option<Dtype>) -> Result<Self, ExperimentError> {
         if is_gguf(path) {
-            return Self::open_decoded(path, dtype);
+            let checkpoint = Checkpoint::open(path).map_err(TrainerError::from)?;
+            return Self::decoded(checkpoint, dtype);
         }
         let directory = path;
         if !directory.is_dir() {
             return Err(FileError::NotFound(directory.to_owned()).into());
         }
         let config = read_object(&directory.join(CONFIG))?;
-        // Tensors tell what a configuration may be silent about. What is wrong with the files is said
-        // below, where they are opened for what they are.
-        let is_quantised = || Checkpoint::open(directory).is_ok_and(|base| base.is_quantised());
-        if quantisation_of(&config).is_some() || is_quantised() {
-            return Self::open_decoded(directory, dtype);
+        // Tensors tell what a configuration may be silent about.
+        match Checkpoint::open(directory) {
+            Ok(checkpoint) if checkpoint.is_quantised() => return Self::decoded(checkpoint, dtype),
+            Err(error) if quantisation_of(&config).is_some() => {
+                return Err(TrainerError::from(error).into());
+            }
+            // What else is wrong with the files is said where they are opened for what they are.
+            Ok(_) | Err(_) => {}
         }
         if dtype.is_some() {
             let problem = "--dtype is for a quantised base model; the weights of another one keep the dtype that they have";
@@ -99,14 +103,16 @@ impl BaseCheckpoint {
         Ok(Self::of(directory, config, tensors, shards, is_sharded))
     }
 
-    fn open_decoded(path: &Path, dtype: Option<Dtype>) -> Result<Self, ExperimentError> {
-        let checkpoint = Checkpoint::open(path).map_err(TrainerError::from)?;
+    fn decoded(checkpoint: Checkpoint, dtype: Option<Dtype>) -> Result<Self, ExperimentError> {
+        let path = checkpoint.path().to_owned();
         let mut config = match checkpoint.config() {
             Value::Object(config) => config.clone(),
             _ => Map::new(),
         };
-        let stored = checkpoint.matrix_dtype().map_err(TrainerError::from)?;
-        let dtype = dtype.or(dtype_in(&config)).or(stored).unwrap_or(Dtype::F16);
+        let dtype = dtype
+            .or(dtype_in(&config))
+            .or(checkpoint.matrix_dtype())
+            .unwrap_or(Dtype::F16);
         describe_decoded(&mut config, dtype);
         let decoded = DecodedTensors::new(checkpoint, dtype);
         let files = decoded.files();
@@ -121,7 +127,7 @@ impl BaseCheckpoint {
         });
         let shards = shards.collect();
         let tensors = BaseTensors::Decoded(Box::new(decoded));
-        Ok(Self::of(path, config, tensors, shards, count > 1))
+        Ok(Self::of(&path, config, tensors, shards, count > 1))
     }
 
     fn of(

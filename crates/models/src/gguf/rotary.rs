@@ -30,6 +30,11 @@ pub(super) fn add_to(
 ) -> Result<(), ModelError> {
     let key = |name: &str| format!("{}.rope.{name}", family.name());
     let theta = file.number(&key("freq_base"))?.unwrap_or(10_000.0);
+    // JSON has no infinity.
+    if !theta.is_finite() {
+        let problem = format!("its `{}` is {theta}", key("freq_base"));
+        return Err(refused(file, problem));
+    }
     config.insert("rope_theta".to_owned(), json!(theta));
 
     let kind_key = key("scaling.type");

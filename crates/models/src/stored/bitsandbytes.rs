@@ -31,22 +31,26 @@ struct State {
     _nested_dtype: Option<String>,
 }
 
-/// A matrix in four bits: `NAME.weight` and six tensors beside it at most.
+/// A matrix in four bits.
 struct FourBits {
-    file: Arc<TensorFile>,
-    name: String,
-    state: State,
-    /// The names of the other tensors, where they are there.
-    parts: Parts,
+    matrix: CodebookMatrix,
+    shape: [usize; 2],
+    /// Of the codes and of all that gives them meaning.
+    stored: usize,
 }
 
-struct Parts {
+/// What a matrix in four bits is made of: `NAME.weight` and six tensors beside it at most.
+struct FourBitParts {
+    name: String,
+    state: State,
+    codes: Part,
     absmax: Part,
     quant_map: Part,
+    /// Scales and table of the scales, where these are quantised too.
     nested: Option<[Part; 2]>,
 }
 
-/// A tensor beside the weight, which a sharded checkpoint may have in another file.
+/// A tensor, which a sharded checkpoint may have in another file than the others.
 struct Part(Arc<TensorFile>, String);
 
 impl Part {
@@ -54,7 +58,7 @@ impl Part {
         self.0.read_f32(&self.1)
     }
 
-    fn bytes(&self) -> Result<usize, FileError> {
+    fn size(&self) -> Result<usize, FileError> {
         Ok(self.0.view(&self.1)?.len())
     }
 }
@@ -84,36 +88,33 @@ pub(super) fn four_bits(
             .map_err(|error| malformed(format!("`{state_name}` is not a state: {error}")))?;
         let mut part = |suffix: &str| {
             let name = format!("{name}.{suffix}");
-            take(name.clone()).ok_or(ModelError::MissingTensor { name })
+            take(name.clone()).ok_or(ModelError::MissingPart { name })
         };
-        let parts = Parts {
+        let parts = FourBitParts {
             absmax: part("absmax")?,
             quant_map: part("quant_map")?,
             nested: match state.nested_blocksize {
                 Some(_) => Some([part("nested_absmax")?, part("nested_quant_map")?]),
                 None => None,
             },
-        };
-        let Some(Part(file, name)) = take(name.to_owned()) else {
-            return Err(ModelError::MissingTensor {
+            codes: take(name.to_owned()).ok_or_else(|| ModelError::MissingPart {
                 name: name.to_owned(),
-            });
-        };
-        let key = name.clone();
-        let tensor = FourBits {
-            file,
-            name,
+            })?,
+            name: name.to_owned(),
             state,
-            parts,
         };
-        // What is wrong with it is said when the model is opened, not in the middle of loading.
-        tensor.matrix()?;
-        tensors.insert(key, Box::new(tensor));
+        let matrix = parts.matrix()?;
+        let tensor = FourBits {
+            shape: matrix.shape(),
+            matrix,
+            stored: parts.size()?,
+        };
+        tensors.insert(parts.name, Box::new(tensor));
     }
     Ok(())
 }
 
-impl FourBits {
+impl FourBitParts {
     fn malformed(&self, problem: impl Into<String>) -> ModelError {
         ModelError::QuantisedTensor {
             name: self.name.clone(),
@@ -152,13 +153,13 @@ impl FourBits {
                 )));
             }
         };
-        let table = self.parts.quant_map.floats()?;
+        let table = self.quant_map.floats()?;
         let table = <[f32; 16]>::try_from(table).map_err(|table| {
             self.malformed(format!("its table has {} values, not sixteen", table.len()))
         })?;
         let scales = self.scales()?;
         // Whatever type the codes are stored in, their bytes are the same.
-        let codes = self.file.bytes(&self.name)?;
+        let codes = self.codes.0.bytes(&self.name)?;
         CodebookMatrix::new(
             name,
             [rows, cols],
@@ -174,9 +175,9 @@ impl FourBits {
     /// A scale for each block: as stored, or themselves eight-bit codes of a table, with scales for
     /// blocks of their own and an offset.
     fn scales(&self) -> Result<Vec<f32>, ModelError> {
-        let Part(file, name) = &self.parts.absmax;
-        let Some([scales, table]) = &self.parts.nested else {
-            return Ok(self.parts.absmax.floats()?);
+        let Part(file, name) = &self.absmax;
+        let Some([scales, table]) = &self.nested else {
+            return Ok(self.absmax.floats()?);
         };
         let (scales, table) = (scales.floats()?, table.floats()?);
         let codes = file.view(name)?;
@@ -197,46 +198,37 @@ impl FourBits {
         };
         Ok(codes.iter().enumerate().map(value).collect())
     }
+
+    /// How many bytes all of them take in the files.
+    fn size(&self) -> Result<usize, FileError> {
+        let parts = [&self.codes, &self.absmax, &self.quant_map];
+        let parts = parts.into_iter().chain(self.nested.iter().flatten());
+        parts.map(Part::size).sum()
+    }
 }
 
 impl StoredTensor for FourBits {
     fn shape(&self) -> &[usize] {
-        &self.state.shape
+        &self.shape
     }
 
     fn read(&self) -> Result<Vec<f32>, ModelError> {
-        Ok(EncodedMatrix::from(self.matrix()?).to_f32())
+        Ok(EncodedMatrix::from(self.matrix.clone()).to_f32())
     }
 
     fn encoded(&self) -> Result<Option<EncodedMatrix>, ModelError> {
-        Ok(Some(self.matrix()?.into()))
+        Ok(Some(self.matrix.clone().into()))
     }
 
     fn stored(&self) -> Result<StoredSize, ModelError> {
-        let Parts {
-            absmax,
-            quant_map,
-            nested,
-        } = &self.parts;
-        let mut bytes = self.file.view(&self.name)?.len();
-        for part in [absmax, quant_map]
-            .into_iter()
-            .chain(nested.iter().flatten())
-        {
-            bytes += part.bytes()?;
-        }
-        let form = match self.state.quant_type.as_str() {
-            "fp4" => "FP4",
-            _ => "NF4",
-        };
-        Ok(StoredSize { form, bytes })
+        Ok(StoredSize {
+            form: self.matrix.name(),
+            bytes: self.stored,
+        })
     }
 
-    /// Codes, and scales in f32 however they are stored.
     fn encoded_size(&self) -> Option<usize> {
-        let count: usize = self.state.shape.iter().product();
-        let scales = count.div_ceil(self.state.blocksize);
-        Some(count.div_ceil(2) + scales * size_of::<f32>())
+        Some(self.matrix.size())
     }
 }
 

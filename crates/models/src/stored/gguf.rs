@@ -2,6 +2,7 @@
 
 use eigenmix_gguf::GgufFile;
 use eigenmix_quant::{EncodedMatrix, Encoding};
+use eigenmix_tensors::Dtype;
 
 use super::{StoredSize, StoredTensor, StoredTensors};
 use crate::ModelError;
@@ -12,8 +13,10 @@ struct GgufTensor {
     /// In the file.
     name: String,
     shape: Vec<usize>,
-    /// The rows; of a vector, one. In the order of the checkpoint.
+    /// The rows of the file; of a vector, one, or as many as it has values if their order is another.
     rows: EncodedMatrix,
+    /// Which row of the file each row is, where the checkpoint has them in another order.
+    row_order: Option<Vec<u32>>,
     /// Whether one is taken from every value.
     subtract_one: bool,
 }
@@ -21,9 +24,11 @@ struct GgufTensor {
 /// Finds the tensors of a file by the names that they have in a checkpoint.
 ///
 /// # Errors
-/// If the file has tensors that its family does not have, or one in a format that is not read.
-pub(crate) fn gguf_tensors(file: &GgufFile) -> Result<StoredTensors, ModelError> {
-    let names = GgufNames::of(file)?;
+/// If one of them is in a format that is not read.
+pub(crate) fn gguf_tensors(
+    file: &GgufFile,
+    names: &GgufNames,
+) -> Result<StoredTensors, ModelError> {
     let mut tensors = StoredTensors::new();
     for (name, source) in names.sources() {
         tensors.insert(name.to_owned(), Box::new(GgufTensor::new(file, source)?));
@@ -48,16 +53,24 @@ impl GgufTensor {
             }
         };
         let rows = EncodedMatrix::blocks(tensor.encoding, shape, tensor.data);
-        let rows = rows.and_then(|rows| match row_order {
-            Some(order) => rows.with_rows(order),
-            None => Ok(rows),
-        });
         Ok(Self {
             name: name.clone(),
             shape: tensor.shape,
             rows: rows.map_err(ModelError::encoded(name))?,
+            row_order: row_order.clone(),
             subtract_one: *subtract_one,
         })
+    }
+
+    /// The rows in the order of the checkpoint.
+    fn in_order(&self) -> Result<EncodedMatrix, ModelError> {
+        match &self.row_order {
+            Some(order) => {
+                let ordered = self.rows.with_rows(order);
+                ordered.map_err(ModelError::encoded(&self.name))
+            }
+            None => Ok(self.rows.clone()),
+        }
     }
 }
 
@@ -67,7 +80,7 @@ impl StoredTensor for GgufTensor {
     }
 
     fn read(&self) -> Result<Vec<f32>, ModelError> {
-        let mut values = self.rows.to_f32();
+        let mut values = self.in_order()?.to_f32();
         if self.subtract_one {
             values.iter_mut().for_each(|value| *value -= 1.0);
         }
@@ -75,20 +88,20 @@ impl StoredTensor for GgufTensor {
     }
 
     fn encoded(&self) -> Result<Option<EncodedMatrix>, ModelError> {
+        // A norm with its offset is no matrix that products read.
         match self.subtract_one {
-            true => Err(ModelError::QuantisedTensor {
-                name: self.name.clone(),
-                problem: "a norm is not a matrix".to_owned(),
-            }),
-            false => Ok(Some(self.rows.clone())),
+            true => Ok(None),
+            false => self.in_order().map(Some),
         }
     }
 
-    fn is_quantised(&self) -> bool {
-        let whole = [Encoding::F32, Encoding::F16, Encoding::Bf16];
-        self.rows
-            .encoding()
-            .is_none_or(|encoding| !whole.contains(&encoding))
+    fn dtype(&self) -> Option<Dtype> {
+        match self.rows.encoding()? {
+            Encoding::F32 => Some(Dtype::F32),
+            Encoding::F16 => Some(Dtype::F16),
+            Encoding::Bf16 => Some(Dtype::BF16),
+            _ => None,
+        }
     }
 
     fn stored(&self) -> Result<StoredSize, ModelError> {

@@ -30,9 +30,14 @@ pub(crate) trait StoredTensor: Send + Sync {
     /// All values in f32, row-major.
     fn read(&self) -> Result<Vec<f32>, ModelError>;
 
+    /// The type of its values, if they are stored one by one.
+    fn dtype(&self) -> Option<Dtype> {
+        None
+    }
+
     /// Whether it has fewer bits than the model was trained in.
     fn is_quantised(&self) -> bool {
-        true
+        self.dtype().is_none()
     }
 
     /// What it is stored in, and how many bytes of the files that takes.
@@ -41,8 +46,8 @@ pub(crate) trait StoredTensor: Send + Sync {
     /// How many bytes [`StoredTensor::encoded`] would take, without making it.
     fn encoded_size(&self) -> Option<usize>;
 
-    /// The type and file of a tensor that a safetensors file has as it is.
-    fn plain(&self) -> Option<(Dtype, &TensorFile)> {
+    /// The safetensors file that has it as it is.
+    fn file(&self) -> Option<&TensorFile> {
         None
     }
 }
@@ -95,6 +100,14 @@ pub(crate) fn stored_tensors(
             method,
         });
     }
+    // transformers and others turn GPT-2's weights before they quantise them, and some do not say so; of
+    // a square one nobody could tell.
+    if is_read && config.get("model_type").and_then(Value::as_str) == Some("gpt2") {
+        return Err(ModelError::Quantisation {
+            path: directory.to_owned(),
+            method: "a GPT-2, whose weights tools store both as W and as its transpose".to_owned(),
+        });
+    }
     for (name, file) in files {
         let tensor = Plain::new(file, &name)?;
         tensors.insert(name, Box::new(tensor));
@@ -111,5 +124,5 @@ fn quantisation(config: &Value) -> Option<String> {
         .or(nested)
         .filter(|found| !found.is_null())?;
     let method = found.get("quant_method").and_then(Value::as_str);
-    Some(method.unwrap_or("no quant_method").to_owned())
+    Some(format!("quant_method: {}", method.unwrap_or("none")))
 }

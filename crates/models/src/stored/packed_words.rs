@@ -13,8 +13,8 @@ use crate::ModelError;
 /// Codes in a word.
 const CODES: usize = 8;
 
-/// Which of eight neighbouring columns is in each place of one of AWQ's words.
-const AWQ_ORDER: [usize; CODES] = [0, 2, 4, 6, 1, 3, 5, 7];
+/// In which place of one of AWQ's words each of eight neighbouring columns is.
+const AWQ_PLACES: [usize; CODES] = [0, 4, 1, 5, 2, 6, 3, 7];
 
 /// What a configuration says of the words.
 struct Scheme {
@@ -63,7 +63,7 @@ impl Part {
     fn take(files: &mut Files, name: String) -> Result<Self, ModelError> {
         match files.remove(&name) {
             Some(file) => Ok(Self(file, name)),
-            None => Err(ModelError::MissingTensor { name }),
+            None => Err(ModelError::MissingPart { name }),
         }
     }
 
@@ -71,10 +71,10 @@ impl Part {
         Ok(self.0.shape(&self.1)?)
     }
 
+    /// Of signed words the bits count.
     fn words(&self) -> Result<Vec<u32>, ModelError> {
-        let words = self.0.read_i64(&self.1)?;
-        // Of signed words the bits count.
-        Ok(words.into_iter().map(|word| word as u32).collect())
+        let (words, _) = self.0.view(&self.1)?.as_chunks();
+        Ok(words.iter().map(|&word| u32::from_le_bytes(word)).collect())
     }
 
     fn floats(&self) -> Result<Vec<f32>, ModelError> {
@@ -178,8 +178,13 @@ impl Scheme {
         }
         let group = match number(["group_size", "q_group_size"]) {
             Some(-1) => None,
-            Some(size) if size > 0 => Some(size as usize),
-            found => return Err(refused(format!("its group_size is {found:?}"))),
+            Some(size) if size > 0 && size % 2 == 0 => Some(size as usize),
+            found => {
+                return Err(refused(format!(
+                    "its group_size is {}; an even number is read, or -1 for all inputs",
+                    found.map_or("missing".to_owned(), |size| size.to_string())
+                )));
+            }
         };
         Ok(Some(Self { kind, group }))
     }
@@ -205,13 +210,22 @@ impl Words {
                 codes.shape()?
             )));
         };
+        let codes_of = |words: usize| {
+            let codes = words.checked_mul(CODES).filter(|&codes| codes > 0);
+            codes.ok_or_else(|| malformed(format!("its words have the shape [{rows}, {cols}]")))
+        };
         let shape = match scheme.kind {
-            Kind::Gptq { .. } => [cols, rows * CODES],
-            Kind::Awq => [cols * CODES, rows],
-            Kind::Mlx => [rows, cols * CODES],
+            Kind::Gptq { .. } => [cols, codes_of(rows)?],
+            Kind::Awq => [codes_of(cols)?, rows],
+            Kind::Mlx => [rows, codes_of(cols)?],
         };
         let [d_out, d_in] = shape;
-        let group = scheme.group.unwrap_or(d_in).max(1);
+        if d_out == 0 || d_in == 0 || d_in % 2 != 0 {
+            return Err(malformed(format!(
+                "it has {d_out} outputs of {d_in} inputs"
+            )));
+        }
+        let group = scheme.group.unwrap_or(d_in).min(d_in);
         let groups = d_in.div_ceil(group);
         let (of_scales, of_zeros) = match scheme.kind {
             Kind::Mlx => ([d_out, groups], [d_out, groups]),
@@ -226,20 +240,26 @@ impl Words {
                 )));
             }
         }
-        for part in [&codes, &zeros] {
+        let is_word = |dtype| matches!(dtype, Dtype::I32 | Dtype::U32);
+        let is_float = |dtype| matches!(dtype, Dtype::F16 | Dtype::BF16 | Dtype::F32);
+        let zeros_are_words = scheme.kind != Kind::Mlx;
+        for (part, is_words) in [(&codes, true), (&scales, false), (&zeros, zeros_are_words)] {
             let (_, dtype) = part.0.tensor(&part.1)?;
-            let is_word = matches!(dtype, Dtype::I32 | Dtype::U32);
-            let is_offset = scheme.kind == Kind::Mlx && part.1 == zeros.1;
-            if !is_word && !is_offset {
+            let (fits, expected) = match is_words {
+                true => (is_word(dtype), "words of 32 bits"),
+                false => (is_float(dtype), "f16, bf16 or f32"),
+            };
+            if !fits {
                 return Err(malformed(format!(
-                    "`{}` is {dtype}; expected words of 32 bits",
+                    "`{}` is {dtype}; expected {expected}",
                     part.1
                 )));
             }
         }
         if let Some(part) = &groups_of_inputs {
-            let found = part.words()?;
-            if found.len() != d_in || found.iter().any(|&group| group as usize >= groups) {
+            let found = part.0.read_i64(&part.1)?;
+            let is_group = |group: &i64| usize::try_from(*group).is_ok_and(|group| group < groups);
+            if found.len() != d_in || !found.iter().all(is_group) {
                 return Err(malformed(format!(
                     "`{}` does not give each of {d_in} inputs one of {groups} groups",
                     part.1
@@ -260,64 +280,79 @@ impl Words {
 
     /// The codes as [`GroupedMatrix`] has them, scales and offsets as `[d_out, groups]`.
     fn matrix(&self) -> Result<GroupedMatrix, ModelError> {
-        let [d_out, d_in] = self.shape;
-        let groups = d_in.div_ceil(self.group);
-        let name = self.kind.name();
         let (codes, factors) = match self.kind {
-            Kind::Mlx => {
-                // The lowest bits of a word come first, as the lowest byte does.
-                let codes = self.codes.0.bytes(&self.codes.1)?;
-                (codes, [self.scales.floats()?, self.zeros.floats()?])
+            // The lowest bits of a word come first, as the lowest byte does.
+            Kind::Mlx => (
+                self.codes.0.bytes(&self.codes.1)?,
+                [self.scales.floats()?, self.zeros.floats()?],
+            ),
+            Kind::Gptq { zero_offset } => {
+                let places = std::array::from_fn(|column| column);
+                (
+                    self.gptq_codes()?.into(),
+                    self.factors(places, zero_offset)?,
+                )
             }
-            Kind::Gptq { .. } | Kind::Awq => {
-                let (words, zeros) = (self.codes.words()?, self.zeros.words()?);
-                let mut codes = vec![0u8; d_out * d_in / 2];
-                let mut put = |output: usize, input: usize, code: u32| {
-                    codes[(output * d_in + input) / 2] |= (code as u8 & 15) << (input % 2 * 4);
-                };
-                for (index, &word) in words.iter().enumerate() {
-                    for (place, of_order) in AWQ_ORDER.into_iter().enumerate() {
-                        let code = word >> (4 * place);
-                        match self.kind {
-                            Kind::Awq => {
-                                let (input, block) =
-                                    (index / (d_out / CODES), index % (d_out / CODES));
-                                put(block * CODES + of_order, input, code);
-                            }
-                            _ => put(index % d_out, index / d_out * CODES + place, code),
-                        }
-                    }
-                }
-                let stored = self.scales.floats()?;
-                let (mut scales, mut offsets) =
-                    (vec![0.0; d_out * groups], vec![0.0; d_out * groups]);
-                for group in 0..groups {
-                    for output in 0..d_out {
-                        let (block, column) = (output / CODES, output % CODES);
-                        let place = match self.kind {
-                            Kind::Awq => AWQ_ORDER
-                                .iter()
-                                .position(|&found| found == column)
-                                .unwrap_or(0),
-                            _ => column,
-                        };
-                        let word = zeros[group * d_out.div_ceil(CODES) + block];
-                        let offset = match self.kind {
-                            Kind::Gptq { zero_offset } => zero_offset,
-                            Kind::Awq | Kind::Mlx => 0,
-                        };
-                        let zero = (((word >> (4 * place)) + offset) & 15) as f32;
-                        let scale = stored[group * d_out + output];
-                        scales[output * groups + group] = scale;
-                        offsets[output * groups + group] = -scale * zero;
-                    }
-                }
-                (codes.into(), [scales, offsets])
-            }
+            Kind::Awq => (self.awq_codes()?.into(), self.factors(AWQ_PLACES, 0)?),
         };
-        let group_of = self.group_of()?;
+        let (name, group_of) = (self.kind.name(), self.group_of()?);
         GroupedMatrix::new(name, self.shape, codes, self.group, factors, group_of)
             .map_err(ModelError::encoded(&self.name))
+    }
+
+    /// A word is eight successive inputs of an output, and so four bytes of its row.
+    fn gptq_codes(&self) -> Result<Vec<u8>, ModelError> {
+        let [d_out, d_in] = self.shape;
+        let words = self.codes.words()?;
+        let mut codes = vec![0; d_out * d_in / 2];
+        for (output, row) in codes.chunks_exact_mut(d_in / 2).enumerate() {
+            let (blocks, _) = row.as_chunks_mut();
+            for (block, bytes) in blocks.iter_mut().enumerate() {
+                *bytes = words[block * d_out + output].to_le_bytes();
+            }
+        }
+        Ok(codes)
+    }
+
+    /// A word is eight successive outputs of an input, in AWQ's order.
+    fn awq_codes(&self) -> Result<Vec<u8>, ModelError> {
+        let [d_out, d_in] = self.shape;
+        let words = self.codes.words()?;
+        let blocks = d_out / CODES;
+        let mut codes = vec![0; d_out * d_in / 2];
+        for (output, row) in codes.chunks_exact_mut(d_in / 2).enumerate() {
+            let (block, shift) = (output / CODES, 4 * AWQ_PLACES[output % CODES]);
+            let code = |input: usize| ((words[input * blocks + block] >> shift) & 15) as u8;
+            for (pair, byte) in row.iter_mut().enumerate() {
+                *byte = code(2 * pair) | code(2 * pair + 1) << 4;
+            }
+        }
+        Ok(codes)
+    }
+
+    /// Scales, and −scale · zero.
+    ///
+    /// - places: of eight columns in a word of zeros
+    fn factors(
+        &self,
+        places: [usize; CODES],
+        zero_offset: u32,
+    ) -> Result<[Vec<f32>; 2], ModelError> {
+        let [d_out, d_in] = self.shape;
+        let (groups, words) = (d_in.div_ceil(self.group), d_out.div_ceil(CODES));
+        let (stored, zeros) = (self.scales.floats()?, self.zeros.words()?);
+        let mut factors = [vec![0.0; d_out * groups], vec![0.0; d_out * groups]];
+        for output in 0..d_out {
+            let shift = 4 * places[output % CODES];
+            for group in 0..groups {
+                let code = (zeros[group * words + output / CODES] >> shift) & 15;
+                let zero = ((code + zero_offset) & 15) as f32;
+                let scale = stored[group * d_out + output];
+                factors[0][output * groups + group] = scale;
+                factors[1][output * groups + group] = -scale * zero;
+            }
+        }
+        Ok(factors)
     }
 
     /// The group of each input, where they are not one after the other.
@@ -325,7 +360,8 @@ impl Words {
         let Some(part) = &self.groups_of_inputs else {
             return Ok(None);
         };
-        let found = part.words()?;
+        let found = part.0.read_i64(&part.1)?;
+        let found: Vec<u32> = found.into_iter().map(|group| group as u32).collect();
         let in_order = found
             .iter()
             .enumerate()

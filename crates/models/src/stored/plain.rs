@@ -61,10 +61,6 @@ impl StoredTensor for Plain {
         matrix.map(Some).map_err(ModelError::encoded(&self.name))
     }
 
-    fn is_quantised(&self) -> bool {
-        false
-    }
-
     fn stored(&self) -> Result<StoredSize, ModelError> {
         let form = match self.dtype {
             Dtype::F64 => "F64",
@@ -82,7 +78,11 @@ impl StoredTensor for Plain {
         self.file.view(&self.name).ok().map(<[u8]>::len)
     }
 
-    fn plain(&self) -> Option<(Dtype, &TensorFile)> {
-        Some((self.dtype, &self.file))
+    fn dtype(&self) -> Option<Dtype> {
+        Some(self.dtype)
+    }
+
+    fn file(&self) -> Option<&TensorFile> {
+        Some(&self.file)
     }
 }

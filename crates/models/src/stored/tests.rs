@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use eigenmix_tensors::{Dtype, TensorFile, TensorOutput, write_tensor_file};
 use serde_json::{Value, json};
 
-use crate::{Checkpoint, ModelError};
+use crate::holding::{Holding, Role};
+use crate::{Checkpoint, ModelError, Precision};
 
 const KEYS: &str = "model.layers.0.self_attn.k_proj.weight";
 const DOWN: &str = "model.layers.0.mlp.down_proj.weight";
@@ -106,6 +107,123 @@ fn what_a_matrix_will_take_is_known_before_it_is_made() {
             matrices += 1;
         }
         assert!(matrices > 0);
+    }
+}
+
+#[test]
+fn a_matrix_of_a_gguf_file_is_held_as_that_of_any_other_file() {
+    let checkpoint = Checkpoint::open(&golden("gguf/llama3-F16.gguf")).unwrap();
+    assert!(!checkpoint.is_quantised());
+    assert_eq!(checkpoint.matrix_dtype(), Some(Dtype::F16));
+    let name = "model.layers.0.mlp.down_proj.weight";
+    let tensor = &*checkpoint.stored()[name];
+    for (precision, expected) in [
+        (Precision::Auto, Holding::Wide),
+        (Precision::Float32, Holding::Wide),
+        (Precision::Stored, Holding::Stored),
+        (Precision::Nf4, Holding::Quantised),
+    ] {
+        let precision = checkpoint.settled(precision);
+        // On a device that computes in f32 only.
+        let found = Holding::of(tensor, name, Role::Layer, precision, |_| false);
+        assert_eq!(found, expected, "{precision:?}");
+    }
+}
+
+#[test]
+fn changed_bytes_are_refused_or_read_and_never_a_panic() {
+    let folders = ["fp4", "int8", "gptq-v1", "gptq-act-order", "awq", "mlx"];
+    for folder in folders {
+        let from = golden("quantised").join(folder);
+        let whole = std::fs::read(from.join("model.safetensors")).unwrap();
+        let header = 8 + u64::from_le_bytes(*whole.first_chunk().unwrap()) as usize;
+        let config = std::fs::read_to_string(from.join("config.json")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        for round in 0..60usize {
+            // Digits of the header, so that shapes and types change, then anything of the tensors.
+            let mut bytes = whole.clone();
+            let digits: Vec<usize> = (8..header)
+                .filter(|&at| bytes[at].is_ascii_digit())
+                .collect();
+            match round % 2 {
+                0 => bytes[digits[round * 131 % digits.len()]] = b"0123456789"[round * 7 % 10],
+                _ => bytes[header + round * 7919 % (whole.len() - header)] ^= 0xff,
+            }
+            let mut config: Value = serde_json::from_str(&config).unwrap();
+            for table in ["quantization_config", "quantization"] {
+                if let Some(size) = config.pointer_mut(&format!("/{table}/group_size"))
+                    && round % 3 == 0
+                {
+                    *size = json!([33, 0, -1, 1i64 << 62, 32, 7][round / 3 % 6]);
+                }
+            }
+            std::fs::write(directory.path().join("model.safetensors"), &bytes).unwrap();
+            std::fs::write(directory.path().join("config.json"), config.to_string()).unwrap();
+            let Ok(checkpoint) = Checkpoint::open(directory.path()) else {
+                continue;
+            };
+            for tensor in checkpoint.stored().values() {
+                let _ = (
+                    tensor.read(),
+                    tensor.encoded().map(|_| ()),
+                    tensor.stored().map(|_| ()),
+                );
+                tensor.encoded_size();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_quantised_gpt2_is_refused_because_nobody_could_tell_a_square_weight_from_its_transpose() {
+    let broken = Broken::new("int8", |_, config| config["model_type"] = json!("gpt2"));
+    let message = broken.refusal(KEYS, &[64, 128]);
+    assert!(
+        message.contains("GPT-2") && message.contains("transpose"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_zero_of_fifteen_is_the_zero_of_gptqs_first_format() {
+    let directory = golden("quantised/gptq-v1");
+    let plain = Checkpoint::open(&directory)
+        .unwrap()
+        .read(DOWN, &[24, 64])
+        .unwrap();
+    let changed = |byte: u8, format: &'static str| {
+        let broken = Broken::new("gptq-v1", move |tensors, config| {
+            for tensor in tensors
+                .iter_mut()
+                .filter(|tensor| tensor.name.ends_with(".qzeros"))
+            {
+                tensor.bytes.fill(byte);
+            }
+            config["quantization_config"]["checkpoint_format"] = json!(format);
+        });
+        let checkpoint = Checkpoint::open(broken.directory.path()).unwrap();
+        checkpoint.read(DOWN, &[24, 64]).unwrap()
+    };
+    // Stored less one in four bits, so that fifteen is zero there.
+    assert_eq!(changed(0xff, "gptq"), changed(0x00, "gptq_v2"));
+    assert_eq!(changed(0x66, "gptq"), changed(0x77, "gptq_v2"));
+    assert_ne!(changed(0xff, "gptq"), plain);
+}
+
+#[test]
+fn group_sizes_that_cannot_be_are_refused_when_the_model_is_opened() {
+    for size in [33, 0, -2] {
+        let broken = Broken::new("gptq-v1", |_, config| {
+            config["quantization_config"]["group_size"] = json!(size);
+        });
+        let error = Checkpoint::open(broken.directory.path())
+            .map(|_| ())
+            .unwrap_err();
+        let message = error.to_string();
+        assert!(
+            message.contains(&format!("group_size is {size}")),
+            "{message}"
+        );
     }
 }
 
