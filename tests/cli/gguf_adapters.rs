@@ -437,9 +437,16 @@ fn an_adapter_of_quantised_weights_merged_into_others_is_told() {
         "{told}"
     );
     // What a training noted goes before what a name says.
-    let made = json!({"version": "1", "method": "train/lora", "sources": [], "options": {"base_weights": "nf4"}});
     let path = place.path(PEFT).join("eigenmix.json");
-    fs::write(path, made.to_string()).expect("a file");
-    let told = says("third");
-    assert!(told.contains("weights in nf4"), "{told}");
+    for (form, words) in [
+        ("nf4", "weights in nf4"),
+        ("stored", "weights in the form of its quantised file"),
+    ] {
+        let options = json!({ "base_weights": form });
+        let made =
+            json!({"version": "1", "method": "train/lora", "sources": [], "options": options});
+        fs::write(&path, made.to_string()).expect("a file");
+        let told = says(form);
+        assert!(told.contains(words), "{told}");
+    }
 }

@@ -40,6 +40,15 @@ pub(crate) fn locate(name: &str, wanted: Wanted) -> Result<PathBuf, TrainerError
     }
 }
 
+/// Whether a name is that of a model or a file on the Hub, rather than a path.
+///
+/// # Errors
+/// If it is neither.
+pub(crate) fn is_on_hub(name: &str) -> Result<bool, TrainerError> {
+    let is_file = HubFile::parse(name)?.is_some();
+    Ok(is_file || matches!(Location::parse(name)?, Location::Hub(_)))
+}
+
 /// Whether an argument names a base model, going by its files: nothing is fetched, but for the beginning of
 /// the only GGUF file of a repository, which may be an adapter.
 ///
