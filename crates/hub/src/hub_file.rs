@@ -70,8 +70,8 @@ mod tests {
             ("org/name:", name),
             ("org/name:.gguf", name),
             ("org/name@v1:a.gguf", "the revision follows the file"),
-            ("org/na me:a.gguf", "REASON1"),
-            ("org/name:a.gguf@../x", "REASON2"),
+            ("org/na me:a.gguf", "a character other than"),
+            ("org/name:a.gguf@../x", "revision"),
         ] {
             let error = HubFile::parse(argument).unwrap_err().to_string();
             let repository = argument.split(':').next().unwrap();

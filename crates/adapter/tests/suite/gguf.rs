@@ -401,10 +401,10 @@ fn what_is_no_lora_adapter_is_refused_with_what_was_found() {
 fn factors_that_do_not_fit_are_refused_and_strange_tensors_are_named() {
     let wide = (B.0, [32, 3], Encoding::F32);
     for (tensors, word) in [
-        (vec![A], "WORD1"),
-        (vec![B], "WORD2"),
-        (vec![A, wide], "WORD3"),
-        (vec![], "WORD4"),
+        (vec![A], "has no lora_b"),
+        (vec![B], "has no lora_a"),
+        (vec![A, wide], "has rank 2"),
+        (vec![], "no LoRA"),
     ] {
         let error = file_of(&[], &tensors).unwrap_err().to_string();
         assert!(error.contains(word), "{word}: {error}");
