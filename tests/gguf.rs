@@ -139,7 +139,7 @@ fn a_gguf_base_without_a_tokenizer_takes_that_beside_the_adapter() {
         let words = "the tokenizer is that beside the adapter";
         assert!(bare.stderr.contains(words), "{bare:?}");
         let alone = ["predict", "--base", "bare.gguf", "--input", "lines.txt"];
-        assert_eq!(place.run(&alone).status, 1);
+        assert_eq!(place.run(&alone).status, 2);
     }
 }
 

@@ -187,10 +187,15 @@ fn several_gguf_adapters_are_compared_without_their_base_model_and_with_others_o
     assert!((cosine.expect("a cosine") - 1.0).abs() < 1e-6, "{told}");
     // Their rows lie in different orders.
     let error = place.run_refused(&["inspect", ADAPTER, PEFT]);
-    assert!(
-        error.contains("llama.cpp's order") && error.contains("../llama-hf"),
-        "{error}"
-    );
+    let words = "llama.cpp's order";
+    let none = "the file names no base model";
+    assert!(error.contains(words) && error.contains(none), "{error}");
+    // Where a file names a model, what is wrong with that is told.
+    let export = ["export", PEFT, "--format", "gguf", "--base", BASE, "--out"];
+    place.run_json(&[&export[..], &["named.gguf"]].concat());
+    let error = place.run_refused(&["inspect", "named.gguf", PEFT]);
+    let named = "the file names `../llama-hf`, but";
+    assert!(error.contains(words) && error.contains(named), "{error}");
 }
 
 #[test]

@@ -66,7 +66,8 @@ fn an_adapter_names_a_gguf_file_on_the_hub_as_its_base_and_inspect_does_not_ask_
 
         hub.forget_requests();
         run_json(&place, &hub, &["inspect", "lora.gguf"]);
-        run_json(&place, &hub, &["inspect", "lora.gguf", "lora.gguf"]);
+        fs::copy(place.path("lora.gguf"), place.path("copy.gguf")).expect("a file");
+        run_json(&place, &hub, &["inspect", "lora.gguf", "copy.gguf"]);
         assert_eq!(hub.request_lines(), Vec::<String>::new());
         // Back by the base model that the file names.
         run_json(&place, &hub, &["export", "lora.gguf", "--out", "back"]);

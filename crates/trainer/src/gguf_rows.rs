@@ -113,16 +113,4 @@ mod tests {
         let error = with_rows_in_order(file, &path, problem).unwrap_err();
         assert!(matches!(error, TrainerError::NoHead), "{error}");
     }
-
-    #[test]
-    fn why_the_named_base_model_cannot_be_asked_is_told_with_the_module_that_needs_it() {
-        let (path, file) = golden("llama-lora-F32.gguf");
-        let reason = named_base(&file, &path).err().unwrap().to_string();
-        let file = with_rows_in_order(file, &path, || Ok(None)).unwrap();
-        let error = file.load().unwrap_err().to_string();
-        assert!(
-            error.contains("the file names `../llama-hf`, but") && error.contains(&reason),
-            "{error}"
-        );
-    }
 }
