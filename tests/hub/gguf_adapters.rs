@@ -99,3 +99,53 @@ fn inspect_tells_an_adapter_on_the_hub_from_a_model_by_the_beginning_of_the_file
     let is_there = |path: &Path| path.ends_with("a.gguf");
     assert!(!place.entries().iter().any(|path| is_there(path)));
 }
+
+#[test]
+fn one_of_several_adapters_in_a_repository_is_named_by_its_file() {
+    let mut files = one_file("lora-f32.gguf", ADAPTER);
+    files.extend(one_file("lora-f16.gguf", "llama-lora-F16.gguf"));
+    files.extend(one_file("folder/base.gguf", BASE));
+    let hub = FakeHub::with_model("org/loras", files);
+    let place = Workplace::new();
+    let export = ["export", "org/loras", "--out", "copy"];
+    let refused = run(&place, &hub, &export);
+    assert_eq!(refused.status, 2, "{refused:?}");
+    let example = "name one of them: `org/loras:lora-f16.gguf`";
+    assert!(refused.stderr.contains(example), "{refused:?}");
+
+    let norm = |name: &str| run_json(&place, &hub, &["inspect", name])["norm"].clone();
+    let here = golden(ADAPTER);
+    let here = place.run_json(&["inspect", here.to_str().expect("UTF-8")]);
+    assert_eq!(norm("org/loras:lora-f32.gguf@main"), here["norm"]);
+    hub.forget_requests();
+    norm("org/loras:lora-f16.gguf");
+    let requests = hub.request_lines().concat();
+    let fetched = |name: &str| requests.contains(name);
+    assert!(
+        fetched("lora-f16.gguf") && !fetched("lora-f32.gguf"),
+        "{requests}"
+    );
+    // Merged and recycled like others, and named by the file.
+    let pool = ["org/loras:lora-f32.gguf", "org/loras:lora-f16.gguf"];
+    let base = ["--base", "org/loras:folder/base.gguf"];
+    let how = [
+        "--space",
+        "core",
+        "--method",
+        "average",
+        "--out",
+        "merged.gguf",
+    ];
+    run_json(&place, &hub, &[&["merge"], &pool[..], &base, &how].concat());
+    let nothing = run(&place, &hub, &["inspect", "org/loras:lora-q4.gguf"]);
+    assert!(
+        nothing.stderr.contains("has no file `lora-q4.gguf`"),
+        "{nothing:?}"
+    );
+    let base = ["--base", "org/loras:a.safetensors", "--input", "x.txt"];
+    let refused = run(&place, &hub, &[&["predict"], &base[..]].concat());
+    assert!(
+        refused.stderr.contains("alone is no base model"),
+        "{refused:?}"
+    );
+}

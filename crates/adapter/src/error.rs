@@ -254,6 +254,15 @@ pub enum AdapterError {
         reason: String,
     },
 
+    #[error(
+        "`{id}` has an adapter in each of several files, {files}; name one of them: `{example}`"
+    )]
+    SeveralInRepository {
+        id: String,
+        files: String,
+        example: String,
+    },
+
     #[error("adapter `{path}` does not go with its base model: {problem}")]
     OtherBase { path: String, problem: String },
 

@@ -204,7 +204,7 @@ impl OpenedAdapter {
 }
 
 /// The name of the adapter at `location`: its last `components` parts, without the revision of a
-/// Hub id. The adapter of a run, `RUN/adapter`, has the name of the run.
+/// Hub id; of a file on the Hub, the name of the file. The adapter of a run, `RUN/adapter`, has the name of the run.
 pub fn adapter_name(location: &str, components: usize) -> String {
     let is_path = Path::new(location).exists();
     let location = match location.split_once('@') {
@@ -219,6 +219,7 @@ pub fn adapter_name(location: &str, components: usize) -> String {
     // An adapter of a store lies below it.
     let separators: &[char] = match StoredName::split(location) {
         Some(stored) if stored.is_in_store() => &['/', '#'],
+        _ if !is_path => &['/', ':'],
         _ => &['/'],
     };
     let mut parts: Vec<&str> = location
@@ -277,6 +278,7 @@ mod tests {
             ("styles/style.safetensors", "style"),
             ("models/lora.gguf", "lora"),
             ("models/LORA.GGUF", "LORA"),
+            ("org/name:style.safetensors@v2", "style"),
             (".", "adapter"),
         ] {
             assert_eq!(adapter_name(location, 1), expected, "{location}");

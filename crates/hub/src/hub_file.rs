@@ -6,7 +6,7 @@ use eigenmix_gguf::is_gguf_name;
 
 use crate::{HubError, HubId};
 
-/// One GGUF file of a repository: `org/name:file.gguf`, `org/name:folder/file.gguf@revision`.
+/// One file of a repository with weights: `org/name:file.gguf`, `org/name:folder/file.safetensors@revision`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HubFile {
     pub id: HubId,
@@ -39,8 +39,13 @@ impl HubFile {
             Some((name, revision)) => (name, format!("@{revision}")),
             None => (file, String::new()),
         };
-        if !is_gguf_name(name) {
-            return Err(refused("what follows `:` is not the name of a .gguf file"));
+        let is_safetensors = Path::new(name)
+            .extension()
+            .is_some_and(|end| end == "safetensors");
+        if !is_gguf_name(name) && !is_safetensors {
+            return Err(refused(
+                "what follows `:` is not the name of a .gguf or .safetensors file",
+            ));
         }
         let id = HubId::parse(&format!("{repository}{revision}"))?;
         let name = name.to_owned();
@@ -63,10 +68,10 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_gguf_file_is_refused() {
-        let name = "is not the name of a .gguf file";
+    fn what_names_no_file_of_weights_is_refused() {
+        let name = "is not the name of a .gguf or .safetensors file";
         for (argument, reason) in [
-            ("org/name:model.safetensors", name),
+            ("org/name:model.bin", name),
             ("org/name:", name),
             ("org/name:.gguf", name),
             ("org/name@v1:a.gguf", "the revision follows the file"),

@@ -126,34 +126,15 @@ impl Repository {
         for request in requests {
             check_file_name(&self.id, &request.name)?;
         }
-        let has = |request: &&FileRequest| self.files.contains(&request.name);
-        let missing: Vec<&str> = requests
-            .iter()
-            .filter(|request| request.required && !has(request))
-            .map(|request| request.name.as_str())
-            .collect();
-        if let Some(first) = missing.first() {
-            return Err(match &self.origin {
-                Origin::Offline => self.hub.not_in_cache(&self.id, missing.join(", ")),
-                Origin::Unreachable(error) => HubError::Incomplete {
-                    id: self.id.to_string(),
-                    endpoint: self.hub.client.endpoint().to_owned(),
-                    cache: self.hub.cache.path().clone(),
-                    missing: missing.join(", "),
-                    source: Arc::clone(error),
-                },
-                Origin::Hub => HubError::FileMissing {
-                    id: self.id.to_string(),
-                    name: (*first).to_owned(),
-                    available: self.files.join(", "),
-                },
-            });
-        }
+        let required = requests.iter().filter(|request| request.required);
+        let required: Vec<&str> = required.map(|request| request.name.as_str()).collect();
+        self.require(&required)?;
         let snapshot = self.cache.snapshot(&self.commit);
         if !matches!(self.origin, Origin::Hub) {
             return Ok(snapshot);
         }
         let id = self.id.to_string();
+        let has = |request: &&FileRequest| self.files.contains(&request.name);
         for request in requests.iter().filter(has) {
             if snapshot.join(&request.name).exists() {
                 continue;
@@ -175,9 +156,11 @@ impl Repository {
     /// The first bytes of a file, at most `limit`, from the cache or the Hub; nothing is put into the cache.
     ///
     /// # Errors
-    /// If the name would lead out of the repository, or the file cannot be read or the Hub does not give it.
+    /// If the name would lead out of the repository or there is no such file, or it cannot be read or the Hub
+    /// does not give it.
     pub fn beginning(&self, name: &str, limit: u64) -> Result<Vec<u8>, HubError> {
         check_file_name(&self.id, name)?;
+        self.require(&[name])?;
         let cached = self.cache.snapshot(&self.commit).join(name);
         if !cached.exists() && matches!(self.origin, Origin::Hub) {
             let answer = self.hub.client.beginning(&self.path_of(name), limit);
@@ -188,6 +171,31 @@ impl Repository {
         let read = file.take(limit).read_to_end(&mut bytes);
         read.map_err(HubError::io("read", &cached))?;
         Ok(bytes)
+    }
+
+    /// # Errors
+    /// If it has not all of these files, as far as is known.
+    fn require(&self, names: &[&str]) -> Result<(), HubError> {
+        let has = |name: &&&str| self.files.iter().any(|file| file == **name);
+        let missing: Vec<&str> = names.iter().filter(|name| !has(name)).copied().collect();
+        if let Some(first) = missing.first() {
+            return Err(match &self.origin {
+                Origin::Offline => self.hub.not_in_cache(&self.id, missing.join(", ")),
+                Origin::Unreachable(error) => HubError::Incomplete {
+                    id: self.id.to_string(),
+                    endpoint: self.hub.client.endpoint().to_owned(),
+                    cache: self.hub.cache.path().clone(),
+                    missing: missing.join(", "),
+                    source: Arc::clone(error),
+                },
+                Origin::Hub => HubError::FileMissing {
+                    id: self.id.to_string(),
+                    name: (*first).to_owned(),
+                    available: self.files.join(", "),
+                },
+            });
+        }
+        Ok(())
     }
 
     /// What follows the endpoint in the address of a file.

@@ -55,8 +55,12 @@ pub(crate) fn is_on_hub(name: &str) -> Result<bool, TrainerError> {
 /// # Errors
 /// If it is neither a path nor a Hub id, or the Hub does not answer.
 pub fn is_base_model(argument: &str) -> Result<bool, TrainerError> {
-    if HubFile::parse(argument)?.is_some() {
-        return Ok(true);
+    if let Some(file) = HubFile::parse(argument)? {
+        if !is_gguf_name(&file.name) {
+            return Ok(false);
+        }
+        let repository = Hub::from_env()?.open(&file.id)?;
+        return Ok(!begins_as_adapter(&repository, &file.name)?);
     }
     let files = match Location::parse_owned(argument)? {
         Location::Path(path) if path.is_dir() => files_in(&path),
@@ -84,18 +88,23 @@ pub fn is_base_model(argument: &str) -> Result<bool, TrainerError> {
 
 /// Whether a repository is one GGUF file of an adapter, by the metadata in front.
 fn is_gguf_adapter(repository: &Repository, id: &HubId) -> Result<bool, TrainerError> {
-    // Tokenizers and the like come behind.
-    const ENOUGH: u64 = 1 << 16;
     let Ok(files) = RepositoryFiles::of(&id.to_string(), repository.files()) else {
         return Ok(false);
     };
     match files.required.first() {
         Some(name) if files.is_single_file && is_gguf_name(name) => {
-            let beginning = repository.beginning(name, ENOUGH)?;
-            Ok(text_in_beginning(&beginning, TYPE).as_deref() == Some("adapter"))
+            begins_as_adapter(repository, name)
         }
         _ => Ok(false),
     }
+}
+
+/// Whether a GGUF file of a repository is an adapter, by the metadata in front.
+fn begins_as_adapter(repository: &Repository, name: &str) -> Result<bool, TrainerError> {
+    // Tokenizers and the like come behind.
+    const ENOUGH: u64 = 1 << 16;
+    let beginning = repository.beginning(name, ENOUGH)?;
+    Ok(text_in_beginning(&beginning, TYPE).as_deref() == Some("adapter"))
 }
 
 /// The names of what is in a directory, sorted.
@@ -135,6 +144,12 @@ fn only_gguf(files: &[String], wanted: Wanted) -> Option<Vec<String>> {
 
 /// Fetches one file, or all parts of it if it was split.
 fn fetch_file(hub: &Hub, file: &HubFile) -> Result<PathBuf, TrainerError> {
+    if !is_gguf_name(&file.name) {
+        return Err(TrainerError::FileOfBase {
+            file: file.name.clone(),
+            model: file.id.to_string(),
+        });
+    }
     let parts = part_names(&file.name).into_iter();
     let parts: Vec<FileRequest> = parts.map(FileRequest::required).collect();
     Ok(hub.open(&file.id)?.fetch(&parts)?.join(&file.name))
