@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use burn::tensor::Device;
-use eigenmix_models::{Cache, Network, TokenBatch};
+use eigenmix_models::{Batch, Cache, Network, TokenBatch};
 
 use crate::generation_speed::GenerationSpeed;
 use crate::host_values::host_values;
@@ -134,7 +134,7 @@ impl Generation<'_> {
     /// - tokens: those of each sequence that the cache does not have
     /// - output: `[sequences, vocabulary]`
     fn next_logits(&self, tokens: &[Vec<u32>], cache: &mut Cache) -> Vec<f32> {
-        let batch = TokenBatch::continuing(tokens, cache.lengths());
+        let batch = Batch::from(TokenBatch::continuing(tokens, cache.lengths()));
         let (network, device) = (self.network, self.device);
         // On a thread of the pool, which hands work to the others sooner than a thread outside of it.
         rayon::scope(|_| host_values(network.next_token(&batch, cache, device)))
