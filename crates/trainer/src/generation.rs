@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use burn::tensor::Device;
-use eigenmix_models::{Cache, Network, TokenBatch};
+use eigenmix_models::{Batch, Cache, Network, TokenBatch};
 
 use crate::generation_speed::GenerationSpeed;
 use crate::host_values::host_values;
@@ -178,7 +178,7 @@ fn next_logits(
     cache: &mut Cache,
     device: &Device,
 ) -> Vec<f32> {
-    let batch = TokenBatch::continuing(tokens, cache.lengths());
+    let batch = Batch::from(TokenBatch::continuing(tokens, cache.lengths()));
     // On a thread of the pool, which hands work to the others sooner than a thread outside of it.
     rayon::scope(|_| host_values(network.next_token(&batch, cache, device)))
 }

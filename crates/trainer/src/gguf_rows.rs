@@ -1,4 +1,4 @@
-//! The base model of an adapter in a GGUF file, which says in which order its rows lie.
+//! What the base model of an adapter says of its file: the names of modules, and in which order rows lie.
 
 use std::error::Error;
 use std::path::Path;
@@ -10,12 +10,13 @@ use eigenmix_models::gguf_base;
 use crate::TrainerError;
 use crate::base_model::BaseModel;
 
-/// The same file with what its base model says of the order of its rows, where that matters: the model
+/// The same file with what its base model says of it. Of a vision-language model, modules have the names
+/// of transformers 5. Of a GGUF file, the order of its rows, where that matters: the model
 /// that is given, else the one that the file names, if it is at hand. Without one, reading a module
 /// whose rows lie in another order is refused, with the reason.
 ///
 /// - path: where the file is
-/// - base: gives the model; only asked where the order matters, which a file's name does not tell
+/// - base: gives the model; only asked where something depends on it, which a file's name does not tell
 ///
 /// # Errors
 /// If the given model cannot be opened or is not one of such adapters, or the adapter does not go with it.
@@ -24,10 +25,23 @@ pub fn with_rows_in_order<'b>(
     path: &Path,
     base: impl FnOnce() -> Result<Option<&'b BaseModel>, TrainerError>,
 ) -> Result<AdapterFile, TrainerError> {
+    let has_earlier_names = file.has_earlier_names();
+    if !has_earlier_names && !file.needs_base() {
+        return Ok(file);
+    }
+    let given = base()?;
+    if has_earlier_names {
+        let beside = || local_base(&file, path).and_then(|path| BaseModel::open_config(&path).ok());
+        let named = if given.is_none() { beside() } else { None };
+        let architecture = given.or(named.as_ref()).map(|base| &base.architecture);
+        if architecture.is_some_and(|found| found.image_tokens().is_some()) {
+            return Ok(file.with_current_names()?);
+        }
+    }
     if !file.needs_base() {
         return Ok(file);
     }
-    if let Some(base) = base()? {
+    if let Some(base) = given {
         return Ok(file.with_base(&gguf_base(&base.checkpoint)?)?);
     }
     match named_base(&file, path) {
@@ -67,17 +81,8 @@ pub fn named_base(file: &AdapterFile, path: &Path) -> Result<Option<BaseModel>, 
     let Some(name) = config.base_model().filter(|name| !name.is_empty()) else {
         return Ok(None);
     };
-    if Path::new(name).exists() {
-        return BaseModel::open_config(name).map(Some);
-    }
-    let place = match path.is_dir() {
-        true => Some(path),
-        false => path.parent(),
-    };
-    if let Some(beside) = place.map(|place| place.join(name))
-        && beside.exists()
-    {
-        return BaseModel::open_config(&beside.to_string_lossy()).map(Some);
+    if let Some(found) = local_base(file, path) {
+        return BaseModel::open_config(&found).map(Some);
     }
     let id = match HubFile::parse(name)? {
         Some(file) => file.id,
@@ -88,6 +93,23 @@ pub fn named_base(file: &AdapterFile, path: &Path) -> Result<Option<BaseModel>, 
         _ => name.to_owned(),
     };
     BaseModel::open_config(&name).map(Some)
+}
+
+/// The path that an adapter names as its base model, if there is something: as it is, or from the
+/// adapter's place.
+fn local_base(file: &AdapterFile, path: &Path) -> Option<String> {
+    let name = file.config().base_model()?;
+    if Path::new(name).exists() {
+        return Some(name.to_owned());
+    }
+    let place = match path.is_dir() {
+        true => Some(path),
+        false => path.parent(),
+    };
+    let beside = place?.join(name);
+    beside
+        .exists()
+        .then(|| beside.to_string_lossy().into_owned())
 }
 
 #[cfg(test)]
