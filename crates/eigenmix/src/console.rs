@@ -2,26 +2,63 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anstyle::{AnsiColor, Style};
 use eigenmix_experiment::{self as experiment, Listener};
 use eigenmix_trainer::{Observer, Processes};
 use serde::Serialize;
 
+use crate::Host;
 use crate::cli::Common;
+use crate::interruption;
 use crate::progress::{Progress, suspend};
 use crate::training_display::TrainingDisplay;
+use crate::words::Options;
 
-/// The two streams, used according to `--json`, `--quiet` and `--verbose`.
-#[derive(Clone, Copy, Debug)]
+/// The two streams, used according to `--json`, `--quiet` and `--verbose`; or, of a command that a
+/// program calls, that program in their place.
 pub(crate) struct Console {
     json: bool,
     quiet: bool,
     verbose: bool,
     /// Whether it is that of a process that leaves everything to the first of several.
-    silent: bool,
-    /// Whether results and progress are shown here.
-    is_first: bool,
+    silent: AtomicBool,
+    place: Place,
+    host: Option<Hosted>,
+}
+
+/// Which of the processes of a launcher this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Alone,
+    First,
+    Other,
+}
+
+impl Place {
+    pub(crate) fn of(processes: &Processes) -> Self {
+        match (processes.is_alone(), processes.is_first()) {
+            (true, _) => Self::Alone,
+            (false, true) => Self::First,
+            (false, false) => Self::Other,
+        }
+    }
+}
+
+/// The program that called the command, and what standard output would have got.
+struct Hosted {
+    host: Arc<dyn Host>,
+    /// Whose names it knows, not the flags.
+    options: Arc<Options>,
+    output: Mutex<String>,
+}
+
+impl Hosted {
+    fn renamed(&self, words: impl Display) -> String {
+        self.options.renamed(&words.to_string())
+    }
 }
 
 /// Standard output was closed.
@@ -30,21 +67,59 @@ pub(crate) struct Console {
 pub(crate) struct OutputClosed;
 
 impl Console {
-    pub(crate) fn new(common: &Common, processes: &Processes) -> Self {
+    pub(crate) fn new(common: &Common, place: Place) -> Self {
         Self {
             json: common.json,
             quiet: common.quiet,
             verbose: common.verbose,
-            silent: !processes.is_first(),
-            is_first: processes.is_first(),
+            silent: AtomicBool::new(place == Place::Other),
+            place,
+            host: None,
         }
     }
 
-    /// Shows notes and warnings in every process, each of which has work of its own.
-    pub(crate) fn with_notes(self) -> Self {
+    /// Shows notes and warnings from now on in processes other than the first, too, which have work of their own.
+    pub(crate) fn show_notes(&self) {
+        self.silent.store(false, Ordering::Relaxed);
+    }
+
+    fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::Relaxed)
+    }
+
+    /// The console of a command that `host` calls: results are one JSON object, kept for
+    /// [`Console::into_output`], and everything else goes to the host.
+    pub(crate) fn hosted(host: Arc<dyn Host>, options: Arc<Options>) -> Self {
         Self {
-            silent: false,
-            ..self
+            json: true,
+            quiet: false,
+            verbose: false,
+            silent: AtomicBool::new(false),
+            place: Place::Alone,
+            host: Some(Hosted {
+                host,
+                options,
+                output: Mutex::default(),
+            }),
+        }
+    }
+
+    /// What standard output would have got; nothing without a host.
+    pub(crate) fn into_output(self) -> String {
+        let output = self.host.map(|hosted| hosted.output.into_inner());
+        output
+            .unwrap_or_else(|| Ok(String::new()))
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The flag that asks long work to stop after its step: that of Ctrl-C, or of the host.
+    ///
+    /// # Errors
+    /// If Ctrl-C cannot be watched for.
+    pub(crate) fn stop(&self) -> anyhow::Result<&AtomicBool> {
+        match &self.host {
+            Some(hosted) => Ok(hosted.host.stop()),
+            None => Ok(interruption::flag(self.place)?),
         }
     }
 
@@ -54,7 +129,7 @@ impl Console {
     }
 
     pub(crate) fn is_verbose(&self) -> bool {
-        self.verbose && !self.silent
+        self.verbose && !self.is_silent()
     }
 
     /// Prints the result of the command: as text, or with `--json` as one object.
@@ -62,7 +137,7 @@ impl Console {
     /// # Errors
     /// If standard output cannot be written.
     pub(crate) fn result<R: Serialize + Display>(&self, result: &R) -> anyhow::Result<()> {
-        if !self.is_first {
+        if self.place == Place::Other {
             Ok(())
         } else if self.json {
             self.line(&serde_json::to_string(result)?)
@@ -84,6 +159,12 @@ impl Console {
     /// # Errors
     /// If standard output cannot be written.
     pub(crate) fn part(&self, part: impl Display) -> anyhow::Result<()> {
+        if let Some(hosted) = &self.host {
+            let mut output = hosted.output.lock();
+            let output = output.as_mut().map_err(|_| OutputClosed)?;
+            output.push_str(&part.to_string());
+            return Ok(());
+        }
         let mut stream = io::stdout().lock();
         let written = write!(stream, "{part}").and_then(|()| stream.flush());
         written.map_err(|error| match error.kind() {
@@ -94,28 +175,40 @@ impl Console {
 
     /// A note, on standard error; not with `--quiet`.
     pub(crate) fn note(&self, note: impl Display) {
-        if !self.quiet && !self.silent {
-            say(format_args!("{note}"));
+        match &self.host {
+            Some(hosted) => hosted.host.note(&hosted.renamed(note)),
+            None if self.quiet || self.is_silent() => {}
+            None => say(format_args!("{note}")),
         }
     }
 
     /// A detail, on standard error; only with `--verbose`.
     pub(crate) fn detail(&self, detail: impl Display) {
-        if self.is_verbose() {
-            say(format_args!("{detail}"));
+        match &self.host {
+            Some(hosted) => hosted.host.detail(&hosted.renamed(detail)),
+            None if self.verbose && !self.is_silent() => say(format_args!("{detail}")),
+            None => {}
         }
     }
 
     /// A warning: the result may not be what is expected. `--quiet` does not hide it.
     pub(crate) fn warn(&self, warning: impl Display) {
-        if !self.silent {
-            say(format_args!("{WARNING}warning:{WARNING:#} {warning}"));
+        match &self.host {
+            Some(hosted) => hosted.host.warn(&hosted.renamed(warning)),
+            None if self.is_silent() => {}
+            None => say(format_args!("{WARNING}warning:{WARNING:#} {warning}")),
         }
     }
 
     /// A progress display on standard error for `total` steps, such as `modules`.
     pub(crate) fn progress(&self, action: &str, total: usize, unit: &'static str) -> Progress {
-        Progress::new(action, total, unit, self.quiet || !self.is_first)
+        match &self.host {
+            Some(hosted) => Progress::of_host(hosted.host.progress(action, total, unit)),
+            None => {
+                let is_hidden = self.quiet || self.place == Place::Other;
+                Progress::new(action, total, unit, is_hidden)
+            }
+        }
     }
 }
 

@@ -3,16 +3,17 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
-use eigenmix_trainer::Processes;
+
+use crate::console::Place;
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
 /// The flag that Ctrl-C sets from now on. Of several processes the first says so, whichever of them is asked:
 /// they tell each other.
-pub(crate) fn flag(processes: &Processes) -> anyhow::Result<&'static AtomicBool> {
+pub(crate) fn flag(place: Place) -> anyhow::Result<&'static AtomicBool> {
     /// The status of a program that SIGINT ended.
     const INTERRUPTED: i32 = 130;
-    let speaks = processes.is_first();
+    let speaks = place != Place::Other;
     ctrlc::set_handler(move || {
         if STOP.swap(true, Ordering::Relaxed) {
             std::process::exit(INTERRUPTED);
@@ -25,7 +26,7 @@ pub(crate) fn flag(processes: &Processes) -> anyhow::Result<&'static AtomicBool>
     })
     .context("cannot watch for Ctrl-C")?;
     #[cfg(unix)]
-    if !processes.is_alone() {
+    if place != Place::Alone {
         watch_for_launcher();
     }
     Ok(&STOP)

@@ -11,8 +11,9 @@ use eigenmix_experiment::{
 use eigenmix_trainer::{DeviceChoice, Processes};
 
 use crate::cli::RunArguments;
-use crate::console::Console;
+use crate::console::{Console, Place};
 use crate::interruption;
+use crate::program;
 
 pub(crate) fn run(
     arguments: &RunArguments,
@@ -39,10 +40,9 @@ pub(crate) fn run(
             "--jobs starts processes for cells, and mpirun has started some; use one of the two";
         return Err(BadInput(problem.to_owned()).into());
     }
-    let mut console = *console;
     if let Some(count) = count.filter(|_| experiment.processes == Sharing::Cells) {
         experiment.keep(Shard::of_process(processes.rank(), count));
-        console = console.with_notes();
+        console.show_notes();
     }
     let request = RunRequest {
         device,
@@ -54,11 +54,11 @@ pub(crate) fn run(
             },
         },
         force: arguments.force,
-        stop: interruption::flag(processes)?,
+        stop: console.stop()?,
         processes,
     };
     let Finished { report, failed, of } =
-        eigenmix_experiment::run(&experiment, &plan, &request, &console)?;
+        eigenmix_experiment::run(&experiment, &plan, &request, console)?;
     if let Some(report) = report {
         console.result(&report)?;
     }
@@ -70,7 +70,7 @@ pub(crate) fn run(
 
 /// This program, for one cell.
 fn worker(device: DeviceChoice, threads: usize) -> io::Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = program::command()?;
     command
         .args(["run-cell", "--quiet", "--device", &device.to_string()])
         .args(["--threads", &threads.to_string()]);
@@ -80,7 +80,7 @@ fn worker(device: DeviceChoice, threads: usize) -> io::Result<Command> {
 /// `eigenmix run-cell`: the cell that standard input describes, for the process that started this
 /// one.
 pub(crate) fn run_cell(device: DeviceChoice) -> anyhow::Result<()> {
-    let stop = interruption::flag(&Processes::alone())?;
+    let stop = interruption::flag(Place::Alone)?;
     let (input, output) = (io::stdin().lock(), io::stdout());
     Ok(eigenmix_experiment::run_cell_from_parent(
         input, output, device, stop,

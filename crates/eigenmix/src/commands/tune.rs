@@ -1,12 +1,11 @@
 //! `eigenmix tune`: the settings of a training chosen by measuring.
 
 use eigenmix_experiment::{Destination, ExperimentError};
-use eigenmix_trainer::{DeviceChoice, Processes};
+use eigenmix_trainer::DeviceChoice;
 use eigenmix_tune::{TuneReport, TuneRequest, tune};
 
 use crate::cli::TuneArguments;
 use crate::console::Console;
-use crate::interruption;
 
 pub(crate) fn run(
     arguments: &TuneArguments,
@@ -22,7 +21,7 @@ pub(crate) fn run(
         folds: arguments.folds,
         most_parameters: arguments.parameters,
         device,
-        stop: interruption::flag(&Processes::alone())?,
+        stop: console.stop()?,
     };
     let report = tune(&request, console)?;
     let outcome = report.outcome.as_ref();

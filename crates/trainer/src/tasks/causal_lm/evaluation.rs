@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 
 use eigenmix_data::metrics::Metric;
 use eigenmix_data::{BatchPlan, ChoiceExample};
@@ -9,7 +10,7 @@ use eigenmix_models::{Network, TokenBatch};
 
 use super::examples::LanguageExamples;
 use crate::TrainerError;
-use crate::generation::{GenerationOptions, Prompt, generate};
+use crate::generation::{GenerationEvent, GenerationOptions, Prompt, generate};
 use crate::host_values::host_values;
 use crate::sampling::Sampling;
 use crate::tasks::{Evaluation, EvaluationOptions, Examples};
@@ -144,32 +145,32 @@ fn exact_match(
         return Ok(f64::NAN);
     };
     let lengths: Vec<usize> = continuations.iter().map(|one| one.prompt.len()).collect();
+    // By length, so that those that are read together are of about the same.
     let plan = BatchPlan::evaluation(&lengths, options.batch_size);
-    let batches = plan.batches();
-    let right = options.processes.share_out(batches.len(), |number| {
-        let batch = &batches[number];
-        let prompts: Vec<Prompt> = batch
-            .iter()
-            .map(|&index| Prompt {
-                tokens: continuations[index].prompt.clone(),
-                // One token more than expected shows that a text continues where it should have
-                // ended.
-                max_new_tokens: NonZeroUsize::MIN
-                    .saturating_add(continuations[index].expected_tokens),
-            })
-            .collect();
-        let generation = GenerationOptions {
-            sampling: Sampling::Greedy,
-            stop: data.stop.clone(),
-            batch_size: NonZeroUsize::MIN.saturating_add(prompts.len()),
-        };
-        let (texts, _) = generate(network, &prompts, &generation, options.device, &mut |_| {});
+    let order: Vec<usize> = plan.batches().iter().flatten().copied().collect();
+    let prompt = |index: usize| Prompt {
+        tokens: continuations[index].prompt.clone(),
+        // One token more than expected shows that a text continues where it should have ended.
+        max_new_tokens: NonZeroUsize::MIN.saturating_add(continuations[index].expected_tokens),
+    };
+    let generation = GenerationOptions {
+        sampling: Sampling::Greedy,
+        stop: data.stop.clone(),
+        batch_size: options.batch_size,
+    };
+    let shares = options.processes.size();
+    let right = options.processes.share_out(shares, |share| {
+        // Of every process as many, of about the same lengths; each has the text that it has alone.
+        let own: Vec<usize> = order.iter().skip(share).step_by(shares).copied().collect();
+        let prompts: Vec<Prompt> = own.iter().copied().map(prompt).collect();
+        let mut go_on = |_: GenerationEvent| ControlFlow::Continue(());
+        let (texts, _) = generate(network, &prompts, &generation, options.device, &mut go_on);
         let mut right = 0;
-        for (&index, text) in batch.iter().zip(texts) {
+        for (index, text) in own.into_iter().zip(texts) {
             let text = tokenizer.decode(&text, true)?;
-            right += usize::from(text.trim() == continuations[index].expected.trim());
+            right += u32::from(text.trim() == continuations[index].expected.trim());
         }
-        Ok::<_, TrainerError>(vec![right as f64])
+        Ok::<_, TrainerError>(vec![f64::from(right)])
     })?;
     let right: f64 = right.into_iter().flatten().sum();
     Ok(right / continuations.len() as f64)
