@@ -15,5 +15,5 @@ if ! command -v mpicc > /dev/null || ! command -v mpirun > /dev/null || ! has_li
         "(Debian: libopenmpi-dev openmpi-bin libclang-dev)"
     exit 0
 fi
-cargo clippy -p eigenmix-trainer -p eigenmix --features eigenmix/mpi -- -D warnings
+cargo clippy --workspace --all-targets --features eigenmix/mpi -- -D warnings
 cargo test --release -p eigenmix --features mpi --test mpi -- "$@"

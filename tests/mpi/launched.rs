@@ -54,7 +54,7 @@ pub fn train_alone(place: &Workplace, arguments: &[&str]) {
     assert_eq!(outcome.status, 0, "{outcome:?}");
 }
 
-/// What a run computed: its metrics, the trained values with the optimiser's state, and the adapter.
+/// What a run computed: its metrics, the trained values with the optimiser's state, and its result.
 #[derive(Debug, PartialEq)]
 pub struct Result {
     pub metrics: Vec<Value>,
@@ -76,7 +76,12 @@ impl Result {
             last.join("parameters.safetensors"),
             last.join("optimizer.safetensors"),
             run.join("adapter/adapter_model.safetensors"),
+            run.join("model/model.safetensors"),
         ] {
+            // A training has one of the two as its result.
+            if !file.exists() {
+                continue;
+            }
             let opened = TensorFile::open(&file).expect("tensors");
             let name = file
                 .file_name()

@@ -4,7 +4,8 @@ use std::fs;
 
 use eigenmix_adapter::AdapterFile;
 
-use crate::launched::{File, Result, encoder, methods, train_alone, train_together};
+use crate::launched::{File, Result, encoder, methods, together, train_alone, train_together};
+use crate::support::image_tasks::{Attribute, TaskSize, write_image_task, write_vit};
 use crate::support::letter_tasks::{Instruction, LetterTask, write_decoder, write_letter_tasks};
 use crate::support::{Workplace, read_json};
 
@@ -217,4 +218,39 @@ fn the_start_and_the_end_that_measurements_decide_are_those_of_one_process() {
     };
     let alone = train("alone", 1);
     assert_eq!(train("three", 3), alone);
+}
+
+#[test]
+fn images_are_decoded_and_augmented_by_the_process_that_computes_them() {
+    let place = Workplace::new();
+    write_vit(&place.path("sizes"), 16);
+    let size = TaskSize {
+        side: 16,
+        per_class: [11, 3, 2],
+    };
+    write_image_task(&place.path("data"), &[Attribute::Color], size, 4);
+    let file = |output: &str| {
+        let text = format!(
+            "seed = 6\noutput = \"{output}\"\n[base]\nmodel = \"sizes\"\nfrom_scratch = true\ndropout = 0.1\n\
+             [data]\npath = \"data\"\naugment = \"flip\"\n[task]\nkind = \"image-classification\"\n\
+             [adapter]\nmethod = \"full\"\n[training]\nepochs = 2\nbatch_size = 8\nmicro_batches = 3\n\
+             learning_rate = 1e-3\nlog_every = 1\n"
+        );
+        let name = format!("{output}.toml");
+        fs::write(place.path(&name), text).expect("a file");
+        name
+    };
+    train_alone(&place, &[&file("alone")]);
+    train_together(&place, 2, &[&file("two")]);
+    assert_eq!(Result::of(&place, "two"), Result::of(&place, "alone"));
+    // One that nobody can read ends all, whoever comes to it.
+    let damaged = place.path("data/train/red");
+    let damaged = fs::read_dir(damaged).expect("images").next().expect("one");
+    fs::write(damaged.expect("an image").path(), "no image").expect("a file");
+    let outcome = together(&place, 3, &["train", &file("three")]);
+    assert_ne!(outcome.status, 0, "{outcome:?}");
+    let lines = outcome.stderr.lines();
+    let errors: Vec<&str> = lines.filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!(errors.len(), 1, "{outcome:?}");
+    assert!(errors[0].contains("data/train/red"), "{errors:?}");
 }
