@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -77,6 +80,49 @@ def test_the_command_is_on_the_path_and_has_its_statuses() -> None:
     failed = subprocess.run([*words, "inspect", "no/such"], capture_output=True, text=True)
     assert failed.returncode == 2 and failed.stderr.startswith("error: ")
     assert subprocess.run([*words, "inspekt"], capture_output=True).returncode == 2
+
+
+def test_a_forked_process_is_told_to_be_spawned(tmp_path: Path) -> None:
+    code = """
+import multiprocessing, sys
+import eigenmix
+
+def inspect(path):
+    try:
+        return eigenmix.inspect(path)["kind"]
+    except eigenmix.EigenmixError as error:
+        return error.message
+
+if __name__ == "__main__":
+    print(inspect(sys.argv[1]))
+    for method in ("fork", "spawn"):
+        with multiprocessing.get_context(method).Pool(1) as pool:
+            print(pool.apply(inspect, sys.argv[1:]))
+"""
+    if not hasattr(os, "fork"):
+        return
+    file = tmp_path / "forks.py"
+    file.write_text(code)
+    words = [sys.executable, str(file), str(GYM)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    here, forked, spawned = done.stdout.splitlines()
+    assert (here, spawned) == ("adapter", "adapter")
+    assert "was forked" in forked and "spawn" in forked
+
+
+def test_ctrl_c_ends_the_command_after_its_step(tmp_path: Path) -> None:
+    config = tmp_path / "long.toml"
+    text = Path("configs/quickstart/pretrain.toml").read_text()
+    config.write_text(text)
+    words = [sys.executable, "-m", "eigenmix", "train", str(config), "--set", f"output={tmp_path}/run"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    metrics = tmp_path / "run/metrics.jsonl"
+    while process.poll() is None and not (metrics.exists() and metrics.read_bytes()):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, words_of_people = process.communicate(timeout=120)
+    assert process.returncode == 1 and "--resume` continues" in words_of_people
+    assert list((tmp_path / "run/checkpoints").iterdir())
 
 
 def test_cells_of_an_experiment_have_processes_of_their_own(tmp_path: Path) -> None:
