@@ -52,7 +52,12 @@ fn forward(
     let base = golden(kind).join("base");
     let mut arguments = vec!["forward", "--base", text(&base), "--part", part];
     arguments.extend(["--inputs", &inputs, "--out", "out.safetensors", "--force"]);
-    arguments.extend(adapter.map(|adapter| ["--adapter", adapter]).into_iter().flatten());
+    arguments.extend(
+        adapter
+            .map(|adapter| ["--adapter", adapter])
+            .into_iter()
+            .flatten(),
+    );
     place.run(&arguments)
 }
 
@@ -60,14 +65,22 @@ fn assert_output(place: &Workplace, kind: &str, output: &str, expected: &str) {
     let reference = TensorFile::open(&golden(kind).join("reference.safetensors"));
     let reference = reference.expect("a reference");
     let found = TensorFile::open(&place.path("out.safetensors")).expect("outputs");
-    assert_eq!(found.shape(output).expect(output), reference.shape(expected).expect(expected));
+    assert_eq!(
+        found.shape(output).expect(output),
+        reference.shape(expected).expect(expected)
+    );
     let found = found.read_f32(output).expect(output);
     let expected_values = reference.read_f32(expected).expect(expected);
-    let size = expected_values.iter().fold(0.0f32, |all, value| all.max(value.abs()));
+    let size = expected_values
+        .iter()
+        .fold(0.0f32, |all, value| all.max(value.abs()));
     let pairs = found.iter().zip(&expected_values);
     let difference = pairs.fold(0.0f32, |all, (found, value)| all.max((found - value).abs()));
     println!("{kind} {expected}: {:e}", difference / size);
-    assert!(difference < TOLERANCE * size, "{kind} {expected}: {difference} of {size}");
+    assert!(
+        difference < TOLERANCE * size,
+        "{kind} {expected}: {difference} of {size}"
+    );
 }
 
 const UNET: [(&str, &str); 5] = [
@@ -87,7 +100,12 @@ fn a_unet_gives_the_outputs_of_diffusers_with_adapters_in_every_form() {
         assert_output(&place, kind, "sample", "unet.out.base");
         for adapter in ["attention", "convolutions", "patterns"] {
             let directory = golden(kind).join(format!("adapter-{adapter}"));
-            let forms = ["", "unet", "kohya.safetensors", "pytorch_lora_weights.safetensors"];
+            let forms = [
+                "",
+                "unet",
+                "kohya.safetensors",
+                "pytorch_lora_weights.safetensors",
+            ];
             for form in forms.map(|form| directory.join(form)) {
                 let is_there = match form == directory.join("") {
                     true => directory.join("unet").is_dir(),
@@ -119,7 +137,13 @@ fn texts_and_images_give_what_diffusers_makes_of_them() {
                 assert_output(&place, kind, "pooled", &format!("text.unet_pooled{ending}"));
             }
         }
-        let outcome = forward(&place, kind, "vae-encode", None, &[("pixel_values", "vae.image")]);
+        let outcome = forward(
+            &place,
+            kind,
+            "vae-encode",
+            None,
+            &[("pixel_values", "vae.image")],
+        );
         assert_eq!(outcome.status, 0, "{outcome:?}");
         assert_output(&place, kind, "mean", "vae.mean");
         assert_output(&place, kind, "logvar", "vae.logvar");
@@ -143,7 +167,12 @@ fn what_cannot_be_run_is_refused_by_name() {
     };
     refused("unet", None, &names, &["input.timestep"]);
     let narrow = [UNET[0], UNET[1], ("encoder_hidden_states", "vae.image")];
-    refused("unet", None, &narrow, &["input.encoder_hidden_states", "[3, tokens, "]);
+    refused(
+        "unet",
+        None,
+        &narrow,
+        &["input.encoder_hidden_states", "[3, tokens, "],
+    );
     let other = golden("sdxl").join("adapter-attention/kohya.safetensors");
     refused("unet", Some(text(&other)), &UNET, &["is for SDXL"]);
 
@@ -151,7 +180,14 @@ fn what_cannot_be_run_is_refused_by_name() {
     let base = golden("sd").join("base");
     let inputs = write_inputs(&place, "sd", &UNET);
     let outcome = place.run(&[
-        "forward", "--base", text(&base), "--inputs", &inputs, "--out", "out.safetensors", "--force",
+        "forward",
+        "--base",
+        text(&base),
+        "--inputs",
+        &inputs,
+        "--out",
+        "out.safetensors",
+        "--force",
     ]);
     assert_eq!(outcome.status, 2, "{outcome:?}");
     assert!(outcome.stderr.contains("vae-decode"), "{}", outcome.stderr);
@@ -186,16 +222,27 @@ fn a_missing_part_is_named_with_what_works_without_it() {
         let base = without(&place, part);
         let inputs = write_inputs(&place, "sd", &UNET);
         let outcome = place.run(&[
-            "forward", "--base", &base, "--part", run, "--inputs", &inputs, "--out", "out", "--force",
+            "forward", "--base", &base, "--part", run, "--inputs", &inputs, "--out", "out",
+            "--force",
         ]);
         assert_eq!(outcome.status, 2, "{outcome:?}");
-        assert!(outcome.stderr.contains(&format!("has no `{part}`")), "{}", outcome.stderr);
+        assert!(
+            outcome.stderr.contains(&format!("has no `{part}`")),
+            "{}",
+            outcome.stderr
+        );
         assert!(outcome.stderr.contains(works), "{}", outcome.stderr);
     }
     let base = without(&place, "vae");
-    let outcome = place.run(&["generate", "--base", &base, "--prompt", "a fox", "--out", "images"]);
+    let outcome = place.run(&[
+        "generate", "--base", &base, "--prompt", "a fox", "--out", "images",
+    ]);
     assert_eq!(outcome.status, 2, "{outcome:?}");
-    assert!(outcome.stderr.contains("has no `vae`"), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("has no `vae`"),
+        "{}",
+        outcome.stderr
+    );
     assert!(!place.path("images").exists());
 }
 
@@ -218,7 +265,15 @@ fn weights_that_are_not_finite_are_found_and_named() {
     write_tensor_file(&path, outputs).expect("a file");
     let inputs = write_inputs(&place, "sd", &[("latents", "vae.decode_input")]);
     let outcome = place.run(&[
-        "forward", "--base", text(&base), "--part", "vae-decode", "--inputs", &inputs, "--out", "out",
+        "forward",
+        "--base",
+        text(&base),
+        "--part",
+        "vae-decode",
+        "--inputs",
+        &inputs,
+        "--out",
+        "out",
     ]);
     assert_eq!(outcome.status, 2, "{outcome:?}");
     assert!(outcome.stderr.contains(broken), "{}", outcome.stderr);
@@ -240,7 +295,9 @@ fn images_are_made_of_prompts_with_weighted_adapters_and_say_how() {
             let mut arguments = vec!["generate", "--base", text(&base), "--steps", "3"];
             arguments.extend(["--prompt", "a red fox in the snow", "--seed", "4"]);
             arguments.extend(["--width", "24", "--height", "16", "--out", out, "--json"]);
-            let adapters = adapters.iter().flat_map(|adapter| ["--adapter", adapter.as_str()]);
+            let adapters = adapters
+                .iter()
+                .flat_map(|adapter| ["--adapter", adapter.as_str()]);
             arguments.extend(adapters);
             let outcome = place.run(&arguments);
             assert_eq!(outcome.status, 0, "{outcome:?}");

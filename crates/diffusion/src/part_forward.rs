@@ -155,9 +155,10 @@ impl Inputs<'_> {
     ) -> Result<Tensor<D>, DiffusionError> {
         let (shape, values) = self.read(name)?;
         match <[usize; D]>::try_from(&shape[..]) {
-            Ok(shape) if fits(shape) && !values.is_empty() => {
-                Ok(Tensor::from_data(TensorData::new(values, shape), self.device))
-            }
+            Ok(shape) if fits(shape) && !values.is_empty() => Ok(Tensor::from_data(
+                TensorData::new(values, shape),
+                self.device,
+            )),
             _ => {
                 let problem = format!("`{name}` should be {expected}, found {shape:?}");
                 Err(self.problem(problem))
@@ -172,9 +173,8 @@ impl Inputs<'_> {
         channels: usize,
         least: usize,
     ) -> Result<Tensor<4>, DiffusionError> {
-        let expected = format!(
-            "[images, {channels}, height, width] of at least {least} × {least} pixels"
-        );
+        let expected =
+            format!("[images, {channels}, height, width] of at least {least} × {least} pixels");
         self.tensor(name, &expected, |[_, found, height, width]| {
             found == channels && height >= least && width >= least
         })

@@ -7,8 +7,8 @@ use eigenmix_models::{Checkpoint, Precision};
 use eigenmix_tensors::FileError;
 use serde_json::Value;
 
-use crate::schedule::{NoiseSchedule, Prediction};
 use crate::DiffusionError;
+use crate::schedule::{NoiseSchedule, Prediction};
 
 /// A part of a diffusion model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

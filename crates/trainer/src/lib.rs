@@ -70,7 +70,6 @@ mod training;
 pub use adapter_config::{AdapterConfig, TargetModulesConfig};
 pub use adapter_place::{AdapterPlace, fetch_tokenizer_of, locate_adapter, open_adapter};
 pub use base_location::is_base_model;
-pub use pipeline_location::{is_pipeline_on_hub, locate_pipeline};
 pub use base_model::{BaseModel, TEXT_COMPANIONS};
 pub use basis_config::{BasisKind, GradientConfig, GradientJoin, GradientKey};
 pub use basis_record::BasisRecord;
@@ -93,6 +92,7 @@ pub use model::{
     Classifier, LabelUnion, LoadedModel, TaskClassifiers, TaskHead, TaskHeads, ZeroShot,
 };
 pub use outcome::{Observer, Outcome, RunOptions, TrainingPlan};
+pub use pipeline_location::{is_pipeline_on_hub, locate_pipeline};
 pub use problem_type::set_problem_type;
 pub use run::{Run, RunError};
 pub use run_history::{BestEvaluation, Evaluations, RunHistory, metrics_in};

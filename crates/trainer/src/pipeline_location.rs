@@ -45,11 +45,16 @@ pub fn is_pipeline_on_hub(id: &HubId) -> Result<bool, TrainerError> {
 /// Of the same weights in several forms one is taken: whole before half, safetensors only.
 fn needed_files(files: &[String]) -> Vec<String> {
     let has = |name: &String| files.contains(name);
-    let mut needed: Vec<String> = vec![INDEX.to_owned(), "scheduler/scheduler_config.json".to_owned()];
+    let mut needed: Vec<String> = vec![
+        INDEX.to_owned(),
+        "scheduler/scheduler_config.json".to_owned(),
+    ];
     for (part, stem) in PARTS {
         needed.push(format!("{part}/config.json"));
         let weights = ["safetensors", "fp16.safetensors"];
-        let mut weights = weights.map(|ending| format!("{part}/{stem}.{ending}")).into_iter();
+        let mut weights = weights
+            .map(|ending| format!("{part}/{stem}.{ending}"))
+            .into_iter();
         needed.extend(weights.find(&has));
     }
     let is_of_tokenizer = |file: &&String| {

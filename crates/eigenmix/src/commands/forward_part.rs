@@ -5,9 +5,7 @@ use std::fmt;
 use std::path::Path;
 
 use eigenmix_diffusion::ForwardPart;
-use eigenmix_experiment::{
-    BadInput, OptionNames, PipelineRequest, WeightedAdapter, part_forward,
-};
+use eigenmix_experiment::{BadInput, OptionNames, PipelineRequest, WeightedAdapter, part_forward};
 use eigenmix_tensors::{TensorFile, TensorOutput, write_tensor_file};
 use eigenmix_trainer::DeviceChoice;
 use serde::Serialize;

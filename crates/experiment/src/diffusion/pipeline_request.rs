@@ -82,7 +82,11 @@ impl PipelineRequest {
             Ok::<_, ExperimentError>((opened, adapter.weight))
         });
         let adapters = adapters.collect::<Result<Vec<_>, _>>()?;
-        Ok(AdaptedPipeline::new(pipeline, adapters, self.allow_partial)?)
+        Ok(AdaptedPipeline::new(
+            pipeline,
+            adapters,
+            self.allow_partial,
+        )?)
     }
 
     fn adapter(

@@ -51,7 +51,9 @@ impl PromptTokenizers {
             let padding = tokenizer.pad_id().or_else(|| tokenizer.eos_id());
             let padding = padding.map(i64::from).ok_or_else(|| {
                 let directory = directory.display();
-                BadInput(format!("`{directory}` does not say which token pads a text"))
+                BadInput(format!(
+                    "`{directory}` does not say which token pads a text"
+                ))
             })?;
             Ok(PromptTokenizer {
                 tokenizer,
