@@ -104,12 +104,52 @@ fn an_adapter_of_a_gguf_base_takes_its_tokenizer_and_template_along() {
 }
 
 #[test]
+fn a_gguf_base_without_a_tokenizer_takes_that_beside_the_adapter() {
+    let base = golden("llama-Q4_1.gguf");
+    let place = trained(&base);
+    fs::write(place.path("lines.txt"), "the fox 3\n").expect("a file");
+    let file = fs::read(&base).expect("a file");
+    // A key of the same length that nothing reads, and a kind of tokenizer that is not known.
+    for (key, other) in [
+        (&b"tokenizer.ggml.tokens"[..], &b"tokenizer.ggml.tokenz"[..]),
+        (b"tokenizer.ggml.model", b"tokenizer.ggml.modex"),
+    ] {
+        let mut changed = file.clone();
+        let found = { changed.windows(key.len()) }.position(|window| window == key);
+        let start = found.expect("the key");
+        changed[start..start + key.len()].copy_from_slice(other);
+        fs::write(place.path("bare.gguf"), changed).expect("a file");
+        let predict = |base: &str| {
+            let outcome = place.run(&[
+                "predict",
+                "--base",
+                base,
+                "--adapter",
+                "run/adapter",
+                "--input",
+                "lines.txt",
+                "--max-new-tokens",
+                "5",
+            ]);
+            assert_eq!(outcome.status, 0, "{outcome:?}");
+            outcome
+        };
+        let (own, bare) = (predict(&base), predict("bare.gguf"));
+        assert_eq!(own.stdout, bare.stdout);
+        let words = "the tokenizer is that beside the adapter";
+        assert!(bare.stderr.contains(words), "{bare:?}");
+        let alone = ["predict", "--base", "bare.gguf", "--input", "lines.txt"];
+        assert_eq!(place.run(&alone).status, 2);
+    }
+}
+
+#[test]
 fn what_is_not_a_language_model_is_refused_in_one_line() {
     let place = Workplace::new();
     fs::write(place.path("lines.txt"), "the fox\n").expect("a file");
     let refused =
         |base: &str| place.run_refused(&["predict", "--base", base, "--input", "lines.txt"]);
-    let line = refused(&golden("llama-lora-F32.gguf"));
+    let line = refused(&golden("../gguf_adapters/llama-lora-F32.gguf"));
     assert!(
         line.contains("holds no language model: its `general.type` is `adapter`"),
         "{line}"

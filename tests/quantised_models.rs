@@ -213,6 +213,15 @@ fn an_adapter_of_weights_that_were_quantised_while_loading_says_so_on_others() {
     let repeated = place.run(&[&arguments[..], &["--weights", "nf4"]].concat());
     assert_eq!(repeated.status, 0, "{repeated:?}");
     assert!(!repeated.stderr.contains("--weights nf4"), "{repeated:?}");
+    // A training on a file that was quantised already is not repeated by a flag.
+    let made = place.path("run/adapter/eigenmix.json");
+    let record = fs::read_to_string(&made).expect("a file");
+    let changed = record.replace("\"nf4\"", "\"stored\"");
+    assert_ne!(record, changed);
+    fs::write(&made, changed).expect("a file");
+    let stored = place.run(&arguments);
+    assert_eq!(stored.status, 0, "{stored:?}");
+    assert!(!stored.stderr.contains("--weights"), "{stored:?}");
 }
 
 /// The parameters of the golden LLaMA of the bitsandbytes files, by part.

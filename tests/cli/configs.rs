@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::Workplace;
+use crate::support::{Workplace, quickstart};
 use serde_json::{Value, json};
 
 fn configs() -> PathBuf {
@@ -84,6 +84,28 @@ fn dry_run(name: &str, model: &Value, changes: &[&str]) -> Value {
     arguments.extend(["--set", "base.model=model"]);
     arguments.extend(changes.iter().flat_map(|change| ["--set", change]));
     place.run_json(&arguments)
+}
+
+#[test]
+fn a_dry_run_does_not_take_a_directory_that_lost_a_shard_for_one_without_weights() {
+    let place = Workplace::new();
+    fs::create_dir(place.path("model")).expect("a directory");
+    let config = fs::read(Path::new(&quickstart("base")).join("config.json")).expect("a file");
+    fs::write(place.path("model/config.json"), config).expect("a file");
+    let training = format!(
+        "output = \"run\"\n[base]\nmodel = \"model\"\n[data]\npath = {:?}\nmax_length = 24\n[adapter]\n\
+         method = \"lora\"\nrank = 2\n[training]\nepochs = 1\nbatch_size = 4\nlearning_rate = 1e-3\n",
+        quickstart("tasks/gym")
+    );
+    fs::write(place.path("training.toml"), training).expect("a file");
+    let dry_run = ["train", "training.toml", "--dry-run"];
+    place.run_json(&dry_run);
+    let lost = "model-00001-of-00002.safetensors";
+    let index = json!({"metadata": {}, "weight_map": {"embeddings.weight": lost}});
+    let path = place.path("model/model.safetensors.index.json");
+    fs::write(path, index.to_string()).expect("a file");
+    let refused = place.run_refused(&dry_run);
+    assert!(refused.contains(lost), "{refused}");
 }
 
 #[test]

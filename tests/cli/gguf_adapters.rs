@@ -156,6 +156,49 @@ fn without_a_base_model_a_command_says_what_to_do_and_the_named_one_is_tried() {
 }
 
 #[test]
+fn an_adapter_is_in_gguf_by_what_it_is_and_not_by_how_it_is_named() {
+    let place = workplace();
+    fs::rename(place.path(ADAPTER), place.path("X.GGUF")).expect("a file");
+    let told = place.run_json(&merging("X.GGUF", BASE, "merged"));
+    assert_eq!(told["merged"]["merged"], 14);
+    let to = [
+        "export", "X.GGUF", "--format", "gguf", "--base", BASE, "--out", "Y.GGUF",
+    ];
+    assert_eq!(place.run_json(&to)["format"], "gguf");
+    let [first, second] = ["X.GGUF", "Y.GGUF"].map(|name| {
+        let told = place.run_json(&["inspect", name]);
+        told["norm"].as_f64().expect("a norm")
+    });
+    assert!((first / second - 1.0).abs() < 1e-6);
+
+    // A wrong name of the base model is told of even where nothing depended on it.
+    fs::copy(golden("qwen2-lora-F32.gguf"), place.path("qwen2.gguf")).expect("a file");
+    let pack = ["pack", "qwen2.gguf", "--out", "store", "--base", "nowhere"];
+    let error = place.run_refused(&pack);
+    assert!(error.contains("nowhere"), "{error}");
+}
+
+#[test]
+fn several_gguf_adapters_are_compared_without_their_base_model_and_with_others_only_by_it() {
+    let place = workplace();
+    fs::copy(place.path(ADAPTER), place.path("copy.gguf")).expect("a file");
+    let told = place.run_json(&["inspect", ADAPTER, "copy.gguf"]);
+    let cosine = told["comparison"]["cosine"][0][1].as_f64();
+    assert!((cosine.expect("a cosine") - 1.0).abs() < 1e-6, "{told}");
+    // Their rows lie in different orders.
+    let error = place.run_refused(&["inspect", ADAPTER, PEFT]);
+    let words = "llama.cpp's order";
+    let none = "the file names no base model";
+    assert!(error.contains(words) && error.contains(none), "{error}");
+    // Where a file names a model, what is wrong with that is told.
+    let export = ["export", PEFT, "--format", "gguf", "--base", BASE, "--out"];
+    place.run_json(&[&export[..], &["named.gguf"]].concat());
+    let error = place.run_refused(&["inspect", "named.gguf", PEFT]);
+    let named = "the file names `../llama-hf`, but";
+    assert!(error.contains(words) && error.contains(named), "{error}");
+}
+
+#[test]
 fn gguf_adapters_are_merged_and_decomposed_like_others() {
     let place = workplace();
     place.run_json(&["export", ADAPTER, "--base", BASE, "--out", "peft"]);
@@ -399,9 +442,16 @@ fn an_adapter_of_quantised_weights_merged_into_others_is_told() {
         "{told}"
     );
     // What a training noted goes before what a name says.
-    let made = json!({"version": "1", "method": "train/lora", "sources": [], "options": {"base_weights": "nf4"}});
     let path = place.path(PEFT).join("eigenmix.json");
-    fs::write(path, made.to_string()).expect("a file");
-    let told = says("third");
-    assert!(told.contains("weights in nf4"), "{told}");
+    for (form, words) in [
+        ("nf4", "weights in nf4"),
+        ("stored", "weights in the form of its quantised file"),
+    ] {
+        let options = json!({ "base_weights": form });
+        let made =
+            json!({"version": "1", "method": "train/lora", "sources": [], "options": options});
+        fs::write(&path, made.to_string()).expect("a file");
+        let told = says(form);
+        assert!(told.contains(words), "{told}");
+    }
 }

@@ -4,6 +4,7 @@ mod base_models;
 mod datasets;
 #[path = "../support/fake_hub/mod.rs"]
 mod fake_hub;
+mod gguf_adapters;
 #[path = "../support/mod.rs"]
 mod support;
 

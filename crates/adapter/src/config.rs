@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::config_fields::{ConfigFields, as_names};
 use crate::export::unambiguous_pattern;
 use crate::key::heads_of_task;
+use crate::module_naming::earlier_names;
 use crate::pattern::ModulePattern;
 use crate::support::check_support;
 use crate::target::{LayerSelection, ModuleSelection, ModuleSet};
@@ -325,10 +326,29 @@ impl PeftConfig {
     ///
     /// `is_output_layer` says whether it is the one that `all-linear` leaves out. Without
     /// `target_modules` the answer is no.
+    ///
+    /// A module of a vision-language model is meant by its name in any release of transformers.
     pub fn targets(&self, module: &str, is_output_layer: bool) -> bool {
-        self.selection
-            .as_ref()
-            .is_some_and(|selection| selection.contains(module, is_output_layer))
+        let Some(selection) = &self.selection else {
+            return false;
+        };
+        if selection.contains(module, is_output_layer) {
+            return !earlier_names(module).any(|name| selection.excludes(&name));
+        }
+        !selection.excludes(module)
+            && earlier_names(module).any(|name| selection.contains(&name, is_output_layer))
+    }
+
+    /// Whether none of `modules` is adapted only by a name that it had before transformers 5.
+    pub(crate) fn targets_by_current_names(&self, modules: &[&str]) -> bool {
+        let selected = |selection: &ModuleSelection| {
+            let mut modules = modules.iter();
+            modules.all(|module| {
+                selection.contains(module, false)
+                    || !earlier_names(module).any(|name| selection.contains(&name, false))
+            })
+        };
+        self.selection.as_ref().is_none_or(selected)
     }
 
     fn text(&self, field: &str) -> Option<&str> {
@@ -405,8 +425,11 @@ fn compile<T>(entries: Vec<(String, T)>) -> Result<Vec<(ModulePattern, T)>, Adap
 }
 
 fn first_match<T: Copy>(patterns: &[(ModulePattern, T)], module: &str) -> Option<T> {
+    let matches = |pattern: &ModulePattern| {
+        pattern.matches(module) || earlier_names(module).any(|name| pattern.matches(&name))
+    };
     patterns
         .iter()
-        .find(|(pattern, _)| pattern.matches(module))
+        .find(|(pattern, _)| matches(pattern))
         .map(|&(_, value)| value)
 }

@@ -245,9 +245,23 @@ pub enum AdapterError {
     },
 
     #[error(
-        "adapter `{path}`: the rows of `{module}` lie in llama.cpp's order, which only the numbers of heads of its base model undo, and the file names no base model that is at hand. Name it with --base MODEL (a directory, a .gguf file or a Hub id) where a command has that flag, or bring the adapter into PEFT's form once: `eigenmix export {path} --format peft --base MODEL --out DIR`"
+        "adapter `{path}`: the rows of `{module}` lie in llama.cpp's order, which only the numbers of heads of its base model undo, and {reason}. Name it with --base MODEL (a directory, a .gguf file or a Hub id) where a command has that flag, or bring the adapter into PEFT's form once: `eigenmix export {path} --format peft --base MODEL --out DIR`"
     )]
-    RowOrder { path: String, module: String },
+    RowOrder {
+        path: String,
+        module: String,
+        /// Why the base model is not known.
+        reason: String,
+    },
+
+    #[error(
+        "`{id}` has an adapter in each of several files, {files}; name one of them: `{example}`"
+    )]
+    SeveralInRepository {
+        id: String,
+        files: String,
+        example: String,
+    },
 
     #[error("adapter `{path}` does not go with its base model: {problem}")]
     OtherBase { path: String, problem: String },

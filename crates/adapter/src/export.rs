@@ -55,7 +55,10 @@ pub(crate) fn exported_config(adapter: &Adapter) -> Result<PeftConfig, AdapterEr
 
     let config = PeftConfig::from_map(raw, "the exported configuration".as_ref())?;
     let modules: Vec<&str> = adapter.modules.keys().map(String::as_str).collect();
-    if config.target_modules().is_some() && config.untargeted(&modules).is_empty() {
+    if config.target_modules().is_some()
+        && config.untargeted(&modules).is_empty()
+        && config.targets_by_current_names(&modules)
+    {
         return Ok(config);
     }
     // The choice does not cover every module, so it is replaced by the modules themselves.

@@ -10,6 +10,7 @@ use crate::dialect::Reading;
 use crate::file_report::FileReport;
 use crate::gguf_base::{HeadProblem, RowsFor, reordered};
 use crate::index::{FileIndex, ModuleEntry};
+use crate::module_naming::{self, current_name};
 use crate::single_file::common_dtype;
 use crate::style::DtypeChoice;
 use crate::token_table::is_token_table;
@@ -36,6 +37,8 @@ pub struct AdapterFile {
     prompts: Option<Prompts>,
     sha256: OnceLock<String>,
     is_in_any_order: bool,
+    /// Why its base model is not known, if somebody looked for it.
+    without_base: Option<String>,
 }
 
 impl AdapterFile {
@@ -75,13 +78,13 @@ impl AdapterFile {
             // Other dialects adapt the modules that they have.
             _ => Vec::new(),
         };
-        let untargeted = untargeted.into_iter().map(str::to_owned).collect();
+        let untargeted: Vec<String> = untargeted.into_iter().map(str::to_owned).collect();
         let report = FileReport {
             unexpected: std::mem::take(&mut index.unexpected),
             untargeted,
             copies: std::mem::take(&mut index.copies),
         };
-        Ok(Self {
+        let file = Self {
             location: path.display().to_string(),
             config,
             tensors,
@@ -93,7 +96,45 @@ impl AdapterFile {
             prompts,
             sha256: OnceLock::new(),
             is_in_any_order: false,
-        })
+            without_base: None,
+        };
+        match dialect == Dialect::Peft && file.is_of_vision_language() {
+            true => file.with_current_names(),
+            false => Ok(file),
+        }
+    }
+
+    /// Whether transformers surely is where the names of its modules come from, and the model one of images
+    /// and texts. Other programs have the names of earlier releases for good.
+    fn is_of_vision_language(&self) -> bool {
+        let raw = self.config.raw();
+        let library = raw
+            .get("auto_mapping")
+            .and_then(|mapping| mapping.get("parent_library")?.as_str());
+        let base = self.config.base_model().unwrap_or_default().to_lowercase();
+        let names = || self.module_paths().chain(self.head_names());
+        library.is_some_and(|library| library.starts_with("transformers.models."))
+            || base.contains("llava")
+            || names().any(module_naming::is_of_vision_language)
+    }
+
+    /// Whether modules have names that a vision-language model had before transformers 5.
+    pub fn has_earlier_names(&self) -> bool {
+        let mut names = self.module_paths().chain(self.head_names());
+        names.any(|name| current_name(name).is_some())
+    }
+
+    /// The same file, of an adapter for a vision-language model of transformers, with every module under
+    /// its name in release 5.
+    ///
+    /// # Errors
+    /// If a module is there under two names.
+    pub fn with_current_names(mut self) -> Result<Self, AdapterError> {
+        let path = self.tensors.path();
+        self.index.modules = renamed(path, self.index.modules)?;
+        self.index.heads = renamed(path, self.index.heads)?;
+        self.index.biases = renamed(path, self.index.biases)?;
+        Ok(self)
     }
 
     /// The same file under the name by which it was asked for, such as a Hub id.
@@ -211,6 +252,16 @@ impl AdapterFile {
         Ok(self)
     }
 
+    /// The same file with the reason why there is no base model to ask, which goes into the error of a
+    /// module that needs one.
+    ///
+    /// - reason: a clause, such as "the file names none"
+    #[must_use]
+    pub fn without_base(mut self, reason: impl Into<String>) -> Self {
+        self.without_base = Some(reason.into());
+        self
+    }
+
     /// The same file for what the order of rows does not change, such as norms: a file that
     /// [needs its base model](AdapterFile::needs_base) is read as it lies there.
     #[must_use]
@@ -231,6 +282,10 @@ impl AdapterFile {
             Err(_) => Err(AdapterError::RowOrder {
                 path: self.location.clone(),
                 module: path.to_owned(),
+                reason: match &self.without_base {
+                    Some(reason) => reason.clone(),
+                    None => "its base model is not known".to_owned(),
+                },
             }),
         }
     }
@@ -362,4 +417,23 @@ impl AdapterFile {
             })
             .collect()
     }
+}
+
+/// The same entries by the names of transformers 5.
+fn renamed<T>(
+    path: &Path,
+    entries: BTreeMap<String, T>,
+) -> Result<BTreeMap<String, T>, AdapterError> {
+    let mut renamed = BTreeMap::new();
+    for (name, entry) in entries {
+        let current = current_name(&name).unwrap_or_else(|| name.clone());
+        if renamed.insert(current.clone(), entry).is_some() {
+            return Err(AdapterError::DuplicateTensor {
+                path: path.to_owned(),
+                first: current,
+                second: name,
+            });
+        }
+    }
+    Ok(renamed)
 }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use eigenmix_gguf::is_gguf_name;
+
 use crate::weights_file::{WEIGHTS_NAME, Weights, is_shard};
 use crate::{AdapterError, Labels, PeftConfig, Prompts, Provenance};
 
@@ -31,19 +33,28 @@ impl RepositoryFiles {
     /// The files of the adapter in the repository `id`, which has files of these `names`.
     ///
     /// # Errors
-    /// [`AdapterError::PickledWeights`] if the tensors are in a pickled file only.
+    /// [`AdapterError::PickledWeights`] if the tensors are in a pickled file only, and
+    /// [`AdapterError::SeveralInRepository`] if there is an adapter in each of several files.
     pub fn of(id: &str, names: &[String]) -> Result<Self, AdapterError> {
         let has = |name: &str| names.iter().any(|file| file == name);
         let weights = Weights::among(has)
             .map_err(|name| AdapterError::PickledWeights(PathBuf::from(format!("{id}/{name}"))))?;
-        if !has(PeftConfig::FILE_NAME)
-            && let Some(name) = only_tensor_file(names)
-        {
-            return Ok(Self {
-                required: vec![name.to_owned()],
-                optional: Vec::new(),
-                is_single_file: true,
-            });
+        if !has(PeftConfig::FILE_NAME) {
+            let files = tensor_files(names);
+            if let [name] = files[..] {
+                return Ok(Self {
+                    required: vec![name.to_owned()],
+                    optional: Vec::new(),
+                    is_single_file: true,
+                });
+            }
+            if !files.is_empty() && weights.is_none() {
+                return Err(AdapterError::SeveralInRepository {
+                    id: id.to_owned(),
+                    example: file_of(id, files[0]),
+                    files: files.join(", "),
+                });
+            }
         }
         let mut required = vec![PeftConfig::FILE_NAME.to_owned()];
         match weights {
@@ -76,15 +87,31 @@ impl RepositoryFiles {
     }
 }
 
-/// The .safetensors file at the root of a repository, if there is one only, else the only .gguf file.
-fn only_tensor_file(files: &[String]) -> Option<&str> {
-    let only = |extension: &str| {
-        let is_one = |name: &&String| name.ends_with(extension) && !name.contains('/');
-        let mut found = files.iter().filter(is_one);
-        let first = found.next()?;
-        found.next().is_none().then_some(first.as_str())
+/// The files at the root of a repository that may be adapters by themselves: the only .safetensors file if
+/// there is just one, else the only .gguf file, else all of both.
+fn tensor_files(names: &[String]) -> Vec<&str> {
+    let such = |is_such: &dyn Fn(&str) -> bool| -> Vec<&str> {
+        let at_root = names.iter().filter(|name| !name.contains('/'));
+        at_root
+            .map(String::as_str)
+            .filter(|&name| is_such(name))
+            .collect()
     };
-    only(".safetensors").or_else(|| only(".gguf"))
+    let tensors = such(&|name| name.ends_with(".safetensors"));
+    let gguf = such(&|name| is_gguf_name(name));
+    match (&tensors[..], &gguf[..]) {
+        ([_], _) => tensors,
+        (_, [_]) => gguf,
+        _ => [tensors, gguf].concat(),
+    }
+}
+
+/// One file of a repository as an argument names it: the revision follows the file.
+fn file_of(id: &str, file: &str) -> String {
+    match id.split_once('@') {
+        Some((repository, revision)) => format!("{repository}:{file}@{revision}"),
+        None => format!("{id}:{file}"),
+    }
 }
 
 #[cfg(test)]
@@ -93,12 +120,21 @@ mod tests {
 
     #[test]
     fn the_only_gguf_file_of_a_repository_is_its_adapter() {
-        let names = [".gitattributes", "README.md", "lora-f16.gguf"].map(str::to_owned);
-        let files = RepositoryFiles::of("org/name", &names).expect("an adapter");
-        assert_eq!(files.required, ["lora-f16.gguf"]);
-        assert!(files.is_single_file);
+        let names = |own: &str| [".gitattributes", "README.md", own].map(str::to_owned);
+        for own in ["lora-f16.gguf", "LORA.GGUF"] {
+            let files = RepositoryFiles::of("org/name", &names(own)).expect("an adapter");
+            assert_eq!(files.required, [own]);
+            assert!(files.is_single_file);
+        }
+        let names = names("lora-f16.gguf");
         let several = [&names[..], &["lora-q8_0.gguf".to_owned()]].concat();
-        let files = RepositoryFiles::of("org/name", &several).expect("names to ask for");
+        let error = RepositoryFiles::of("org/name@v1", &several).expect_err("several adapters");
+        let error = error.to_string();
+        let words = "name one of them: `org/name:lora-f16.gguf@v1`";
+        assert!(error.contains(words), "{error}");
+        // Other tensors beside a pool of adapters in folders are none of it.
+        let files = RepositoryFiles::of("org/name", &["README.md".to_owned()]);
+        let files = files.expect("names to ask for");
         assert!(!files.is_single_file);
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use eigenmix_gguf::is_gguf_name;
 use eigenmix_tensors::{FileError, write_directory, write_file};
 use serde_json::Value;
 
@@ -104,7 +105,7 @@ impl Adapter {
 fn names_file(path: &Path) -> bool {
     let found = path.extension();
     let mut extensions = Dialect::ALL.into_iter().filter_map(Dialect::extension);
-    extensions.any(|extension| found.is_some_and(|found| found == extension))
+    is_gguf_name(path) || extensions.any(|extension| found.is_some_and(|found| found == extension))
 }
 
 impl Style {

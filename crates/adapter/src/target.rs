@@ -61,13 +61,15 @@ pub(crate) struct ModuleSelection {
 }
 
 impl ModuleSelection {
+    /// Whether the module is left out by name.
+    pub(crate) fn excludes(&self, module: &str) -> bool {
+        let excluded = self.excluded.as_ref();
+        excluded.is_some_and(|excluded| excluded.contains(module))
+    }
+
     /// Whether the linear layer at path `module` is adapted.
     pub(crate) fn contains(&self, module: &str, is_output_layer: bool) -> bool {
-        if self
-            .excluded
-            .as_ref()
-            .is_some_and(|excluded| excluded.contains(module))
-        {
+        if self.excludes(module) {
             return false;
         }
         // A module that is trained and saved whole is never adapted as well.

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use eigenmix_gguf::is_gguf_name;
 use eigenmix_tensors::{FileError, TensorFile};
 use serde_json::Value;
 
 use crate::AdapterError;
-use crate::dialect::gguf::is_gguf;
 use crate::dialect::gguf_file;
 
 /// The name that PEFT gives to the file with the tensors.
@@ -66,7 +66,7 @@ pub(crate) fn open_weights(path: &Path) -> Result<(PathBuf, TensorFile), Adapter
                 }
                 Ok((parent_of(path), TensorFile::open(path)?))
             }
-            _ if is_gguf(path) => Ok((parent_of(path), gguf_file::open(path)?)),
+            _ if is_gguf_name(path) => Ok((parent_of(path), gguf_file::open(path)?)),
             Some("bin" | "pt" | "pth") => Err(AdapterError::PickledWeights(path.to_owned())),
             _ => Err(AdapterError::NotAnAdapter(path.to_owned())),
         };

@@ -128,7 +128,7 @@ pub use eigenmix_images::{
 pub use error::DataError;
 pub use few_shot::{draw_examples, draw_language_rows};
 pub use file_selection::{FilePatterns, FileSelection};
-pub use gguf_tokenizer::gguf_text_files;
+pub use gguf_tokenizer::{gguf_text_files, gguf_tokenizer_json};
 pub use incremental_decoder::IncrementalDecoder;
 pub use input_contract::InputContract;
 pub use jsonl::read_jsonl;

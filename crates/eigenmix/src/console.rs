@@ -2,22 +2,42 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anstyle::{AnsiColor, Style};
 use eigenmix_experiment::{self as experiment, Listener};
 use eigenmix_trainer::Observer;
 use serde::Serialize;
 
+use crate::Host;
 use crate::cli::Common;
+use crate::interruption;
 use crate::progress::{Progress, suspend};
 use crate::training_display::TrainingDisplay;
+use crate::words::Options;
 
-/// The two streams, used according to `--json`, `--quiet` and `--verbose`.
-#[derive(Clone, Copy, Debug)]
+/// The two streams, used according to `--json`, `--quiet` and `--verbose`; or, of a command that a
+/// program calls, that program in their place.
 pub(crate) struct Console {
     json: bool,
     quiet: bool,
     verbose: bool,
+    host: Option<Hosted>,
+}
+
+/// The program that called the command, and what standard output would have got.
+struct Hosted {
+    host: Arc<dyn Host>,
+    /// Whose names it knows, not the flags.
+    options: Arc<Options>,
+    output: Mutex<String>,
+}
+
+impl Hosted {
+    fn renamed(&self, words: impl Display) -> String {
+        self.options.renamed(&words.to_string())
+    }
 }
 
 /// Standard output was closed.
@@ -31,6 +51,41 @@ impl Console {
             json: common.json,
             quiet: common.quiet,
             verbose: common.verbose,
+            host: None,
+        }
+    }
+
+    /// The console of a command that `host` calls: results are one JSON object, kept for
+    /// [`Console::into_output`], and everything else goes to the host.
+    pub(crate) fn hosted(host: Arc<dyn Host>, options: Arc<Options>) -> Self {
+        Self {
+            json: true,
+            quiet: false,
+            verbose: false,
+            host: Some(Hosted {
+                host,
+                options,
+                output: Mutex::default(),
+            }),
+        }
+    }
+
+    /// What standard output would have got; nothing without a host.
+    pub(crate) fn into_output(self) -> String {
+        let output = self.host.map(|hosted| hosted.output.into_inner());
+        output
+            .unwrap_or_else(|| Ok(String::new()))
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The flag that asks long work to stop after its step: that of Ctrl-C, or of the host.
+    ///
+    /// # Errors
+    /// If Ctrl-C cannot be watched for.
+    pub(crate) fn stop(&self) -> anyhow::Result<&AtomicBool> {
+        match &self.host {
+            Some(hosted) => Ok(hosted.host.stop()),
+            None => Ok(interruption::flag()?),
         }
     }
 
@@ -68,6 +123,12 @@ impl Console {
     /// # Errors
     /// If standard output cannot be written.
     pub(crate) fn part(&self, part: impl Display) -> anyhow::Result<()> {
+        if let Some(hosted) = &self.host {
+            let mut output = hosted.output.lock();
+            let output = output.as_mut().map_err(|_| OutputClosed)?;
+            output.push_str(&part.to_string());
+            return Ok(());
+        }
         let mut stream = io::stdout().lock();
         let written = write!(stream, "{part}").and_then(|()| stream.flush());
         written.map_err(|error| match error.kind() {
@@ -78,26 +139,36 @@ impl Console {
 
     /// A note, on standard error; not with `--quiet`.
     pub(crate) fn note(&self, note: impl Display) {
-        if !self.quiet {
-            say(format_args!("{note}"));
+        match &self.host {
+            Some(hosted) => hosted.host.note(&hosted.renamed(note)),
+            None if self.quiet => {}
+            None => say(format_args!("{note}")),
         }
     }
 
     /// A detail, on standard error; only with `--verbose`.
     pub(crate) fn detail(&self, detail: impl Display) {
-        if self.verbose {
-            say(format_args!("{detail}"));
+        match &self.host {
+            Some(hosted) => hosted.host.detail(&hosted.renamed(detail)),
+            None if self.verbose => say(format_args!("{detail}")),
+            None => {}
         }
     }
 
     /// A warning: the result may not be what is expected. `--quiet` does not hide it.
     pub(crate) fn warn(&self, warning: impl Display) {
-        say(format_args!("{WARNING}warning:{WARNING:#} {warning}"));
+        match &self.host {
+            Some(hosted) => hosted.host.warn(&hosted.renamed(warning)),
+            None => say(format_args!("{WARNING}warning:{WARNING:#} {warning}")),
+        }
     }
 
     /// A progress display on standard error for `total` steps, such as `modules`.
     pub(crate) fn progress(&self, action: &str, total: usize, unit: &'static str) -> Progress {
-        Progress::new(action, total, unit, self.quiet)
+        match &self.host {
+            Some(hosted) => Progress::of_host(hosted.host.progress(action, total, unit)),
+            None => Progress::new(action, total, unit, self.quiet),
+        }
     }
 }
 

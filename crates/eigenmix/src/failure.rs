@@ -1,30 +1,43 @@
 //! Error messages and exit statuses.
 
-use std::process::ExitCode;
-
 use eigenmix_experiment::{is_bad_input, message};
 
 use crate::console::{OutputClosed, say_error};
 
 /// The status for wrong usage and bad input, which clap uses as well.
-const BAD_INPUT: u8 = 2;
+pub(crate) const BAD_INPUT: u8 = 2;
 const OTHER: u8 = 1;
 
-/// Prints `error` in one line and returns its exit status.
-pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
-    // The reader of the pipe, such as `head`, closed it on purpose.
-    if error.is::<OutputClosed>() {
-        return ExitCode::SUCCESS;
-    }
-    say_error(message(error.as_ref()));
-    ExitCode::from(status(error))
+/// Why a call failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct CallError {
+    /// What a person reads.
+    pub message: String,
+    /// The exit status that the command line has for it: 2 for wrong usage or bad input, 1 otherwise.
+    pub status: u8,
 }
 
-fn status(error: &anyhow::Error) -> u8 {
-    match is_bad_input(error.as_ref()) {
-        true => BAD_INPUT,
-        false => OTHER,
+/// An error of the libraries as the command line would report it.
+pub fn failure(error: &(dyn std::error::Error + 'static)) -> CallError {
+    CallError {
+        message: message(error),
+        status: match is_bad_input(error) {
+            true => BAD_INPUT,
+            false => OTHER,
+        },
     }
+}
+
+/// Prints `error` in one line and returns its exit status.
+pub(crate) fn report(error: &anyhow::Error) -> u8 {
+    // The reader of the pipe, such as `head`, closed it on purpose.
+    if error.is::<OutputClosed>() {
+        return 0;
+    }
+    let CallError { message, status } = failure(error.as_ref());
+    say_error(message);
+    status
 }
 
 #[cfg(test)]
@@ -40,14 +53,15 @@ mod tests {
     fn bad_input_is_found_beneath_any_context() {
         let failed: Result<(), _> = Err(FileError::NotFound("x".into()));
         let error = failed.context("while reading").expect_err("an error");
-        assert_eq!(status(&error), 2);
-        assert!(message(error.as_ref()).starts_with("while reading: "));
+        let failed = failure(error.as_ref());
+        assert_eq!(failed.status, 2);
+        assert!(failed.message.starts_with("while reading: "));
     }
 
     #[test]
     fn a_full_disk_is_not_the_inputs_fault() {
         let full = io::Error::from(io::ErrorKind::StorageFull);
         let error = FileError::io("write", "x".as_ref())(full);
-        assert_eq!(status(&error.into()), 1);
+        assert_eq!(failure(&error).status, 1);
     }
 }

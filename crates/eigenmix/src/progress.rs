@@ -25,6 +25,8 @@ pub(crate) struct Progress {
     unit: &'static str,
     /// When the last line was written; `None` if a bar or nothing is shown.
     lines: Option<Mutex<Instant>>,
+    /// The progress of the program that called the command, which shows it in place of the bar.
+    host: Option<Box<dyn eigenmix_experiment::Progress>>,
 }
 
 impl Progress {
@@ -48,23 +50,40 @@ impl Progress {
             action: action.to_owned(),
             unit,
             lines: (!quiet && !shows_bar).then(|| Mutex::new(Instant::now())),
+            host: None,
         }
+    }
+
+    /// A progress that the program that called the command shows as it likes.
+    pub(crate) fn of_host(host: Box<dyn eigenmix_experiment::Progress>) -> Self {
+        let mut progress = Self::new("", 0, "", true);
+        progress.host = Some(host);
+        progress
     }
 
     /// One more step is done.
     pub(crate) fn advance(&self) {
+        if let Some(host) = &self.host {
+            return host.advance();
+        }
         self.bar.inc(1);
         self.write_line_if_due();
     }
 
     /// This many steps were done before: they count for the position, not for the rate.
     pub(crate) fn start_at(&self, position: usize) {
+        if let Some(host) = &self.host {
+            return host.set(position, "");
+        }
         self.bar.set_position(position as u64);
         self.bar.reset_eta();
     }
 
     /// `position` steps are done; `message` adds a detail such as the loss.
     pub(crate) fn set(&self, position: usize, message: impl Into<String>) {
+        if let Some(host) = &self.host {
+            return host.set(position, &message.into());
+        }
         self.bar.set_message(message.into());
         // A total may have been a guess.
         let total = self.bar.length().unwrap_or_default();

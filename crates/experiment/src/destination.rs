@@ -129,7 +129,7 @@ impl Destination {
                     self.keep_apart_from_store(&stored.directory)?
                 }
                 // What is on the Hub cannot be overwritten; what is nothing is refused when it is read.
-                Ok(AdapterPlace::Hub(_)) | Err(_) => {}
+                Ok(AdapterPlace::Hub(_) | AdapterPlace::HubFile(_)) | Err(_) => {}
             }
         }
         Ok(())

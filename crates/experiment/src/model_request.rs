@@ -70,7 +70,7 @@ impl ModelRequest {
         base.checkpoint.set_precision(self.weights);
         let open = |name: &Option<String>| {
             let name = name.as_deref();
-            let open = |name| OpenedAdapter::open_for(name, Some(&base));
+            let open = |name| OpenedAdapter::open_for(name, || Ok(Some(&base)));
             name.map(open).transpose()
         };
         let (adapter, head) = (open(&self.adapter)?, open(&self.head)?);
@@ -117,6 +117,8 @@ impl OpenedModel<'_> {
             .and_then(|made| made.get("options")?.get("base_weights"));
         let named = |(name, _): &(&str, Precision)| Some(*name) == trained.and_then(Value::as_str);
         let found = Precision::NAMES.into_iter().find(named);
+        // A base that was quantised already, "stored", is not quantised while it is loaded.
+        let found = found.filter(|(_, precision)| precision.quantises());
         let is_other = |(_, precision): &(&str, Precision)| *precision != self.request.weights;
         let is_plain = !self.base.checkpoint.is_quantised();
         Ok(found.filter(is_other).filter(|_| is_plain).map(|(name, _)| {

@@ -5,8 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use eigenmix_adapter::{AdapterFile, Dialect};
+use eigenmix_gguf::is_gguf_name;
 use eigenmix_store::StoredName;
-use eigenmix_trainer::{AdapterPlace, BaseModel, Run, locate_adapter, with_rows_in_order};
+use eigenmix_trainer::{
+    AdapterPlace, BaseModel, LazyBase, Run, TrainerError, locate_adapter, with_rows_in_order,
+};
 use rayon::prelude::*;
 
 use crate::BadInput;
@@ -32,18 +35,37 @@ impl OpenedAdapter {
     /// # Errors
     /// If there is none, or it is damaged.
     pub fn open(argument: &str) -> Result<Self, ExperimentError> {
-        Self::open_for(argument, None)
+        Self::open_for(argument, || Ok(None))
     }
 
-    /// The same for a base model, which a GGUF file of an adapter needs; without one, the model that the
-    /// file names is looked for.
+    /// The same for a base model, which a GGUF file of an adapter may need: only then it is asked for;
+    /// without one, the model that the file names is looked for.
     ///
     /// # Errors
-    /// As [`OpenedAdapter::open`], and if a GGUF file does not go with the base model.
-    pub fn open_for(argument: &str, base: Option<&BaseModel>) -> Result<Self, ExperimentError> {
+    /// As [`OpenedAdapter::open`], and if the base model cannot be opened or a GGUF file does not go with it.
+    pub fn open_for<'b>(
+        argument: &str,
+        base: impl FnOnce() -> Result<Option<&'b BaseModel>, TrainerError>,
+    ) -> Result<Self, ExperimentError> {
+        let Self { file, path, place } = Self::as_it_lies(argument)?;
+        let file = with_rows_in_order(file, &path, base)?;
+        Ok(Self { file, path, place })
+    }
+
+    /// The same for what the order of rows does not change, such as sizes and norms: no base model is
+    /// looked for.
+    ///
+    /// # Errors
+    /// As [`OpenedAdapter::open`].
+    pub fn open_in_any_order(argument: &str) -> Result<Self, ExperimentError> {
+        let opened = Self::as_it_lies(argument)?;
+        let file = opened.file.in_any_order();
+        Ok(Self { file, ..opened })
+    }
+
+    fn as_it_lies(argument: &str) -> Result<Self, ExperimentError> {
         let path = locate_adapter(argument)?;
         let file = AdapterFile::open(&path)?.with_location(argument);
-        let file = with_rows_in_order(file, &path, base)?;
         let place = match AdapterPlace::parse(argument) {
             Ok(AdapterPlace::Stored(stored)) => stored.directory,
             _ => path.clone(),
@@ -72,17 +94,34 @@ impl OpenedAdapter {
         names: OptionNames,
         listener: &dyn Listener,
     ) -> Result<Vec<Self>, ExperimentError> {
-        let model = base.map(BaseModel::open_config).transpose()?;
-        let opened: Vec<Result<Self, ExperimentError>> = arguments
-            .par_iter()
-            .map(|argument| Self::open_for(argument, model.as_ref()))
-            .collect();
-        let opened: Vec<Self> = opened.into_iter().collect::<Result<_, ExperimentError>>()?;
+        let model = LazyBase::new(base);
+        let opened = Self::open_all_for(arguments, &model, allow_partial, names, listener)?;
         let is_gguf = |adapter: &Self| adapter.file.style().dialect() == Dialect::Gguf;
         if base.is_some() && !opened.iter().any(is_gguf) {
             let problem = "--base is for adapters in GGUF, and none is; leave it out";
             return Err(BadInput(problem.to_owned()).into());
         }
+        // A wrong name is told of even if nothing in the files depended on it.
+        model.get()?;
+        Ok(opened)
+    }
+
+    /// The same for a base model that is there whatever the adapters are, such as that of a task.
+    ///
+    /// # Errors
+    /// As [`OpenedAdapter::open_for`], for the first argument that fails, or for one that is not whole.
+    pub fn open_all_for(
+        arguments: &[String],
+        base: &LazyBase<'_>,
+        allow_partial: bool,
+        names: OptionNames,
+        listener: &dyn Listener,
+    ) -> Result<Vec<Self>, ExperimentError> {
+        let opened: Vec<Result<Self, ExperimentError>> = arguments
+            .par_iter()
+            .map(|argument| Self::open_for(argument, || base.get()))
+            .collect();
+        let opened: Vec<Self> = opened.into_iter().collect::<Result<_, ExperimentError>>()?;
         for adapter in &opened {
             adapter.require_whole(allow_partial, names, listener)?;
         }
@@ -165,19 +204,22 @@ impl OpenedAdapter {
 }
 
 /// The name of the adapter at `location`: its last `components` parts, without the revision of a
-/// Hub id. The adapter of a run, `RUN/adapter`, has the name of the run.
+/// Hub id; of a file on the Hub, the name of the file. The adapter of a run, `RUN/adapter`, has the name of the run.
 pub fn adapter_name(location: &str, components: usize) -> String {
     let is_path = Path::new(location).exists();
     let location = match location.split_once('@') {
         Some((id, _)) if !is_path => id,
         _ => location,
     };
-    let extensions = [".safetensors", ".gguf"];
-    let stem = extensions.iter().find_map(|end| location.strip_suffix(end));
+    let stem = match is_gguf_name(location) {
+        true => location.rsplit_once('.').map(|(stem, _)| stem),
+        false => location.strip_suffix(".safetensors"),
+    };
     let location = stem.unwrap_or(location);
     // An adapter of a store lies below it.
     let separators: &[char] = match StoredName::split(location) {
         Some(stored) if stored.is_in_store() => &['/', '#'],
+        _ if !is_path => &['/', ':'],
         _ => &['/'],
     };
     let mut parts: Vec<&str> = location
@@ -235,6 +277,8 @@ mod tests {
             ("org/name@v2", "name"),
             ("styles/style.safetensors", "style"),
             ("models/lora.gguf", "lora"),
+            ("models/LORA.GGUF", "LORA"),
+            ("org/name:style.safetensors@v2", "style"),
             (".", "adapter"),
         ] {
             assert_eq!(adapter_name(location, 1), expected, "{location}");

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use eigenmix_adapter::{AdapterError, Dialect, GgufBase, Style};
+use eigenmix_gguf::is_gguf_name;
 use eigenmix_tensors::Dtype;
 
 use crate::BadInput;
@@ -71,7 +72,10 @@ fn unasked(styles: &[&Style], out: Option<&Path>) -> Option<Dialect> {
 }
 
 fn ends_in(path: &Path, extension: &str) -> bool {
-    path.extension().is_some_and(|found| found == extension)
+    match extension {
+        "gguf" => is_gguf_name(path),
+        _ => path.extension().is_some_and(|found| found == extension),
+    }
 }
 
 fn checked(style: Style, format: OutputFormat, out: Option<&Path>) -> Result<Style, BadInput> {

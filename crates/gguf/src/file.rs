@@ -15,7 +15,7 @@ use crate::header::{self, Header, PREFIX};
 use crate::split;
 use crate::value::GgufValue;
 
-const MAGIC: &[u8] = b"GGUF";
+pub(crate) const MAGIC: &[u8] = b"GGUF";
 
 /// The formats of llama.cpp before GGUF, as their bytes lie in the file.
 const BEFORE_GGUF: [(&[u8], &str); 4] = [

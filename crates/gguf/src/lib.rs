@@ -22,10 +22,12 @@
 //! # }
 //! ```
 
+mod beginning;
 mod cursor;
 mod error;
 mod family;
 mod file;
+mod file_name;
 mod header;
 mod metadata;
 mod output;
@@ -33,9 +35,11 @@ mod row_order;
 mod split;
 mod value;
 
+pub use beginning::text_in_beginning;
 pub use error::{GgufError, HeaderError};
 pub use family::GgufFamily;
 pub use file::{GgufFile, GgufTensor, TensorFormat};
+pub use file_name::is_gguf_name;
 pub use output::{GgufOutput, write_gguf};
 pub use row_order::gguf_row_order;
 pub use split::part_names;

@@ -59,6 +59,7 @@ pub(crate) fn with_other_parts(opened: GgufFile) -> Result<GgufFile, GgufError> 
 /// the name of a part.
 pub fn part_names(name: &str) -> Vec<String> {
     let found = || {
+        // llama.cpp knows parts by exactly this ending.
         let stem = name.strip_suffix(".gguf")?;
         let (stem, count) = stem.rsplit_once("-of-")?;
         let (stem, part) = stem.rsplit_once('-')?;

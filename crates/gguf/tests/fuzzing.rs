@@ -133,7 +133,7 @@ fn change(content: &mut Vec<u8>, mutation: Mutation) {
 #[test]
 fn golden_files_cost_what_they_should() {
     let opened = Cell::new(0);
-    for name in ["llama-Q4_1.gguf", "llama-lora-F32.gguf"] {
+    for name in ["llama-Q4_1.gguf", "../gguf_adapters/llama-lora-F32.gguf"] {
         check(&golden(name), &opened).expect("it costs what it should");
     }
     assert_eq!(opened.get(), 2);
@@ -141,7 +141,7 @@ fn golden_files_cost_what_they_should() {
 
 #[test]
 fn changed_files_are_opened_or_refused() {
-    let specimens = ["llama-Q4_1.gguf", "llama-lora-F32.gguf"].map(golden);
+    let specimens = ["llama-Q4_1.gguf", "../gguf_adapters/llama-lora-F32.gguf"].map(golden);
     let opened = Cell::new(0);
     let strategy = (0..specimens.len(), prop::collection::vec(mutation(), 1..4));
     let cases = cases::run("files", 1500, &strategy, |(index, mutations)| {
@@ -159,7 +159,7 @@ fn changed_files_are_opened_or_refused() {
 
 #[test]
 fn a_file_cut_anywhere_in_its_header_is_refused() {
-    let content = golden("llama-lora-F32.gguf");
+    let content = golden("../gguf_adapters/llama-lora-F32.gguf");
     let opened = Cell::new(0);
     for length in 0..2500 {
         check(&content[..length], &opened).expect("it costs what it should");

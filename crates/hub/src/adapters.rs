@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use eigenmix_adapter::RepositoryFiles;
 
-use crate::{FileRequest, Hub, HubError, HubId};
+use crate::{FileRequest, Hub, HubError, HubFile, HubId};
 
 /// Fetches the tokenizer beside an adapter, if it has one.
 ///
@@ -37,4 +37,13 @@ pub fn fetch_adapter(hub: &Hub, id: &HubId) -> Result<PathBuf, HubError> {
         (true, Some(name)) => snapshot.join(name),
         _ => snapshot,
     })
+}
+
+/// Fetches one adapter of a repository that has several, each in a file: the path of that file.
+///
+/// # Errors
+/// As [`Hub::fetch`].
+pub fn fetch_adapter_file(hub: &Hub, file: &HubFile) -> Result<PathBuf, HubError> {
+    let request = FileRequest::required(&file.name);
+    Ok(hub.open(&file.id)?.fetch(&[request])?.join(&file.name))
 }

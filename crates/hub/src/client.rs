@@ -102,6 +102,17 @@ impl Client {
         })
     }
 
+    /// The first bytes of a file, at most `limit`; the connection is closed before the others come.
+    pub(crate) fn beginning(&self, path: &str, limit: u64) -> Result<Vec<u8>, RequestError> {
+        self.retrying(|| {
+            let mut bytes = Vec::new();
+            let body = self.get_from(path, 0)?.into_body().into_reader();
+            let read = body.take(limit).read_to_end(&mut bytes);
+            read.map_err(RequestError::Interrupted)?;
+            Ok(bytes)
+        })
+    }
+
     pub(crate) fn get_json<T: DeserializeOwned>(&self, path: &str) -> Result<T, RequestError> {
         let url = self.url(path);
         self.retrying(|| {

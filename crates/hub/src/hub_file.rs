@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use eigenmix_gguf::is_gguf_name;
+
 use crate::{HubError, HubId};
 
-/// One GGUF file of a repository: `org/name:file.gguf`, `org/name:folder/file.gguf@revision`.
+/// One file of a repository with weights: `org/name:file.gguf`, `org/name:folder/file.safetensors@revision`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HubFile {
     pub id: HubId,
@@ -37,8 +39,13 @@ impl HubFile {
             Some((name, revision)) => (name, format!("@{revision}")),
             None => (file, String::new()),
         };
-        if !name.to_ascii_lowercase().ends_with(".gguf") {
-            return Err(refused("what follows `:` is not the name of a .gguf file"));
+        let is_safetensors = Path::new(name)
+            .extension()
+            .is_some_and(|end| end == "safetensors");
+        if !is_gguf_name(name) && !is_safetensors {
+            return Err(refused(
+                "what follows `:` is not the name of a .gguf or .safetensors file",
+            ));
         }
         let id = HubId::parse(&format!("{repository}{revision}"))?;
         let name = name.to_owned();
@@ -61,17 +68,20 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_gguf_file_is_refused() {
-        for argument in [
-            "org/name:model.safetensors",
-            "org/name:",
-            "org/name@v1:a.gguf",
-            "org/na me:a.gguf",
-            "org/name:a.gguf@../x",
+    fn what_names_no_file_of_weights_is_refused() {
+        let name = "is not the name of a .gguf or .safetensors file";
+        for (argument, reason) in [
+            ("org/name:model.bin", name),
+            ("org/name:", name),
+            ("org/name:.gguf", name),
+            ("org/name@v1:a.gguf", "the revision follows the file"),
+            ("org/na me:a.gguf", "a character other than"),
+            ("org/name:a.gguf@../x", "revision"),
         ] {
             let error = HubFile::parse(argument).unwrap_err().to_string();
+            let repository = argument.split(':').next().unwrap();
             assert!(
-                error.contains(argument.split(':').next().unwrap()),
+                error.contains(repository) && error.contains(reason),
                 "{error}"
             );
         }

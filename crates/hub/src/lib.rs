@@ -68,7 +68,7 @@ mod observer;
 mod repository;
 mod upload;
 
-pub use adapters::{fetch_adapter, fetch_tokenizer};
+pub use adapters::{fetch_adapter, fetch_adapter_file, fetch_tokenizer};
 pub use content::{UploadContent, UploadFile};
 pub use error::{HubError, RequestError};
 pub use hub::{FileRequest, Hub, cache_of_eigenmix};

@@ -1,5 +1,7 @@
 //! A repository at one commit, as the Hub or its cache knows it.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -124,12 +126,58 @@ impl Repository {
         for request in requests {
             check_file_name(&self.id, &request.name)?;
         }
+        let required = requests.iter().filter(|request| request.required);
+        let required: Vec<&str> = required.map(|request| request.name.as_str()).collect();
+        self.require(&required)?;
+        let snapshot = self.cache.snapshot(&self.commit);
+        if !matches!(self.origin, Origin::Hub) {
+            return Ok(snapshot);
+        }
+        let id = self.id.to_string();
         let has = |request: &&FileRequest| self.files.contains(&request.name);
-        let missing: Vec<&str> = requests
-            .iter()
-            .filter(|request| request.required && !has(request))
-            .map(|request| request.name.as_str())
-            .collect();
+        for request in requests.iter().filter(has) {
+            if snapshot.join(&request.name).exists() {
+                continue;
+            }
+            let download = Download {
+                client: &self.hub.client,
+                cache: &self.cache,
+                id: &id,
+                commit: &self.commit,
+                name: &request.name,
+                path: self.path_of(&request.name),
+            };
+            download.run()?;
+        }
+        self.cache.remember(&self.commit)?;
+        Ok(snapshot)
+    }
+
+    /// The first bytes of a file, at most `limit`, from the cache or the Hub; nothing is put into the cache.
+    ///
+    /// # Errors
+    /// If the name would lead out of the repository or there is no such file, or it cannot be read or the Hub
+    /// does not give it.
+    pub fn beginning(&self, name: &str, limit: u64) -> Result<Vec<u8>, HubError> {
+        check_file_name(&self.id, name)?;
+        self.require(&[name])?;
+        let cached = self.cache.snapshot(&self.commit).join(name);
+        if !cached.exists() && matches!(self.origin, Origin::Hub) {
+            let answer = self.hub.client.beginning(&self.path_of(name), limit);
+            return answer.map_err(|error| self.hub.failed(&self.id, error));
+        }
+        let file = File::open(&cached).map_err(HubError::io("open", &cached))?;
+        let mut bytes = Vec::new();
+        let read = file.take(limit).read_to_end(&mut bytes);
+        read.map_err(HubError::io("read", &cached))?;
+        Ok(bytes)
+    }
+
+    /// # Errors
+    /// If it has not all of these files, as far as is known.
+    fn require(&self, names: &[&str]) -> Result<(), HubError> {
+        let has = |name: &&&str| self.files.iter().any(|file| file == **name);
+        let missing: Vec<&str> = names.iter().filter(|name| !has(name)).copied().collect();
         if let Some(first) = missing.first() {
             return Err(match &self.origin {
                 Origin::Offline => self.hub.not_in_cache(&self.id, missing.join(", ")),
@@ -147,33 +195,18 @@ impl Repository {
                 },
             });
         }
-        let snapshot = self.cache.snapshot(&self.commit);
-        if !matches!(self.origin, Origin::Hub) {
-            return Ok(snapshot);
-        }
-        let id = self.id.to_string();
-        for request in requests.iter().filter(has) {
-            if snapshot.join(&request.name).exists() {
-                continue;
-            }
-            let name = request.name.split('/').map(escaped).collect::<Vec<_>>();
-            let download = Download {
-                client: &self.hub.client,
-                cache: &self.cache,
-                id: &id,
-                commit: &self.commit,
-                name: &request.name,
-                path: format!(
-                    "{}/resolve/{}/{}",
-                    self.repository.url(),
-                    self.commit,
-                    name.join("/")
-                ),
-            };
-            download.run()?;
-        }
-        self.cache.remember(&self.commit)?;
-        Ok(snapshot)
+        Ok(())
+    }
+
+    /// What follows the endpoint in the address of a file.
+    fn path_of(&self, name: &str) -> String {
+        let name = name.split('/').map(escaped).collect::<Vec<_>>();
+        format!(
+            "{}/resolve/{}/{}",
+            self.repository.url(),
+            self.commit,
+            name.join("/")
+        )
     }
 }
 

@@ -11,11 +11,12 @@ use crate::encoder_config::{EncoderConfig, EncoderFamily};
 use crate::model_config::ModelConfig;
 use crate::plausible_sizes::require_plausible;
 use crate::vision_config::{VisionConfig, VisionFamily};
+use crate::vision_language_config::VisionLanguageConfig;
 use crate::zero_shot::TEXT_FEATURES;
 use crate::{AdaptedTables, Description, HeadKind, LinearLayer, ModelError};
 
 const SUPPORTED: &str = "bert, roberta, xlm-roberta, camembert, distilbert; llama, mistral, qwen2, \
-                         qwen3, gemma2, gpt2; vit, clip, clip_vision_model";
+                         qwen3, gemma2, gpt2; vit, clip, clip_vision_model; llava";
 
 /// A supported model's sizes and options.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +24,7 @@ pub enum Architecture {
     Encoder(EncoderConfig),
     Decoder(DecoderConfig),
     Vision(VisionConfig),
+    VisionLanguage(Box<VisionLanguageConfig>),
 }
 
 impl Architecture {
@@ -37,6 +39,9 @@ impl Architecture {
             EncoderConfig::from_json(family, json).map(Self::Encoder)
         } else if let Some(family) = DecoderFamily::from_model_type(model_type) {
             DecoderConfig::from_json(family, json).map(Self::Decoder)
+        } else if model_type == VisionLanguageConfig::MODEL_TYPE {
+            VisionLanguageConfig::from_json(json)
+                .map(|config| Self::VisionLanguage(Box::new(config)))
         } else if model_type == "vit" {
             vision(VisionFamily::Vit)
         } else if matches!(model_type, "clip" | "clip_vision_model") {
@@ -50,6 +55,9 @@ impl Architecture {
         };
         let plausible = found.and_then(|found| {
             require_plausible(found.n_layers(), found.widths(), found.vocab_size())?;
+            if let Self::VisionLanguage(config) = &found {
+                require_plausible(config.tower.n_layers, config.tower.widths(), None)?;
+            }
             Ok(found)
         });
         plausible.map_err(|problem| ModelError::Config {
@@ -105,6 +113,10 @@ impl Architecture {
                 config.tied &= !tables.part;
                 &mut config.vocab_size
             }
+            Self::VisionLanguage(config) => {
+                config.decoder.tied &= !tables.part;
+                &mut config.decoder.vocab_size
+            }
             Self::Vision(_) => return adapted,
         };
         *vocabulary = tables.vocabulary.unwrap_or(*vocabulary);
@@ -115,8 +127,10 @@ impl Architecture {
     #[must_use]
     pub fn with_own_output(&self) -> Self {
         let mut own = self.clone();
-        if let Self::Decoder(config) = &mut own {
-            config.tied = false;
+        match &mut own {
+            Self::Decoder(config) => config.tied = false,
+            Self::VisionLanguage(config) => config.decoder.tied = false,
+            Self::Encoder(_) | Self::Vision(_) => {}
         }
         own
     }
@@ -142,6 +156,7 @@ impl Deref for Architecture {
             Self::Encoder(config) => config,
             Self::Decoder(config) => config,
             Self::Vision(config) => config,
+            Self::VisionLanguage(config) => &**config,
         }
     }
 }

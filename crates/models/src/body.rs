@@ -5,25 +5,29 @@ use burn::tensor::{Device, Tensor};
 use eigenmix_kernels::AttentionShape;
 
 use crate::builder::Builder;
+use crate::cache::Cache;
 use crate::decoder::{Decoder, DecoderContext};
 use crate::encoder::Encoder;
 use crate::read_rows::ReadRows;
 use crate::vision::Vision;
+use crate::vision_language::{VisionLanguage, VisionLanguageContext};
 use crate::{Architecture, Batch, ImageBatch, ModelError, TokenBatch};
 
 /// Embeddings and layers: a batch in, hidden states out.
 #[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one in a model")]
 pub(crate) enum Body {
     Encoder(Encoder),
     Decoder(Decoder),
     Vision(Vision),
+    VisionLanguage(VisionLanguage),
 }
 
 /// The batch's data that layers need.
-#[expect(clippy::large_enum_variant, reason = "there is one per batch")]
 pub(crate) enum BodyContext {
     Attention(AttentionShape),
     Decoder(DecoderContext),
+    VisionLanguage(VisionLanguageContext),
 }
 
 impl Body {
@@ -41,7 +45,10 @@ impl Body {
                 Decoder::build(builder, config, dropout).map(Self::Decoder)
             }
             Architecture::Vision(config) => {
-                Vision::build(builder, config, dropout).map(Self::Vision)
+                Vision::build(builder, config, config.n_layers, dropout).map(Self::Vision)
+            }
+            Architecture::VisionLanguage(config) => {
+                VisionLanguage::build(builder, config, dropout).map(Self::VisionLanguage)
             }
         }
     }
@@ -51,6 +58,7 @@ impl Body {
             Self::Encoder(encoder) => encoder.n_layers(),
             Self::Decoder(decoder) => decoder.n_layers(),
             Self::Vision(vision) => vision.n_layers(),
+            Self::VisionLanguage(model) => model.n_layers(),
         }
     }
 
@@ -65,12 +73,17 @@ impl Body {
                 (hidden, BodyContext::Attention(shape))
             }
             Self::Decoder(decoder) => {
-                let (hidden, context) = decoder.embed(texts(batch), None, device);
-                (hidden, BodyContext::Decoder(context))
+                let texts = texts(batch);
+                let context = decoder.context(texts, None, device);
+                (decoder.embed(texts), BodyContext::Decoder(context))
             }
             Self::Vision(vision) => {
                 let (hidden, shape) = vision.embed(images(batch), device);
                 (hidden, BodyContext::Attention(shape))
+            }
+            Self::VisionLanguage(model) => {
+                let (hidden, context) = model.embed(batch, device);
+                (hidden, BodyContext::VisionLanguage(context))
             }
         }
     }
@@ -94,6 +107,9 @@ impl Body {
             (Self::Vision(vision), BodyContext::Attention(shape)) => {
                 vision.layer(layer, hidden, shape, read)
             }
+            (Self::VisionLanguage(model), BodyContext::VisionLanguage(context)) => {
+                model.layer(layer, hidden, context, read)
+            }
             _ => unreachable!("the context belongs to another kind of model"),
         }
     }
@@ -104,13 +120,14 @@ impl Body {
             Self::Encoder(_) => hidden,
             Self::Decoder(decoder) => decoder.final_norm(hidden),
             Self::Vision(vision) => vision.final_norm(hidden),
+            Self::VisionLanguage(model) => model.decoder.final_norm(hidden),
         }
     }
 
     /// The first row of each example: the first token's, or the class token's.
     pub fn first_rows(&self, batch: &Batch) -> Vec<i32> {
         match self {
-            Self::Encoder(_) | Self::Decoder(_) => {
+            Self::Encoder(_) | Self::Decoder(_) | Self::VisionLanguage(_) => {
                 let texts = texts(batch);
                 let starts = &texts.offsets()[..texts.sequences()];
                 starts.iter().map(|&row| row as i32).collect()
@@ -136,7 +153,41 @@ impl Body {
     pub fn decoder(&self) -> &Decoder {
         match self {
             Self::Decoder(decoder) => decoder,
+            Self::VisionLanguage(model) => &model.decoder,
             _ => panic!("only decoders continue a sequence"),
+        }
+    }
+}
+
+impl Body {
+    /// The vectors that the decoder starts from, and what it needs to know of the batch.
+    ///
+    /// - cache: of the tokens before the batch's
+    ///
+    /// # Panics
+    /// If there is no decoder, or the batch has no texts.
+    pub fn decoder_input(
+        &self,
+        batch: &Batch,
+        cache: &Cache,
+        device: &Device,
+    ) -> (Tensor<2>, DecoderContext) {
+        match self {
+            Self::VisionLanguage(model) => model.decoder_input(batch, cache, device),
+            _ => {
+                let (decoder, texts) = (self.decoder(), texts(batch));
+                let context = decoder.context(texts, Some(cache), device);
+                (decoder.embed(texts), context)
+            }
+        }
+    }
+
+    /// What a vision-language model makes of images for its decoder:
+    /// `[images · tokens per image, d_model]`; `None` of other models.
+    pub fn image_features(&self, images: &ImageBatch, device: &Device) -> Option<Tensor<2>> {
+        match self {
+            Self::VisionLanguage(model) => Some(model.image_features(images, device)),
+            _ => None,
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::precision::Precision;
 use crate::shared_tensors::SharedTensors;
 use crate::stored::{Files, StoredTensor, StoredTensors, gguf_tensors, stored_tensors};
 use crate::token_tables::{TokenTables, untie};
+use crate::vision_language_names::{is_vision_language, renamed, tie_if_alone};
 
 /// An opened base model; weights are memory-mapped and read when asked for.
 pub struct Checkpoint {
@@ -128,11 +129,15 @@ impl Checkpoint {
         checkpoint.read_files(paths)?;
         let file_of = |name: &str| checkpoint.file_of(name);
         let tables = TokenTables::of(&checkpoint.config, checkpoint.names(), file_of)?;
-        if let Some(note) = tables.and_then(|tables| tables.note()) {
+        if let Some(note) = tables.as_ref().and_then(TokenTables::note) {
             checkpoint.note = Some(note);
             if let Some(fields) = checkpoint.config.as_object_mut() {
                 untie(fields);
             }
+        }
+        if is_vision_language(&checkpoint.config) {
+            checkpoint.tensors = renamed(checkpoint.tensors, directory)?;
+            tie_if_alone(&mut checkpoint.config, tables.as_ref());
         }
         Ok(checkpoint)
     }
@@ -190,7 +195,7 @@ impl Checkpoint {
         self.note.as_deref()
     }
 
-    /// The names of its tensors, sorted.
+    /// The names of its tensors, sorted; of a vision-language model as transformers 5 names its modules.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }

@@ -55,16 +55,16 @@ impl Decoder {
     ) -> Result<Self, ModelError> {
         let (family, d_model) = (config.family, config.d_model());
         let table = [config.vocab_size, d_model];
-        let token_embeddings = builder.embedding(family.embedding_name(), table)?;
+        let token_embeddings = builder.embedding(&config.part(family.embedding_name()), table)?;
         let position_embeddings = match config.rotary {
             Some(_) => None,
-            None => Some(builder.embedding("transformer.wpe", [config.max_positions, d_model])?),
+            None => Some(builder.embedding(&config.part("wpe"), [config.max_positions, d_model])?),
         };
         let blocks = (0..config.n_layers)
             .map(|layer| Block::build(builder, &config.block, &config.block_path(layer), dropout))
             .collect::<Result<_, _>>()?;
         let norm = builder.norm(
-            family.final_norm_name(),
+            &config.part(family.final_norm_name()),
             config.block.norm,
             d_model,
             config.block.norm_epsilon,
@@ -92,15 +92,8 @@ impl Decoder {
         self.blocks.len()
     }
 
-    /// The vectors that the blocks start from, and what these need to know of the batch.
-    ///
-    /// - cache: of the tokens before the batch's
-    pub fn embed(
-        &self,
-        batch: &TokenBatch,
-        cache: Option<&Cache>,
-        device: &Device,
-    ) -> (Tensor<2>, DecoderContext) {
+    /// The vectors that the blocks start from: `[rows, d_model]`.
+    pub fn embed(&self, batch: &TokenBatch) -> Tensor<2> {
         let mut tables = vec![(&self.token_embeddings, batch.ids())];
         if let Some(position_embeddings) = &self.position_embeddings {
             tables.push((position_embeddings, batch.position_ids()));
@@ -109,6 +102,18 @@ impl Decoder {
         if let Some(scale) = self.rules.embedding_scale {
             hidden = hidden * scale;
         }
+        self.dropout.forward(hidden)
+    }
+
+    /// What the blocks need to know of the batch.
+    ///
+    /// - cache: of the tokens before the batch's
+    pub fn context(
+        &self,
+        batch: &TokenBatch,
+        cache: Option<&Cache>,
+        device: &Device,
+    ) -> DecoderContext {
         let rules = &self.rules;
         let mut key_offsets = batch.offsets().clone();
         if let Some(cache) = cache {
@@ -130,14 +135,13 @@ impl Decoder {
             visibility,
             softcap: rules.softcap,
         };
-        let context = DecoderContext {
+        DecoderContext {
             shapes: rules.visibility.iter().copied().map(shape).collect(),
             rotary: rules
                 .rotary
                 .as_ref()
                 .map(|rotary| rotary.angles(batch.position_ids(), rules.d_head, device)),
-        };
-        (self.dropout.forward(hidden), context)
+        }
     }
 
     /// - hidden: `[rows, d_model]`

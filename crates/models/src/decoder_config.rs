@@ -19,6 +19,8 @@ use crate::{HeadKind, LinearLayer};
 #[derive(Clone, Debug, PartialEq)]
 pub struct DecoderConfig {
     pub family: DecoderFamily,
+    /// The path of the decoder: the family's own, or that of its place in a larger model.
+    pub(crate) path: &'static str,
     pub vocab_size: usize,
     pub n_layers: usize,
     /// The longest sequence that it was made for.
@@ -131,6 +133,7 @@ impl DecoderConfig {
             .map_or(Activation::Silu, Activation::from);
         Ok(Self {
             family,
+            path: family.prefix(),
             vocab_size: json.vocab_size,
             n_layers: json.num_hidden_layers,
             max_positions: json.max_position_embeddings,
@@ -177,6 +180,7 @@ impl DecoderConfig {
         let d_head = json.n_embd / json.n_head;
         Ok(Self {
             family: DecoderFamily::Gpt2,
+            path: DecoderFamily::Gpt2.prefix(),
             vocab_size: json.vocab_size,
             n_layers: json.n_layer,
             max_positions: json.n_positions,
@@ -214,7 +218,12 @@ impl DecoderConfig {
     }
 
     pub(crate) fn block_path(&self, layer: usize) -> String {
-        format!("{}.{layer}", self.family.layers_name())
+        format!("{}.{layer}", self.part(self.family.layers_name()))
+    }
+
+    /// The path of a part of the decoder, by its name below it.
+    pub(crate) fn part(&self, name: &str) -> String {
+        format!("{}.{name}", self.path)
     }
 
     /// The output layer of a language model that is not tied.
@@ -240,7 +249,7 @@ impl ModelConfig for DecoderConfig {
     }
 
     fn token_table(&self) -> Option<String> {
-        Some(self.family.embedding_name().to_owned())
+        Some(self.part(self.family.embedding_name()))
     }
 
     fn ties_output(&self) -> bool {

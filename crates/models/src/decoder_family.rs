@@ -51,22 +51,22 @@ impl DecoderFamily {
 
     pub(crate) fn layers_name(self) -> &'static str {
         match self {
-            Self::Gpt2 => "transformer.h",
-            _ => "model.layers",
+            Self::Gpt2 => "h",
+            _ => "layers",
         }
     }
 
     pub(crate) fn embedding_name(self) -> &'static str {
         match self {
-            Self::Gpt2 => "transformer.wte",
-            _ => "model.embed_tokens",
+            Self::Gpt2 => "wte",
+            _ => "embed_tokens",
         }
     }
 
     pub(crate) fn final_norm_name(self) -> &'static str {
         match self {
-            Self::Gpt2 => "transformer.ln_f",
-            _ => "model.norm",
+            Self::Gpt2 => "ln_f",
+            _ => "norm",
         }
     }
 

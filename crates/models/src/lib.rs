@@ -4,8 +4,9 @@
 //! layer with its path and shape), so that adapters can be matched and updates prepared before a
 //! weight is read. Loading then places an [`Adaptation`] on top of frozen weights.
 //!
-//! A [`Network`] is a body and a head. Bodies are encoders (post-norm), and decoders and vision models,
-//! which are stacks of one configurable pre-norm block. A new architecture implements [`ModelConfig`]
+//! A [`Network`] is a body and a head. Bodies are encoders (post-norm), decoders and vision models, which
+//! are stacks of one configurable pre-norm block, and vision-language models, which are composed of a
+//! vision model, a connector and a decoder. A new architecture implements [`ModelConfig`]
 //! and is a variant of [`Architecture`] and of the body.
 //!
 //! ```
@@ -39,6 +40,7 @@ mod cache;
 mod checkpoint;
 mod clip_names;
 mod clip_text;
+mod connector;
 mod decoder;
 mod decoder_config;
 mod decoder_family;
@@ -70,6 +72,9 @@ mod tokens;
 mod trained_tables;
 mod vision;
 mod vision_config;
+mod vision_language;
+mod vision_language_config;
+mod vision_language_names;
 mod zero_shot;
 
 pub use adaptation::{Adaptation, LoadReport};
@@ -91,7 +96,7 @@ pub use gguf::{GgufConfig, GgufFamily, GgufNames, GgufSource, gguf_base, gguf_ro
 pub use head::HeadForm;
 pub use head_kind::HeadKind;
 pub use images::ImageBatch;
-pub use model_config::ModelConfig;
+pub use model_config::{ImageTokens, ModelConfig};
 pub use network::{LoadOptions, Loaded, Network};
 pub use precision::Precision;
 pub use recomputation::Recomputation;
@@ -100,4 +105,5 @@ pub use token_tables::{TokenTables, untie};
 pub use tokens::TokenBatch;
 pub use trained_tables::{Trained, TrainedTables, is_output_weight, updated};
 pub use vision_config::{VisionConfig, VisionFamily};
+pub use vision_language_config::VisionLanguageConfig;
 pub use zero_shot::TEXT_FEATURES;

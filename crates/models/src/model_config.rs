@@ -4,6 +4,15 @@ use crate::clip_text::ClipTextConfig;
 use crate::head::HeadForm;
 use crate::{HeadKind, LinearLayer};
 
+/// How images stand in the texts of a vision-language model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageTokens {
+    /// The token in whose places the features of images stand.
+    pub token: u32,
+    /// How many of them an image takes.
+    pub per_image: usize,
+}
+
 /// What can be known of a model from its configuration. Each architecture implements it in one file,
 /// and everything that is not about one architecture asks here.
 pub trait ModelConfig {
@@ -57,6 +66,16 @@ pub trait ModelConfig {
     /// [channels, size] of the square images it takes; `None` where it takes none.
     fn image_shape(&self) -> Option<[usize; 2]> {
         None
+    }
+
+    /// How images stand in its texts, where they do.
+    fn image_tokens(&self) -> Option<ImageTokens> {
+        None
+    }
+
+    /// Whether what a module gives goes into the outputs.
+    fn is_computed(&self, _path: &str) -> bool {
+        true
     }
 
     /// How many rows an example has at most: tokens of a text, or patches of an image.

@@ -11,7 +11,7 @@ use crate::builder::Builder;
 use crate::cache::Cache;
 use crate::head::{Head, log_probabilities, select};
 use crate::read_rows::ReadRows;
-use crate::{Adaptation, Architecture, Batch, Checkpoint, HeadKind, ModelError, TokenBatch, Train};
+use crate::{Adaptation, Architecture, Batch, Checkpoint, HeadKind, ImageBatch, ModelError, Train};
 
 /// A body and the head of a task.
 #[derive(Module, Debug)]
@@ -147,22 +147,32 @@ impl Network {
         log_probabilities(self.logits(select(hidden, rows)), targets)
     }
 
+    /// What a vision-language model makes of images for its decoder:
+    /// `[images · tokens per image, d_model]`; `None` of other models.
+    pub fn image_features(&self, images: &ImageBatch, device: &Device) -> Option<Tensor<2>> {
+        self.body.image_features(images, device)
+    }
+
     /// An empty cache for that many sequences.
+    ///
+    /// # Panics
+    /// If the model has no decoder.
     pub fn cache(&self, sequences: usize) -> Cache {
-        Cache::new(self.n_layers(), sequences)
+        Cache::new(self.body.decoder().n_layers(), sequences)
     }
 
     /// The logits of the last token of each sequence, `[sequences, vocabulary]`; keys and values are
     /// taken from and added to the cache.
     ///
     /// # Panics
-    /// If the model is not a decoder.
-    pub fn next_token(&self, batch: &TokenBatch, cache: &mut Cache, device: &Device) -> Tensor<2> {
+    /// If the model has no decoder, or the batch has no texts.
+    pub fn next_token(&self, inputs: &Batch, cache: &mut Cache, device: &Device) -> Tensor<2> {
         let decoder = self.body.decoder();
+        let batch = inputs.texts.as_ref().expect("tokens to continue");
         // Where every sequence has one new token, these are all rows.
         let is_one_each = batch.tokens() == batch.sequences();
         let read = (!is_one_each).then(|| ReadRows::new(last_rows(batch)));
-        let (mut hidden, context) = decoder.embed(batch, Some(cache), device);
+        let (mut hidden, context) = self.body.decoder_input(inputs, cache, device);
         if let (Some(read), 0) = (&read, decoder.n_layers()) {
             hidden = read.select(hidden);
         }

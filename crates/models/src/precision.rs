@@ -57,6 +57,11 @@ impl Precision {
         }
     }
 
+    /// Whether the weights of layers are quantised while they are loaded.
+    pub fn quantises(self) -> bool {
+        self.quantised().is_some()
+    }
+
     /// How many bytes the weight of a layer takes that is quantised while it is loaded.
     pub fn quantised_size(self, shape: [usize; 2]) -> Option<usize> {
         match self {

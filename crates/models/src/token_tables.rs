@@ -82,7 +82,8 @@ pub(crate) fn ties(config: &Value) -> bool {
     if let Some(said) = said(config).or_else(|| inner.and_then(said)) {
         return said;
     }
-    let family = config.get("model_type").and_then(Value::as_str);
+    let family = inner.unwrap_or(config).get("model_type");
+    let family = family.and_then(Value::as_str);
     // transformers ties unless an architecture says otherwise.
     family
         .and_then(DecoderFamily::from_model_type)

@@ -32,9 +32,11 @@ pub(crate) struct Vision {
 }
 
 impl Vision {
+    /// - n_layers: how many of its blocks are built, from the first one
     pub fn build(
         builder: &mut Builder,
         config: &VisionConfig,
+        n_layers: usize,
         dropout: f64,
     ) -> Result<Self, ModelError> {
         let (d_model, rows) = (config.d_model(), config.rows_per_image());
@@ -44,17 +46,18 @@ impl Vision {
         let (patches, patch_bias, class_token, positions, first_norm, last_norm);
         match config.family {
             VisionFamily::Vit => {
-                let projection = "vit.embeddings.patch_embeddings.projection";
+                let projection = config.part("embeddings.patch_embeddings.projection");
                 patches = builder.parameter(&format!("{projection}.weight"), kernel)?;
                 patch_bias = Some(builder.parameter(&format!("{projection}.bias"), [d_model])?);
-                class_token = builder.parameter("vit.embeddings.cls_token", [1, 1, d_model])?;
-                positions =
-                    builder.parameter("vit.embeddings.position_embeddings", [1, rows, d_model])?;
+                class_token =
+                    builder.parameter(&config.part("embeddings.cls_token"), [1, 1, d_model])?;
+                let name = config.part("embeddings.position_embeddings");
+                positions = builder.parameter(&name, [1, rows, d_model])?;
                 first_norm = None;
-                last_norm = builder.layer_norm("vit.layernorm", d_model, epsilon)?;
+                last_norm = builder.layer_norm(&config.part("layernorm"), d_model, epsilon)?;
             }
             VisionFamily::Clip => {
-                let name = |name: &str| format!("vision_model.embeddings.{name}");
+                let name = |name: &str| config.part(&format!("embeddings.{name}"));
                 patches = builder.parameter(&name("patch_embedding.weight"), kernel)?;
                 patch_bias = None;
                 class_token =
@@ -65,12 +68,13 @@ impl Vision {
                     [1, rows, d_model],
                 )?;
                 // So it is spelt in every checkpoint.
-                let name = "vision_model.pre_layrnorm";
-                first_norm = Some(builder.layer_norm(name, d_model, epsilon)?);
-                last_norm = builder.layer_norm("vision_model.post_layernorm", d_model, epsilon)?;
+                let name = config.part("pre_layrnorm");
+                first_norm = Some(builder.layer_norm(&name, d_model, epsilon)?);
+                let name = config.part("post_layernorm");
+                last_norm = builder.layer_norm(&name, d_model, epsilon)?;
             }
         }
-        let blocks = (0..config.n_layers)
+        let blocks = (0..n_layers)
             .map(|layer| Block::build(builder, &config.block, &config.block_path(layer), dropout))
             .collect::<Result<_, _>>()?;
         Ok(Self {

@@ -24,6 +24,8 @@ pub enum VisionFamily {
 #[derive(Clone, Debug, PartialEq)]
 pub struct VisionConfig {
     pub family: VisionFamily,
+    /// The path of the model: the family's own, or that of its place in a larger model.
+    pub(crate) path: &'static str,
     pub n_layers: usize,
     /// Height and width of the images it takes.
     pub image_size: usize,
@@ -132,6 +134,7 @@ impl VisionConfig {
             .transpose()?;
         Ok(Self {
             family,
+            path: family.prefix(),
             n_layers: sizes.num_hidden_layers,
             image_size: sizes.image_size,
             patch_size: sizes.patch_size,
@@ -168,9 +171,14 @@ impl VisionConfig {
 
     pub(crate) fn block_path(&self, layer: usize) -> String {
         match self.family {
-            VisionFamily::Vit => format!("vit.encoder.layer.{layer}"),
-            VisionFamily::Clip => format!("vision_model.encoder.layers.{layer}"),
+            VisionFamily::Vit => self.part(&format!("encoder.layer.{layer}")),
+            VisionFamily::Clip => self.part(&format!("encoder.layers.{layer}")),
         }
+    }
+
+    /// The path of a part of the model, by its name below it.
+    pub(crate) fn part(&self, name: &str) -> String {
+        format!("{}.{name}", self.path)
     }
 }
 

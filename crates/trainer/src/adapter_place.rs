@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use eigenmix_adapter::{AdapterFile, PeftConfig};
-use eigenmix_hub::{Hub, HubError, Location, cache_of_eigenmix, fetch_adapter, fetch_tokenizer};
+use eigenmix_hub::{
+    Hub, HubError, HubFile, HubId, Location, cache_of_eigenmix, fetch_adapter, fetch_adapter_file,
+    fetch_tokenizer,
+};
 use eigenmix_store::StoredName;
 
 use crate::TrainerError;
@@ -13,13 +16,14 @@ use crate::run::Run;
 const UNPACKED: &str = "stores";
 
 /// An argument that names an adapter: a path, of a run the adapter that it trained, an adapter of a store
-/// as `STORE#NAME`, or a Hub id.
+/// as `STORE#NAME`, a Hub id, or a file on the Hub.
 #[derive(Debug)]
 pub enum AdapterPlace<'a> {
     /// An existing path.
     Path(PathBuf),
     Stored(StoredName<'a>),
-    Hub(eigenmix_hub::HubId),
+    Hub(HubId),
+    HubFile(HubFile),
 }
 
 impl<'a> AdapterPlace<'a> {
@@ -29,6 +33,9 @@ impl<'a> AdapterPlace<'a> {
         if let Some(stored) = StoredName::split(argument).filter(StoredName::is_in_store) {
             return Ok(Self::Stored(stored));
         }
+        if let Some(file) = HubFile::parse(argument)? {
+            return Ok(Self::HubFile(file));
+        }
         Ok(match Location::parse_owned(argument)? {
             Location::Path(path) => Self::Path(path),
             Location::Hub(id) => Self::Hub(id),
@@ -37,7 +44,7 @@ impl<'a> AdapterPlace<'a> {
 
     /// Whether it is on this machine, without being fetched.
     pub fn is_here(&self) -> bool {
-        !matches!(self, Self::Hub(_))
+        !matches!(self, Self::Hub(_) | Self::HubFile(_))
     }
 }
 
@@ -53,6 +60,9 @@ pub fn locate_adapter(argument: &str) -> Result<PathBuf, TrainerError> {
             return Ok(stored.unpacked(&cache_of_eigenmix()?.join(UNPACKED))?);
         }
         AdapterPlace::Hub(id) => fetch_adapter(&Hub::from_env()?, &id)?,
+        AdapterPlace::HubFile(file) => {
+            return Ok(fetch_adapter_file(&Hub::from_env()?, &file)?);
+        }
     };
     let trained = Run::at(&path).adapter();
     let is_run =

@@ -2,13 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use eigenmix_gguf::{GgufFile, part_names};
-use eigenmix_hub::{FileRequest, Hub, HubFile, HubId, Location};
+use eigenmix_adapter::RepositoryFiles;
+use eigenmix_gguf::{GgufFile, is_gguf_name, part_names, text_in_beginning};
+use eigenmix_hub::{FileRequest, Hub, HubFile, HubId, Location, Repository};
 use eigenmix_models::{ModelError, is_gguf, shard_names};
 
 use crate::TrainerError;
 use crate::base_model::COMPANIONS;
 
+/// Of the metadata of a GGUF file.
+const TYPE: &str = "general.type";
 const CONFIG: &str = "config.json";
 const SINGLE_FILE: &str = "model.safetensors";
 const SHARD_INDEX: &str = "model.safetensors.index.json";
@@ -37,18 +40,31 @@ pub(crate) fn locate(name: &str, wanted: Wanted) -> Result<PathBuf, TrainerError
     }
 }
 
-/// Whether an argument names a base model, going by its files: nothing is fetched.
+/// Whether a name is that of a model or a file on the Hub, rather than a path.
+///
+/// # Errors
+/// If it is neither.
+pub(crate) fn is_on_hub(name: &str) -> Result<bool, TrainerError> {
+    let is_file = HubFile::parse(name)?.is_some();
+    Ok(is_file || matches!(Location::parse(name)?, Location::Hub(_)))
+}
+
+/// Whether an argument names a base model, going by its files: nothing is fetched, but for the beginning of
+/// the only GGUF file of a repository, which may be an adapter.
 ///
 /// # Errors
 /// If it is neither a path nor a Hub id, or the Hub does not answer.
 pub fn is_base_model(argument: &str) -> Result<bool, TrainerError> {
-    if HubFile::parse(argument)?.is_some() {
-        return Ok(true);
+    if let Some(file) = HubFile::parse(argument)? {
+        if !is_gguf_name(&file.name) {
+            return Ok(false);
+        }
+        let repository = Hub::from_env()?.open(&file.id)?;
+        return Ok(!begins_as_adapter(&repository, &file.name)?);
     }
     let files = match Location::parse_owned(argument)? {
         Location::Path(path) if path.is_dir() => files_in(&path),
         Location::Path(path) => {
-            const TYPE: &str = "general.type";
             if !is_gguf(&path) {
                 return Ok(false);
             }
@@ -56,12 +72,39 @@ pub fn is_base_model(argument: &str) -> Result<bool, TrainerError> {
             let kind = file.text(TYPE).map_err(ModelError::from)?;
             return Ok(kind != Some("adapter"));
         }
-        Location::Hub(id) => Hub::from_env()?.open(&id)?.files().to_vec(),
+        Location::Hub(id) => {
+            let repository = Hub::from_env()?.open(&id)?;
+            if is_gguf_adapter(&repository, &id)? {
+                return Ok(false);
+            }
+            repository.files().to_vec()
+        }
     };
     let has = |name: &str| files.iter().any(|file| file == name);
     let is_adapter = files.iter().any(|file| file.starts_with("adapter"));
     let is_model = has(CONFIG) || only_gguf(&files, Wanted::Weights).is_some();
     Ok(is_model && !is_adapter)
+}
+
+/// Whether a repository is one GGUF file of an adapter, by the metadata in front.
+fn is_gguf_adapter(repository: &Repository, id: &HubId) -> Result<bool, TrainerError> {
+    let Ok(files) = RepositoryFiles::of(&id.to_string(), repository.files()) else {
+        return Ok(false);
+    };
+    match files.required.first() {
+        Some(name) if files.is_single_file && is_gguf_name(name) => {
+            begins_as_adapter(repository, name)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// Whether a GGUF file of a repository is an adapter, by the metadata in front.
+fn begins_as_adapter(repository: &Repository, name: &str) -> Result<bool, TrainerError> {
+    // Tokenizers and the like come behind.
+    const ENOUGH: u64 = 1 << 16;
+    let beginning = repository.beginning(name, ENOUGH)?;
+    Ok(text_in_beginning(&beginning, TYPE).as_deref() == Some("adapter"))
 }
 
 /// The names of what is in a directory, sorted.
@@ -94,15 +137,19 @@ fn only_gguf(files: &[String], wanted: Wanted) -> Option<Vec<String>> {
     if has(SINGLE_FILE) || has(SHARD_INDEX) || wanted == Wanted::Description && has(CONFIG) {
         return None;
     }
-    let is_model = |file: &&String| {
-        file.to_ascii_lowercase().ends_with(".gguf") && part_names(file).first() == Some(file)
-    };
+    let is_model = |file: &&String| is_gguf_name(file) && part_names(file).first() == Some(file);
     let found: Vec<String> = files.iter().filter(is_model).cloned().collect();
     (!found.is_empty()).then_some(found)
 }
 
 /// Fetches one file, or all parts of it if it was split.
 fn fetch_file(hub: &Hub, file: &HubFile) -> Result<PathBuf, TrainerError> {
+    if !is_gguf_name(&file.name) {
+        return Err(TrainerError::FileOfBase {
+            file: file.name.clone(),
+            model: file.id.to_string(),
+        });
+    }
     let parts = part_names(&file.name).into_iter();
     let parts: Vec<FileRequest> = parts.map(FileRequest::required).collect();
     Ok(hub.open(&file.id)?.fetch(&parts)?.join(&file.name))

@@ -3,13 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use eigenmix_adapter::{AdapterFile, Companion};
-use eigenmix_data::{InputContract, TextTokenizer, gguf_text_files, has_chat_template};
-use eigenmix_models::{Architecture, Checkpoint, LinearLayer, ModelError, TensorSizes, is_gguf};
+use eigenmix_data::{
+    InputContract, TextTokenizer, gguf_text_files, gguf_tokenizer_json, has_chat_template,
+};
+use eigenmix_models::{
+    Architecture, Checkpoint, LinearLayer, ModelError, Precision, TensorSizes, is_gguf,
+};
 
 use eigenmix_tensors::{FileError, Matrix};
 
 use crate::TrainerError;
-use crate::base_location::{Wanted, locate};
+use crate::base_location::{Wanted, is_on_hub, locate};
 use crate::model::own_head;
 use crate::problem_type::MULTI_LABEL;
 
@@ -51,16 +55,36 @@ impl BaseModel {
     /// description is fetched.
     ///
     /// # Errors
-    /// As [`BaseModel::open`], but for missing weights.
+    /// As [`BaseModel::open`], but for missing weights; a directory that has only some of its shards is
+    /// refused.
     pub fn open_here(name: &str) -> Result<Self, TrainerError> {
         let path = locate(name, Wanted::Description)?;
         let checkpoint = match Checkpoint::open(&path) {
-            Err(ModelError::NotACheckpoint { .. } | ModelError::MissingShard { .. }) => {
+            Err(ModelError::NotACheckpoint { .. }) => Checkpoint::open_config(&path)?,
+            // What was fetched from the Hub may be a part; a directory that lacks a shard is damaged.
+            Err(ModelError::MissingShard { .. }) if is_on_hub(name)? => {
                 Checkpoint::open_config(&path)?
             }
             opened => opened?,
         };
         Self::describe(name, checkpoint)
+    }
+
+    /// Its checkpoint once more, of which models share what is frozen: that goes with it, and no training that
+    /// comes after has to keep it.
+    ///
+    /// # Errors
+    /// If a file has changed since it was opened, or is not there any more.
+    pub(crate) fn sharing(&self, precision: Precision) -> Result<Checkpoint, TrainerError> {
+        let path = self.checkpoint.path();
+        // One that is trained from scratch may have no weights.
+        let mut checkpoint = match self.checkpoint.names().next() {
+            Some(_) => Checkpoint::open(path)?,
+            None => Checkpoint::open_config(path)?,
+        };
+        checkpoint.set_precision(precision);
+        checkpoint.share_tensors();
+        Ok(checkpoint)
     }
 
     /// What its tensors take, under the head that it has by itself or else the usual one.
@@ -90,10 +114,11 @@ impl BaseModel {
     }
 
     /// Takes tokenizer and chat template from `directory` instead, as far as they are there: those
-    /// that an adapter was trained with lie beside it. Says whether the tokenizer is another one.
+    /// that an adapter was trained with lie beside it. Says whether the tokenizer is another one, which it is
+    /// where the model has none by itself or one that is not understood.
     ///
     /// # Errors
-    /// If a file is there and cannot be read or understood.
+    /// If a file is there and cannot be read.
     pub fn bring_text_files(&mut self, directory: &Path) -> Result<bool, TrainerError> {
         if has_chat_template(directory)? {
             self.template_directory = Some(directory.to_owned());
@@ -104,9 +129,25 @@ impl BaseModel {
         }
         self.tokenizer_directory = Some(directory.to_owned());
         let brought = std::fs::read(&brought).map_err(FileError::io("read", &brought))?;
-        let own = self.text_files()?;
-        let own = own.iter().find(|file| file.name == TOKENIZER);
-        Ok(own.is_none_or(|own| own.content != brought))
+        let own = match self.tokenizer_json() {
+            Err(TrainerError::Data(_)) => None,
+            own => own?,
+        };
+        Ok(own.is_none_or(|own| own != brought))
+    }
+
+    /// Its own `tokenizer.json`, or that which the tokenizer of a GGUF file would have.
+    ///
+    /// # Errors
+    /// If it is there and cannot be read, or the GGUF file has no tokenizer that is understood.
+    fn tokenizer_json(&self) -> Result<Option<Vec<u8>>, TrainerError> {
+        if is_gguf(self.directory()) {
+            return Ok(Some(gguf_tokenizer_json(self.directory())?));
+        }
+        let path = self.directory().join(TOKENIZER);
+        let is_there = path.is_file();
+        let read = || std::fs::read(&path).map_err(FileError::io("read", &path));
+        Ok(is_there.then(read).transpose()?)
     }
 
     /// Its own tokenizer and chat template as files, however it has them.

@@ -200,6 +200,10 @@ pub enum TrainerError {
         "Hub repository `{model}` has its weights only as `{file}`, a pickled file; opening one can run code, so Eigenmix does not; ask its owner for model.safetensors, or convert it with transformers: AutoModel.from_pretrained(…).save_pretrained(DIR)"
     )]
     PickledBase { model: String, file: &'static str },
+    #[error(
+        "`{file}` alone is no base model: one file can be a .gguf file, anything else is the repository with its configuration; name it: `{model}`"
+    )]
+    FileOfBase { file: String, model: String },
     #[error("`{model}` has its weights only as GGUF files, {files}; name one of them: `{example}`")]
     OnlyGguf {
         model: String,

@@ -1,10 +1,11 @@
 //! Continuing texts with a language model.
 
 use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use burn::tensor::Device;
-use eigenmix_models::{Cache, Network, TokenBatch};
+use eigenmix_models::{Batch, Cache, Network, TokenBatch};
 
 use crate::generation_speed::GenerationSpeed;
 use crate::host_values::host_values;
@@ -41,7 +42,8 @@ pub enum GenerationEvent<'a> {
 /// Continues every prompt, and tells how long that took. Each token passes through the model once, and
 /// its keys and values are cached; a prompt passes through at once.
 ///
-/// - on_event: is told what happens as it does; texts are named by the index of their prompt
+/// - on_event: is told what happens as it does; texts are named by the index of their prompt. After a break
+///   nothing more is generated or told
 /// - output: the new tokens of each text
 ///
 /// # Panics
@@ -51,7 +53,7 @@ pub fn generate(
     prompts: &[Prompt],
     options: &GenerationOptions,
     device: &Device,
-    on_event: &mut dyn FnMut(GenerationEvent),
+    on_event: &mut dyn FnMut(GenerationEvent) -> ControlFlow<()>,
 ) -> (Vec<Vec<u32>>, GenerationSpeed) {
     let mut generation = Generation {
         network,
@@ -64,17 +66,8 @@ pub fn generate(
         cache: network.cache(0),
         speed: GenerationSpeed::default(),
     };
-    let mut begun = 0;
-    while begun < prompts.len() || !generation.unfinished.is_empty() {
-        let room = options.batch_size.get() - generation.unfinished.len();
-        let end = prompts.len().min(begun + room);
-        if begun < end {
-            generation.begin((begun..end).collect());
-            begun = end;
-        } else {
-            generation.advance();
-        }
-    }
+    // Whoever ended it early knows that.
+    let _: ControlFlow<()> = generation.run();
     (generation.texts, generation.speed)
 }
 
@@ -84,7 +77,7 @@ struct Generation<'a> {
     prompts: &'a [Prompt],
     options: &'a GenerationOptions,
     device: &'a Device,
-    on_event: &'a mut dyn FnMut(GenerationEvent),
+    on_event: &'a mut dyn FnMut(GenerationEvent) -> ControlFlow<()>,
     /// The new tokens of every text.
     texts: Vec<Vec<u32>>,
     /// Those that are being continued; each has a new token that the model has not seen.
@@ -95,55 +88,63 @@ struct Generation<'a> {
 }
 
 impl Generation<'_> {
+    /// Continues every prompt, unless it is ended early.
+    fn run(&mut self) -> ControlFlow<()> {
+        let mut begun = 0;
+        while begun < self.prompts.len() || !self.unfinished.is_empty() {
+            let room = self.options.batch_size.get() - self.unfinished.len();
+            let end = self.prompts.len().min(begun + room);
+            if begun < end {
+                self.begin((begun..end).collect())?;
+                begun = end;
+            } else {
+                self.advance()?;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
     /// Reads prompts and chooses the first token of each.
-    fn begin(&mut self, texts: Vec<usize>) {
+    fn begin(&mut self, texts: Vec<usize>) -> ControlFlow<()> {
         let start = Instant::now();
         let mut cache = self.network.cache(texts.len());
         let prompts = texts.iter().map(|&text| self.prompts[text].tokens.clone());
         let tokens: Vec<Vec<u32>> = prompts.collect();
-        let logits = self.next_logits(&tokens, &mut cache);
+        let logits = next_logits(self.network, &tokens, &mut cache, self.device);
         self.speed.prompt_tokens += tokens.iter().map(Vec::len).sum::<usize>();
         self.speed.prompt_time += start.elapsed();
-        let kept = self.choose(&texts, &logits);
+        let kept = self.choose(&texts, &logits)?;
         if kept.len() < texts.len() {
             cache.keep(&kept);
         }
         self.unfinished
             .extend(kept.iter().map(|&place| texts[place]));
         self.cache.append(cache);
+        ControlFlow::Continue(())
     }
 
     /// One more token for every unfinished text.
-    fn advance(&mut self) {
+    fn advance(&mut self) -> ControlFlow<()> {
         let start = Instant::now();
         let texts = std::mem::take(&mut self.unfinished);
-        let mut cache = std::mem::replace(&mut self.cache, self.network.cache(0));
         let last = texts.iter().map(|&text| self.texts[text].last());
         let last = last.map(|token| vec![*token.expect("a token from the prompt")]);
-        let logits = self.next_logits(&last.collect::<Vec<_>>(), &mut cache);
-        let kept = self.choose(&texts, &logits);
+        let last = last.collect::<Vec<_>>();
+        let logits = next_logits(self.network, &last, &mut self.cache, self.device);
+        let kept = self.choose(&texts, &logits)?;
         if kept.len() < texts.len() {
-            cache.keep(&kept);
+            self.cache.keep(&kept);
         }
         self.unfinished = kept.iter().map(|&place| texts[place]).collect();
-        self.cache = cache;
         self.speed.new_tokens += texts.len();
         self.speed.new_time += start.elapsed();
-    }
-
-    /// - tokens: those of each sequence that the cache does not have
-    /// - output: `[sequences, vocabulary]`
-    fn next_logits(&self, tokens: &[Vec<u32>], cache: &mut Cache) -> Vec<f32> {
-        let batch = TokenBatch::continuing(tokens, cache.lengths());
-        let (network, device) = (self.network, self.device);
-        // On a thread of the pool, which hands work to the others sooner than a thread outside of it.
-        rayon::scope(|_| host_values(network.next_token(&batch, cache, device)))
+        ControlFlow::Continue(())
     }
 
     /// Chooses the next token of each text, and returns the places of those that go on.
     ///
     /// - logits: `[texts, vocabulary]`
-    fn choose(&mut self, texts: &[usize], logits: &[f32]) -> Vec<usize> {
+    fn choose(&mut self, texts: &[usize], logits: &[f32]) -> ControlFlow<(), Vec<usize>> {
         let mut kept = Vec::with_capacity(texts.len());
         let vocabulary = logits.len() / texts.len();
         let rows = texts.iter().zip(logits.chunks_exact(vocabulary));
@@ -156,17 +157,30 @@ impl Generation<'_> {
             let stops = self.options.stop.contains(&token);
             if !stops {
                 self.texts[text].push(token);
-                (self.on_event)(GenerationEvent::Token { text, token });
+                (self.on_event)(GenerationEvent::Token { text, token })?;
             }
             let tokens = &self.texts[text];
             if stops || tokens.len() == self.prompts[text].max_new_tokens.get() {
-                (self.on_event)(GenerationEvent::Complete { text, tokens });
+                (self.on_event)(GenerationEvent::Complete { text, tokens })?;
             } else {
                 kept.push(place);
             }
         }
-        kept
+        ControlFlow::Continue(kept)
     }
+}
+
+/// - tokens: those of each sequence that the cache does not have
+/// - output: `[sequences, vocabulary]`
+fn next_logits(
+    network: &Network,
+    tokens: &[Vec<u32>],
+    cache: &mut Cache,
+    device: &Device,
+) -> Vec<f32> {
+    let batch = Batch::from(TokenBatch::continuing(tokens, cache.lengths()));
+    // On a thread of the pool, which hands work to the others sooner than a thread outside of it.
+    rayon::scope(|_| host_values(network.next_token(&batch, cache, device)))
 }
 
 #[cfg(test)]

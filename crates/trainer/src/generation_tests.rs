@@ -51,6 +51,37 @@ fn without_cache(model: &Network, prompt: &[u32], count: usize, device: &Device)
     text.split_off(prompt.len())
 }
 
+fn go_on(_: GenerationEvent) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+#[test]
+fn nothing_is_generated_once_nobody_listens() {
+    let (model, device) = model();
+    let prompts = [vec![3, 5, 8], vec![1], vec![9, 9]].map(|tokens| Prompt {
+        tokens,
+        max_new_tokens: NonZeroUsize::new(20).unwrap(),
+    });
+    let options = GenerationOptions {
+        sampling: Sampling::Greedy,
+        stop: vec![],
+        batch_size: NonZeroUsize::new(2).unwrap(),
+    };
+    let mut heard = 0;
+    let (texts, speed) = generate(&model, &prompts, &options, &device, &mut |_| {
+        heard += 1;
+        match heard {
+            5 => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
+    });
+    assert_eq!(heard, 5);
+    // Two texts at a time, so that the fifth token is the third of the first text.
+    let lengths: Vec<usize> = texts.iter().map(Vec::len).collect();
+    assert_eq!(lengths, [3, 2, 0]);
+    assert_eq!(speed.prompt_tokens, 4);
+}
+
 #[test]
 fn greedy_generation_with_the_cache_writes_the_same_tokens_as_without() {
     let (model, device) = model();
@@ -63,7 +94,7 @@ fn greedy_generation_with_the_cache_writes_the_same_tokens_as_without() {
         stop: vec![],
         batch_size: NonZeroUsize::new(2).unwrap(),
     };
-    let (texts, speed) = generate(&model, &prompts, &options, &device, &mut |_| {});
+    let (texts, speed) = generate(&model, &prompts, &options, &device, &mut go_on);
     for (prompt, text) in prompts.iter().zip(&texts) {
         assert_eq!(*text, without_cache(&model, &prompt.tokens, 20, &device));
     }
@@ -76,9 +107,12 @@ fn greedy_generation_with_the_cache_writes_the_same_tokens_as_without() {
     };
     let mut heard = vec![Vec::new(); 3];
     let mut complete = vec![None; 3];
-    let (stopped, _) = generate(&model, &prompts, &stop, &device, &mut |event| match event {
-        GenerationEvent::Token { text, token } => heard[text].push(token),
-        GenerationEvent::Complete { text, tokens } => complete[text] = Some(tokens.to_vec()),
+    let (stopped, _) = generate(&model, &prompts, &stop, &device, &mut |event| {
+        match event {
+            GenerationEvent::Token { text, token } => heard[text].push(token),
+            GenerationEvent::Complete { text, tokens } => complete[text] = Some(tokens.to_vec()),
+        }
+        ControlFlow::Continue(())
     });
     let complete: Vec<Vec<u32>> = complete.into_iter().flatten().collect();
     assert_eq!(complete, stopped);
@@ -102,7 +136,7 @@ fn a_text_ends_at_its_own_limit_and_never_outgrows_the_model() {
         stop: vec![],
         batch_size: NonZeroUsize::new(2).unwrap(),
     };
-    let (texts, _) = generate(&model, &prompts, &options, &device, &mut |_| {});
+    let (texts, _) = generate(&model, &prompts, &options, &device, &mut go_on);
     for (prompt, text) in prompts.iter().zip(&texts) {
         let limit = prompt.max_new_tokens.get();
         assert_eq!(*text, without_cache(&model, &prompt.tokens, limit, &device));
@@ -198,7 +232,7 @@ fn every_kind_of_attention_and_adapter_continues_as_without_a_cache() {
     for config in families() {
         let written = [Adaptation::default(), adaptation()].map(|adaptation| {
             let model = of_random_weights(&config, &adaptation, &device);
-            let (texts, _) = generate(&model, &prompts, &options, &device, &mut |_| {});
+            let (texts, _) = generate(&model, &prompts, &options, &device, &mut go_on);
             for (prompt, text) in prompts.iter().zip(&texts) {
                 let limit = prompt.max_new_tokens.get();
                 let expected = without_cache(&model, &prompt.tokens, limit, &device);
@@ -233,7 +267,7 @@ fn how_many_texts_are_written_at_a_time_and_by_how_many_threads_changes_none() {
                 batch_size: NonZeroUsize::new(batch_size).unwrap(),
             };
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-            let run = || generate(&model, &prompts, &options, &device, &mut |_| {});
+            let run = || generate(&model, &prompts, &options, &device, &mut go_on);
             let (texts, _) = pool.unwrap().install(run);
             texts
         };

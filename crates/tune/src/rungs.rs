@@ -64,6 +64,21 @@ impl Schedule {
         halved.max(begin.min(2))
     }
 
+    /// Who is left after a rung: the file itself, which every change is compared with, and the best others.
+    /// After the last rung nobody is left out: of those measured alike the best may be within its spread, and
+    /// one behind it win.
+    ///
+    /// - ranked: the best first
+    /// - begin: how many began
+    pub fn going_on(&self, ranked: Vec<usize>, begin: usize, rung: usize) -> Vec<usize> {
+        if rung + 1 >= self.rungs.len() {
+            return ranked;
+        }
+        let others = ranked.into_iter().filter(|candidate| *candidate != 0);
+        let count = Self::left(begin, rung + 1).saturating_sub(1);
+        std::iter::once(0).chain(others.take(count)).collect()
+    }
+
     /// What it costs to begin with so many candidates, in trainings on all rows.
     pub fn cost(&self, begin: usize) -> f64 {
         let rungs = self.rungs.iter().enumerate();
@@ -90,6 +105,7 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evidence::{Evidence, Score};
 
     fn folds(count: usize) -> Schedule {
         Schedule::of_folds(Measurement::folds(count).take(count).collect())
@@ -108,6 +124,25 @@ mod tests {
         let left: Vec<usize> = (0..5).map(|rung| Schedule::left(9, rung)).collect();
         assert_eq!(left, [9, 5, 3, 2, 2]);
         assert_eq!(Schedule::left(1, 3), 1);
+    }
+
+    #[test]
+    fn behind_a_noisy_best_a_steady_third_wins_after_the_last_rung() {
+        let schedule = folds(2);
+        let mut evidence = Evidence::new(3, 2);
+        for (candidate, values) in [[0.5, 0.5], [0.9, 0.3], [0.54, 0.55]].iter().enumerate() {
+            for (at, &value) in values.iter().enumerate() {
+                let seconds = 1.0;
+                evidence.note(candidate, at, Score { value, seconds });
+            }
+        }
+        let of = &schedule.rungs[1].compared;
+        let ranked = evidence.ranked(&[0, 1, 2], of);
+        assert_eq!(ranked, [1, 2, 0]);
+        let left = schedule.going_on(ranked.clone(), 5, 1);
+        assert_eq!(evidence.winner(&left, of), 2);
+        // Before it, the file goes on with the best: two of three.
+        assert_eq!(schedule.going_on(ranked, 3, 0), [0, 1]);
     }
 
     #[test]

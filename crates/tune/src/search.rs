@@ -46,14 +46,6 @@ enum RoundEnd {
     Stopped,
 }
 
-/// The file itself, which every change is compared with, and the best others: so many in all.
-fn going_on(ranked: Vec<usize>, count: usize) -> Vec<usize> {
-    let others = ranked.into_iter().filter(|candidate| *candidate != 0);
-    std::iter::once(0)
-        .chain(others.take(count.saturating_sub(1)))
-        .collect()
-}
-
 /// What became of one training.
 enum Trial {
     Measured(Score),
@@ -183,7 +175,7 @@ impl<'a> Search<'a> {
                 }
                 RoundEnd::Over => {
                     compared = round.compared;
-                    left = going_on(ranked, Schedule::left(begun, rung + 1));
+                    left = self.schedule.going_on(ranked, begun, rung);
                 }
             }
         }

@@ -4,24 +4,18 @@
 
 use std::collections::BTreeMap;
 
-use eigenmix_gguf::GgufFamily;
+use eigenmix_gguf::{GgufFamily, is_gguf_name};
 use eigenmix_tensors::TensorFile;
 use serde_json::json;
 
 use super::Reading;
-use super::gguf_file::{ALPHA, ARCHITECTURE, TABLE};
+use super::gguf_file::{ALPHA, ARCHITECTURE, BASE_MODEL, TABLE};
 use crate::index::{FileIndex, ModuleEntry, ModuleParts, Orientation};
 use crate::key::Part;
 use crate::{AdapterError, Dialect, GgufBase, PeftConfig, Style};
 
 pub(super) fn recognises(file: &TensorFile) -> bool {
-    is_gguf(file.path())
-}
-
-/// Whether a path names a GGUF file.
-pub(crate) fn is_gguf(path: &std::path::Path) -> bool {
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    extension.is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+    is_gguf_name(file.path())
 }
 
 /// # Errors
@@ -35,10 +29,11 @@ pub(super) fn read(file: &TensorFile) -> Result<Reading, AdapterError> {
             found: architecture.to_owned(),
         })?;
     // llama.cpp takes an alpha of 0, or none, for a scaling of 1.
+    // The text has as many digits as tell numbers of single precision apart, and is no other number in it.
     let alpha = metadata
         .get(ALPHA)
-        .and_then(|text| text.parse::<f64>().ok());
-    let alpha = alpha.filter(|&alpha| alpha != 0.0);
+        .and_then(|text| text.parse::<f32>().ok());
+    let alpha = alpha.map(f64::from).filter(|&alpha| alpha != 0.0);
 
     let mut index = FileIndex::default();
     let mut found: BTreeMap<&str, BTreeMap<Part, String>> = BTreeMap::new();
@@ -141,6 +136,9 @@ fn spelling(tensor: &str, part: Part) -> &'static str {
 /// The base model that the metadata name: a Hub id, or a path that was written here.
 fn named_base(metadata: &BTreeMap<String, String>) -> Option<String> {
     const HUB: &str = "https://huggingface.co/";
+    if let Some(name) = metadata.get(BASE_MODEL) {
+        return Some(name.clone());
+    }
     let value = |key: &str| metadata.get(&format!("general.base_model.0.{key}"));
     let address = value("repo_url").or_else(|| value("url"));
     if let Some(id) = address.and_then(|address| address.strip_prefix(HUB)) {

@@ -15,6 +15,9 @@ pub(super) const ARCHITECTURE: &str = "general.architecture";
 pub(super) const TYPE: &str = "general.type";
 pub(super) const ADAPTER_TYPE: &str = "adapter.type";
 pub(super) const ALPHA: &str = "adapter.lora.alpha";
+/// The name of the base model in the words of its adapter: what others write beside it is a title, or lacks
+/// the name of a file.
+pub(super) const BASE_MODEL: &str = "eigenmix.base_model";
 const INVOCATION: &str = "adapter.alora.invocation_tokens";
 
 /// The factors of a table of tokens, which lie in a file the other way round: `lora_a`

@@ -7,7 +7,7 @@ use eigenmix_gguf::{GgufOutput, GgufValue, write_gguf};
 use eigenmix_quant::Encoding;
 use eigenmix_tensors::{Dtype, FileError, encode, is_exact};
 
-use super::gguf_file::{ADAPTER_TYPE, ALPHA, ARCHITECTURE, TABLE, TYPE};
+use super::gguf_file::{ADAPTER_TYPE, ALPHA, ARCHITECTURE, BASE_MODEL, TABLE, TYPE};
 use crate::gguf_base::{HeadProblem, RowsFor, reordered};
 use crate::single_file::factors_of;
 use crate::style::DtypeChoice;
@@ -243,6 +243,7 @@ fn metadata_of(
             true if !model.contains('/') => format!("./{model}"),
             _ => model.to_owned(),
         };
+        put(BASE_MODEL, model.into());
         put("general.base_model.count", 1u32.into());
         put("general.base_model.0.name", name.into());
         if !is_path {

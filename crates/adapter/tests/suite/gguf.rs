@@ -330,6 +330,36 @@ fn alpha_is_for_all_modules_and_none_or_zero_is_a_scaling_of_one() {
 }
 
 #[test]
+fn alpha_is_the_number_of_single_precision_that_stands_in_the_file() {
+    // 1.2857143 as a number of double precision is another one, and a fifth of it rounds elsewhere.
+    let alpha = 9.0f32 / 7.0;
+    let (a, b) = ((A.0, [5, 64], A.2), (B.0, [32, 5], B.2));
+    let file = file_of(&[("adapter.lora.alpha", Some(alpha.into()))], &[a, b]).unwrap();
+    let expected = (f64::from(alpha) / 5.0) as f32;
+    let of_the_text = (alpha.to_string().parse::<f64>().unwrap() / 5.0) as f32;
+    assert_ne!(expected, of_the_text);
+    assert_eq!(file.module(VALUE).unwrap().scaling, expected);
+}
+
+#[test]
+fn the_name_of_the_base_model_comes_back_as_it_was() {
+    for name in [
+        "org/name",
+        "../my models/llama",
+        "llama-hf",
+        "org/name:Q4/a.gguf",
+    ] {
+        let mut adapter = adapter_of(vec![(VALUE, module(1, 1.0))]);
+        adapter.config = adapter
+            .config
+            .with("base_model_name_or_path", name.into())
+            .unwrap();
+        let found = there_and_back(&adapter, LLAMA);
+        assert_eq!(found.config.base_model(), Some(name));
+    }
+}
+
+#[test]
 fn quantised_factors_are_decoded() {
     let a = (A.0, [2, 64], Encoding::Q8_0);
     let file = file_of(&[], &[a, B]).unwrap();
@@ -370,8 +400,14 @@ fn what_is_no_lora_adapter_is_refused_with_what_was_found() {
 #[test]
 fn factors_that_do_not_fit_are_refused_and_strange_tensors_are_named() {
     let wide = (B.0, [32, 3], Encoding::F32);
-    for tensors in [vec![A], vec![B], vec![A, wide], vec![]] {
-        file_of(&[], &tensors).unwrap_err();
+    for (tensors, word) in [
+        (vec![A], "has no lora_b"),
+        (vec![B], "has no lora_a"),
+        (vec![A, wide], "has rank 2"),
+        (vec![], "no LoRA"),
+    ] {
+        let error = file_of(&[], &tensors).unwrap_err().to_string();
+        assert!(error.contains(word), "{word}: {error}");
     }
     for strange in [
         "blk.0.attn_norm.weight",
@@ -382,7 +418,8 @@ fn factors_that_do_not_fit_are_refused_and_strange_tensors_are_named() {
         let unexpected = &file.report().unexpected;
         assert_eq!(unexpected.len(), 1);
         assert_eq!(unexpected[0].name, strange);
-        file.require_clean().unwrap_err();
+        let error = file.require_clean().unwrap_err().to_string();
+        assert!(error.contains(strange), "{error}");
     }
 }
 

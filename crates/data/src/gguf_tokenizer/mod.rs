@@ -19,7 +19,7 @@ use crate::error::DataError;
 use vocabulary::Vocabulary;
 
 pub(crate) use settings::{special_ids, tokenizer_config};
-pub use text_files::gguf_text_files;
+pub use text_files::{gguf_text_files, gguf_tokenizer_json};
 
 const MODEL: &str = "tokenizer.ggml.model";
 

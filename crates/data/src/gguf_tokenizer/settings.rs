@@ -28,8 +28,7 @@ pub(crate) fn tokenizer_config(file: &GgufFile) -> Result<TokenizerConfig, DataE
         ..TokenizerConfig::default()
     };
     // Files without a tokenizer may still have a template.
-    if file.value("tokenizer.ggml.tokens").is_some() {
-        let vocabulary = Vocabulary::read(file)?;
+    if let Some(vocabulary) = vocabulary(file)? {
         let named = |name: &str| -> Result<Option<TokenName>, DataError> {
             let found = vocabulary.named(file, name)?;
             Ok(found.map(|(_, token)| TokenName::Plain(token.to_owned())))
@@ -42,9 +41,12 @@ pub(crate) fn tokenizer_config(file: &GgufFile) -> Result<TokenizerConfig, DataE
     Ok(config)
 }
 
-/// The ids that a model's configuration names: what begins and ends a text, and what fills a batch up.
+/// The ids that a model's configuration names: what begins and ends a text, and what fills a batch up; none
+/// of a file without tokens, whose tokenizer is beside an adapter.
 pub(crate) fn special_ids(file: &GgufFile) -> Result<Map<String, Value>, DataError> {
-    let vocabulary = Vocabulary::read(file)?;
+    let Some(vocabulary) = vocabulary(file)? else {
+        return Ok(Map::new());
+    };
     let id = |name: &str| -> Result<Option<u32>, DataError> {
         Ok(vocabulary.named(file, name)?.map(|(id, _)| id))
     };
@@ -64,6 +66,12 @@ pub(crate) fn special_ids(file: &GgufFile) -> Result<Map<String, Value>, DataErr
     ends.extend(of_turns.map(|(id, _, _)| id));
     ids.insert("eos_token_id".to_owned(), json!(ends));
     Ok(ids)
+}
+
+/// The tokens, if the file has any.
+fn vocabulary(file: &GgufFile) -> Result<Option<Vocabulary>, DataError> {
+    let is_there = file.value("tokenizer.ggml.tokens").is_some();
+    is_there.then(|| Vocabulary::read(file)).transpose()
 }
 
 fn chat_templates(file: &GgufFile) -> Result<Option<ChatTemplates>, DataError> {

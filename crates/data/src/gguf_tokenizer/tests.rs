@@ -4,7 +4,8 @@ use eigenmix_gguf::{GgufArray, GgufFile, GgufValue, write_gguf};
 use serde_json::Value;
 
 use crate::{
-    ChatTemplate, IncrementalDecoder, Message, TextTokenizer, gguf_text_files, has_chat_template,
+    ChatTemplate, IncrementalDecoder, Message, TextTokenizer, gguf_text_files, gguf_tokenizer_json,
+    has_chat_template,
 };
 
 fn golden(name: &str) -> PathBuf {
@@ -360,6 +361,29 @@ fn as_files_of_a_directory_it_gives_the_same_tokens() {
         let template = ChatTemplate::load(directory.path(), None).unwrap();
         let of_file = ChatTemplate::load(&vocabulary(family), None).unwrap();
         assert_eq!(template.source(), of_file.source());
+    }
+}
+
+#[test]
+fn a_file_without_a_tokenizer_takes_one_that_is_beside_an_adapter() {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, content) in gguf_text_files(&vocabulary("llama")).unwrap() {
+        std::fs::write(directory.path().join(name), content).unwrap();
+    }
+    let own = tokenizer("llama");
+    // Without tokens, and with a kind that is not read.
+    for (key, value) in [
+        ("tokenizer.ggml.tokens", None),
+        ("tokenizer.ggml.model", Some("t5".into())),
+    ] {
+        let (_directory, path) = changed("llama", &[(key, value)]);
+        assert!(gguf_tokenizer_json(&path).is_err());
+        let brought = TextTokenizer::from_dirs(directory.path(), &path).unwrap();
+        assert_eq!(
+            (brought.bos_id(), brought.eos_id(), brought.stop_ids()),
+            (own.bos_id(), own.eos_id(), own.stop_ids()),
+            "{key}"
+        );
     }
 }
 

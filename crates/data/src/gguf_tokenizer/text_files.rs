@@ -19,8 +19,7 @@ use crate::tokenizer_config::TokenName;
 /// As [`TextTokenizer::from_dir`](crate::TextTokenizer::from_dir).
 pub fn gguf_text_files(path: &Path) -> Result<Vec<(&'static str, Vec<u8>)>, DataError> {
     let file = GgufFile::open(path)?;
-    let tokenizer = build(&file)?;
-    let tokenizer = tokenizer.to_string(false).map_err(malformed(&file))?;
+    let tokenizer = tokenizer_json(&file)?;
     let config = tokenizer_config(&file)?;
     let mut settings = Map::new();
     // Else transformers' decoder takes spaces in front of punctuation away.
@@ -41,7 +40,7 @@ pub fn gguf_text_files(path: &Path) -> Result<Vec<(&'static str, Vec<u8>)>, Data
     );
     let settings = format!("{:#}\n", Value::Object(settings));
     let mut files = vec![
-        ("tokenizer.json", tokenizer.into_bytes()),
+        ("tokenizer.json", tokenizer),
         ("tokenizer_config.json", settings.into_bytes()),
     ];
     if config.chat_template.is_some() {
@@ -49,4 +48,17 @@ pub fn gguf_text_files(path: &Path) -> Result<Vec<(&'static str, Vec<u8>)>, Data
         files.push((InputContract::CHAT_TEMPLATE, source.joined().into_bytes()));
     }
     Ok(files)
+}
+
+/// The first of these files alone.
+///
+/// # Errors
+/// If the file cannot be read, or has no tokenizer that is understood.
+pub fn gguf_tokenizer_json(path: &Path) -> Result<Vec<u8>, DataError> {
+    tokenizer_json(&GgufFile::open(path)?)
+}
+
+fn tokenizer_json(file: &GgufFile) -> Result<Vec<u8>, DataError> {
+    let text = build(file)?.to_string(false).map_err(malformed(file))?;
+    Ok(text.into_bytes())
 }

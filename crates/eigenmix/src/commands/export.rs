@@ -12,7 +12,8 @@ use eigenmix_experiment::{
 use eigenmix_experiment::{OpenedAdapter, OptionNames};
 use eigenmix_experiment::{Truncation, truncate};
 use eigenmix_experiment::{style_of_copy, style_of_result};
-use eigenmix_trainer::BaseModel;
+use eigenmix_gguf::is_gguf_name;
+use eigenmix_trainer::{BaseModel, LazyBase};
 use serde::Serialize;
 use serde_json::json;
 
@@ -99,15 +100,15 @@ pub(crate) fn run(arguments: &ExportArguments, console: &Console) -> anyhow::Res
     console.result(&result)
 }
 
-/// Opens the adapter; of one in GGUF that is merged, the base model is the one that it is merged into.
+/// Opens the adapter; the base model of one that is merged is the one that it is merged into.
 fn open(arguments: &ExportArguments, base: Option<&BaseModel>) -> anyhow::Result<OpenedAdapter> {
-    let merged = arguments.merge_into_base.as_deref();
-    let is_gguf = arguments.source.ends_with(".gguf");
-    let merged = merged
-        .filter(|_| is_gguf)
-        .map(|path| BaseModel::open_config(&path.display().to_string()))
-        .transpose()?;
-    let base = base.or(merged.as_ref());
+    let merged = arguments.merge_into_base.as_ref();
+    let merged = merged.map(|path| path.display().to_string());
+    let merged = LazyBase::new(merged.as_deref());
+    let base = || match base {
+        Some(base) => Ok(Some(base)),
+        None => merged.get(),
+    };
     Ok(OpenedAdapter::open_for(&arguments.source, base)?)
 }
 
@@ -136,7 +137,7 @@ fn format_of(
         format.dtype = None;
     }
     let own = source.file.style().dialect();
-    let names_gguf = arguments.out.extension().is_some_and(|end| end == "gguf");
+    let names_gguf = is_gguf_name(&arguments.out);
     let is_gguf = match format.dialect {
         Some(dialect) => dialect == Dialect::Gguf,
         None => own == Dialect::Gguf && names_gguf,

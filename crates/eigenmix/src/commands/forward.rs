@@ -1,10 +1,10 @@
-//! `eigenmix forward`: tensors in, logits out.
+//! `eigenmix forward`: tensors in, logits out; of a vision-language model the features of images, too.
 
 use std::fmt;
 use std::path::Path;
 
 use eigenmix_experiment::{BadInput, is_pipeline};
-use eigenmix_models::{Architecture, Batch, HeadKind, ImageBatch, TokenBatch};
+use eigenmix_models::{Architecture, Batch, HeadKind, ImageBatch, ImageTokens, TokenBatch};
 use eigenmix_tensors::{FileError, TensorFile, TensorOutput, write_tensor_file};
 use eigenmix_trainer::DeviceChoice;
 use serde::Serialize;
@@ -37,12 +37,18 @@ pub(crate) fn run(
     let input = read_input(&arguments.inputs, &model.architecture)?;
     let logits = model.logits(&input.batch);
     let (shape, logits) = input.unpack(model.head, logits);
-    let output = TensorOutput::f32("logits", shape.clone(), &logits);
-    write_tensor_file(&arguments.out, vec![output])?;
-    let result = ForwardResult {
+    let features = model.image_features(&input.batch);
+    let mut outputs = vec![TensorOutput::f32("logits", shape.clone(), &logits)];
+    let mut result = ForwardResult {
         out: &arguments.out,
         logits: shape,
+        image_features: None,
     };
+    if let Some((shape, values)) = &features {
+        outputs.push(TensorOutput::f32("image_features", shape.to_vec(), values));
+        result.image_features = Some(*shape);
+    }
+    write_tensor_file(&arguments.out, outputs)?;
     console.result(&result)
 }
 
@@ -74,6 +80,24 @@ impl Input {
 }
 
 impl Input {
+    /// Refuses image tokens without an image, and the reverse.
+    fn check_images(&self, path: &Path, of_texts: ImageTokens) -> anyhow::Result<()> {
+        let ImageTokens { token, per_image } = of_texts;
+        let images = self.batch.images.as_ref().map_or(0, ImageBatch::images);
+        let ids = self.batch.texts.iter().flat_map(|texts| texts.ids());
+        let found = ids.filter(|&&id| id as u32 == token).count();
+        if found == images * per_image {
+            return Ok(());
+        }
+        let problem = format!(
+            "`{}`: `input.input_ids` has {found} image tokens (id {token}), but {images} images in \
+             `input.pixel_values` take {} ({per_image} each)",
+            path.display(),
+            images * per_image
+        );
+        Err(BadInput(problem).into())
+    }
+
     /// Refuses tokens without a position or a segment in the model.
     ///
     /// - segments: how many there are; 0 if the model ignores them
@@ -107,7 +131,10 @@ fn read_input(path: &Path, architecture: &Architecture) -> anyhow::Result<Input>
         batch: Batch::default(),
         length: 1,
     };
-    if let Some(shape) = architecture.image_shape() {
+    let of_texts = architecture.image_tokens();
+    if let Some(shape) = architecture.image_shape()
+        && (of_texts.is_none() || file.contains("input.pixel_values"))
+    {
         input.batch.images = Some(read_images(&file, path, shape)?);
     }
     if let Some(vocab_size) = architecture.vocab_size()
@@ -116,6 +143,9 @@ fn read_input(path: &Path, architecture: &Architecture) -> anyhow::Result<Input>
         let keep_first = architecture.reads_first_token();
         let (texts, length) = read_tokens(&file, path, vocab_size, keep_first)?;
         (input.batch.texts, input.length) = (Some(texts), length);
+    }
+    if let Some(of_texts) = of_texts {
+        input.check_images(path, of_texts)?;
     }
     let positions = architecture.max_length().unwrap_or(0);
     input.check(path, positions, architecture.segments())
@@ -187,6 +217,9 @@ struct ForwardResult<'a> {
     out: &'a Path,
     /// The shape of the logits.
     logits: Vec<usize>,
+    /// Of a vision-language model: [images, tokens of an image, width].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_features: Option<[usize; 3]>,
 }
 
 impl fmt::Display for ForwardResult<'_> {
@@ -196,6 +229,10 @@ impl fmt::Display for ForwardResult<'_> {
             "`{}`: logits {:?}",
             self.out.display(),
             self.logits
-        )
+        )?;
+        match self.image_features {
+            Some(shape) => write!(formatter, ", image features {shape:?}"),
+            None => Ok(()),
+        }
     }
 }

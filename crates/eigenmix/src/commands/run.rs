@@ -11,6 +11,7 @@ use eigenmix_trainer::DeviceChoice;
 use crate::cli::RunArguments;
 use crate::console::Console;
 use crate::interruption;
+use crate::program;
 
 pub(crate) fn run(
     arguments: &RunArguments,
@@ -40,7 +41,7 @@ pub(crate) fn run(
             },
         },
         force: arguments.force,
-        stop: interruption::flag()?,
+        stop: console.stop()?,
     };
     let Finished { report, failed, of } =
         eigenmix_experiment::run(&experiment, &plan, &request, console)?;
@@ -53,7 +54,7 @@ pub(crate) fn run(
 
 /// This program, for one cell.
 fn worker(device: DeviceChoice, threads: usize) -> io::Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = program::command()?;
     command
         .args(["run-cell", "--quiet", "--device", &device.to_string()])
         .args(["--threads", &threads.to_string()]);

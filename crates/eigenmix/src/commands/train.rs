@@ -10,7 +10,6 @@ use serde::Serialize;
 
 use crate::cli::TrainArguments;
 use crate::console::Console;
-use crate::interruption;
 use crate::training_display::TrainingDisplay;
 
 pub(crate) fn run(
@@ -32,7 +31,7 @@ pub(crate) fn run(
         return console.result(&DryRun::new(config)?);
     }
     let mut training = Training::prepare(config)?;
-    let stop = interruption::flag()?;
+    let stop = console.stop()?;
     let options = RunOptions {
         device: device.open()?,
         resume: arguments.resume,

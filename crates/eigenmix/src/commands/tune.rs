@@ -6,7 +6,6 @@ use eigenmix_tune::{TuneReport, TuneRequest, tune};
 
 use crate::cli::TuneArguments;
 use crate::console::Console;
-use crate::interruption;
 
 pub(crate) fn run(
     arguments: &TuneArguments,
@@ -22,7 +21,7 @@ pub(crate) fn run(
         folds: arguments.folds,
         most_parameters: arguments.parameters,
         device,
-        stop: interruption::flag()?,
+        stop: console.stop()?,
     };
     let report = tune(&request, console)?;
     let outcome = report.outcome.as_ref();

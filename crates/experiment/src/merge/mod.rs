@@ -5,14 +5,12 @@ mod search;
 mod summary;
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::Instant;
 
 use eigenmix_adapter::{AdapterFile, Provenance, SaveOptions};
 use eigenmix_merging::{Merge, MergeError, MergeOptions, MergeReport};
-use eigenmix_models::is_gguf;
 use eigenmix_tensors::write_file;
-use eigenmix_trainer::DeviceChoice;
+use eigenmix_trainer::{DeviceChoice, LazyBase};
 use serde_json::{Value, json};
 
 pub use self::request::MergeRequest;
@@ -40,20 +38,7 @@ pub fn merge(
     let options = request.options()?;
     let plan = SearchPlan::of(request, &options, device)?;
     let destination = Destination::new(&request.out, request.force)?;
-    // A search has a base model whatever the adapters are.
-    let is_gguf = request.adapters.iter().any(|name| is_gguf(Path::new(name)));
-    let searched = request.search.as_ref().filter(|_| is_gguf);
-    let base = request
-        .base
-        .as_ref()
-        .or(searched.map(|search| &search.base));
-    let adapters = destination.open_inputs(
-        &request.adapters,
-        base.map(String::as_str),
-        request.allow_partial,
-        request.names,
-        listener,
-    )?;
+    let adapters = open(request, &destination, listener)?;
     let sources: Vec<&OpenedAdapter> = adapters.iter().collect();
     let style = style_of_result(&sources, request.format, Some(&request.out), request.names)?;
     let started = Instant::now();
@@ -102,6 +87,25 @@ pub fn merge(
         seconds: started.elapsed().as_secs_f64(),
         search,
     })
+}
+
+/// Opens the adapters; a search has a base model whatever they are.
+fn open(
+    request: &MergeRequest,
+    destination: &Destination,
+    listener: &dyn Listener,
+) -> Result<Vec<OpenedAdapter>, ExperimentError> {
+    let (adapters, is_partial, names) = (&request.adapters, request.allow_partial, request.names);
+    let base = request.base.as_deref();
+    let Some(search) = request.search.as_ref().filter(|_| base.is_none()) else {
+        return destination.open_inputs(adapters, base, is_partial, names, listener);
+    };
+    let base = LazyBase::new(Some(&search.base));
+    let opened = OpenedAdapter::open_all_for(adapters, &base, is_partial, names, listener)?;
+    for adapter in &opened {
+        destination.keep_apart_from_input(adapter)?;
+    }
+    Ok(opened)
 }
 
 /// What all of the adapters were trained on in the same way; nothing, and a note, where they were not.

@@ -21,7 +21,8 @@ pub(super) fn decoding_note(base: &BaseCheckpoint) -> Option<String> {
 
 /// Says that an adapter was trained on quantised weights, where it is merged into others.
 ///
-/// - weights: how the training says that it quantised the weights of its base model
+/// - weights: how the training says that it quantised the weights of its base model: the name of a precision,
+///   "stored" if its file was quantised already
 pub fn quantised_training_note(
     config: &PeftConfig,
     weights: Option<&str>,
@@ -35,6 +36,7 @@ pub fn quantised_training_note(
     let marks = [".gguf", "bnb-4bit", "-4bit", "-8bit"];
     let is_named_so = marks.iter().any(|mark| lower.ends_with(mark));
     let how = match weights {
+        Some("stored") => "weights in the form of its quantised file".to_owned(),
         Some(weights) => format!("weights in {weights}"),
         None if is_named_so => format!("the quantised `{name}`"),
         None => return None,

@@ -1,9 +1,6 @@
 //! The adapters that were given, and which of them can be used.
 
-use std::path::Path;
-
-use eigenmix_models::is_gguf;
-use eigenmix_trainer::{BaseModel, Training, UsableAdapter};
+use eigenmix_trainer::{LazyBase, Training, UsableAdapter};
 use rayon::prelude::*;
 
 use super::UnusedAdapter;
@@ -43,15 +40,10 @@ impl FoundPool {
             }
             locations.extend(found);
         }
-        let needs_base = locations
-            .iter()
-            .any(|location| is_gguf(Path::new(location)));
-        let base = needs_base
-            .then(|| BaseModel::open_config(base))
-            .transpose()?;
+        let base = LazyBase::new(Some(base));
         let opened = locations
             .par_iter()
-            .map(|location| OpenedAdapter::open_for(location, base.as_ref()));
+            .map(|location| OpenedAdapter::open_for(location, || base.get()));
         let opened: Vec<Result<OpenedAdapter, ExperimentError>> = opened.collect();
         let (mut good, mut unused) = (Vec::new(), Vec::new());
         for (location, opened) in locations.into_iter().zip(opened) {

@@ -79,7 +79,7 @@ fn tensors_have_row_major_shapes_and_their_bytes() {
 
 #[test]
 fn an_adapter_is_read() {
-    let file = GgufFile::open(&golden("llama-lora-F32.gguf")).unwrap();
+    let file = GgufFile::open(&golden("../gguf_adapters/llama-lora-F32.gguf")).unwrap();
     assert_eq!(file.number("adapter.lora.alpha").unwrap(), Some(6.0));
     let name = "blk.0.ffn_down.weight.lora_a";
     assert_eq!(file.shape(name).unwrap(), [5, 96]);

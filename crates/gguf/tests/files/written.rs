@@ -80,8 +80,8 @@ fn what_is_written_is_read_again() {
 
 #[test]
 fn the_copy_of_an_adapter_is_its_bytes() {
-    let original = std::fs::read(golden("llama-lora-F32.gguf")).unwrap();
-    let file = GgufFile::open(&golden("llama-lora-F32.gguf")).unwrap();
+    let original = std::fs::read(golden("../gguf_adapters/llama-lora-F32.gguf")).unwrap();
+    let file = GgufFile::open(&golden("../gguf_adapters/llama-lora-F32.gguf")).unwrap();
     // Both in the order of the original.
     let position = |text: &str| {
         let pattern = [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();

@@ -401,7 +401,7 @@ fn other_families_and_other_files_are_refused_by_name() {
         matches!(&error, ModelError::Architecture { found, .. } if found == "phi3"),
         "{error}"
     );
-    let error = GgufConfig::of(&golden("llama-lora-F32.gguf"))
+    let error = GgufConfig::of(&golden("../gguf_adapters/llama-lora-F32.gguf"))
         .unwrap_err()
         .to_string();
     assert!(error.contains("`general.type` is `adapter`"), "{error}");

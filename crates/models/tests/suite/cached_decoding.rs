@@ -32,7 +32,7 @@ fn cached_logits_are_those_of_the_whole_text_in_every_family() {
             .map(|(text, seen)| text[..seen].to_vec())
             .collect();
         for _ in 0..6 {
-            let step = TokenBatch::continuing(&next, cache.lengths());
+            let step = Batch::from(TokenBatch::continuing(&next, cache.lengths()));
             let cached = model.next_token(&step, &mut cache, &device);
             let [_, vocabulary] = cached.dims();
             let so_far: Vec<Vec<u32>> = texts
@@ -70,11 +70,11 @@ fn a_text_that_ended_leaves_the_others_as_they_are() {
     let prompts = vec![vec![3, 5, 8], vec![1, 2], vec![9, 9, 4, 6]];
     let step = |prompts: &[Vec<u32>], keep: &[usize]| {
         let mut cache = model.cache(prompts.len());
-        let batch = TokenBatch::continuing(prompts, cache.lengths());
+        let batch = Batch::from(TokenBatch::continuing(prompts, cache.lengths()));
         model.next_token(&batch, &mut cache, &device);
         cache.keep(keep);
         let next = vec![vec![7]; keep.len()];
-        let batch = TokenBatch::continuing(&next, cache.lengths());
+        let batch = Batch::from(TokenBatch::continuing(&next, cache.lengths()));
         model.next_token(&batch, &mut cache, &device)
     };
     let kept = step(&prompts, &[0, 2]);

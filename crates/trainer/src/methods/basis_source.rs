@@ -225,7 +225,7 @@ impl From<DecompositionError> for Failed {
 pub(crate) fn read(name: &str, base: Option<&BaseModel>) -> Result<LoadedAdapter, TrainerError> {
     let path = locate_adapter(name)?;
     let file = AdapterFile::open(&path)?.with_location(name);
-    let file = with_rows_in_order(file, &path, base)?;
+    let file = with_rows_in_order(file, &path, || Ok(base))?;
     file.require_one_model()?;
     file.require_clean()?;
     Ok(LoadedAdapter::read(&file)?)

@@ -50,7 +50,7 @@ impl InitialAdapter {
         };
         let path = locate_adapter(name)?;
         let file = AdapterFile::open(&path)?.with_location(name.as_str());
-        let file = with_rows_in_order(file, &path, Some(base))?;
+        let file = with_rows_in_order(file, &path, || Ok(Some(base)))?;
         file.require_one_model()?;
         file.require_clean()?;
         let made = match path.is_dir() {

@@ -179,6 +179,16 @@ impl LoadedModel {
         examples.evaluate(&self.network, &options)
     }
 
+    /// What a vision-language model makes of the images of a batch for its decoder, with its shape
+    /// [images, tokens of an image, d_model]; `None` where there are none.
+    pub fn image_features(&self, batch: &Batch) -> Option<([usize; 3], Vec<f32>)> {
+        let images = batch.images.as_ref()?;
+        let features = self.network.image_features(images, &self.device)?;
+        let [rows, d_model] = features.dims();
+        let count = images.images();
+        Some(([count, rows / count, d_model], host_values(features)))
+    }
+
     /// The logits of a batch, row-major: a row for each sequence or image, or for each token of a
     /// language model.
     pub fn logits(&self, batch: &Batch) -> Vec<f32> {

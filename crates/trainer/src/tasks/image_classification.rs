@@ -40,7 +40,9 @@ impl Task for ImageClassification {
     }
 
     fn fits(&self, architecture: &Architecture) -> bool {
-        architecture.image_shape().is_some() && architecture.supports(self.head(2, false))
+        architecture.image_shape().is_some()
+            && architecture.image_tokens().is_none()
+            && architecture.supports(self.head(2, false))
     }
 
     fn is_of_head(&self, head: HeadKind) -> bool {

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use eigenmix_moslora::Update;
-use eigenmix_tensors::{FileError, write_file};
+use eigenmix_moslora::{Mixer, Update};
+use eigenmix_tensors::{FileError, Matrix, write_file};
 use serde::{Deserialize, Serialize};
 
 use super::selection::{MeasuredLoss, Measurement};
@@ -88,6 +88,22 @@ impl ChosenStart {
     }
 }
 
+/// Sets updates to ΔW = 0 on the same basis, as `adapter.init = "zero"` makes them. False, and nothing is
+/// changed, where one of them has another mixer than a full one: EigenLoRAx's other factor is drawn anew.
+fn set_to_zero(updates: &mut BTreeMap<String, Update>) -> bool {
+    let is_full = |update: &Update| matches!(update.mixer, Mixer::Full(_));
+    if !updates.values().all(is_full) {
+        return false;
+    }
+    for update in updates.values_mut() {
+        if let Mixer::Full(mixer) = &mut update.mixer {
+            let [rows, cols] = mixer.matrix.shape();
+            mixer.matrix = Matrix::zeros(rows, cols);
+        }
+    }
+    true
+}
+
 impl fmt::Display for ChosenStart {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         let number =
@@ -128,13 +144,19 @@ impl Training {
             true => ChosenStart::read(&kept)?,
             false => {
                 run_output::refuse_existing(output, options)?;
-                self.measure_starts(options, observer)?
+                // Both models share their weights, which are let go before the training loads its own.
+                let sharing = self.base.sharing(self.config.base.weights)?;
+                let own = std::mem::replace(&mut self.base.checkpoint, sharing);
+                let measured = self.measure_starts(options, observer);
+                self.base.checkpoint = own;
+                measured?
             }
         };
         self.notes.push(chosen.to_string());
         if chosen.init != self.start {
             self.start = chosen.init.clone();
-            if self.config.adapter.gradient_config().is_none() {
+            // With the gradient of the task the basis is another one, and is made later.
+            if self.config.adapter.gradient_config().is_none() && !set_to_zero(&mut self.updates) {
                 self.put_into_basis(None)?;
             }
         }
@@ -171,6 +193,8 @@ impl Training {
 
 #[cfg(test)]
 mod tests {
+    use eigenmix_moslora::EigenloraxStart;
+
     use super::*;
 
     fn chosen(zero: &[f64], merge: &[f64]) -> ChosenStart {
@@ -192,6 +216,24 @@ mod tests {
         ] {
             assert_eq!(chosen(&zero, &merge).init, init, "{merge:?}");
         }
+    }
+
+    #[test]
+    fn a_full_mixer_is_set_to_zero_on_its_basis_and_factored_ones_are_drawn_anew() {
+        let basis = |rows| Matrix::from_fn(rows, 2, |row, col| f32::from(u8::from(row == col)));
+        let mixer = Matrix::new(2, 2, vec![1.0, -2.0, 0.5, 3.0]);
+        let update = |start| eigenmix_moslora::eigenmix(basis(4), basis(3), 1.5, 0.1, start);
+        let named = |update: Update| BTreeMap::from([("layer".to_owned(), update)]);
+        let mut updates = named(update(Some(mixer)));
+        assert!(set_to_zero(&mut updates));
+        assert_eq!(updates, named(update(None)));
+
+        let start = EigenloraxStart::Random;
+        let (left, right) = (basis(4), basis(3));
+        let factored = eigenmix_moslora::eigenlorax("layer", 1, left, right, 2, 1.0, 0.0, start);
+        let mut updates = named(factored.clone());
+        assert!(!set_to_zero(&mut updates));
+        assert_eq!(updates, named(factored));
     }
 
     #[test]

@@ -81,16 +81,6 @@ impl Trained<'_> {
             .len())
     }
 
-    /// How the frozen weights were quantised, if they were: a merge into others has to say so.
-    fn quantised_weights(&self) -> Option<&'static str> {
-        match self.config.base.weights {
-            Precision::Nf4 => Some("nf4"),
-            Precision::Int8 => Some("int8"),
-            _ if self.base.checkpoint.is_quantised() => Some("the form of its quantised file"),
-            _ => None,
-        }
-    }
-
     fn provenance(&self) -> Provenance {
         let mut options = json!(self.settled);
         if let Some(weights) = &self.weights {
@@ -99,7 +89,8 @@ impl Trained<'_> {
         if let Some(truncated) = self.truncated {
             options["kept_by_truncation"] = json!(truncated.kept());
         }
-        if let Some(weights) = self.quantised_weights() {
+        let is_quantised = self.base.checkpoint.is_quantised();
+        if let Some(weights) = quantised_weights(is_quantised, self.config.base.weights) {
             options["base_weights"] = json!(weights);
         }
         Provenance {
@@ -220,6 +211,17 @@ impl Trained<'_> {
     }
 }
 
+/// In what form the frozen weights had fewer bits, if they had: a merge into others has to say so. It is the
+/// name of a precision, "stored" where the checkpoint is quantised already, which the precision leaves so.
+fn quantised_weights(is_quantised: bool, precision: Precision) -> Option<&'static str> {
+    let form = match is_quantised {
+        true => Precision::Stored,
+        false => Some(precision).filter(|precision| precision.quantises())?,
+    };
+    let mut names = Precision::NAMES.into_iter();
+    names.find_map(|(name, named)| (named == form).then_some(name))
+}
+
 /// The tokenizer and the chat template of a training.
 ///
 /// # Errors
@@ -290,6 +292,21 @@ mod tests {
         assert_eq!(heads.keys().collect::<Vec<_>>(), ["classifier/main.weight"]);
         assert_eq!(heads["classifier/main.weight"].values, [1.0, 2.0]);
     }
+
+    #[test]
+    fn a_base_that_is_quantised_already_is_never_said_to_be_quantised_anew() {
+        for (precision, of_plain) in [
+            (Precision::Auto, None),
+            (Precision::Float32, None),
+            (Precision::Stored, None),
+            (Precision::Nf4, Some("nf4")),
+            (Precision::Int8, Some("int8")),
+        ] {
+            assert_eq!(quantised_weights(false, precision), of_plain);
+            assert_eq!(quantised_weights(true, precision), Some("stored"));
+        }
+    }
+
     #[test]
     fn a_head_that_replaces_one_of_other_labels_keeps_its_own_size() {
         let value = HostTensor {

@@ -15,6 +15,7 @@ use eigenmix_adapter::{AdapterError, Dialect, PeftConfig};
 use eigenmix_charts::Page;
 use eigenmix_eigenlorax::Subspace;
 use eigenmix_experiment::{BadInput, OpenedAdapter, StoreSummary};
+use eigenmix_gguf::is_gguf_name;
 use eigenmix_store::Store;
 use eigenmix_tensors::TensorFile;
 use eigenmix_trainer::{BaseModel, Run, RunHistory, is_base_model, locate_adapter};
@@ -46,18 +47,7 @@ pub(crate) fn run(arguments: &InspectArguments, console: &Console) -> anyhow::Re
         let base = BaseModel::open(argument)?;
         return console.result(&model::ModelSummary::read(&base)?);
     }
-    if given.is_file() && has_extension(given, "gguf") {
-        let opened = OpenedAdapter::open(argument)?;
-        // Sizes and norms do not depend on the order of rows, which only a base model tells.
-        let adapter = OpenedAdapter {
-            file: opened.file.in_any_order(),
-            ..opened
-        };
-        let summary = adapter::AdapterSummary::read(&adapter)?;
-        write(&|| Ok(pages::adapter(&summary)))?;
-        return console.result(&summary);
-    }
-    if given.is_file() {
+    if given.is_file() && !is_gguf_name(given) {
         if !has_extension(given, "safetensors") {
             return Err(AdapterError::NotAnAdapter(given.to_owned()).into());
         }
@@ -66,10 +56,6 @@ pub(crate) fn run(arguments: &InspectArguments, console: &Console) -> anyhow::Re
             write(&|| Err(BadInput(NO_CHARTS.to_owned()).into()))?;
             return console.result(&tensors::TensorListing::read(&file)?);
         }
-        let adapter = OpenedAdapter::open(argument)?;
-        let summary = adapter::AdapterSummary::read(&adapter)?;
-        write(&|| Ok(pages::adapter(&summary)))?;
-        return console.result(&summary);
     }
     if given.join("subspace.json").is_file() {
         let subspace = Subspace::load(given)?;
@@ -91,7 +77,8 @@ pub(crate) fn run(arguments: &InspectArguments, console: &Console) -> anyhow::Re
         );
         return Err(BadInput(problem).into());
     }
-    let adapter = OpenedAdapter::open(argument)?;
+    // Sizes and norms do not depend on the order of rows, which only a base model tells.
+    let adapter = OpenedAdapter::open_in_any_order(argument)?;
     let summary = adapter::AdapterSummary::read(&adapter)?;
     write(&|| Ok(pages::adapter(&summary)))?;
     console.result(&summary)

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use eigenmix_adapter::Dialect;
 use eigenmix_experiment::Table;
 use eigenmix_experiment::charts::Comparison;
 use eigenmix_experiment::{ExperimentError, OpenedAdapter};
@@ -23,9 +24,7 @@ impl SeveralAdapters {
     /// # Errors
     /// If one is not an adapter, or they are for different base models.
     pub(super) fn read(paths: &[String]) -> anyhow::Result<Self> {
-        let opened = paths.par_iter().map(|path| OpenedAdapter::open(path));
-        let opened: Vec<Result<OpenedAdapter, ExperimentError>> = opened.collect();
-        let opened = opened.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let opened = open(paths)?;
         let summaries = opened.iter();
         Ok(Self {
             kind: "adapters",
@@ -35,6 +34,25 @@ impl SeveralAdapters {
             comparison: Comparison::of(&opened)?,
         })
     }
+}
+
+/// Opens the adapters. The order of rows changes neither norms nor the cosines of files that all have the
+/// same one; only beside others, a GGUF file has to be brought into theirs.
+fn open(paths: &[String]) -> Result<Vec<OpenedAdapter>, ExperimentError> {
+    let opened = paths
+        .par_iter()
+        .map(|path| OpenedAdapter::open_in_any_order(path));
+    let opened: Vec<Result<OpenedAdapter, ExperimentError>> = opened.collect();
+    let opened = opened.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let is_gguf = |adapter: &OpenedAdapter| adapter.file.style().dialect() == Dialect::Gguf;
+    if opened.iter().all(is_gguf) {
+        return Ok(opened);
+    }
+    let in_order = |(adapter, path): (OpenedAdapter, &String)| match adapter.file.needs_base() {
+        true => OpenedAdapter::open(path),
+        false => Ok(adapter),
+    };
+    opened.into_iter().zip(paths).map(in_order).collect()
 }
 
 impl fmt::Display for SeveralAdapters {

@@ -1,6 +1,7 @@
 //! Continuations of each line or row by a language model.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use eigenmix_data::{
     DataConfig, IncrementalDecoder, LanguageContent, PredictedColumn, PredictedValues,
@@ -174,7 +175,7 @@ impl Writer<'_> {
     }
 
     /// # Errors
-    /// The first of `on_event`, after which no other event is told.
+    /// The first of `on_event`, which ends the generation.
     fn generate(
         &self,
         prompts: &[Prompt],
@@ -183,8 +184,10 @@ impl Writer<'_> {
         let (network, device) = (&self.model.network, &self.model.device);
         let mut heard = Ok(());
         let mut hear = |event: GenerationEvent| {
-            if heard.is_ok() {
-                heard = on_event(event);
+            heard = on_event(event);
+            match heard {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
             }
         };
         let found = generate(network, prompts, &self.options, device, &mut hear);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 
 use eigenmix_data::metrics::Metric;
 use eigenmix_data::{BatchPlan, ChoiceExample};
@@ -9,7 +10,7 @@ use eigenmix_models::{Network, TokenBatch};
 
 use super::examples::LanguageExamples;
 use crate::TrainerError;
-use crate::generation::{GenerationOptions, Prompt, generate};
+use crate::generation::{GenerationEvent, GenerationOptions, Prompt, generate};
 use crate::host_values::host_values;
 use crate::sampling::Sampling;
 use crate::tasks::{Evaluation, EvaluationOptions, Examples};
@@ -124,28 +125,26 @@ fn exact_match(
         return Ok(f64::NAN);
     };
     let lengths: Vec<usize> = continuations.iter().map(|one| one.prompt.len()).collect();
+    // By length, so that those that are read together are of about the same.
+    let plan = BatchPlan::evaluation(&lengths, options.batch_size);
+    let order: Vec<usize> = plan.batches().iter().flatten().copied().collect();
+    let prompt = |&index: &usize| Prompt {
+        tokens: continuations[index].prompt.clone(),
+        // One token more than expected shows that a text continues where it should have ended.
+        max_new_tokens: NonZeroUsize::MIN.saturating_add(continuations[index].expected_tokens),
+    };
+    let prompts: Vec<Prompt> = order.iter().map(prompt).collect();
+    let generation = GenerationOptions {
+        sampling: Sampling::Greedy,
+        stop: data.stop.clone(),
+        batch_size: options.batch_size,
+    };
+    let mut go_on = |_: GenerationEvent| ControlFlow::Continue(());
+    let (texts, _) = generate(network, &prompts, &generation, options.device, &mut go_on);
     let mut right = 0;
-    for batch in BatchPlan::evaluation(&lengths, options.batch_size).batches() {
-        let prompts: Vec<Prompt> = batch
-            .iter()
-            .map(|&index| Prompt {
-                tokens: continuations[index].prompt.clone(),
-                // One token more than expected shows that a text continues where it should have
-                // ended.
-                max_new_tokens: NonZeroUsize::MIN
-                    .saturating_add(continuations[index].expected_tokens),
-            })
-            .collect();
-        let generation = GenerationOptions {
-            sampling: Sampling::Greedy,
-            stop: data.stop.clone(),
-            batch_size: NonZeroUsize::MIN.saturating_add(prompts.len()),
-        };
-        let (texts, _) = generate(network, &prompts, &generation, options.device, &mut |_| {});
-        for (&index, text) in batch.iter().zip(texts) {
-            let text = tokenizer.decode(&text, true)?;
-            right += usize::from(text.trim() == continuations[index].expected.trim());
-        }
+    for (index, text) in order.into_iter().zip(texts) {
+        let text = tokenizer.decode(&text, true)?;
+        right += usize::from(text.trim() == continuations[index].expected.trim());
     }
     Ok(right as f64 / continuations.len() as f64)
 }

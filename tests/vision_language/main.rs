@@ -1,0 +1,8 @@
+//! Vision-language models: LLaVA's form through the whole command line, compared with transformers and
+//! PEFT (see golden/README.md).
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod golden;
+mod logits;
