@@ -32,7 +32,7 @@ fn write_inputs(place: &Workplace, kind: &str, names: &[(&str, &str)]) -> String
         .filter(|(_, from)| reference.contains(from))
         .map(|(name, from)| {
             let (shape, dtype) = reference.tensor(from).expect("a tensor");
-            let bytes = reference.view(from).expect("a tensor").to_vec();
+            let bytes = reference.view(from).expect("a tensor");
             TensorOutput::bytes(format!("input.{name}"), shape, dtype, bytes)
         })
         .collect();
@@ -253,15 +253,22 @@ fn weights_that_are_not_finite_are_found_and_named() {
     let path = base.join("vae/diffusion_pytorch_model.safetensors");
     let file = TensorFile::open(&path).expect("a VAE");
     let broken = "decoder.conv_in.bias";
-    let outputs = file.names().map(|name| {
+    let named = file.names().map(|name| {
         let (shape, dtype) = file.tensor(name).expect("a tensor");
         let mut bytes = file.view(name).expect("a tensor").to_vec();
         if name == broken {
             bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes());
         }
-        TensorOutput::bytes(name, shape, dtype, bytes)
+        (name.to_owned(), shape, dtype, bytes)
     });
-    let outputs: Vec<_> = outputs.collect();
+    let named: Vec<_> = named.collect();
+    drop(file);
+    let outputs = named
+        .iter()
+        .map(|(name, shape, dtype, bytes)| {
+            TensorOutput::bytes(name.clone(), shape.clone(), *dtype, bytes)
+        })
+        .collect();
     write_tensor_file(&path, outputs).expect("a file");
     let inputs = write_inputs(&place, "sd", &[("latents", "vae.decode_input")]);
     let outcome = place.run(&[
