@@ -94,7 +94,7 @@ pub use model::{
     Classifier, LabelUnion, LoadedModel, TaskClassifiers, TaskHead, TaskHeads, ZeroShot,
 };
 pub use outcome::{Observer, Outcome, RunOptions, TrainingPlan};
-pub use pipeline_location::{is_pipeline_on_hub, locate_pipeline};
+pub use pipeline_location::locate_pipeline;
 pub use problem_type::set_problem_type;
 pub use run::{Run, RunError};
 pub use run_history::{BestEvaluation, Evaluations, RunHistory, metrics_in};
