@@ -12,7 +12,7 @@ use crate::Part;
 #[derive(Debug, thiserror::Error)]
 pub enum DiffusionError {
     #[error(
-        "`{path}` is no diffusion model in diffusers' form: none of `unet/config.json`, `vae/config.json` and `text_encoder/config.json` is there",
+        "`{path}` is no diffusion model in diffusers' form, a directory with `unet`, `vae`, `text_encoder`, `tokenizer` and `scheduler`: none of its parts is there",
         path = .path.display()
     )]
     NotAPipeline { path: PathBuf },

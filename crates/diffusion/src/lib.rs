@@ -10,6 +10,7 @@
 //! products that language models use, and a convolution is a product with windows of rows.
 
 mod adapted_pipeline;
+mod block_options;
 mod combination;
 mod config_reader;
 mod ddim;
@@ -23,12 +24,14 @@ mod part_adapter;
 mod part_forward;
 mod pipeline;
 mod pixels;
+mod recomputation;
 mod residual_block;
 mod sampler;
 mod sampling;
 mod schedule;
 mod text;
 mod time_embedding;
+mod training_draw;
 mod transformer;
 mod unet;
 mod unet_config;
@@ -45,6 +48,7 @@ pub use sampler::{Sampler, SamplerKind};
 pub use sampling::{Conditions, Guidance, gaussian_noise, sample};
 pub use schedule::{NoiseSchedule, Prediction};
 pub use text::{TextConditions, TextEncoderFiles, TextEncoders, TextSizes};
+pub use training_draw::{NoiseConfig, StepDraw};
 pub use unet::{AddedInput, LoadedUnet, Unet, UnetInput};
 pub use unet_config::{AddedConditions, UnetConfig};
 pub use vae::{Moments, Vae};

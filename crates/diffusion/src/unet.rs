@@ -1,6 +1,6 @@
 //! The UNet of Stable Diffusion: noisy latents, a time and a text in, the noise (or velocity) out.
 
-use burn::module::Module;
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 use eigenmix_kernels::Activation;
 use eigenmix_models::{Adaptation, Checkpoint, Description, ModelError};
@@ -70,6 +70,63 @@ struct Middle {
     first: ResidualBlock,
     attention: Option<PixelTransformer>,
     second: Option<ResidualBlock>,
+}
+
+/// A part of the way that an input takes, as large as gradient checkpointing makes again at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The first convolution.
+    In,
+    /// A residual block and its attention.
+    Down {
+        block: usize,
+        layer: usize,
+    },
+    Halve {
+        block: usize,
+    },
+    Middle,
+    Up {
+        block: usize,
+        layer: usize,
+    },
+    Enlarge {
+        block: usize,
+    },
+    Out,
+}
+
+impl Place {
+    /// Whether its output is taken along on the way up.
+    pub fn leaves_skip(self) -> bool {
+        matches!(self, Self::In | Self::Down { .. } | Self::Halve { .. })
+    }
+
+    /// Whether it takes along what the way down left last.
+    pub fn takes_skip(self) -> bool {
+        matches!(self, Self::Up { .. })
+    }
+}
+
+/// What every place is given besides the image.
+#[derive(Clone, Debug)]
+pub(crate) struct PlaceConditions {
+    /// silu of the embedding of the time: `[images, time width]`.
+    pub time: Tensor<2>,
+    pub texts: Texts,
+}
+
+/// Whether a module has a parameter that needs a gradient.
+fn has_trained<M: Module>(module: &M) -> bool {
+    struct Trained(bool);
+    impl ModuleVisitor for Trained {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0 |= param.val().is_require_grad();
+        }
+    }
+    let mut trained = Trained(false);
+    module.visit(&mut trained);
+    trained.0
 }
 
 /// A loaded UNet and what is to be known of it.
@@ -168,54 +225,128 @@ impl Unet {
     /// # Panics
     /// If the inputs do not fit each other or the configuration.
     pub fn forward(&self, input: &UnetInput) -> Tensor<4> {
-        let [images, tokens, width] = input.states.dims();
-        let texts = Texts {
-            rows: input.states.clone().reshape([images * tokens, width]),
-            tokens,
-        };
-        let time = Activation::Silu.forward(self.time(input));
-        let sample = match self.config.centred_input {
+        let conditions = self.conditions(input);
+        let mut hidden = self.sample(input);
+        let mut skipped = Vec::new();
+        for place in self.places() {
+            let skip = place.takes_skip().then(|| skipped.pop()).flatten();
+            let size = skipped.last().map(|skip: &Pixels| skip.size);
+            hidden = self.at(place, hidden, skip, size, &conditions);
+            if place.leaves_skip() {
+                skipped.push(hidden.clone());
+            }
+        }
+        hidden.into_images()
+    }
+
+    /// The sample as its first convolution takes it.
+    pub(crate) fn sample(&self, input: &UnetInput) -> Pixels {
+        Pixels::of(match self.config.centred_input {
             true => input.sample.clone() * 2.0 - 1.0,
             false => input.sample.clone(),
+        })
+    }
+
+    /// What all places are given besides.
+    pub(crate) fn conditions(&self, input: &UnetInput) -> PlaceConditions {
+        let [images, tokens, width] = input.states.dims();
+        PlaceConditions {
+            time: Activation::Silu.forward(self.time(input)),
+            texts: Texts {
+                rows: input.states.clone().reshape([images * tokens, width]),
+                tokens,
+            },
+        }
+    }
+
+    /// The places that an input passes, in order.
+    pub(crate) fn places(&self) -> Vec<Place> {
+        let mut places = vec![Place::In];
+        for (block, layers) in self.down.iter().enumerate() {
+            places.extend((0..layers.residual.len()).map(|layer| Place::Down { block, layer }));
+            places.extend(layers.sampler.as_ref().map(|_| Place::Halve { block }));
+        }
+        places.extend(self.mid.as_ref().map(|_| Place::Middle));
+        for (block, layers) in self.up.iter().enumerate() {
+            places.extend((0..layers.residual.len()).map(|layer| Place::Up { block, layer }));
+            places.extend(layers.sampler.as_ref().map(|_| Place::Enlarge { block }));
+        }
+        places.push(Place::Out);
+        places
+    }
+
+    /// The output of a place.
+    ///
+    /// - skip: what it takes along from the way down
+    /// - size: of what the way down left at this level, to which a place that enlarges does; of an odd
+    ///   size on the way down, as it was there
+    pub(crate) fn at(
+        &self,
+        place: Place,
+        hidden: Pixels,
+        skip: Option<Pixels>,
+        size: Option<[usize; 2]>,
+        conditions: &PlaceConditions,
+    ) -> Pixels {
+        let PlaceConditions { time, texts } = conditions;
+        let through = |block: &Block, layer: usize, hidden: Pixels| {
+            let hidden = block.residual[layer].forward(hidden, Some(time));
+            match block.attention.get(layer) {
+                Some(attention) => attention.forward(hidden, texts),
+                None => hidden,
+            }
         };
-        let sample = Pixels::of(sample);
-        let rows = sample.rows.clone();
-        let mut hidden = same_size(&self.conv_in, &sample, rows, None);
-        let mut skipped = vec![hidden.clone()];
-        let padding = [self.config.downsample_padding; 2];
-        for block in &self.down {
-            for (index, residual) in block.residual.iter().enumerate() {
-                hidden = residual.forward(hidden, Some(&time));
-                if let Some(attention) = block.attention.get(index) {
-                    hidden = attention.forward(hidden, &texts);
-                }
-                skipped.push(hidden.clone());
+        let sampler = |block: &Block| {
+            block
+                .sampler
+                .clone()
+                .expect("a block that changes the size")
+        };
+        match place {
+            Place::In => {
+                let rows = hidden.rows.clone();
+                same_size(&self.conv_in, &hidden, rows, None)
             }
-            if let Some(sampler) = &block.sampler {
-                hidden = halved(sampler, hidden, padding);
-                skipped.push(hidden.clone());
+            Place::Down { block, layer } => through(&self.down[block], layer, hidden),
+            Place::Halve { block } => {
+                let padding = [self.config.downsample_padding; 2];
+                halved(&sampler(&self.down[block]), hidden, padding)
             }
-        }
-        if let Some(middle) = &self.mid {
-            hidden = middle.forward(hidden, &time, &texts);
-        }
-        for block in &self.up {
-            for (index, residual) in block.residual.iter().enumerate() {
-                let skip = skipped.pop().expect("as many outputs on the way down");
+            Place::Middle => match &self.mid {
+                Some(middle) => middle.forward(hidden, time, texts),
+                None => hidden,
+            },
+            Place::Up { block, layer } => {
+                let skip = skip.expect("as many outputs on the way down");
                 let both = Tensor::cat(vec![hidden.rows.clone(), skip.rows], 1);
-                hidden = residual.forward(hidden.with(both), Some(&time));
-                if let Some(attention) = block.attention.get(index) {
-                    hidden = attention.forward(hidden, &texts);
-                }
+                through(&self.up[block], layer, hidden.with(both))
             }
-            if let Some(sampler) = &block.sampler {
-                // Of an odd size on the way down, as it was there.
-                let size = skipped.last().map_or(hidden.size, |skip| skip.size);
-                hidden = enlarged(sampler, hidden, size);
+            Place::Enlarge { block } => {
+                let size = size.unwrap_or(hidden.size);
+                enlarged(&sampler(&self.up[block]), hidden, size)
+            }
+            Place::Out => {
+                let normalised = self.norm_out.activated(&hidden, None);
+                same_size(&self.conv_out, &hidden, normalised, None)
             }
         }
-        let normalised = self.norm_out.activated(&hidden, None);
-        same_size(&self.conv_out, &hidden, normalised, None).into_images()
+    }
+
+    /// Whether something of a place is trained.
+    pub(crate) fn is_trained(&self, place: Place) -> bool {
+        let through = |block: &Block, layer: usize| {
+            let attention = block.attention.get(layer);
+            has_trained(&block.residual[layer]) || attention.is_some_and(has_trained)
+        };
+        match place {
+            Place::In => has_trained(&self.conv_in),
+            Place::Down { block, layer } => through(&self.down[block], layer),
+            Place::Halve { block } => has_trained(&self.down[block].sampler),
+            Place::Middle => has_trained(&self.mid),
+            Place::Up { block, layer } => through(&self.up[block], layer),
+            Place::Enlarge { block } => has_trained(&self.up[block].sampler),
+            Place::Out => has_trained(&self.conv_out),
+        }
     }
 
     /// The embedding of time and, for SDXL, of pooled text and sizes: `[images, time width]`.

@@ -98,12 +98,13 @@ impl Gathered<'_> {
     fn fill(&self, rows: Range<usize>, inner: Range<usize>, tile: &mut [f32]) {
         let channels = self.channels;
         for (row, tile) in rows.zip(tile.chunks_exact_mut(inner.len())) {
+            let window = self.windows.window(row);
             let mut at = inner.start;
             while at < inner.end {
                 let (tap, channel) = (at / channels, at % channels);
                 let count = (channels - channel).min(inner.end - at);
                 let place = &mut tile[at - inner.start..][..count];
-                match self.windows.pixel(row, tap) {
+                match window.pixel(tap) {
                     Some(pixel) => {
                         let first = pixel * channels + channel;
                         place.copy_from_slice(&self.values[first..first + count]);

@@ -145,19 +145,41 @@ impl Windows {
         self.images * self.rows.len() / self.kernel[0] * (self.cols.len() / self.kernel[1])
     }
 
-    /// The pixel of all images that are read at place `tap` of a window, or `None` in the padding.
+    /// A window, for its pixels.
     #[inline(always)]
-    pub fn pixel(&self, window: usize, tap: usize) -> Option<usize> {
+    pub fn window(&self, index: usize) -> Window<'_> {
         let [kernel_height, kernel_width] = self.kernel;
-        let (height, width) = (
-            self.rows.len() / kernel_height,
-            self.cols.len() / kernel_width,
-        );
-        let (image, within) = (window / (height * width), window % (height * width));
+        let height = self.rows.len() / kernel_height;
+        let width = self.cols.len() / kernel_width;
+        let (image, within) = (index / (height * width), index % (height * width));
         let (row, col) = (within / width, within % width);
-        let row = self.rows[row * kernel_height + tap / kernel_width]?;
-        let col = self.cols[col * kernel_width + tap % kernel_width]?;
-        Some((image * self.from[0] + row) * self.from[1] + col)
+        Window {
+            first: image * self.from[0] * self.from[1],
+            width: self.from[1],
+            rows: &self.rows[row * kernel_height..][..kernel_height],
+            cols: &self.cols[col * kernel_width..][..kernel_width],
+        }
+    }
+}
+
+/// The pixels that the kernel covers at one place of the output.
+#[derive(Clone, Copy)]
+pub(crate) struct Window<'a> {
+    /// The first pixel of the image.
+    first: usize,
+    width: usize,
+    rows: &'a [Option<usize>],
+    cols: &'a [Option<usize>],
+}
+
+impl Window<'_> {
+    /// The pixel of all images that is read at place `tap`, or `None` in the padding.
+    #[inline(always)]
+    pub fn pixel(&self, tap: usize) -> Option<usize> {
+        let kernel_width = self.cols.len();
+        let row = self.rows[tap / kernel_width]?;
+        let col = self.cols[tap % kernel_width]?;
+        Some(self.first + row * self.width + col)
     }
 }
 
@@ -179,14 +201,14 @@ mod tests {
             let mut forward = Vec::new();
             for output in 0..shape.output_rows() {
                 for tap in 0..shape.taps() {
-                    let input = shape.forward().pixel(output, tap);
+                    let input = shape.forward().window(output).pixel(tap);
                     forward.extend(input.map(|input| (input, tap, output)));
                 }
             }
             let mut backward = Vec::new();
             for input in 0..shape.input_rows() {
                 for tap in 0..shape.taps() {
-                    let output = shape.backward().pixel(input, tap);
+                    let output = shape.backward().window(input).pixel(tap);
                     backward.extend(output.map(|output| (input, tap, output)));
                 }
             }
@@ -205,7 +227,9 @@ mod tests {
             ..ConvolutionShape::new(1, [1, 4], [1, 1], 1, 0)
         };
         let windows = shape.forward();
-        let found: Vec<_> = (0..7).map(|col| windows.pixel(col, 0).unwrap()).collect();
+        let found: Vec<_> = (0..7)
+            .map(|col| windows.window(col).pixel(0).unwrap())
+            .collect();
         assert_eq!(found, [0, 0, 1, 1, 2, 2, 3]);
     }
 }

@@ -571,14 +571,14 @@ mod tests {
                     found
                 };
                 for (found, expected) in run(true).into_iter().zip(run(false)) {
-                    // f32 rounding of values of ten: of one, and of all that the gradient of the shift
+                    // f32 rounding of values of ten, times γ and σ up to nine: of one, and of all that the shift
                     // sums, which cancel.
                     let terms = match found.dims() {
                         [rows, _] if rows == images => pixels as f32,
                         _ => 1.0,
                     };
                     let difference = (found - expected).abs().max().into_scalar::<f32>();
-                    let tolerance = 1e-5 + 3e-6 * terms;
+                    let tolerance = 3e-5 + 3e-6 * terms;
                     assert!(difference < tolerance, "{shape:?}: {difference} of {terms}");
                 }
             }

@@ -96,7 +96,7 @@ pub use model::{
     Classifier, LabelUnion, LoadedModel, TaskClassifiers, TaskHead, TaskHeads, ZeroShot,
 };
 pub use outcome::{Observer, Outcome, RunOptions, TrainingPlan};
-pub use pipeline_location::{is_pipeline_on_hub, locate_pipeline};
+pub use pipeline_location::locate_pipeline;
 pub use problem_type::set_problem_type;
 pub use processes::{Launcher, ProcessError, Processes, Traffic, Transport};
 pub use run::{Run, RunError};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use eigenmix_hub::{FileRequest, Hub, HubId, Location};
+use eigenmix_hub::{FileRequest, Hub, Location};
 
 use crate::TrainerError;
 
@@ -31,15 +31,6 @@ pub fn locate_pipeline(name: &str) -> Result<PathBuf, TrainerError> {
     let needed = needed_files(repository.files());
     let requests: Vec<FileRequest> = needed.into_iter().map(FileRequest::required).collect();
     Ok(repository.fetch(&requests)?)
-}
-
-/// Whether a repository on the Hub is a diffusion model, going by its files.
-///
-/// # Errors
-/// If the Hub does not answer.
-pub fn is_pipeline_on_hub(id: &HubId) -> Result<bool, TrainerError> {
-    let repository = Hub::from_env()?.open(id)?;
-    Ok(repository.files().iter().any(|file| file == INDEX))
 }
 
 /// Of the same weights in several forms one is taken: whole before half, safetensors only.

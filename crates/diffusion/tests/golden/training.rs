@@ -49,12 +49,13 @@ impl Training {
         NoiseSchedule::stable_diffusion(prediction)
     }
 
-    fn loss(&self, unet: &Unet, prediction: Prediction, min_snr: Option<f32>) -> Tensor<1> {
+    /// What the UNet is given, and what it should give.
+    fn input(&self, prediction: Prediction) -> (UnetInput, Tensor<4>) {
         let schedule = self.schedule(prediction);
         let (latents, noise) = (self.latents.clone(), self.noise.clone());
         let sample = schedule.noisy(latents.clone(), noise.clone(), &self.times);
         let reference = &self.reference;
-        let output = unet.forward(&UnetInput {
+        let input = UnetInput {
             sample,
             timesteps: self.times.iter().map(|&time| time as f32).collect(),
             states: reference.tensor("unet.states"),
@@ -65,9 +66,14 @@ impl Training {
                     text_embeds: reference.tensor("unet.text_embeds"),
                     time_ids: reference.values("unet.time_ids"),
                 }),
-        });
-        let target = schedule.target(latents, noise, &self.times);
-        schedule.loss(output, target, &self.times, min_snr)
+        };
+        (input, schedule.target(latents, noise, &self.times))
+    }
+
+    fn loss(&self, unet: &Unet, prediction: Prediction, min_snr: Option<f32>) -> Tensor<1> {
+        let (input, target) = self.input(prediction);
+        let schedule = self.schedule(prediction);
+        schedule.loss(unet.forward(&input), target, &self.times, min_snr)
     }
 
     /// The UNet with an adapter whose factors are trained.
@@ -159,6 +165,13 @@ fn losses_with_and_without_weights_are_those_of_diffusers() {
 
 /// The gradients of everything that is trained, by name.
 fn gradients_of(unet: &Unet, names: &ParameterNames, gradients: &Gradients) -> TrainedValues {
+    let found = some_gradients_of(unet, names, gradients);
+    assert_eq!(found.len(), names.len(), "a gradient of every factor");
+    found
+}
+
+/// Those that are there.
+fn some_gradients_of(unet: &Unet, names: &ParameterNames, gradients: &Gradients) -> TrainedValues {
     struct Collector<'a> {
         names: &'a ParameterNames,
         gradients: &'a Gradients,
@@ -169,7 +182,9 @@ fn gradients_of(unet: &Unet, names: &ParameterNames, gradients: &Gradients) -> T
             let Some(name) = self.names.get(param.id) else {
                 return;
             };
-            let gradient = param.val().grad(self.gradients).expect(name);
+            let Some(gradient) = param.val().grad(self.gradients) else {
+                return;
+            };
             let shape = gradient.dims().to_vec();
             let values = gradient.into_data().try_to_vec().expect("f32");
             let tensor = HostTensor::new(shape, values);
@@ -337,6 +352,47 @@ fn ten_steps_of_lora_and_of_moslora_are_those_of_pytorch() {
                 }
             }
             assert!(compared >= 4, "{compared} factors after training");
+        }
+    }
+}
+
+#[test]
+fn gradients_that_are_made_block_by_block_are_those_of_one_pass() {
+    // Of attention, and of a convolutional adapter that reaches down to the embedding of the time.
+    for (kind, directory) in [
+        ("sd", "adapter-attention/unet"),
+        ("sd", "adapter-convolutions/unet"),
+        ("sdxl", "adapter-attention/unet"),
+    ] {
+        let training = Training::of(kind);
+        let LoadedUnet { unet, names, .. } = training.trained(directory);
+        let whole = training.loss(&unet, Prediction::Epsilon, None);
+        let expected = gradients_of(&unet, &names, &whole.backward());
+        let (input, target) = training.input(Prediction::Epsilon);
+        let schedule = training.schedule(Prediction::Epsilon);
+        let mut found = TrainedValues::new();
+        let loss = unet.backward_by_blocks(
+            &input,
+            |output| schedule.loss(output, target, &training.times, None),
+            |gradients| {
+                for (name, gradient) in some_gradients_of(&unet, &names, &gradients) {
+                    let first = found.insert(name.clone(), gradient);
+                    assert!(first.is_none(), "{name} twice");
+                }
+            },
+        );
+        assert!((scalar(&loss) - scalar(&whole)).abs() < 1e-6);
+        assert_eq!(found.len(), expected.len());
+        for (name, expected) in expected {
+            let size = expected
+                .values
+                .iter()
+                .fold(0.0f32, |all, value| all.max(value.abs()));
+            for (found, expected) in found[&name].values.iter().zip(&expected.values) {
+                // The same kernels on the same values; sums are in another order.
+                let difference = (found - expected).abs();
+                assert!(difference <= 1e-5 * size, "{name}: {found} {expected}");
+            }
         }
     }
 }

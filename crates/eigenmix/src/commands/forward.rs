@@ -21,15 +21,8 @@ pub(crate) fn run(
     if arguments.out.exists() && !arguments.force {
         return Err(FileError::AlreadyExists(arguments.out.clone()).into());
     }
-    if is_pipeline(&arguments.model.base)? {
+    if arguments.part.is_some() || is_pipeline(&arguments.model.base) {
         return forward_part::run(arguments, device, console);
-    }
-    if arguments.part.is_some() {
-        return Err(BadInput(format!(
-            "--part is for diffusion models in diffusers' form, and `{}` is none; leave it out",
-            arguments.model.base
-        ))
-        .into());
     }
     let request = arguments.model.request(&arguments.zero_shot, device);
     let opened = request.open()?;

@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::Path;
 
 use eigenmix_experiment::{
-    BadInput, Destination, GenerateRequest, ImageRecord, OptionNames, PipelineRequest,
-    WeightedAdapter, generate, is_pipeline,
+    Destination, GenerateRequest, ImageRecord, OptionNames, PipelineRequest, WeightedAdapter,
+    generate,
 };
 use eigenmix_trainer::DeviceChoice;
 use serde::Serialize;
@@ -19,13 +19,6 @@ pub(crate) fn run(
     console: &Console,
 ) -> anyhow::Result<()> {
     let destination = Destination::new(&arguments.out, arguments.force)?;
-    if !is_pipeline(&arguments.base)? {
-        return Err(BadInput(format!(
-            "`{}` is no diffusion model in diffusers' form (a directory with unet, vae, text_encoder, tokenizer and scheduler), so it makes no images",
-            arguments.base
-        ))
-        .into());
-    }
     let request = GenerateRequest {
         model: PipelineRequest {
             base: arguments.base.clone(),

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use eigenmix_adapter::{Adapter, AdapterFile};
 use eigenmix_diffusion::{AdaptedPipeline, Pipeline, PipelineAdapter};
-use eigenmix_hub::Location;
 use eigenmix_models::Precision;
 use eigenmix_trainer::{locate_adapter, locate_pipeline};
 
@@ -57,18 +56,9 @@ pub struct PipelineRequest {
     pub names: OptionNames,
 }
 
-/// Whether an argument names a diffusion model in a directory of this machine, or one on the Hub whose
-/// files say so.
-///
-/// # Errors
-/// If it is neither a path nor a Hub id, or the Hub does not answer.
-pub fn is_pipeline(base: &str) -> Result<bool, ExperimentError> {
-    match Location::parse(base) {
-        Ok(Location::Path(path)) => Ok(Pipeline::is_at(&path)),
-        // What is no Hub id is refused where a model is opened.
-        Err(_) => Ok(false),
-        Ok(Location::Hub(id)) => Ok(eigenmix_trainer::is_pipeline_on_hub(&id)?),
-    }
+/// Whether an argument names a directory of this machine with a diffusion model.
+pub fn is_pipeline(base: &str) -> bool {
+    Pipeline::is_at(Path::new(base))
 }
 
 impl PipelineRequest {
