@@ -59,6 +59,7 @@ pub fn call(
     })?;
     let known = Arc::new(known);
     let console = Console::hosted(host, Arc::clone(&known));
+    // Other processes of a launcher call what they like.
     match commands::run(cli, &Processes::alone(), &console) {
         Ok(()) => Ok(console.into_output()),
         Err(error) => {

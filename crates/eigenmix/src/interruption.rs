@@ -3,17 +3,16 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
-
-use crate::console::Place;
+use eigenmix_trainer::Processes;
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
 /// The flag that Ctrl-C sets from now on. Of several processes the first says so, whichever of them is asked:
 /// they tell each other.
-pub(crate) fn flag(place: Place) -> anyhow::Result<&'static AtomicBool> {
+pub(crate) fn flag(processes: &Processes) -> anyhow::Result<&'static AtomicBool> {
     /// The status of a program that SIGINT ended.
     const INTERRUPTED: i32 = 130;
-    let speaks = place != Place::Other;
+    let speaks = processes.is_first();
     ctrlc::set_handler(move || {
         if STOP.swap(true, Ordering::Relaxed) {
             std::process::exit(INTERRUPTED);
@@ -26,7 +25,7 @@ pub(crate) fn flag(place: Place) -> anyhow::Result<&'static AtomicBool> {
     })
     .context("cannot watch for Ctrl-C")?;
     #[cfg(unix)]
-    if place != Place::Alone {
+    if !processes.is_alone() {
         watch_for_launcher();
     }
     Ok(&STOP)

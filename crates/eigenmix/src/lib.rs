@@ -33,7 +33,7 @@ pub use host::Host;
 pub use program::{Program, set_program};
 
 use crate::cli::Cli;
-use crate::console::{Console, Place};
+use crate::console::Console;
 use crate::transfer_display::TransferDisplay;
 
 /// Runs the command line and returns its exit status: 0 on success, 2 for wrong usage or bad input, 1
@@ -42,8 +42,8 @@ use crate::transfer_display::TransferDisplay;
 /// - words: the name of the program and its arguments
 pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
     allocator::keep_freed_memory();
-    let parsed = Cli::command().try_get_matches_from(words);
-    let parsed = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let given = Cli::command().try_get_matches_from(words);
+    let parsed = given.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
     let (cli, matches) = match parsed {
         Ok(parsed) => parsed,
         // Help and version count as such errors, too.
@@ -62,7 +62,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
             return failure::report(&error, rank.is_none_or(|rank| rank == 0));
         }
     };
-    let console = Console::new(&cli.common, Place::of(&processes));
+    let console = Console::new(&cli.common, &processes);
     if !cli.common.quiet {
         eigenmix_hub::observe_transfers(Box::new(TransferDisplay::new()));
     }

@@ -6,6 +6,7 @@ use std::io;
 use eigenmix_adapter::{AdapterError, RowProblem};
 use eigenmix_data::DataError;
 use eigenmix_data::metrics::MetricError;
+use eigenmix_diffusion::DiffusionError;
 use eigenmix_eigenlorax::EigenloraxError;
 use eigenmix_hub::HubError;
 use eigenmix_merging::MergeError;
@@ -99,6 +100,9 @@ pub enum ExperimentError {
     Model(Box<ModelError>),
 
     #[error(transparent)]
+    Diffusion(Box<DiffusionError>),
+
+    #[error(transparent)]
     Run(Box<RunError>),
 
     #[error(transparent)]
@@ -126,6 +130,7 @@ boxed!(
     Merge(MergeError),
     Store(StoreError),
     Data(DataError),
+    Diffusion(DiffusionError),
     Model(ModelError),
     Run(RunError),
     Trainer(TrainerError),

@@ -5,6 +5,7 @@ use std::io;
 
 use eigenmix_adapter::{AdapterError, AdapterSetError};
 use eigenmix_data::DataError;
+use eigenmix_diffusion::DiffusionError;
 use eigenmix_eigenlorax::EigenloraxError;
 use eigenmix_hub::HubError;
 use eigenmix_merging::MergeError;
@@ -57,6 +58,7 @@ fn judged(error: &(dyn Error + 'static)) -> bool {
         || error.is::<BadConfig>()
         || error.is::<OverrideError>()
         || error.is::<ModelError>()
+        || error.is::<DiffusionError>()
 }
 
 trait Fault {
@@ -75,7 +77,7 @@ impl Fault for ProcessError {
 impl Fault for ExperimentError {
     fn is_bad_input(&self) -> bool {
         match self {
-            Self::Input(_) | Self::Config(_) | Self::Model(_) => true,
+            Self::Input(_) | Self::Config(_) | Self::Model(_) | Self::Diffusion(_) => true,
             Self::Cell { is_bad_input, .. } => *is_bad_input,
             Self::Within { source, .. } => is_bad_input(source.as_ref()),
             Self::File(error) => error.is_bad_input(),

@@ -57,6 +57,7 @@ mod metrics_log;
 mod model;
 mod outcome;
 mod peak_memory;
+mod pipeline_location;
 mod problem_type;
 mod processes;
 mod run;
@@ -95,6 +96,7 @@ pub use model::{
     Classifier, LabelUnion, LoadedModel, TaskClassifiers, TaskHead, TaskHeads, ZeroShot,
 };
 pub use outcome::{Observer, Outcome, RunOptions, TrainingPlan};
+pub use pipeline_location::locate_pipeline;
 pub use problem_type::set_problem_type;
 pub use processes::{Launcher, ProcessError, Processes, Traffic, Transport};
 pub use run::{Run, RunError};

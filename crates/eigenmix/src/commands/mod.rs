@@ -6,6 +6,8 @@ mod evaluate;
 mod export;
 mod extract;
 mod forward;
+mod forward_part;
+mod generate;
 mod gradient;
 mod init;
 mod inspect;
@@ -54,6 +56,7 @@ pub(crate) fn run(cli: Cli, processes: &Processes, console: &Console) -> anyhow:
         Command::Evaluate(arguments) => evaluate::run(&arguments, device, console),
         Command::Predict(arguments) => predict::run(&arguments, device, console),
         Command::Forward(arguments) => forward::run(&arguments, device, console),
+        Command::Generate(arguments) => generate::run(&arguments, device, console),
         Command::Export(arguments) => export::run(&arguments, console),
         Command::Inspect(arguments) => inspect::run(&arguments, console),
         Command::Push(arguments) => push::run(&arguments, console),

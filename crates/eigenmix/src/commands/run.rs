@@ -11,7 +11,7 @@ use eigenmix_experiment::{
 use eigenmix_trainer::{DeviceChoice, Processes};
 
 use crate::cli::RunArguments;
-use crate::console::{Console, Place};
+use crate::console::Console;
 use crate::interruption;
 use crate::program;
 
@@ -40,9 +40,10 @@ pub(crate) fn run(
             "--jobs starts processes for cells, and mpirun has started some; use one of the two";
         return Err(BadInput(problem.to_owned()).into());
     }
+    let mut console = console.clone();
     if let Some(count) = count.filter(|_| experiment.processes == Sharing::Cells) {
         experiment.keep(Shard::of_process(processes.rank(), count));
-        console.show_notes();
+        console = console.with_notes();
     }
     let request = RunRequest {
         device,
@@ -54,11 +55,11 @@ pub(crate) fn run(
             },
         },
         force: arguments.force,
-        stop: console.stop()?,
+        stop: console.stop(processes)?,
         processes,
     };
     let Finished { report, failed, of } =
-        eigenmix_experiment::run(&experiment, &plan, &request, console)?;
+        eigenmix_experiment::run(&experiment, &plan, &request, &console)?;
     if let Some(report) = report {
         console.result(&report)?;
     }
@@ -80,7 +81,7 @@ fn worker(device: DeviceChoice, threads: usize) -> io::Result<Command> {
 /// `eigenmix run-cell`: the cell that standard input describes, for the process that started this
 /// one.
 pub(crate) fn run_cell(device: DeviceChoice) -> anyhow::Result<()> {
-    let stop = interruption::flag(Place::Alone)?;
+    let stop = interruption::flag(&Processes::alone())?;
     let (input, output) = (io::stdin().lock(), io::stdout());
     Ok(eigenmix_experiment::run_cell_from_parent(
         input, output, device, stop,

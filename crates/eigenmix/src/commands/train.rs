@@ -32,7 +32,7 @@ pub(crate) fn run(
         return console.result(&DryRun::new(config)?);
     }
     let mut training = Training::prepare(config)?;
-    let stop = console.stop()?;
+    let stop = console.stop(processes)?;
     let options = RunOptions {
         device: device.open()?,
         resume: arguments.resume,

@@ -15,6 +15,9 @@ use crate::host_values::host_values;
 use crate::sampling::Sampling;
 use crate::tasks::{Evaluation, EvaluationOptions, Examples};
 
+/// How many batches of prompts are one share of the work of several processes.
+const BATCHES_OF_SHARE: usize = 8;
+
 /// Evaluates `network` on `data`.
 ///
 /// # Errors
@@ -145,32 +148,31 @@ fn exact_match(
         return Ok(f64::NAN);
     };
     let lengths: Vec<usize> = continuations.iter().map(|one| one.prompt.len()).collect();
-    // By length, so that those that are read together are of about the same.
+    // By length, so that those that are read together are of about the same. A process fills its batches up
+    // within a share, whose texts do not depend on the number of processes.
     let plan = BatchPlan::evaluation(&lengths, options.batch_size);
-    let order: Vec<usize> = plan.batches().iter().flatten().copied().collect();
-    let prompt = |index: usize| Prompt {
-        tokens: continuations[index].prompt.clone(),
-        // One token more than expected shows that a text continues where it should have ended.
-        max_new_tokens: NonZeroUsize::MIN.saturating_add(continuations[index].expected_tokens),
-    };
-    let generation = GenerationOptions {
-        sampling: Sampling::Greedy,
-        stop: data.stop.clone(),
-        batch_size: options.batch_size,
-    };
-    let shares = options.processes.size();
-    let right = options.processes.share_out(shares, |share| {
-        // Of every process as many, of about the same lengths; each has the text that it has alone.
-        let own: Vec<usize> = order.iter().skip(share).step_by(shares).copied().collect();
-        let prompts: Vec<Prompt> = own.iter().copied().map(prompt).collect();
+    let shares: Vec<&[Vec<usize>]> = plan.batches().chunks(BATCHES_OF_SHARE).collect();
+    let right = options.processes.share_out(shares.len(), |number| {
+        let order = || shares[number].iter().flatten().copied();
+        let prompt = |index: usize| Prompt {
+            tokens: continuations[index].prompt.clone(),
+            // One token more than expected shows that a text continues where it should have ended.
+            max_new_tokens: NonZeroUsize::MIN.saturating_add(continuations[index].expected_tokens),
+        };
+        let prompts: Vec<Prompt> = order().map(prompt).collect();
+        let generation = GenerationOptions {
+            sampling: Sampling::Greedy,
+            stop: data.stop.clone(),
+            batch_size: options.batch_size,
+        };
         let mut go_on = |_: GenerationEvent| ControlFlow::Continue(());
         let (texts, _) = generate(network, &prompts, &generation, options.device, &mut go_on);
         let mut right = 0;
-        for (index, text) in own.into_iter().zip(texts) {
+        for (index, text) in order().zip(texts) {
             let text = tokenizer.decode(&text, true)?;
-            right += u32::from(text.trim() == continuations[index].expected.trim());
+            right += usize::from(text.trim() == continuations[index].expected.trim());
         }
-        Ok::<_, TrainerError>(vec![f64::from(right)])
+        Ok::<_, TrainerError>(vec![right as f64])
     })?;
     let right: f64 = right.into_iter().flatten().sum();
     Ok(right / continuations.len() as f64)
