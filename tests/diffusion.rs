@@ -6,7 +6,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use eigenmix_tensors::{TensorFile, TensorOutput, write_tensor_file};
+use eigenmix_tensors::{Dtype, TensorFile, TensorOutput, encode, write_tensor_file};
 use serde_json::Value;
 use support::{Outcome, Workplace};
 
@@ -171,7 +171,7 @@ fn what_cannot_be_run_is_refused_by_name() {
         "unet",
         None,
         &narrow,
-        &["input.encoder_hidden_states", "[3, tokens, "],
+        &["input.encoder_hidden_states", "tokens, "],
     );
     let other = golden("sdxl").join("adapter-attention/kohya.safetensors");
     refused("unet", Some(text(&other)), &UNET, &["is for SDXL"]);
@@ -285,6 +285,70 @@ fn weights_that_are_not_finite_are_found_and_named() {
     assert_eq!(outcome.status, 2, "{outcome:?}");
     assert!(outcome.stderr.contains(broken), "{}", outcome.stderr);
     assert!(!place.path("out").exists());
+}
+
+/// The weights of a part in half precision, as `NAME.fp16.safetensors`.
+fn halve(directory: &Path, stem: &str) {
+    let whole = directory.join(format!("{stem}.safetensors"));
+    let file = TensorFile::open(&whole).expect("weights");
+    let named: Vec<_> = file
+        .names()
+        .map(|name| {
+            let values = file.read_f32(name).expect("values");
+            let bytes = encode(name, &values, Dtype::F16).expect("values that fit");
+            (
+                name.to_owned(),
+                file.shape(name).expect("a shape").to_vec(),
+                bytes,
+            )
+        })
+        .collect();
+    drop(file);
+    let outputs = named
+        .iter()
+        .map(|(name, shape, bytes)| {
+            TensorOutput::bytes(name.clone(), shape.clone(), Dtype::F16, bytes)
+        })
+        .collect();
+    let half = directory.join(format!("{stem}.fp16.safetensors"));
+    write_tensor_file(&half, outputs).expect("a file");
+    fs::remove_file(whole).expect("a file");
+}
+
+#[test]
+fn weights_that_stay_in_half_precision_compute_as_the_same_ones_widened() {
+    let place = Workplace::new();
+    let base = PathBuf::from(without(&place, "nothing"));
+    halve(&base.join("unet"), "diffusion_pytorch_model");
+    let inputs = write_inputs(&place, "sd", &UNET);
+    let adapter = golden("sd").join("adapter-convolutions/kohya.safetensors");
+    let run = |weights: &str| {
+        let outcome = place.run(&[
+            "forward",
+            "--base",
+            text(&base),
+            "--part",
+            "unet",
+            "--weights",
+            weights,
+            "--adapter",
+            text(&adapter),
+            "--inputs",
+            &inputs,
+            "--out",
+            weights,
+        ]);
+        assert_eq!(outcome.status, 0, "{outcome:?}");
+        let file = TensorFile::open(&place.path(weights)).expect("outputs");
+        file.read_f32("sample").expect("a sample")
+    };
+    let [wide, stored, quantised] = ["float32", "stored", "int8"].map(run);
+    let size = wide.iter().fold(0.0f32, |all, value| all.max(value.abs()));
+    let distance = |found: &[f32]| support::largest_difference(found, &wide) / size;
+    assert!(distance(&stored) < 1e-5, "{}", distance(&stored));
+    // Linear layers in eight bits; convolutions stay in half precision.
+    let rounded = distance(&quantised);
+    assert!(rounded > 1e-5 && rounded < 0.1, "{rounded}");
 }
 
 fn pixels(place: &Workplace, file: &str) -> Vec<u8> {
