@@ -11,18 +11,20 @@ use eigenmix_trainer::{AdapterPlace, Init, Run, TrainConfig};
 
 use crate::BadInput;
 use crate::ExperimentError;
+use crate::diffusion::IMAGES_FILE;
 use crate::listener::Listener;
 use crate::opened_adapter::OpenedAdapter;
 use crate::option_names::OptionNames;
 
 /// One of these is in every directory that Eigenmix or PEFT writes.
-const MARKS: [&str; 6] = [
+const MARKS: [&str; 7] = [
     PeftConfig::FILE_NAME,
     Provenance::FILE_NAME,
     "subspace.json",
     Store::FILE_NAME,
     Run::CONFIG,
     "report.json",
+    IMAGES_FILE,
 ];
 
 /// A directory that may be written: it does not exist yet, or `--force` allows overwriting it.

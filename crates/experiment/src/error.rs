@@ -6,13 +6,14 @@ use std::io;
 use eigenmix_adapter::{AdapterError, RowProblem};
 use eigenmix_data::DataError;
 use eigenmix_data::metrics::MetricError;
+use eigenmix_diffusion::DiffusionError;
 use eigenmix_eigenlorax::EigenloraxError;
 use eigenmix_hub::HubError;
 use eigenmix_merging::MergeError;
 use eigenmix_models::ModelError;
 use eigenmix_store::StoreError;
 use eigenmix_tensors::FileError;
-use eigenmix_trainer::{RunError, TrainerError};
+use eigenmix_trainer::{ProcessError, RunError, TrainerError};
 
 use crate::config_file::{BadConfig, ConfigError, OverrideError};
 
@@ -99,10 +100,16 @@ pub enum ExperimentError {
     Model(Box<ModelError>),
 
     #[error(transparent)]
+    Diffusion(Box<DiffusionError>),
+
+    #[error(transparent)]
     Run(Box<RunError>),
 
     #[error(transparent)]
     Trainer(Box<TrainerError>),
+
+    #[error(transparent)]
+    Processes(#[from] ProcessError),
 }
 
 /// Boxed, so that a success does not carry their size.
@@ -123,6 +130,7 @@ boxed!(
     Merge(MergeError),
     Store(StoreError),
     Data(DataError),
+    Diffusion(DiffusionError),
     Model(ModelError),
     Run(RunError),
     Trainer(TrainerError),

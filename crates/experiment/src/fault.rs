@@ -5,13 +5,14 @@ use std::io;
 
 use eigenmix_adapter::{AdapterError, AdapterSetError};
 use eigenmix_data::DataError;
+use eigenmix_diffusion::DiffusionError;
 use eigenmix_eigenlorax::EigenloraxError;
 use eigenmix_hub::HubError;
 use eigenmix_merging::MergeError;
 use eigenmix_models::ModelError;
 use eigenmix_store::StoreError;
 use eigenmix_tensors::FileError;
-use eigenmix_trainer::{RunError, TrainerError};
+use eigenmix_trainer::{ProcessError, RunError, TrainerError};
 
 use crate::config_file::{BadConfig, ConfigError, OverrideError};
 use crate::{BadInput, ExperimentError};
@@ -43,6 +44,7 @@ fn judged(error: &(dyn Error + 'static)) -> bool {
         ExperimentError,
         RunError,
         TrainerError,
+        ProcessError,
         EigenloraxError,
         MergeError,
         StoreError,
@@ -56,16 +58,26 @@ fn judged(error: &(dyn Error + 'static)) -> bool {
         || error.is::<BadConfig>()
         || error.is::<OverrideError>()
         || error.is::<ModelError>()
+        || error.is::<DiffusionError>()
 }
 
 trait Fault {
     fn is_bad_input(&self) -> bool;
 }
 
+impl Fault for ProcessError {
+    fn is_bad_input(&self) -> bool {
+        match self {
+            Self::NotBuilt { .. } | Self::Different { .. } => true,
+            Self::Failed { .. } | Self::Mpi { .. } | Self::Malformed { .. } => false,
+        }
+    }
+}
+
 impl Fault for ExperimentError {
     fn is_bad_input(&self) -> bool {
         match self {
-            Self::Input(_) | Self::Config(_) | Self::Model(_) => true,
+            Self::Input(_) | Self::Config(_) | Self::Model(_) | Self::Diffusion(_) => true,
             Self::Cell { is_bad_input, .. } => *is_bad_input,
             Self::Within { source, .. } => is_bad_input(source.as_ref()),
             Self::File(error) => error.is_bad_input(),
@@ -77,6 +89,7 @@ impl Fault for ExperimentError {
             Self::Data(error) => error.is_bad_input(),
             Self::Run(error) => error.is_bad_input(),
             Self::Trainer(error) => error.is_bad_input(),
+            Self::Processes(error) => error.is_bad_input(),
             Self::Crashed { .. }
             | Self::Process { .. }
             | Self::StageFailed

@@ -46,6 +46,7 @@ mod byte_count;
 pub mod charts;
 mod config_file;
 mod destination;
+mod diffusion;
 mod dry_run;
 mod error;
 mod evaluation;
@@ -80,11 +81,16 @@ pub use config_file::{
     train_config,
 };
 pub use destination::Destination;
+pub use diffusion::{
+    GenerateRequest, ImageRecord, PipelineRequest, Prompt, PromptTokenizers, WeightedAdapter,
+    generate, is_pipeline, part_forward,
+};
 pub use dry_run::DryRun;
 pub use error::{BadInput, ExperimentError, message};
 pub use evaluation::{Evaluation, EvaluationRequest, SplitEvaluation, Splits, evaluate};
 pub use experiment::{
-    Arm, Cell, EvaluationConfig, Experiment, InputCheck, Shard, Stage, StageKind, Work, schema,
+    Arm, Cell, EvaluationConfig, Experiment, InputCheck, Shard, Sharing, Stage, StageKind, Work,
+    schema,
 };
 pub use extract::{
     ClustersSummary, ExtractRequest, ExtractionSummary, UpdateRequest, UpdateSummary, extract,

@@ -31,6 +31,7 @@
 mod augmentation;
 mod decoding;
 mod error;
+mod png;
 mod preprocessor;
 mod preprocessor_config;
 mod resample;
@@ -39,6 +40,7 @@ mod rgb_image;
 pub use augmentation::{Augment, Augmentation, CropScale, Draw};
 pub use decoding::decode;
 pub use error::{ImageError, PreprocessorError};
+pub use png::encode_png;
 pub use preprocessor::ImagePreprocessor;
 pub use resample::{Filter, resize};
 pub use rgb_image::RgbImage;

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use crate::attention_gradient::{GroupGradients, backward};
 use crate::attention_rows::{Group, HeadRows, HeadTarget, Heads, QUERY_BLOCK, forward};
-use crate::attention_shape::AttentionShape;
+use crate::attention_shape::{AttentionShape, Visibility};
 use crate::backward::Differentiable;
 use crate::buffer::{Unwritten, values_of};
 use crate::has_kernels;
@@ -28,8 +28,8 @@ use crate::tensor_list::TensorList;
 ///
 /// # Panics
 /// If the offsets do not cover the rows from the first to the last in order, keys and values have
-/// other sizes, a width is not a multiple of its heads, or a sequence has no query or fewer keys than
-/// queries.
+/// other sizes, a width is not a multiple of its heads, or a sequence has no query, no key or, unless
+/// every query sees all keys, fewer keys than queries.
 pub fn attention(
     query: Tensor<2>,
     key: Tensor<2>,
@@ -100,12 +100,12 @@ fn attend(
             && key_width * n_heads == width * n_key_heads,
         "{width} in {n_heads} heads, {key_width} in {n_key_heads}"
     );
+    let is_enough = |(&queries, &keys): (&usize, &usize)| match shape.visibility {
+        Visibility::Everything => queries > 0 && keys > 0,
+        Visibility::Causal | Visibility::Window(_) => (1..=keys).contains(&queries),
+    };
     assert!(
-        queries.len() == keys.len()
-            && queries
-                .iter()
-                .zip(&keys)
-                .all(|(query, key)| (1..=*key).contains(query)),
+        queries.len() == keys.len() && queries.iter().zip(&keys).all(is_enough),
         "a query in every sequence, and a key for each of them"
     );
     if !has_kernels(&inputs[0].device()) {

@@ -245,7 +245,8 @@ pub(crate) fn blocks(
     let end = chosen.end;
     chosen.step_by(QUERY_BLOCK).map(move |start| {
         let rows = QUERY_BLOCK.min(end - start);
-        let position = keys - queries + start;
+        // Only causal attention asks for it, which has as many keys as queries, or more.
+        let position = (keys + start).saturating_sub(queries);
         let seen = heads.seen_by(position, rows, keys);
         let block = QueryBlock {
             rows,

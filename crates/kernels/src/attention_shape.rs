@@ -10,8 +10,8 @@ pub struct AttentionShape {
     /// The queries of sequence i are the rows `offsets[i]..offsets[i + 1]`.
     pub offsets: Arc<[usize]>,
     /// Its keys and values are the rows `key_offsets[i]..key_offsets[i + 1]`: as many as queries,
-    /// or more if earlier tokens come from a cache. The last query is at the position of the last
-    /// key.
+    /// or more if earlier tokens come from a cache; the last query is at the position of the last
+    /// key. Where every query sees all keys, these may be of another sequence and of any number.
     pub key_offsets: Arc<[usize]>,
     pub n_heads: usize,
     /// Heads of keys and values; each serves `n_heads / n_key_heads` heads of queries (grouped-query

@@ -222,3 +222,13 @@ fn values_of_another_width_than_the_keys_are_refused() {
     };
     attention(rows(12), rows(12), rows(24), &shape);
 }
+
+#[test]
+fn queries_see_all_keys_of_another_sequence_of_any_length() {
+    // As in a UNet: more queries than keys, and fewer.
+    let shape = AttentionShape {
+        key_offsets: offsets(&[3, 9, 20, 77, 40]),
+        ..shape(4, 4, Visibility::Everything)
+    };
+    compare(&shape, 10);
+}

@@ -127,7 +127,7 @@ pub(crate) unsafe fn encoded_product(
     let Sizes { rows, cols, inner } = sizes;
     if rows >= MANY_ROWS {
         // SAFETY: the caller's.
-        return unsafe { packed_product(left, &right, target, start) };
+        return unsafe { packed_product(&left, &right, target, start) };
     }
     let group = right.cols_at_a_time();
     let at_a_time = inner_at_a_time(inner, INNER.min(OWN_PANELS / group), right.inner_step());

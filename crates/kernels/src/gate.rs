@@ -23,24 +23,75 @@ impl Activation {
     /// # Panics
     /// If the width of the rows is odd.
     pub fn gate(self, both: Tensor<2>) -> Tensor<2> {
-        let [_, width] = both.dims();
-        assert!(width.is_multiple_of(2), "gate and up in {width}");
-        if !has_kernels(&both.device()) {
-            return self.composed_gate(both);
-        }
-        Tensor::from_dispatch(Dispatch::fused_gate(both.into_dispatch(), self))
+        let function = self;
+        gated(
+            both,
+            Gated {
+                function,
+                order: Order::GateFirst,
+            },
+        )
     }
 
-    fn composed_gate(self, both: Tensor<2>) -> Tensor<2> {
-        let [rows, width] = both.dims();
-        let gate = both.clone().slice([0..rows, 0..width / 2]);
-        self.composed(gate) * both.slice([0..rows, width / 2..width])
+    /// [`Activation::gate`] of rows that are the value and then its gate, as diffusers' transformers
+    /// have them.
+    ///
+    /// # Panics
+    /// If the width of the rows is odd.
+    pub fn gate_behind(self, both: Tensor<2>) -> Tensor<2> {
+        let function = self;
+        gated(
+            both,
+            Gated {
+                function,
+                order: Order::ValueFirst,
+            },
+        )
     }
+}
+
+/// A gate's function, and on which side of the value it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gated {
+    function: Activation,
+    order: Order,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    GateFirst,
+    ValueFirst,
+}
+
+impl Gated {
+    /// The two halves of a row as gate and value; the same halves the other way round give them back.
+    fn sides<T>(self, [first, second]: [T; 2]) -> [T; 2] {
+        match self.order {
+            Order::GateFirst => [first, second],
+            Order::ValueFirst => [second, first],
+        }
+    }
+
+    fn composed(self, both: Tensor<2>) -> Tensor<2> {
+        let [rows, width] = both.dims();
+        let halves = [0..width / 2, width / 2..width];
+        let [gate, up] = self.sides(halves.map(|half| both.clone().slice([0..rows, half])));
+        self.function.composed(gate) * up
+    }
+}
+
+fn gated(both: Tensor<2>, gated: Gated) -> Tensor<2> {
+    let [_, width] = both.dims();
+    assert!(width.is_multiple_of(2), "gate and up in {width}");
+    if !has_kernels(&both.device()) {
+        return gated.composed(both);
+    }
+    Tensor::from_dispatch(Dispatch::fused_gate(both.into_dispatch(), gated))
 }
 
 #[backend_extension(Autodiff, Flex)]
 pub(crate) trait Gate: Backend {
-    fn fused_gate(both: FloatTensor<Self>, function: Activation) -> FloatTensor<Self>;
+    fn fused_gate(both: FloatTensor<Self>, gated: Gated) -> FloatTensor<Self>;
 }
 
 pub(crate) trait GateBackward: Backend {
@@ -48,12 +99,12 @@ pub(crate) trait GateBackward: Backend {
     fn fused_gate_backward(
         both: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
-        function: Activation,
+        gated: Gated,
     ) -> FloatTensor<Self>;
 }
 
 impl Gate for Flex {
-    fn fused_gate(both: FlexTensor, function: Activation) -> FlexTensor {
+    fn fused_gate(both: FlexTensor, gated: Gated) -> FlexTensor {
         let both = both.to_contiguous();
         let [rows, all] = [both.layout().shape()[0], both.layout().shape()[1]];
         let width = all / 2;
@@ -61,8 +112,8 @@ impl Gate for Flex {
         let parts = values_of(&both).par_chunks(chunk);
         let write = |output: &mut [_], both: &[f32]| {
             for (output, both) in output.chunks_exact_mut(width).zip(both.chunks_exact(all)) {
-                let (gate, up) = both.split_at(width);
-                values(gate, function, output);
+                let [gate, up] = gated.sides(both.split_at(width).into());
+                values(gate, gated.function, output);
                 // SAFETY: a function has a value for each input.
                 multiply(up, unsafe { assume_written(output) });
             }
@@ -73,11 +124,7 @@ impl Gate for Flex {
 }
 
 impl GateBackward for Flex {
-    fn fused_gate_backward(
-        both: FlexTensor,
-        gradient: FlexTensor,
-        function: Activation,
-    ) -> FlexTensor {
+    fn fused_gate_backward(both: FlexTensor, gradient: FlexTensor, gated: Gated) -> FlexTensor {
         let (both, gradient) = (both.to_contiguous(), gradient.to_contiguous());
         let all = both.layout().shape()[1];
         let width = all / 2;
@@ -89,10 +136,10 @@ impl GateBackward for Flex {
         let write = |output: &mut [_], (both, gradient): (&[f32], &[f32])| {
             let rows = both.chunks_exact(all).zip(gradient.chunks_exact(width));
             for (output, (both, gradient)) in output.chunks_exact_mut(all).zip(rows) {
-                let (gate, up) = both.split_at(width);
-                let (d_gate, d_up) = output.split_at_mut(width);
-                slopes(gate, function, d_gate);
-                values(gate, function, d_up);
+                let [gate, up] = gated.sides(both.split_at(width).into());
+                let [d_gate, d_up] = gated.sides(output.split_at_mut(width).into());
+                slopes(gate, gated.function, d_gate);
+                values(gate, gated.function, d_up);
                 // SAFETY: a function has a slope and a value for each input.
                 let (d_gate, d_up) = unsafe { (assume_written(d_gate), assume_written(d_up)) };
                 multiply(up, d_gate);
@@ -106,16 +153,14 @@ impl GateBackward for Flex {
 }
 
 impl<B: Gate + GateBackward, C: CheckpointStrategy> Gate for Autodiff<B, C> {
-    fn fused_gate(both: FloatTensor<Self>, function: Activation) -> FloatTensor<Self> {
+    fn fused_gate(both: FloatTensor<Self>, gated: Gated) -> FloatTensor<Self> {
         Self::differentiable(
             [both],
             |[both], _| {
-                let output = B::fused_gate(both.clone(), function);
-                (output, (both, function))
+                let output = B::fused_gate(both.clone(), gated);
+                (output, (both, gated))
             },
-            |(both, function), gradient, _| {
-                vec![Some(B::fused_gate_backward(both, gradient, function))]
-            },
+            |(both, gated), gradient, _| vec![Some(B::fused_gate_backward(both, gradient, gated))],
         )
     }
 }
@@ -144,18 +189,20 @@ mod tests {
             Activation::Silu,
             Activation::Relu,
         ] {
-            let run = |operation: fn(Activation, Tensor<2>) -> Tensor<2>| {
-                let both = drawn(rows, 2 * width, 0.1, &device).require_grad();
-                let output = operation(function, both.clone());
-                let weights = drawn(rows, width, 2.9, &device);
-                let gradients = (output.clone() * weights).sum().backward();
-                [output.inner(), both.grad(&gradients).expect("a gradient")]
-            };
-            let found = run(Activation::gate);
-            for (found, expected) in found.into_iter().zip(run(Activation::composed_gate)) {
-                // f32 rounding of products up to 125.
-                let difference = (found - expected).abs().max().into_scalar::<f32>();
-                assert!(difference < 5e-5, "{function:?}: {difference}");
+            for order in [Order::GateFirst, Order::ValueFirst] {
+                let run = |operation: fn(Gated, Tensor<2>) -> Tensor<2>| {
+                    let both = drawn(rows, 2 * width, 0.1, &device).require_grad();
+                    let output = operation(Gated { function, order }, both.clone());
+                    let weights = drawn(rows, width, 2.9, &device);
+                    let gradients = (output.clone() * weights).sum().backward();
+                    [output.inner(), both.grad(&gradients).expect("a gradient")]
+                };
+                let found = run(|function, both| gated(both, function));
+                for (found, expected) in found.into_iter().zip(run(Gated::composed)) {
+                    // f32 rounding of products up to 125.
+                    let difference = (found - expected).abs().max().into_scalar::<f32>();
+                    assert!(difference < 5e-5, "{function:?} {order:?}: {difference}");
+                }
             }
         }
     }

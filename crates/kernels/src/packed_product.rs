@@ -64,6 +64,39 @@ pub(crate) trait RightSide: Sync {
     fn pack(&self, inner: Range<usize>, cols: Range<usize>, panels: &mut [f32]);
 }
 
+/// The left side of a product, `[rows, inner]`, as it is or gathered block by block.
+pub(crate) trait LeftSide: Sync {
+    fn rows(&self) -> usize;
+
+    /// How many rows a thread takes at most before it takes others.
+    fn most_rows(&self) -> usize {
+        MOST_ROWS
+    }
+
+    /// Gives `multiply` a block of it.
+    fn with_block(
+        &self,
+        rows: Range<usize>,
+        inner: Range<usize>,
+        multiply: impl FnOnce(MatrixView),
+    );
+}
+
+impl LeftSide for MatrixView<'_> {
+    fn rows(&self) -> usize {
+        self.n_rows()
+    }
+
+    fn with_block(
+        &self,
+        rows: Range<usize>,
+        inner: Range<usize>,
+        multiply: impl FnOnce(MatrixView),
+    ) {
+        multiply(self.part(rows.start, rows.len(), inner.start, inner.len()));
+    }
+}
+
 impl RightSide for MatrixView<'_> {
     fn inner(&self) -> usize {
         self.n_rows()
@@ -92,16 +125,16 @@ pub(crate) fn inner_at_a_time(inner: usize, at_most: usize, step: usize) -> usiz
 /// # Safety
 /// As for [`product`](crate::product::product), with a start that was measured and sizes that fit.
 pub(crate) unsafe fn packed_product(
-    left: MatrixView,
+    left: &impl LeftSide,
     right: &impl RightSide,
     target: Target,
     start: Start,
 ) {
-    let (rows, cols, inner) = (left.n_rows(), right.cols(), right.inner());
+    let (rows, cols, inner) = (left.rows(), right.cols(), right.inner());
     let inner_at_a_time = inner_at_a_time(inner, INNER, right.inner_step());
     let rows_at_a_time = rows
         .div_ceil(4 * rayon::current_num_threads())
-        .clamp(FEWEST_ROWS, MOST_ROWS)
+        .clamp(FEWEST_ROWS, left.most_rows())
         .next_multiple_of(ROWS_OF_SIXTEEN_LANES);
     // Taken, not borrowed: this thread may start another product while it waits for the others.
     let mut memory = PANELS.take();
@@ -120,7 +153,6 @@ pub(crate) unsafe fn packed_product(
                 panels,
             );
             let panels = &*panels;
-            let left = left.part(0, rows, first_inner, inner);
             (0..rows.div_ceil(rows_at_a_time))
                 .into_par_iter()
                 .for_each(|block| {
@@ -136,7 +168,10 @@ pub(crate) unsafe fn packed_product(
                         true => start.from(row, first_col, target.row_stride),
                         false => Start::default(),
                     };
-                    multiply(left.part(row, rows, 0, inner), panels, cols, target, start);
+                    let inner = first_inner..first_inner + inner;
+                    left.with_block(row..row + rows, inner, |left| {
+                        multiply(left, panels, cols, target, start);
+                    });
                 });
         }
     }
@@ -161,6 +196,8 @@ fn pack_all(right: MatrixView, panels: &mut [f32]) {
 }
 
 for_vectors! {
+    /// One panel.
+    ///
     /// - right: `[inner, up to 48]`
     /// - panel: `[inner, 48]`
     fn pack<V>(right: MatrixView<'_>, panel: &mut [f32]) {

@@ -24,7 +24,7 @@ pub(crate) fn composed(
     {
         for row in 0..queries.longest {
             // Rows of padding see what the last query sees; they are never read.
-            let position = key_length - length + row.min(length - 1);
+            let position = (key_length + row.min(length - 1)).saturating_sub(length);
             let start = (sequence * queries.longest + row) * keys.longest;
             for seen in shape.visibility.of(position, key_length) {
                 mask[start + seen] = 0.0;

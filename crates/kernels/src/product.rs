@@ -188,7 +188,7 @@ pub(crate) unsafe fn product(left: MatrixView, right: MatrixView, target: Target
     let is_large = sizes.rows * sizes.cols * sizes.inner >= PARALLEL;
     if is_large && is_worth_packing(sizes) {
         // SAFETY: the caller's.
-        return unsafe { packed_product(left, &right, target, start) };
+        return unsafe { packed_product(&left, &right, target, start) };
     }
     if is_by_columns(&left, &right) {
         // SAFETY: the caller's.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
 use eigenmix_kernels::{FrozenWeight, Weight};
-use eigenmix_moslora::{AdaptedLinear, ParameterNames, random_stream};
+use eigenmix_moslora::{AdaptedConvolution, AdaptedLinear, ParameterNames, random_stream};
 use eigenmix_tensors::HostTensor;
 use rand_distr::{Distribution, Normal};
 
@@ -28,19 +28,20 @@ pub enum Train {
 /// The standard deviation of weights that no checkpoint provides (BERT's initializer_range).
 const INITIAL_DEVIATION: f32 = 0.02;
 
-pub(crate) struct Builder<'a> {
-    pub checkpoint: &'a Checkpoint,
-    pub adaptation: &'a Adaptation,
+/// A checkpoint whose layers are asked for one by one, by name and shape.
+pub struct Builder<'a> {
+    pub(crate) checkpoint: &'a Checkpoint,
+    pub(crate) adaptation: &'a Adaptation,
     /// The model's name inside its task wrapper, which checkpoints of the bare model leave out.
-    pub prefix: &'static str,
-    pub train: Train,
-    pub seed: u64,
-    pub device: &'a Device,
-    pub names: ParameterNames,
+    pub(crate) prefix: &'static str,
+    pub(crate) train: Train,
+    pub(crate) seed: u64,
+    pub(crate) device: &'a Device,
+    pub(crate) names: ParameterNames,
     /// Tensors that neither checkpoint nor adapter had, and that were drawn at random.
-    pub initialised: Vec<String>,
+    pub(crate) initialised: Vec<String>,
     /// The names of the adaptation's tensors that have found their place.
-    pub placed: BTreeSet<String>,
+    pub(crate) placed: BTreeSet<String>,
 }
 
 /// Where a tensor's values come from if nothing provides them.
@@ -51,7 +52,96 @@ enum Fallback {
 }
 
 impl<'a> Builder<'a> {
+    /// For a model of which only the updates are trained.
+    ///
+    /// - prefix: the model's name inside its task wrapper, which checkpoints of the bare model leave
+    ///   out; empty if it has none
+    pub fn frozen(
+        checkpoint: &'a Checkpoint,
+        adaptation: &'a Adaptation,
+        prefix: &'static str,
+        device: &'a Device,
+    ) -> Self {
+        Self {
+            checkpoint,
+            adaptation,
+            prefix,
+            train: Train::Nothing,
+            seed: 0,
+            device,
+            names: ParameterNames::default(),
+            initialised: Vec::new(),
+            placed: BTreeSet::new(),
+        }
+    }
+
+    /// The names of what is trained so far, and the names of the adaptation's whole tensors that no
+    /// layer asked for.
+    pub fn finish(self) -> (ParameterNames, Vec<String>) {
+        let brought = self.adaptation.tensors.keys();
+        let unplaced = brought.filter(|name| !self.placed.contains(*name));
+        let unplaced = unplaced.cloned().collect();
+        (self.names, unplaced)
+    }
+
+    /// A convolution of images, its kernel stored `[d_out, c_in, height, width]` and so its update, whose
+    /// d_in is c_in times the places of the kernel.
+    ///
+    /// # Errors
+    /// If a tensor is missing or has another shape.
+    pub fn convolution(
+        &mut self,
+        layer: &LinearLayer,
+        kernel: [usize; 2],
+    ) -> Result<AdaptedConvolution, ModelError> {
+        let path = layer.path.as_str();
+        let [height, width] = kernel;
+        let stored = [layer.d_out, layer.d_in / (height * width), height, width];
+        let name = format!("{path}.weight");
+        let mut values = self.values(&name, &stored, Fallback::Required, false)?;
+        let mut update = self.adaptation.updates.get(path).cloned();
+        let magnitude = self.adaptation.magnitudes.get(path);
+        if let (Some(update), Some(magnitude)) = (&mut update, magnitude) {
+            values = rescale_rows(values, update, magnitude);
+        }
+        let values = AdaptedConvolution::by_places(&values, stored);
+        let weight = self.tensor::<2>(values, [layer.d_out, layer.d_in]);
+        let kept = self.find(&name).filter(|_| !self.brings(&name));
+        let kept = kept.and_then(|name| self.checkpoint.kept_half(name, self.device));
+        let weight = match kept {
+            Some(half) => weight.cast(half),
+            None => weight,
+        };
+        let bias = self.bias(layer, Fallback::Required, false)?;
+        let linear = AdaptedLinear::frozen(weight, bias);
+        let linear = match &update {
+            Some(update) => linear.with_update(update, path, &mut self.names),
+            None => linear,
+        };
+        Ok(AdaptedConvolution::new(linear, kernel))
+    }
+
+    /// A tensor that is never trained.
+    ///
+    /// # Errors
+    /// If it is missing or has another shape.
+    pub fn frozen_tensor<const D: usize>(
+        &mut self,
+        name: &str,
+        shape: [usize; D],
+    ) -> Result<Tensor<D>, ModelError> {
+        self.placed(name, shape, Fallback::Required, false)
+    }
+
+    /// Whether the checkpoint has the tensor.
+    pub fn has(&self, name: &str) -> bool {
+        self.find(name).is_some()
+    }
+
     /// A layer of the base model.
+    ///
+    /// # Errors
+    /// If a tensor is missing or has another shape.
     pub fn linear(&mut self, layer: &LinearLayer) -> Result<AdaptedLinear, ModelError> {
         let trained = self.train == Train::Everything;
         self.any_linear(layer, trained, false)
@@ -59,7 +149,7 @@ impl<'a> Builder<'a> {
 
     /// A layer of the task's head: trained where the task is, and drawn at random where nothing
     /// provides it and it is trained.
-    pub fn head(&mut self, layer: &LinearLayer) -> Result<AdaptedLinear, ModelError> {
+    pub(crate) fn head(&mut self, layer: &LinearLayer) -> Result<AdaptedLinear, ModelError> {
         let adapted = self.adaptation.updates.contains_key(&layer.path);
         self.any_linear(layer, self.train != Train::Nothing && !adapted, true)
     }
@@ -148,7 +238,11 @@ impl<'a> Builder<'a> {
     }
 
     /// An embedding table `[count, d_model]`.
-    pub fn embedding(&mut self, path: &str, shape: [usize; 2]) -> Result<Weight, ModelError> {
+    pub(crate) fn embedding(
+        &mut self,
+        path: &str,
+        shape: [usize; 2],
+    ) -> Result<Weight, ModelError> {
         let name = format!("{path}.weight");
         Ok(match self.train {
             Train::Everything => Weight::Trained(self.parameter(&name, shape)?),
@@ -185,7 +279,7 @@ impl<'a> Builder<'a> {
     }
 
     /// A tensor of the base model.
-    pub fn parameter<const D: usize>(
+    pub(crate) fn parameter<const D: usize>(
         &mut self,
         name: &str,
         shape: [usize; D],
@@ -196,7 +290,7 @@ impl<'a> Builder<'a> {
     }
 
     /// A tensor of the base model that the checkpoint stores in another shape.
-    pub fn reshaped<const D: usize>(
+    pub(crate) fn reshaped<const D: usize>(
         &mut self,
         name: &str,
         stored: &[usize],
@@ -209,7 +303,7 @@ impl<'a> Builder<'a> {
     }
 
     /// A norm over `width` values.
-    pub fn norm(
+    pub(crate) fn norm(
         &mut self,
         path: &str,
         kind: NormKind,
@@ -232,7 +326,7 @@ impl<'a> Builder<'a> {
     }
 
     /// A layer norm over `width` values.
-    pub fn layer_norm(
+    pub(crate) fn layer_norm(
         &mut self,
         path: &str,
         width: usize,
@@ -258,7 +352,7 @@ impl<'a> Builder<'a> {
     }
 
     /// A tensor of the head that is never trained, from the adaptation.
-    pub fn frozen_head<const D: usize>(
+    pub(crate) fn frozen_head<const D: usize>(
         &mut self,
         name: &str,
         shape: [usize; D],
@@ -268,14 +362,9 @@ impl<'a> Builder<'a> {
     }
 
     /// A scalar of the checkpoint.
-    pub fn number(&mut self, name: &str) -> Result<f32, ModelError> {
+    pub(crate) fn number(&mut self, name: &str) -> Result<f32, ModelError> {
         let values = self.values(name, &[], Fallback::Required, false)?;
         Ok(values[0])
-    }
-
-    /// Whether the checkpoint has the tensor.
-    pub fn has(&self, name: &str) -> bool {
-        self.find(name).is_some()
     }
 
     fn base_fallback(&self, fallback: Fallback) -> Fallback {
@@ -304,7 +393,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Whether the adaptation has the tensor.
-    pub fn brings(&self, name: &str) -> bool {
+    pub(crate) fn brings(&self, name: &str) -> bool {
         self.brought(name).is_some()
     }
 

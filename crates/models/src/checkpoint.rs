@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use eigenmix_gguf::GgufFile;
 use eigenmix_kernels::FrozenWeight;
 use eigenmix_tensors::{Dtype, TensorFile};
@@ -74,6 +74,44 @@ impl Checkpoint {
         })
     }
 
+    /// Opens one part of a diffusion pipeline: a directory with `config.json` and weights whose files begin
+    /// with `stem`, in full or in half precision (`STEM.fp16.safetensors`).
+    ///
+    /// # Errors
+    /// If a file is missing, unreadable or malformed.
+    pub fn open_part(directory: &Path, stem: &str) -> Result<Self, ModelError> {
+        let mut checkpoint = Self::open_config(directory)?;
+        let endings = [
+            ("safetensors", "safetensors.index.json"),
+            ("fp16.safetensors", "safetensors.index.fp16.json"),
+        ];
+        let paths = endings.into_iter().find_map(|(file, index)| {
+            let [file, index] = [file, index].map(|end| directory.join(format!("{stem}.{end}")));
+            match () {
+                () if file.is_file() => Some(Ok(vec![file])),
+                () if index.is_file() => Some(shards(directory, &index)),
+                () => None,
+            }
+        });
+        let paths = paths.ok_or_else(|| ModelError::NoWeights {
+            path: directory.to_owned(),
+            expected: format!("{stem}.safetensors"),
+        })??;
+        checkpoint.read_files(paths)?;
+        Ok(checkpoint)
+    }
+
+    /// Takes the tensors of files.
+    fn read_files(&mut self, paths: Vec<PathBuf>) -> Result<(), ModelError> {
+        let mut files = Files::new();
+        for path in paths {
+            let file = Arc::new(TensorFile::open(&path)?);
+            files.extend(file.names().map(|name| (name.to_owned(), file.clone())));
+        }
+        self.tensors = stored_tensors(files, &self.config, &self.path)?;
+        Ok(())
+    }
+
     fn open_directory(directory: &Path) -> Result<Self, ModelError> {
         let mut checkpoint = Self::open_config(directory)?;
         let single = directory.join("model.safetensors");
@@ -88,12 +126,7 @@ impl Checkpoint {
                 expected: "model.safetensors",
             });
         };
-        let mut files = Files::new();
-        for path in paths {
-            let file = Arc::new(TensorFile::open(&path)?);
-            files.extend(file.names().map(|name| (name.to_owned(), file.clone())));
-        }
-        checkpoint.tensors = stored_tensors(files, &checkpoint.config, directory)?;
+        checkpoint.read_files(paths)?;
         let file_of = |name: &str| checkpoint.file_of(name);
         let tables = TokenTables::of(&checkpoint.config, checkpoint.names(), file_of)?;
         if let Some(note) = tables.as_ref().and_then(TokenTables::note) {
@@ -300,6 +333,19 @@ impl Checkpoint {
             _ => read()?,
         };
         Ok(row.reshape(shape))
+    }
+
+    /// The half precision in which a kernel of a convolution is kept, if it is.
+    pub(crate) fn kept_half(&self, name: &str, device: &Device) -> Option<FloatDType> {
+        let computes_in =
+            |half| !eigenmix_kernels::widens_half_precision(device) && device.supports_dtype(half);
+        let dtype = self.tensors.get(name)?.dtype()?;
+        let is_kept = self.settled(self.precision).keeps(dtype, computes_in);
+        match dtype {
+            Dtype::F16 if is_kept => Some(FloatDType::F16),
+            Dtype::BF16 if is_kept => Some(FloatDType::BF16),
+            _ => None,
+        }
     }
 
     /// What a precision means for this checkpoint: of a model that has to be small, whatever is in

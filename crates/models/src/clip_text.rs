@@ -1,10 +1,8 @@
 //! The text tower of CLIP: tokens of a text in, one vector to compare with those of images out.
 
-use std::collections::BTreeSet;
-
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use eigenmix_kernels::{AttentionShape, Visibility, Weight};
-use eigenmix_moslora::{AdaptedLinear, ParameterNames};
+use eigenmix_moslora::AdaptedLinear;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -17,11 +15,13 @@ use crate::norm::{LayerNorm, NormKind};
 use crate::plausible_sizes::require_plausible;
 use crate::{
     Adaptation, AdaptedTables, Checkpoint, Description, LinearLayer, LoadReport, ModelError,
-    TokenBatch, Train,
+    TokenBatch,
 };
 
 /// The name of the tower in checkpoints and adapters.
 const PREFIX: &str = "text_model";
+/// Where the configuration of a whole CLIP has that of the tower.
+const TEXT_CONFIG: &str = "text_config";
 /// The layer that gives features as wide as those of images.
 const PROJECTION: &str = "text_projection";
 
@@ -32,8 +32,8 @@ pub struct ClipTextConfig {
     pub vocab_size: usize,
     /// The longest text it takes, special tokens included.
     pub max_positions: usize,
-    /// The width of its features.
-    pub projection_dim: usize,
+    /// The width of its features, if it has a projection to them.
+    pub projection_dim: Option<usize>,
     end_of_text: EndOfText,
     block: BlockConfig,
 }
@@ -68,24 +68,48 @@ impl ClipTextConfig {
     /// # Errors
     /// A message about what is invalid.
     pub(crate) fn from_json(json: &Value, projection_dim: usize) -> Result<Self, String> {
+        Self::of_tower(json, Some(projection_dim))
+            .map_err(|problem| format!("`text_config`: {problem}"))
+    }
+
+    /// That of a text tower alone, a text encoder of Stable Diffusion.
+    ///
+    /// - json: its own `config.json`
+    /// - has_projection: whether the projection to features belongs to it
+    ///
+    /// # Errors
+    /// A message about what is invalid.
+    pub fn of_text_encoder(json: &Value, has_projection: bool) -> Result<Self, String> {
+        let width = json.get("projection_dim").and_then(Value::as_u64);
+        // The default of its class.
+        let width = width
+            .and_then(|width| usize::try_from(width).ok())
+            .unwrap_or(512);
+        if has_projection {
+            require_plausible(0, [width, 1], None)?;
+        }
+        let json = json!({ TEXT_CONFIG: json });
+        Self::of_tower(&json, has_projection.then_some(width))
+    }
+
+    /// - json: that of the tower in `text_config`
+    fn of_tower(json: &Value, projection_dim: Option<usize>) -> Result<Self, String> {
         // What transformers leaves out of a nested configuration has the default of its class.
         let defaults = json!({
             "vocab_size": 49408, "hidden_size": 512, "intermediate_size": 2048,
             "num_hidden_layers": 12, "num_attention_heads": 8, "max_position_embeddings": 77,
             "layer_norm_eps": 1e-5, "hidden_act": "quick_gelu", "eos_token_id": 49407,
         });
-        let own = nested_config(json, "text_config", defaults);
-        let sizes =
-            TextJson::deserialize(own).map_err(|error| format!("`text_config`: {error}"))?;
+        let own = nested_config(json, TEXT_CONFIG, defaults);
+        let sizes = TextJson::deserialize(own).map_err(|error| error.to_string())?;
         let (d_model, n_heads) = (sizes.hidden_size, sizes.num_attention_heads);
         if n_heads == 0 || !d_model.is_multiple_of(n_heads) {
             return Err(format!(
-                "`text_config`: a hidden size of {d_model} cannot be split into {n_heads} heads"
+                "a hidden size of {d_model} cannot be split into {n_heads} heads"
             ));
         }
         let widths = [d_model, sizes.intermediate_size];
-        require_plausible(sizes.num_hidden_layers, widths, Some(sizes.vocab_size))
-            .map_err(|problem| format!("`text_config`: {problem}"))?;
+        require_plausible(sizes.num_hidden_layers, widths, Some(sizes.vocab_size))?;
         Ok(Self {
             n_layers: sizes.num_hidden_layers,
             vocab_size: sizes.vocab_size,
@@ -117,12 +141,17 @@ impl ClipTextConfig {
         format!("{PREFIX}.encoder.layers.{layer}")
     }
 
-    fn projection(&self) -> LinearLayer {
-        LinearLayer {
+    /// The width of its hidden states.
+    pub fn width(&self) -> usize {
+        self.block.d_model
+    }
+
+    fn projection(&self) -> Option<LinearLayer> {
+        Some(LinearLayer {
             bias: false,
             head: true,
-            ..LinearLayer::new(PROJECTION, [self.projection_dim, self.block.d_model])
-        }
+            ..LinearLayer::new(PROJECTION, [self.projection_dim?, self.block.d_model])
+        })
     }
 
     /// Every linear layer, first to last, and the projection.
@@ -130,18 +159,24 @@ impl ClipTextConfig {
         let projection = self.projection();
         let d_model = self.block.d_model;
         let blocks = self.n_layers * self.block.parameters();
-        let parameters =
-            d_model * (self.vocab_size + self.max_positions + 2) + blocks + projection.parameters();
+        let parameters = d_model * (self.vocab_size + self.max_positions + 2)
+            + blocks
+            + projection.as_ref().map_or(0, LinearLayer::parameters);
         let mut layers: Vec<LinearLayer> = (0..self.n_layers)
             .flat_map(|layer| self.block.layers(&self.block_path(layer)))
             .collect();
-        let head_tensors = projection.tensors();
-        layers.push(projection);
+        let head_tensors = projection.as_ref().map_or(Vec::new(), LinearLayer::tensors);
+        let head_modules = projection
+            .as_ref()
+            .map(|_| PROJECTION)
+            .into_iter()
+            .collect();
+        layers.extend(projection);
         Description {
             prefix: PREFIX,
             layers,
             head_tensors,
-            head_modules: vec![PROJECTION],
+            head_modules,
             parameters,
         }
     }
@@ -194,9 +229,10 @@ pub struct ClipText {
     position_embeddings: Weight,
     blocks: Vec<Block>,
     norm: LayerNorm,
-    projection: AdaptedLinear,
+    projection: Option<AdaptedLinear>,
     n_heads: usize,
     d_model: usize,
+    max_positions: usize,
     end_of_text: EndOfText,
 }
 
@@ -213,17 +249,7 @@ impl ClipText {
         adaptation: &Adaptation,
         device: &Device,
     ) -> Result<Self, ModelError> {
-        let mut builder = Builder {
-            checkpoint,
-            adaptation,
-            prefix: PREFIX,
-            train: Train::Nothing,
-            seed: 0,
-            device,
-            names: ParameterNames::default(),
-            initialised: Vec::new(),
-            placed: BTreeSet::new(),
-        };
+        let mut builder = Builder::frozen(checkpoint, adaptation, PREFIX, device);
         let d_model = config.block.d_model;
         let embedding = format!("{PREFIX}.embeddings.token_embedding");
         let token_embeddings = builder.embedding(&embedding, [config.vocab_size, d_model])?;
@@ -238,17 +264,59 @@ impl ClipText {
             position_embeddings,
             blocks,
             norm: builder.layer_norm(&norm, d_model, config.block.norm_epsilon)?,
-            projection: builder.linear(&config.projection())?,
+            projection: match config.projection() {
+                Some(projection) => Some(builder.linear(&projection)?),
+                None => None,
+            },
             n_heads: config.block.n_heads,
             d_model,
+            max_positions: config.max_positions,
             end_of_text: config.end_of_text,
         })
     }
 
-    /// The features of texts as CLIP's `get_text_features` gives them, not normalised.
+    /// How many tokens it knows.
+    pub fn vocab_size(&self) -> usize {
+        let [tokens, _] = self.token_embeddings.dims();
+        tokens
+    }
+
+    /// The longest text it takes, special tokens included.
+    pub fn max_positions(&self) -> usize {
+        self.max_positions
+    }
+
+    /// The features of texts as CLIP's `get_text_features` gives them, not normalised; without a
+    /// projection, the vectors that stand for the texts.
     ///
     /// - output: `[texts, projection_dim]`
     pub fn features(&self, batch: &TokenBatch, device: &Device) -> Tensor<2> {
+        self.features_of(self.hidden_states(batch).last, batch, device)
+    }
+
+    /// - hidden: the last block's, of all tokens
+    fn features_of(&self, hidden: Tensor<2>, batch: &TokenBatch, device: &Device) -> Tensor<2> {
+        let rows = self.end_of_text.rows(batch);
+        let rows = TensorData::new(rows, [batch.sequences()]);
+        let ends = hidden.select(0, Tensor::<1, Int>::from_data(rows, device));
+        let ends = self.norm.forward(ends);
+        match &self.projection {
+            Some(projection) => projection.forward(ends),
+            None => ends,
+        }
+    }
+
+    /// What a diffusion model can be given of texts.
+    pub fn states(&self, batch: &TokenBatch, device: &Device) -> ClipTextStates {
+        let HiddenStates { last, penultimate } = self.hidden_states(batch);
+        ClipTextStates {
+            last: self.norm.forward(last.clone()),
+            penultimate,
+            features: self.features_of(last, batch, device),
+        }
+    }
+
+    fn hidden_states(&self, batch: &TokenBatch) -> HiddenStates {
         let mut hidden = eigenmix_kernels::sum_of_rows(&[
             (&self.token_embeddings, batch.ids()),
             (&self.position_embeddings, batch.position_ids()),
@@ -262,14 +330,33 @@ impl ClipText {
             rotary: None,
             read: None,
         };
+        let mut penultimate = hidden.clone();
         for block in &self.blocks {
+            penultimate = hidden.clone();
             hidden = block.forward(hidden, &context, None);
         }
-        let rows = self.end_of_text.rows(batch);
-        let rows = TensorData::new(rows, [batch.sequences()]);
-        let ends = hidden.select(0, Tensor::<1, Int>::from_data(rows, device));
-        self.projection.forward(self.norm.forward(ends))
+        HiddenStates {
+            last: hidden,
+            penultimate,
+        }
     }
+}
+
+/// The outputs of the last two blocks.
+struct HiddenStates {
+    last: Tensor<2>,
+    penultimate: Tensor<2>,
+}
+
+/// A text tower's outputs; `rows` counts the tokens of all texts.
+#[derive(Clone, Debug)]
+pub struct ClipTextStates {
+    /// After the last block and the final norm: `[rows, width]`.
+    pub last: Tensor<2>,
+    /// After the last block but one, not normalised: `[rows, width]`.
+    pub penultimate: Tensor<2>,
+    /// As [`ClipText::features`]: `[texts, projection_dim]`.
+    pub features: Tensor<2>,
 }
 
 impl EndOfText {

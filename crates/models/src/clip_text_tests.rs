@@ -11,7 +11,7 @@ use eigenmix_tensors::{HostTensor, TensorFile};
 
 use super::*;
 use crate::{
-    Architecture, Batch, HeadKind, ImageBatch, LoadOptions, Loaded, Network, TEXT_FEATURES,
+    Architecture, Batch, HeadKind, ImageBatch, LoadOptions, Loaded, Network, TEXT_FEATURES, Train,
 };
 
 /// The references are f32 themselves and of size 1 to 10.
@@ -112,7 +112,7 @@ fn what_transformers_leaves_out_of_nested_configurations_has_its_default() {
     assert_eq!((vision.d_model(), vision.rows_per_image()), (768, 197));
     let text = found.clip_text().expect("a text tower");
     assert_eq!((text.vocab_size, text.max_positions), (49408, 77));
-    assert_eq!((text.n_layers, text.projection_dim), (12, 512));
+    assert_eq!((text.n_layers, text.projection_dim), (12, Some(512)));
     assert_eq!(text.end_of_text, EndOfText::Token(49407));
     // As torch counts the parameters of CLIPTextModelWithProjection with these sizes.
     assert_eq!(text.describe().parameters, 63_428_096);

@@ -18,7 +18,7 @@ pub struct LinearLayer {
 
 impl LinearLayer {
     /// A layer with a bias, stored `[d_out, d_in]`.
-    pub(crate) fn new(path: impl Into<String>, [d_out, d_in]: [usize; 2]) -> Self {
+    pub fn new(path: impl Into<String>, [d_out, d_in]: [usize; 2]) -> Self {
         Self {
             path: path.into(),
             d_out,

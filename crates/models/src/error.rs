@@ -15,6 +15,11 @@ pub enum ModelError {
         path: PathBuf,
         expected: &'static str,
     },
+    #[error(
+        "`{path}` has a config.json and no `{expected}`; only safetensors files are read: download those of the model, or save it as such",
+        path = .path.display()
+    )]
+    NoWeights { path: PathBuf, expected: String },
     #[error("`{path}` cannot be read", path = .path.display())]
     Read {
         path: PathBuf,

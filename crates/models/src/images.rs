@@ -39,6 +39,11 @@ impl ImageBatch {
         [self.channels, self.size]
     }
 
+    /// `[images, channels, size, size]`, row-major.
+    pub fn pixels(&self) -> &[f32] {
+        &self.pixels
+    }
+
     /// The images cut into squares: `[images · (size / patch)², channels · patch²]`, row by row,
     /// the values of a square in the order of a convolution's kernel.
     ///

@@ -81,10 +81,12 @@ pub use adaptation::{Adaptation, LoadReport};
 pub use adapted_tables::AdaptedTables;
 pub use architecture::Architecture;
 pub use batch::Batch;
-pub use builder::Train;
+pub use builder::{Builder, Train};
 pub use cache::Cache;
 pub use checkpoint::{Checkpoint, is_gguf, shard_names};
-pub use clip_text::{ClipText, ClipTextConfig, is_of_text_tower, without_text_tower};
+pub use clip_text::{
+    ClipText, ClipTextConfig, ClipTextStates, is_of_text_tower, without_text_tower,
+};
 pub use decoder_config::DecoderConfig;
 pub use decoder_family::DecoderFamily;
 pub use description::{Description, LinearLayer};

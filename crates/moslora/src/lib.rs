@@ -15,8 +15,9 @@
 //! | composition | B_t of adapters side by side | diag(w_t), trained | A_tᵀ side by side |
 //!
 //! An [`Update`] is that product as matrices on the host, made by [`lora`], [`moslora`],
-//! [`eigenlorax`], [`eigenmix`] or [`compose`]; [`AdaptedLinear`] is the layer that trains it; [`Update::fold`]
-//! turns it into plain LoRA factors. The product is always taken on activations, thin factor by
+//! [`eigenlorax`], [`eigenmix`] or [`compose`]; [`AdaptedLinear`] is the layer that trains it, and
+//! [`AdaptedConvolution`] the same layer on windows of images; [`Update::fold`] turns it into plain LoRA
+//! factors. The product is always taken on activations, thin factor by
 //! thin factor; a dense ΔW exists nowhere.
 //!
 //! ```
@@ -30,6 +31,7 @@
 //! ```
 
 mod composition;
+mod convolution;
 mod init;
 mod linear;
 mod parameters;
@@ -37,6 +39,7 @@ mod random_stream;
 mod update;
 
 pub use composition::{AdapterWeights, compose};
+pub use convolution::AdaptedConvolution;
 pub use init::{
     EigenloraxStart, MixerInit, eigenlorax, eigenlorax_scaling, eigenmix, eigenmix_scaling, lora,
     moslora,

@@ -25,7 +25,7 @@ pub struct AdaptedLinear {
 }
 
 #[derive(Module, Debug)]
-struct LowRankUpdate {
+pub(crate) struct LowRankUpdate {
     left: Param<Tensor<2>>,
     mixer: MixerLayer,
     right: Param<Tensor<2>>,
@@ -150,6 +150,12 @@ impl AdaptedLinear {
         is_plain.then_some(&self.weight)
     }
 
+    /// What it is made of, for layers that multiply in another way.
+    pub(crate) fn parts(&self) -> (&Weight, Option<Tensor<1>>, Option<&LowRankUpdate>) {
+        let bias = self.bias.as_ref().map(Param::val);
+        (&self.weight, bias, self.update.as_ref())
+    }
+
     /// # Shapes
     /// - input: `[..., d_in]`
     /// - output: `[..., d_out]`
@@ -218,10 +224,15 @@ impl LowRankUpdate {
         drops || (rows < FEW_ROWS && !matches!(self.mixer, MixerLayer::Identity(_)))
     }
 
+    /// The update's input, of which training drops some values.
+    pub(crate) fn dropped(&self, input: Tensor<2>) -> Tensor<2> {
+        self.dropout.forward(input)
+    }
+
     /// The update as two factors, the mixer multiplied into one of them: `U · (V · Mᵀ)ᵀ` where U has
     /// fewer columns than V, `(U · M) · Vᵀ` otherwise. Whatever is as long as the batch is then as
     /// narrow as it can be.
-    fn thin_factors(&self) -> LowRankFactors {
+    pub(crate) fn thin_factors(&self) -> LowRankFactors {
         let (left, right) = (self.left.val(), self.right.val());
         let (left, right) = match &self.mixer {
             MixerLayer::Identity(_) => (left, right),
@@ -254,7 +265,7 @@ impl LowRankUpdate {
     /// `((s · x · V) · Mᵀ) · Uᵀ`: the products run over the thin side, `[rows, q]` and `[rows, p]`, and
     /// so does the scaling.
     fn forward(&self, input: Tensor<2>) -> Tensor<2> {
-        let input = self.dropout.forward(input);
+        let input = self.dropped(input);
         let (left, right) = (self.left.val(), self.right.val());
         let thin = |right: Tensor<2>| input.matmul(right) * self.scaling;
         match &self.mixer {

@@ -15,6 +15,7 @@ use eigenmix_store::StoreError;
 use eigenmix_tensors::FileError;
 
 use crate::batch_size::BatchSizeError;
+use crate::processes::ProcessError;
 use crate::schedule::ScheduleError;
 
 #[derive(Debug, thiserror::Error)]
@@ -234,6 +235,8 @@ pub enum TrainerError {
     Schedule(#[from] ScheduleError),
     #[error(transparent)]
     BatchSize(#[from] BatchSizeError),
+    #[error(transparent)]
+    Processes(#[from] ProcessError),
 }
 
 impl From<StoreError> for TrainerError {

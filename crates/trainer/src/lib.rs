@@ -37,6 +37,7 @@ mod basis_config;
 mod basis_record;
 mod batch_size;
 mod checkpoint;
+mod checkpoint_bytes;
 mod component_count;
 mod composition_config;
 mod config;
@@ -56,7 +57,9 @@ mod metrics_log;
 mod model;
 mod outcome;
 mod peak_memory;
+mod pipeline_location;
 mod problem_type;
+mod processes;
 mod run;
 mod run_history;
 mod run_output;
@@ -93,7 +96,9 @@ pub use model::{
     Classifier, LabelUnion, LoadedModel, TaskClassifiers, TaskHead, TaskHeads, ZeroShot,
 };
 pub use outcome::{Observer, Outcome, RunOptions, TrainingPlan};
+pub use pipeline_location::locate_pipeline;
 pub use problem_type::set_problem_type;
+pub use processes::{Launcher, ProcessError, Processes, Traffic, Transport};
 pub use run::{Run, RunError};
 pub use run_history::{BestEvaluation, Evaluations, RunHistory, metrics_in};
 pub use sampling::Sampling;
@@ -105,5 +110,5 @@ pub use tasks::{
 };
 pub use training::{
     ChosenStart, GradientOptions, MeasuredLoss, ModuleGradient, Prospect, SelectedAdapter,
-    Selection, SelectionOptions, TaskGradient, Training, Unusable, UsableAdapter,
+    Selection, SelectionOptions, SharedSteps, TaskGradient, Training, Unusable, UsableAdapter,
 };

@@ -1,6 +1,8 @@
 //! Memory estimates from a training file, the base model's `config.json` and, where they are at hand, the
 //! headers of its weights.
 
+use std::num::NonZeroUsize;
+
 use eigenmix_models::{Architecture, Description, HeadKind, LinearLayer};
 use serde::Serialize;
 
@@ -27,7 +29,7 @@ pub struct MemoryEstimate {
     /// Trained parameters of the head.
     pub head_parameters: u64,
     pub adapted_modules: usize,
-    /// Rows (tokens or patches) of a batch at most: each example as long as `data.max_length` allows,
+    /// Rows (tokens or patches) of a batch, or of a micro-batch, at most: each example as long as `data.max_length` allows,
     /// or as many as `training.tokens_per_batch` says.
     pub rows: u64,
     /// Bytes of the base model's frozen weights, as they are held on the CPU: of quantised ones their codes
@@ -104,7 +106,9 @@ impl MemoryEstimate {
             )?;
         }
         let longest = architecture.rows_per_example(config.data.max_length);
-        estimate.rows = config.training.size_of_batches()?.most_rows(longest) as u64;
+        let parts = config.training.micro_batches.unwrap_or(NonZeroUsize::MIN);
+        let at_once = config.training.size_of_batches()?.divided(parts);
+        estimate.rows = at_once.most_rows(longest) as u64;
         let kept = match config.training.gradient_checkpointing {
             true => Kept::LayerInputs,
             false => Kept::Everything,

@@ -9,7 +9,8 @@ use eigenmix_data::metrics::Metric;
 use eigenmix_experiment::{ConfigFile, ExperimentError, Listener, Progress, Silent, message};
 use eigenmix_tensors::{FileError, write_file};
 use eigenmix_trainer::{
-    Device, MetricValue, Observer, Outcome, RunOptions, TrainConfig, TrainerError, Training,
+    Device, MetricValue, Observer, Outcome, Processes, RunOptions, TrainConfig, TrainerError,
+    Training,
 };
 use toml::Value;
 
@@ -324,6 +325,7 @@ impl<'a> Search<'a> {
             resume: false,
             force: true,
             stop: self.request.stop,
+            processes: &Processes::alone(),
         };
         if options.stop.load(Ordering::Relaxed) {
             return Ok(Outcome {

@@ -5,6 +5,7 @@ mod completions;
 mod device;
 mod experiment;
 mod format;
+mod generate;
 mod gradient;
 mod hub;
 mod init;
@@ -28,6 +29,7 @@ pub(crate) use columns::{ColumnArguments, changed};
 pub(crate) use completions::CompletionsArguments;
 pub(crate) use experiment::{FileKind, ReportArguments, RunArguments, SchemaArguments};
 pub(crate) use format::FormatArguments;
+pub(crate) use generate::GenerateArguments;
 pub(crate) use gradient::GradientArguments;
 pub(crate) use hub::PushArguments;
 pub(crate) use init::InitArguments;
@@ -112,6 +114,7 @@ pub(crate) enum Command {
     Evaluate(EvaluateArguments),
     Predict(PredictArguments),
     Forward(ForwardArguments),
+    Generate(GenerateArguments),
     Export(ExportArguments),
     Inspect(InspectArguments),
     Push(PushArguments),

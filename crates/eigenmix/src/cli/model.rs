@@ -45,7 +45,7 @@ pub(crate) struct LabelArguments {
     pub(crate) threshold: Option<Threshold>,
 }
 
-fn precision_parser() -> impl TypedValueParser<Value = Precision> {
+pub(super) fn precision_parser() -> impl TypedValueParser<Value = Precision> {
     let names = Precision::NAMES.map(|(name, _)| name);
     PossibleValuesParser::new(names)
         .try_map(|name| Precision::from_name(&name).ok_or("one of the names has no precision"))

@@ -4,6 +4,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use eigenmix_diffusion::ForwardPart;
 use eigenmix_experiment::Override;
 
 use super::{ColumnArguments, LabelArguments, ModelArguments, ZeroShotArguments};
@@ -189,15 +191,26 @@ pub(crate) struct PredictArguments {
 
 /// Run a model once on given tensors, to compare it with other software.
 ///
-/// Reads the tensors `input.*` (such as `input.input_ids` [batch, seq]) and writes `logits`.
+/// Reads the tensors `input.*` (such as `input.input_ids` [batch, seq]) and writes `logits`. Of a
+/// diffusion model, `--part` says what runs: `unet` reads `input.sample`, `input.timestep`,
+/// `input.encoder_hidden_states` (SDXL: `input.text_embeds`, `input.time_ids`) and writes `sample`;
+/// `vae-encode` reads `input.pixel_values` and writes `mean` and `logvar`; `vae-decode` reads
+/// `input.latents` and writes `sample`; `text` reads `input.input_ids` (SDXL: `input.input_ids_2`) and
+/// writes `encoder_hidden_states` (SDXL: `pooled`).
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
   eigenmix forward --base datasets/quickstart/base --adapter runs/ferry --inputs in.safetensors \\
-      --out out.safetensors")]
+      --out out.safetensors
+  eigenmix forward --base stable-diffusion-v1-5 --part unet --adapter style.safetensors \\
+      --inputs in.safetensors --out out.safetensors")]
 pub(crate) struct ForwardArguments {
     #[command(flatten)]
     pub(crate) model: ModelArguments,
+
+    /// Of a diffusion model, the part to run.
+    #[arg(long, value_name = "PART", value_parser = part_parser())]
+    pub(crate) part: Option<ForwardPart>,
 
     /// The safetensors file with the inputs.
     #[arg(long, value_name = "FILE")]
@@ -213,4 +226,10 @@ pub(crate) struct ForwardArguments {
 
     #[command(flatten)]
     pub(crate) zero_shot: ZeroShotArguments,
+}
+
+fn part_parser() -> impl TypedValueParser<Value = ForwardPart> {
+    let names = ForwardPart::NAMES.map(|(name, _)| name);
+    PossibleValuesParser::new(names)
+        .try_map(|name| ForwardPart::from_name(&name).ok_or("one of the names has no part"))
 }

@@ -3,12 +3,13 @@
 use std::fmt;
 use std::path::Path;
 
-use eigenmix_experiment::BadInput;
+use eigenmix_experiment::{BadInput, is_pipeline};
 use eigenmix_models::{Architecture, Batch, HeadKind, ImageBatch, ImageTokens, TokenBatch};
 use eigenmix_tensors::{FileError, TensorFile, TensorOutput, write_tensor_file};
 use eigenmix_trainer::DeviceChoice;
 use serde::Serialize;
 
+use super::forward_part;
 use crate::cli::{ForwardArguments, no_labels};
 use crate::console::Console;
 
@@ -19,6 +20,9 @@ pub(crate) fn run(
 ) -> anyhow::Result<()> {
     if arguments.out.exists() && !arguments.force {
         return Err(FileError::AlreadyExists(arguments.out.clone()).into());
+    }
+    if arguments.part.is_some() || is_pipeline(&arguments.model.base) {
+        return forward_part::run(arguments, device, console);
     }
     let request = arguments.model.request(&arguments.zero_shot, device);
     let opened = request.open()?;

@@ -98,7 +98,7 @@ impl ZeroShot {
             let batch = TokenBatch::from_sequences(sequences);
             features.extend(host_values(tower.features(&batch, &device)));
         }
-        let width = config.projection_dim;
+        let width = config.projection_dim.unwrap_or_else(|| config.width());
         let values = features
             .chunks(self.prompts * width)
             .flat_map(|of_label| ensemble(of_label, width));

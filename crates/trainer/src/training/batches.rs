@@ -2,6 +2,7 @@
 
 use eigenmix_data::{BatchPlan, LengthGrouping};
 
+use super::micro_batches::divided;
 use crate::batch_size::{BatchSize, BatchSizeError};
 use crate::config::TrainingConfig;
 
@@ -45,6 +46,14 @@ impl Batches {
                 BatchPlan::by_tokens(&self.lengths, tokens, self.seed, epoch)
             }
         }
+    }
+
+    /// What goes through the model at once in a step: its batches, each divided into `parts`.
+    pub fn micro_batches(&self, batches: &[Vec<usize>], parts: usize) -> Vec<Vec<usize>> {
+        let batches = batches.iter();
+        batches
+            .flat_map(|batch| divided(batch, parts, &self.lengths))
+            .collect()
     }
 
     /// How many steps the first epochs take. Batches by tokens are not as many in every epoch, since

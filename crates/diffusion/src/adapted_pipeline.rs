@@ -1,0 +1,165 @@
+//! A diffusion model with adapters on top.
+
+use burn::tensor::{Device, Tensor};
+use eigenmix_models::{Adaptation, Checkpoint, Description, LoadReport};
+
+use crate::combination::combined;
+use crate::{
+    DiffusionError, Kind, Part, Pipeline, PipelineAdapter, TextEncoderFiles, TextEncoders, Unet,
+    UnetConfig, Vae, VaeConfig,
+};
+
+/// A diffusion model and the adapters that it runs with, each with a weight.
+pub struct AdaptedPipeline {
+    pub pipeline: Pipeline,
+    pub kind: Kind,
+    pub adapters: Vec<(PipelineAdapter, f32)>,
+    /// Continue even if an adapter has modules that do not fit.
+    pub allow_partial: bool,
+}
+
+impl AdaptedPipeline {
+    /// # Errors
+    /// If the model's kind cannot be told, or an adapter shows that it is for another.
+    pub fn new(
+        pipeline: Pipeline,
+        adapters: Vec<(PipelineAdapter, f32)>,
+        allow_partial: bool,
+    ) -> Result<Self, DiffusionError> {
+        let kind = pipeline.kind()?;
+        for (adapter, _) in &adapters {
+            adapter.check_kind(kind)?;
+        }
+        Ok(Self {
+            pipeline,
+            kind,
+            adapters,
+            allow_partial,
+        })
+    }
+
+    /// The text encoders that a model of this kind has.
+    pub fn text_parts(&self) -> &'static [Part] {
+        match self.kind {
+            Kind::Sd => &[Part::TextEncoder],
+            Kind::Xl => &[Part::TextEncoder, Part::TextEncoder2],
+        }
+    }
+
+    /// - report: is told how each adapter matched
+    ///
+    /// # Errors
+    /// If the UNet is missing or damaged, or an adapter does not fit.
+    pub fn unet(
+        &self,
+        device: &Device,
+        report: &mut dyn FnMut(&LoadReport),
+    ) -> Result<Unet, DiffusionError> {
+        let part = Part::Unet;
+        let checkpoint = self.pipeline.checkpoint(part)?;
+        let directory = self.pipeline.directory_of(part);
+        let config = UnetConfig::from_json(checkpoint.config(), &directory)?;
+        let adaptation = self.adaptation(part, &config.describe(), &checkpoint, report)?;
+        let loaded = Unet::load(&checkpoint, &config, &adaptation, device)
+            .map_err(|source| DiffusionError::Part { part, source })?;
+        LoadReport::default()
+            .leave_out(&loaded.unplaced, self.allow_partial)
+            .map_err(|source| DiffusionError::Part { part, source })?;
+        Ok(loaded.unet)
+    }
+
+    /// # Errors
+    /// As [`AdaptedPipeline::unet`], for the text encoders.
+    pub fn text_encoders(
+        &self,
+        device: &Device,
+        report: &mut dyn FnMut(&LoadReport),
+    ) -> Result<TextEncoders, DiffusionError> {
+        let mut load = |part: Part| {
+            let checkpoint = self.pipeline.checkpoint(part)?;
+            let directory = self.pipeline.directory_of(part);
+            let files = TextEncoderFiles::new(part, checkpoint, &directory)?;
+            let description = files.describe();
+            let adaptation =
+                self.adaptation(part, &description, &files.checkpoint, &mut *report)?;
+            files.load(&adaptation, device)
+        };
+        Ok(TextEncoders {
+            first: load(Part::TextEncoder)?,
+            second: match self.kind {
+                Kind::Sd => None,
+                Kind::Xl => Some(load(Part::TextEncoder2)?),
+            },
+        })
+    }
+
+    /// # Errors
+    /// If it is missing or damaged.
+    pub fn vae(&self, device: &Device) -> Result<Vae, DiffusionError> {
+        let part = Part::Vae;
+        let checkpoint = self.pipeline.checkpoint(part)?;
+        let directory = self.pipeline.directory_of(part);
+        let config = VaeConfig::from_json(checkpoint.config(), &directory)?;
+        Vae::load(&checkpoint, &config, device)
+            .map_err(|source| DiffusionError::Part { part, source })
+    }
+
+    fn adaptation(
+        &self,
+        part: Part,
+        description: &Description,
+        checkpoint: &Checkpoint,
+        report: &mut dyn FnMut(&LoadReport),
+    ) -> Result<Adaptation, DiffusionError> {
+        let mut adaptations = Vec::new();
+        for (adapter, weight) in &self.adapters {
+            let (kind, partial) = (self.kind, self.allow_partial);
+            let found = adapter.adaptation(part, kind, description, checkpoint, partial)?;
+            if let Some((adaptation, matched)) = found {
+                report(&matched);
+                adaptations.push((adapter.location(), *weight, adaptation));
+            }
+        }
+        match adaptations.is_empty() {
+            true => Ok(Adaptation::default()),
+            false => combined(adaptations),
+        }
+    }
+
+    /// The values of a part's output, if all of them are numbers; where the part's own weights are not,
+    /// the first of them is named.
+    ///
+    /// # Errors
+    /// If a value is NaN or infinite.
+    pub fn require_finite<const D: usize>(
+        &self,
+        part: Part,
+        output: Tensor<D>,
+    ) -> Result<Vec<f32>, DiffusionError> {
+        let values: Vec<f32> = output
+            .into_data()
+            .convert::<f32>()
+            .try_to_vec()
+            .unwrap_or_default();
+        if values.iter().all(|value| value.is_finite()) {
+            return Ok(values);
+        }
+        let checkpoint = self.pipeline.checkpoint(part)?;
+        for name in checkpoint.names() {
+            let Some(shape) = checkpoint.shape(name).map(<[usize]>::to_vec) else {
+                continue;
+            };
+            let values = checkpoint.read(name, &shape)?;
+            if !values.iter().all(|value| value.is_finite()) {
+                let dtype = checkpoint.file_of(name).map(|file| file.tensor(name));
+                let dtype = dtype.transpose()?.map(|(_, dtype)| format!("{dtype:?}"));
+                return Err(DiffusionError::BrokenWeights {
+                    part,
+                    tensor: name.to_owned(),
+                    dtype: dtype.unwrap_or_else(|| "another form".to_owned()),
+                });
+            }
+        }
+        Err(DiffusionError::NotFinite { part })
+    }
+}

@@ -1,0 +1,12 @@
+//! Diffusion models: what their parts give, and images.
+
+mod generation;
+mod part_forward;
+mod pipeline_request;
+mod prompts;
+
+pub(crate) use generation::IMAGES_FILE;
+pub use generation::{GenerateRequest, ImageRecord, generate};
+pub use part_forward::part_forward;
+pub use pipeline_request::{PipelineRequest, WeightedAdapter, is_pipeline};
+pub use prompts::{Prompt, PromptTokenizers};
