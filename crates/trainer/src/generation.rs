@@ -4,17 +4,19 @@ use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use burn::tensor::Device;
-use eigenmix_models::{Batch, Cache, Network, TokenBatch};
+use eigenmix_models::{Batch, Cache, ImageBatch, Network, TokenBatch};
 
 use crate::generation_speed::GenerationSpeed;
 use crate::host_values::host_values;
 use crate::sampling::Sampling;
 
 /// A text to be continued.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Prompt {
     /// At least one.
     pub tokens: Vec<u32>,
+    /// Those whose places are among the tokens.
+    pub images: Option<ImageBatch>,
     /// The most tokens that are added; with those of the prompt no more than the model takes.
     pub max_new_tokens: NonZeroUsize,
 }
@@ -101,7 +103,8 @@ impl Generation<'_> {
         let mut cache = self.network.cache(texts.len());
         let prompts = texts.iter().map(|&text| self.prompts[text].tokens.clone());
         let tokens: Vec<Vec<u32>> = prompts.collect();
-        let logits = self.next_logits(&tokens, &mut cache);
+        let images = texts.iter().flat_map(|&text| &self.prompts[text].images);
+        let logits = self.next_logits(&tokens, ImageBatch::joined(images), &mut cache);
         self.speed.prompt_tokens += tokens.iter().map(Vec::len).sum::<usize>();
         self.speed.prompt_time += start.elapsed();
         let kept = self.choose(&texts, &logits);
@@ -120,7 +123,7 @@ impl Generation<'_> {
         let mut cache = std::mem::replace(&mut self.cache, self.network.cache(0));
         let last = texts.iter().map(|&text| self.texts[text].last());
         let last = last.map(|token| vec![*token.expect("a token from the prompt")]);
-        let logits = self.next_logits(&last.collect::<Vec<_>>(), &mut cache);
+        let logits = self.next_logits(&last.collect::<Vec<_>>(), None, &mut cache);
         let kept = self.choose(&texts, &logits);
         if kept.len() < texts.len() {
             cache.keep(&kept);
@@ -133,8 +136,16 @@ impl Generation<'_> {
 
     /// - tokens: those of each sequence that the cache does not have
     /// - output: `[sequences, vocabulary]`
-    fn next_logits(&self, tokens: &[Vec<u32>], cache: &mut Cache) -> Vec<f32> {
-        let batch = Batch::from(TokenBatch::continuing(tokens, cache.lengths()));
+    fn next_logits(
+        &self,
+        tokens: &[Vec<u32>],
+        images: Option<ImageBatch>,
+        cache: &mut Cache,
+    ) -> Vec<f32> {
+        let batch = Batch {
+            texts: Some(TokenBatch::continuing(tokens, cache.lengths())),
+            images,
+        };
         let (network, device) = (self.network, self.device);
         // On a thread of the pool, which hands work to the others sooner than a thread outside of it.
         rayon::scope(|_| host_values(network.next_token(&batch, cache, device)))

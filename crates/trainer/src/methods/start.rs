@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use eigenmix_adapter::Source;
 use eigenmix_eigenlorax::ModuleSpectra;
+use eigenmix_models::LinearLayer;
 use eigenmix_moslora::Update;
 
 use super::basis_source::BasisSource;
@@ -11,7 +12,7 @@ use super::compose;
 use super::definition::{FactorLayer, Recipe};
 use super::initial_adapter::InitialAdapter;
 use super::on_basis::on_basis;
-use super::target_layers::targeted;
+use super::target_layers::{is_of_tower, is_saved, targeted};
 use crate::TrainerError;
 use crate::adapter_config::AdapterConfig;
 
@@ -57,8 +58,42 @@ pub(crate) fn start(source: &BasisSource) -> Result<MethodStart, TrainerError> {
                 let model = (base_model, architecture, description);
                 return initial.start(config, model, seed, update);
             }
+            let mut notes = Vec::new();
             let layers = targeted(config, architecture, description)?;
+            let (layers, above): (Vec<&LinearLayer>, Vec<&LinearLayer>) = layers
+                .into_iter()
+                .filter(|layer| !is_saved(config, &layer.path))
+                .partition(|layer| architecture.is_computed(&layer.path));
+            if let Some(first) = above.first() {
+                notes.push(format!(
+                    "{} layers of the tower above its features, such as `{}`, are not computed, and so \
+                     not adapted",
+                    above.len(),
+                    first.path
+                ));
+            }
+            let tower = config.vision.as_ref().map(|vision| vision.of(config));
+            if tower.is_some() && !layers.iter().any(|layer| is_of_tower(&layer.path)) {
+                return Err(TrainerError::Method {
+                    key: "adapter.vision",
+                    method: config.method.name(),
+                    reason:
+                        "no layer of a tower is adapted; name some in adapter.target_modules, or \
+                             leave it out"
+                            .to_owned(),
+                });
+            }
             let updates = layers.into_iter().map(|layer| {
+                let (config, update) = match &tower {
+                    Some(tower) if is_of_tower(&layer.path) => {
+                        let recipe = tower.method.definition().recipe;
+                        let Recipe::Factors { update } = recipe else {
+                            unreachable!("the options of a tower are checked")
+                        };
+                        (tower, update)
+                    }
+                    _ => (config, update),
+                };
                 let update = update(&FactorLayer {
                     config,
                     path: &layer.path,
@@ -69,6 +104,7 @@ pub(crate) fn start(source: &BasisSource) -> Result<MethodStart, TrainerError> {
             });
             Ok(MethodStart {
                 updates: updates.collect(),
+                notes,
                 ..MethodStart::default()
             })
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use eigenmix_adapter::{PeftConfig, TargetModules};
+use eigenmix_adapter::{PeftConfig, TargetModules, is_saved_by};
 use eigenmix_data::closest_name;
 use eigenmix_models::{Architecture, Description, LinearLayer};
 
@@ -27,6 +27,17 @@ pub(crate) fn targeted<'d>(
     };
     let layers = description.layers.iter().collect();
     choose(&targets, layers, "layer of the base model")
+}
+
+/// Whether a layer is one of the tower of a vision-language model.
+pub(crate) fn is_of_tower(path: &str) -> bool {
+    path.starts_with("model.vision_tower.")
+}
+
+/// Whether a layer is trained whole, and so not adapted.
+pub(crate) fn is_saved(config: &AdapterConfig, path: &str) -> bool {
+    let mut saved = config.modules_to_save.iter();
+    saved.any(|module| is_saved_by(path, module))
 }
 
 /// The layers of the base model that a subspace, or adapters to compose, have modules for; where the configuration names
