@@ -203,5 +203,9 @@ fn row_reader<'r>(
 mod tests;
 
 #[cfg(test)]
+#[path = "language_images_tests.rs"]
+mod images_tests;
+
+#[cfg(test)]
 #[path = "language_tools_tests.rs"]
 mod tools_tests;

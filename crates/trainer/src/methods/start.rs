@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use eigenmix_adapter::Source;
 use eigenmix_eigenlorax::ModuleSpectra;
-use eigenmix_models::LinearLayer;
 use eigenmix_moslora::Update;
 
 use super::basis_source::BasisSource;
@@ -12,7 +11,7 @@ use super::compose;
 use super::definition::{FactorLayer, Recipe};
 use super::initial_adapter::InitialAdapter;
 use super::on_basis::on_basis;
-use super::target_layers::{is_of_tower, is_saved, targeted};
+use super::target_layers::{is_of_tower, targeted};
 use crate::TrainerError;
 use crate::adapter_config::AdapterConfig;
 
@@ -58,20 +57,7 @@ pub(crate) fn start(source: &BasisSource) -> Result<MethodStart, TrainerError> {
                 let model = (base_model, architecture, description);
                 return initial.start(config, model, seed, update);
             }
-            let mut notes = Vec::new();
             let layers = targeted(config, architecture, description)?;
-            let (layers, above): (Vec<&LinearLayer>, Vec<&LinearLayer>) = layers
-                .into_iter()
-                .filter(|layer| !is_saved(config, &layer.path))
-                .partition(|layer| architecture.is_computed(&layer.path));
-            if let Some(first) = above.first() {
-                notes.push(format!(
-                    "{} layers of the tower above its features, such as `{}`, are not computed, and so \
-                     not adapted",
-                    above.len(),
-                    first.path
-                ));
-            }
             let tower = config.vision.as_ref().map(|vision| vision.of(config));
             if tower.is_some() && !layers.iter().any(|layer| is_of_tower(&layer.path)) {
                 return Err(TrainerError::Method {
@@ -104,7 +90,6 @@ pub(crate) fn start(source: &BasisSource) -> Result<MethodStart, TrainerError> {
             });
             Ok(MethodStart {
                 updates: updates.collect(),
-                notes,
                 ..MethodStart::default()
             })
         }

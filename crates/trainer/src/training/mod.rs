@@ -36,7 +36,7 @@ use crate::basis_record::BasisRecord;
 use crate::checkpoint::{CheckpointState, load_latest};
 use crate::config::TrainConfig;
 use crate::init::Init;
-use crate::methods::{BasisSource, own_output, start, with_own_output};
+use crate::methods::{BasisSource, own_output, start, uncomputed_note, with_own_output};
 use crate::metrics_log::MetricsLog;
 use crate::outcome::{Observer, Outcome, RunOptions, TrainingPlan};
 use crate::peak_memory;
@@ -127,6 +127,13 @@ impl Training {
         })?;
         let base_note = base.checkpoint.note().map(str::to_owned);
         let mut notes: Vec<String> = base_note.into_iter().chain(data.notes.clone()).collect();
+        let (adapter, architecture) = (&config.adapter, &base.architecture);
+        notes.extend(uncomputed_note(
+            adapter,
+            architecture,
+            &description,
+            &start.updates,
+        ));
         let mut head_of_adapter = BTreeMap::new();
         let settled = start.settled.unwrap_or_else(|| config.adapter.clone());
         require_saved(&settled, &description)?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Tensor};
 use eigenmix_adapter::AdapterFile;
 use eigenmix_data::{DataConfig, Split};
+use eigenmix_images::{ImagePreprocessor, decode};
 use eigenmix_models::{
     Adaptation, AdaptedTables, HeadKind, LoadOptions, Loaded, Network, Recomputation, Train,
 };
@@ -15,7 +16,7 @@ use super::optimizer::{NamedGradients, accumulate, named_gradients};
 use crate::BaseModel;
 use crate::gguf_rows::with_rows_in_order;
 use crate::host_values::host_values;
-use crate::tasks::{LabelledBatch, TaskKind};
+use crate::tasks::{LabelledBatch, TaskKind, image_processor};
 
 fn golden(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/llava");
@@ -102,6 +103,72 @@ fn rows_become_the_tokens_labels_and_pixels_of_transformers() {
         assert_eq!(objective.weight(), learnt as f64);
         let images = batch.images.expect("images");
         assert_eq!((images.images(), images.shape()), (2, [3, 12]));
+    }
+}
+
+#[test]
+fn pixels_are_those_of_transformers_padded_to_squares_or_not() {
+    let padded = TensorFile::open(&golden("padded.safetensors")).expect("values");
+    let reference = reference();
+    let compare = |preprocessor: &ImagePreprocessor, file: &TensorFile, prefix: &str| {
+        for index in 0..3 {
+            let bytes = std::fs::read(golden(&format!("images/image-{index}.png")));
+            let image = decode(&bytes.expect("an image")).expect("an image");
+            let found = preprocessor.preprocess(&image).expect("pixels");
+            let expected = file.read_f32(&format!("{prefix}image-{index}"));
+            for (found, expected) in found.iter().zip(expected.expect("pixels")) {
+                // A rounding of f32; a grey level is 0.015.
+                assert!(
+                    (found - expected).abs() < 1e-6,
+                    "{prefix}{index}: {found} {expected}"
+                );
+            }
+        }
+    };
+    // In processor_config.json, and in a file of its own.
+    for base in [base("base"), base("base-old")] {
+        let preprocessor = image_processor(&base).expect("a processor");
+        compare(&preprocessor, &reference, "pixel_values.");
+    }
+    let config = json!({
+        "image_processor_type": "LlavaImageProcessor", "do_pad": true,
+        "size": {"shortest_edge": 12}, "crop_size": {"height": 12, "width": 12},
+    });
+    let preprocessor = ImagePreprocessor::from_config(&config, Path::new("padding"));
+    compare(&preprocessor.expect("a processor"), &padded, "");
+}
+
+#[test]
+fn the_processor_of_another_model_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for name in ["config.json", "processor_config.json", "tokenizer.json"] {
+        std::fs::copy(golden("base").join(name), directory.path().join(name)).expect("a copy");
+    }
+    let path = directory.path().join("processor_config.json");
+    let text = std::fs::read_to_string(&path).expect("a file");
+    for (from, to, expected) in [
+        (
+            "\"patch_size\": 4",
+            "\"patch_size\": 14",
+            "patches are 14 pixels wide, the model's 4",
+        ),
+        (
+            "\"default\"",
+            "\"full\"",
+            "takes `full` features of an image, the model `default`",
+        ),
+        (
+            "_tokens\": 1",
+            "_tokens\": 2",
+            "counts 2 tokens of an image beside its patches",
+        ),
+        ("12", "24", "images of"),
+    ] {
+        std::fs::write(&path, text.replace(from, to)).expect("a file");
+        let name = directory.path().display().to_string();
+        let base = BaseModel::open_config(&name).expect("a model");
+        let error = image_processor(&base).expect_err("a refusal").to_string();
+        assert!(error.contains(expected), "{error}");
     }
 }
 
