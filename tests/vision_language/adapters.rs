@@ -82,7 +82,13 @@ fn adapters_in_the_names_of_two_releases_are_merged_and_extracted_module_by_modu
             "subspace",
         ],
     );
-    let result = place.run_json(&["project", "--subspace", "subspace", &old]);
+    let result = place.run_json(&[
+        "project",
+        "--subspace",
+        "subspace",
+        &old,
+        "--allow-base-mismatch",
+    ]);
     let text = result.to_string();
     assert!(!text.contains("vision_tower.vision_model"), "{text}");
 }

@@ -91,8 +91,8 @@ fn train(place: &Workplace, name: &str, data: &str, adapter: &str, training: &st
     right
 }
 
-const LORA: &str = "method = \"lora\"\nrank = 8\n\
-                    target_modules = \".*(language_model|vision_tower).*(q|k|v|o|out)_proj\"";
+const LORA: &str = "method = \"lora\"\nrank = 4\n\
+                    target_modules = \".*language_model.*(q|k|v|o)_proj\"";
 
 #[test]
 fn the_base_model_answers_what_it_is_asked() {
@@ -154,39 +154,31 @@ fn an_unseen_question_about_pictures_is_recycled_from_adapters_of_others() {
             &rows(&place, &mut random, UNSEEN, count, false),
         );
     }
-    let pool = format!("rank = 8\nadapters = {adapters:?}\ncomponents = 24");
-    let few = |name: &str, adapter: &str, rate: &str| {
-        let training = format!("epochs = 20\nlearning_rate = {rate}");
-        train(&place, name, "unseen", adapter, &training)
+    let pool = format!("rank = 4\nadapters = {adapters:?}\ncomponents = 8");
+    let few = |name: &str, adapter: &str| {
+        let training = "epochs = 20\nlearning_rate = 1e-2";
+        train(&place, name, "unseen", adapter, training)
     };
-    let recycled = few(
-        "recycled",
-        &format!("method = \"eigenmix\"\n{pool}"),
-        "4e-3",
-    );
-    let coefficients = few(
-        "coefficients",
-        &format!("method = \"eigenlorax\"\n{pool}"),
-        "4e-3",
-    );
+    let recycled = few("recycled", &format!("method = \"eigenmix\"\n{pool}"));
+    let coefficients = few("coefficients", &format!("method = \"eigenlorax\"\n{pool}"));
     let random_basis = few(
         "random",
         &format!("method = \"eigenmix\"\nbasis = \"random\"\n{pool}"),
-        "4e-3",
     );
-    let mixed = few(
-        "mixed",
-        "method = \"moslora\"\nrank = 8\n[adapter.vision]\nrank = 4",
-        "4e-3",
-    );
+    let composed = format!("method = \"compose\"\nadapters = {adapters:?}");
+    let composed = few("composed", &composed);
+    let mixed = "method = \"moslora\"\nrank = 4\ntarget_modules = \"all-linear\"\n\
+                 modules_to_save = [\"multi_modal_projector\"]\n[vision]\nrank = 2";
+    let mixed = few("mixed", &mixed.replace("[vision]", "[adapter.vision]"));
     println!(
-        "eigenmix {recycled}, eigenlorax {coefficients}, random basis {random_basis}, moslora {mixed}"
+        "eigenmix {recycled}, eigenlorax {coefficients}, random basis {random_basis}, compose {composed}, \
+         moslora {mixed}"
     );
-    // Guesses are right once in 36.
+    // Guesses are right once in 36. With 8 directions of 64, those of the pool are worth more than others.
     assert!(
-        recycled > 0.5 && recycled > random_basis,
+        recycled > 0.4 && recycled > random_basis + 0.05,
         "{recycled} {random_basis}"
     );
-    assert!(coefficients > 0.2, "{coefficients}");
-    assert!(mixed > 0.1, "{mixed}");
+    assert!(coefficients > 0.4, "{coefficients}");
+    assert!(mixed > 0.3, "{mixed}");
 }
