@@ -29,6 +29,22 @@ impl ImageBatch {
         }
     }
 
+    /// Batches of the same shape as one; `None` of none.
+    ///
+    /// # Panics
+    /// If the shapes differ.
+    pub fn joined<'b>(batches: impl IntoIterator<Item = &'b Self>) -> Option<Self> {
+        batches.into_iter().fold(None, |all, batch| match all {
+            None => Some(batch.clone()),
+            Some(mut all) => {
+                assert_eq!(all.shape(), batch.shape(), "images of one shape");
+                all.pixels.extend_from_slice(&batch.pixels);
+                all.images += batch.images;
+                Some(all)
+            }
+        })
+    }
+
     /// How many there are.
     pub fn images(&self) -> usize {
         self.images

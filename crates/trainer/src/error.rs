@@ -144,6 +144,8 @@ pub enum TrainerError {
     NoTextTower { model: String },
     #[error("the prompt `{text}` is longer than the {limit} tokens of the text tower")]
     LongPrompt { text: String, limit: usize },
+    #[error("`{path}` is the processor of another model: {reason}; take the file that belongs to the base model", path = .path.display())]
+    Processor { path: PathBuf, reason: String },
     #[error("the adapter has prompts but no labels.json; give the labels")]
     PromptsWithoutLabels,
     #[error(

@@ -69,6 +69,7 @@ mod task_config;
 mod tasks;
 mod tensorboard;
 mod training;
+mod vision_adapter_config;
 
 pub use adapter_config::{AdapterConfig, TargetModulesConfig};
 pub use adapter_place::{AdapterPlace, fetch_tokenizer_of, locate_adapter, open_adapter};
@@ -106,9 +107,10 @@ pub use task_config::TaskConfig;
 pub use tasks::{
     Evaluation, EvaluationOptions, Examples, ImageInputs, Inputs, LabelLoss, LabelSurvey,
     LabelledBatch, LabelledExamples, LengthSurvey, LineReader, Objective, SplitData, Survey, Task,
-    TaskKind, TaskReader, TextInputs, TrainRequest, label_metrics, preprocessor,
+    TaskKind, TaskReader, TextInputs, TrainRequest, image_processor, label_metrics, preprocessor,
 };
 pub use training::{
     ChosenStart, GradientOptions, MeasuredLoss, ModuleGradient, Prospect, SelectedAdapter,
     Selection, SelectionOptions, SharedSteps, TaskGradient, Training, Unusable, UsableAdapter,
 };
+pub use vision_adapter_config::VisionAdapterConfig;

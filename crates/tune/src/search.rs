@@ -82,9 +82,12 @@ pub(crate) fn changed(
 /// Whether a metric is a share of rows that are right, or about that.
 fn is_share(metric: Metric) -> bool {
     match metric {
-        Metric::Accuracy | Metric::F1 | Metric::MacroF1 | Metric::MicroF1 | Metric::ExactMatch => {
-            true
-        }
+        Metric::Accuracy
+        | Metric::F1
+        | Metric::MacroF1
+        | Metric::MicroF1
+        | Metric::ExactMatch
+        | Metric::VqaAccuracy => true,
         Metric::Matthews
         | Metric::Pearson
         | Metric::Spearman

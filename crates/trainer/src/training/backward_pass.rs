@@ -50,7 +50,7 @@ impl BackwardPass<'_> {
     /// One seed per step makes a resumed training drop what an uninterrupted one drops.
     fn seed_dropout(&self, batch: usize, layer: Option<usize>) {
         let config = self.config;
-        if config.base.dropout > 0.0 || config.adapter.dropout > 0.0 {
+        if config.base.dropout > 0.0 || config.adapter.drops_out() {
             let part = (batch as u64) << 16 | layer.map_or(0, |layer| layer as u64 + 1);
             let step = (self.step as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             self.device

@@ -10,6 +10,8 @@ use crate::config::TrainingConfig;
 pub(crate) struct Batches {
     /// The rows of each example: tokens of a text, patches of an image.
     lengths: Vec<usize>,
+    /// Which examples have images between their words.
+    have_images: Vec<bool>,
     size: BatchSize,
     grouping: LengthGrouping,
     seed: u64,
@@ -19,6 +21,7 @@ pub(crate) struct Batches {
 
 impl Batches {
     /// - lengths: of the training examples, in rows
+    /// - have_images: which of them have images between their words
     ///
     /// # Errors
     /// If the configuration does not say the size of a batch.
@@ -26,9 +29,11 @@ impl Batches {
         training: &TrainingConfig,
         seed: u64,
         lengths: Vec<usize>,
+        have_images: Vec<bool>,
     ) -> Result<Self, BatchSizeError> {
         Ok(Self {
             lengths,
+            have_images,
             size: training.size_of_batches()?,
             grouping: training.batching,
             seed,
@@ -40,7 +45,17 @@ impl Batches {
     pub fn plan(&self, epoch: usize) -> BatchPlan {
         match self.size {
             BatchSize::Examples(examples) => {
-                BatchPlan::training(&self.lengths, examples, self.grouping, self.seed, epoch)
+                // Texts with images are longer than all others where batches are grouped, so that those
+                // with and those without come apart.
+                let longest = self.lengths.iter().copied().max().unwrap_or(0);
+                let pairs = self.lengths.iter().zip(&self.have_images);
+                let grouped: Vec<usize> = pairs
+                    .map(|(&length, &has_images)| match has_images {
+                        true => longest + 1 + length,
+                        false => length,
+                    })
+                    .collect();
+                BatchPlan::training(&grouped, examples, self.grouping, self.seed, epoch)
             }
             BatchSize::Tokens(tokens) => {
                 BatchPlan::by_tokens(&self.lengths, tokens, self.seed, epoch)
@@ -101,7 +116,13 @@ mod tests {
 
     fn batches(training: &str, lengths: &[usize]) -> Batches {
         let file = format!("epochs = 2\nlearning_rate = 0.1\n{training}");
-        Batches::new(&toml::from_str(&file).unwrap(), 3, lengths.to_vec()).unwrap()
+        Batches::new(
+            &toml::from_str(&file).unwrap(),
+            3,
+            lengths.to_vec(),
+            vec![false; lengths.len()],
+        )
+        .unwrap()
     }
 
     /// Lengths between 4 and 40 without any order.

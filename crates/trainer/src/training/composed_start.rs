@@ -131,7 +131,15 @@ impl Training {
         }
         let heads = head_tensors(&values, &head);
         Ok(Composed {
-            adapter: plain_adapter(&config, base, &self.description, &self.data, modules, heads)?,
+            adapter: plain_adapter(
+                &config,
+                base,
+                &self.description,
+                &self.data,
+                modules,
+                heads,
+                &[],
+            )?,
             weights: CompositionWeights::new(&updates, &values, &members, &self.sources)?,
             loss,
             parameters: trained_parameters(&updates),

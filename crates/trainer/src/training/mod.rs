@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use eigenmix_adapter::{Adapter, AdapterFile, Source};
+use eigenmix_adapter::{Adapter, AdapterFile, Source, is_saved_by};
 use eigenmix_data::metrics::Metric;
 use eigenmix_data::{Split, Targets};
 use eigenmix_eigenlorax::ModuleSpectra;
@@ -41,7 +41,7 @@ use crate::basis_record::BasisRecord;
 use crate::checkpoint_bytes::latest_checkpoint;
 use crate::config::TrainConfig;
 use crate::init::Init;
-use crate::methods::{BasisSource, own_output, start, with_own_output};
+use crate::methods::{BasisSource, own_output, start, uncomputed_note, with_own_output};
 use crate::metrics_log::MetricsLog;
 use crate::outcome::{Observer, Outcome, RunOptions, TrainingPlan};
 use crate::peak_memory;
@@ -133,12 +133,22 @@ impl Training {
         })?;
         let base_note = base.checkpoint.note().map(str::to_owned);
         let mut notes: Vec<String> = base_note.into_iter().chain(data.notes.clone()).collect();
+        let (adapter, architecture) = (&config.adapter, &base.architecture);
+        notes.extend(uncomputed_note(
+            adapter,
+            architecture,
+            &description,
+            &start.updates,
+        ));
         let mut head_of_adapter = BTreeMap::new();
+        let settled = start.settled.unwrap_or_else(|| config.adapter.clone());
+        require_saved(&settled, &description)?;
         if let Some(initial) = &start.initial {
             initial.require_outside(Path::new(&config.output))?;
             let targets = data.targets.as_ref();
             head_of_adapter =
                 initial_head(initial, &base, head, &description, targets, &mut notes)?;
+            head_of_adapter.extend(initial.saved_whole(&settled.modules_to_save)?);
             notes.extend(other_input(initial, &data)?);
         }
         if is_parted {
@@ -153,7 +163,7 @@ impl Training {
         Ok(Self {
             initial_head: head_of_adapter,
             started_from: start.started_from,
-            settled: start.settled.unwrap_or_else(|| config.adapter.clone()),
+            settled,
             head,
             zero_shot,
             description,
@@ -228,6 +238,7 @@ impl Training {
         let adaptation = Adaptation {
             updates: self.updates.clone(),
             tensors: self.brought_tensors(&options.device)?,
+            saved: self.settled.modules_to_save.clone(),
             ..Adaptation::default()
         };
         let load = LoadOptions {
@@ -434,9 +445,29 @@ impl Training {
     }
 }
 
+/// Refuses modules to be trained whole that the model does not have, or that are no linear layers.
+fn require_saved(config: &AdapterConfig, description: &Description) -> Result<(), TrainerError> {
+    let layers = || description.layers.iter().filter(|layer| !layer.head);
+    let is_none = |module: &&String| !layers().any(|layer| is_saved_by(&layer.path, module));
+    match config.modules_to_save.iter().find(is_none) {
+        None => Ok(()),
+        Some(module) => Err(TrainerError::Method {
+            key: "adapter.modules_to_save",
+            method: config.method.name(),
+            reason: format!(
+                "no linear layer of the base model is in a module `{module}`, and no others are trained \
+                 whole beside an adapter; of a vision-language model `multi_modal_projector` is one"
+            ),
+        }),
+    }
+}
+
 /// The configuration with every default filled in, as it is kept in the run.
 fn resolved(config: &TrainConfig) -> Result<String, FileError> {
     toml::to_string(config).map_err(|error| {
         FileError::io("write", Path::new(Run::CONFIG))(std::io::Error::other(error))
     })
 }
+
+#[cfg(test)]
+mod vision_language_tests;
