@@ -60,6 +60,7 @@ fn nothing_is_generated_once_nobody_listens() {
     let (model, device) = model();
     let prompts = [vec![3, 5, 8], vec![1], vec![9, 9]].map(|tokens| Prompt {
         tokens,
+        images: None,
         max_new_tokens: NonZeroUsize::new(20).unwrap(),
     });
     let options = GenerationOptions {

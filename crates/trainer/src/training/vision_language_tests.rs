@@ -62,7 +62,7 @@ fn load(base: &BaseModel, adapter: Option<&str>, trained: bool, device: &Device)
     if let Some(name) = adapter {
         let path = golden(name);
         let file = AdapterFile::open(&path).expect("an adapter");
-        let file = with_rows_in_order(file, &path, Some(base)).expect("an adapter");
+        let file = with_rows_in_order(file, &path, || Ok(Some(base))).expect("an adapter");
         let adapter = file.load().expect("an adapter");
         let tables = AdaptedTables::default();
         let matched = Adaptation::from_adapter(&adapter, &description, tables, &base.checkpoint);

@@ -187,11 +187,17 @@ fn judge_continuations(
     // within a share, whose texts do not depend on the number of processes. The images of a share are in
     // memory together.
     let plan = BatchPlan::evaluation(&lengths, options.batch_size);
-    let share = if data.images.is_some() { 1 } else { BATCHES_OF_SHARE };
+    let share = if data.images.is_some() {
+        1
+    } else {
+        BATCHES_OF_SHARE
+    };
     let shares: Vec<&[Vec<usize>]> = plan.batches().chunks(share).collect();
     let judged = options.processes.share_out(shares.len(), |number| {
         let order = || shares[number].iter().flatten().copied();
-        let prompts = order().map(prompt).collect::<Result<Vec<_>, TrainerError>>()?;
+        let prompts = order()
+            .map(prompt)
+            .collect::<Result<Vec<_>, TrainerError>>()?;
         let generation = GenerationOptions {
             sampling: Sampling::Greedy,
             stop: data.stop.clone(),
