@@ -335,3 +335,60 @@ fn a_task_of_the_job_array_runs_its_part_and_is_queued_again_when_its_time_is_ov
     let queued = fs::read_to_string(place.path("queued")).expect("it was queued");
     assert_eq!(queued, "requeue 77_2\n");
 }
+
+/// `configs/cluster/slurm-mpi.sh` with a step of Slurm that starts one process, which waits for a signal.
+#[test]
+fn a_training_on_several_nodes_is_queued_again_when_its_time_is_over_and_goes_on() {
+    let place = Workplace::new();
+    let file = training(&place, "x", 300);
+    let tools = place.path("tools");
+    fs::create_dir(&tools).expect("a directory");
+    let binary = env!("CARGO_BIN_EXE_eigenmix");
+    std::os::unix::fs::symlink(binary, tools.join("eigenmix")).expect("a link");
+    for (name, script) in [
+        ("scontrol", "echo \"$@\" > queued"),
+        (
+            "srun",
+            "until [ \"$1\" = eigenmix ]; do shift; done; echo $$ > process; exec \"$@\"",
+        ),
+        (
+            "scancel",
+            "echo \"$@\" > cancelled; kill -TERM \"$(cat process)\"",
+        ),
+    ] {
+        let tool = tools.join(name);
+        fs::write(&tool, format!("#!/bin/sh\n{script}\n")).expect("a file");
+        let status = Command::new("chmod").arg("+x").arg(&tool).status();
+        assert!(status.expect("chmod runs").success());
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/cluster/slurm-mpi.sh");
+    let job = |arguments: &[&str]| {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut command = Command::new("bash");
+        command
+            .arg(&script)
+            .arg(&file)
+            .args(arguments)
+            .current_dir(place.path(""))
+            .env("PATH", format!("{}:{path}", tools.display()))
+            .env("SLURM_JOB_ID", "77")
+            .env("SLURM_CPUS_PER_TASK", "1")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    };
+    let mut child = job(&[]).spawn().expect("bash runs");
+    wait_for(&mut child, &place.path("x/moslora/seed-0/checkpoints"));
+    signal(&child, "-TERM");
+    let outcome = Outcome::of(child.wait_with_output().expect("it ends"));
+    assert!(
+        outcome.stderr.contains("the same command continues"),
+        "{outcome:?}"
+    );
+    let read = |name: &str| fs::read_to_string(place.path(name)).expect("a file");
+    assert_eq!(read("queued"), "requeue 77\n");
+    assert_eq!(read("cancelled"), "--signal=TERM 77.0\n");
+    let whole = ["--set", "training.max_steps=1"];
+    let refused = Outcome::of(job(&whole).output().expect("bash runs"));
+    assert_ne!(refused.status, 0, "of another configuration: {refused:?}");
+}

@@ -6,48 +6,12 @@ use std::fs;
 use std::path::Path;
 
 use eigenmix_adapter::AdapterFile;
-use serde_json::{Value, json};
+use serde_json::Value;
 use support::Workplace;
-use support::image_tasks::{Attribute, TEXTURES, TaskSize, write_image_task};
+use support::image_tasks::{Attribute, TEXTURES, TaskSize, write_image_task, write_vit};
 
 const SIDE: usize = 16;
 const SEED: u64 = 0;
-
-/// Writes what a ViT is before it has weights: sizes and how images are prepared.
-fn write_vit(dir: &Path) {
-    let config = json!({
-        "architectures": ["ViTForImageClassification"],
-        "model_type": "vit",
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "image_size": SIDE,
-        "patch_size": 4,
-        "num_channels": 3,
-        "hidden_act": "gelu",
-        "qkv_bias": true,
-        "layer_norm_eps": 1e-12
-    });
-    let preprocessor = json!({
-        "image_processor_type": "ViTImageProcessor",
-        "do_resize": true,
-        "size": {"height": SIDE, "width": SIDE},
-        "resample": 2,
-        "do_rescale": true,
-        "rescale_factor": 1.0 / 255.0,
-        "do_normalize": true,
-        "image_mean": [0.5, 0.5, 0.5],
-        "image_std": [0.25, 0.25, 0.25]
-    });
-    fs::create_dir_all(dir).expect("a directory");
-    for (name, content) in [
-        ("config.json", config),
-        ("preprocessor_config.json", preprocessor),
-    ] {
-        fs::write(dir.join(name), content.to_string()).expect("a file");
-    }
-}
 
 /// The tables that all trainings here have in common.
 fn tables(base: &str, adapter: &str, training: &str) -> String {
@@ -83,7 +47,7 @@ fn write_task(place: &Workplace, name: &str, asked: &[Attribute], counts: [usize
 
 /// Trains a ViT to classify shapes and places, to `base/model`.
 fn pretrain(place: &Workplace) {
-    write_vit(&place.path("sizes"));
+    write_vit(&place.path("sizes"), SIDE);
     let asked = [Attribute::Shape, Attribute::Quadrant];
     write_task(place, "pretraining", &asked, [60, 2, 10], SEED);
     let tables = tables(

@@ -73,6 +73,19 @@ fn clip_vit_b_32() -> Value {
     })
 }
 
+/// The sizes of LLaVA with LLaMA-3-8B and CLIP ViT-L/14 at 336 pixels.
+fn llava_llama_3_8b() -> Value {
+    json!({
+        "architectures": ["LlavaForConditionalGeneration"], "model_type": "llava",
+        "image_token_index": 128_256, "vision_feature_layer": -2, "tie_word_embeddings": false,
+        "text_config": llama_3_8b(),
+        "vision_config": {
+            "model_type": "clip_vision_model", "hidden_size": 1024, "intermediate_size": 4096,
+            "num_hidden_layers": 24, "num_attention_heads": 16, "image_size": 336, "patch_size": 14
+        }
+    })
+}
+
 /// A published setting, dry-run on a directory that holds nothing but a model's sizes; neither the
 /// data nor the adapters it names are there.
 fn dry_run(name: &str, model: &Value, changes: &[&str]) -> Value {
@@ -126,6 +139,7 @@ fn every_published_setting_is_dry_run_here() {
         "knots-nli.toml",
         "knots-vision.toml",
         "moslora-commonsense.toml",
+        "moslora-llava.toml",
     ];
     assert_eq!(names, expected);
 }
@@ -166,6 +180,29 @@ fn moslora_trains_as_many_numbers_of_llama_as_its_paper_says() {
     let found = dry_run(name, &llama_3_8b(), &changes);
     assert_eq!(found["weights"], 2 * 8_030_261_248_u64);
     assert_eq!(found["adapter_parameters"], 28_311_552);
+}
+
+/// r · (d_in + d_out) + r² over the seven layers of each block of the decoder and the six of each block of
+/// the tower below its features, of which the uppermost is not computed.
+#[test]
+fn moslora_trains_decoder_tower_and_projector_of_llava() {
+    let name = "moslora-llava.toml";
+    let found = dry_run(name, &llava_llama_3_8b(), &[]);
+    let widths = 2 * (4096 + 4096) + 2 * (4096 + 1024) + 3 * (4096 + 14336);
+    let decoder = 32 * (64 * widths + 7 * 64 * 64);
+    let of_tower = |rank: usize, mixers: usize| {
+        23 * (rank * (4 * (1024 + 1024) + 2 * (1024 + 4096)) + mixers * rank * rank)
+    };
+    assert_eq!(found["adapter_parameters"], decoder + of_tower(64, 6));
+    assert_eq!(found["adapted_modules"], 32 * 7 + 23 * 6);
+    assert_eq!(
+        found["head_parameters"],
+        1024 * 4096 + 4096 + 4096 * 4096 + 4096
+    );
+    // The other published setting has no mixer in the tower, and there another rank than in the decoder.
+    let changes = ["adapter.vision={method=\"lora\", rank=16}"];
+    let found = dry_run(name, &llava_llama_3_8b(), &changes);
+    assert_eq!(found["adapter_parameters"], decoder + of_tower(16, 0));
 }
 
 /// r · (d_in + d_out) over queries, keys, values and outputs; keys and values are a quarter as wide.

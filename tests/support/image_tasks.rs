@@ -8,6 +8,8 @@
 use std::fs;
 use std::path::Path;
 
+use serde_json::json;
+
 use super::Random;
 use super::png::rgb_png;
 
@@ -167,5 +169,41 @@ fn covers(shape: &str, across: f32, down: f32) -> bool {
         "square" => x.max(y) <= 0.85,
         "cross" => x.max(y) <= 1.0 && x.min(y) <= 0.33,
         _ => x.max(y) <= 1.0 && (y <= 0.25 || y >= 0.7),
+    }
+}
+
+/// Writes what a ViT is before it has weights: sizes and how images of `side` pixels are prepared.
+pub fn write_vit(dir: &Path, side: usize) {
+    let config = json!({
+        "architectures": ["ViTForImageClassification"],
+        "model_type": "vit",
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "image_size": side,
+        "patch_size": 4,
+        "num_channels": 3,
+        "hidden_act": "gelu",
+        "qkv_bias": true,
+        "layer_norm_eps": 1e-12
+    });
+    let preprocessor = json!({
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": true,
+        "size": {"height": side, "width": side},
+        "resample": 2,
+        "do_rescale": true,
+        "rescale_factor": 1.0 / 255.0,
+        "do_normalize": true,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.25, 0.25, 0.25]
+    });
+    fs::create_dir_all(dir).expect("a directory");
+    for (name, content) in [
+        ("config.json", config),
+        ("preprocessor_config.json", preprocessor),
+    ] {
+        fs::write(dir.join(name), content.to_string()).expect("a file");
     }
 }

@@ -5,7 +5,7 @@
 
 pub mod image_tasks;
 pub mod letter_tasks;
-mod png;
+pub mod png;
 pub mod stopped_training;
 use std::collections::BTreeMap;
 use std::fs;

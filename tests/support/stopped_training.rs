@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use eigenmix_trainer::{DeviceChoice, Observer, RunOptions, StepRecord, TrainConfig, Training};
+use eigenmix_trainer::{
+    DeviceChoice, Observer, Processes, RunOptions, StepRecord, TrainConfig, Training,
+};
 
 /// Stops the training after a step.
 struct StopAfter<'a> {
@@ -41,6 +43,7 @@ pub fn train_on(device: DeviceChoice, configuration: &str, resume: bool, until: 
         resume,
         force: false,
         stop: &flag,
+        processes: &Processes::alone(),
     };
     let mut observer = StopAfter {
         step: until,

@@ -4,5 +4,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod adapters;
+mod conversations;
 mod golden;
 mod logits;
+mod squares;
+mod training;

@@ -97,6 +97,6 @@ pub use prompts::{PromptError, Prompts};
 pub use repository_files::RepositoryFiles;
 pub use source::{Companion, Provenance, Source};
 pub use style::Style;
-pub use target::TargetModules;
+pub use target::{TargetModules, is_saved_by};
 pub use token_rows::{RowProblem, TokenRows, table_of_rows};
 pub use token_table::{is_input_table, is_output_layer, is_token_table};

@@ -114,7 +114,7 @@ fn is_suffix_of(name: &str, path: &str) -> bool {
 /// module whose path ends with it, be it in the middle of a component (`norm` is
 /// `post_attention_layernorm` as well), with all that is below. (Where it looks for targets, it leaves
 /// out whole components only.)
-pub(crate) fn is_saved_by(path: &str, name: &str) -> bool {
+pub fn is_saved_by(path: &str, name: &str) -> bool {
     let ends = path.match_indices('.').map(|(end, _)| end);
     let mut ends = ends.chain([path.len()]);
     !name.is_empty() && ends.any(|end| path[..end].ends_with(name))

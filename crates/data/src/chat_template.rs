@@ -141,7 +141,10 @@ impl Object for Message {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
         match key.as_str()? {
             "role" => Some(self.role.as_str().into()),
-            "content" => self.content.as_deref().map(Value::from),
+            "content" => match &self.parts {
+                Some(parts) => Some(Value::from(Serde(parts.clone()))),
+                None => self.content.as_deref().map(Value::from),
+            },
             other => self
                 .fields
                 .get(other)
@@ -151,7 +154,8 @@ impl Object for Message {
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
         let others = self.fields.keys().map(String::as_str);
-        let content = self.content.as_ref().map(|_| "content");
+        let has_content = self.content.is_some() || self.parts.is_some();
+        let content = has_content.then_some("content");
         let names = ["role"].into_iter().chain(content).chain(others);
         Enumerator::Values(names.map(Value::from).collect())
     }

@@ -58,10 +58,11 @@ impl LanguageEncoder<'_> {
         question: &Question,
         place: &Place,
     ) -> Result<ChoiceExample, DataError> {
+        let asked = self.worded(&question.prompt);
         let mut texts = Vec::with_capacity(question.choices.len());
         let mut borders = Vec::with_capacity(question.choices.len());
         for (index, choice) in question.choices.iter().enumerate() {
-            let (prompt, continuation) = joint(&question.prompt, choice);
+            let (prompt, continuation) = joint(&asked, choice);
             let text = [prompt, &continuation].concat();
             let spans = self.tokenizer.encode_spans(&text)?;
             let is_of_prompt = |token: &&std::ops::Range<usize>| token.end <= prompt.len();
@@ -83,7 +84,19 @@ impl LanguageEncoder<'_> {
             prompt.push(first.ok_or(LanguageError::NoContext { place })?);
         }
         let choices: Vec<Vec<u32>> = texts.iter().map(|ids| ids[common..].to_vec()).collect();
+        let mut prompt = self.expanded(prompt);
+        let tokens = prompt.len();
         let truncated = self.cut_beginning(&mut prompt, &choices, place)?;
+        let has_images = self
+            .images
+            .as_ref()
+            .is_some_and(|images| images.images(&prompt) > 0);
+        if truncated && has_images {
+            let longest = choices.iter().map(Vec::len).max().unwrap_or_default();
+            let place = place.clone();
+            let tokens = tokens + longest;
+            return Err(LanguageError::NoRoomForImages { place, tokens }.into());
+        }
         Ok(ChoiceExample {
             prompt,
             choices,

@@ -23,6 +23,8 @@ fn encoded(
     };
     let encoder = LanguageEncoder::new(&tokenizer, None, &config).unwrap();
     let row = LanguageRow {
+        images: Vec::new(),
+        answers: Vec::new(),
         content: LanguageContent::MultipleChoice(Question {
             prompt: prompt.to_owned(),
             choices: choices.iter().map(|choice| (*choice).to_owned()).collect(),
@@ -92,6 +94,8 @@ fn a_row_of_another_form_is_no_question() {
     let tokenizer = TextTokenizer::from_dir(dir.path()).unwrap();
     let encoder = LanguageEncoder::new(&tokenizer, None, &DataConfig::new("unused")).unwrap();
     let row = LanguageRow {
+        images: Vec::new(),
+        answers: Vec::new(),
         content: LanguageContent::Text("the sky".to_owned()),
         place: Place {
             file: Path::new("test.jsonl").into(),

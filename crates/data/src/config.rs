@@ -91,6 +91,9 @@ pub struct DataConfig {
     /// `instruction`, `input`, `system` and `history`, or of `question` and `choices`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_template: Option<String>,
+    /// Whether rows for a language model may have images: so a task says that reads them.
+    #[serde(skip)]
+    pub takes_images: bool,
 }
 
 /// A number of examples, or the word for no limit: what a list of values needs to say.
@@ -217,6 +220,15 @@ impl DataConfig {
             train_on: TrainOn::default(),
             chat_template: None,
             prompt_template: None,
+            takes_images: false,
+        }
+    }
+
+    /// The same data of a task whose texts have images.
+    pub fn with_images(&self) -> Self {
+        Self {
+            takes_images: true,
+            ..self.clone()
         }
     }
 

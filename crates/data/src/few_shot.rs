@@ -234,6 +234,8 @@ mod tests {
         let language_rows: Vec<LanguageRow> = rows()
             .into_iter()
             .map(|row| LanguageRow {
+                images: Vec::new(),
+                answers: Vec::new(),
                 content: LanguageContent::Text(row.text),
                 place: row.place,
             })

@@ -16,6 +16,7 @@ use crate::language_error::LanguageError;
 use crate::language_format::LanguageFormat;
 use crate::language_row::{LanguageRow, RowReader};
 use crate::parquet_file::ParquetFile;
+use crate::parquet_records::Bytes;
 use crate::row::Place;
 use crate::split::Split;
 use crate::split_files::find_split;
@@ -81,7 +82,10 @@ impl<'a> LanguageReader<'a> {
     fn finish(self) -> Result<LanguageRows, DataError> {
         if let Some(first) = self.read.rows.first() {
             let found = self.columns.names();
-            let named = self.config.columns.named();
+            let usual = DataConfig::new("").image;
+            let image = Some(("data.image", self.config.image.as_str()));
+            let image = image.filter(|(_, column)| self.config.takes_images && *column != usual);
+            let named = self.config.columns.named().chain(image);
             if let Some((setting, column)) = { named }.find(|(_, column)| !found.contains(column)) {
                 let place = Place {
                     line: 0,
@@ -141,16 +145,20 @@ impl<'a> LanguageReader<'a> {
             file: Arc::clone(path),
             line: 1,
         };
-        let layout = match &self.row_reader {
-            Some(reader) => reader.layout().clone(),
-            None => Layout::resolve(&names, self.config, &place)?,
-        };
-        let is_wanted = |column: &str| layout.reads(column);
-        parquet_records::for_each_record(&file, is_wanted, |columns, place| {
+        let reader = row_reader(&mut self.row_reader, &names, self.config, &place)?;
+        let is_wanted = |column: &str| reader.may_read(column);
+        let wanted: Vec<&str> = names
+            .iter()
+            .copied()
+            .filter(|name| is_wanted(name))
+            .collect();
+        let is_wanted = |column: &str| wanted.contains(&column);
+        let bytes = Bytes::of(self.config);
+        parquet_records::for_each_record(&file, is_wanted, bytes, |columns, place| {
             self.take(columns, place)
         })?;
         for name in names {
-            if layout.reads(name) {
+            if is_wanted(name) {
                 // Its rows were counted as they were read.
                 self.columns.see(name, true, 0);
                 continue;
@@ -193,6 +201,10 @@ fn row_reader<'r>(
 #[cfg(test)]
 #[path = "language_dataset_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "language_images_tests.rs"]
+mod images_tests;
 
 #[cfg(test)]
 #[path = "language_tools_tests.rs"]

@@ -1,5 +1,6 @@
 //! Rows → tokens and loss masks for a language model.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
@@ -11,6 +12,7 @@ use crate::chat_template::ChatTemplate;
 use crate::choice_example::joint;
 use crate::config::DataConfig;
 use crate::error::DataError;
+use crate::image_tokens::ImageText;
 use crate::language_error::LanguageError;
 use crate::language_example::LanguageExample;
 use crate::language_row::{LanguageContent, LanguageRow};
@@ -36,6 +38,10 @@ pub struct LanguageEncoder<'a> {
     template: Option<ChatTemplate>,
     train_on: TrainOn,
     pub(crate) max_length: usize,
+    /// How images stand in texts, if they may have any.
+    pub(crate) images: Option<ImageText>,
+    /// Whether the end of a conversation is marked, as its chat template does not mark it.
+    marks_end: bool,
 }
 
 /// Rows in tokens, as far as they have something to learn.
@@ -44,6 +50,8 @@ pub struct LanguageExamples {
     /// In the order of the rows; a long text is several, and so is a conversation of which each turn is
     /// to be one.
     pub examples: Vec<LanguageExample>,
+    /// The index of the row of each.
+    pub rows: Vec<usize>,
     /// How many examples had no target and were left out.
     pub dropped: usize,
     /// Those of them that are conversations without a turn of the assistant that is to be learnt.
@@ -94,7 +102,30 @@ impl<'a> LanguageEncoder<'a> {
             template,
             train_on: config.train_on,
             max_length: config.max_length,
+            images: None,
+            marks_end: false,
         })
+    }
+
+    /// The same for a model whose texts have images. A conversation is then framed as the tokenizer frames
+    /// a text, as processors do it; and if the chat template has no token for the end of an answer, the
+    /// last one ends with the model's.
+    ///
+    /// - token: stands for images
+    /// - per_image: how many of them an image takes
+    ///
+    /// # Errors
+    /// When the tokenizer does not know the token, or fails.
+    pub fn with_images(mut self, token: u32, per_image: usize) -> Result<Self, DataError> {
+        let template = self.template.as_ref();
+        self.images = Some(ImageText::new(token, per_image, self.tokenizer, template)?);
+        self.marks_end = self.template.is_some() && self.turn_end()?.is_none();
+        Ok(self)
+    }
+
+    /// How images stand in texts, if they may have any.
+    pub fn images(&self) -> Option<&ImageText> {
+        self.images.as_ref()
     }
 
     /// Examples of every row, in their order.
@@ -121,7 +152,12 @@ impl<'a> LanguageEncoder<'a> {
                 roles.extend(messages.iter().map(|message| message.role.clone()));
             }
         }
-        let examples: Vec<LanguageExample> = encoded.into_iter().flatten().flatten().collect();
+        let numbered = encoded.into_iter().enumerate();
+        let of_rows = numbered.flat_map(|(row, found)| {
+            let found = found.into_iter().flatten();
+            found.map(move |example| (example, row))
+        });
+        let (examples, of_rows): (Vec<LanguageExample>, Vec<usize>) = of_rows.unzip();
         if examples.is_empty() {
             return Err(LanguageError::NothingTrained {
                 rows: rows.len(),
@@ -132,6 +168,7 @@ impl<'a> LanguageEncoder<'a> {
         let truncated = examples.iter().filter(|example| example.truncated).count();
         Ok(LanguageExamples {
             examples,
+            rows: of_rows,
             dropped,
             unanswered,
             unanswered_roles: roles.into_iter().collect(),
@@ -152,13 +189,18 @@ impl<'a> LanguageEncoder<'a> {
     /// The examples of a row, `None` for one without a target.
     fn encode_or_drop(&self, row: &LanguageRow) -> Result<Vec<Option<LanguageExample>>, DataError> {
         match &row.content {
+            LanguageContent::Text(_) if !row.images.is_empty() => {
+                let place = row.place.clone();
+                Err(LanguageError::ImagesInText { place }.into())
+            }
             LanguageContent::Text(text) => self.text(text),
             LanguageContent::PromptCompletion { prompt, completion } => {
-                Ok(vec![self.completion(prompt, completion)?])
+                Ok(vec![self.completion(&self.worded(prompt), completion)?])
             }
             LanguageContent::MultipleChoice(question) => {
                 let choice = &question.choices[question.answer];
-                let (prompt, continuation) = joint(&question.prompt, choice);
+                let prompt = self.worded(&question.prompt);
+                let (prompt, continuation) = joint(&prompt, choice);
                 Ok(vec![self.completion(prompt, &continuation)?])
             }
             LanguageContent::Conversation {
@@ -180,9 +222,13 @@ impl<'a> LanguageEncoder<'a> {
         match &row.content {
             LanguageContent::Text(text) => self.text_prompt(text),
             LanguageContent::PromptCompletion { prompt, completion } => {
-                self.prompt_before(prompt, completion)
+                let prompt = self.prompt_before(&self.worded(prompt), completion)?;
+                Ok(self.expanded(prompt))
             }
-            LanguageContent::MultipleChoice(question) => self.text_prompt(&question.prompt),
+            LanguageContent::MultipleChoice(question) => {
+                let prompt = self.text_prompt(&self.worded(&question.prompt))?;
+                Ok(self.expanded(prompt))
+            }
             LanguageContent::Conversation {
                 messages, tools, ..
             } => {
@@ -193,6 +239,60 @@ impl<'a> LanguageEncoder<'a> {
                 self.chat_prompt(asked, tools)
                     .map_err(|error| in_row(row, error))
             }
+        }
+    }
+
+    /// A text with the model's own word for an image.
+    pub(crate) fn worded<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match &self.images {
+            Some(images) => Cow::Owned(images.text(text)),
+            None => Cow::Borrowed(text),
+        }
+    }
+
+    /// Tokens with as many for each image as it has features.
+    pub(crate) fn expanded(&self, ids: Vec<u32>) -> Vec<u32> {
+        match &self.images {
+            Some(images) => images.expand(&ids, &vec![false; ids.len()]).0,
+            None => ids,
+        }
+    }
+
+    /// The example that these tokens are, cut at `max_length`.
+    fn cut(&self, ids: &[u32], trained: &[bool]) -> Option<LanguageExample> {
+        let Some(images) = &self.images else {
+            return LanguageExample::cut(ids, trained, self.max_length);
+        };
+        let (ids, trained) = images.expand(ids, trained);
+        let kept = images.whole(&ids, self.max_length);
+        LanguageExample::cut(&ids, &trained, kept)
+    }
+
+    /// A conversation as the chat template writes it.
+    fn written(
+        &self,
+        messages: &[Message],
+        tools: &[Value],
+        add_generation_prompt: bool,
+    ) -> Result<String, LanguageError> {
+        let template = self.chat_template()?;
+        let Some(images) = &self.images else {
+            return template.render(messages, tools, add_generation_prompt);
+        };
+        let messages = images.messages(messages);
+        let text = template.render(&messages, tools, add_generation_prompt)?;
+        let parts = messages.iter().filter_map(|message| message.parts.as_ref());
+        let in_parts = parts.flatten().filter(|part| part.is_image()).count();
+        let content = messages.iter().filter(|message| message.parts.is_none());
+        let content = content.filter_map(|message| message.content.as_deref());
+        let in_words: usize = content.map(|words| images.images_in(words)).sum();
+        match images.images_in(&text) {
+            found if found == in_parts + in_words => Ok(text),
+            found => Err(LanguageError::TemplateImages {
+                path: template.path().to_owned(),
+                found,
+                images: in_parts + in_words,
+            }),
         }
     }
 
@@ -236,8 +336,10 @@ impl<'a> LanguageEncoder<'a> {
         messages: &[Message],
         tools: &[Value],
     ) -> Result<Vec<u32>, DataError> {
-        let text = self.chat_template()?.render(messages, tools, true)?;
-        Ok(self.tokenizer.encode_spans(&text)?.ids)
+        let text = self.written(messages, tools, true)?;
+        let ids = self.tokenizer.encode_spans(&text)?.ids;
+        let before = self.before_conversation(&ids).to_vec();
+        Ok(self.expanded([before, ids].concat()))
     }
 
     /// The text of the chat template, if conversations are read.
@@ -256,14 +358,14 @@ impl<'a> LanguageEncoder<'a> {
     /// When the tokenizer fails.
     pub fn turn_end(&self) -> Result<Option<u32>, DataError> {
         const ANSWER: &str = "Yes";
-        let Some(template) = &self.template else {
+        if self.template.is_none() {
             return Ok(None);
-        };
+        }
         let messages = [
             Message::new("user", "Is it?"),
             Message::new("assistant", ANSWER),
         ];
-        let Ok(text) = template.render(&messages, &[], false) else {
+        let Ok(text) = self.written(&messages, &[], false) else {
             return Ok(None);
         };
         let Some(start) = text.rfind(ANSWER) else {
@@ -282,19 +384,20 @@ impl<'a> LanguageEncoder<'a> {
     /// call may be followed by one of its own. Some templates end such turns otherwise than answers.
     fn call_end(&self) -> Result<Option<u32>, DataError> {
         const NAME: &str = "look_up";
-        let Some(template) = &self.template else {
+        if self.template.is_none() {
             return Ok(None);
-        };
+        }
         let call = json!({
             "id": "abcdefgh1", "type": "function", "function": {"name": NAME, "arguments": {}},
         });
         let calling = Message {
             role: "assistant".to_owned(),
             content: None,
+            parts: None,
             fields: Map::from_iter([("tool_calls".to_owned(), json!([call]))]),
         };
         let messages = [Message::new("user", "Is it?"), calling];
-        let Ok(text) = template.render(&messages, &[], false) else {
+        let Ok(text) = self.written(&messages, &[], false) else {
             return Ok(None);
         };
         let Some(start) = text.rfind(NAME) else {
@@ -351,7 +454,7 @@ impl<'a> LanguageEncoder<'a> {
         };
         let trained = in_spans(&spans.offsets, &[learnt]);
         let (ids, trained) = self.framed(spans.ids, trained);
-        Ok(LanguageExample::cut(&ids, &trained, self.max_length))
+        Ok(self.cut(&ids, &trained))
     }
 
     /// The tokens of a text with the special tokens around it and, always, the end token if the model
@@ -422,9 +525,9 @@ impl<'a> LanguageEncoder<'a> {
         turns: &[usize],
     ) -> Result<Option<LanguageExample>, DataError> {
         let template = self.chat_template()?;
-        let whole = template.render(messages, tools, false)?;
+        let whole = self.written(messages, tools, false)?;
         let beginning = |messages: &[Message], turn: usize, is_before: bool| {
-            let text = template.render(messages, tools, is_before)?;
+            let text = self.written(messages, tools, is_before)?;
             match whole.starts_with(&text) {
                 true => Ok(text.len()),
                 false => Err(LanguageError::RewrittenHistory {
@@ -458,7 +561,24 @@ impl<'a> LanguageEncoder<'a> {
         }
         let spans = self.tokenizer.encode_spans(&whole)?;
         let trained = in_spans(&spans.offsets, &learnt);
-        Ok(LanguageExample::cut(&spans.ids, &trained, self.max_length))
+        let mut ids = spans.ids;
+        let before = self.before_conversation(&ids).to_vec();
+        let of_before = before.iter().map(|_| self.train_on == TrainOn::All);
+        let mut trained: Vec<bool> = of_before.chain(trained).collect();
+        ids.splice(0..0, before);
+        let is_last = turns.last().is_some_and(|&turn| turn + 1 == messages.len());
+        if self.marks_end && is_last {
+            (ids, trained) = self.ended(ids, trained);
+        }
+        Ok(self.cut(&ids, &trained))
+    }
+
+    /// The special tokens to put before a conversation: none of a text, whose template has its own.
+    fn before_conversation(&self, content: &[u32]) -> &[u32] {
+        match self.images {
+            Some(_) => self.before(content),
+            None => &[],
+        }
     }
 }
 

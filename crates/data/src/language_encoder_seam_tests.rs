@@ -94,6 +94,7 @@ fn of_everything_the_messages_that_say_so_are_not_learnt() {
 /// A conversation in which the assistant calls a tool twice and answers.
 fn calling() -> LanguageRow {
     let call = |day: &str| Message {
+        parts: None,
         role: "assistant".to_owned(),
         content: None,
         fields: Map::from_iter([(

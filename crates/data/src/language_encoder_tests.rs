@@ -26,6 +26,8 @@ fn model_dir(is_framed: bool) -> tempfile::TempDir {
 
 fn row(content: LanguageContent) -> LanguageRow {
     LanguageRow {
+        images: Vec::new(),
+        answers: Vec::new(),
         content,
         place: Place {
             file: Path::new("train.jsonl").into(),

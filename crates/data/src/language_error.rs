@@ -61,6 +61,58 @@ pub enum LanguageError {
         count: usize,
     },
 
+    #[error(
+        "{place}: the text has places for {places} images (`<image>`, or parts of type `image`), and the \
+         row brings {images}; each needs the other"
+    )]
+    ImageCount {
+        place: Place,
+        places: usize,
+        images: usize,
+    },
+
+    #[error(
+        "{place}: {in_parts} of {places} parts of type `image` say where their image is, and a column has \
+         {in_column} images; have all of them in one of the two"
+    )]
+    ImagesInTwoPlaces {
+        place: Place,
+        places: usize,
+        in_parts: usize,
+        in_column: usize,
+    },
+
+    #[error("{place}: the image `{url}` is on the Internet; download it and give its path")]
+    RemoteImage { place: Place, url: String },
+
+    #[error(
+        "{place}: a text of which every token is learnt has images; give rows of `prompt` and \
+         `completion`, or of messages"
+    )]
+    ImagesInText { place: Place },
+
+    #[error(
+        "{place}: with its images the question takes {tokens} tokens, and data.max_length leaves no \
+         room for them; set data.max_length to {tokens} or more"
+    )]
+    NoRoomForImages { place: Place, tokens: usize },
+
+    #[error(
+        "the tokenizer does not know token {token}, which stands for images in the base model; is it \
+         that of another model?"
+    )]
+    NoImageToken { token: u32 },
+
+    #[error(
+        "the chat template of `{path}` wrote {found} image tokens for {images} images; set \
+         data.chat_template to one that is made for images", path = .path.display()
+    )]
+    TemplateImages {
+        path: PathBuf,
+        found: usize,
+        images: usize,
+    },
+
     #[error("`data.prompt_template` is not a valid template")]
     MalformedPromptTemplate {
         #[source]

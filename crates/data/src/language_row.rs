@@ -4,21 +4,31 @@
 use serde_json::{Map, Value};
 
 use crate::config::DataConfig;
+use crate::content_part::{split_at_images, words_of};
 use crate::error::DataError;
+use crate::images::ImageSource;
 use crate::jsonl::{kind, required, string};
 use crate::language_columns::Layout;
 use crate::language_error::LanguageError;
 use crate::language_format::LanguageFormat;
-use crate::message::{Message, parse_messages};
+use crate::message::{Message, parse_messages, parse_messages_with_images};
 use crate::multiple_choice::Question;
 use crate::prompt_template::{Instruction, PromptTemplate};
 use crate::row::Place;
+use crate::row_images::{RowImages, places_in, put_in_front};
 use crate::tool_schema::parse_tools;
+
+/// The column of the answers that people gave to a question about an image.
+const ANSWERS: &str = "answers";
 
 /// One example for a language model as its file has it, with its prompt template filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LanguageRow {
     pub content: LanguageContent,
+    /// Of a vision-language model: the images that stand in the text, in their order.
+    pub images: Vec<ImageSource>,
+    /// The answers that people gave, where they are more than one (`answers`).
+    pub answers: Vec<String>,
     pub place: Place,
 }
 
@@ -43,6 +53,50 @@ pub enum LanguageContent {
 }
 
 impl LanguageRow {
+    /// A row without images.
+    pub fn new(content: LanguageContent, place: Place) -> Self {
+        Self {
+            content,
+            images: Vec::new(),
+            answers: Vec::new(),
+            place,
+        }
+    }
+
+    /// Gives the images to a row that has none yet: to the places that its text has for them, or before the
+    /// words where it has none.
+    ///
+    /// # Errors
+    /// When there are more or fewer than the text has places for.
+    pub fn bring_images(&mut self, images: Vec<ImageSource>) -> Result<(), DataError> {
+        let place = self.place.clone();
+        if let LanguageContent::Conversation { messages, .. } = &mut self.content {
+            for message in messages.iter_mut() {
+                let words = message.content.as_deref();
+                message.parts = words.and_then(split_at_images);
+                if let Some(parts) = &message.parts {
+                    message.content = Some(words_of(parts));
+                }
+            }
+        }
+        let mut places = places_in(&self.content);
+        if places == 0 {
+            put_in_front(&mut self.content, images.len());
+            places = images.len();
+        }
+        if places != images.len() {
+            let images = images.len();
+            return Err(LanguageError::ImageCount {
+                place,
+                places,
+                images,
+            }
+            .into());
+        }
+        self.images = images;
+        Ok(())
+    }
+
     /// Whether it takes a chat template to put the row into tokens.
     pub fn is_conversation(&self) -> bool {
         matches!(self.content, LanguageContent::Conversation { .. })
@@ -55,6 +109,8 @@ pub(crate) struct RowReader {
     prompt_template: Option<PromptTemplate>,
     /// The columns that the prompt template leaves out of an instruction.
     left_out: Vec<String>,
+    /// Where the images of rows are, if they may have any.
+    images: Option<RowImages>,
 }
 
 impl RowReader {
@@ -89,6 +145,7 @@ impl RowReader {
             layout,
             prompt_template,
             left_out,
+            images: RowImages::new(config),
         })
     }
 
@@ -103,9 +160,54 @@ impl RowReader {
             _ => false,
         };
         let has_template = matches!(content, LanguageContent::Conversation { .. });
+        if self.reads_beside_images(column) {
+            return true;
+        }
         self.layout.reads(column)
             && (has_template || !is_of_template)
             && !self.left_out.iter().any(|name| name == column)
+    }
+
+    /// Whether a column is read of some rows.
+    pub(crate) fn may_read(&self, column: &str) -> bool {
+        self.layout.reads(column) || self.reads_beside_images(column)
+    }
+
+    /// Whether a column is read of rows that may have images only.
+    pub(crate) fn reads_beside_images(&self, column: &str) -> bool {
+        let images = self.images.as_ref();
+        images.is_some_and(|images| images.reads(column) || column == ANSWERS)
+    }
+
+    /// Reads a list of messages.
+    fn messages(
+        &self,
+        value: &Value,
+        column: &str,
+        place: &Place,
+    ) -> Result<Vec<Message>, DataError> {
+        match self.images {
+            Some(_) => parse_messages_with_images(value, column, place),
+            None => parse_messages(value, column, place),
+        }
+    }
+
+    /// The row that a content is, with its images.
+    fn with_images(
+        &self,
+        mut content: LanguageContent,
+        columns: &Map<String, Value>,
+        place: Place,
+    ) -> Result<LanguageRow, DataError> {
+        let Some(images) = &self.images else {
+            return Ok(LanguageRow::new(content, place));
+        };
+        let images = images.of(columns, &mut content, &place)?;
+        Ok(LanguageRow {
+            images,
+            answers: answers(columns, &place)?,
+            ..LanguageRow::new(content, place)
+        })
     }
 
     /// # Errors
@@ -122,7 +224,7 @@ impl RowReader {
                 tools,
             } => {
                 let value = required(columns, "data.columns.messages", messages, &place)?;
-                let messages = parse_messages(value, messages, &place)?;
+                let messages = self.messages(value, messages, &place)?;
                 LanguageContent::Conversation {
                     messages: with_system_prompt(messages, columns, system, &place)?,
                     tools: parse_tools(columns.get(tools), tools, &place)?,
@@ -161,7 +263,7 @@ impl RowReader {
                 LanguageContent::Text(string(columns, "data.text", text, &place)?)
             }
         };
-        Ok(LanguageRow { content, place })
+        self.with_images(content, columns, place)
     }
 
     /// The row of a model that is to answer: as [`RowReader::row`], but the columns of the answer may
@@ -183,13 +285,13 @@ impl RowReader {
                 tools,
             } => {
                 if let Some(value @ Value::Array(_)) = columns.get(prompt) {
-                    let messages = parse_messages(value, prompt, &place)?;
+                    let messages = self.messages(value, prompt, &place)?;
                     let content = LanguageContent::Conversation {
                         completion_start: messages.len(),
                         messages,
                         tools: parse_tools(columns.get(tools), tools, &place)?,
                     };
-                    return Ok(LanguageRow { content, place });
+                    return self.with_images(content, columns, place);
                 }
                 asked.insert(completion.clone(), Value::from(""));
             }
@@ -234,9 +336,9 @@ impl RowReader {
                     let expected = "a string to put into `data.prompt_template`";
                     return Err(refused(prompt, expected, prompt_value));
                 }
-                let mut messages = parse_messages(prompt_value, prompt, place)?;
+                let mut messages = self.messages(prompt_value, prompt, place)?;
                 let completion_start = messages.len();
-                messages.extend(parse_messages(completion_value, completion, place)?);
+                messages.extend(self.messages(completion_value, completion, place)?);
                 Ok(LanguageContent::Conversation {
                     messages,
                     tools: parse_tools(columns.get(tools), tools, place)?,
@@ -286,6 +388,26 @@ impl RowReader {
         };
         Ok(LanguageContent::PromptCompletion { prompt, completion })
     }
+}
+
+/// The answers that people gave: a list of texts, or of structures with `answer`.
+fn answers(columns: &Map<String, Value>, place: &Place) -> Result<Vec<String>, DataError> {
+    let refused = |found: &Value| DataError::BadValue {
+        place: place.clone(),
+        column: ANSWERS.to_owned(),
+        expected: "a list of texts, or of structures with `answer`",
+        found: kind(found).to_owned(),
+    };
+    let found = match columns.get(ANSWERS) {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::Array(found)) => found,
+        Some(other) => return Err(refused(other)),
+    };
+    let text = |one: &Value| match one.get("answer").unwrap_or(one) {
+        Value::String(text) => Ok(text.clone()),
+        other => Err(refused(other)),
+    };
+    found.iter().map(text).collect()
 }
 
 /// The pairs of a prompt and its answer that came before an instruction: a list of pairs, or a string that
@@ -340,14 +462,14 @@ pub fn prompt_of_line(
                 tools: Vec::new(),
                 completion_start: 1,
             };
-            return Ok(LanguageRow { content, place });
+            return Ok(LanguageRow::new(content, place));
         }
         LanguageFormat::MultipleChoice => {
             return Err(LanguageError::LineWithoutChoices { place }.into());
         }
         LanguageFormat::Text => {
             let content = LanguageContent::Text(line.to_owned());
-            return Ok(LanguageRow { content, place });
+            return Ok(LanguageRow::new(content, place));
         }
         LanguageFormat::PromptCompletion => config.columns.prompt.as_deref().unwrap_or("prompt"),
         LanguageFormat::Alpaca => {

@@ -45,6 +45,7 @@ mod closest_name;
 mod columns;
 mod config;
 mod contained;
+mod content_part;
 mod cross_validation;
 mod csv;
 mod csv_source;
@@ -58,6 +59,7 @@ mod few_shot;
 mod file_selection;
 mod gguf_tokenizer;
 mod gpt2_vocabulary;
+mod image_tokens;
 mod images;
 mod incremental_decoder;
 mod input_contract;
@@ -92,6 +94,7 @@ mod prompt_template;
 mod python_json;
 mod python_text;
 mod row;
+mod row_images;
 #[cfg(test)]
 mod small_tokenizer;
 mod special_tokens;
@@ -108,7 +111,7 @@ mod unread_columns;
 
 pub use self::images::{
     EpochAugmentation, ImageDataset, ImageRow, ImageSource, ImageSplit, Unreadable,
-    read_image_split,
+    read_image_split, undecodable,
 };
 pub use batch_plan::{BatchPlan, LengthGrouping};
 pub use chat_template::ChatTemplate;
@@ -118,6 +121,7 @@ pub use class_weights::{ClassWeightError, ClassWeights, WeightRule};
 pub use closest_name::closest_name;
 pub use columns::column_names;
 pub use config::DataConfig;
+pub use content_part::{ContentPart, IMAGE_PLACEHOLDER};
 pub use cross_validation::{Fold, Folded};
 pub use data_location::DataLocation;
 pub use dataset::{TextSplit, read_file, read_split, read_text_split};
@@ -129,6 +133,7 @@ pub use error::DataError;
 pub use few_shot::{draw_examples, draw_language_rows};
 pub use file_selection::{FilePatterns, FileSelection};
 pub use gguf_tokenizer::{gguf_text_files, gguf_tokenizer_json};
+pub use image_tokens::ImageText;
 pub use incremental_decoder::IncrementalDecoder;
 pub use input_contract::InputContract;
 pub use jsonl::read_jsonl;

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::content_part::{ContentPart, parts_of, split_at_images, words_of};
 use crate::error::{DataError, quoted};
 use crate::jsonl::kind;
 use crate::language_error::LanguageError;
@@ -26,6 +27,9 @@ pub struct Message {
     /// What is said; nothing in a turn that only calls tools.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
+    /// The same in parts, where there are images between the words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Vec<ContentPart>>,
     /// What else the message has, for the template: `tool_calls`, `reasoning_content`, `name`. Null is left
     /// out.
     #[serde(flatten)]
@@ -37,6 +41,7 @@ impl Message {
         Self {
             role: role.into(),
             content: Some(content.into()),
+            parts: None,
             fields: Map::new(),
         }
     }
@@ -78,6 +83,27 @@ pub(crate) fn parse_messages(
     column: &str,
     place: &Place,
 ) -> Result<Vec<Message>, DataError> {
+    messages_of(value, column, place, false)
+}
+
+/// The same, where messages may have images: as parts, or as `<image>` in their words.
+///
+/// # Errors
+/// As [`parse_messages`].
+pub(crate) fn parse_messages_with_images(
+    value: &Value,
+    column: &str,
+    place: &Place,
+) -> Result<Vec<Message>, DataError> {
+    messages_of(value, column, place, true)
+}
+
+fn messages_of(
+    value: &Value,
+    column: &str,
+    place: &Place,
+    takes_images: bool,
+) -> Result<Vec<Message>, DataError> {
     let refused = |found: &str| DataError::BadValue {
         place: place.clone(),
         column: column.to_owned(),
@@ -92,7 +118,7 @@ pub(crate) fn parse_messages(
     }
     let numbered = messages.iter().enumerate();
     numbered
-        .map(|(index, message)| parse_message(message, column, index + 1, place))
+        .map(|(index, message)| parse_message(message, column, index + 1, place, takes_images))
         .collect()
 }
 
@@ -101,6 +127,7 @@ fn parse_message(
     column: &str,
     number: usize,
     place: &Place,
+    takes_images: bool,
 ) -> Result<Message, DataError> {
     let bad = |expected: &'static str, found: String| LanguageError::BadMessage {
         place: place.clone(),
@@ -123,7 +150,19 @@ fn parse_message(
         Value::String(text) => Ok(text.clone()),
         other => Err(bad(expected, kind(other).to_owned())),
     };
-    let content = |name: &str, expected: &'static str| match value(name, expected)? {
+    let mut in_parts = None;
+    let mut content = |name: &str, expected: &'static str| match value(name, expected)? {
+        Value::Array(parts) if takes_images => {
+            let parts = parts_of(parts).map_err(|found| {
+                bad(
+                    "a string, or a list of parts of type `text` or `image`",
+                    found,
+                )
+            })?;
+            let words = words_of(&parts);
+            in_parts = Some(parts);
+            Ok(words)
+        }
         Value::Array(parts) => joined(parts).map_err(|found| {
             let expected = "a string, or a list of parts `{\"type\": \"text\", \"text\": …}` only";
             bad(expected, found)
@@ -167,9 +206,16 @@ fn parse_message(
     let others = fields
         .iter()
         .filter(|(name, value)| !read.contains(&name.as_str()) && !value.is_null());
+    if takes_images && in_parts.is_none() {
+        in_parts = content.as_deref().and_then(split_at_images);
+    }
     let mut message = Message {
         role,
-        content,
+        content: match &in_parts {
+            Some(parts) => Some(words_of(parts)),
+            None => content,
+        },
+        parts: in_parts,
         fields: others
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect(),
@@ -333,6 +379,7 @@ mod tests {
         let expected = Message {
             role: "assistant".to_owned(),
             content: None,
+            parts: None,
             fields: [("tool_calls".to_owned(), json!([call]))]
                 .into_iter()
                 .collect(),

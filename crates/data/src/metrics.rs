@@ -3,6 +3,7 @@
 mod classification;
 mod label_sets;
 mod regression;
+mod vqa;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,6 +16,7 @@ use thiserror::Error;
 pub use classification::{ClassificationMetrics, hits_at, predicted_classes};
 pub use label_sets::{LabelFigures, LabelSetMetrics};
 pub use regression::RegressionMetrics;
+pub use vqa::vqa_accuracy;
 
 /// A metric by its name in configurations and in `metrics.jsonl`.
 #[derive(
@@ -44,6 +46,9 @@ pub enum Metric {
     /// The part of the prompts that a language model continues with exactly the expected text; of several
     /// labels the same as the accuracy.
     ExactMatch,
+    /// The accuracy of answers to questions about images: how many of the people who were asked (column
+    /// `answers`) gave the same one, three being enough; without case, articles and punctuation.
+    VqaAccuracy,
 }
 
 /// What was predicted and what is true, example by example.
@@ -111,6 +116,7 @@ impl Metric {
             Self::Mse => "mse",
             Self::Perplexity => "perplexity",
             Self::ExactMatch => "exact-match",
+            Self::VqaAccuracy => "vqa-accuracy",
         }
     }
 
@@ -121,6 +127,7 @@ impl Metric {
             Self::MicroF1 => "several labels a row (task.target = \"labels\")",
             Self::Pearson | Self::Spearman | Self::Mse => "numbers",
             Self::Perplexity | Self::ExactMatch => "language models",
+            Self::VqaAccuracy => "vision-language models",
         }
     }
 

@@ -14,6 +14,11 @@ pub(crate) fn plain_type(field: &Type) -> Option<(PhysicalType, ConvertedType)> 
     plain.then(|| (field.get_physical_type(), info.converted_type()))
 }
 
+/// Whether a column holds bytes of which nothing says that they are text.
+pub(crate) fn is_binary(field: &Type) -> bool {
+    plain_type(field) == Some((PhysicalType::BYTE_ARRAY, ConvertedType::NONE))
+}
+
 /// Whether the record reader makes texts or bytes of a column.
 pub(crate) fn is_text(field: &Type) -> bool {
     matches!(

@@ -17,8 +17,10 @@ use crate::json_source::JsonSource;
 use crate::language_columns::Layout;
 use crate::language_row::{LanguageRow, RowReader};
 use crate::parquet_file::ParquetFile;
+use crate::parquet_records::Bytes;
 use crate::prediction_error::PredictionError;
 use crate::row::{Place, Row};
+use crate::row_images::RowImages;
 use crate::split::Format;
 use crate::{csv, jsonl, parquet_records, parquet_with_columns};
 
@@ -109,7 +111,8 @@ impl PredictionTable {
                 let file = ParquetFile::new(file, &path)?;
                 let names = file.column_names();
                 let wanted = wanted_columns(&names, config);
-                parquet_records::for_each_record(&file, |name| wanted.contains(&name), keep)?;
+                let is_wanted = |name: &str| wanted.contains(&name);
+                parquet_records::for_each_record(&file, is_wanted, Bytes::of(config), keep)?;
                 Kind::Parquet {
                     columns: names.into_iter().map(str::to_owned).collect(),
                 }
@@ -361,8 +364,10 @@ fn wanted_columns<'n>(names: &[&'n str], config: &DataConfig) -> Vec<&'n str> {
         config.text_pair.as_ref(),
         Some(&config.image),
     ];
+    let images = RowImages::new(config);
     let is_wanted = |name: &&str| {
-        layout.as_ref().is_some_and(|layout| layout.reads(name))
+        images.as_ref().is_some_and(|images| images.reads(name))
+            || layout.as_ref().is_some_and(|layout| layout.reads(name))
             || named.into_iter().flatten().any(|key| key == name)
     };
     names.iter().copied().filter(is_wanted).collect()

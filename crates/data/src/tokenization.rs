@@ -160,6 +160,11 @@ impl TextTokenizer {
         &self.special_tokens.stops
     }
 
+    /// A token as the vocabulary has it.
+    pub(crate) fn word(&self, id: u32) -> Option<String> {
+        self.tokenizer.id_to_token(id)
+    }
+
     /// Whether a token was added to the vocabulary, as special ones are.
     pub(crate) fn is_added(&self, id: u32) -> bool {
         self.tokenizer

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use clap::Parser;
+use eigenmix_trainer::Processes;
 use serde_json::{Map, Value};
 
 use crate::cli::Cli;
@@ -58,7 +59,8 @@ pub fn call(
     })?;
     let known = Arc::new(known);
     let console = Console::hosted(host, Arc::clone(&known));
-    match commands::run(cli, &console) {
+    // Other processes of a launcher call what they like.
+    match commands::run(cli, &Processes::alone(), &console) {
         Ok(()) => Ok(console.into_output()),
         Err(error) => {
             let CallError { message, status } = failure::failure(error.as_ref());

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anstyle::{AnsiColor, Style};
 use eigenmix_experiment::{self as experiment, Listener};
-use eigenmix_trainer::Observer;
+use eigenmix_trainer::{Observer, Processes};
 use serde::Serialize;
 
 use crate::Host;
@@ -19,11 +19,16 @@ use crate::words::Options;
 
 /// The two streams, used according to `--json`, `--quiet` and `--verbose`; or, of a command that a
 /// program calls, that program in their place.
+#[derive(Clone)]
 pub(crate) struct Console {
     json: bool,
     quiet: bool,
     verbose: bool,
-    host: Option<Hosted>,
+    /// Whether it is that of a process that leaves everything to the first of several.
+    silent: bool,
+    /// Whether results and progress are shown here.
+    is_first: bool,
+    host: Option<Arc<Hosted>>,
 }
 
 /// The program that called the command, and what standard output would have got.
@@ -46,11 +51,13 @@ impl Hosted {
 pub(crate) struct OutputClosed;
 
 impl Console {
-    pub(crate) fn new(common: &Common) -> Self {
+    pub(crate) fn new(common: &Common, processes: &Processes) -> Self {
         Self {
             json: common.json,
             quiet: common.quiet,
             verbose: common.verbose,
+            silent: !processes.is_first(),
+            is_first: processes.is_first(),
             host: None,
         }
     }
@@ -62,30 +69,41 @@ impl Console {
             json: true,
             quiet: false,
             verbose: false,
-            host: Some(Hosted {
+            silent: false,
+            is_first: true,
+            host: Some(Arc::new(Hosted {
                 host,
                 options,
                 output: Mutex::default(),
-            }),
+            })),
         }
     }
 
     /// What standard output would have got; nothing without a host.
     pub(crate) fn into_output(self) -> String {
-        let output = self.host.map(|hosted| hosted.output.into_inner());
-        output
-            .unwrap_or_else(|| Ok(String::new()))
-            .unwrap_or_else(PoisonError::into_inner)
+        let Some(hosted) = &self.host else {
+            return String::new();
+        };
+        let mut output = hosted.output.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut output)
+    }
+
+    /// Shows notes and warnings in every process, each of which has work of its own.
+    pub(crate) fn with_notes(self) -> Self {
+        Self {
+            silent: false,
+            ..self
+        }
     }
 
     /// The flag that asks long work to stop after its step: that of Ctrl-C, or of the host.
     ///
     /// # Errors
     /// If Ctrl-C cannot be watched for.
-    pub(crate) fn stop(&self) -> anyhow::Result<&AtomicBool> {
+    pub(crate) fn stop(&self, processes: &Processes) -> anyhow::Result<&AtomicBool> {
         match &self.host {
             Some(hosted) => Ok(hosted.host.stop()),
-            None => Ok(interruption::flag()?),
+            None => Ok(interruption::flag(processes)?),
         }
     }
 
@@ -95,7 +113,7 @@ impl Console {
     }
 
     pub(crate) fn is_verbose(&self) -> bool {
-        self.verbose
+        self.verbose && !self.silent
     }
 
     /// Prints the result of the command: as text, or with `--json` as one object.
@@ -103,7 +121,9 @@ impl Console {
     /// # Errors
     /// If standard output cannot be written.
     pub(crate) fn result<R: Serialize + Display>(&self, result: &R) -> anyhow::Result<()> {
-        if self.json {
+        if !self.is_first {
+            Ok(())
+        } else if self.json {
             self.line(&serde_json::to_string(result)?)
         } else {
             self.line(result)
@@ -141,7 +161,7 @@ impl Console {
     pub(crate) fn note(&self, note: impl Display) {
         match &self.host {
             Some(hosted) => hosted.host.note(&hosted.renamed(note)),
-            None if self.quiet => {}
+            None if self.quiet || self.silent => {}
             None => say(format_args!("{note}")),
         }
     }
@@ -150,7 +170,7 @@ impl Console {
     pub(crate) fn detail(&self, detail: impl Display) {
         match &self.host {
             Some(hosted) => hosted.host.detail(&hosted.renamed(detail)),
-            None if self.verbose => say(format_args!("{detail}")),
+            None if self.is_verbose() => say(format_args!("{detail}")),
             None => {}
         }
     }
@@ -159,6 +179,7 @@ impl Console {
     pub(crate) fn warn(&self, warning: impl Display) {
         match &self.host {
             Some(hosted) => hosted.host.warn(&hosted.renamed(warning)),
+            None if self.silent => {}
             None => say(format_args!("{WARNING}warning:{WARNING:#} {warning}")),
         }
     }
@@ -167,7 +188,7 @@ impl Console {
     pub(crate) fn progress(&self, action: &str, total: usize, unit: &'static str) -> Progress {
         match &self.host {
             Some(hosted) => Progress::of_host(hosted.host.progress(action, total, unit)),
-            None => Progress::new(action, total, unit, self.quiet),
+            None => Progress::new(action, total, unit, self.quiet || !self.is_first),
         }
     }
 }

@@ -30,13 +30,17 @@ pub fn failure(error: &(dyn std::error::Error + 'static)) -> CallError {
 }
 
 /// Prints `error` in one line and returns its exit status.
-pub(crate) fn report(error: &anyhow::Error) -> u8 {
+///
+/// - speaks: whether this process is the one that says it
+pub(crate) fn report(error: &anyhow::Error, speaks: bool) -> u8 {
     // The reader of the pipe, such as `head`, closed it on purpose.
     if error.is::<OutputClosed>() {
         return 0;
     }
     let CallError { message, status } = failure(error.as_ref());
-    say_error(message);
+    if speaks {
+        say_error(message);
+    }
     status
 }
 

@@ -16,13 +16,16 @@ mod layer_table;
 mod page_file;
 mod program;
 mod progress;
+mod threads;
 mod training_display;
 mod transfer_display;
 mod words;
 
 use std::ffi::OsString;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
+use eigenmix_experiment::message;
+use eigenmix_trainer::Launcher;
 
 pub use call::call;
 pub use failure::{CallError, failure};
@@ -39,8 +42,10 @@ use crate::transfer_display::TransferDisplay;
 /// - words: the name of the program and its arguments
 pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
     allocator::keep_freed_memory();
-    let cli = match Cli::try_parse_from(words) {
-        Ok(cli) => cli,
+    let given = Cli::command().try_get_matches_from(words);
+    let parsed = given.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
         // Help and version count as such errors, too.
         Err(error) => {
             // If the stream is closed, there is nobody to tell.
@@ -48,12 +53,25 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
             return u8::try_from(error.exit_code()).unwrap_or(failure::BAD_INPUT);
         }
     };
-    let console = Console::new(&cli.common);
+    let name = matches.subcommand_name().unwrap_or_default();
+    let processes = match commands::processes(&cli.command, name) {
+        Ok(processes) => processes,
+        // Others that the same launcher started say the same.
+        Err(error) => {
+            let rank = Launcher::of_this_process().and_then(|launcher| launcher.rank);
+            return failure::report(&error, rank.is_none_or(|rank| rank == 0));
+        }
+    };
+    let console = Console::new(&cli.common, &processes);
     if !cli.common.quiet {
         eigenmix_hub::observe_transfers(Box::new(TransferDisplay::new()));
     }
-    match commands::run(cli, &console) {
+    let ended = commands::run(cli, &processes, &console).and_then(|()| Ok(processes.meet()?));
+    match ended {
         Ok(()) => 0,
-        Err(error) => failure::report(&error),
+        Err(error) => {
+            processes.announce(&message(error.as_ref()));
+            failure::report(&error, processes.is_first())
+        }
     }
 }

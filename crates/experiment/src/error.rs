@@ -13,7 +13,7 @@ use eigenmix_merging::MergeError;
 use eigenmix_models::ModelError;
 use eigenmix_store::StoreError;
 use eigenmix_tensors::FileError;
-use eigenmix_trainer::{RunError, TrainerError};
+use eigenmix_trainer::{ProcessError, RunError, TrainerError};
 
 use crate::config_file::{BadConfig, ConfigError, OverrideError};
 
@@ -107,6 +107,9 @@ pub enum ExperimentError {
 
     #[error(transparent)]
     Trainer(Box<TrainerError>),
+
+    #[error(transparent)]
+    Processes(#[from] ProcessError),
 }
 
 /// Boxed, so that a success does not carry their size.

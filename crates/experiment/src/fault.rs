@@ -12,7 +12,7 @@ use eigenmix_merging::MergeError;
 use eigenmix_models::ModelError;
 use eigenmix_store::StoreError;
 use eigenmix_tensors::FileError;
-use eigenmix_trainer::{RunError, TrainerError};
+use eigenmix_trainer::{ProcessError, RunError, TrainerError};
 
 use crate::config_file::{BadConfig, ConfigError, OverrideError};
 use crate::{BadInput, ExperimentError};
@@ -44,6 +44,7 @@ fn judged(error: &(dyn Error + 'static)) -> bool {
         ExperimentError,
         RunError,
         TrainerError,
+        ProcessError,
         EigenloraxError,
         MergeError,
         StoreError,
@@ -64,6 +65,15 @@ trait Fault {
     fn is_bad_input(&self) -> bool;
 }
 
+impl Fault for ProcessError {
+    fn is_bad_input(&self) -> bool {
+        match self {
+            Self::NotBuilt { .. } | Self::Different { .. } => true,
+            Self::Failed { .. } | Self::Mpi { .. } | Self::Malformed { .. } => false,
+        }
+    }
+}
+
 impl Fault for ExperimentError {
     fn is_bad_input(&self) -> bool {
         match self {
@@ -79,6 +89,7 @@ impl Fault for ExperimentError {
             Self::Data(error) => error.is_bad_input(),
             Self::Run(error) => error.is_bad_input(),
             Self::Trainer(error) => error.is_bad_input(),
+            Self::Processes(error) => error.is_bad_input(),
             Self::Crashed { .. }
             | Self::Process { .. }
             | Self::StageFailed

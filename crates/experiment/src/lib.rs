@@ -89,7 +89,8 @@ pub use dry_run::DryRun;
 pub use error::{BadInput, ExperimentError, message};
 pub use evaluation::{Evaluation, EvaluationRequest, SplitEvaluation, Splits, evaluate};
 pub use experiment::{
-    Arm, Cell, EvaluationConfig, Experiment, InputCheck, Shard, Stage, StageKind, Work, schema,
+    Arm, Cell, EvaluationConfig, Experiment, InputCheck, Shard, Sharing, Stage, StageKind, Work,
+    schema,
 };
 pub use extract::{
     ClustersSummary, ExtractRequest, ExtractionSummary, UpdateRequest, UpdateSummary, extract,

@@ -19,6 +19,8 @@ use crate::rgb_image::{RgbImage, checked_area};
 /// of 1/255.
 #[derive(Clone, Debug)]
 pub struct ImagePreprocessor {
+    /// The colour of what makes an image a square before it is resized.
+    pad: Option<[u8; 3]>,
     resize: Option<Resize>,
     /// `[height, width]`
     crop: Option<[usize; 2]>,
@@ -44,6 +46,9 @@ pub(crate) enum ResizeTarget {
 impl ImagePreprocessor {
     pub const FILE_NAME: &str = "preprocessor_config.json";
 
+    /// The file of a whole processor, which may have that of images in it (transformers 5).
+    pub const PROCESSOR_FILE: &str = "processor_config.json";
+
     pub(crate) fn new(
         resize: Option<Resize>,
         crop: Option<[usize; 2]>,
@@ -51,6 +56,7 @@ impl ImagePreprocessor {
         values: [Vec<f32>; 3],
     ) -> Self {
         Self {
+            pad: None,
             resize,
             crop,
             size,
@@ -58,30 +64,43 @@ impl ImagePreprocessor {
         }
     }
 
+    /// The same for images that are made squares first, in the middle of this colour.
+    pub(crate) fn padding(self, colour: [u8; 3]) -> Self {
+        Self {
+            pad: Some(colour),
+            ..self
+        }
+    }
+
     /// The preprocessor of a model's directory.
     ///
-    /// Keys that `preprocessor_config.json` leaves out have the defaults of ViT's and CLIP's
+    /// It is in `preprocessor_config.json`, or in `processor_config.json` where that has it. Keys that it
+    /// leaves out have the defaults of ViT's and CLIP's
     /// processors; of any other processor, all keys must be there.
     ///
     /// # Errors
     /// When the file is missing, malformed or asks for what is not supported, or when it makes
     /// images of another size than `config.json`, where there is one, says the model takes.
     pub fn from_dir(dir: &Path) -> Result<Self, PreprocessorError> {
-        let path = dir.join(Self::FILE_NAME);
-        let config = match read_json(&path) {
-            Err(PreprocessorError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
-                return Err(PreprocessorError::Missing {
-                    dir: dir.to_owned(),
-                });
+        let whole = dir.join(Self::PROCESSOR_FILE);
+        let of_whole = read_if_there(&whole)?
+            .and_then(|mut processor| Some(processor.get_mut("image_processor")?.take()))
+            .filter(Value::is_object);
+        let (path, config) = match of_whole {
+            Some(config) => (whole, config),
+            None => {
+                let path = dir.join(Self::FILE_NAME);
+                let Some(config) = read_if_there(&path)? else {
+                    return Err(PreprocessorError::Missing {
+                        dir: dir.to_owned(),
+                    });
+                };
+                (path, config)
             }
-            config => config?,
         };
         let preprocessor = Self::from_config(&config, &path)?;
-        let model = match read_json(&dir.join("config.json")) {
-            Err(PreprocessorError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
-                return Ok(preprocessor);
-            }
-            model => model?,
+        let Some(model) = read_if_there(&dir.join("config.json"))? else {
+            return Ok(preprocessor);
         };
         match image_size(&model) {
             Some(expected) if expected != preprocessor.size => Err(PreprocessorError::ModelSize {
@@ -169,12 +188,18 @@ impl ImagePreprocessor {
     /// # Errors
     /// As [`ImagePreprocessor::preprocess`].
     pub fn fit(&self, image: &RgbImage) -> Result<RgbImage, ImageError> {
-        let resized;
+        let (padded, resized);
         let mut fitted = image;
+        if let Some(colour) = self.pad {
+            let side = image.width().max(image.height());
+            checked_area(side, side)?;
+            padded = image.padded_to_square(colour);
+            fitted = &padded;
+        }
         if let Some(Resize { target, filter }) = self.resize {
-            let [height, width] = target.of(image);
+            let [height, width] = target.of(fitted);
             checked_area(width, height)?;
-            resized = resize(image, width, height, filter);
+            resized = resize(fitted, width, height, filter);
             fitted = &resized;
         }
         Ok(match self.crop {
@@ -225,6 +250,16 @@ fn image_size(model: &Value) -> Option<[usize; 2]> {
     match size.as_array().map(Vec::as_slice) {
         Some([height, width]) => Some([side(height)?, side(width)?]),
         _ => side(size).map(|side| [side; 2]),
+    }
+}
+
+/// A file's content, if there is such a file.
+fn read_if_there(path: &Path) -> Result<Option<Value>, PreprocessorError> {
+    match read_json(path) {
+        Err(PreprocessorError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            Ok(None)
+        }
+        content => content.map(Some),
     }
 }
 

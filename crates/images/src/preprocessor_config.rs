@@ -17,6 +17,11 @@ const OTHER_STEPS: [&str; 7] = [
     "size_divisor",
 ];
 
+/// That which one family does take.
+const PAD: &str = "do_pad";
+
+const CLIP_MEAN: [f64; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
+
 /// More pixels along a side than any vision model takes.
 const LONGEST_SIDE: u64 = 8192;
 
@@ -51,6 +56,8 @@ enum PerChannel {
 enum Family {
     Vit,
     Clip,
+    /// CLIP's, and images may be made squares first.
+    Llava,
     /// Any other: nothing is assumed about it.
     Other,
 }
@@ -72,20 +79,30 @@ impl PreprocessorConfig {
         match name {
             Some("ViT") => Family::Vit,
             Some("CLIP") => Family::Clip,
+            Some("Llava") => Family::Llava,
             _ => Family::Other,
         }
     }
 
     /// The steps to take, or what prevents them.
     pub(crate) fn resolve(&self) -> Result<ImagePreprocessor, String> {
-        let asks = |key: &&&str| {
-            let value = self.rest.get(**key).unwrap_or(&Value::Null);
+        let asks = |key: &str| {
+            let value = self.rest.get(key).unwrap_or(&Value::Null);
             !matches!(value, Value::Null | Value::Bool(false))
         };
-        if let Some(key) = OTHER_STEPS.iter().find(asks) {
+        let family = self.family();
+        let pads = family == Family::Llava && asks(PAD);
+        if let Some(key) = OTHER_STEPS
+            .iter()
+            .find(|key| asks(key) && !(pads && **key == PAD))
+        {
             return Err(format!("`{key}` is not supported"));
         }
-        let family = self.family();
+        // But for that, LLaVA's processor is CLIP's.
+        let family = match family {
+            Family::Llava => Family::Clip,
+            other => other,
+        };
         let resize = match self.required(self.do_resize, "do_resize", |_| true)? {
             true => Some(self.resize(family)?),
             false => None,
@@ -93,7 +110,7 @@ impl PreprocessorConfig {
         // ViT's processor never crops, even if its configuration asks for it.
         let do_center_crop = match family {
             Family::Vit => false,
-            Family::Clip => self.do_center_crop.unwrap_or(true),
+            Family::Clip | Family::Llava => self.do_center_crop.unwrap_or(true),
             Family::Other => self.do_center_crop.unwrap_or(false),
         };
         let crop = match (do_center_crop, &self.crop_size) {
@@ -121,12 +138,15 @@ impl PreprocessorConfig {
                 );
             }
         };
-        Ok(ImagePreprocessor::new(
-            resize,
-            crop,
-            size,
-            self.values(family)?,
-        ))
+        let preprocessor = ImagePreprocessor::new(resize, crop, size, self.values(family)?);
+        Ok(match pads {
+            // As Python's int(), which cuts off.
+            true => {
+                let means = self.channels("image_mean", &self.image_mean, family, CLIP_MEAN)?;
+                preprocessor.padding(means.map(|mean| (f64::from(mean) * 255.0) as u8))
+            }
+            false => preprocessor,
+        })
     }
 
     fn resize(&self, family: Family) -> Result<Resize, String> {
@@ -134,7 +154,7 @@ impl PreprocessorConfig {
             Some(size) => resize_target(size, family)?,
             None => match family {
                 Family::Vit => ResizeTarget::Exact([224, 224]),
-                Family::Clip => ResizeTarget::ShortestEdge(224),
+                Family::Clip | Family::Llava => ResizeTarget::ShortestEdge(224),
                 Family::Other => return Err(self.missing("size")),
             },
         };
@@ -142,7 +162,7 @@ impl PreprocessorConfig {
             return Err("`size` has `shortest_edge`, expected `height` and `width`".to_owned());
         }
         let number = self.required(self.resample, "resample", |family| match family {
-            Family::Clip => 3,
+            Family::Clip | Family::Llava => 3,
             _ => 2,
         })?;
         let filter = Filter::from_number(number)
@@ -167,7 +187,6 @@ impl PreprocessorConfig {
         if !self.required(self.do_normalize, "do_normalize", |_| true)? {
             return Ok([(); 3].map(|()| scaled.clone().collect()));
         }
-        const CLIP_MEAN: [f64; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
         const CLIP_STD: [f64; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
         let means = self.channels("image_mean", &self.image_mean, family, CLIP_MEAN)?;
         let deviations = self.channels("image_std", &self.image_std, family, CLIP_STD)?;
@@ -200,7 +219,7 @@ impl PreprocessorConfig {
                     )
                 })?,
             (None, Family::Vit) => [0.5; 3],
-            (None, Family::Clip) => clip,
+            (None, Family::Clip | Family::Llava) => clip,
             (None, Family::Other) => return Err(self.missing(key)),
         };
         Ok(values.map(|value| value as f32))

@@ -54,6 +54,19 @@ impl RgbImage {
         Self::new(width, height, pixels)
     }
 
+    /// The image in the middle of a square of one colour; where the margin is odd, there is one line more
+    /// behind it.
+    pub(crate) fn padded_to_square(&self, colour: [u8; 3]) -> Self {
+        let side = self.width.max(self.height);
+        let (left, top) = ((side - self.width) / 2, (side - self.height) / 2);
+        let mut pixels = colour.repeat(side * side);
+        for y in 0..self.height {
+            let start = 3 * (side * (top + y) + left);
+            pixels[start..start + 3 * self.width].copy_from_slice(self.line(y));
+        }
+        Self::new(side, side, pixels)
+    }
+
     /// The middle, with black around it where the image is smaller, as transformers'
     /// `center_crop` places it: where the margin is odd, a larger image loses one more at the end,
     /// a smaller one gets one more at the beginning.

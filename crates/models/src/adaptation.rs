@@ -21,6 +21,9 @@ pub struct Adaptation {
     /// Tensors that take the place of the base model's, with or without the model's prefix in their
     /// names: heads, trained biases and norms, tables of tokens, any module that was trained whole.
     pub tensors: BTreeMap<String, HostTensor>,
+    /// Modules of the base model that are trained whole where anything is trained, as `modules_to_save`
+    /// names them.
+    pub saved: Vec<String>,
 }
 
 /// How an adapter's content matched a base model.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
+use eigenmix_adapter::is_saved_by;
 use eigenmix_kernels::{FrozenWeight, Weight};
 use eigenmix_moslora::{AdaptedConvolution, AdaptedLinear, ParameterNames, random_stream};
 use eigenmix_tensors::HostTensor;
@@ -143,7 +144,12 @@ impl<'a> Builder<'a> {
     /// # Errors
     /// If a tensor is missing or has another shape.
     pub fn linear(&mut self, layer: &LinearLayer) -> Result<AdaptedLinear, ModelError> {
-        let trained = self.train == Train::Everything;
+        let mut saved = self.adaptation.saved.iter();
+        let trained = match self.train {
+            Train::Everything => true,
+            Train::Head => saved.any(|module| is_saved_by(&layer.path, module)),
+            Train::Nothing => false,
+        };
         self.any_linear(layer, trained, false)
     }
 
@@ -161,10 +167,12 @@ impl<'a> Builder<'a> {
         head: bool,
     ) -> Result<AdaptedLinear, ModelError> {
         let (path, d_out) = (layer.path.as_str(), layer.d_out);
-        let (weight_fallback, bias_fallback) = match trained {
-            true => (Fallback::Normal, Fallback::Constant(0.0)),
-            false => (Fallback::Required, Fallback::Required),
-        };
+        // What is saved whole starts from the base model's, which has to be there.
+        let (weight_fallback, bias_fallback) =
+            match trained && (head || self.train == Train::Everything) {
+                true => (Fallback::Normal, Fallback::Constant(0.0)),
+                false => (Fallback::Required, Fallback::Required),
+            };
         let name = format!("{path}.weight");
         let stored = layer.stored_shape();
         let mut update = self.adaptation.updates.get(path).cloned();

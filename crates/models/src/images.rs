@@ -29,6 +29,22 @@ impl ImageBatch {
         }
     }
 
+    /// Batches of the same shape as one; `None` of none.
+    ///
+    /// # Panics
+    /// If the shapes differ.
+    pub fn joined<'b>(batches: impl IntoIterator<Item = &'b Self>) -> Option<Self> {
+        batches.into_iter().fold(None, |all, batch| match all {
+            None => Some(batch.clone()),
+            Some(mut all) => {
+                assert_eq!(all.shape(), batch.shape(), "images of one shape");
+                all.pixels.extend_from_slice(&batch.pixels);
+                all.images += batch.images;
+                Some(all)
+            }
+        })
+    }
+
     /// How many there are.
     pub fn images(&self) -> usize {
         self.images
@@ -37,6 +53,11 @@ impl ImageBatch {
     /// [channels, size] of each.
     pub fn shape(&self) -> [usize; 2] {
         [self.channels, self.size]
+    }
+
+    /// `[images, channels, size, size]`, row-major.
+    pub fn pixels(&self) -> &[f32] {
+        &self.pixels
     }
 
     /// The images cut into squares: `[images · (size / patch)², channels · patch²]`, row by row,

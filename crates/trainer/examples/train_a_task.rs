@@ -6,7 +6,7 @@ use std::error::Error;
 use std::sync::atomic::AtomicBool;
 
 use eigenmix_trainer::{
-    DeviceChoice, Observer, RunOptions, StepRecord, TrainConfig, Training, TrainingPlan,
+    DeviceChoice, Observer, Processes, RunOptions, StepRecord, TrainConfig, Training, TrainingPlan,
 };
 
 /// Prints what happens.
@@ -51,6 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         resume: false,
         force: false,
         stop: &stop,
+        processes: &Processes::alone(),
     };
     let outcome = Training::prepare(config)?.run(&options, &mut Print)?;
     println!("test: {:?}; the adapter is in {place:?}", outcome.test);

@@ -12,6 +12,7 @@ use crate::composition_config::WeightScope;
 use crate::init::Init;
 use crate::methods::Recipe;
 use crate::training::GradientOptions;
+use crate::vision_adapter_config::VisionAdapterConfig;
 use crate::{AdapterMethod, TrainerError};
 
 /// The `[adapter]` table: the method and its options.
@@ -39,6 +40,13 @@ pub struct AdapterConfig {
     /// of an adapter that lora or moslora start from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_modules: Option<TargetModulesConfig>,
+    /// Modules that are trained and saved whole beside the adapter, as in PEFT: of a vision-language model
+    /// `multi_modal_projector`. Default: none, or those of the adapter that lora or moslora start from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub modules_to_save: Vec<String>,
+    /// Of a vision-language model: the options of its tower, where they are others than the decoder's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vision: Option<VisionAdapterConfig>,
     /// MoSLoRA: how the mixer is initialised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mixer: Option<MixerInit>,
@@ -250,6 +258,16 @@ impl AdapterConfig {
                 ),
             ),
             (
+                self.vision.is_some() && !matches!(definition.recipe, Recipe::Factors { .. }),
+                "adapter.vision",
+                "only lora and moslora have options for a tower of its own; leave it out".to_owned(),
+            ),
+            (
+                method.trains_everything() && !self.modules_to_save.is_empty(),
+                "adapter.modules_to_save",
+                "all modules are trained whole; leave it out".to_owned(),
+            ),
+            (
                 !definition.has_mixer && self.mixer.is_some(),
                 "adapter.mixer",
                 "only moslora has a mixer of its own".to_owned(),
@@ -274,9 +292,18 @@ impl AdapterConfig {
             let expected = "at least 0 and below 1";
             problems.push(TrainerError::value("adapter.dropout", expected, found));
         }
+        if let Some(vision) = &self.vision {
+            problems.extend(vision.problems(self));
+        }
         problems.extend(self.composition_problems());
         problems.extend(gradient.and_then(|gradient| self.unused_join(gradient)));
         problems
+    }
+
+    /// Whether activations are dropped before some update.
+    pub(crate) fn drops_out(&self) -> bool {
+        let of_tower = self.vision.as_ref().and_then(|vision| vision.dropout);
+        self.dropout > 0.0 || of_tower.is_some_and(|dropout| dropout > 0.0)
     }
 
     /// Whether there are adapters, or the subspace of some, to recycle.

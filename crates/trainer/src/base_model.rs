@@ -257,7 +257,7 @@ impl BaseModel {
 }
 
 /// Files that belong to a model besides its weights and `config.json`.
-pub(crate) const COMPANIONS: [&str; 12] = [
+pub(crate) const COMPANIONS: [&str; 13] = [
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -270,6 +270,7 @@ pub(crate) const COMPANIONS: [&str; 12] = [
     "chat_template.json",
     "generation_config.json",
     "preprocessor_config.json",
+    "processor_config.json",
 ];
 
 /// Those of them that an adapter takes along: what turns a text into tokens and back.

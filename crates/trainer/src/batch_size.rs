@@ -45,6 +45,17 @@ impl BatchSizeError {
 }
 
 impl BatchSize {
+    /// What a part of a batch holds that is divided into as many.
+    pub(crate) fn divided(self, parts: NonZeroUsize) -> Self {
+        let part = |whole: NonZeroUsize| {
+            NonZeroUsize::new(whole.get().div_ceil(parts.get())).unwrap_or(NonZeroUsize::MIN)
+        };
+        match self {
+            Self::Examples(examples) => Self::Examples(part(examples)),
+            Self::Tokens(tokens) => Self::Tokens(part(tokens)),
+        }
+    }
+
     /// The size that a configuration with two optional keys asks for.
     ///
     /// # Errors

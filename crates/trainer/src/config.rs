@@ -81,6 +81,12 @@ pub struct TrainingConfig {
     /// Number of batches whose gradients are averaged into one optimizer step.
     #[serde(default = "one")]
     pub gradient_accumulation: NonZeroUsize,
+    /// Divide each batch into this many micro-batches (examples of about as many tokens together), whose
+    /// gradients are summed into those of the batch: less memory, the same step up to rounding. Several
+    /// processes (`mpirun`) share the micro-batches of a step, and have the same bits as one process with the
+    /// same number. Default: 1, and of several processes as many as give each the same number in a step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub micro_batches: Option<NonZeroUsize>,
     /// The peak learning rate, reached after the warm-up.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub learning_rate: f64,

@@ -196,6 +196,20 @@ impl DeviceChoice {
             .map_or_else(Self::default, |backend| Self::Of(backend, None))
     }
 
+    /// What it is for one of several processes on a machine: each takes a GPU of its own, in turns where there
+    /// are more processes than GPUs, unless a number is asked for.
+    pub fn of_process(self, local_rank: usize) -> Self {
+        match self.settled() {
+            Self::Of(Backend::Cpu | Backend::Ndarray, None) | Self::Of(_, Some(_)) | Self::Auto => {
+                self.settled()
+            }
+            Self::Of(backend, None) => {
+                let present = backend.present().len();
+                Self::Of(backend, (present > 0).then(|| local_rank % present))
+            }
+        }
+    }
+
     /// Opens the device.
     ///
     /// # Errors
@@ -297,6 +311,16 @@ mod tests {
                 error.contains(&format!("--features {}", backend.name())),
                 "{error}"
             );
+        }
+    }
+
+    #[test]
+    fn processes_on_a_machine_keep_the_device_that_they_name() {
+        for text in ["cpu", "cuda:1", "wgpu:0"] {
+            let choice: DeviceChoice = text.parse().expect("a choice");
+            for local_rank in [0, 3] {
+                assert_eq!(choice.of_process(local_rank), choice);
+            }
         }
     }
 

@@ -15,6 +15,7 @@ use eigenmix_store::StoreError;
 use eigenmix_tensors::FileError;
 
 use crate::batch_size::BatchSizeError;
+use crate::processes::ProcessError;
 use crate::schedule::ScheduleError;
 
 #[derive(Debug, thiserror::Error)]
@@ -143,6 +144,8 @@ pub enum TrainerError {
     NoTextTower { model: String },
     #[error("the prompt `{text}` is longer than the {limit} tokens of the text tower")]
     LongPrompt { text: String, limit: usize },
+    #[error("`{path}` is the processor of another model: {reason}; take the file that belongs to the base model", path = .path.display())]
+    Processor { path: PathBuf, reason: String },
     #[error("the adapter has prompts but no labels.json; give the labels")]
     PromptsWithoutLabels,
     #[error(
@@ -234,6 +237,8 @@ pub enum TrainerError {
     Schedule(#[from] ScheduleError),
     #[error(transparent)]
     BatchSize(#[from] BatchSizeError),
+    #[error(transparent)]
+    Processes(#[from] ProcessError),
 }
 
 impl From<StoreError> for TrainerError {

@@ -5,17 +5,19 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use burn::tensor::Device;
-use eigenmix_models::{Batch, Cache, Network, TokenBatch};
+use eigenmix_models::{Batch, Cache, ImageBatch, Network, TokenBatch};
 
 use crate::generation_speed::GenerationSpeed;
 use crate::host_values::host_values;
 use crate::sampling::Sampling;
 
 /// A text to be continued.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Prompt {
     /// At least one.
     pub tokens: Vec<u32>,
+    /// Those whose places are among the tokens.
+    pub images: Option<ImageBatch>,
     /// The most tokens that are added; with those of the prompt no more than the model takes.
     pub max_new_tokens: NonZeroUsize,
 }
@@ -110,7 +112,9 @@ impl Generation<'_> {
         let mut cache = self.network.cache(texts.len());
         let prompts = texts.iter().map(|&text| self.prompts[text].tokens.clone());
         let tokens: Vec<Vec<u32>> = prompts.collect();
-        let logits = next_logits(self.network, &tokens, &mut cache, self.device);
+        let images = texts.iter().flat_map(|&text| &self.prompts[text].images);
+        let images = ImageBatch::joined(images);
+        let logits = next_logits(self.network, &tokens, images, &mut cache, self.device);
         self.speed.prompt_tokens += tokens.iter().map(Vec::len).sum::<usize>();
         self.speed.prompt_time += start.elapsed();
         let kept = self.choose(&texts, &logits)?;
@@ -130,7 +134,7 @@ impl Generation<'_> {
         let last = texts.iter().map(|&text| self.texts[text].last());
         let last = last.map(|token| vec![*token.expect("a token from the prompt")]);
         let last = last.collect::<Vec<_>>();
-        let logits = next_logits(self.network, &last, &mut self.cache, self.device);
+        let logits = next_logits(self.network, &last, None, &mut self.cache, self.device);
         let kept = self.choose(&texts, &logits)?;
         if kept.len() < texts.len() {
             self.cache.keep(&kept);
@@ -175,10 +179,14 @@ impl Generation<'_> {
 fn next_logits(
     network: &Network,
     tokens: &[Vec<u32>],
+    images: Option<ImageBatch>,
     cache: &mut Cache,
     device: &Device,
 ) -> Vec<f32> {
-    let batch = Batch::from(TokenBatch::continuing(tokens, cache.lengths()));
+    let batch = Batch {
+        texts: Some(TokenBatch::continuing(tokens, cache.lengths())),
+        images,
+    };
     // On a thread of the pool, which hands work to the others sooner than a thread outside of it.
     rayon::scope(|_| host_values(network.next_token(&batch, cache, device)))
 }

@@ -86,6 +86,7 @@ fn nothing_is_generated_once_nobody_listens() {
 fn greedy_generation_with_the_cache_writes_the_same_tokens_as_without() {
     let (model, device) = model();
     let prompts = [vec![3, 5, 8], vec![1], vec![9, 9, 4, 6, 20]].map(|tokens| Prompt {
+        images: None,
         tokens,
         max_new_tokens: NonZeroUsize::new(20).unwrap(),
     });
@@ -128,6 +129,7 @@ fn a_text_ends_at_its_own_limit_and_never_outgrows_the_model() {
     let (model, device) = model();
     // Together as long as the 64 positions of the model, one in its prompt, one in what is added.
     let prompts = [(vec![7; 61], 3), (vec![4, 2], 62)].map(|(tokens, limit)| Prompt {
+        images: None,
         tokens,
         max_new_tokens: NonZeroUsize::new(limit).unwrap(),
     });
@@ -212,6 +214,7 @@ fn adaptation() -> Adaptation {
 fn unequal_prompts() -> Vec<Prompt> {
     let lengths = [(3, 40), (1, 5), (33, 40), (2, 70), (50, 1), (5, 33)];
     let prompt = |(index, (length, limit)): (usize, (usize, usize))| Prompt {
+        images: None,
         tokens: (0..length)
             .map(|token| ((token * 7 + index * 3) % 29) as u32)
             .collect(),

@@ -37,6 +37,7 @@ mod basis_config;
 mod basis_record;
 mod batch_size;
 mod checkpoint;
+mod checkpoint_bytes;
 mod component_count;
 mod composition_config;
 mod config;
@@ -58,6 +59,7 @@ mod outcome;
 mod peak_memory;
 mod pipeline_location;
 mod problem_type;
+mod processes;
 mod run;
 mod run_history;
 mod run_output;
@@ -67,6 +69,7 @@ mod task_config;
 mod tasks;
 mod tensorboard;
 mod training;
+mod vision_adapter_config;
 
 pub use adapter_config::{AdapterConfig, TargetModulesConfig};
 pub use adapter_place::{AdapterPlace, fetch_tokenizer_of, locate_adapter, open_adapter};
@@ -96,6 +99,7 @@ pub use model::{
 pub use outcome::{Observer, Outcome, RunOptions, TrainingPlan};
 pub use pipeline_location::locate_pipeline;
 pub use problem_type::set_problem_type;
+pub use processes::{Launcher, ProcessError, Processes, Traffic, Transport};
 pub use run::{Run, RunError};
 pub use run_history::{BestEvaluation, Evaluations, RunHistory, metrics_in};
 pub use sampling::Sampling;
@@ -103,9 +107,10 @@ pub use task_config::TaskConfig;
 pub use tasks::{
     Evaluation, EvaluationOptions, Examples, ImageInputs, Inputs, LabelLoss, LabelSurvey,
     LabelledBatch, LabelledExamples, LengthSurvey, LineReader, Objective, SplitData, Survey, Task,
-    TaskKind, TaskReader, TextInputs, TrainRequest, label_metrics, preprocessor,
+    TaskKind, TaskReader, TextInputs, TrainRequest, image_processor, label_metrics, preprocessor,
 };
 pub use training::{
     ChosenStart, GradientOptions, MeasuredLoss, ModuleGradient, Prospect, SelectedAdapter,
-    Selection, SelectionOptions, TaskGradient, Training, Unusable, UsableAdapter,
+    Selection, SelectionOptions, SharedSteps, TaskGradient, Training, Unusable, UsableAdapter,
 };
+pub use vision_adapter_config::VisionAdapterConfig;

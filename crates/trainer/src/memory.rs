@@ -1,14 +1,16 @@
 //! Memory estimates from a training file, the base model's `config.json` and, where they are at hand, the
 //! headers of its weights.
 
+use std::num::NonZeroUsize;
+
 use eigenmix_models::{Architecture, Description, HeadKind, LinearLayer};
 use serde::Serialize;
 
 use crate::config::TrainConfig;
 use crate::frozen_weights::frozen_weights;
 use crate::methods::{
-    AdapterMethod, BasisWidth, CompositionWidth, InitialAdapter, LayerSizes, on_modules, targeted,
-    with_own_output,
+    AdapterMethod, BasisWidth, CompositionWidth, InitialAdapter, LayerSizes, is_of_tower, is_saved,
+    on_modules, targeted, with_own_output,
 };
 use crate::{BaseModel, TrainerError};
 
@@ -24,10 +26,10 @@ pub struct MemoryEstimate {
     pub frozen_parameters: u64,
     /// Trained parameters of the adapter.
     pub adapter_parameters: u64,
-    /// Trained parameters of the head.
+    /// Trained parameters of the head, and of modules that are trained whole.
     pub head_parameters: u64,
     pub adapted_modules: usize,
-    /// Rows (tokens or patches) of a batch at most: each example as long as `data.max_length` allows,
+    /// Rows (tokens or patches) of a batch, or of a micro-batch, at most: each example as long as `data.max_length` allows,
     /// or as many as `training.tokens_per_batch` says.
     pub rows: u64,
     /// Bytes of the base model's frozen weights, as they are held on the CPU: of quantised ones their codes
@@ -69,7 +71,18 @@ impl MemoryEstimate {
         let composition = CompositionWidth::new(&config.adapter)?;
         let known: Vec<&str> = basis.modules().chain(composition.modules()).collect();
         let rank = config.adapter.rank.unwrap_or(1);
-        let of_rank = |layers: Vec<_>| layers.into_iter().map(|layer| (layer, rank)).collect();
+        let tower = config.adapter.vision.as_ref();
+        let tower = tower.and_then(|vision| vision.of(&config.adapter).rank);
+        let rank_of = |layer: &LinearLayer| match is_of_tower(&layer.path) {
+            true => tower.unwrap_or(rank),
+            false => rank,
+        };
+        let of_rank = |layers: Vec<_>| {
+            layers
+                .into_iter()
+                .map(|layer| (layer, rank_of(layer)))
+                .collect()
+        };
         let adapted: Vec<(&LinearLayer, usize)> =
             match (method.trains_everything(), method.is_on_adapters()) {
                 (true, _) => Vec::new(),
@@ -104,7 +117,9 @@ impl MemoryEstimate {
             )?;
         }
         let longest = architecture.rows_per_example(config.data.max_length);
-        estimate.rows = config.training.size_of_batches()?.most_rows(longest) as u64;
+        let parts = config.training.micro_batches.unwrap_or(NonZeroUsize::MIN);
+        let at_once = config.training.size_of_batches()?.divided(parts);
+        estimate.rows = at_once.most_rows(longest) as u64;
         let kept = match config.training.gradient_checkpointing {
             true => Kept::LayerInputs,
             false => Kept::Everything,
@@ -144,20 +159,35 @@ impl MemoryEstimate {
                 adapters: composition.weights(&config.adapter, &layer.path),
             }
         };
+        let tower = config
+            .adapter
+            .vision
+            .as_ref()
+            .and_then(|vision| vision.method);
+        let method_of = |(layer, _): &(&LinearLayer, usize)| match is_of_tower(&layer.path) {
+            true => tower.unwrap_or(method),
+            false => method,
+        };
+        let methods = adapted.iter().map(method_of);
         let sizes: Vec<LayerSizes> = adapted.iter().map(sizes).collect();
-        let of_layer = |sizes| (method.definition().trained)(sizes) as u64;
+        let of_layer = |(sizes, method): (&LayerSizes, AdapterMethod)| {
+            (method.definition().trained)(sizes) as u64
+        };
         let basis_of = |sizes: &LayerSizes| (sizes.d_out * sizes.p + sizes.d_in * sizes.q) as u64;
         let all = description.parameters as u64;
         let of_head = description.layers.iter().filter(|layer| layer.head);
-        let head: u64 = match head.is_of_task() {
+        let of_head: u64 = match head.is_of_task() {
             true => of_head.map(|layer| layer.parameters() as u64).sum(),
             false => 0,
         };
+        let saved = description.layers.iter().filter(|layer| !layer.head);
+        let saved = saved.filter(|layer| is_saved(&config.adapter, &layer.path));
+        let head = of_head + saved.map(|layer| layer.parameters() as u64).sum::<u64>();
         let (adapter_parameters, head_parameters) = match method.trains_everything() {
             true => (all, 0),
             false => match config.adapter.shared_parameters() {
                 Some(shared) => (shared as u64, head),
-                None => (sizes.iter().map(of_layer).sum(), head),
+                None => (sizes.iter().zip(methods).map(of_layer).sum(), head),
             },
         };
         let frozen_basis: u64 = match method.is_on_adapters() {

@@ -45,11 +45,21 @@ pub struct EvaluationRecord {
 /// The file, open for appending.
 pub(crate) struct MetricsLog {
     path: PathBuf,
-    file: File,
+    /// `None` of a process that keeps no log.
+    file: Option<File>,
     events: Option<EventFile>,
 }
 
 impl MetricsLog {
+    /// That of a process whose training another one logs.
+    pub fn elsewhere() -> Self {
+        Self {
+            path: PathBuf::new(),
+            file: None,
+            events: None,
+        }
+    }
+
     /// Opens the log of the run in `directory`, cut to its first `bytes` bytes: the lines after the
     /// checkpoint that a training resumes from are written again.
     ///
@@ -74,7 +84,7 @@ impl MetricsLog {
             .map_err(FileError::io("write", &path))?;
         Ok(Self {
             path,
-            file,
+            file: Some(file),
             events: None,
         })
     }
@@ -127,18 +137,22 @@ impl MetricsLog {
     }
 
     fn write(&mut self, record: &impl Serialize) -> Result<(), FileError> {
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
         let mut line = serde_json::to_vec(record)
             .map_err(|error| FileError::io("write", &self.path)(error.into()))?;
         line.push(b'\n');
-        self.file
-            .write_all(&line)
+        file.write_all(&line)
             .map_err(FileError::io("write", &self.path))
     }
 
     /// How long the file is now.
     pub fn bytes(&mut self) -> Result<u64, FileError> {
-        self.file
-            .stream_position()
+        let Some(file) = &mut self.file else {
+            return Ok(0);
+        };
+        file.stream_position()
             .map_err(FileError::io("read", &self.path))
     }
 }

@@ -8,7 +8,9 @@ use burn::tensor::Device;
 use eigenmix_tensors::FileError;
 use eigenmix_tensors::write_file;
 
+use crate::SharedSteps;
 use crate::metrics_log::{EvaluationRecord, StepRecord};
+use crate::processes::Processes;
 use crate::run::Run;
 use crate::training::ChosenStart;
 use crate::{AdapterMethod, TrainerError};
@@ -71,6 +73,9 @@ pub struct Outcome {
     /// mapped files included; of a resumed training, since it was resumed. Linux only.
     #[serde(default)]
     pub peak_memory: Option<u64>,
+    /// The processes that shared the training, if there were several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<SharedSteps>,
     /// The start that the data chose, with `adapter.init` = "auto".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<ChosenStart>,
@@ -105,4 +110,6 @@ pub struct RunOptions<'a> {
     pub force: bool,
     /// Set from outside to stop after the current step.
     pub stop: &'a AtomicBool,
+    /// Those that share the training; `Processes::alone()` of one.
+    pub processes: &'a Processes,
 }

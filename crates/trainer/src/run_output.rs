@@ -61,6 +61,10 @@ pub(crate) fn open(
 /// If it exists and should be neither continued nor replaced.
 pub(crate) fn refuse_existing(output: &Path, options: &RunOptions) -> Result<(), TrainerError> {
     let path = || output.to_owned();
+    // The first process looks for all: it may have begun to write when others come this far.
+    if !options.processes.is_first() {
+        return Ok(());
+    }
     if options.resume && !output.exists() {
         return Err(TrainerError::NothingToResume { path: path() });
     }
@@ -131,7 +135,7 @@ fn first_difference(earlier: &str, now: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::DeviceChoice;
+    use crate::{DeviceChoice, Processes};
     use std::sync::atomic::AtomicBool;
 
     /// Opens as a training with these flags would.
@@ -142,6 +146,7 @@ mod tests {
             resume,
             force,
             stop: &stop,
+            processes: &Processes::alone(),
         };
         open(output, "seed = 1\n", &options)
     }

@@ -80,7 +80,7 @@ impl TrainConfig {
     /// A language model has no labels, and only lists of labels have a threshold.
     fn validate_target(&self) -> Result<(), TrainerError> {
         let task = &self.task;
-        let is_language_model = task.kind == TaskKind::CausalLm;
+        let is_language_model = task.kind.is_of_language_models();
         if is_language_model && task.target != TargetKind::Classification {
             let reason = "a language model predicts tokens; leave task.target out";
             return Err(self.setting("task.target", reason));
@@ -104,7 +104,7 @@ impl TrainConfig {
         let Some(weights) = &task.class_weights else {
             return Ok(());
         };
-        if task.kind == TaskKind::CausalLm {
+        if task.kind.is_of_language_models() {
             return Err(self.setting("task.class_weights", "a language model has no classes"));
         }
         if task.target == TargetKind::Regression {

@@ -9,7 +9,8 @@ use eigenmix_data::metrics::Metric;
 use eigenmix_experiment::{ConfigFile, ExperimentError, Listener, Progress, Silent, message};
 use eigenmix_tensors::{FileError, write_file};
 use eigenmix_trainer::{
-    Device, MetricValue, Observer, Outcome, RunOptions, TrainConfig, TrainerError, Training,
+    Device, MetricValue, Observer, Outcome, Processes, RunOptions, TrainConfig, TrainerError,
+    Training,
 };
 use toml::Value;
 
@@ -81,9 +82,12 @@ pub(crate) fn changed(
 /// Whether a metric is a share of rows that are right, or about that.
 fn is_share(metric: Metric) -> bool {
     match metric {
-        Metric::Accuracy | Metric::F1 | Metric::MacroF1 | Metric::MicroF1 | Metric::ExactMatch => {
-            true
-        }
+        Metric::Accuracy
+        | Metric::F1
+        | Metric::MacroF1
+        | Metric::MicroF1
+        | Metric::ExactMatch
+        | Metric::VqaAccuracy => true,
         Metric::Matthews
         | Metric::Pearson
         | Metric::Spearman
@@ -324,6 +328,7 @@ impl<'a> Search<'a> {
             resume: false,
             force: true,
             stop: self.request.stop,
+            processes: &Processes::alone(),
         };
         if options.stop.load(Ordering::Relaxed) {
             return Ok(Outcome {

@@ -21,7 +21,7 @@ pub struct ImageRow {
 }
 
 /// Where the encoded image is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImageSource {
     File(PathBuf),
     /// As a parquet file had it: a fraction of what its pixels would take.

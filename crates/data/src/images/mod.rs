@@ -13,4 +13,5 @@ mod unreadable;
 pub use image_dataset::{EpochAugmentation, ImageDataset};
 pub use image_row::{ImageRow, ImageSource};
 pub use image_split::{ImageSplit, read_image_split};
-pub use unreadable::Unreadable;
+pub(crate) use path_table::file_beside;
+pub use unreadable::{Unreadable, undecodable};

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use ::parquet::basic::{ConvertedType, Type as PhysicalType};
+use ::parquet::basic::ConvertedType;
 use ::parquet::record::{Field, Row as Record};
 use ::parquet::schema::types::{Type, TypePtr};
 
@@ -14,7 +14,7 @@ use crate::class_names::ClassNames;
 use crate::config::DataConfig;
 use crate::error::DataError;
 use crate::label_list::in_a_list;
-use crate::parquet_column::{field, is_text, label, plain_type, present};
+use crate::parquet_column::{field, is_binary, is_text, label, present};
 use crate::parquet_file::ParquetFile;
 use crate::row::{LabelPolicy, Place};
 use crate::unread_columns::ColumnTally;
@@ -125,10 +125,6 @@ fn image_column(image: &TypePtr) -> Option<TypePtr> {
         .with_repetition(image.get_basic_info().repetition())
         .with_fields(wanted.cloned().collect());
     part.build().ok().map(Arc::new)
-}
-
-fn is_binary(field: &Type) -> bool {
-    plain_type(field) == Some((PhysicalType::BYTE_ARRAY, ConvertedType::NONE))
 }
 
 fn source(found: &Field, column: &str, place: &Place) -> Result<ImageSource, DataError> {

@@ -37,7 +37,7 @@ pub(super) fn read_path_table(
 }
 
 /// The file that `table` calls `name`.
-pub(super) fn file_beside(table: &Path, name: &str) -> ImageSource {
+pub(crate) fn file_beside(table: &Path, name: &str) -> ImageSource {
     let dir = table.parent().unwrap_or(Path::new(""));
     ImageSource::File(dir.join(name))
 }

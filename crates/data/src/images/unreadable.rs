@@ -19,6 +19,13 @@ pub enum Unreadable {
     Skip,
 }
 
+/// What is wrong with each image that does not decode, by its index.
+pub fn undecodable(rows: &[ImageRow]) -> Vec<(usize, DataError)> {
+    // Pixels are dropped at once; only what went wrong stays.
+    let problem = |(index, row): (usize, &ImageRow)| Some((index, row.decode().err()?));
+    rows.par_iter().enumerate().filter_map(problem).collect()
+}
+
 /// The rows whose images decode, and a note about the others if there are any.
 ///
 /// # Errors

@@ -84,6 +84,8 @@ pub fn encode(directory: &Path) -> bool {
     }
     let config = DataConfig::new("unused");
     let row = LanguageRow {
+        images: Vec::new(),
+        answers: Vec::new(),
         content: LanguageContent::Conversation {
             messages,
             tools,

@@ -146,6 +146,11 @@ pub(crate) struct PredictArguments {
     #[command(flatten)]
     pub(crate) labels: LabelArguments,
 
+    /// Vision-language models: an image that every line is about; may be repeated. A line says with
+    /// `<image>` where it stands, else it comes first.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) image: Vec<PathBuf>,
+
     /// Language models: treat each line as a user message and apply the chat template [default: as in
     /// the training].
     #[arg(long, conflicts_with = "raw")]

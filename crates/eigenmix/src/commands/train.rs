@@ -5,7 +5,7 @@ use std::fmt;
 use eigenmix_experiment::ByteCount;
 use eigenmix_experiment::{ConfigFile, Override};
 use eigenmix_experiment::{DryRun, ExperimentError};
-use eigenmix_trainer::{DeviceChoice, Outcome, RunOptions, Training};
+use eigenmix_trainer::{DeviceChoice, Outcome, Processes, RunOptions, Training};
 use serde::Serialize;
 
 use crate::cli::TrainArguments;
@@ -15,6 +15,7 @@ use crate::training_display::TrainingDisplay;
 pub(crate) fn run(
     arguments: &TrainArguments,
     device: DeviceChoice,
+    processes: &Processes,
     console: &Console,
 ) -> anyhow::Result<()> {
     let tokens = arguments.tokens_per_batch.map(|tokens| {
@@ -31,12 +32,13 @@ pub(crate) fn run(
         return console.result(&DryRun::new(config)?);
     }
     let mut training = Training::prepare(config)?;
-    let stop = console.stop()?;
+    let stop = console.stop(processes)?;
     let options = RunOptions {
         device: device.open()?,
         resume: arguments.resume,
         force: arguments.force,
         stop,
+        processes,
     };
     let outcome = training.run(&options, &mut TrainingDisplay::new(console, "training"))?;
     let config = arguments.config.display();
@@ -79,6 +81,18 @@ impl fmt::Display for TrainResult {
         )?;
         if !outcome.interrupted {
             write!(formatter, "\n  size        {}", ByteCount(outcome.bytes))?;
+        }
+        if let Some(shared) = outcome.processes.as_ref().filter(|shared| shared.steps > 0) {
+            let share = |seconds: f64| 100.0 * seconds / shared.seconds;
+            write!(
+                formatter,
+                "\n  processes   {}, each gave the others {} a step; of the steps' time {:.1} % waiting, {:.1} % \
+                 moving",
+                shared.count,
+                ByteCount(shared.bytes / shared.steps as u64),
+                share(shared.waiting_seconds),
+                share(shared.moving_seconds)
+            )?;
         }
         for (split, metrics) in [("validation", &outcome.validation), ("test", &outcome.test)] {
             for (name, value) in metrics.iter().flatten() {

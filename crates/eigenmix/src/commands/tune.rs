@@ -1,7 +1,7 @@
 //! `eigenmix tune`: the settings of a training chosen by measuring.
 
 use eigenmix_experiment::{Destination, ExperimentError};
-use eigenmix_trainer::DeviceChoice;
+use eigenmix_trainer::{DeviceChoice, Processes};
 use eigenmix_tune::{TuneReport, TuneRequest, tune};
 
 use crate::cli::TuneArguments;
@@ -21,7 +21,7 @@ pub(crate) fn run(
         folds: arguments.folds,
         most_parameters: arguments.parameters,
         device,
-        stop: console.stop()?,
+        stop: console.stop(&Processes::alone())?,
     };
     let report = tune(&request, console)?;
     let outcome = report.outcome.as_ref();

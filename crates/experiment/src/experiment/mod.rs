@@ -13,6 +13,7 @@ mod refusal_tests;
 mod schema;
 mod seeds;
 mod shard;
+mod sharing;
 mod stage;
 mod unread_keys;
 mod variation;
@@ -27,6 +28,7 @@ pub use input_check::InputCheck;
 pub use reference::StageKind;
 pub use schema::schema;
 pub use shard::Shard;
+pub use sharing::Sharing;
 pub use stage::Stage;
 
 use crate::ExperimentError;
@@ -36,6 +38,8 @@ use crate::config_file::ConfigFile;
 #[derive(Serialize)]
 pub struct Experiment {
     pub output: PathBuf,
+    /// What several processes share.
+    pub processes: Sharing,
     /// In the order in which they are made.
     pub stages: Vec<Stage>,
     pub arms: Vec<Arm>,

@@ -43,9 +43,13 @@ pub(super) fn read(
         problems,
     };
     let (stages, arms) = (reader.stages(), reader.arms());
+    let processes = file.table().get("processes");
+    // Whatever else is there, the schema has refused.
+    let processes = processes.and_then(|value| value.clone().try_into().ok());
     match reader.problems.is_empty() {
         true => Ok(Experiment {
             output: reader.output,
+            processes: processes.unwrap_or_default(),
             stages,
             arms,
         }),

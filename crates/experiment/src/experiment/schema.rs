@@ -79,6 +79,13 @@ pub fn schema() -> Schema {
             ("seeds", seeds),
             ("vary", vary),
             (
+                "processes",
+                json!({
+                    "type": "string", "enum": ["cells", "steps"], "default": "cells",
+                    "description": "What several processes (mpirun) share: the cells, each of which one process runs alone, or the steps of every cell, which all of them train together."
+                }),
+            ),
+            (
                 "controls",
                 json!({
                     "anyOf": [

@@ -12,6 +12,13 @@ pub struct Shard {
 }
 
 impl Shard {
+    /// The part of one of several processes.
+    ///
+    /// - index: from 0, below `count`
+    pub fn of_process(index: usize, count: NonZeroUsize) -> Self {
+        Self { index, count }
+    }
+
     /// Every `count`-th item, so that all parts take about as long.
     pub fn part_of<T: Copy>(self, items: &[T]) -> Vec<T> {
         let own = items.iter().skip(self.index).step_by(self.count.get());

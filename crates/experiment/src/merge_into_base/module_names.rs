@@ -26,7 +26,7 @@ pub(super) enum Naming {
 pub(super) struct Renaming(&'static [(&'static str, &'static str)]);
 
 /// The longer beginnings first.
-const RENAMINGS: [Renaming; 4] = [
+const RENAMINGS: [Renaming; 6] = [
     // LLaVA, Gemma 3 and their like; to the names that they have in checkpoints, and back.
     Renaming(&[
         ("model.language_model", "language_model.model"),
@@ -34,6 +34,14 @@ const RENAMINGS: [Renaming; 4] = [
         ("model.multi_modal_projector", "multi_modal_projector"),
         ("lm_head", "language_model.lm_head"),
     ]),
+    // The same with CLIP's own name in between, as published, and as releases 4.52 to 4.57 name modules.
+    Renaming(&[
+        ("model.language_model", "language_model.model"),
+        ("model.vision_tower", "vision_tower.vision_model"),
+        ("model.multi_modal_projector", "multi_modal_projector"),
+        ("lm_head", "language_model.lm_head"),
+    ]),
+    Renaming(&[("model.vision_tower", "model.vision_tower.vision_model")]),
     Renaming(&[
         ("language_model.model", "model.language_model"),
         ("vision_tower", "model.vision_tower"),

@@ -75,6 +75,7 @@ mod tests {
             bytes: 5_800,
             examples_per_second: Some(100.0),
             peak_memory: Some(64_000_000),
+            processes: None,
             start: None,
             loss: Some(0.5),
             validation: None,

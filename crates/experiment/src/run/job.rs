@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use eigenmix_tensors::FileLock;
-use eigenmix_trainer::{DeviceChoice, Outcome, RunOptions, Training};
+use eigenmix_trainer::{DeviceChoice, Outcome, Processes, RunOptions, Training};
 
 use super::cell_state::CellState;
 use super::evaluated_cell;
@@ -35,6 +35,16 @@ impl<'a> Job<'a> {
         })
     }
 
+    /// The same in a process that does what the first one tells it, which alone looks at what is there.
+    pub(super) fn of_first(cell: &'a Cell, force: bool) -> Self {
+        Self {
+            cell,
+            force,
+            state: CellState::Fresh,
+            lock: None,
+        }
+    }
+
     /// Takes into account what another process finished in the meantime.
     ///
     /// # Errors
@@ -51,6 +61,7 @@ impl<'a> Job<'a> {
 
 /// Runs the rest of a cell in this process.
 ///
+/// - processes: those that train it together
 /// - label: the name of the cell where its progress is shown
 ///
 /// # Errors
@@ -60,6 +71,7 @@ pub(super) fn run_cell(
     state: CellState,
     device: DeviceChoice,
     stop: &AtomicBool,
+    processes: &Processes,
     label: &str,
     listener: &dyn Listener,
 ) -> Result<Outcome, ExperimentError> {
@@ -70,12 +82,21 @@ pub(super) fn run_cell(
                 resume: state == CellState::Started,
                 force: state == CellState::Replaced,
                 stop,
+                processes,
             };
             let mut training = Training::prepare((**config).clone())?;
             Ok(training.run(&options, listener.training(label).as_mut())?)
         }
         Work::Evaluate(config) => {
-            evaluated_cell::evaluate(config, state == CellState::Replaced, device, listener)
+            let outcome = match processes.is_first() {
+                true => {
+                    let replaced = state == CellState::Replaced;
+                    evaluated_cell::evaluate(config, replaced, device, listener)?
+                }
+                false => Outcome::default(),
+            };
+            processes.meet()?;
+            Ok(outcome)
         }
     }
 }

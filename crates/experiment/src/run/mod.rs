@@ -14,13 +14,13 @@ use std::num::NonZeroUsize;
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
 
-use eigenmix_trainer::DeviceChoice;
+use eigenmix_trainer::{DeviceChoice, Processes};
 
 use self::job::Job;
 use self::schedule::Schedule;
 pub use self::worker::run_cell_from_parent;
 use crate::ExperimentError;
-use crate::experiment::Experiment;
+use crate::experiment::{Experiment, Sharing};
 use crate::listener::Listener;
 use crate::report::{ExperimentPlan, Report};
 
@@ -47,12 +47,15 @@ pub struct RunRequest<'a> {
     pub force: bool,
     /// Set from outside to stop after the current step.
     pub stop: &'a AtomicBool,
+    /// Those that run it, each of which calls [`run`].
+    pub processes: &'a Processes,
 }
 
 /// How a run of an experiment ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finished {
-    pub report: Report,
+    /// `None` in processes other than the first.
+    pub report: Option<Report>,
     /// How many cells failed, and how many were to be run.
     pub failed: usize,
     pub of: usize,
@@ -61,6 +64,7 @@ pub struct Finished {
 /// Makes the stages, finishes every cell, and writes the report. Finished cells are not run again,
 /// interrupted ones continue, and a failed cell does not stop the others.
 ///
+/// - experiment: of several processes that share cells, the part of this one
 /// - plan: the whole experiment, of which `experiment` may be a shard
 ///
 /// # Errors
@@ -72,31 +76,50 @@ pub fn run(
     request: &RunRequest,
     listener: &dyn Listener,
 ) -> Result<Finished, ExperimentError> {
-    // Nothing is started if results of another configuration are in the way.
-    let jobs = experiment
-        .cells()
-        .map(|cell| Job::new(cell, request.force))
-        .collect::<Result<Vec<Job>, ExperimentError>>()?;
-    let of = jobs.len();
-    plan.write(&experiment.output)?;
+    let all = request.processes;
+    let alone = Processes::alone();
     let schedule = Schedule {
         device: request.device,
         jobs: request.jobs,
         output: &experiment.output,
         stop: request.stop,
+        processes: match experiment.processes {
+            Sharing::Cells => &alone,
+            Sharing::Steps => all,
+        },
         listener,
     };
+    // Nothing is started if results of another configuration are in the way.
+    let jobs = experiment
+        .cells()
+        .map(|cell| schedule.job(cell, request.force))
+        .collect::<Result<Vec<Job>, ExperimentError>>()?;
+    let of = jobs.len();
+    if all.is_first() {
+        plan.write(&experiment.output)?;
+    }
     stages::make(&experiment.stages, request.force, &schedule)?;
-    let summary = schedule.run(jobs)?;
+    let mut summary = schedule.run(jobs)?;
+    if experiment.processes == Sharing::Cells {
+        summary = summary.of_all(all)?;
+    }
     if summary.interrupted {
         listener.note(&"stopped; the same command continues from here");
         return Err(ExperimentError::Interrupted);
     }
-    let report = plan.collect(std::slice::from_ref(&experiment.output))?;
-    report.write(&experiment.output)?;
+    let report = match all.is_first() {
+        true => Some(plan.collect(std::slice::from_ref(&experiment.output))?),
+        false => None,
+    };
+    if let Some(report) = &report {
+        report.write(&experiment.output)?;
+    }
     Ok(Finished {
         report,
         failed: summary.failed,
-        of,
+        of: match experiment.processes {
+            Sharing::Cells => all.sum(of)?,
+            Sharing::Steps => of,
+        },
     })
 }

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use eigenmix_tensors::{FileError, write_file};
-use eigenmix_trainer::{DeviceChoice, Outcome};
+use eigenmix_tensors::{FileError, FileLock, write_file};
+use eigenmix_trainer::{DeviceChoice, Outcome, Processes};
 
 use super::Jobs;
 use super::cell_state::CellState;
 use super::job::{Job, run_cell};
 use super::processes;
+use crate::experiment::Cell;
 use crate::listener::Listener;
 use crate::report::Failure;
 use crate::{ExperimentError, message};
@@ -24,6 +25,8 @@ pub(super) struct Schedule<'a> {
     /// The directory of the experiment.
     pub(super) output: &'a Path,
     pub(super) stop: &'a AtomicBool,
+    /// Those that train every cell together.
+    pub(super) processes: &'a Processes,
     pub(super) listener: &'a dyn Listener,
 }
 
@@ -35,7 +38,31 @@ pub(super) struct Summary {
     pub(super) interrupted: bool,
 }
 
+impl Summary {
+    /// That of all processes, each of which ran cells of its own.
+    ///
+    /// # Errors
+    /// If another process has failed.
+    pub(super) fn of_all(self, processes: &Processes) -> Result<Self, ExperimentError> {
+        Ok(Self {
+            failed: processes.sum(self.failed)?,
+            interrupted: processes.sum(usize::from(self.interrupted))? > 0,
+        })
+    }
+}
+
 impl Schedule<'_> {
+    /// A cell to be finished. Only the first of several processes looks at what is there.
+    ///
+    /// # Errors
+    /// If the cell was run with another configuration.
+    pub(super) fn job<'c>(&self, cell: &'c Cell, force: bool) -> Result<Job<'c>, ExperimentError> {
+        match self.processes.is_first() {
+            true => Job::new(cell, force),
+            false => Ok(Job::of_first(cell, force)),
+        }
+    }
+
     /// Runs every job; a failure is reported and recorded, and the others continue.
     ///
     /// # Errors
@@ -47,13 +74,18 @@ impl Schedule<'_> {
         let summary = Mutex::new(Ok(Summary::default()));
         let work = || {
             while let Some((number, job)) = next(&queue) {
+                if lock(&summary).is_err() {
+                    return;
+                }
                 let label = match count {
                     1 => job.cell.name.clone(),
                     _ => format!("[{number}/{count}] {}", job.cell.name),
                 };
-                let ended = match self.stop.load(Ordering::Relaxed) {
-                    true => Err(Stopped::Interrupted),
-                    false => self.run_to_end(job, &label),
+                let stop = usize::from(self.stop.load(Ordering::Relaxed));
+                let ended = match self.processes.sum(stop) {
+                    Ok(0) => self.run_to_end(job, &label),
+                    Ok(_) => Err(Stopped::Interrupted),
+                    Err(error) => Err(Stopped::Failed(Box::new(error.into()))),
                 };
                 progress.iter().for_each(|progress| progress.advance());
                 let mut summary = lock(&summary);
@@ -78,7 +110,7 @@ impl Schedule<'_> {
     /// Whether the job came to its end.
     fn run_to_end(&self, mut job: Job, label: &str) -> Result<bool, Stopped> {
         let started = Instant::now();
-        let result = job.begin().and_then(|lock| {
+        let result = self.begin(&mut job).and_then(|lock| {
             if job.state == CellState::Finished {
                 return Ok(None);
             }
@@ -105,6 +137,9 @@ impl Schedule<'_> {
                     seed: job.cell.seed,
                     problem,
                 };
+                // Whoever does not know it yet learns it here, and all go on with the next cell.
+                self.processes.announce(&failure.problem);
+                self.processes.go_on();
                 self.record(&job, Some(&failure))
                     .map_err(|error| Stopped::Failed(Box::new(error)))?;
                 return Ok(false);
@@ -115,15 +150,29 @@ impl Schedule<'_> {
         Ok(true)
     }
 
+    /// Takes the job as it is by now, which the first process finds out for all.
+    fn begin(&self, job: &mut Job) -> Result<Option<FileLock>, ExperimentError> {
+        let mut lock = None;
+        let state = self.processes.from_first(|| {
+            lock = job.begin()?;
+            Ok::<_, ExperimentError>(serde_json::to_vec(&job.state)?)
+        })?;
+        job.state = serde_json::from_slice(&state)?;
+        Ok(lock)
+    }
+
     fn run_job(&self, job: &Job, label: &str) -> Result<Outcome, ExperimentError> {
         let Self {
             device,
             stop,
+            processes,
             listener,
             ..
         } = *self;
         match self.jobs {
-            Jobs::Here => run_cell(job.cell, job.state, device, stop, label, listener),
+            Jobs::Here => run_cell(
+                job.cell, job.state, device, stop, processes, label, listener,
+            ),
             Jobs::Processes { most, worker } => {
                 let threads = (rayon::current_num_threads() / most).max(1);
                 let worker = worker(device, threads)
@@ -133,8 +182,17 @@ impl Schedule<'_> {
         }
     }
 
-    /// Records a failure for the report, or removes an earlier one.
+    /// Records a failure for the report, or removes an earlier one; the first process does, and the others
+    /// learn whether it could.
     fn record(&self, job: &Job, failure: Option<&Failure>) -> Result<(), ExperimentError> {
+        self.processes.from_first(|| {
+            self.write_record(job, failure)?;
+            Ok::<_, ExperimentError>(Vec::new())
+        })?;
+        Ok(())
+    }
+
+    fn write_record(&self, job: &Job, failure: Option<&Failure>) -> Result<(), ExperimentError> {
         let path = Failure::path(self.output, &job.cell.name);
         match failure {
             Some(failure) => {

@@ -31,8 +31,10 @@ pub(super) fn make(
             if needs_a_stage(cell, schedule.output) {
                 run_all(std::mem::take(&mut jobs), schedule)?;
             }
-            let mut job = Job::new(cell, force)?;
-            job.lock = Some(lock_path(schedule.output, StageKind::Train, name)?);
+            let mut job = schedule.job(cell, force)?;
+            if schedule.processes.is_first() {
+                job.lock = Some(lock_path(schedule.output, StageKind::Train, name)?);
+            }
             jobs.push(job);
         }
     }
@@ -42,7 +44,10 @@ pub(super) fn make(
         .filter(|stage| stage.kind() != StageKind::Train)
     {
         let label = format!("{}:{}", stage.kind().name(), stage.name());
-        make_one(stage, force, schedule, &label).within(|| label.clone())?;
+        if schedule.processes.is_first() {
+            make_one(stage, force, schedule, &label).within(|| label.clone())?;
+        }
+        schedule.processes.meet()?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::sync::atomic::AtomicBool;
 
-use eigenmix_trainer::DeviceChoice;
+use eigenmix_trainer::{DeviceChoice, Processes};
 
 use super::cell_state::CellState;
 use super::events::{Event, EventWriter};
@@ -31,8 +31,9 @@ pub fn run_cell_from_parent(
             problem: format!("standard input does not describe a cell: {error}"),
             is_bad_input: false,
         })?;
+    let alone = Processes::alone();
     let writer = EventWriter::new(output, stop);
-    match run_cell(&cell, state, device, stop, &cell.name, &writer) {
+    match run_cell(&cell, state, device, stop, &alone, &cell.name, &writer) {
         Ok(outcome) => {
             writer.send(&Event::Ended(Box::new(outcome)));
             Ok(())

@@ -84,6 +84,9 @@ impl FoundData {
         };
         if is_vision {
             found.choose_images();
+        } else if base.is_some_and(FoundBase::is_vision_language) {
+            found.kind = TaskKind::VisionLanguage;
+            found.reason = "the base model is a vision-language model".to_owned();
         } else if !found.choose_texts(base) {
             found.kind = TaskKind::CausalLm;
             found.reason = "the columns are those of rows for a language model".to_owned();

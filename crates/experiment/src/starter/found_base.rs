@@ -41,7 +41,12 @@ impl FoundBase {
     }
 
     pub fn is_vision(&self) -> bool {
-        self.model.architecture.image_shape().is_some()
+        let architecture = &self.model.architecture;
+        architecture.image_shape().is_some() && architecture.image_tokens().is_none()
+    }
+
+    pub fn is_vision_language(&self) -> bool {
+        self.model.architecture.image_tokens().is_some()
     }
 
     /// The modules that PEFT adapts in this architecture.

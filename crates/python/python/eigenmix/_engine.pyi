@@ -4,6 +4,18 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, final
 
+__all__ = [
+    "Adapter",
+    "Array",
+    "Subspace",
+    "__version__",
+    "basis_start",
+    "call",
+    "factor_start",
+    "main",
+    "to_toml",
+]
+
 __version__: str
 
 @final

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from . import _engine
 from .calls import PathLike, call, many, path_of
+from .forks import begin
 from .progress import ProgressOption
 
 __all__ = ["Adapter", "Exported", "Factors", "export", "inspect"]
@@ -58,6 +59,7 @@ class Adapter:
     """
 
     def __init__(self, location: PathLike) -> None:
+        begin()
         self._engine = _engine.Adapter.load(path_of(location))
 
     @property

@@ -11,6 +11,7 @@ from typing import Any, Union
 
 from . import _engine
 from .errors import EigenmixWarning
+from .forks import begin
 from .progress import Bars, Progress, ProgressOption, shown
 
 __all__ = ["PathLike", "call", "many", "path_of"]
@@ -58,6 +59,7 @@ def call(command: str, options: Mapping[str, Any], progress: ProgressOption = No
         At Ctrl-C. A training has written a checkpoint by then; what other commands were writing is not
         there.
     """
+    begin()
     show = shown(progress)
 
     def listen(kind: str, content: Any) -> None:

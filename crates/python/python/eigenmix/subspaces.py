@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from . import _engine
 from .calls import PathLike, call, many, path_of
+from .forks import begin
 from .progress import ProgressOption
 
 __all__ = ["Extraction", "ProjectedAdapter", "Subspace", "extract", "project"]
@@ -36,6 +37,7 @@ class Subspace:
     """
 
     def __init__(self, path: PathLike) -> None:
+        begin()
         self._engine = _engine.Subspace.load(path_of(path))
 
     @property
@@ -74,6 +76,7 @@ class Subspace:
 
     def mixers(self, adapters: Iterable[PathLike]) -> dict[str, npt.NDArray[np.float32]]:
         """The mean of the mixers M = Uᵀ ΔW V ``[p, q]`` of the adapters that have the module."""
+        begin()
         return {
             module: np.asarray(mixer)
             for module, mixer in self._engine.mixers(many(adapters)).items()

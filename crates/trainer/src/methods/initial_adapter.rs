@@ -4,11 +4,13 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use eigenmix_adapter::{AdapterFile, LayerKind, LoadedAdapter, LoraModule, Provenance};
+use eigenmix_adapter::{
+    AdapterFile, LayerKind, LoadedAdapter, LoraModule, Provenance, is_saved_by,
+};
 use eigenmix_data::InputContract;
 use eigenmix_models::{Architecture, Description, LinearLayer};
 use eigenmix_moslora::{MixerInit, Update};
-use eigenmix_tensors::Matrix;
+use eigenmix_tensors::{HostTensor, Matrix};
 use serde_json::{Map, Value};
 
 use super::definition::FactorLayer;
@@ -74,6 +76,28 @@ impl InitialAdapter {
         Ok(contract
             .transpose()?
             .map(|contract| (contract, self.path.as_path())))
+    }
+
+    /// Whether a tensor is that of a linear layer of the base model, which the adapter's training trained
+    /// whole, and this one goes on to.
+    pub fn saves_layer(&self, name: &str, description: &Description) -> bool {
+        let path = name.rsplit_once('.').map_or(name, |(path, _)| path);
+        let layer = description.layer(path);
+        let mut saved = self.file.config().modules_to_save().iter();
+        layer.is_some_and(|layer| !layer.head) && saved.any(|module| is_saved_by(path, module))
+    }
+
+    /// The tensors of the modules that are trained whole, as the adapter has them.
+    ///
+    /// # Errors
+    /// If one cannot be read.
+    pub fn saved_whole(
+        &self,
+        modules: &[String],
+    ) -> Result<BTreeMap<String, HostTensor>, TrainerError> {
+        let mut tensors = self.file.heads()?;
+        tensors.retain(|name, _| modules.iter().any(|module| is_saved_by(name, module)));
+        Ok(tensors)
     }
 
     /// Refuses an adapter inside the directory that the training writes: `--force` would remove it, and
@@ -272,6 +296,14 @@ impl InitialAdapter {
             options.push((own.rank, own.alpha));
         }
         let (mut settled, first) = (config.clone(), options.first().copied());
+        if settled.modules_to_save.is_empty() {
+            let saved = self.file.config().modules_to_save().iter();
+            let is_layer = |module: &&String| {
+                let mut layers = description.layers.iter();
+                layers.any(|layer| !layer.head && is_saved_by(&layer.path, module))
+            };
+            settled.modules_to_save = saved.filter(is_layer).cloned().collect();
+        }
         let are_alike = options.iter().all(|other| Some(*other) == first);
         if let (true, Some((rank, alpha))) = (are_alike, first) {
             (settled.rank, settled.alpha) = (rank, alpha);

@@ -11,7 +11,7 @@ use super::compose;
 use super::definition::{FactorLayer, Recipe};
 use super::initial_adapter::InitialAdapter;
 use super::on_basis::on_basis;
-use super::target_layers::targeted;
+use super::target_layers::{is_of_tower, targeted};
 use crate::TrainerError;
 use crate::adapter_config::AdapterConfig;
 
@@ -58,7 +58,28 @@ pub(crate) fn start(source: &BasisSource) -> Result<MethodStart, TrainerError> {
                 return initial.start(config, model, seed, update);
             }
             let layers = targeted(config, architecture, description)?;
+            let tower = config.vision.as_ref().map(|vision| vision.of(config));
+            if tower.is_some() && !layers.iter().any(|layer| is_of_tower(&layer.path)) {
+                return Err(TrainerError::Method {
+                    key: "adapter.vision",
+                    method: config.method.name(),
+                    reason:
+                        "no layer of a tower is adapted; name some in adapter.target_modules, or \
+                             leave it out"
+                            .to_owned(),
+                });
+            }
             let updates = layers.into_iter().map(|layer| {
+                let (config, update) = match &tower {
+                    Some(tower) if is_of_tower(&layer.path) => {
+                        let recipe = tower.method.definition().recipe;
+                        let Recipe::Factors { update } = recipe else {
+                            unreachable!("the options of a tower are checked")
+                        };
+                        (tower, update)
+                    }
+                    _ => (config, update),
+                };
                 let update = update(&FactorLayer {
                     config,
                     path: &layer.path,

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use eigenmix_adapter::{PeftConfig, TargetModules};
+use eigenmix_adapter::{PeftConfig, TargetModules, is_saved_by};
 use eigenmix_data::closest_name;
 use eigenmix_models::{Architecture, Description, LinearLayer};
+use eigenmix_moslora::Update;
 
 use crate::TrainerError;
 use crate::adapter_config::{AdapterConfig, TargetModulesConfig};
@@ -26,7 +27,55 @@ pub(crate) fn targeted<'d>(
         }
     };
     let layers = description.layers.iter().collect();
-    choose(&targets, layers, "layer of the base model")
+    let chosen = choose(&targets, layers, "layer of the base model")?;
+    let is_adapted = |layer: &&LinearLayer| {
+        !is_saved(config, &layer.path) && architecture.is_computed(&layer.path)
+    };
+    Ok(chosen.into_iter().filter(is_adapted).collect())
+}
+
+/// What to say of layers that are not computed, and so adapted without effect or not at all.
+pub(crate) fn uncomputed_note(
+    config: &AdapterConfig,
+    architecture: &Architecture,
+    description: &Description,
+    adapted: &BTreeMap<String, Update>,
+) -> Option<String> {
+    let is_above = |layer: &&LinearLayer| !architecture.is_computed(&layer.path);
+    let above: Vec<&LinearLayer> = description.layers.iter().filter(is_above).collect();
+    let kept: Vec<&str> = (above.iter().map(|layer| layer.path.as_str()))
+        .filter(|path| adapted.contains_key(*path))
+        .collect();
+    if let Some(first) = kept.first() {
+        return Some(format!(
+            "{} layers of the tower above its features, such as `{first}`, are not computed: what the \
+             adapter has for them stays as it is",
+            kept.len()
+        ));
+    }
+    let without = AdapterConfig {
+        modules_to_save: Vec::new(),
+        ..config.clone()
+    };
+    let targets = without.target_modules.as_ref().map(target_modules)?;
+    let left_out = choose(&targets, above, "layer of the base model").ok()?;
+    let first = left_out.first()?;
+    Some(format!(
+        "{} layers of the tower above its features, such as `{}`, are not computed, and so not adapted",
+        left_out.len(),
+        first.path
+    ))
+}
+
+/// Whether a layer is one of the tower of a vision-language model.
+pub(crate) fn is_of_tower(path: &str) -> bool {
+    path.starts_with("model.vision_tower.")
+}
+
+/// Whether a layer is trained whole, and so not adapted.
+pub(crate) fn is_saved(config: &AdapterConfig, path: &str) -> bool {
+    let mut saved = config.modules_to_save.iter();
+    saved.any(|module| is_saved_by(path, module))
 }
 
 /// The layers of the base model that a subspace, or adapters to compose, have modules for; where the configuration names

@@ -10,6 +10,7 @@ use eigenmix_models::{Batch, LoadReport, Network};
 use super::loaded_model::{LoadedModel, targets_of};
 use super::task_head::TaskHead;
 use crate::host_values::host_values;
+use crate::processes::Processes;
 use crate::tasks::{Inputs, all_logits};
 use crate::{BaseModel, TrainerError};
 
@@ -109,6 +110,14 @@ impl Classifier {
         batch_size: NonZeroUsize,
         progress: &dyn Fn(usize),
     ) -> Result<Vec<f32>, TrainerError> {
-        all_logits(&self.network, inputs, batch_size, &self.device, progress)
+        let alone = Processes::alone();
+        all_logits(
+            &self.network,
+            inputs,
+            batch_size,
+            &self.device,
+            &alone,
+            progress,
+        )
     }
 }

@@ -14,6 +14,7 @@ use eigenmix_models::{
 use super::task_head::{TaskHead, require_labelled};
 use super::zero_shot::ZeroShot;
 use crate::host_values::host_values;
+use crate::processes::Processes;
 use crate::tasks::{Evaluation, EvaluationOptions, Examples, TaskKind};
 use crate::{BaseModel, TrainerError};
 
@@ -174,6 +175,7 @@ impl LoadedModel {
             batch_size,
             device: &self.device,
             tokenizer,
+            processes: &Processes::alone(),
             progress,
         };
         examples.evaluate(&self.network, &options)

@@ -7,6 +7,8 @@ use burn::tensor::Device;
 use eigenmix_data::TextTokenizer;
 use eigenmix_data::metrics::{LabelFigures, Metric};
 
+use crate::processes::Processes;
+
 /// The result of an evaluation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
@@ -26,6 +28,8 @@ pub struct EvaluationOptions<'a> {
     pub device: &'a Device,
     /// Decodes what a language model generates.
     pub tokenizer: Option<&'a TextTokenizer>,
-    /// Is called with the number of further examples that are done.
+    /// Those that share the evaluation, each of them evaluating it too.
+    pub processes: &'a Processes,
+    /// Is called with the number of further examples that are done, by this process.
     pub progress: &'a dyn Fn(usize),
 }

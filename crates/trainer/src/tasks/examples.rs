@@ -19,6 +19,11 @@ pub trait Examples {
     /// The length of each example in tokens; an image without a text counts as one.
     fn lengths(&self) -> Vec<usize>;
 
+    /// Which examples have images between their words.
+    fn have_images(&self) -> Vec<bool> {
+        vec![false; self.len()]
+    }
+
     /// How many examples were truncated.
     fn truncated(&self) -> usize;
 

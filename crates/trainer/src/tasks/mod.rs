@@ -13,6 +13,7 @@ mod reader;
 mod survey;
 mod task;
 mod text_classification;
+mod vision_language;
 
 use eigenmix_data::metrics::Metric;
 use eigenmix_data::{DataConfig, DataError, DataLocation, Split, TargetKind};
@@ -32,6 +33,7 @@ pub use reader::{FoundSplit, SplitData, TaskReader, TrainRequest};
 pub use survey::{LabelSurvey, LengthSurvey, Survey};
 pub use task::Task;
 pub use text_classification::TextInputs;
+pub use vision_language::image_processor;
 
 pub(crate) use labelled::{all_logits, host_loss};
 
@@ -46,14 +48,17 @@ pub enum TaskKind {
     ImageClassification,
     /// Language modelling: predicting the next token.
     CausalLm,
+    /// Language modelling of texts with images.
+    VisionLanguage,
 }
 
 impl TaskKind {
     /// All kinds.
-    pub const ALL: [Self; 3] = [
+    pub const ALL: [Self; 4] = [
         Self::SequenceClassification,
         Self::ImageClassification,
         Self::CausalLm,
+        Self::VisionLanguage,
     ];
 
     /// The definition of the kind.
@@ -62,7 +67,13 @@ impl TaskKind {
             Self::SequenceClassification => &text_classification::TextClassification,
             Self::ImageClassification => &image_classification::ImageClassification,
             Self::CausalLm => &causal_lm::CausalLm,
+            Self::VisionLanguage => &vision_language::VisionLanguage,
         }
+    }
+
+    /// Whether it predicts tokens, and no labels.
+    pub fn is_of_language_models(self) -> bool {
+        matches!(self, Self::CausalLm | Self::VisionLanguage)
     }
 
     /// The name in configurations.
@@ -163,7 +174,8 @@ mod tests {
         let error = TaskKind::CausalLm.open(&base, &config, &[]).err();
         let error = error.expect("a refusal").to_string();
         let expected = "which is a text encoder; encoders and decoders classify texts, vision \
-                        models classify images, decoders continue texts";
+                        models classify images, decoders continue texts, \
+                        vision-language models continue texts with images";
         assert!(error.ends_with(expected), "{error}");
         assert!(error.starts_with("task.kind = \"causal-lm\""), "{error}");
         let head = base.architecture.usual_head(3);
@@ -181,7 +193,7 @@ mod tests {
             (
                 TaskKind::SequenceClassification,
                 "prompt_template = \"{{ prompt }}\"",
-                "`data.prompt_template` is read by task.kind = \"causal-lm\" only, and this task is sequence-classification",
+                "`data.prompt_template` is read by task.kind = \"causal-lm and vision-language\" only, and this task is sequence-classification",
             ),
             (TaskKind::CausalLm, "text_pair = \"b\"", "data.text_pair"),
             (

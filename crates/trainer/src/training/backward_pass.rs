@@ -19,21 +19,19 @@ pub(super) struct BackwardPass<'a> {
 }
 
 impl BackwardPass<'_> {
-    /// The mean loss of a batch; its gradients, times `weight`, are added to `gradients`.
+    /// The mean loss of a batch, and its gradients, times `weight`.
     ///
     /// - number: the index of the batch in the step
-    pub fn run(
-        &self,
-        batch: &LabelledBatch,
-        number: usize,
-        weight: f64,
-        gradients: &mut NamedGradients,
-    ) -> f64 {
+    pub fn run(&self, batch: &LabelledBatch, number: usize, weight: f64) -> (f64, NamedGradients) {
         let LabelledBatch { batch, objective } = batch;
         let (model, device) = (self.model, self.device);
         let before = |layer: Option<usize>| self.seed_dropout(number, layer);
+        let mut gradients = NamedGradients::new();
         let mut collect = |mut found| {
-            accumulate(gradients, named_gradients(model, self.names, &mut found));
+            accumulate(
+                &mut gradients,
+                named_gradients(model, self.names, &mut found),
+            );
         };
         let loss = if self.config.training.gradient_checkpointing {
             let recomputation = Recomputation { before: &before };
@@ -46,13 +44,13 @@ impl BackwardPass<'_> {
             collect(loss.backward());
             loss
         };
-        f64::from(loss.into_scalar::<f32>()) / weight
+        (f64::from(loss.into_scalar::<f32>()) / weight, gradients)
     }
 
     /// One seed per step makes a resumed training drop what an uninterrupted one drops.
     fn seed_dropout(&self, batch: usize, layer: Option<usize>) {
         let config = self.config;
-        if config.base.dropout > 0.0 || config.adapter.dropout > 0.0 {
+        if config.base.dropout > 0.0 || config.adapter.drops_out() {
             let part = (batch as u64) << 16 | layer.map_or(0, |layer| layer as u64 + 1);
             let step = (self.step as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             self.device

@@ -2,6 +2,7 @@
 
 use eigenmix_data::{BatchPlan, LengthGrouping};
 
+use super::micro_batches::divided;
 use crate::batch_size::{BatchSize, BatchSizeError};
 use crate::config::TrainingConfig;
 
@@ -9,6 +10,8 @@ use crate::config::TrainingConfig;
 pub(crate) struct Batches {
     /// The rows of each example: tokens of a text, patches of an image.
     lengths: Vec<usize>,
+    /// Which examples have images between their words.
+    have_images: Vec<bool>,
     size: BatchSize,
     grouping: LengthGrouping,
     seed: u64,
@@ -18,6 +21,7 @@ pub(crate) struct Batches {
 
 impl Batches {
     /// - lengths: of the training examples, in rows
+    /// - have_images: which of them have images between their words
     ///
     /// # Errors
     /// If the configuration does not say the size of a batch.
@@ -25,9 +29,11 @@ impl Batches {
         training: &TrainingConfig,
         seed: u64,
         lengths: Vec<usize>,
+        have_images: Vec<bool>,
     ) -> Result<Self, BatchSizeError> {
         Ok(Self {
             lengths,
+            have_images,
             size: training.size_of_batches()?,
             grouping: training.batching,
             seed,
@@ -39,12 +45,30 @@ impl Batches {
     pub fn plan(&self, epoch: usize) -> BatchPlan {
         match self.size {
             BatchSize::Examples(examples) => {
-                BatchPlan::training(&self.lengths, examples, self.grouping, self.seed, epoch)
+                // Texts with images are longer than all others where batches are grouped, so that those
+                // with and those without come apart.
+                let longest = self.lengths.iter().copied().max().unwrap_or(0);
+                let pairs = self.lengths.iter().zip(&self.have_images);
+                let grouped: Vec<usize> = pairs
+                    .map(|(&length, &has_images)| match has_images {
+                        true => longest + 1 + length,
+                        false => length,
+                    })
+                    .collect();
+                BatchPlan::training(&grouped, examples, self.grouping, self.seed, epoch)
             }
             BatchSize::Tokens(tokens) => {
                 BatchPlan::by_tokens(&self.lengths, tokens, self.seed, epoch)
             }
         }
+    }
+
+    /// What goes through the model at once in a step: its batches, each divided into `parts`.
+    pub fn micro_batches(&self, batches: &[Vec<usize>], parts: usize) -> Vec<Vec<usize>> {
+        let batches = batches.iter();
+        batches
+            .flat_map(|batch| divided(batch, parts, &self.lengths))
+            .collect()
     }
 
     /// How many steps the first epochs take. Batches by tokens are not as many in every epoch, since
@@ -92,7 +116,13 @@ mod tests {
 
     fn batches(training: &str, lengths: &[usize]) -> Batches {
         let file = format!("epochs = 2\nlearning_rate = 0.1\n{training}");
-        Batches::new(&toml::from_str(&file).unwrap(), 3, lengths.to_vec()).unwrap()
+        Batches::new(
+            &toml::from_str(&file).unwrap(),
+            3,
+            lengths.to_vec(),
+            vec![false; lengths.len()],
+        )
+        .unwrap()
     }
 
     /// Lengths between 4 and 40 without any order.

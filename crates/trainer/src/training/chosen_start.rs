@@ -139,8 +139,11 @@ impl Training {
         let output = Path::new(&self.config.output);
         let kept = output.join(Run::START);
         // Without a checkpoint nothing was trained from that start, and it is measured anew.
-        let is_begun = !Run::at(output).checkpoints().is_empty();
-        let chosen = match options.resume && is_begun && kept.is_file() {
+        let is_kept = options.processes.as_first_finds(|| {
+            let is_begun = !Run::at(output).checkpoints().is_empty();
+            options.resume && is_begun && kept.is_file()
+        })?;
+        let chosen = match is_kept {
             true => ChosenStart::read(&kept)?,
             false => {
                 run_output::refuse_existing(output, options)?;

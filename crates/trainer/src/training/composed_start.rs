@@ -5,6 +5,7 @@
 //! examples already, the training learns less.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use burn::tensor::Device;
@@ -15,7 +16,7 @@ use serde_json::json;
 
 use super::backward_pass::BackwardPass;
 use super::composition_weights::CompositionWeights;
-use super::optimizer::{AdamW, NamedGradients, clip};
+use super::optimizer::{AdamW, NamedGradients, accumulate, clip};
 use super::plain_adapter::plain_adapter;
 use super::result::head_tensors;
 use super::{Observer, RunOptions, Training};
@@ -54,7 +55,10 @@ impl Training {
         }
         let output = Path::new(&self.config.output);
         let kept = output.join(Run::COMPOSITION);
-        let composed = match options.resume && kept.is_dir() {
+        let is_kept = options
+            .processes
+            .as_first_finds(|| options.resume && kept.is_dir())?;
+        let composed = match is_kept {
             true => {
                 self.composition = Some(read(&kept.display().to_string(), None)?.adapter);
                 None
@@ -127,7 +131,15 @@ impl Training {
         }
         let heads = head_tensors(&values, &head);
         Ok(Composed {
-            adapter: plain_adapter(&config, base, &self.description, &self.data, modules, heads)?,
+            adapter: plain_adapter(
+                &config,
+                base,
+                &self.description,
+                &self.data,
+                modules,
+                heads,
+                &[],
+            )?,
             weights: CompositionWeights::new(&updates, &values, &members, &self.sources)?,
             loss,
             parameters: trained_parameters(&updates),
@@ -149,12 +161,14 @@ impl Training {
         let training = &config.training;
         let mut optimizer = AdamW::new(training);
         let (mut step, mut last) = (0, 0.0);
+        let parts = training.micro_batches.map_or(1, NonZeroUsize::get);
         for epoch in 0.. {
             let plan = self.data.batches.plan(epoch);
             for group in plan.batches().chunks(training.gradient_accumulation.get()) {
                 if step == STEPS {
                     return Ok((names.values_of(&model), last));
                 }
+                let group = self.data.batches.micro_batches(group, parts);
                 let batches = group.iter();
                 let batches: Vec<_> = batches
                     .map(|batch| self.data.train.batch(batch, None))
@@ -170,7 +184,9 @@ impl Training {
                 let (mut gradients, mut loss) = (NamedGradients::new(), 0.0);
                 for (number, batch) in batches.iter().enumerate() {
                     let weight = batch.objective.weight() / targets;
-                    loss += weight * pass.run(batch, number, weight, &mut gradients);
+                    let (mean, found) = pass.run(batch, number, weight);
+                    loss += weight * mean;
+                    accumulate(&mut gradients, found);
                 }
                 if !loss.is_finite() {
                     let (step, loss) = (step + 1, loss as f32);

@@ -32,7 +32,9 @@ pub(super) fn initial_head(
             .iter()
             .any(|(known, _)| known == name)
     };
-    let is_left_out = |name: &&str| !kind.is_of_task() || !is_of_head(name);
+    let is_left_out = |name: &&str| {
+        (!kind.is_of_task() || !is_of_head(name)) && !initial.saves_layer(name, description)
+    };
     let others: Vec<&str> = file.head_names().filter(is_left_out).collect();
     require_other_heads(initial, base, &others)?;
     let adapter = file.location();

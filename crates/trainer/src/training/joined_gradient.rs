@@ -31,8 +31,11 @@ impl Training {
         let output = Path::new(&self.config.output);
         let kept = output.join(Run::GRADIENT);
         // Without a checkpoint there is no head to go on with, and it is taken anew with the gradient.
-        let is_begun = !Run::at(output).checkpoints().is_empty();
-        if options.resume && is_begun && kept.is_dir() {
+        let is_kept = options.processes.as_first_finds(|| {
+            let is_begun = !Run::at(output).checkpoints().is_empty();
+            options.resume && is_begun && kept.is_dir()
+        })?;
+        if is_kept {
             let kept = read(&kept.display().to_string(), None)?;
             self.put_into_basis(Some(&kept.adapter))?;
             self.basis.push(kept.source);

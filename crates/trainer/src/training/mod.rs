@@ -7,12 +7,17 @@ mod chosen_start;
 mod composed_start;
 mod composition_weights;
 mod gradient;
+mod gradient_sum;
 mod initial_head;
 mod joined_gradient;
+mod micro_batches;
 mod optimizer;
 mod plain_adapter;
 mod result;
+mod same_inputs;
+mod same_start;
 mod selection;
+mod shared_steps;
 mod speed;
 mod training_data;
 mod training_length;
@@ -23,7 +28,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use eigenmix_adapter::{Adapter, AdapterFile, Source};
+use eigenmix_adapter::{Adapter, AdapterFile, Source, is_saved_by};
 use eigenmix_data::metrics::Metric;
 use eigenmix_data::{Split, Targets};
 use eigenmix_eigenlorax::ModuleSpectra;
@@ -33,10 +38,10 @@ use eigenmix_tensors::{FileError, HostTensor};
 
 use crate::adapter_config::AdapterConfig;
 use crate::basis_record::BasisRecord;
-use crate::checkpoint::{CheckpointState, load_latest};
+use crate::checkpoint_bytes::latest_checkpoint;
 use crate::config::TrainConfig;
 use crate::init::Init;
-use crate::methods::{BasisSource, own_output, start, with_own_output};
+use crate::methods::{BasisSource, own_output, start, uncomputed_note, with_own_output};
 use crate::metrics_log::MetricsLog;
 use crate::outcome::{Observer, Outcome, RunOptions, TrainingPlan};
 use crate::peak_memory;
@@ -51,6 +56,7 @@ use result::Trained;
 pub use selection::{
     MeasuredLoss, Prospect, SelectedAdapter, Selection, SelectionOptions, Unusable, UsableAdapter,
 };
+pub use shared_steps::SharedSteps;
 use training_data::TrainingData;
 use training_loop::Loop;
 use truncated_result::TruncatedResult;
@@ -127,12 +133,22 @@ impl Training {
         })?;
         let base_note = base.checkpoint.note().map(str::to_owned);
         let mut notes: Vec<String> = base_note.into_iter().chain(data.notes.clone()).collect();
+        let (adapter, architecture) = (&config.adapter, &base.architecture);
+        notes.extend(uncomputed_note(
+            adapter,
+            architecture,
+            &description,
+            &start.updates,
+        ));
         let mut head_of_adapter = BTreeMap::new();
+        let settled = start.settled.unwrap_or_else(|| config.adapter.clone());
+        require_saved(&settled, &description)?;
         if let Some(initial) = &start.initial {
             initial.require_outside(Path::new(&config.output))?;
             let targets = data.targets.as_ref();
             head_of_adapter =
                 initial_head(initial, &base, head, &description, targets, &mut notes)?;
+            head_of_adapter.extend(initial.saved_whole(&settled.modules_to_save)?);
             notes.extend(other_input(initial, &data)?);
         }
         if is_parted {
@@ -147,7 +163,7 @@ impl Training {
         Ok(Self {
             initial_head: head_of_adapter,
             started_from: start.started_from,
-            settled: start.settled.unwrap_or_else(|| config.adapter.clone()),
+            settled,
             head,
             zero_shot,
             description,
@@ -182,16 +198,37 @@ impl Training {
         self.data.metrics[0]
     }
 
-    /// Runs the training, or the rest of it.
+    /// Runs the training, or the rest of it. Of several processes the first alone writes, and all end
+    /// together.
     ///
     /// # Errors
-    /// If the output exists, a checkpoint does not fit, the loss diverges or a file cannot be
-    /// written.
+    /// If the output exists, a checkpoint does not fit, the loss diverges, a file cannot be written, or
+    /// another process has failed.
     pub fn run(
         &mut self,
         options: &RunOptions,
         observer: &mut dyn Observer,
     ) -> Result<Outcome, TrainerError> {
+        let ended = self.run_alike(options, observer).and_then(|outcome| {
+            options.processes.meet()?;
+            Ok(outcome)
+        });
+        if let Err(error) = &ended {
+            options.processes.announce(&error.to_string());
+        }
+        ended
+    }
+
+    /// What every process does.
+    fn run_alike(
+        &mut self,
+        options: &RunOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, TrainerError> {
+        let processes = options.processes;
+        let writes = processes.is_first();
+        let resolved = resolved(&self.config)?;
+        self.require_same_inputs(processes, &resolved)?;
         let output = PathBuf::from(&self.config.output);
         let method = self.config.adapter.method;
         peak_memory::reset();
@@ -201,6 +238,7 @@ impl Training {
         let adaptation = Adaptation {
             updates: self.updates.clone(),
             tensors: self.brought_tensors(&options.device)?,
+            saved: self.settled.modules_to_save.clone(),
             ..Adaptation::default()
         };
         let load = LoadOptions {
@@ -221,16 +259,20 @@ impl Training {
         )?;
         // An earlier run is removed (--force) only here, after everything that can fail before the
         // first step.
-        let _lock = run_output::open(&output, &resolved(&self.config)?, options)?;
+        let _lock = match writes {
+            true => Some(run_output::open(&output, &resolved, options)?),
+            false => None,
+        };
+        let gradient = gradient.filter(|_| writes);
         if let (Some(gradient), Some(config)) = (gradient, self.config.adapter.gradient_config()) {
             let path = output.join(Run::GRADIENT);
             self.save_gradient(&gradient, &config.options(), &path, Vec::new(), true)?;
             self.basis.push(AdapterFile::open(&path)?.source());
         }
-        if let Some(chosen) = &chosen {
+        if let Some(chosen) = chosen.as_ref().filter(|_| writes) {
             chosen.write(&output)?;
         }
-        if self.composition.is_some() {
+        if self.composition.is_some() && writes {
             let path = output.join(Run::COMPOSITION);
             if let Some(composed) = composed {
                 composed.save(self, &path)?;
@@ -238,7 +280,7 @@ impl Training {
             self.basis.push(AdapterFile::open(&path)?.source());
         }
         let checkpoint = match options.resume {
-            true => load_latest(&output)?,
+            true => latest_checkpoint(&output, processes)?,
             false => None,
         };
         if let Some(checkpoint) = &checkpoint {
@@ -247,8 +289,11 @@ impl Training {
         let logged = checkpoint
             .as_ref()
             .map_or(0, |state| state.progress.metrics_bytes);
-        let mut log = MetricsLog::open(&output, logged)?;
-        if self.config.training.tensorboard {
+        let mut log = match writes {
+            true => MetricsLog::open(&output, logged)?,
+            false => MetricsLog::elsewhere(),
+        };
+        if self.config.training.tensorboard && writes {
             let resumed = checkpoint.as_ref().map(|state| state.progress.step);
             log = log.with_events(&output, resumed)?;
         }
@@ -266,6 +311,7 @@ impl Training {
             self.scalings(),
             self.basis.clone(),
         );
+        self.require_same_start_values(processes, || state.values())?;
         let plan = self.plan(&state);
         self.notes().for_each(|note| observer.note(note));
         observer.started(&plan);
@@ -280,6 +326,7 @@ impl Training {
             bytes: 0,
             examples_per_second: state.examples_per_second(),
             peak_memory: None,
+            processes: state.shared().cloned(),
             start: chosen,
             loss: state.last_loss(),
             validation: state.last_validation().cloned(),
@@ -308,6 +355,9 @@ impl Training {
         };
         if let Some(weights) = &weights {
             observer.note(&format!("the adapter is a composition {weights}"));
+        }
+        if !writes {
+            return Ok(outcome);
         }
         let trained = Trained {
             truncated: truncated.as_ref(),
@@ -338,59 +388,6 @@ impl Training {
         outcome.peak_memory = peak_memory::read();
         outcome.write_to(&output)?;
         Ok(outcome)
-    }
-
-    /// The adapters that went into the result: those that were recycled, and that of the start.
-    fn all_sources(&self) -> Vec<Source> {
-        let started_from = self.started_from.iter();
-        let beside = started_from.filter(|source| !self.sources.contains(source));
-        self.sources.iter().chain(beside).cloned().collect()
-    }
-
-    /// The scalings of the updates, where they come from an adapter.
-    fn scalings(&self) -> BTreeMap<String, f32> {
-        match self.config.adapter.init() {
-            Init::Adapter(_) => {
-                let updates = self.updates.iter();
-                updates
-                    .map(|(path, update)| (path.clone(), update.scaling))
-                    .collect()
-            }
-            _ => BTreeMap::new(),
-        }
-    }
-
-    /// Checks that the basis and the adapter to go on from are still those that the training began with:
-    /// only what is trained is in the checkpoint, not the basis, nor the adapter's rank and scaling.
-    fn require_same_start(&self, checkpoint: &CheckpointState) -> Result<(), TrainerError> {
-        let progress = &checkpoint.progress;
-        for (then, now) in progress.basis.iter().zip(&self.basis) {
-            if then.sha256 != now.sha256 {
-                return Err(TrainerError::ChangedBasis {
-                    location: now.location.clone(),
-                    then: then.sha256.clone(),
-                    now: now.sha256.clone(),
-                });
-            }
-        }
-        let (Some(then), Some(now)) = (&progress.started_from, &self.started_from) else {
-            return Ok(());
-        };
-        let change = match (
-            then.sha256 == now.sha256,
-            progress.scalings == self.scalings(),
-        ) {
-            (true, true) => return Ok(()),
-            (false, _) => format!("SHA-256 {} then, {} now", then.sha256, now.sha256),
-            (true, false) => "its alpha or its scaling is another".to_owned(),
-        };
-        Err(TrainerError::InitialAdapter {
-            adapter: now.location.clone(),
-            reason: format!(
-                "it has changed since the training began ({change}); give the earlier one, or start \
-                 over with --force"
-            ),
-        })
     }
 
     /// The tensors that do not come from the base model's checkpoint: the head that prompts make, or what
@@ -448,9 +445,29 @@ impl Training {
     }
 }
 
+/// Refuses modules to be trained whole that the model does not have, or that are no linear layers.
+fn require_saved(config: &AdapterConfig, description: &Description) -> Result<(), TrainerError> {
+    let layers = || description.layers.iter().filter(|layer| !layer.head);
+    let is_none = |module: &&String| !layers().any(|layer| is_saved_by(&layer.path, module));
+    match config.modules_to_save.iter().find(is_none) {
+        None => Ok(()),
+        Some(module) => Err(TrainerError::Method {
+            key: "adapter.modules_to_save",
+            method: config.method.name(),
+            reason: format!(
+                "no linear layer of the base model is in a module `{module}`, and no others are trained \
+                 whole beside an adapter; of a vision-language model `multi_modal_projector` is one"
+            ),
+        }),
+    }
+}
+
 /// The configuration with every default filled in, as it is kept in the run.
 fn resolved(config: &TrainConfig) -> Result<String, FileError> {
     toml::to_string(config).map_err(|error| {
         FileError::io("write", Path::new(Run::CONFIG))(std::io::Error::other(error))
     })
 }
+
+#[cfg(test)]
+mod vision_language_tests;

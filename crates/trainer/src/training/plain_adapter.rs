@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use eigenmix_adapter::{Adapter, Labels, LoraModule, PeftConfig, TargetModules};
+use eigenmix_adapter::{Adapter, Labels, LoraModule, PeftConfig, TargetModules, is_saved_by};
 use eigenmix_data::Targets;
 use eigenmix_models::{Description, LinearLayer};
 use eigenmix_tensors::HostTensor;
@@ -14,6 +14,8 @@ use crate::{BaseModel, TrainerError};
 /// The adapter of `modules`, by their paths in the base model, with the tensors `heads` that were trained
 /// whole and the labels of the data.
 ///
+/// - saved: how the training names modules that it trains whole
+///
 /// # Errors
 /// If the modules make no configuration.
 pub(super) fn plain_adapter(
@@ -23,6 +25,7 @@ pub(super) fn plain_adapter(
     data: &TrainingData,
     modules: BTreeMap<String, LoraModule>,
     heads: BTreeMap<String, HostTensor>,
+    saved: &[String],
 ) -> Result<Adapter, TrainerError> {
     let ranks: BTreeMap<String, usize> = modules
         .iter()
@@ -34,7 +37,7 @@ pub(super) fn plain_adapter(
         base_model,
         rank,
         TargetModules::Names(target_names(&modules, &all_layers(base, description))),
-        &saved_modules(&heads, description),
+        &saved_modules(&heads, description, saved),
         config.task.kind.definition().peft_name(),
         &ranks,
     )?;
@@ -84,9 +87,19 @@ fn target_names(modules: &BTreeMap<String, LoraModule>, layers: &[LinearLayer]) 
 }
 
 /// `modules_to_save`: the family's head modules, and all other modules that were trained whole.
-fn saved_modules(heads: &BTreeMap<String, HostTensor>, description: &Description) -> Vec<String> {
+///
+/// - named: how the configuration names some of them
+fn saved_modules(
+    heads: &BTreeMap<String, HostTensor>,
+    description: &Description,
+    named: &[String],
+) -> Vec<String> {
     let mut modules = BTreeSet::new();
     for name in heads.keys() {
+        if let Some(module) = named.iter().find(|module| is_saved_by(name, module)) {
+            modules.insert(module.clone());
+            continue;
+        }
         let path = name
             .rsplit_once('.')
             .map_or(name.as_str(), |(path, _)| path);

@@ -120,6 +120,7 @@ impl Trained<'_> {
             self.data,
             modules,
             heads,
+            &self.settled.modules_to_save,
         )
     }
 

@@ -79,7 +79,9 @@ impl TrainingData {
         let test = examples(Split::Test, test);
         let rows = |length| base.architecture.rows_per_example(length);
         let lengths = train.examples.lengths().into_iter().map(rows);
-        let batches = Batches::new(&config.training, config.seed, lengths.collect())?;
+        let lengths = lengths.collect();
+        let have_images = train.examples.have_images();
+        let batches = Batches::new(&config.training, config.seed, lengths, have_images)?;
         let length = TrainingLength::new(&config.training, &batches);
         notes.extend(batches.long_examples());
         notes.extend(length.short_epochs());

@@ -54,7 +54,7 @@ mod tests {
             max_steps: limit,
             ..training
         };
-        let batches = Batches::new(&training, 0, vec![5; 9]).unwrap();
+        let batches = Batches::new(&training, 0, vec![5; 9], vec![false; 9]).unwrap();
         TrainingLength::new(&training, &batches)
     }
 
@@ -70,7 +70,7 @@ mod tests {
         let file = "epochs = 3\ntokens_per_batch = 11\nlearning_rate = 0.1";
         let training: TrainingConfig = toml::from_str(file).unwrap();
         // Two of nine fit into a batch.
-        let batches = Batches::new(&training, 0, vec![5; 9]).unwrap();
+        let batches = Batches::new(&training, 0, vec![5; 9], vec![false; 9]).unwrap();
         assert_eq!(TrainingLength::new(&training, &batches).steps(), 15);
         let limited = |limit| {
             let training = TrainingConfig {

@@ -32,7 +32,8 @@ pub(crate) fn run(
     };
     let opened = request.open()?;
     let base = &opened.base;
-    let config = data_config(arguments, &opened)?;
+    let mut config = data_config(arguments, &opened)?;
+    config.takes_images = base.architecture.image_tokens().is_some();
     let input = Input::open(&arguments.input, &config)?;
     if let (Input::Lines(_), Some(out)) = (&input, &arguments.out) {
         return Err(BadInput(format!(
@@ -42,11 +43,20 @@ pub(crate) fn run(
         ))
         .into());
     }
+    if let (Input::Table(_), Some(image)) = (&input, arguments.image.first()) {
+        return Err(BadInput(format!(
+            "--image {}: the rows of a table have a column of images; --image is for lines",
+            image.display()
+        ))
+        .into());
+    }
     let model = opened.load(&no_labels, console)?;
     let kind = model.task_kind(base);
     kind.check_settings(&config)?;
     let remedy = match kind {
-        TaskKind::CausalLm => "--set changes it, --raw takes lines as they stand",
+        TaskKind::CausalLm | TaskKind::VisionLanguage => {
+            "--set changes it, --raw takes lines as they stand"
+        }
         _ => "--text, --text-pair and --set change it",
     };
     if !arguments.raw
@@ -55,6 +65,13 @@ pub(crate) fn run(
         console.note(note);
     }
     let task = kind.definition();
+    if !arguments.image.is_empty() && kind != TaskKind::VisionLanguage {
+        let problem = format!(
+            "--image is for vision-language models, and the task of this model is {}; leave it out",
+            task.name()
+        );
+        return Err(BadInput(problem).into());
+    }
     match task.line_reader(base, &config)? {
         None => {
             refuse(&flags_of_classifiers(arguments), "classifiers", task.name())?;

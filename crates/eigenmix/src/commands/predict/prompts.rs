@@ -1,14 +1,16 @@
 //! Lines and rows as prompts of a language model.
 
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use eigenmix_data::{
-    ChatTemplate, DataConfig, LanguageContent, LanguageEncoder, LanguageFormat, LanguageRow,
-    Message, Place, TextTokenizer, prompt_of_line,
+    ChatTemplate, DataConfig, ImageDataset, ImageRow, ImageSource, LanguageContent,
+    LanguageEncoder, LanguageFormat, LanguageRow, Message, Place, TextTokenizer, prompt_of_line,
 };
 use eigenmix_experiment::BadInput;
-use eigenmix_trainer::{BaseModel, Prompt};
+use eigenmix_images::ImagePreprocessor;
+use eigenmix_models::ImageBatch;
+use eigenmix_trainer::{BaseModel, Prompt, image_processor};
 
 use crate::cli::PredictArguments;
 
@@ -26,6 +28,10 @@ pub(super) struct Prompts<'a> {
     room: usize,
     max_new_tokens: NonZeroUsize,
     system: Option<&'a str>,
+    /// What prepares images, of a model that reads any.
+    preprocessor: Option<ImagePreprocessor>,
+    /// The images of every line.
+    images: &'a [PathBuf],
 }
 
 impl<'a> Prompts<'a> {
@@ -44,6 +50,11 @@ impl<'a> Prompts<'a> {
         if arguments.raw {
             config.format = Some(LanguageFormat::Text);
         }
+        let tokens = base.architecture.image_tokens();
+        // A line about an image is what a user says, unless it is to be taken as it stands.
+        if tokens.is_some() && config.format.is_none() && !arguments.raw {
+            config.format = Some(LanguageFormat::Messages);
+        }
         let is_chat = config.format == Some(LanguageFormat::Messages);
         if !is_chat && let Some(system) = &arguments.system {
             return Err(BadInput(format!(
@@ -59,8 +70,16 @@ impl<'a> Prompts<'a> {
             Err(error) if is_chat => return Err(error.into()),
             Err(_) => None,
         };
+        let mut encoder = LanguageEncoder::new(tokenizer, template, &config)?;
+        let mut preprocessor = None;
+        if let Some(tokens) = tokens {
+            encoder = encoder.with_images(tokens.token, tokens.per_image)?;
+            preprocessor = Some(image_processor(base)?);
+        }
         Ok(Self {
-            encoder: LanguageEncoder::new(tokenizer, template, &config)?,
+            encoder,
+            preprocessor,
+            images: &arguments.image,
             template_directory: base.template_directory(),
             tokenizer,
             config,
@@ -94,7 +113,33 @@ impl<'a> Prompts<'a> {
     /// # Errors
     /// As [`Prompts::of_row`], and if the form needs more than a line.
     pub(super) fn of_line(&self, line: &str, place: Place) -> anyhow::Result<Prompt> {
-        self.of_row(&prompt_of_line(line, place, &self.config)?)
+        let mut row = prompt_of_line(line, place, &self.config)?;
+        if self.preprocessor.is_some() {
+            let images = self.images.iter().cloned().map(ImageSource::File);
+            row.bring_images(images.collect())?;
+        }
+        self.of_row(&row)
+    }
+
+    /// The images of a row, prepared.
+    fn prepared(&self, row: &LanguageRow) -> anyhow::Result<Option<ImageBatch>> {
+        let Some(preprocessor) = self
+            .preprocessor
+            .as_ref()
+            .filter(|_| !row.images.is_empty())
+        else {
+            return Ok(None);
+        };
+        let images = row.images.iter().map(|source| ImageRow {
+            source: source.clone(),
+            label: None,
+            place: row.place.clone(),
+        });
+        let dataset = ImageDataset::new(images.collect(), preprocessor.clone());
+        let all: Vec<usize> = (0..row.images.len()).collect();
+        let pixels = dataset.load_batch(&all, None)?;
+        let [height, _] = preprocessor.size();
+        Ok(Some(ImageBatch::new(pixels, [all.len(), 3, height])))
     }
 
     /// # Errors
@@ -142,6 +187,7 @@ impl<'a> Prompts<'a> {
         }
         Ok(Prompt {
             tokens: prompt,
+            images: self.prepared(row)?,
             max_new_tokens: self.max_new_tokens,
         })
     }

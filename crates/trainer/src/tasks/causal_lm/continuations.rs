@@ -25,12 +25,17 @@ impl Continuations {
         room: usize,
     ) -> Result<Self, DataError> {
         let mut found = Self::default();
-        for row in rows {
+        for (index, row) in rows.iter().enumerate() {
             let Some(expected) = expected(row) else {
                 found.without += 1;
                 continue;
             };
             let continuation = Continuation {
+                row: index,
+                answers: match row.answers.is_empty() {
+                    true => vec![expected.to_owned()],
+                    false => row.answers.clone(),
+                },
                 prompt: encoder.prompt(row)?,
                 expected: expected.to_owned(),
                 expected_tokens: encoder.text_prompt(expected)?.len(),

@@ -3,15 +3,20 @@
 use burn::tensor::{Device, Tensor};
 use eigenmix_data::metrics::{Metric, MetricError};
 use eigenmix_data::{ChoiceExample, EpochAugmentation, LanguageExample};
-use eigenmix_models::{Network, TokenBatch};
+use eigenmix_models::{Batch, Network, TokenBatch};
 
 use super::evaluation::evaluate;
+use super::example_images::ExampleImages;
 use crate::TrainerError;
 use crate::tasks::{Evaluation, EvaluationOptions, Examples, LabelledBatch, Objective};
 
 /// Texts for a language model, with the choices and continuations to evaluate.
 pub(super) struct LanguageExamples {
     pub examples: Vec<LanguageExample>,
+    /// The row of each of them.
+    pub rows: Vec<usize>,
+    /// Those that stand in texts, if the model reads any.
+    pub images: Option<ExampleImages>,
     /// Questions with several continuations, if the data are multiple-choice.
     pub choices: Vec<ChoiceExample>,
     /// Prompts with the expected continuation, if the data have them.
@@ -25,9 +30,13 @@ pub(super) struct LanguageExamples {
 /// A prompt and its expected continuation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Continuation {
+    /// The index of its row.
+    pub row: usize,
     /// In tokens.
     pub prompt: Vec<u32>,
     pub expected: String,
+    /// What people answered.
+    pub answers: Vec<String>,
     /// How many tokens that is.
     pub expected_tokens: usize,
 }
@@ -60,6 +69,14 @@ impl Examples for LanguageExamples {
         self.examples.iter().map(|one| one.ids.len()).collect()
     }
 
+    fn have_images(&self) -> Vec<bool> {
+        let has = |one: &LanguageExample| {
+            let images = self.images.as_ref();
+            images.is_some_and(|images| images.count(&one.ids) > 0)
+        };
+        self.examples.iter().map(has).collect()
+    }
+
     fn truncated(&self) -> usize {
         self.examples.iter().filter(|one| one.truncated).count()
     }
@@ -75,7 +92,8 @@ impl Examples for LanguageExamples {
         let wanted = |metric: &Metric| match metric {
             Metric::Perplexity => None,
             Metric::Accuracy => self.choices.is_empty().then_some("multiple-choice data"),
-            Metric::ExactMatch => {
+            Metric::VqaAccuracy if self.images.is_none() => Some("questions about images"),
+            Metric::ExactMatch | Metric::VqaAccuracy => {
                 let is_missing = self.continuations.is_empty();
                 is_missing.then_some("prompts with completions")
             }
@@ -91,12 +109,21 @@ impl Examples for LanguageExamples {
             metric,
             wanted,
             found: match (self.choices.is_empty(), self.continuations.is_empty()) {
+                _ if self.images.is_some() => "language modelling of texts with images",
                 (false, _) => "causal language modelling on multiple-choice data",
                 (_, false) => "causal language modelling on prompts with completions",
                 _ => "causal language modelling on texts",
             },
-            possible: "`perplexity`, with multiple-choice data `accuracy`, with prompts and \
-                       completions `exact-match`",
+            possible: match self.images.is_some() {
+                false => {
+                    "`perplexity`, with multiple-choice data `accuracy`, with prompts and \
+                     completions `exact-match`"
+                }
+                true => {
+                    "`perplexity`, with multiple-choice data `accuracy`, with prompts and \
+                     completions `exact-match` and `vqa-accuracy`"
+                }
+            },
         })
     }
 
@@ -105,9 +132,9 @@ impl Examples for LanguageExamples {
         examples: &[usize],
         _showing: Option<EpochAugmentation>,
     ) -> Result<LabelledBatch, TrainerError> {
-        let (batch, objective) = self.batch(examples);
+        let (batch, objective) = self.batch(examples)?;
         Ok(LabelledBatch {
-            batch: batch.into(),
+            batch,
             objective: Box::new(objective),
         })
     }
@@ -122,8 +149,27 @@ impl Examples for LanguageExamples {
 }
 
 impl LanguageExamples {
+    /// A batch of texts that are not cached, with their images.
+    ///
+    /// - texts: each with its row
+    ///
+    /// # Errors
+    /// If an image can't be read.
+    pub(super) fn inputs(&self, texts: &[(usize, Vec<u32>)]) -> Result<Batch, TrainerError> {
+        let sequences: Vec<Vec<u32>> = texts.iter().map(|(_, ids)| ids.clone()).collect();
+        let of_rows = texts.iter().map(|(row, ids)| (*row, ids.as_slice()));
+        let images = self.images.as_ref().map(|images| images.batch(of_rows));
+        Ok(Batch {
+            texts: Some(TokenBatch::continuing(&sequences, &vec![0; texts.len()])),
+            images: images.transpose()?.flatten(),
+        })
+    }
+
     /// Token i of a text is predicted from the row of token i − 1.
-    pub(super) fn batch(&self, examples: &[usize]) -> (TokenBatch, NextTokens) {
+    ///
+    /// # Errors
+    /// If an image can't be read.
+    pub(super) fn batch(&self, examples: &[usize]) -> Result<(Batch, NextTokens), TrainerError> {
         let (mut rows, mut targets) = (Vec::new(), Vec::new());
         let mut sequences = Vec::with_capacity(examples.len());
         let mut start = 0;
@@ -136,16 +182,15 @@ impl LanguageExamples {
                 }
             }
             start += example.ids.len();
-            sequences.push(example.ids.clone());
+            sequences.push((self.rows[index], example.ids.clone()));
         }
-        let before = vec![0; sequences.len()];
-        let batch = TokenBatch::continuing(&sequences, &before);
+        let batch = self.inputs(&sequences)?;
         let objective = NextTokens {
             rows,
             targets,
             label_smoothing: self.label_smoothing,
         };
-        (batch, objective)
+        Ok((batch, objective))
     }
 }
 
@@ -166,12 +211,15 @@ mod tests {
                 example(&[1], &[false]),
                 example(&[8, 9, 10], &[false, true, true]),
             ],
+            rows: vec![0, 1, 2],
+            images: None,
             choices: vec![],
             continuations: vec![],
             stop: vec![],
             label_smoothing: 0.1,
         };
-        let (tokens, objective) = data.batch(&[2, 0]);
+        let (batch, objective) = data.batch(&[2, 0]).expect("a batch without images");
+        let tokens = batch.texts.expect("texts");
         assert_eq!(
             objective,
             NextTokens {
@@ -187,6 +235,8 @@ mod tests {
     fn a_metric_that_the_data_have_nothing_for_is_refused() {
         let mut data = LanguageExamples {
             examples: vec![],
+            rows: vec![],
+            images: None,
             choices: vec![],
             continuations: vec![],
             stop: vec![],
@@ -199,6 +249,8 @@ mod tests {
                         language modelling on texts; choose one of `perplexity`";
         assert!(error.starts_with(expected), "{error}");
         data.continuations.push(Continuation {
+            row: 0,
+            answers: vec![],
             prompt: vec![3],
             expected: "w".to_owned(),
             expected_tokens: 1,

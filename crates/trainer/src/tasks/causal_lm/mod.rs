@@ -2,17 +2,20 @@
 
 mod continuations;
 mod evaluation;
+mod example_images;
 mod examples;
 mod reader;
+
+use std::borrow::Cow;
 
 use eigenmix_data::metrics::Metric;
 use eigenmix_data::{DataConfig, DataLocation, Split, read_language_split};
 use eigenmix_models::{Architecture, HeadKind};
 
 use super::length_limit::check_length;
-use super::{LabelSurvey, LineReader, Survey, Task, TaskReader};
+use super::{LabelSurvey, LineReader, Survey, Task, TaskKind, TaskReader};
 use crate::{BaseModel, TrainerError};
-use reader::LanguageReader;
+pub(super) use reader::{ImageReading, LanguageReader};
 
 pub(super) struct CausalLm;
 
@@ -41,7 +44,7 @@ impl Task for CausalLm {
     }
 
     fn fits(&self, architecture: &Architecture) -> bool {
-        architecture.supports(HeadKind::LanguageModel)
+        architecture.supports(HeadKind::LanguageModel) && architecture.image_tokens().is_none()
     }
 
     fn is_of_head(&self, head: HeadKind) -> bool {
@@ -70,10 +73,12 @@ impl Task for CausalLm {
         let tokenizer = base.tokenizer()?;
         Ok(Box::new(LanguageReader {
             base,
-            config,
+            config: Cow::Borrowed(config),
             location: DataLocation::open(config)?,
-            exact_match: metrics.contains(&Metric::ExactMatch),
+            task: TaskKind::CausalLm,
+            compares: metrics.contains(&Metric::ExactMatch),
             tokenizer,
+            images: None,
         }))
     }
 

@@ -8,6 +8,7 @@ use eigenmix_models::{Batch, Network};
 
 use crate::TrainerError;
 use crate::host_values::host_values;
+use crate::processes::Processes;
 
 /// Texts, images, or other inputs of a model.
 pub trait Inputs {
@@ -37,26 +38,33 @@ pub trait Inputs {
     ) -> Result<Batch, TrainerError>;
 }
 
-/// Evaluates batches of similar length and puts the logits back in the order of the examples:
-/// `[examples, outputs]`.
+/// Evaluates batches of similar length, shared out among the processes, and puts the logits back in the
+/// order of the examples: `[examples, outputs]`.
 pub(crate) fn all_logits(
     model: &Network,
     inputs: &dyn Inputs,
     batch_size: NonZeroUsize,
     device: &Device,
+    processes: &Processes,
     progress: &dyn Fn(usize),
 ) -> Result<Vec<f32>, TrainerError> {
-    let lengths = inputs.lengths();
+    let plan = BatchPlan::evaluation(&inputs.lengths(), batch_size);
+    let batches = plan.batches();
+    let found = processes.share_out(batches.len(), |number| {
+        let examples = &batches[number];
+        let logits = host_values(model.forward(&inputs.batch(examples, None)?, device));
+        progress(examples.len());
+        Ok::<_, TrainerError>(logits.into_iter().map(f64::from).collect())
+    })?;
     let mut logits = Vec::new();
-    for examples in BatchPlan::evaluation(&lengths, batch_size).batches() {
-        let found = host_values(model.forward(&inputs.batch(examples, None)?, device));
+    for (examples, found) in batches.iter().zip(found) {
         let outputs = found.len() / examples.len();
         logits.resize(inputs.len() * outputs, 0.0);
-        for (row, &example) in examples.iter().enumerate() {
-            logits[example * outputs..][..outputs]
-                .copy_from_slice(&found[row * outputs..][..outputs]);
+        for (&example, found) in examples.iter().zip(found.chunks(outputs)) {
+            let row = logits[example * outputs..][..outputs].iter_mut();
+            row.zip(found)
+                .for_each(|(logit, found)| *logit = *found as f32);
         }
-        progress(examples.len());
     }
     Ok(logits)
 }

@@ -88,6 +88,7 @@ impl Examples for LabelledExamples {
             inputs,
             options.batch_size,
             options.device,
+            options.processes,
             options.progress,
         )?;
         let outputs = match targets {

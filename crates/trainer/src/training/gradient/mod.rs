@@ -176,7 +176,15 @@ impl Training {
         let found = self.leading_gradient(&layers, options, device, progress)?;
         let (config, base) = (&self.config, &self.base);
         let (updates, heads) = (found.updates, found.heads);
-        let adapter = plain_adapter(config, base, &self.description, &self.data, updates, heads)?;
+        let adapter = plain_adapter(
+            config,
+            base,
+            &self.description,
+            &self.data,
+            updates,
+            heads,
+            &[],
+        )?;
         Ok(TaskGradient {
             adapter,
             modules: found.modules,

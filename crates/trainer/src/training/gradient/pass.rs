@@ -10,7 +10,7 @@ use eigenmix_moslora::{TrainedValues, Update};
 use eigenmix_tensors::Matrix;
 
 use super::super::backward_pass::BackwardPass;
-use super::super::optimizer::NamedGradients;
+use super::super::optimizer::{NamedGradients, accumulate};
 use super::Training;
 use crate::TrainerError;
 use crate::host_values::host_values;
@@ -94,7 +94,8 @@ impl GradientPass<'_> {
             let labelled = training.data.train.batch(&batch, None)?;
             // The loss of a batch is the weighted mean over its targets.
             let weight = labelled.objective.weight();
-            let mean = pass.run(&labelled, 0, weight, &mut sums[half]);
+            let (mean, gradients) = pass.run(&labelled, 0, weight);
+            accumulate(&mut sums[half], gradients);
             loss += mean * weight;
             weights[half] += weight;
             (self.progress)(batch.len());

@@ -1,11 +1,12 @@
 //! The training loop: steps, evaluations, checkpoints.
 
+mod epoch_end;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use burn::module::Module;
 use burn::tensor::Device;
 use eigenmix_adapter::Source;
 use eigenmix_data::{EpochAugmentation, Split};
@@ -13,16 +14,19 @@ use eigenmix_models::{Loaded, Network};
 use eigenmix_moslora::{ParameterKind, ParameterNames, TrainedValues};
 
 use super::backward_pass::BackwardPass;
-use super::optimizer::{AdamW, NamedGradients, clip};
+use super::gradient_sum::{GradientLayout, GradientSum, StepGradients, all_weights};
+use super::micro_batches::division;
+use super::optimizer::{AdamW, clip};
+use super::shared_steps::SharedSteps;
 use super::speed::Speed;
 use super::training_data::TrainingData;
 use crate::TrainerError;
-use crate::checkpoint::{CheckpointState, TrainingProgress, save};
+use crate::checkpoint::{CheckpointState, TrainingProgress};
 use crate::config::{Keep, TrainConfig};
-use crate::metrics_log::{EvaluationRecord, MetricsLog, StepRecord};
+use crate::metrics_log::{MetricsLog, StepRecord};
 use crate::outcome::{Observer, RunOptions};
 use crate::schedule::Scheduler;
-use crate::tasks::{EvaluationOptions, LabelledBatch};
+use crate::tasks::LabelledBatch;
 
 /// The running state of a training.
 pub(crate) struct Loop<'a> {
@@ -42,6 +46,13 @@ pub(crate) struct Loop<'a> {
     total_steps: usize,
     started: Instant,
     speed: Speed,
+    /// Of several processes.
+    layout: GradientLayout,
+    /// Into how many micro-batches each batch is divided.
+    parts: usize,
+    /// The process that was asked to stop, of several.
+    stopped: Option<usize>,
+    shared: Option<SharedSteps>,
 }
 
 /// The result of a loop that reached its end.
@@ -70,7 +81,21 @@ impl<'a> Loop<'a> {
         log: MetricsLog,
         checkpoint: Option<CheckpointState>,
     ) -> Result<Self, TrainerError> {
+        let training = &config.training;
+        let processes = options.processes;
+        let parts = division(
+            training.micro_batches,
+            training.gradient_accumulation,
+            processes.size(),
+        );
         let mut state = Self {
+            layout: match processes.is_alone() {
+                true => GradientLayout::default(),
+                false => GradientLayout::new(&loaded.names.values_of(&loaded.model)),
+            },
+            parts,
+            stopped: None,
+            shared: SharedSteps::of(processes, parts),
             config,
             data,
             options,
@@ -78,7 +103,7 @@ impl<'a> Loop<'a> {
             model: loaded.model,
             result: None,
             names: loaded.names,
-            optimizer: AdamW::new(&config.training),
+            optimizer: AdamW::new(training),
             progress: TrainingProgress::default(),
             best: None,
             log,
@@ -123,10 +148,20 @@ impl<'a> Loop<'a> {
         &self.names
     }
 
+    /// The values of the trained parameters as they are.
+    pub fn values(&self) -> TrainedValues {
+        self.names.values_of(&self.model)
+    }
+
     /// How many parameters are trained, head included.
     pub fn trained_parameters(&self) -> usize {
-        let values = self.names.values_of(&self.model);
+        let values = self.values();
         values.values().map(|value| value.values.len()).sum()
+    }
+
+    /// What the processes told each other in the steps, if there are several.
+    pub fn shared(&self) -> Option<&SharedSteps> {
+        self.shared.as_ref()
     }
 
     /// How many steps the training takes if it is not stopped.
@@ -209,7 +244,7 @@ impl<'a> Loop<'a> {
                 let due = config
                     .save_every
                     .is_some_and(|every| self.progress.step % every == 0);
-                if self.options.stop.load(Ordering::Relaxed) {
+                if self.is_stopped(observer) {
                     self.save()?;
                     return Ok(false);
                 }
@@ -248,6 +283,19 @@ impl<'a> Loop<'a> {
         self.progress.batch > 0 && self.progress.ended_at != Some(self.progress.step)
     }
 
+    /// Whether to stop after this step. Several processes agree on it in the exchange of the step's gradients.
+    fn is_stopped(&self, observer: &mut dyn Observer) -> bool {
+        let processes = self.options.processes;
+        if processes.is_alone() {
+            return self.options.stop.load(Ordering::Relaxed);
+        }
+        if let Some(rank) = self.stopped.filter(|rank| *rank > 0) {
+            let host = processes.host(rank);
+            observer.note(&format!("process {rank} on `{host}` was asked to stop"));
+        }
+        self.stopped.is_some()
+    }
+
     /// One optimizer step over a group of batches.
     fn step(
         &mut self,
@@ -256,17 +304,22 @@ impl<'a> Loop<'a> {
         observer: &mut dyn Observer,
     ) -> Result<(), TrainerError> {
         let started = Instant::now();
+        let processes = self.options.processes;
+        let traffic = processes.traffic();
         let config = &self.config;
         let augmented = EpochAugmentation {
             augmentation: config.data.augmentation(),
             seed: config.seed,
             epoch: self.progress.epoch,
         };
-        let batches = group
+        let micro_batches = self.data.batches.micro_batches(group, self.parts);
+        let own = processes.part(micro_batches.len());
+        let batches = micro_batches[own.clone()]
             .iter()
             .map(|indices| self.data.train.batch(indices, Some(augmented)))
             .collect::<Result<Vec<LabelledBatch>, TrainerError>>()?;
-        let targets: f64 = batches.iter().map(|batch| batch.objective.weight()).sum();
+        let weights = all_weights(processes, &batches)?;
+        let targets: f64 = weights.iter().sum();
         let pass = BackwardPass {
             config: self.config,
             model: &self.model,
@@ -274,16 +327,25 @@ impl<'a> Loop<'a> {
             device: &self.device,
             step: self.progress.step,
         };
-        let mut gradients = NamedGradients::new();
-        let mut step_loss = 0.0;
-        for (number, batch) in batches.iter().enumerate() {
+        let device = self.device.clone().inner();
+        let mut sum = GradientSum::new(processes, &self.layout, &device);
+        for (number, batch) in own.zip(&batches) {
             // The group's loss is the mean over all its targets, however they fall into batches.
             let weight = batch.objective.weight() / targets;
-            step_loss += weight * pass.run(batch, number, weight, &mut gradients);
-            self.speed
-                .count(batch.batch.examples(), batch.batch.tokens());
-            self.progress.examples += batch.batch.examples();
+            let (loss, gradients) = pass.run(batch, number, weight);
+            sum.add(weight * loss, &batch.batch, gradients);
         }
+        let counts = (0..processes.size()).map(|rank| processes.part_of(rank, micro_batches.len()));
+        let counts: Vec<usize> = counts.map(|part| part.len()).collect();
+        let StepGradients {
+            totals,
+            mut gradients,
+            stopped,
+        } = sum.finish(self.options.stop.load(Ordering::Relaxed), &counts)?;
+        let step_loss = totals.loss;
+        self.stopped = stopped;
+        self.speed.count(totals.examples, totals.tokens);
+        self.progress.examples += totals.examples;
         if !step_loss.is_finite() {
             let (step, loss) = (self.progress.step + 1, step_loss as f32);
             return Err(TrainerError::Diverged { step, loss });
@@ -304,7 +366,11 @@ impl<'a> Loop<'a> {
         self.progress.batch += 1;
         self.progress.loss_sum += step_loss;
         self.progress.loss_count += 1;
-        self.progress.step_seconds += started.elapsed().as_secs_f64();
+        let seconds = started.elapsed().as_secs_f64();
+        self.progress.step_seconds += seconds;
+        if let Some(shared) = &mut self.shared {
+            shared.add(processes.traffic().since(traffic), seconds);
+        }
         observer.stepped(self.progress.step);
         let step = self.progress.step;
         if step == 1 || step % config.training.log_every == 0 || step == self.total_steps {
@@ -347,79 +413,6 @@ impl<'a> Loop<'a> {
         self.progress.loss_sum = 0.0;
         self.progress.loss_count = 0;
         self.speed = Speed::new();
-        Ok(())
-    }
-
-    /// Evaluates if an evaluation is due, updates the best state and the schedule, and writes a
-    /// checkpoint.
-    fn end_epoch(&mut self, observer: &mut dyn Observer) -> Result<(), TrainerError> {
-        let config = &self.config.training;
-        let last = self.progress.step >= self.total_steps;
-        let due = match config.evaluate_every {
-            0 => last,
-            every => last || self.progress.epoch.is_multiple_of(every),
-        };
-        if due && let Some(metrics) = self.evaluate(Split::Validation, observer)? {
-            let metric = self.data.metrics[0];
-            let value = metrics.get(metric.name()).copied().unwrap_or(f64::NAN);
-            let higher_is_better = metric.higher_is_better();
-            let plateau = &config.plateau;
-            if self.progress.judge(value, higher_is_better, plateau) && config.keep == Keep::Best {
-                self.best = Some(self.names.values_of(&self.model));
-            }
-            self.progress.last_validation = Some(metrics);
-        }
-        self.progress.ended_at = Some(self.progress.step);
-        self.save()
-    }
-
-    fn evaluate(
-        &mut self,
-        split: Split,
-        observer: &mut dyn Observer,
-    ) -> Result<Option<BTreeMap<String, f64>>, TrainerError> {
-        let Some(examples) = self.data.split(split) else {
-            return Ok(None);
-        };
-        let started = Instant::now();
-        let options = EvaluationOptions {
-            metrics: &self.data.metrics,
-            batch_size: self.config.training.evaluation_batch_size,
-            device: &self.device.clone().inner(),
-            tokenizer: self.data.tokenizer.as_ref(),
-            progress: &|_| {},
-        };
-        let model = self.result.as_ref().unwrap_or(&self.model).valid();
-        let evaluation = examples.evaluate(&model, &options)?;
-        let record = EvaluationRecord {
-            step: self.progress.step,
-            epoch: self.progress.epoch as f64,
-            split,
-            loss: evaluation.loss,
-            metrics: evaluation.metrics.clone(),
-            examples_per_second: examples.len() as f64 / started.elapsed().as_secs_f64(),
-        };
-        self.log.evaluation(&record)?;
-        observer.evaluated(&record);
-        self.speed = Speed::new();
-        Ok(Some(evaluation.metrics))
-    }
-
-    fn save(&mut self) -> Result<(), TrainerError> {
-        self.progress.metrics_bytes = self.log.bytes()?;
-        let progress = TrainingProgress {
-            seconds: self.progress.seconds + self.started.elapsed().as_secs_f64(),
-            ..self.progress.clone()
-        };
-        save(
-            self.output,
-            &CheckpointState {
-                progress,
-                parameters: self.names.values_of(&self.model),
-                optimizer: self.optimizer.state(),
-                best: self.best.clone(),
-            },
-        )?;
         Ok(())
     }
 }

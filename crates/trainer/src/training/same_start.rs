@@ -1,0 +1,68 @@
+//! Whether a training that goes on has the start that it began with.
+
+use std::collections::BTreeMap;
+
+use eigenmix_adapter::Source;
+
+use super::Training;
+use crate::TrainerError;
+use crate::checkpoint::CheckpointState;
+use crate::init::Init;
+
+impl Training {
+    /// The adapters that went into the result: those that were recycled, and that of the start.
+    pub(super) fn all_sources(&self) -> Vec<Source> {
+        let started_from = self.started_from.iter();
+        let beside = started_from.filter(|source| !self.sources.contains(source));
+        self.sources.iter().chain(beside).cloned().collect()
+    }
+
+    /// The scalings of the updates, where they come from an adapter.
+    pub(super) fn scalings(&self) -> BTreeMap<String, f32> {
+        match self.config.adapter.init() {
+            Init::Adapter(_) => {
+                let updates = self.updates.iter();
+                updates
+                    .map(|(path, update)| (path.clone(), update.scaling))
+                    .collect()
+            }
+            _ => BTreeMap::new(),
+        }
+    }
+
+    /// Checks that the basis and the adapter to go on from are still those that the training began with:
+    /// only what is trained is in the checkpoint, not the basis, nor the adapter's rank and scaling.
+    pub(super) fn require_same_start(
+        &self,
+        checkpoint: &CheckpointState,
+    ) -> Result<(), TrainerError> {
+        let progress = &checkpoint.progress;
+        for (then, now) in progress.basis.iter().zip(&self.basis) {
+            if then.sha256 != now.sha256 {
+                return Err(TrainerError::ChangedBasis {
+                    location: now.location.clone(),
+                    then: then.sha256.clone(),
+                    now: now.sha256.clone(),
+                });
+            }
+        }
+        let (Some(then), Some(now)) = (&progress.started_from, &self.started_from) else {
+            return Ok(());
+        };
+        let change = match (
+            then.sha256 == now.sha256,
+            progress.scalings == self.scalings(),
+        ) {
+            (true, true) => return Ok(()),
+            (false, _) => format!("SHA-256 {} then, {} now", then.sha256, now.sha256),
+            (true, false) => "its alpha or its scaling is another".to_owned(),
+        };
+        Err(TrainerError::InitialAdapter {
+            adapter: now.location.clone(),
+            reason: format!(
+                "it has changed since the training began ({change}); give the earlier one, or start \
+                 over with --force"
+            ),
+        })
+    }
+}
