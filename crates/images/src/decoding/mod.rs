@@ -59,9 +59,16 @@ fn malformed(
     format: &'static str,
     source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> ImageError {
+    let source = source.into();
+    // Some decoders end their messages with a line break.
+    let text = source.to_string();
+    let trimmed = text.trim_end();
     ImageError::Malformed {
         format,
-        source: source.into(),
+        source: match trimmed.len() == text.len() {
+            true => source,
+            false => trimmed.into(),
+        },
     }
 }
 
@@ -84,6 +91,14 @@ mod tests {
         assert!(error.contains("begins with [3c, 73, 76, 67"), "{error}");
         let error = decode(b"").unwrap_err().to_string();
         assert!(error.contains("found an empty file"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_ends_too_early_is_told_in_one_line() {
+        let whole = include_bytes!("../../../../tests/golden/llava/images/image-0.png");
+        let error = decode(&whole[..whole.len() / 2]).unwrap_err();
+        let source = std::error::Error::source(&error).map(ToString::to_string);
+        assert!(!source.unwrap_or_default().contains('\n'), "{error:?}");
     }
 
     #[test]
