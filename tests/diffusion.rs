@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use eigenmix_tensors::{Dtype, TensorFile, TensorOutput, encode, write_tensor_file};
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::{Outcome, Workplace};
 
 /// What the command line promises of any base model's outputs, relative to the largest.
@@ -397,5 +397,157 @@ fn images_are_made_of_prompts_with_weighted_adapters_and_say_how() {
         let said = String::from_utf8_lossy(&base_image);
         assert!(said.contains("a red fox in the snow\nSteps: 3"), "{said}");
         assert!(place.path("base/images.json").is_file());
+    }
+}
+
+#[test]
+fn modules_of_no_part_are_named_and_left_out_only_if_asked() {
+    let place = Workplace::new();
+    let file = golden("sd").join("adapter-text/kohya.safetensors");
+    let file = TensorFile::open(&file).expect("an adapter");
+    let mut named: Vec<_> = file
+        .names()
+        .map(|name| {
+            let (shape, dtype) = file.tensor(name).expect("a tensor");
+            let bytes = file.view(name).expect("a tensor").to_vec();
+            (name.to_owned(), shape, dtype, bytes)
+        })
+        .collect();
+    let stranger = "lora_te3_text_model_encoder_layers_0_self_attn_q_proj";
+    for (end, shape) in [
+        ("lora_down.weight", vec![1, 2]),
+        ("lora_up.weight", vec![2, 1]),
+    ] {
+        let bytes = [1f32, 2.0].iter().flat_map(|value| value.to_le_bytes());
+        let name = format!("{stranger}.{end}");
+        named.push((name, shape, Dtype::F32, bytes.collect()));
+    }
+    let outputs = named.iter().map(|(name, shape, dtype, bytes)| {
+        TensorOutput::bytes(name.clone(), shape.clone(), *dtype, bytes)
+    });
+    write_tensor_file(&place.path("more.safetensors"), outputs.collect()).expect("a file");
+    let base = golden("sd").join("base");
+    let inputs = write_inputs(&place, "sd", &UNET);
+    let run = |options: &[&str]| {
+        let start = [
+            "forward",
+            "--base",
+            text(&base),
+            "--adapter",
+            "more.safetensors",
+        ];
+        let rest = [
+            "--part",
+            "unet",
+            "--inputs",
+            &inputs,
+            "--out",
+            "out.safetensors",
+        ];
+        place.run(&[&start[..], &rest, options].concat())
+    };
+    let refused = run(&[]);
+    assert_eq!(refused.status, 2, "{refused:?}");
+    assert!(refused.stderr.contains("te3"), "{refused:?}");
+    let partial = run(&["--allow-partial"]);
+    assert_eq!(partial.status, 0, "{partial:?}");
+}
+
+#[test]
+fn a_scheduler_of_other_noise_is_refused_with_what_it_asks_for() {
+    let place = Workplace::new();
+    let base = PathBuf::from(without(&place, "nothing"));
+    let path = base.join("scheduler/scheduler_config.json");
+    let original = fs::read_to_string(&path).expect("a file");
+    let generate = |sampler: &str, guidance: &str| {
+        let start = [
+            "generate",
+            "--base",
+            text(&base),
+            "--prompt",
+            "a fox",
+            "--steps",
+            "2",
+        ];
+        let rest = [
+            "--sampler",
+            sampler,
+            "--guidance",
+            guidance,
+            "--out",
+            "images",
+        ];
+        place.run(&[&start[..], &rest].concat())
+    };
+    for (key, value, sampler, word) in [
+        (
+            "_class_name",
+            json!("FlowMatchEulerDiscreteScheduler"),
+            "euler",
+            "_class_name",
+        ),
+        ("sigma_max", json!(80.0), "euler", "sigma_max"),
+        (
+            "lambda_min_clipped",
+            json!(-5.1),
+            "dpm-solver",
+            "lambda_min_clipped",
+        ),
+        (
+            "trained_betas",
+            json!([0.1, 0.2]),
+            "ddim",
+            "2 values for 1000",
+        ),
+        (
+            "rescale_betas_zero_snr",
+            json!(true),
+            "ddim",
+            "prediction_type",
+        ),
+    ] {
+        let mut config: Value = serde_json::from_str(&original).expect("JSON");
+        config[key] = value;
+        fs::write(&path, config.to_string()).expect("a file");
+        let refused = generate(sampler, "1");
+        assert_eq!(refused.status, 2, "{key}: {refused:?}");
+        assert!(refused.stderr.contains(word), "{key}: {refused:?}");
+    }
+    fs::write(&path, &original).expect("a file");
+    let refused = generate("euler", "nan");
+    assert_eq!(refused.status, 2, "{refused:?}");
+    assert!(refused.stderr.contains("guidance"), "{refused:?}");
+    fs::remove_file(&path).expect("a file");
+    let refused = generate("euler", "1");
+    assert_eq!(refused.status, 2, "{refused:?}");
+    assert!(
+        refused.stderr.contains("scheduler_config.json"),
+        "{refused:?}"
+    );
+    assert!(!place.path("images").exists());
+}
+
+#[test]
+fn a_directory_with_a_list_of_images_of_somebody_else_is_not_overwritten() {
+    let place = Workplace::new();
+    let base = golden("sd").join("base");
+    fs::create_dir(place.path("album")).expect("a directory");
+    fs::write(place.path("album/images.json"), "[]").expect("a file");
+    fs::write(place.path("album/holiday.jpg"), "x").expect("a file");
+    let start = [
+        "generate",
+        "--base",
+        text(&base),
+        "--prompt",
+        "a fox",
+        "--steps",
+        "1",
+    ];
+    let refused = place.run(&[&start[..], &["--out", "album", "--force"]].concat());
+    assert_eq!(refused.status, 2, "{refused:?}");
+    assert!(place.path("album/holiday.jpg").exists());
+    for _ in 0..2 {
+        let own = place.run(&[&start[..], &["--out", "own", "--force"]].concat());
+        assert_eq!(own.status, 0, "{own:?}");
     }
 }

@@ -20,7 +20,8 @@ pub struct AdaptedPipeline {
 
 impl AdaptedPipeline {
     /// # Errors
-    /// If the model's kind cannot be told, or an adapter shows that it is for another.
+    /// If the model's kind cannot be told, or an adapter shows that it is for another, or, unless
+    /// `allow_partial`, has something that is of no part.
     pub fn new(
         pipeline: Pipeline,
         adapters: Vec<(PipelineAdapter, f32)>,
@@ -29,6 +30,9 @@ impl AdaptedPipeline {
         let kind = pipeline.kind()?;
         for (adapter, _) in &adapters {
             adapter.check_kind(kind)?;
+            if !allow_partial {
+                adapter.check_whole()?;
+            }
         }
         Ok(Self {
             pipeline,

@@ -23,6 +23,12 @@ impl Ddim {
         steps: usize,
     ) -> Result<Self, DiffusionError> {
         refuse_other_settings(reader)?;
+        let ends_in_noise = schedule.alphas.last().is_some_and(|last| *last <= 0.0);
+        if ends_in_noise && schedule.prediction == Prediction::Epsilon {
+            let problem = "DDIM divides by a signal that `rescale_betas_zero_snr` makes 0, for a model whose \
+                           `prediction_type` is epsilon; one of the two is wrong, or take another sampler";
+            return Err(reader.problem(problem.to_owned()));
+        }
         let spacing = Spacing::read(reader, "leading")?;
         let count = schedule.times();
         let times = spacing.times(count, steps, reader.or("steps_offset", 0)?);

@@ -43,6 +43,14 @@ pub enum DiffusionError {
         adapter: &'static str,
         base: &'static str,
     },
+    #[error(
+        "adapter `{location}` has {count} modules that are of no part of a diffusion model, such as `{first}`; without them it is not the adapter that was trained: --allow-partial uses the rest"
+    )]
+    NoPart {
+        location: String,
+        first: String,
+        count: usize,
+    },
     #[error("{part}: {source}", source = .source)]
     Part {
         part: Part,

@@ -92,8 +92,8 @@ impl Generator {
 
     /// Height and width that the model was trained for.
     pub fn usual_size(&self) -> [usize; 2] {
-        let latents = self.unet.config().sample_size.unwrap_or(64);
-        [latents * self.vae.config().reduction(); 2]
+        let latents = self.unet.config().sample_size.unwrap_or([64; 2]);
+        latents.map(|side| side * self.vae.config().reduction())
     }
 
     /// The guidance that diffusers takes for such a model.
@@ -120,6 +120,12 @@ impl Generator {
         if !is_whole(height) || !is_whole(width) {
             return Err(DiffusionError::Input(format!(
                 "images of {width} × {height} pixels; both must be multiples of {reduction}"
+            )));
+        }
+        if !request.guidance.is_finite() {
+            let guidance = request.guidance;
+            return Err(DiffusionError::Input(format!(
+                "a guidance of {guidance}; it must be a number, such as 7.5"
             )));
         }
         let mut sampler = self.schedule.sampler(request.sampler, request.steps)?;

@@ -13,6 +13,8 @@ pub struct PipelineAdapter {
     location: String,
     /// Each with its modules named as in the part.
     parts: Vec<(Part, Adapter)>,
+    /// The names of what is of no part.
+    strangers: Vec<String>,
 }
 
 impl PipelineAdapter {
@@ -34,7 +36,11 @@ impl PipelineAdapter {
             }
         }
         let location = directory.display().to_string();
-        Ok((!parts.is_empty()).then_some(Self { location, parts }))
+        Ok((!parts.is_empty()).then_some(Self {
+            location,
+            parts,
+            strangers: Vec::new(),
+        }))
     }
 
     /// An adapter whose modules begin with the part that they are of, as in diffusers' and kohya's files,
@@ -42,23 +48,32 @@ impl PipelineAdapter {
     ///
     /// - location: what the user called it; the last directory of it may name the part
     pub fn of(location: &str, adapter: Adapter) -> Self {
-        let first = |path: &String| {
-            let (first, _) = path.split_once('.')?;
-            Part::ALL.into_iter().find(|part| part.name() == first)
-        };
         let location = location.to_owned();
-        let is_of_pipeline = adapter.modules.keys().any(|path| first(path).is_some());
+        let is_of_pipeline = adapter
+            .modules
+            .keys()
+            .any(|path| part_of_name(path).is_some());
         if !is_of_pipeline {
             let part = part_of(&location, &adapter);
-            let parts = vec![(part, adapter)];
-            return Self { location, parts };
+            return Self {
+                location,
+                parts: vec![(part, adapter)],
+                strangers: Vec::new(),
+            };
         }
+        let names = adapter.modules.keys().chain(adapter.heads.keys());
+        let names = names.chain(adapter.biases.keys());
+        let strangers = names.filter(|name| part_of_name(name).is_none());
+        let strangers = strangers.cloned().collect();
         let parts = Part::ALL.into_iter().filter_map(|part| {
             let own = part_named(&adapter, part);
             (!own.modules.is_empty()).then_some((part, own))
         });
-        let parts = parts.collect();
-        Self { location, parts }
+        Self {
+            location,
+            parts: parts.collect(),
+            strangers,
+        }
     }
 
     /// The parts that it has something for.
@@ -85,6 +100,21 @@ impl PipelineAdapter {
         }
         let found: Vec<&str> = self.parts().map(Part::name).collect();
         Some(found.join(", "))
+    }
+
+    /// Refuses an adapter with something that is of no part of any model.
+    ///
+    /// # Errors
+    /// If it has.
+    pub fn check_whole(&self) -> Result<(), DiffusionError> {
+        match self.strangers.first() {
+            Some(first) => Err(DiffusionError::NoPart {
+                location: self.location.clone(),
+                first: first.clone(),
+                count: self.strangers.len(),
+            }),
+            None => Ok(()),
+        }
     }
 
     /// Refuses an adapter that shows by its parts that it is for another kind of model.
@@ -150,6 +180,12 @@ impl PipelineAdapter {
             .map_err(|source| DiffusionError::Part { part, source })?;
         Ok(Some((adaptation, report)))
     }
+}
+
+/// The part that a name begins with.
+fn part_of_name(name: &str) -> Option<Part> {
+    let (first, _) = name.split_once('.')?;
+    Part::ALL.into_iter().find(|part| part.name() == first)
 }
 
 /// Whether an adapter's transformers have more than one layer, as only SDXL's do.

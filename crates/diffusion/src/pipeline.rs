@@ -8,7 +8,7 @@ use eigenmix_tensors::FileError;
 use serde_json::Value;
 
 use crate::DiffusionError;
-use crate::schedule::{NoiseSchedule, Prediction};
+use crate::schedule::NoiseSchedule;
 
 /// A part of a diffusion model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,16 +120,21 @@ impl Pipeline {
         Ok(checkpoint)
     }
 
-    /// The noise schedule that it was trained with: that of its scheduler's file, or that of Stable
-    /// Diffusion where there is none.
+    /// The noise schedule that it was trained with: that of its scheduler's file.
     ///
     /// # Errors
-    /// If the file cannot be read or has a schedule that is not known here.
+    /// If the file is missing or cannot be read, or has a schedule that is not known here.
     pub fn schedule(&self) -> Result<NoiseSchedule, DiffusionError> {
         let directory = self.directory.join("scheduler");
-        match read_json(&directory.join("scheduler_config.json"))? {
+        let path = directory.join("scheduler_config.json");
+        match read_json(&path)? {
             Some(json) => NoiseSchedule::from_json(&json, &directory),
-            None => Ok(NoiseSchedule::stable_diffusion(Prediction::Epsilon)),
+            None => Err(DiffusionError::Config {
+                path,
+                problem: "is not there, and no other file says what noise the model was trained with, or \
+                          whether it predicts ε or v; copy it from where the model came from"
+                    .to_owned(),
+            }),
         }
     }
 

@@ -161,6 +161,9 @@ pub(crate) fn refuse_other_settings(reader: &ConfigReader) -> Result<(), Diffusi
     ] {
         reader.require(option, &no, "false is")?;
     }
+    for option in ["lambda_min_clipped", "sigma_min", "sigma_max"] {
+        reader.require(option, &[], "none is")?;
+    }
     Ok(())
 }
 

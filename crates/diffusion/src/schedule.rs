@@ -27,6 +27,29 @@ pub struct NoiseSchedule {
     pub(crate) json: Value,
 }
 
+/// Schedulers of diffusers for models that were trained with a schedule of β. Others, such as those of flow
+/// matching or of EDM, have other noise.
+const CLASSES: [&str; 18] = [
+    "DDIMScheduler",
+    "DDIMParallelScheduler",
+    "DDPMScheduler",
+    "DDPMParallelScheduler",
+    "DEISMultistepScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSDEScheduler",
+    "DPMSolverSinglestepScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "LCMScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+    "TCDScheduler",
+    "UniPCMultistepScheduler",
+];
+
 /// How β grows.
 #[derive(Clone, Copy)]
 enum Growth {
@@ -53,6 +76,12 @@ impl NoiseSchedule {
                 found,
                 supported,
             };
+        let class = reader.optional::<String>("_class_name")?;
+        if let Some(class) = class.filter(|class| !CLASSES.contains(&class.as_str())) {
+            let known = "those of noise with a schedule of β are, such as DDIMScheduler, EulerDiscreteScheduler, \
+                         DPMSolverMultistepScheduler and PNDMScheduler";
+            return Err(option("_class_name", class, known));
+        }
         let prediction: String = reader.or("prediction_type", "epsilon".to_owned())?;
         let prediction = match prediction.as_str() {
             "epsilon" => Prediction::Epsilon,
@@ -83,6 +112,12 @@ impl NoiseSchedule {
         let betas = match reader.optional::<Vec<f32>>("trained_betas")? {
             Some(betas) if betas.len() < 2 => {
                 return Err(reader.problem("`trained_betas` has fewer than two".to_owned()));
+            }
+            Some(betas) if betas.len() != times => {
+                let found = betas.len();
+                return Err(reader.problem(format!(
+                    "`trained_betas` has {found} values for {times} `num_train_timesteps`"
+                )));
             }
             Some(betas) => betas,
             None => growth.betas(ends, times),

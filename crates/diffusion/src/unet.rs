@@ -150,15 +150,14 @@ impl Unet {
         let layers = config.layers();
         let mut parts = Parts::new(&layers, checkpoint, adaptation, device);
         let groups = config.groups;
-        let [scale, mid_scale] = config.scales;
         let shape = ResidualShape {
             groups,
             epsilon: config.norm_epsilon,
-            scale,
+            scale: 1.0,
             takes_time: true,
         };
         let mid_shape = ResidualShape {
-            scale: mid_scale,
+            scale: config.mid_scale,
             ..shape
         };
         let time = TimeEmbedding::build(&mut parts, "time_embedding")?;
@@ -308,10 +307,7 @@ impl Unet {
                 same_size(&self.conv_in, &hidden, rows, None)
             }
             Place::Down { block, layer } => through(&self.down[block], layer, hidden),
-            Place::Halve { block } => {
-                let padding = [self.config.downsample_padding; 2];
-                halved(&sampler(&self.down[block]), hidden, padding)
-            }
+            Place::Halve { block } => halved(&sampler(&self.down[block]), hidden, [1; 2]),
             Place::Middle => match &self.mid {
                 Some(middle) => middle.forward(hidden, time, texts),
                 None => hidden,

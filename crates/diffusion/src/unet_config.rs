@@ -19,7 +19,7 @@ pub struct UnetConfig {
     /// SDXL's conditions besides: pooled text and the sizes of the image.
     pub added: Option<AddedConditions>,
     /// The height and width of latents that it was trained for.
-    pub sample_size: Option<usize>,
+    pub sample_size: Option<[usize; 2]>,
     pub(crate) down: Vec<BlockSizes>,
     pub(crate) mid: Option<MidSizes>,
     /// Towards the output.
@@ -27,14 +27,13 @@ pub struct UnetConfig {
     pub(crate) channels: Vec<usize>,
     pub(crate) groups: usize,
     pub(crate) norm_epsilon: f64,
-    pub(crate) downsample_padding: usize,
     pub(crate) linear_projection: bool,
     pub(crate) kernels: [usize; 2],
     pub(crate) centred_input: bool,
     pub(crate) time: SinusoidShape,
     pub(crate) time_width: usize,
-    /// What the sums of the residual blocks are divided by: down and up, in the middle.
-    pub(crate) scales: [f64; 2],
+    /// What the sums of the residual blocks in the middle are divided by.
+    pub(crate) mid_scale: f64,
 }
 
 /// SDXL's conditions.
@@ -96,6 +95,15 @@ impl UnetConfig {
         reader.check_channels(&channels, groups)?;
         let count = channels.len();
         let blocks = BlockOptions::read(&reader, &channels)?;
+        if blocks
+            .cross_widths
+            .iter()
+            .any(|width| *width != blocks.cross_widths[0])
+        {
+            let problem =
+                "`cross_attention_dim` differs between blocks, which would need several texts";
+            return Err(reader.problem(problem.to_owned()));
+        }
         let mid_type: Option<String> = match json.get("mid_block_type") {
             Some(Value::Null) => None,
             _ => Some(reader.or("mid_block_type", "UNetMidBlock2DCrossAttn".to_owned())?),
@@ -134,16 +142,12 @@ impl UnetConfig {
             out_channels: reader.or("out_channels", 4)?,
             cross_attention_dim: blocks.cross_widths[0],
             added,
-            sample_size: reader.optional::<Value>("sample_size")?.and_then(|size| {
-                let size = size.as_array().map_or(Some(&size), |sizes| sizes.first())?;
-                usize::try_from(size.as_u64()?).ok()
-            }),
+            sample_size: sample_size(&reader)?,
             down: blocks.down(&channels),
             mid,
             up: blocks.up(&channels),
             groups,
             norm_epsilon: reader.or("norm_eps", 1e-5)?,
-            downsample_padding: reader.or("downsample_padding", 1)?,
             linear_projection: reader.or("use_linear_projection", false)?,
             kernels: [
                 reader.or("conv_in_kernel", 3)?,
@@ -154,10 +158,7 @@ impl UnetConfig {
                 .optional("time_embedding_dim")?
                 .unwrap_or(4 * channels[0]),
             time,
-            scales: [
-                reader.or("resnet_out_scale_factor", 1.0)?,
-                reader.or("mid_block_scale_factor", 1.0)?,
-            ],
+            mid_scale: reader.or("mid_block_scale_factor", 1.0)?,
             channels,
         })
     }
@@ -273,6 +274,15 @@ pub(crate) fn residual_layers(
     }
 }
 
+/// One number for both sides, or height and width.
+fn sample_size(reader: &ConfigReader) -> Result<Option<[usize; 2]>, DiffusionError> {
+    let option = "sample_size";
+    match reader.json.get(option) {
+        Some(Value::Array(_)) => reader.optional(option),
+        _ => Ok(reader.optional(option)?.map(|side: usize| [side; 2])),
+    }
+}
+
 fn added_conditions(
     reader: &ConfigReader,
     time: SinusoidShape,
@@ -335,6 +345,12 @@ fn refuse_other_kinds(reader: &ConfigReader) -> Result<(), DiffusionError> {
     for (option, known, supported) in options {
         reader.require(option, &known, supported)?;
     }
+    let class = [json!("UNet2DConditionModel")];
+    reader.require("_class_name", &class, "UNet2DConditionModel is")?;
+    // Some blocks of diffusers obey these and some do not.
+    let one = [json!(1), json!(1.0)];
+    reader.require("resnet_out_scale_factor", &one, "1 is")?;
+    reader.require("downsample_padding", &one, "1 is")?;
     reader.require(
         "time_embedding_type",
         &[json!("positional")],

@@ -78,6 +78,19 @@ fn the_published_models_have_the_layers_that_are_known_of_them() {
 }
 
 #[test]
+fn latents_need_not_be_square() {
+    for (size, expected) in [
+        (json!(64), Some([64, 64])),
+        (json!([64, 96]), Some([64, 96])),
+        (Value::Null, None),
+    ] {
+        let mut config = sdxl();
+        config["sample_size"] = size;
+        assert_eq!(read(&config).expect("a UNet").sample_size, expected);
+    }
+}
+
+#[test]
 fn layers_of_every_attention_may_be_listed() {
     let mut config = sdxl();
     config["transformer_layers_per_block"] = json!([0, [2, 1], 4]);
@@ -102,6 +115,9 @@ fn what_would_be_another_network_is_refused_with_its_option() {
         ("only_cross_attention", json!([true, false])),
         ("mid_block_type", json!("UNetMidBlock2DSimpleCrossAttn")),
         ("num_attention_heads", json!(8)),
+        ("resnet_out_scale_factor", json!(2.0)),
+        ("downsample_padding", json!(0)),
+        ("_class_name", json!("ControlNetModel")),
         (
             "down_block_types",
             json!([
@@ -138,6 +154,12 @@ fn sizes_that_do_not_fit_each_other_are_named() {
         ("layers_per_block", json!(1_000_000), "1000000"),
         ("up_block_types", json!(["UpBlock2D"]), "1 types for 4"),
         ("block_out_channels", json!("wide"), "block_out_channels"),
+        (
+            "cross_attention_dim",
+            json!([768, 768, 768, 1024]),
+            "differs between blocks",
+        ),
+        ("sample_size", json!([64, 96, 2]), "sample_size"),
     ] {
         let message = refusal(&[(option, value)]);
         assert!(message.contains(word), "{option}: {message}");

@@ -11,7 +11,7 @@ use eigenmix_trainer::{AdapterPlace, Init, Run, TrainConfig};
 
 use crate::BadInput;
 use crate::ExperimentError;
-use crate::diffusion::IMAGES_FILE;
+use crate::diffusion::{IMAGES_FILE, is_list_of_images};
 use crate::listener::Listener;
 use crate::opened_adapter::OpenedAdapter;
 use crate::option_names::OptionNames;
@@ -180,6 +180,15 @@ impl Destination {
     }
 }
 
+/// Whether a directory has a mark; others call their lists of images the same.
+fn is_marked(directory: &Path) -> bool {
+    let has = |mark: &str| {
+        let path = directory.join(mark);
+        path.is_file() && (mark != IMAGES_FILE || is_list_of_images(&path))
+    };
+    MARKS.into_iter().any(has)
+}
+
 fn is_replaceable(path: &Path) -> bool {
     if path.is_file() {
         return match is_gguf(path) {
@@ -187,7 +196,7 @@ fn is_replaceable(path: &Path) -> bool {
             false => TensorFile::open(path).is_ok_and(|file| Dialect::of(&file).is_one_file()),
         };
     }
-    if MARKS.iter().any(|mark| path.join(mark).is_file()) {
+    if is_marked(path) {
         return true;
     }
     let Ok(entries) = fs::read_dir(path) else {
@@ -196,7 +205,7 @@ fn is_replaceable(path: &Path) -> bool {
     // Empty, or what `project` makes of several adapters.
     entries.flatten().all(|entry| {
         let inner = entry.path();
-        inner.is_dir() && MARKS.iter().any(|mark| inner.join(mark).is_file())
+        inner.is_dir() && is_marked(&inner)
     })
 }
 

@@ -92,11 +92,11 @@ pub enum ModelError {
     )]
     NothingMatches { example: String, known: String },
     #[error(
-        "{count} tensors of the adapter match nothing in the base model, the first is `{example}`; they would be ignored. Is it an adapter of another base model? evaluate, predict and forward load the rest with --allow-partial"
+        "{count} tensors of the adapter match nothing in the base model, the first is `{example}`; they would be ignored. Is it an adapter of another base model? evaluate, predict, forward and generate load the rest with --allow-partial"
     )]
     Unexpected { count: usize, example: String },
     #[error(
-        "the adapter brings `{example}` in its trained state, which the model that runs here has no place for ({count} such tensors); `eigenmix export ADAPTER --merge-into-base BASE --out DIR` makes a checkpoint that has it, if the base model's does, and evaluate, predict and forward load the rest with --allow-partial"
+        "the adapter brings `{example}` in its trained state, which the model that runs here has no place for ({count} such tensors); `eigenmix export ADAPTER --merge-into-base BASE --out DIR` makes a checkpoint that has it, if the base model's does, and evaluate, predict, forward and generate load the rest with --allow-partial"
     )]
     NoPlace { count: usize, example: String },
     #[error(
@@ -119,7 +119,7 @@ pub enum ModelError {
     #[error(transparent)]
     Rows(#[from] RowProblem),
     #[error(
-        "{count} modules that the adapter's configuration targets are not in its file, the first is `{example}`; evaluate, predict and forward load the rest with --allow-partial"
+        "{count} modules that the adapter's configuration targets are not in its file, the first is `{example}`; evaluate, predict, forward and generate load the rest with --allow-partial"
     )]
     Missing { count: usize, example: String },
     #[error(

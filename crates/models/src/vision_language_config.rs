@@ -38,8 +38,9 @@ pub struct VisionLanguageConfig {
 
 #[derive(Deserialize)]
 struct LlavaJson {
-    #[serde(alias = "image_token_id")]
     image_token_index: Option<u32>,
+    /// What later releases call it; some files have both.
+    image_token_id: Option<u32>,
     vision_feature_layer: Option<Value>,
     vision_feature_select_strategy: Option<String>,
     projector_hidden_act: Option<ActivationName>,
@@ -90,6 +91,14 @@ impl VisionLanguageConfig {
         if decoder.n_layers == 0 {
             return Err("`text_config`: there are no layers".to_owned());
         }
+        let image_token = match (own.image_token_index, own.image_token_id) {
+            (Some(index), Some(id)) if index != id => {
+                return Err(format!(
+                    "`image_token_index` is {index} and `image_token_id` is {id}, which mean the same"
+                ));
+            }
+            (index, id) => index.or(id).unwrap_or(32000),
+        };
         let takes_class_token = match own.vision_feature_select_strategy.as_deref() {
             None | Some("default") => false,
             Some("full") => true,
@@ -111,7 +120,7 @@ impl VisionLanguageConfig {
                     .into(),
                 bias: own.multimodal_projector_bias.unwrap_or(true),
             },
-            image_token: own.image_token_index.unwrap_or(32000),
+            image_token,
             takes_class_token,
             tower,
             decoder,
@@ -328,6 +337,14 @@ mod tests {
         assert!(found.is_computed("model.vision_tower.encoder.layers.22.mlp.fc1"));
         assert!(!found.is_computed("model.vision_tower.encoder.layers.23.mlp.fc1"));
         assert!(!found.decoder.tied);
+
+        let image_token = |id: u32| {
+            let mut both = json.clone();
+            both["image_token_id"] = json!(id);
+            VisionLanguageConfig::from_json(&both).map(|found| found.image_token)
+        };
+        assert_eq!(image_token(32000), Ok(32000));
+        assert!(image_token(7).unwrap_err().contains("mean the same"));
     }
 
     #[test]

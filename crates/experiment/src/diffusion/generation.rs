@@ -71,7 +71,14 @@ pub fn generate(
         Some(sampler) => sampler,
         None => {
             let schedule = pipeline.schedule()?;
-            SamplerKind::of_scheduler(schedule.json()).unwrap_or_default()
+            let found = SamplerKind::of_scheduler(schedule.json());
+            if let (None, Some(class)) = (found, few_step_scheduler(schedule.json())) {
+                listener.warn(&format_args!(
+                    "the model asks for {class}, which is not built here, and is sampled by Euler's method: \
+                     models of few steps need it to be told their number (--steps) and a guidance of 1 (--guidance 1)"
+                ));
+            }
+            found.unwrap_or_default()
         }
     };
     let device = request.device.open()?;
@@ -86,6 +93,11 @@ pub fn generate(
     let guidance = request
         .guidance
         .unwrap_or_else(|| generator.usual_guidance());
+    if guidance <= 1.0 && !request.negative_prompt.is_empty() {
+        listener.warn(&format_args!(
+            "with a guidance of {guidance} the negative prompt has no effect"
+        ));
+    }
     let encode = |text: &str| {
         let prompt = tokenizers.encode(text)?;
         if prompt.is_cut {
@@ -141,6 +153,32 @@ pub fn generate(
     };
     write_directory(destination.path(), destination.force(), write)?;
     Ok(records)
+}
+
+/// The scheduler of a model, if it is one for models of a few steps.
+fn few_step_scheduler(json: &serde_json::Value) -> Option<&str> {
+    let class = json.get("_class_name")?.as_str()?;
+    let few = [
+        "LCMScheduler",
+        "TCDScheduler",
+        "EulerAncestralDiscreteScheduler",
+    ];
+    few.contains(&class).then_some(class)
+}
+
+/// Whether a file is [`IMAGES_FILE`] as it is written here.
+pub(crate) fn is_list_of_images(path: &Path) -> bool {
+    let records = std::fs::read(path).ok();
+    let records = records.and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok());
+    let is_record = |record: &serde_json::Value| {
+        ["file", "prompt", "sampler", "seed"]
+            .iter()
+            .all(|key| record.get(key).is_some())
+    };
+    records.is_some_and(|records| {
+        let records = records.as_array().filter(|records| !records.is_empty());
+        records.is_some_and(|records| records.iter().all(is_record))
+    })
 }
 
 /// Writes an image with how it was made: `parameters` as other programs read it, and `eigenmix` in full.

@@ -4,9 +4,14 @@
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProcessError {
     #[error(
-        "this is one of {size} processes of `{launcher}`, and this build has no MPI; build it with `cargo build --release --features mpi`"
+        "this is one of {} of `{launcher}`, and this build has no MPI; build it with `cargo build --release --features mpi`",
+        number(*.size)
     )]
-    NotBuilt { launcher: &'static str, size: usize },
+    NotBuilt {
+        launcher: &'static str,
+        /// `None` where only MPI knows.
+        size: Option<usize>,
+    },
 
     #[error("process {rank}{} failed: {problem}", on(.host))]
     Failed {
@@ -50,5 +55,12 @@ pub(super) fn first_difference(first: &str, found: &str) -> (String, String) {
             let line = |line: Option<&str>| line.unwrap_or("nothing").trim().to_owned();
             return (line(pair.0), line(pair.1));
         }
+    }
+}
+
+fn number(size: Option<usize>) -> String {
+    match size {
+        Some(size) => format!("{size} processes"),
+        None => "several processes".to_owned(),
     }
 }

@@ -87,7 +87,12 @@ impl Processes {
         match launcher.size {
             Some(2..) => Err(ProcessError::NotBuilt {
                 launcher: launcher.name,
-                size: launcher.size.unwrap_or_default(),
+                size: launcher.size,
+            }),
+            // Of how many this is one, only MPI could tell; it is not the only one.
+            None if launcher.rank.is_some_and(|rank| rank > 0) => Err(ProcessError::NotBuilt {
+                launcher: launcher.name,
+                size: None,
             }),
             _ => Ok(Self::alone()),
         }

@@ -22,16 +22,20 @@ impl Mpi {
         let (mut provided, mut rank, mut size) = (0, 0, 0);
         // SAFETY: MPI accepts null pointers for the arguments of the program, and writes one number to each
         // of the others. Only the thread that called this calls MPI ("funneled").
-        let codes = unsafe {
+        unsafe {
             let funneled = ffi::RSMPI_THREAD_FUNNELED;
-            [
-                ffi::MPI_Init_thread(null_mut(), null_mut(), funneled, &raw mut provided),
-                ffi::MPI_Comm_rank(ffi::RSMPI_COMM_WORLD, &raw mut rank),
-                ffi::MPI_Comm_size(ffi::RSMPI_COMM_WORLD, &raw mut size),
-            ]
-        };
-        for code in codes {
+            let code = ffi::MPI_Init_thread(null_mut(), null_mut(), funneled, &raw mut provided);
             check("be initialised", code)?;
+            if provided < funneled {
+                return Err(ProcessError::Mpi {
+                    operation: "be used by a program with threads",
+                    code: provided,
+                });
+            }
+            let code = ffi::MPI_Comm_rank(ffi::RSMPI_COMM_WORLD, &raw mut rank);
+            check("tell the rank", code)?;
+            let code = ffi::MPI_Comm_size(ffi::RSMPI_COMM_WORLD, &raw mut size);
+            check("tell the number of processes", code)?;
         }
         Ok(Self {
             rank: rank as usize,
