@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,15 @@ def test_a_dictionary_and_its_file_train_the_same(tmp_path: Path, subspace: Path
     assert again.test == run.test and again.loss == run.loss
 
 
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """What a shell starts in the background ignores Ctrl-C, and so would its children."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_ctrl_c_leaves_a_run_that_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
     config = configuration(tmp_path / "run", method="lora")
     config["training"] = {
