@@ -5,7 +5,7 @@ mod support;
 
 use std::fs;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -281,38 +281,50 @@ fn a_full_disk_is_reported_and_the_checkpoint_before_survives() {
     assert_eq!(weights(&place.path("full")), weights(&place.path("whole")));
 }
 
+/// A directory with this program and stand-ins for others, by name and script.
+fn tools(place: &Workplace, scripts: &[(&str, &str)]) -> PathBuf {
+    let tools = place.path("tools");
+    fs::create_dir(&tools).expect("a directory");
+    let binary = env!("CARGO_BIN_EXE_eigenmix");
+    std::os::unix::fs::symlink(binary, tools.join("eigenmix")).expect("a link");
+    for (name, script) in scripts {
+        let tool = tools.join(name);
+        fs::write(&tool, format!("#!/bin/sh\n{script}\n")).expect("a file");
+        let status = Command::new("chmod").arg("+x").arg(&tool).status();
+        assert!(status.expect("chmod runs").success());
+    }
+    tools
+}
+
+/// A script of `configs/cluster` that finds these tools.
+fn slurm_script(name: &str, place: &Workplace, tools: &Path) -> Command {
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/cluster");
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut command = Command::new("bash");
+    command
+        .arg(scripts.join(name))
+        .current_dir(place.path(""))
+        .env("PATH", format!("{}:{path}", tools.display()))
+        .env("SLURM_CPUS_PER_TASK", "1")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
 /// The shipped job array, with the scheduler's words made up and its command only writing down that
 /// it was called.
 #[test]
 fn a_task_of_the_job_array_runs_its_part_and_is_queued_again_when_its_time_is_over() {
     let place = Workplace::new();
     let file = training(&place, "x", 300);
-    let tools = place.path("tools");
-    fs::create_dir(&tools).expect("a directory");
-    let binary = env!("CARGO_BIN_EXE_eigenmix");
-    std::os::unix::fs::symlink(binary, tools.join("eigenmix")).expect("a link");
-    let scontrol = tools.join("scontrol");
-    fs::write(&scontrol, "#!/bin/sh\necho \"$@\" > queued\n").expect("a file");
-    Command::new("chmod")
-        .arg("+x")
-        .arg(&scontrol)
-        .status()
-        .expect("chmod runs");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/cluster/slurm.sh");
+    let tools = tools(&place, &[("scontrol", "echo \"$@\" > queued")]);
     let task = |arguments: &[&str]| {
-        let path = std::env::var("PATH").unwrap_or_default();
-        let mut command = Command::new("bash");
+        let mut command = slurm_script("slurm.sh", &place, &tools);
         command
-            .arg(&script)
             .args(arguments)
-            .current_dir(place.path(""))
-            .env("PATH", format!("{}:{path}", tools.display()))
             .env("SLURM_ARRAY_JOB_ID", "77")
             .env("SLURM_ARRAY_TASK_ID", "2")
-            .env("SLURM_ARRAY_TASK_COUNT", "2")
-            .env("SLURM_CPUS_PER_TASK", "1")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .env("SLURM_ARRAY_TASK_COUNT", "2");
         command
     };
     let seeds = [&file, "--set", "seeds=[0, 1, 2]"];
@@ -341,40 +353,19 @@ fn a_task_of_the_job_array_runs_its_part_and_is_queued_again_when_its_time_is_ov
 fn a_training_on_several_nodes_is_queued_again_when_its_time_is_over_and_goes_on() {
     let place = Workplace::new();
     let file = training(&place, "x", 300);
-    let tools = place.path("tools");
-    fs::create_dir(&tools).expect("a directory");
-    let binary = env!("CARGO_BIN_EXE_eigenmix");
-    std::os::unix::fs::symlink(binary, tools.join("eigenmix")).expect("a link");
-    for (name, script) in [
-        ("scontrol", "echo \"$@\" > queued"),
-        (
-            "srun",
-            "until [ \"$1\" = eigenmix ]; do shift; done; echo $$ > process; exec \"$@\"",
-        ),
-        (
-            "scancel",
-            "echo \"$@\" > cancelled; kill -TERM \"$(cat process)\"",
-        ),
-    ] {
-        let tool = tools.join(name);
-        fs::write(&tool, format!("#!/bin/sh\n{script}\n")).expect("a file");
-        let status = Command::new("chmod").arg("+x").arg(&tool).status();
-        assert!(status.expect("chmod runs").success());
-    }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/cluster/slurm-mpi.sh");
+    let waits = "until [ \"$1\" = eigenmix ]; do shift; done; echo $$ > process; exec \"$@\"";
+    let cancels = "echo \"$@\" > cancelled; kill -TERM \"$(cat process)\"";
+    let tools = tools(
+        &place,
+        &[
+            ("scontrol", "echo \"$@\" > queued"),
+            ("srun", waits),
+            ("scancel", cancels),
+        ],
+    );
     let job = |arguments: &[&str]| {
-        let path = std::env::var("PATH").unwrap_or_default();
-        let mut command = Command::new("bash");
-        command
-            .arg(&script)
-            .arg(&file)
-            .args(arguments)
-            .current_dir(place.path(""))
-            .env("PATH", format!("{}:{path}", tools.display()))
-            .env("SLURM_JOB_ID", "77")
-            .env("SLURM_CPUS_PER_TASK", "1")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        let mut command = slurm_script("slurm-mpi.sh", &place, &tools);
+        command.arg(&file).args(arguments).env("SLURM_JOB_ID", "77");
         command
     };
     let mut child = job(&[]).spawn().expect("bash runs");

@@ -1,5 +1,7 @@
 //! Where texts meet special tokens, each other, and turns that are not learnt.
 
+use serde_json::{Map, json};
+
 use super::*;
 
 #[test]

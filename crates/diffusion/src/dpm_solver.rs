@@ -48,11 +48,7 @@ impl DpmSolver {
         times
             .iter_mut()
             .for_each(|time| *time = time.round_ties_even());
-        let mut alphas = schedule.alphas.clone();
-        if let Some(last) = alphas.last_mut().filter(|last| **last <= 0.0) {
-            *last = 2f32.powi(-24);
-        }
-        let all = sigmas_of(&alphas);
+        let all = sigmas_of(&schedule.alphas);
         let mut sigmas: Vec<f64> = times.iter().map(|&time| interpolated(&all, time)).collect();
         if reader.or("use_karras_sigmas", false)? {
             sigmas = karras(&all, steps);

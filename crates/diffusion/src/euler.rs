@@ -32,12 +32,7 @@ impl Euler {
         reader.require("final_sigmas_type", &[json!("zero")], "zero is")?;
         let spacing = Spacing::read(reader, "linspace")?;
         let offset = reader.or("steps_offset", 0)?;
-        let mut alphas = schedule.alphas.clone();
-        if let Some(last) = alphas.last_mut().filter(|last| **last <= 0.0) {
-            // As diffusers has it: σ must stay finite.
-            *last = 2f32.powi(-24);
-        }
-        let all = sigmas_of(&alphas);
+        let all = sigmas_of(&schedule.alphas);
         let mut times = spacing.times(schedule.times(), steps, offset);
         let mut sigmas: Vec<f64> = times.iter().map(|&time| interpolated(&all, time)).collect();
         if reader.or("use_karras_sigmas", false)? {

@@ -167,13 +167,16 @@ pub(crate) fn refuse_other_settings(reader: &ConfigReader) -> Result<(), Diffusi
     Ok(())
 }
 
-/// σ = √((1 − ᾱ) / ᾱ) of every training time.
+/// σ = √((1 − ᾱ) / ᾱ) of every training time. Of a last time without any signal it is that of ᾱ = 2⁻²⁴, as
+/// diffusers has it: σ must stay finite.
 pub(crate) fn sigmas_of(alphas: &[f32]) -> Vec<f64> {
+    const LEAST: f64 = 1.0 / (1 << 24) as f64;
     let sigma = |alpha: f64| ((1.0 - alpha) / alpha).sqrt();
-    alphas
-        .iter()
-        .map(|&alpha| sigma(f64::from(alpha)))
-        .collect()
+    let signal = |&alpha: &f32| match alpha > 0.0 {
+        true => f64::from(alpha),
+        false => LEAST,
+    };
+    alphas.iter().map(signal).map(sigma).collect()
 }
 
 /// σ at a time between training times.

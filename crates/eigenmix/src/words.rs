@@ -71,7 +71,14 @@ impl Options {
             }
             let given = values(name, value)?;
             let given = match argument.get_value_delimiter() {
-                Some(delimiter) => vec![given.join(&delimiter.to_string())],
+                Some(delimiter) => {
+                    // There it would begin another value.
+                    if let Some(found) = given.iter().find(|value| value.contains(delimiter)) {
+                        let found = Value::from(found.as_str());
+                        return Err(unexpected(name, "a text without a comma", &found));
+                    }
+                    vec![given.join(&delimiter.to_string())]
+                }
                 None => given,
             };
             words.extend(given.iter().map(|value| format!("--{flag}={value}").into()));
@@ -229,6 +236,8 @@ mod tests {
         assert_eq!(message, "`extract` has no option `componets`");
         let message = words("extract", json!({"center": 1})).unwrap_err();
         assert_eq!(message, "`center`: true or false is expected, not 1");
+        let message = words("predict", json!({"labels": ["cat, black", "dog"]})).unwrap_err();
+        assert!(message.contains("without a comma"), "{message}");
         // How a terminal looks is not for a call.
         assert!(words("extract", json!({"json": true})).is_err());
         assert!(words("extrac", json!({})).is_err());

@@ -43,6 +43,7 @@ mod frozen_weight;
 mod fused_dot;
 mod gate;
 mod group_norm;
+mod group_norm_rows;
 mod key_value_cache;
 mod linear_cross_entropy;
 #[cfg(target_arch = "x86_64")]

@@ -67,6 +67,7 @@ mod rotary;
 mod shared_tensors;
 mod stored;
 mod tensor_sizes;
+mod tensor_source;
 mod token_tables;
 mod tokens;
 mod trained_tables;

@@ -67,10 +67,10 @@ pub fn generate(
     }
     let opened = request.model.open(listener)?;
     let (pipeline, kind) = (opened.pipeline.clone(), opened.kind);
+    let schedule = pipeline.schedule()?;
     let sampler = match request.sampler {
         Some(sampler) => sampler,
         None => {
-            let schedule = pipeline.schedule()?;
             let found = SamplerKind::of_scheduler(schedule.json());
             if let (None, Some(class)) = (found, few_step_scheduler(schedule.json())) {
                 listener.warn(&format_args!(
@@ -81,6 +81,8 @@ pub fn generate(
             found.unwrap_or_default()
         }
     };
+    // What the scheduler's file asks for is refused before gigabytes of weights are read.
+    schedule.sampler(sampler, request.steps)?;
     let device = request.device.open()?;
     let mut report = |report: &_| load_report::show(report, listener);
     let generator = Generator::new(opened, &device, &mut report)?;

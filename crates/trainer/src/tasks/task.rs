@@ -87,9 +87,11 @@ pub trait Task: Sync {
     /// If the model's tokenizer or preprocessor is missing or does not fit.
     fn line_reader(
         &self,
-        base: &BaseModel,
-        config: &DataConfig,
-    ) -> Result<Option<Box<dyn LineReader>>, TrainerError>;
+        _base: &BaseModel,
+        _config: &DataConfig,
+    ) -> Result<Option<Box<dyn LineReader>>, TrainerError> {
+        Ok(None)
+    }
 
     /// The facts about a split, for a suggested training file.
     ///

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::causal_lm::{ImageReading, LanguageReader};
 use super::length_limit::check_length;
-use super::{LabelSurvey, LineReader, Survey, Task, TaskKind, TaskReader, preprocessor};
+use super::{LabelSurvey, Survey, Task, TaskKind, TaskReader, preprocessor};
 use crate::{BaseModel, TrainerError};
 
 pub(super) struct VisionLanguage;
@@ -84,14 +84,6 @@ impl Task for VisionLanguage {
                 unreadable: config.unreadable,
             }),
         }))
-    }
-
-    fn line_reader(
-        &self,
-        _base: &BaseModel,
-        _config: &DataConfig,
-    ) -> Result<Option<Box<dyn LineReader>>, TrainerError> {
-        Ok(None)
     }
 
     fn survey(

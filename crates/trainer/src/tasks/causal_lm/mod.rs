@@ -13,7 +13,7 @@ use eigenmix_data::{DataConfig, DataLocation, Split, read_language_split};
 use eigenmix_models::{Architecture, HeadKind};
 
 use super::length_limit::check_length;
-use super::{LabelSurvey, LineReader, Survey, Task, TaskKind, TaskReader};
+use super::{LabelSurvey, Survey, Task, TaskKind, TaskReader};
 use crate::{BaseModel, TrainerError};
 pub(super) use reader::{ImageReading, LanguageReader};
 
@@ -80,14 +80,6 @@ impl Task for CausalLm {
             tokenizer,
             images: None,
         }))
-    }
-
-    fn line_reader(
-        &self,
-        _base: &BaseModel,
-        _config: &DataConfig,
-    ) -> Result<Option<Box<dyn LineReader>>, TrainerError> {
-        Ok(None)
     }
 
     fn survey(
