@@ -125,7 +125,6 @@ fn outputs_and_gradients_are_those_of_f64() {
                     // What the shift sums cancels; each of its terms is of f32.
                     let terms = if which == 2 { pixels as f64 } else { 1.0 };
                     let bound = 3e-5 + 1e-6 * (terms - 1.0);
-                    println!("{shape:?} {which}: {difference:e} of {bound:e}");
                     assert!(difference < bound, "{shape:?}, {which}: {difference}");
                 }
             }
