@@ -60,7 +60,7 @@ impl MemoryEstimate {
         let task = config.task.kind.definition();
         let head = task.head(labels, !config.task.prompts.is_empty());
         task.check_length(architecture, &config.data)?;
-        let own = with_own_output(&config.adapter, architecture, head)?;
+        let own = with_own_output(&config.adapter, base, head)?;
         let architecture = own.as_ref().unwrap_or(architecture);
         let description = architecture.describe(head)?;
         let method = config.adapter.method;
@@ -92,16 +92,16 @@ impl MemoryEstimate {
                     &description,
                     known.into_iter(),
                 )?),
-                (_, true) => of_rank(targeted(&config.adapter, architecture, &description)?),
+                (_, true) => of_rank(targeted(&config.adapter, base, &description)?),
                 (_, false) => match InitialAdapter::open(&config.adapter.init(), base)? {
                     Some(initial) => {
-                        let layers = initial.layers(&config.adapter, architecture, &description)?;
+                        let layers = initial.layers(&config.adapter, base, &description)?;
                         let layers = layers.into_iter();
                         layers
                             .map(|initial| (initial.layer, initial.rank))
                             .collect()
                     }
-                    None => of_rank(targeted(&config.adapter, architecture, &description)?),
+                    None => of_rank(targeted(&config.adapter, base, &description)?),
                 },
             };
         let mut estimate =

@@ -12,6 +12,7 @@ use eigenmix_models::{Description, LinearLayer};
 use rayon::prelude::*;
 
 use super::target_layers::targeted;
+use crate::adapted_model::AdaptedModel;
 use crate::adapter_config::AdapterConfig;
 use crate::adapter_place::locate_adapter;
 use crate::basis_config::{BasisKind, GradientJoin};
@@ -22,7 +23,7 @@ use crate::{BaseModel, TrainerError};
 /// What a basis is made for and from.
 pub(crate) struct BasisSource<'a> {
     pub config: &'a AdapterConfig,
-    pub base: &'a BaseModel,
+    pub base: &'a dyn AdaptedModel,
     pub description: &'a Description,
     pub seed: u64,
     /// −G as an adapter. Where the configuration asks for one and there is none yet, the basis has the
@@ -157,7 +158,7 @@ impl BasisSource<'_> {
         }
         let names = config.adapters.iter();
         let adapters: Vec<_> = names
-            .map(|name| read(name, Some(self.base)))
+            .map(|name| read(name, self.base.as_base_model()))
             .collect::<Result<_, _>>()?;
         let is_joined = self.gradient.is_some() && config.basis.is_recycled();
         let asked = config.components.and_then(ComponentCount::count);
@@ -187,7 +188,7 @@ impl BasisSource<'_> {
 
     /// Random directions in the targeted layers.
     fn anew(&self) -> Result<Subspace, TrainerError> {
-        let layers = targeted(self.config, &self.base.architecture, self.description)?;
+        let layers = targeted(self.config, self.base, self.description)?;
         let modules = layers.into_iter().map(|layer| {
             let shape = [layer.d_out, layer.d_in];
             let count = self.config.most_components(shape);

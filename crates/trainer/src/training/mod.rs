@@ -19,6 +19,7 @@ mod same_start;
 mod selection;
 mod shared_steps;
 mod speed;
+mod trained_model;
 mod training_data;
 mod training_length;
 mod training_loop;
@@ -57,6 +58,7 @@ pub use selection::{
     MeasuredLoss, Prospect, SelectedAdapter, Selection, SelectionOptions, Unusable, UsableAdapter,
 };
 pub use shared_steps::SharedSteps;
+pub use trained_model::TrainedModel;
 use training_data::TrainingData;
 use training_loop::Loop;
 use truncated_result::TruncatedResult;
@@ -116,7 +118,7 @@ impl Training {
         let labels = data.targets.as_ref().map_or(0, Targets::outputs);
         let task = config.task.kind.definition();
         let head = task.head(labels, zero_shot.is_some());
-        let own = with_own_output(&config.adapter, &base.architecture, head)?;
+        let own = with_own_output(&config.adapter, &base, head)?;
         let is_parted = own.is_some() && !config.base.from_scratch;
         if let Some(own) = own.filter(|_| is_parted) {
             base.architecture = own;
@@ -133,10 +135,9 @@ impl Training {
         })?;
         let base_note = base.checkpoint.note().map(str::to_owned);
         let mut notes: Vec<String> = base_note.into_iter().chain(data.notes.clone()).collect();
-        let (adapter, architecture) = (&config.adapter, &base.architecture);
         notes.extend(uncomputed_note(
-            adapter,
-            architecture,
+            &config.adapter,
+            &base,
             &description,
             &start.updates,
         ));
@@ -302,7 +303,7 @@ impl Training {
             &self.data,
             options,
             &output,
-            loaded,
+            (loaded.model, loaded.names),
             log,
             checkpoint,
         )?;

@@ -2,8 +2,10 @@
 
 use eigenmix_data::metrics::Metric;
 use eigenmix_data::{InputContract, Split, Targets, TextTokenizer};
+use eigenmix_models::Network;
 
 use super::batches::Batches;
+use super::trained_model::TrainedModel;
 use super::training_length::TrainingLength;
 use crate::config::{Keep, TrainConfig};
 use crate::schedule::Scheduler;
@@ -11,13 +13,13 @@ use crate::tasks::{Examples, FoundSplit};
 use crate::{BaseModel, TrainerError};
 
 /// The splits of a dataset as the model takes them.
-pub(crate) struct TrainingData {
-    pub train: Box<dyn Examples>,
+pub(crate) struct TrainingData<M: TrainedModel = Network> {
+    pub train: Box<dyn Examples<M>>,
     /// The batches of the training split, and how many steps they take.
     pub batches: Batches,
     pub length: TrainingLength,
-    pub validation: Option<Box<dyn Examples>>,
-    pub test: Option<Box<dyn Examples>>,
+    pub validation: Option<Box<dyn Examples<M>>>,
+    pub test: Option<Box<dyn Examples<M>>>,
     /// How labels are encoded, if there are labels.
     pub targets: Option<Targets>,
     /// Decodes what a language model generates.
@@ -103,9 +105,11 @@ impl TrainingData {
             chat_template: train.chat_template,
         })
     }
+}
 
+impl<M: TrainedModel> TrainingData<M> {
     /// The examples of a split, if there are any.
-    pub fn split(&self, split: Split) -> Option<&dyn Examples> {
+    pub fn split(&self, split: Split) -> Option<&dyn Examples<M>> {
         match split {
             Split::Train => Some(&*self.train),
             Split::Validation => self.validation.as_deref(),

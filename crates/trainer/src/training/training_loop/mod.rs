@@ -10,7 +10,7 @@ use std::time::Instant;
 use burn::tensor::Device;
 use eigenmix_adapter::Source;
 use eigenmix_data::{EpochAugmentation, Split};
-use eigenmix_models::{Loaded, Network};
+use eigenmix_models::Network;
 use eigenmix_moslora::{ParameterKind, ParameterNames, TrainedValues};
 
 use super::backward_pass::BackwardPass;
@@ -19,6 +19,7 @@ use super::micro_batches::division;
 use super::optimizer::{AdamW, clip};
 use super::shared_steps::SharedSteps;
 use super::speed::Speed;
+use super::trained_model::{Minibatch, TrainedModel};
 use super::training_data::TrainingData;
 use crate::TrainerError;
 use crate::checkpoint::{CheckpointState, TrainingProgress};
@@ -26,17 +27,16 @@ use crate::config::{Keep, TrainConfig};
 use crate::metrics_log::{MetricsLog, StepRecord};
 use crate::outcome::{Observer, RunOptions};
 use crate::schedule::Scheduler;
-use crate::tasks::LabelledBatch;
 
 /// The running state of a training.
-pub(crate) struct Loop<'a> {
+pub(crate) struct Loop<'a, M: TrainedModel = Network> {
     config: &'a TrainConfig,
-    data: &'a TrainingData,
+    data: &'a TrainingData<M>,
     options: &'a RunOptions<'a>,
     output: &'a Path,
-    model: Network,
+    model: M,
     /// What evaluations are of instead, where the result is not the model as it was trained.
-    result: Option<Network>,
+    result: Option<M>,
     names: ParameterNames,
     optimizer: AdamW,
     progress: TrainingProgress,
@@ -64,20 +64,20 @@ pub(crate) struct Finished {
     pub test: Option<BTreeMap<String, f64>>,
 }
 
-impl<'a> Loop<'a> {
+impl<'a, M: TrainedModel> Loop<'a, M> {
     /// A loop over `data`, at its start or where `checkpoint` was written.
     ///
     /// - output: the directory of the run
-    /// - loaded: the model, with autodiff
+    /// - model: with autodiff, and the names of what is trained in it
     ///
     /// # Errors
     /// If the checkpoint belongs to another model.
     pub fn new(
         config: &'a TrainConfig,
-        data: &'a TrainingData,
+        data: &'a TrainingData<M>,
         options: &'a RunOptions<'a>,
         output: &'a Path,
-        loaded: Loaded,
+        (model, names): (M, ParameterNames),
         log: MetricsLog,
         checkpoint: Option<CheckpointState>,
     ) -> Result<Self, TrainerError> {
@@ -91,7 +91,7 @@ impl<'a> Loop<'a> {
         let mut state = Self {
             layout: match processes.is_alone() {
                 true => GradientLayout::default(),
-                false => GradientLayout::new(&loaded.names.values_of(&loaded.model)),
+                false => GradientLayout::new(&names.values_of(&model)),
             },
             parts,
             stopped: None,
@@ -100,9 +100,9 @@ impl<'a> Loop<'a> {
             data,
             options,
             output,
-            model: loaded.model,
+            model,
             result: None,
-            names: loaded.names,
+            names,
             optimizer: AdamW::new(training),
             progress: TrainingProgress::default(),
             best: None,
@@ -200,7 +200,7 @@ impl<'a> Loop<'a> {
     /// Evaluates another model from now on, which is what becomes of the trained one.
     ///
     /// - result: on the same device, with autodiff
-    pub fn evaluate_with(&mut self, result: Network) {
+    pub fn evaluate_with(&mut self, result: M) {
         self.result = Some(result);
     }
 
@@ -317,7 +317,7 @@ impl<'a> Loop<'a> {
         let batches = micro_batches[own.clone()]
             .iter()
             .map(|indices| self.data.train.batch(indices, Some(augmented)))
-            .collect::<Result<Vec<LabelledBatch>, TrainerError>>()?;
+            .collect::<Result<Vec<M::Batch>, TrainerError>>()?;
         let weights = all_weights(processes, &batches)?;
         let targets: f64 = weights.iter().sum();
         let pass = BackwardPass {
@@ -331,9 +331,9 @@ impl<'a> Loop<'a> {
         let mut sum = GradientSum::new(processes, &self.layout, &device);
         for (number, batch) in own.zip(&batches) {
             // The group's loss is the mean over all its targets, however they fall into batches.
-            let weight = batch.objective.weight() / targets;
+            let weight = batch.weight() / targets;
             let (loss, gradients) = pass.run(batch, number, weight);
-            sum.add(weight * loss, &batch.batch, gradients);
+            sum.add(weight * loss, batch, gradients);
         }
         let counts = (0..processes.size()).map(|rank| processes.part_of(rank, micro_batches.len()));
         let counts: Vec<usize> = counts.map(|part| part.len()).collect();
