@@ -68,12 +68,7 @@ impl Generator {
         let vae = model.vae(device)?;
         let encoders = model.text_encoders(device, report)?;
         let unet = model.unet(device, report)?;
-        let (takes, has) = (unet.config().in_channels, vae.config().latent_channels);
-        if takes != has || unet.config().out_channels != has {
-            return Err(DiffusionError::Input(format!(
-                "the UNet takes {takes} channels and the VAE's latents have {has}: a model for inpainting or another task, which images of prompts cannot be made with"
-            )));
-        }
+        unet.config().check_latents(vae.config())?;
         Ok(Self {
             schedule: model.pipeline.schedule()?,
             zeros_for_empty: model.pipeline.zeros_for_empty_prompt()?,

@@ -1,5 +1,7 @@
 //! The UNet of Stable Diffusion: noisy latents, a time and a text in, the noise (or velocity) out.
 
+use std::collections::BTreeMap;
+
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 use eigenmix_kernels::Activation;
@@ -12,11 +14,36 @@ use crate::residual_block::{ResidualBlock, ResidualShape};
 use crate::time_embedding::TimeEmbedding;
 use crate::transformer::{PixelTransformer, Texts};
 use crate::unet_config::{BlockSizes, UnetConfig};
+use crate::{DiffusionError, VaeConfig};
 
 impl UnetConfig {
     /// Its linear layers and convolutions, for matching adapters.
     pub fn describe(&self) -> Description {
         self.layers().description()
+    }
+
+    /// Height and width of the kernels of those that are convolutions, by path.
+    pub fn kernels(&self) -> BTreeMap<String, [usize; 2]> {
+        self.layers().kernels()
+    }
+
+    /// Checks that it goes from the latents of a VAE to as many, as models of prompts do.
+    ///
+    /// # Errors
+    /// If it takes something else along, such as one for inpainting.
+    pub fn check_latents(&self, vae: &VaeConfig) -> Result<(), DiffusionError> {
+        let (takes, has) = (self.in_channels, vae.latent_channels);
+        if takes == has && self.out_channels == has {
+            return Ok(());
+        }
+        Err(DiffusionError::Input(format!(
+            "the UNet takes {takes} channels and the VAE's latents have {has}: a model for inpainting or another task, which images of prompts cannot be made with"
+        )))
+    }
+
+    /// By what both sides of an image's latents must be divisible so that every level halves them whole.
+    pub fn halvings(&self) -> usize {
+        1 << self.down.iter().filter(|block| block.resampled).count()
     }
 }
 

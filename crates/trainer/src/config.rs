@@ -316,7 +316,7 @@ impl TrainConfig {
 }
 
 pub(crate) const ABOVE_ZERO: &str = "a number above 0";
-const BELOW_ONE: &str = "at least 0 and below 1";
+pub(crate) const BELOW_ONE: &str = "at least 0 and below 1";
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use eigenmix_adapter::{AdapterError, PromptError};
 use eigenmix_data::DataError;
 use eigenmix_data::metrics::MetricError;
+use eigenmix_diffusion::DiffusionError;
 use eigenmix_eigenlorax::EigenloraxError;
 use eigenmix_hub::HubError;
 use eigenmix_images::PreprocessorError;
@@ -223,6 +224,8 @@ pub enum TrainerError {
     Adapter(#[from] AdapterError),
     #[error(transparent)]
     Eigenlorax(#[from] EigenloraxError),
+    #[error(transparent)]
+    Diffusion(#[from] DiffusionError),
     #[error(transparent)]
     Model(#[from] ModelError),
     #[error(transparent)]

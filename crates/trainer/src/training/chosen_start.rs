@@ -12,7 +12,7 @@ use eigenmix_tensors::{FileError, Matrix, write_file};
 use serde::{Deserialize, Serialize};
 
 use super::selection::{MeasuredLoss, Measurement};
-use super::{Observer, RunOptions, Training};
+use super::{Observer, RunOptions, NetworkTraining};
 use crate::TrainerError;
 use crate::init::Init;
 use crate::run::Run;
@@ -123,7 +123,7 @@ impl fmt::Display for ChosenStart {
     }
 }
 
-impl Training {
+impl NetworkTraining {
     /// Chooses the start, if the configuration leaves it to the data and there is a choice.
     ///
     /// # Errors

@@ -64,7 +64,7 @@ use training_loop::Loop;
 use truncated_result::TruncatedResult;
 
 /// A training whose inputs have been read and checked.
-pub struct Training {
+pub struct NetworkTraining {
     config: TrainConfig,
     base: BaseModel,
     head: HeadKind,
@@ -96,7 +96,7 @@ pub struct Training {
     start_notes: Vec<String>,
 }
 
-impl Training {
+impl NetworkTraining {
     /// Reads everything that the configuration names: data, tokenizer, adapters, base model.
     ///
     /// # Errors

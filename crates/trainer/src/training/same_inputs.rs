@@ -6,7 +6,7 @@ use eigenmix_models::Checkpoint;
 use eigenmix_moslora::{TrainedValues, Update};
 use std::collections::BTreeMap;
 
-use super::Training;
+use super::NetworkTraining;
 use super::training_data::TrainingData;
 use crate::TrainerError;
 use crate::processes::Processes;
@@ -21,7 +21,7 @@ const WHOLE: usize = 1 << 30;
 /// How many bytes that is.
 const SAMPLE: usize = 4096;
 
-impl Training {
+impl NetworkTraining {
     /// Checks, before anything is computed, that all processes have read the same.
     ///
     /// - resolved: the configuration with all defaults

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use eigenmix_adapter::Source;
 
-use super::Training;
+use super::NetworkTraining;
 use crate::TrainerError;
 use crate::checkpoint::CheckpointState;
 use crate::init::Init;
 
-impl Training {
+impl NetworkTraining {
     /// The adapters that went into the result: those that were recycled, and that of the start.
     pub(super) fn all_sources(&self) -> Vec<Source> {
         let started_from = self.started_from.iter();

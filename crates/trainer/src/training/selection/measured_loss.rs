@@ -9,7 +9,7 @@ use eigenmix_models::{Adaptation, HeadKind, LoadOptions, Network, Train};
 use eigenmix_moslora::{TrainedValues, Update};
 use eigenmix_tensors::HostTensor;
 
-use super::super::Training;
+use super::super::NetworkTraining;
 use super::super::gradient::batches;
 use super::linear_probe::{examples, held_out_logits};
 use crate::TrainerError;
@@ -79,7 +79,7 @@ impl MeasuredLoss {
 
 /// What is the same for every update.
 pub(in crate::training) struct Measurement<'a> {
-    pub training: &'a Training,
+    pub training: &'a NetworkTraining,
     /// The indices of the examples, ascending.
     pub chosen: &'a [usize],
     /// Without autodiff.

@@ -3,7 +3,7 @@
 use eigenmix_data::TextTokenizer;
 use eigenmix_diffusion::{DiffusionError, Kind, Pipeline, PromptIds, TextSizes};
 
-use crate::{BadInput, ExperimentError};
+use crate::TrainerError;
 
 /// The tokenizers of a diffusion model, one for each text encoder.
 pub struct PromptTokenizers {
@@ -33,7 +33,7 @@ impl PromptTokenizers {
         pipeline: &Pipeline,
         kind: Kind,
         sizes: &[TextSizes],
-    ) -> Result<Self, ExperimentError> {
+    ) -> Result<Self, TrainerError> {
         let names: &[&str] = match kind {
             Kind::Sd => &["tokenizer"],
             Kind::Xl => &["tokenizer", "tokenizer_2"],
@@ -50,10 +50,10 @@ impl PromptTokenizers {
             let tokenizer = TextTokenizer::from_dir(&directory)?.with_embeddings(size.vocabulary);
             let padding = tokenizer.pad_id().or_else(|| tokenizer.eos_id());
             let padding = padding.map(i64::from).ok_or_else(|| {
-                let directory = directory.display();
-                BadInput(format!(
-                    "`{directory}` does not say which token pads a text"
-                ))
+                DiffusionError::Config {
+                    path: directory.clone(),
+                    problem: "it does not say which token pads a text".to_owned(),
+                }
             })?;
             Ok(PromptTokenizer {
                 tokenizer,
@@ -62,13 +62,13 @@ impl PromptTokenizers {
             })
         };
         let tokenizers = names.iter().zip(sizes).map(open);
-        let tokenizers = tokenizers.collect::<Result<_, ExperimentError>>()?;
+        let tokenizers = tokenizers.collect::<Result<_, TrainerError>>()?;
         Ok(Self { tokenizers })
     }
 
     /// # Errors
     /// If a tokenizer fails.
-    pub fn encode(&self, text: &str) -> Result<Prompt, ExperimentError> {
+    pub fn encode(&self, text: &str) -> Result<Prompt, TrainerError> {
         let mut ids = Vec::new();
         let mut is_cut = false;
         for tokenizer in &self.tokenizers {
