@@ -70,8 +70,17 @@ impl Run {
     /// Only what was trained, of methods with a basis.
     pub const COEFFICIENTS: &str = "coefficients.safetensors";
     pub const CHECKPOINTS: &str = "checkpoints";
+    /// Images that a diffusion model made on the way, in a directory for each step.
+    pub const SAMPLES: &str = "samples";
+    /// Encoded images and captions of a diffusion model's training.
+    pub const CACHE: &str = "cache";
     /// How the names of checkpoints begin; while one is written, it has another.
     pub(crate) const CHECKPOINT_PREFIX: &str = "step-";
+
+    /// The directory of a step, among others.
+    pub(crate) fn step_name(step: usize) -> String {
+        format!("{}{step:08}", Self::CHECKPOINT_PREFIX)
+    }
 
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use eigenmix_adapter::LayerKind;
+use eigenmix_data::DiffusionImages;
 use eigenmix_diffusion::{
     Kind, NoiseSchedule, Part, Pipeline, TextEncoderFiles, UnetConfig, VaeConfig,
 };
@@ -102,10 +103,13 @@ impl DiffusionBase {
         })
     }
 
-    /// How many pixels one of the latents stands for, and of how many pixels both sides of an image must be
-    /// multiples so that every level of the UNet halves them whole.
-    pub fn pixels_per_latent(&self) -> usize {
-        self.vae_config.reduction()
+    /// Height times width of the latents of images.
+    pub fn latent_pixels(&self, images: &DiffusionImages) -> Vec<usize> {
+        let reduction = self.vae_config.reduction();
+        let pixels = images.targets().iter().map(|[height, width]| {
+            (height / reduction) * (width / reduction)
+        });
+        pixels.collect()
     }
 
     /// The part that a path begins with, and the rest.

@@ -1,13 +1,17 @@
 //! The `[diffusion]` table of a training file.
 
+use std::borrow::Cow;
 use std::num::NonZeroUsize;
 
+use eigenmix_data::TargetKind;
 use eigenmix_diffusion::{NoiseConfig, SamplerKind};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config::{ABOVE_ZERO, BELOW_ONE, TrainConfig};
+use crate::init::Init;
+use crate::tasks::TaskKind;
 use crate::TrainerError;
-use crate::config::{ABOVE_ZERO, BELOW_ONE};
 
 /// The `[diffusion]` table: how a diffusion model is trained, and what it shows on the way.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -30,6 +34,8 @@ pub struct DiffusionConfig {
     /// guide away from.
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub caption_dropout: f64,
+    /// How often an epoch goes through the training images, each time with other noise.
+    pub repeats: NonZeroUsize,
     /// How much the loss of the class images counts beside that of the instance images, of
     /// `task.kind = "dreambooth"`.
     #[schemars(range(min = 0))]
@@ -86,6 +92,7 @@ impl Default for DiffusionConfig {
             min_snr: None,
             noise_offset: 0.0,
             caption_dropout: 0.0,
+            repeats: NonZeroUsize::MIN,
             prior_weight: 1.0,
             validation_times: BANDS,
             cache: None,
@@ -150,6 +157,111 @@ impl DiffusionConfig {
             let key = "diffusion.samples.prompts";
             problems.push(TrainerError::value(key, "at least one prompt", found));
         }
+        problems
+    }
+}
+
+impl TrainConfig {
+    /// The `[diffusion]` table, or its defaults.
+    pub(crate) fn diffusion(&self) -> Cow<'_, DiffusionConfig> {
+        match &self.diffusion {
+            Some(config) => Cow::Borrowed(config),
+            None => Cow::Owned(DiffusionConfig::default()),
+        }
+    }
+
+    /// An error for every value that makes no sense for a diffusion model, or for another one.
+    pub(crate) fn diffusion_problems(&self) -> Vec<TrainerError> {
+        let task = self.task.kind.name();
+        let refused = |key, reason| TrainerError::TaskOption { key, task, reason };
+        if !self.task.kind.is_of_diffusion_models() {
+            let reason = "it is read for text-to-image and dreambooth only; leave it out";
+            let table = self.diffusion.iter();
+            return table.map(|_| refused("diffusion", reason)).collect();
+        }
+        let config = self.diffusion();
+        let (adapter, training) = (&self.adapter, &self.training);
+        let drops_out = adapter.drops_out();
+        let no_labels = "a diffusion model has no labels; leave it out";
+        let is_dream_booth = self.task.kind == TaskKind::Dreambooth;
+        let usual = DiffusionConfig::default();
+        let rules = [
+            (
+                "adapter.method",
+                adapter.method.trains_everything() || adapter.method.is_composition(),
+                "diffusion models are trained with lora, moslora, eigenlorax or eigenmix",
+            ),
+            (
+                "adapter.gradient",
+                adapter.gradient_config().is_some(),
+                "gradients of the task are taken of models of texts and images only",
+            ),
+            (
+                "adapter.init",
+                adapter.init() == Init::Compose,
+                "compositions are of models of texts and images; take zero, merge, project:ADAPTER or auto",
+            ),
+            (
+                "adapter.modules_to_save",
+                !adapter.modules_to_save.is_empty(),
+                "no module of a diffusion model is trained whole",
+            ),
+            (
+                "adapter.vision",
+                adapter.vision.is_some(),
+                "it is for the towers of vision-language models",
+            ),
+            (
+                "base.from_scratch",
+                self.base.from_scratch,
+                "diffusion models are not trained from random weights",
+            ),
+            (
+                "base.dropout",
+                self.base.dropout > 0.0,
+                "diffusion models have none; adapter.dropout is that of the update",
+            ),
+            (
+                "task.target",
+                self.task.target != TargetKind::Classification,
+                no_labels,
+            ),
+            (
+                "task.class_weights",
+                self.task.class_weights.is_some(),
+                no_labels,
+            ),
+            (
+                "training.label_smoothing",
+                training.label_smoothing > 0.0,
+                no_labels,
+            ),
+            (
+                "training.tokens_per_batch",
+                training.tokens_per_batch.is_some(),
+                "batches are of images; give training.batch_size",
+            ),
+            (
+                "training.head_learning_rate",
+                training.head_learning_rate.is_some(),
+                "a diffusion model has no head",
+            ),
+            (
+                "training.gradient_checkpointing",
+                training.gradient_checkpointing && (config.train_text_encoders || drops_out),
+                "blocks of the UNet can be run again, but neither text encoders nor adapter.dropout with them; \
+                 leave one of them out",
+            ),
+            (
+                "diffusion.prior_weight",
+                config.prior_weight != usual.prior_weight && !is_dream_booth,
+                "class images go with dreambooth only; leave it out",
+            ),
+        ];
+        let rules = rules.into_iter().filter(|(_, is_broken, _)| *is_broken);
+        let mut problems: Vec<TrainerError> =
+            rules.map(|(key, _, reason)| refused(key, reason)).collect();
+        problems.extend(config.problems());
         problems
     }
 }

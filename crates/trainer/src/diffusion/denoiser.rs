@@ -17,7 +17,7 @@ use crate::training::{Pass, TrainedModel};
 
 /// A UNet with updates on top, and the text encoders where they have some too; only updates are trained.
 #[derive(Module, Debug)]
-pub struct Denoiser {
+pub(crate) struct Denoiser {
     pub(crate) unet: Unet,
     pub(crate) texts: Option<TextEncoders>,
 }

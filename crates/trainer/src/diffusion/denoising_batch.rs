@@ -7,11 +7,13 @@ use eigenmix_diffusion::{NoiseConfig, NoiseSchedule, PromptIds, TextConditions};
 use eigenmix_moslora::{TrainedValues, random_stream};
 use rand_distr::{Distribution, StandardNormal};
 
+use super::base::DiffusionBase;
+use super::config::DiffusionConfig;
 use crate::training::{Minibatch, Pass};
 
 /// What a training of a diffusion model does with every batch.
 #[derive(Clone, Debug)]
-pub struct DenoisingSettings {
+pub(crate) struct DenoisingSettings {
     pub schedule: NoiseSchedule,
     pub(crate) noise: NoiseConfig,
     pub(crate) min_snr: Option<f32>,
@@ -45,7 +47,7 @@ pub(crate) struct LatentImage {
 
 /// Images with their captions. Those of one size go through the UNet together.
 #[derive(Debug)]
-pub struct DenoisingBatch {
+pub(crate) struct DenoisingBatch {
     pub(crate) groups: Vec<DenoisingGroup>,
     pub(crate) settings: Arc<DenoisingSettings>,
     /// How many examples there are, class images not counted.
@@ -82,6 +84,20 @@ pub(crate) struct TextStates(Vec<Arc<TrainedValues>>);
 
 /// The tokens of several captions.
 pub(crate) struct TextIds(Vec<Arc<PromptIds>>);
+
+impl DenoisingSettings {
+    /// Those of a model, with an empty caption that is put in its place once it is encoded.
+    pub fn unconditional(base: &DiffusionBase, config: &DiffusionConfig) -> Self {
+        Self {
+            schedule: base.schedule.clone(),
+            noise: config.noise(),
+            min_snr: config.min_snr,
+            scaling: [base.vae_config.scaling_factor, base.vae_config.shift_factor]
+                .map(|factor| factor as f32),
+            empty: CaptionInput::States(Arc::default()),
+        }
+    }
+}
 
 impl DenoisingBatch {
     /// - examples: how many there are, class images not counted

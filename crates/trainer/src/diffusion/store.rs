@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use eigenmix_moslora::TrainedValues;
 use eigenmix_tensors::FileError;
+use sha2::{Digest, Sha256};
 
 use crate::TrainerError;
 use crate::checkpoint::{read_values, write_values};
@@ -35,6 +36,20 @@ impl Store {
             directory: directory.to_owned(),
             kept: Mutex::default(),
         })
+    }
+
+    /// A name for what is encoded.
+    ///
+    /// - kind: what it is, in a word
+    /// - depends_on: all that it depends on
+    pub fn key(kind: &str, depends_on: &str) -> String {
+        let digest = Sha256::digest(depends_on.as_bytes());
+        let digits = digest.iter().map(|byte| format!("{byte:02x}"));
+        format!("{kind}-{}", digits.collect::<String>())
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     pub fn has(&self, key: &str) -> bool {

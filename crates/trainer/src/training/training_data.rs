@@ -60,7 +60,7 @@ impl TrainingData {
             }
             None => reader.find_split(Split::Validation, targets.as_ref())?,
         };
-        require_measurements(config, &validation)?;
+        require_measurements(config, Measured::of(&validation))?;
         let test = match config.training.evaluate_test {
             true => reader.find_split(Split::Test, targets.as_ref())?,
             false => FoundSplit::Missing,
@@ -132,11 +132,30 @@ impl<M: TrainedModel> TrainingData<M> {
     }
 }
 
+/// Whether there is a validation split to measure on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Measured {
+    Present,
+    Missing,
+    /// Its labels are hidden.
+    Hidden,
+}
+
+impl Measured {
+    fn of(found: &FoundSplit) -> Self {
+        match found {
+            FoundSplit::Examples(_) => Self::Present,
+            FoundSplit::Missing => Self::Missing,
+            FoundSplit::Hidden(_) => Self::Hidden,
+        }
+    }
+}
+
 /// Checks that what goes by the validation split has measurements to go by before the training ends.
 ///
 /// # Errors
 /// If there is no such split, its labels are hidden, or it is measured at the end only.
-fn require_measurements(config: &TrainConfig, validation: &FoundSplit) -> Result<(), TrainerError> {
+pub(crate) fn require_measurements(config: &TrainConfig, validation: Measured) -> Result<(), TrainerError> {
     let training = &config.training;
     let settings = [
         ("keep = \"best\"", training.keep == Keep::Best),
@@ -153,25 +172,25 @@ fn require_measurements(config: &TrainConfig, validation: &FoundSplit) -> Result
     // The one evaluation of a single epoch is the usual one, even if nothing can go by it.
     let is_at_end_only = every == 0 || every >= epochs.max(2);
     let (reason, remedy) = match validation {
-        FoundSplit::Missing => (
+        Measured::Missing => (
             "the data have no validation split".to_owned(),
             "add one (validation.jsonl, or data.files.validation)",
         ),
-        FoundSplit::Hidden(_) => (
+        Measured::Hidden => (
             "the labels of the validation split are hidden (-1 in every row)".to_owned(),
             "name a split that has labels in data.files.validation",
         ),
-        FoundSplit::Examples(_) if every == 0 => (
+        Measured::Present if every == 0 => (
             "training.evaluate_every = 0 measures at the end only".to_owned(),
             "set training.evaluate_every = 1, or more",
         ),
-        FoundSplit::Examples(_) if is_at_end_only => (
+        Measured::Present if is_at_end_only => (
             format!(
                 "training.evaluate_every = {every} measures at the end of training.epochs = {epochs} only"
             ),
             "set training.evaluate_every = 1, or another number below that of the epochs",
         ),
-        FoundSplit::Examples(_) => return Ok(()),
+        Measured::Present => return Ok(()),
     };
     Err(TrainerError::NothingMeasured {
         setting,
@@ -241,7 +260,7 @@ mod tests {
     ];
 
     fn refused(config: &TrainConfig, validation: &FoundSplit) -> String {
-        let error = require_measurements(config, validation).unwrap_err();
+        let error = require_measurements(config, Measured::of(validation)).unwrap_err();
         error.to_string()
     }
 
@@ -255,11 +274,11 @@ mod tests {
                 message.contains(name) && message.contains("no validation split"),
                 "{message}"
             );
-            assert!(require_measurements(&usual, &present()).is_ok());
+            assert!(require_measurements(&usual, Measured::of(&present())).is_ok());
             let at_end = config(&format!("evaluate_every = 0\n{setting}"));
             assert!(refused(&at_end, &present()).contains("evaluate_every = 0"));
         }
-        assert!(require_measurements(&config(""), &FoundSplit::Missing).is_ok());
+        assert!(require_measurements(&config(""), Measured::Missing).is_ok());
     }
 
     #[test]
@@ -273,10 +292,10 @@ mod tests {
             }
             let mut one_epoch = config(setting);
             one_epoch.training.epochs = 1;
-            assert!(require_measurements(&one_epoch, &present()).is_ok());
+            assert!(require_measurements(&one_epoch, Measured::of(&present())).is_ok());
         }
         let rare = config("evaluate_every = 3");
-        assert!(require_measurements(&rare, &present()).is_ok());
+        assert!(require_measurements(&rare, Measured::of(&present())).is_ok());
     }
 
     #[test]

@@ -49,8 +49,7 @@ impl MeasuredLoss {
     }
 
     /// That of single examples.
-    #[cfg(test)]
-    pub(in crate::training) fn of_examples(losses: &[f64]) -> Self {
+    pub(crate) fn of_examples(losses: &[f64]) -> Self {
         Self {
             parts: losses.to_vec(),
             weights: vec![1.0; losses.len()],

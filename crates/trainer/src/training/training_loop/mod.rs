@@ -19,6 +19,7 @@ use super::micro_batches::division;
 use super::optimizer::{AdamW, clip};
 use super::shared_steps::SharedSteps;
 use super::speed::Speed;
+use super::shows::Shows;
 use super::trained_model::{Minibatch, TrainedModel};
 use super::training_data::TrainingData;
 use crate::TrainerError;
@@ -50,6 +51,8 @@ pub(crate) struct Loop<'a, M: TrainedModel = Network> {
     layout: GradientLayout,
     /// Into how many micro-batches each batch is divided.
     parts: usize,
+    /// What is shown of the model on the way.
+    shown: Option<&'a dyn Shows<M>>,
     /// The process that was asked to stop, of several.
     stopped: Option<usize>,
     shared: Option<SharedSteps>,
@@ -94,6 +97,7 @@ impl<'a, M: TrainedModel> Loop<'a, M> {
                 false => GradientLayout::new(&names.values_of(&model)),
             },
             parts,
+            shown: None,
             stopped: None,
             shared: SharedSteps::of(processes, parts),
             config,
@@ -141,6 +145,23 @@ impl<'a, M: TrainedModel> Loop<'a, M> {
     ) {
         let progress = &mut self.progress;
         (progress.started_from, progress.scalings, progress.basis) = (adapter, scalings, basis);
+    }
+
+    /// Shows the model on the way, before the first step and whenever it is due.
+    pub fn show(&mut self, shown: &'a dyn Shows<M>) {
+        self.shown = Some(shown);
+    }
+
+    /// Shows the model if that is due after the steps that were taken.
+    fn show_if_due(&mut self) -> Result<(), TrainerError> {
+        let step = self.progress.step;
+        let shown = self.shown.filter(|shown| shown.is_due(step, self.total_steps));
+        let Some(shown) = shown else {
+            return Ok(());
+        };
+        let images = shown.show(&self.model, step)?;
+        self.speed = Speed::new();
+        self.log.images(step, &images)
     }
 
     /// The names of the trained parameters.
@@ -232,6 +253,7 @@ impl<'a, M: TrainedModel> Loop<'a, M> {
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<bool, TrainerError> {
         let config = &self.config.training;
         let data = self.data;
+        self.show_if_due()?;
         // A training that was stopped right after its last step has the end of that epoch to come.
         while self.progress.epoch < config.epochs && (!self.is_over() || self.is_unjudged()) {
             let plan = data.batches.plan(self.progress.epoch);
@@ -241,6 +263,7 @@ impl<'a, M: TrainedModel> Loop<'a, M> {
                 .collect();
             while self.progress.batch < groups.len() && !self.is_over() {
                 self.step(groups[self.progress.batch], groups.len(), observer)?;
+                self.show_if_due()?;
                 let due = config
                     .save_every
                     .is_some_and(|every| self.progress.step % every == 0);
