@@ -90,9 +90,11 @@ impl ParameterNames {
     pub fn extend(&mut self, part: &str, names: Self) {
         let within = |name: String| format!("{part}.{name}");
         let named = names.names.into_iter();
-        self.names.extend(named.map(|(id, name)| (id, within(name))));
+        self.names
+            .extend(named.map(|(id, name)| (id, within(name))));
         let kinds = names.kinds.into_iter();
-        self.kinds.extend(kinds.map(|(name, kind)| (within(name), kind)));
+        self.kinds
+            .extend(kinds.map(|(name, kind)| (within(name), kind)));
         self.shared.extend(names.shared.into_iter().map(within));
     }
 

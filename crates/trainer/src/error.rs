@@ -237,7 +237,7 @@ pub enum TrainerError {
     #[error(transparent)]
     Eigenlorax(#[from] EigenloraxError),
     #[error(transparent)]
-    Diffusion(#[from] DiffusionError),
+    Diffusion(Box<DiffusionError>),
     #[error(transparent)]
     Model(#[from] ModelError),
     #[error(transparent)]
@@ -254,6 +254,12 @@ pub enum TrainerError {
     BatchSize(#[from] BatchSizeError),
     #[error(transparent)]
     Processes(#[from] ProcessError),
+}
+
+impl From<DiffusionError> for TrainerError {
+    fn from(error: DiffusionError) -> Self {
+        Self::Diffusion(Box::new(error))
+    }
 }
 
 impl From<StoreError> for TrainerError {

@@ -65,6 +65,8 @@ impl Run {
     pub const COMPOSITION: &str = "composition";
     /// The trained adapter.
     pub const ADAPTER: &str = "adapter";
+    /// In [`Run::ADAPTER`], the file of an adapter for a diffusion model, where diffusers looks for it.
+    pub const PIPELINE_ADAPTER: &str = "pytorch_lora_weights.safetensors";
     /// The trained model, of full fine-tuning.
     pub const MODEL: &str = "model";
     /// Only what was trained, of methods with a basis.

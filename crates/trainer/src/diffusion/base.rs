@@ -106,9 +106,10 @@ impl DiffusionBase {
     /// Height times width of the latents of images.
     pub fn latent_pixels(&self, images: &DiffusionImages) -> Vec<usize> {
         let reduction = self.vae_config.reduction();
-        let pixels = images.targets().iter().map(|[height, width]| {
-            (height / reduction) * (width / reduction)
-        });
+        let pixels = images
+            .targets()
+            .iter()
+            .map(|[height, width]| (height / reduction) * (width / reduction));
         pixels.collect()
     }
 

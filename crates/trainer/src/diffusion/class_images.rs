@@ -47,12 +47,22 @@ impl DiffusionTraining {
                 seed: 0,
             };
             let mut depends_on = format!("{} {settings:?}", class.prompt);
-            for part in Part::ALL.into_iter().filter(|part| self.base.pipeline.has(*part)) {
+            for part in Part::ALL
+                .into_iter()
+                .filter(|part| self.base.pipeline.has(*part))
+            {
                 depends_on += &format!(" {}", self.base.digest_of(part)?);
             }
             let key = Store::key("class", &depends_on);
             let directory = encoded.store.directory().join(key);
-            self.make(&directory, &class.prompt, &settings, class.missing, options, observer)?;
+            self.make(
+                &directory,
+                &class.prompt,
+                &settings,
+                class.missing,
+                options,
+                observer,
+            )?;
             let data = DataConfig {
                 class_images: Some(directory),
                 class_count: std::num::NonZeroUsize::new(class.missing),

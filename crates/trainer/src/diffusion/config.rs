@@ -8,10 +8,10 @@ use eigenmix_diffusion::{NoiseConfig, SamplerKind};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::TrainerError;
 use crate::config::{ABOVE_ZERO, BELOW_ONE, TrainConfig};
 use crate::init::Init;
 use crate::tasks::TaskKind;
-use crate::TrainerError;
 
 /// The `[diffusion]` table: how a diffusion model is trained, and what it shows on the way.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -152,7 +152,11 @@ impl DiffusionConfig {
         let mut problems: Vec<TrainerError> = numbers
             .map(|(key, found, _, expected)| TrainerError::value(key, expected, found))
             .collect();
-        if let Some(samples) = self.samples.as_ref().filter(|found| found.prompts.is_empty()) {
+        if let Some(samples) = self
+            .samples
+            .as_ref()
+            .filter(|found| found.prompts.is_empty())
+        {
             let found = format!("{:?}", samples.prompts);
             let key = "diffusion.samples.prompts";
             problems.push(TrainerError::value(key, "at least one prompt", found));

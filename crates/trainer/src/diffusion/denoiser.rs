@@ -121,7 +121,9 @@ impl TrainedModel for Denoiser {
                 (losses * noised.weights).sum()
             };
             let loss = match pass.checkpointing {
-                true => self.unet.backward_by_blocks(&input, objective, &mut *collect),
+                true => self
+                    .unet
+                    .backward_by_blocks(&input, objective, &mut *collect),
                 false => {
                     let loss = objective(self.unet.forward(&input));
                     collect(loss.backward());

@@ -101,7 +101,11 @@ impl DenoisingSettings {
 
 impl DenoisingBatch {
     /// - examples: how many there are, class images not counted
-    pub fn new(images: Vec<LatentImage>, examples: usize, settings: &Arc<DenoisingSettings>) -> Self {
+    pub fn new(
+        images: Vec<LatentImage>,
+        examples: usize,
+        settings: &Arc<DenoisingSettings>,
+    ) -> Self {
         let mut groups: Vec<DenoisingGroup> = Vec::new();
         for image in images {
             let shape = &image.moments["mean"].shape;
@@ -202,11 +206,7 @@ impl DenoisingGroup {
 
 impl LatentImage {
     /// Latents as a UNet sees them, drawn from what the VAE gives: (mean + σ · ε − shift) · scaling.
-    pub fn drawn(
-        &self,
-        spread: impl Iterator<Item = f32>,
-        [scaling, shift]: [f32; 2],
-    ) -> Vec<f32> {
+    pub fn drawn(&self, spread: impl Iterator<Item = f32>, [scaling, shift]: [f32; 2]) -> Vec<f32> {
         let [mean, logvar] = ["mean", "logvar"].map(|name| &self.moments[name].values);
         let moments = mean.iter().zip(logvar).zip(spread);
         moments

@@ -117,7 +117,10 @@ impl Captions {
         device: &Device,
         mut progress: impl FnMut(),
     ) -> Result<(), TrainerError> {
-        let digests = base.texts.iter().map(|text| digest_of_model(&text.checkpoint));
+        let digests = base
+            .texts
+            .iter()
+            .map(|text| digest_of_model(&text.checkpoint));
         let digests: Vec<String> = digests.collect();
         let key = |ids: &PromptIds| {
             let tokens = format!("{digests:?} {:?}", ids.ids);

@@ -8,7 +8,7 @@ use eigenmix_data::metrics::{Metric, MetricError};
 use eigenmix_data::{DiffusionImages, EpochAugmentation};
 use eigenmix_diffusion::Vae;
 use eigenmix_images::Placement;
-use eigenmix_moslora::{TrainedValues, random_stream};
+use eigenmix_moslora::random_stream;
 use rand_distr::{Distribution, StandardNormal, StandardUniform};
 
 use super::denoiser::Denoiser;
@@ -146,7 +146,11 @@ impl Examples<Denoiser> for DenoisingExamples {
                 images.push(encoded.image(class, index, own, number, weight)?);
             }
         }
-        Ok(DenoisingBatch::new(images, examples.len(), &encoded.settings))
+        Ok(DenoisingBatch::new(
+            images,
+            examples.len(),
+            &encoded.settings,
+        ))
     }
 
     fn evaluate(
@@ -223,7 +227,8 @@ impl DenoisingGroup {
         let [begin, end] = band_of(band, bands, schedule.times());
         let [channels, height, width] = self.shape;
         let band = band.to_string();
-        let (mut times, mut noise, mut latents) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut times, mut latents) = (Vec::new(), Vec::new());
+        let mut noise: Vec<f32> = Vec::new();
         for image in &self.images {
             let names = [band.as_str(), &image.number.to_string()].join(" of image ");
             let uniform: f64 =
@@ -231,11 +236,8 @@ impl DenoisingGroup {
             let time = begin + (uniform * (end - begin) as f64) as usize;
             times.push(time.min(end - 1));
             let stream = random_stream(EVALUATION, &["noise", &names]);
-            noise.extend(
-                StandardNormal
-                    .sample_iter(stream)
-                    .take(channels * height * width),
-            );
+            let drawn: rand_distr::Iter<_, _, f32> = StandardNormal.sample_iter(stream);
+            noise.extend(drawn.take(channels * height * width));
             latents.extend(image.drawn(std::iter::repeat(0.0), settings.scaling));
         }
         let (latents, noise) = (self.tensor(latents, device), self.tensor(noise, device));

@@ -16,9 +16,6 @@ use crate::adapted_model::AdaptedModel;
 use crate::checkpoint::write_values;
 use crate::run::Run;
 
-/// Where diffusers looks for it.
-const FILE: &str = "pytorch_lora_weights.safetensors";
-
 impl DiffusionTraining {
     /// Writes `adapter/`, and `coefficients.safetensors` where the method is on other adapters, below `run`.
     /// Returns the bytes to keep for this training.
@@ -62,7 +59,7 @@ impl DiffusionTraining {
                 write_values(&path, values)?;
                 path
             }
-            false => path.join(FILE),
+            false => path.join(Run::PIPELINE_ADAPTER),
         };
         let metadata = std::fs::metadata(&kept).map_err(FileError::io("read", &kept))?;
         Ok(metadata.len())

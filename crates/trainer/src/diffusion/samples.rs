@@ -9,7 +9,8 @@ use burn::module::Module;
 use burn::tensor::Device;
 use eigenmix_data::ImagePreparation;
 use eigenmix_diffusion::{
-    ImageRecord, ImageSettings, Kind, PromptConditions, SamplerKind, TextConditions, image_of_prompt,
+    ImageRecord, ImageSettings, Kind, PromptConditions, SamplerKind, TextConditions,
+    image_of_prompt,
 };
 use eigenmix_tensors::write_directory;
 

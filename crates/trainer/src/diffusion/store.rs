@@ -104,7 +104,8 @@ mod tests {
     fn what_was_put_is_found_again_by_another_training() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("cache");
-        let values = TrainedValues::from([("mean".to_owned(), HostTensor::new(vec![2], vec![1.0, 2.0]))]);
+        let values =
+            TrainedValues::from([("mean".to_owned(), HostTensor::new(vec![2], vec![1.0, 2.0]))]);
         let store = Store::open(&path).expect("a directory");
         assert!(!store.has("a"));
         store.put("a", values.clone()).expect("a file");

@@ -10,9 +10,9 @@ use eigenmix_data::{
 use eigenmix_images::Resolution;
 
 use super::base::DiffusionBase;
+use crate::TrainerError;
 use crate::config::TrainConfig;
 use crate::tasks::TaskKind;
-use crate::TrainerError;
 
 /// The images of a training, split by split.
 pub(crate) struct TaskImages {
@@ -38,7 +38,10 @@ impl TaskImages {
             height: height * reduction,
         };
         let multiple = reduction * base.unet_config.halvings();
-        let preparation = config.data.preparation(usual, multiple).map_err(DataError::from)?;
+        let preparation = config
+            .data
+            .preparation(usual, multiple)
+            .map_err(DataError::from)?;
         let mut notes = Vec::new();
         let mut prepare = |images: Vec<CaptionedImage>, preparation: &ImagePreparation| {
             let (images, found) = preparation.prepare(images).map_err(DataError::from)?;
@@ -90,8 +93,15 @@ impl TaskImages {
 
     /// All captions of all splits.
     pub fn captions(&self) -> BTreeSet<&str> {
-        let splits = [Some(&self.train), self.validation.as_ref(), self.test.as_ref()];
-        let images = splits.into_iter().flatten().flat_map(|split| split.images());
+        let splits = [
+            Some(&self.train),
+            self.validation.as_ref(),
+            self.test.as_ref(),
+        ];
+        let images = splits
+            .into_iter()
+            .flatten()
+            .flat_map(|split| split.images());
         let captions = images.flat_map(|image| &image.captions).map(String::as_str);
         let class = self.class.iter().map(|class| class.prompt.as_str());
         captions.chain(class).collect()
@@ -103,7 +113,7 @@ fn split(
     config: &TrainConfig,
     split: Split,
 ) -> Result<(Vec<CaptionedImage>, Vec<String>), TrainerError> {
-    let location = DataLocation::find(&config.data)?;
+    let location = DataLocation::open(&config.data)?;
     let data = location.split(split)?;
     let found = read_captioned_split(data.directory(), split, &data)?;
     Ok((found.images, found.notes))

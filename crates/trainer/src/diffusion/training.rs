@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use burn::module::Module;
-use burn::tensor::Device;
 use eigenmix_adapter::Source;
 use eigenmix_data::metrics::Metric;
 use eigenmix_data::{DiffusionImages, InputContract, Split};
@@ -89,10 +88,16 @@ impl DiffusionTraining {
             true => vec![Metric::DenoisingLoss],
             false => config.task.metrics.clone(),
         };
-        metrics.iter().try_for_each(|metric| metric.of_denoising())?;
+        metrics
+            .iter()
+            .try_for_each(|metric| metric.of_denoising())?;
         let samples = diffusion.samples.iter();
-        let prompts = samples.flat_map(|samples| samples.prompts.iter().chain([&samples.negative_prompt]));
-        let all = images.captions().into_iter().chain(prompts.map(String::as_str));
+        let prompts =
+            samples.flat_map(|samples| samples.prompts.iter().chain([&samples.negative_prompt]));
+        let all = images
+            .captions()
+            .into_iter()
+            .chain(prompts.map(String::as_str));
         let (captions, cut) = Captions::tokenized(&base, all)?;
         let mut notes = images.notes.clone();
         if let Some(first) = cut.first() {
@@ -232,7 +237,8 @@ impl DiffusionTraining {
             self.origin().scalings(),
             self.basis.clone(),
         );
-        self.origin().require_same_values(processes, || state.values())?;
+        self.origin()
+            .require_same_values(processes, || state.values())?;
         let plan = self.plan(&state);
         self.notes().for_each(|note| observer.note(note));
         observer.started(&plan);
@@ -277,7 +283,11 @@ impl DiffusionTraining {
         self.origin().all_sources()
     }
 
-    fn require_same_inputs(&self, options: &RunOptions, resolved: &str) -> Result<(), TrainerError> {
+    fn require_same_inputs(
+        &self,
+        options: &RunOptions,
+        resolved: &str,
+    ) -> Result<(), TrainerError> {
         let processes = options.processes;
         if processes.is_alone() {
             return Ok(());
@@ -287,7 +297,10 @@ impl DiffusionTraining {
         let sources: Vec<String> = sources
             .map(|source| format!("{} ({})", source.location, source.sha256))
             .collect();
-        let mut parts = vec![self.base.digest_of(Part::Unet)?, self.base.digest_of(Part::Vae)?];
+        let mut parts = vec![
+            self.base.digest_of(Part::Unet)?,
+            self.base.digest_of(Part::Vae)?,
+        ];
         for text in &self.base.texts {
             parts.push(self.base.digest_of(text.part)?);
         }
@@ -366,7 +379,10 @@ impl DiffusionTraining {
         let splits = [
             Some((&self.images.train, true)),
             class.as_ref().map(|class| (class, true)),
-            self.images.validation.as_ref().map(|images| (images, false)),
+            self.images
+                .validation
+                .as_ref()
+                .map(|images| (images, false)),
             self.images.test.as_ref().map(|images| (images, false)),
         ];
         let mut wanted = Vec::new();
@@ -381,7 +397,10 @@ impl DiffusionTraining {
                     false => &[false],
                 };
                 for &mirrored in mirrored {
-                    let placement = eigenmix_images::Placement { mirrored, ..centred };
+                    let placement = eigenmix_images::Placement {
+                        mirrored,
+                        ..centred
+                    };
                     let key = encoded.key(images, index, &placement)?;
                     if !encoded.store.has(&key) {
                         wanted.push((Arc::clone(images), index, placement, key));

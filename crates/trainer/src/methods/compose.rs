@@ -44,7 +44,7 @@ pub(super) fn start(source: &BasisSource) -> Result<MethodStart, TrainerError> {
     } = *source;
     let names = config.adapters.iter();
     let adapters: Vec<LoadedAdapter> = names
-        .map(|name| read(name, base.as_base_model()))
+        .map(|name| read(name, Some(base)))
         .collect::<Result<_, _>>()?;
     let set =
         AdapterSet::new(&adapters, config.allow_base_mismatch).map_err(EigenloraxError::from)?;

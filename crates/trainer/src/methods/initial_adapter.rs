@@ -13,6 +13,7 @@ use eigenmix_moslora::{MixerInit, Update};
 use eigenmix_tensors::{HostTensor, Matrix};
 use serde_json::{Map, Value};
 
+use super::basis_source::opened_for;
 use super::definition::FactorLayer;
 use super::on_basis::same_directory;
 use super::start::MethodStart;
@@ -20,7 +21,6 @@ use super::target_layers::targeted;
 use crate::adapted_model::AdaptedModel;
 use crate::adapter_config::AdapterConfig;
 use crate::adapter_place::locate_adapter;
-use crate::gguf_rows::with_rows_in_order;
 use crate::init::Init;
 use crate::{AdapterMethod, TrainerError};
 
@@ -53,8 +53,7 @@ impl InitialAdapter {
         };
         let path = locate_adapter(name)?;
         let file = AdapterFile::open(&path)?.with_location(name.as_str());
-        let file = with_rows_in_order(file, &path, || Ok(base.as_base_model()))?;
-        file.require_one_model()?;
+        let file = opened_for(file, &path, Some(base))?;
         file.require_clean()?;
         let made = match path.is_dir() {
             true => Provenance::read_json(&path)?,

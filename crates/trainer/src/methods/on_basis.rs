@@ -52,7 +52,7 @@ pub(super) fn on_basis(
         (Init::Zero | Init::Random | Init::Compose | Init::Auto | Init::Adapter(_), None) => {
             Vec::new()
         }
-        (Init::Project(name), None) => vec![read(name, base.as_base_model())?],
+        (Init::Project(name), None) => vec![read(name, Some(base))?],
         (Init::Merge, None) => match sources.is_empty() {
             false => sources,
             true => {
@@ -63,7 +63,7 @@ pub(super) fn on_basis(
                     .collect();
                 names
                     .into_iter()
-                    .map(|name| read(name, base.as_base_model()))
+                    .map(|name| read(name, Some(base)))
                     .collect::<Result<_, _>>()?
             }
         },

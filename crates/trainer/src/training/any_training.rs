@@ -59,7 +59,7 @@ impl Training {
     /// What to say of the base model, the data and the start.
     pub fn notes(&self) -> Box<dyn Iterator<Item = &str> + '_> {
         match self {
-            Self::Network(training) => Box::new(training.notes()),
+            Self::Network(training) => Box::new(training.notes().map(String::as_str)),
             Self::Diffusion(training) => Box::new(training.notes()),
         }
     }

@@ -12,7 +12,7 @@ use eigenmix_tensors::{FileError, Matrix, write_file};
 use serde::{Deserialize, Serialize};
 
 use super::selection::{MeasuredLoss, Measurement};
-use super::{Observer, RunOptions, NetworkTraining};
+use super::{NetworkTraining, Observer, RunOptions};
 use crate::TrainerError;
 use crate::init::Init;
 use crate::run::Run;

@@ -19,7 +19,7 @@ use super::composition_weights::CompositionWeights;
 use super::optimizer::{AdamW, NamedGradients, accumulate, clip};
 use super::plain_adapter::plain_adapter;
 use super::result::head_tensors;
-use super::{Observer, RunOptions, NetworkTraining};
+use super::{NetworkTraining, Observer, RunOptions};
 use crate::TrainerError;
 use crate::config::TrainConfig;
 use crate::init::Init;

@@ -8,7 +8,7 @@ use eigenmix_adapter::{Adapter, Companion, Provenance, SaveOptions};
 use serde_json::json;
 
 use super::gradient::{GradientOptions, TaskGradient};
-use super::{Observer, RunOptions, NetworkTraining};
+use super::{NetworkTraining, Observer, RunOptions};
 use crate::TrainerError;
 use crate::methods::{BasisSource, read, start};
 use crate::run::Run;

@@ -52,25 +52,24 @@ use crate::run::Run;
 use crate::run_output;
 use crate::{BaseModel, TrainerError, ZeroShot};
 pub use any_training::Training;
+pub(crate) use batches::Batches;
 pub use chosen_start::ChosenStart;
+pub(crate) use chosen_start::set_to_zero;
 use composition_weights::CompositionWeights;
 pub use gradient::{GradientOptions, ModuleGradient, TaskGradient};
 use initial_head::{initial_head, other_input};
 use result::Trained;
+pub(crate) use same_inputs::digest_of_model;
+pub(crate) use same_start::Origin;
 pub use selection::{
     MeasuredLoss, Prospect, SelectedAdapter, Selection, SelectionOptions, Unusable, UsableAdapter,
 };
 pub use shared_steps::SharedSteps;
 pub(crate) use shows::{ShownImage, Shows};
-pub(crate) use batches::Batches;
-pub(crate) use chosen_start::set_to_zero;
-pub(crate) use result::head_tensors;
-pub(crate) use same_inputs::digest_of_model;
-pub(crate) use same_start::Origin;
-pub(crate) use trained_model::{Minibatch, Pass};
 pub use trained_model::TrainedModel;
-pub(crate) use training_length::TrainingLength;
+pub(crate) use trained_model::{Minibatch, Pass};
 pub(crate) use training_data::{Measured, TrainingData, require_measurements};
+pub(crate) use training_length::TrainingLength;
 pub(crate) use training_loop::Loop;
 use truncated_result::TruncatedResult;
 
@@ -309,7 +308,8 @@ impl NetworkTraining {
             self.origin().scalings(),
             self.basis.clone(),
         );
-        self.origin().require_same_values(processes, || state.values())?;
+        self.origin()
+            .require_same_values(processes, || state.values())?;
         let plan = self.plan(&state);
         self.notes().for_each(|note| observer.note(note));
         observer.started(&plan);

@@ -61,10 +61,7 @@ impl Origin<'_> {
 
     /// Checks that the basis and the adapter to go on from are still those that the training began with:
     /// only what is trained is in the checkpoint, not the basis, nor the adapter's rank and scaling.
-    pub fn require_same_start(
-        &self,
-        checkpoint: &CheckpointState,
-    ) -> Result<(), TrainerError> {
+    pub fn require_same_start(&self, checkpoint: &CheckpointState) -> Result<(), TrainerError> {
         let progress = &checkpoint.progress;
         for (then, now) in progress.basis.iter().zip(self.basis) {
             if then.sha256 != now.sha256 {

@@ -155,7 +155,10 @@ impl Measured {
 ///
 /// # Errors
 /// If there is no such split, its labels are hidden, or it is measured at the end only.
-pub(crate) fn require_measurements(config: &TrainConfig, validation: Measured) -> Result<(), TrainerError> {
+pub(crate) fn require_measurements(
+    config: &TrainConfig,
+    validation: Measured,
+) -> Result<(), TrainerError> {
     let training = &config.training;
     let settings = [
         ("keep = \"best\"", training.keep == Keep::Best),

@@ -18,8 +18,8 @@ use super::gradient_sum::{GradientLayout, GradientSum, StepGradients, all_weight
 use super::micro_batches::division;
 use super::optimizer::{AdamW, clip};
 use super::shared_steps::SharedSteps;
-use super::speed::Speed;
 use super::shows::Shows;
+use super::speed::Speed;
 use super::trained_model::{Minibatch, TrainedModel};
 use super::training_data::TrainingData;
 use crate::TrainerError;
@@ -155,7 +155,9 @@ impl<'a, M: TrainedModel> Loop<'a, M> {
     /// Shows the model if that is due after the steps that were taken.
     fn show_if_due(&mut self) -> Result<(), TrainerError> {
         let step = self.progress.step;
-        let shown = self.shown.filter(|shown| shown.is_due(step, self.total_steps));
+        let shown = self
+            .shown
+            .filter(|shown| shown.is_due(step, self.total_steps));
         let Some(shown) = shown else {
             return Ok(());
         };
