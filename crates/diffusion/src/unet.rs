@@ -22,6 +22,30 @@ impl UnetConfig {
         self.layers().description()
     }
 
+    /// How many parameters it has: those of its layers, and two for every channel that a norm is in front of a
+    /// layer for.
+    pub fn parameters(&self) -> usize {
+        const NORMED: [&str; 7] = [
+            ".conv1",
+            ".conv2",
+            ".proj_in",
+            ".attn1.to_q",
+            ".attn2.to_q",
+            ".ff.net.0.proj",
+            "conv_out",
+        ];
+        let (description, kernels) = (self.describe(), self.kernels());
+        let normed = description.layers.iter();
+        let normed = normed.filter(|layer| NORMED.iter().any(|name| layer.path.ends_with(name)));
+        let channels = normed.map(|layer| {
+            let kernel = kernels
+                .get(&layer.path)
+                .map_or(1, |[height, width]| height * width);
+            layer.d_in / kernel
+        });
+        description.parameters + 2 * channels.sum::<usize>()
+    }
+
     /// Height and width of the kernels of those that are convolutions, by path.
     pub fn kernels(&self) -> BTreeMap<String, [usize; 2]> {
         self.layers().kernels()

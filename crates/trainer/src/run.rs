@@ -4,6 +4,7 @@
 //! `coefficients.safetensors`, `basis.json` and at last `outcome.json`, which makes the run a finished
 //! one. Writers and readers take every name from here.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -86,6 +87,28 @@ impl Run {
 
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
+    }
+
+    /// The directories of the images that were made on the way, by step.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn samples(&self) -> Result<BTreeMap<usize, PathBuf>, FileError> {
+        let directory = self.path.join(Self::SAMPLES);
+        if !directory.is_dir() {
+            return Ok(BTreeMap::new());
+        }
+        let entries = fs::read_dir(&directory).map_err(FileError::io("read", &directory))?;
+        let mut steps = BTreeMap::new();
+        for entry in entries {
+            let path = entry.map_err(FileError::io("read", &directory))?.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            let step = name.and_then(|name| name.strip_prefix(Self::CHECKPOINT_PREFIX));
+            if let Some(step) = step.and_then(|step| step.parse().ok()) {
+                steps.insert(step, path);
+            }
+        }
+        Ok(steps)
     }
 
     /// Whether `path` looks like a run.

@@ -5,7 +5,9 @@ use std::fmt;
 use std::time::Instant;
 
 use eigenmix_experiment::Destination;
-use eigenmix_trainer::{DeviceChoice, GradientOptions, ModuleGradient, TaskGradient, NetworkTraining};
+use eigenmix_trainer::{
+    DeviceChoice, GradientOptions, ModuleGradient, NetworkTraining, TaskGradient,
+};
 use serde::Serialize;
 
 use crate::cli::GradientArguments;

@@ -6,7 +6,7 @@ mod summary;
 
 use std::time::Instant;
 
-use eigenmix_trainer::{Device, SelectionOptions, NetworkTraining};
+use eigenmix_trainer::{Device, NetworkTraining, SelectionOptions};
 use toml::{Table, Value};
 
 use self::pool::FoundPool;

@@ -7,10 +7,12 @@ use eigenmix_data::DiffusionImages;
 use eigenmix_diffusion::{
     Kind, NoiseSchedule, Part, Pipeline, TextEncoderFiles, UnetConfig, VaeConfig,
 };
+use eigenmix_images::Resolution;
 use eigenmix_models::{Checkpoint, Description, LinearLayer, Precision};
 use eigenmix_tensors::Matrix;
 
 use crate::adapted_model::AdaptedModel;
+use crate::pipeline_location::locate_pipeline_config;
 use crate::{BaseModel, TrainerError, locate_pipeline};
 
 /// The modules that diffusers' scripts adapt.
@@ -51,11 +53,36 @@ impl DiffusionBase {
         trains_texts: bool,
     ) -> Result<Self, TrainerError> {
         let pipeline = Pipeline::open(&locate_pipeline(name)?, precision)?;
+        let part = |part| Ok(pipeline.checkpoint(part)?);
+        Self::describe(name, pipeline.clone(), trains_texts, part)
+    }
+
+    /// The same by its configurations alone: of a model on the Hub nothing else is fetched.
+    ///
+    /// # Errors
+    /// As [`DiffusionBase::open`], but for missing weights.
+    pub fn open_config(name: &str, trains_texts: bool) -> Result<Self, TrainerError> {
+        let directory = locate_pipeline_config(name)?;
+        let pipeline = Pipeline::open(&directory, Precision::Auto)?;
+        let part = |part: Part| match pipeline.has(part) {
+            true => Ok(Checkpoint::open_config(&pipeline.directory_of(part))?),
+            // Names what is missing.
+            false => Ok(pipeline.checkpoint(part)?),
+        };
+        Self::describe(name, pipeline.clone(), trains_texts, part)
+    }
+
+    fn describe(
+        name: &str,
+        pipeline: Pipeline,
+        trains_texts: bool,
+        checkpoint: impl Fn(Part) -> Result<Checkpoint, TrainerError>,
+    ) -> Result<Self, TrainerError> {
         let kind = pipeline.kind()?;
-        let unet = pipeline.checkpoint(Part::Unet)?;
+        let unet = checkpoint(Part::Unet)?;
         let directory = pipeline.directory_of(Part::Unet);
         let unet_config = UnetConfig::from_json(unet.config(), &directory)?;
-        let vae = pipeline.checkpoint(Part::Vae)?;
+        let vae = checkpoint(Part::Vae)?;
         let vae_config = VaeConfig::from_json(vae.config(), &pipeline.directory_of(Part::Vae))?;
         unet_config.check_latents(&vae_config)?;
         let parts: &[Part] = match kind {
@@ -63,10 +90,10 @@ impl DiffusionBase {
             Kind::Xl => &[Part::TextEncoder, Part::TextEncoder2],
         };
         let texts = parts.iter().map(|&part| {
-            let checkpoint = pipeline.checkpoint(part)?;
-            TextEncoderFiles::new(part, checkpoint, &pipeline.directory_of(part))
+            let directory = pipeline.directory_of(part);
+            Ok(TextEncoderFiles::new(part, checkpoint(part)?, &directory)?)
         });
-        let texts: Vec<TextEncoderFiles> = texts.collect::<Result<_, _>>()?;
+        let texts = texts.collect::<Result<Vec<TextEncoderFiles>, TrainerError>>()?;
         let mut described = vec![(Part::Unet, unet_config.describe())];
         if trains_texts {
             described.extend(texts.iter().map(|text| (text.part, text.describe())));
@@ -89,7 +116,7 @@ impl DiffusionBase {
                 layers: layers.collect(),
                 head_tensors: Vec::new(),
                 head_modules: Vec::new(),
-                parameters: parameters(&unet),
+                parameters: unet_config.parameters(),
             },
             kernels: kernels.collect(),
             schedule: pipeline.schedule()?,
@@ -101,6 +128,22 @@ impl DiffusionBase {
             texts,
             trains_texts,
         })
+    }
+
+    /// What the model was trained at.
+    pub fn usual_resolution(&self) -> Resolution {
+        let reduction = self.vae_config.reduction();
+        let [height, width] = self.unet_config.sample_size.unwrap_or([64; 2]);
+        Resolution {
+            width: width * reduction,
+            height: height * reduction,
+        }
+    }
+
+    /// Of how many pixels both sides of an image must be a multiple, so that every level of the UNet halves
+    /// its latents whole.
+    pub fn multiple(&self) -> usize {
+        self.vae_config.reduction() * self.unet_config.halvings()
     }
 
     /// Height times width of the latents of images.
@@ -129,12 +172,6 @@ impl DiffusionBase {
                 .map(|text| &text.checkpoint),
         }
     }
-}
-
-/// How many numbers a checkpoint has.
-fn parameters(checkpoint: &Checkpoint) -> usize {
-    let shapes = checkpoint.names().filter_map(|name| checkpoint.shape(name));
-    shapes.map(|shape| shape.iter().product::<usize>()).sum()
 }
 
 impl AdaptedModel for DiffusionBase {

@@ -8,6 +8,7 @@ mod denoiser;
 mod denoising_batch;
 mod encoding;
 mod examples;
+mod memory;
 mod result;
 mod samples;
 mod store;

@@ -3,16 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use eigenmix_data::{
-    CaptionedImage, ClassImages, DataError, DataLocation, DiffusionImages, ImagePreparation, Split,
-    read_captioned_split, read_dream_booth,
-};
-use eigenmix_images::Resolution;
-
 use super::base::DiffusionBase;
 use crate::TrainerError;
 use crate::config::TrainConfig;
 use crate::tasks::TaskKind;
+use eigenmix_data::{
+    CaptionedImage, ClassImages, DataError, DataLocation, DiffusionImages, ImagePreparation, Split,
+    read_captioned_split, read_dream_booth,
+};
 
 /// The images of a training, split by split.
 pub(crate) struct TaskImages {
@@ -31,17 +29,8 @@ impl TaskImages {
     /// If images are missing, damaged or too small, or a key does not fit the task.
     pub fn read(config: &TrainConfig, base: &DiffusionBase) -> Result<Self, TrainerError> {
         config.task.kind.check_settings(&config.data)?;
-        let reduction = base.vae_config.reduction();
-        let [height, width] = base.unet_config.sample_size.unwrap_or([64; 2]);
-        let usual = Resolution {
-            width: width * reduction,
-            height: height * reduction,
-        };
-        let multiple = reduction * base.unet_config.halvings();
-        let preparation = config
-            .data
-            .preparation(usual, multiple)
-            .map_err(DataError::from)?;
+        let preparation = config.data.preparation(base.usual_resolution(), base.multiple());
+        let preparation = preparation.map_err(DataError::from)?;
         let mut notes = Vec::new();
         let mut prepare = |images: Vec<CaptionedImage>, preparation: &ImagePreparation| {
             let (images, found) = preparation.prepare(images).map_err(DataError::from)?;
