@@ -63,6 +63,14 @@ impl DiffusionBase {
         Ok(vae.map_err(|source| DiffusionError::Part { part, source })?)
     }
 
+    /// Of values that are no numbers: which weights of the part are none, if some are.
+    pub fn explained(&self, error: TrainerError) -> TrainerError {
+        match error {
+            TrainerError::Diffusion(error) => self.pipeline.explained(*error).into(),
+            other => other,
+        }
+    }
+
     /// A digest of a part.
     pub fn digest_of(&self, part: Part) -> Result<String, TrainerError> {
         Ok(digest_of_model(&self.pipeline.checkpoint(part)?))
@@ -137,8 +145,8 @@ impl Captions {
                     Some(encoders) => encoders,
                     None => &*encoders.insert(base.text_encoders(device)?),
                 };
-                let found = encoders.prompt(&self.tokens[caption], device);
-                store.put(key, values_of(found)?)?;
+                let found = values_of(encoders.prompt(&self.tokens[caption], device));
+                store.put(key, found.map_err(|error| base.explained(error))?)?;
             }
             progress();
         }

@@ -5,6 +5,8 @@ mod base;
 mod class_images;
 mod config;
 mod denoiser;
+#[cfg(test)]
+mod denoiser_tests;
 mod denoising_batch;
 mod encoding;
 mod examples;

@@ -29,7 +29,9 @@ impl TaskImages {
     /// If images are missing, damaged or too small, or a key does not fit the task.
     pub fn read(config: &TrainConfig, base: &DiffusionBase) -> Result<Self, TrainerError> {
         config.task.kind.check_settings(&config.data)?;
-        let preparation = config.data.preparation(base.usual_resolution(), base.multiple());
+        let preparation = config
+            .data
+            .preparation(base.usual_resolution(), base.multiple());
         let preparation = preparation.map_err(DataError::from)?;
         let mut notes = Vec::new();
         let mut prepare = |images: Vec<CaptionedImage>, preparation: &ImagePreparation| {

@@ -190,14 +190,16 @@ impl DiffusionTraining {
         let output = PathBuf::from(&self.config.output);
         peak_memory::reset();
         run_output::refuse_existing(&output, options)?;
-        let _lock = match writes {
-            true => Some(run_output::open(&output, &resolved, options)?),
-            false => None,
-        };
+        run_output::refuse_foreign(&output, options)?;
         let data = self.encode(options, observer)?;
         let device = options.device.clone().autodiff();
         let (model, names) = Denoiser::load(&self.base, &self.updates, &device)?;
         let (model, chosen) = self.choose_start(model, &names, &data, options)?;
+        // An earlier run is removed (--force) only here, after everything that can fail before the first step.
+        let _lock = match writes {
+            true => Some(run_output::open(&output, &resolved, options)?),
+            false => None,
+        };
         if let Some(chosen) = chosen.as_ref().filter(|_| writes) {
             chosen.write(&output)?;
         }
@@ -418,6 +420,7 @@ impl DiffusionTraining {
                 }
                 let pixels = images.load(index, &placement)?;
                 let found = moments(&vae, pixels, placement.target, &device);
+                let found = found.map_err(|error| self.base.explained(error));
                 encoded.store.put(&key, found?)?;
                 done += 1;
                 observer.encoded(done, total);

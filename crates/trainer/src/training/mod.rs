@@ -58,6 +58,8 @@ pub(crate) use chosen_start::set_to_zero;
 use composition_weights::CompositionWeights;
 pub use gradient::{GradientOptions, ModuleGradient, TaskGradient};
 use initial_head::{initial_head, other_input};
+#[cfg(test)]
+pub(crate) use optimizer::{NamedGradients, accumulate, named_gradients};
 use result::Trained;
 pub(crate) use same_inputs::digest_of_model;
 pub(crate) use same_start::Origin;
