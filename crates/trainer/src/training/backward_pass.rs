@@ -1,6 +1,6 @@
 //! The gradients of one batch.
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use eigenmix_models::{Network, Recomputation};
 use eigenmix_moslora::ParameterNames;
 
@@ -23,6 +23,19 @@ impl BackwardPass<'_> {
     ///
     /// - number: the index of the batch in the step
     pub fn run(&self, batch: &LabelledBatch, number: usize, weight: f64) -> (f64, NamedGradients) {
+        let (loss, gradients) = self.unread(batch, number, weight);
+        (f64::from(loss.into_scalar::<f32>()) / weight, gradients)
+    }
+
+    /// The mean loss of a batch and its gradients, both times `weight`, and both still on the device.
+    ///
+    /// - number: the index of the batch in the step
+    pub fn unread(
+        &self,
+        batch: &LabelledBatch,
+        number: usize,
+        weight: f64,
+    ) -> (Tensor<1>, NamedGradients) {
         let LabelledBatch { batch, objective } = batch;
         let (model, device) = (self.model, self.device);
         let before = |layer: Option<usize>| self.seed_dropout(number, layer);
@@ -44,7 +57,7 @@ impl BackwardPass<'_> {
             collect(loss.backward());
             loss
         };
-        (f64::from(loss.into_scalar::<f32>()) / weight, gradients)
+        (loss.inner(), gradients)
     }
 
     /// One seed per step makes a resumed training drop what an uninterrupted one drops.

@@ -6,6 +6,7 @@ mod batches;
 mod chosen_start;
 mod composed_start;
 mod composition_weights;
+mod flat_adamw;
 mod gradient;
 mod gradient_sum;
 mod initial_head;
@@ -32,6 +33,7 @@ use eigenmix_adapter::{Adapter, AdapterFile, Source, is_saved_by};
 use eigenmix_data::metrics::Metric;
 use eigenmix_data::{Split, Targets};
 use eigenmix_eigenlorax::ModuleSpectra;
+use eigenmix_kernels::computes_later;
 use eigenmix_models::{Adaptation, Description, HeadKind, LoadOptions, Network, Train};
 use eigenmix_moslora::{TrainedValues, Update, trained_parameters};
 use eigenmix_tensors::{FileError, HostTensor};
@@ -60,6 +62,9 @@ pub use shared_steps::SharedSteps;
 use training_data::TrainingData;
 use training_loop::Loop;
 use truncated_result::TruncatedResult;
+
+/// What is said before the first step on a GPU.
+const FIRST_STEPS: &str = "the first steps compile kernels for this device and try which are fastest, which may take minutes";
 
 /// A training whose inputs have been read and checked.
 pub struct Training {
@@ -315,6 +320,9 @@ impl Training {
         let plan = self.plan(&state);
         self.notes().for_each(|note| observer.note(note));
         observer.started(&plan);
+        if computes_later(&options.device) {
+            observer.note(FIRST_STEPS);
+        }
         let finished = state.run(observer)?;
         let mut outcome = Outcome {
             output: output.clone(),
