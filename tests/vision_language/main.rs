@@ -8,5 +8,6 @@ mod adapters;
 mod conversations;
 mod golden;
 mod logits;
+mod places;
 mod squares;
 mod training;

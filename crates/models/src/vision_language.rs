@@ -158,8 +158,17 @@ impl VisionLanguage {
     /// The embeddings of tokens, with features in the places of the image tokens, in their order.
     ///
     /// - features: as many rows as there are image tokens
+    ///
+    /// # Panics
+    /// If there are more or fewer: those of one text would stand in the places of another.
     fn placed(&self, texts: &TokenBatch, features: Tensor<2>) -> Tensor<2> {
         let (device, rows) = (features.device(), texts.tokens());
+        let of_images = texts.ids().iter().filter(|&&id| id == self.image_token);
+        assert_eq!(
+            of_images.count(),
+            features.dims()[0],
+            "image tokens and features"
+        );
         let mut next = rows as i32;
         let sources = texts.ids().iter().zip(0..).map(|(&id, row)| {
             let is_image = id == self.image_token;

@@ -124,7 +124,7 @@ impl Trained<'_> {
         )
     }
 
-    /// The trained values as the checkpoint stores them.
+    /// The trained values as the checkpoint stores and names them.
     fn stored_values(&self) -> TrainedValues {
         let stored = |(name, value): (&String, &HostTensor)| {
             let layer = name
@@ -136,7 +136,7 @@ impl Trained<'_> {
                 (None, Some(shape)) => in_shape(value, shape),
                 (None, None) => value.clone(),
             };
-            (name.clone(), value)
+            (self.base.checkpoint.name_in_files(name).to_owned(), value)
         };
         self.values.iter().map(stored).collect()
     }
