@@ -178,3 +178,26 @@ fn no_head_and_no_labels_are_told_of_where_there_are_none() {
     let found = TensorFile::open(&place.path("gradient/adapter_model.safetensors"));
     assert!(found.expect("an adapter").names().count() > 0);
 }
+
+#[test]
+fn a_projector_that_sources_bring_is_said_not_to_be_recycled() {
+    let place = Workplace::new();
+    write_data(&place);
+    let adapters = [golden("adapter-start"), golden("adapter-both")];
+    let pool = format!("adapters = {adapters:?}\nallow_base_mismatch = true");
+    for adapter in [
+        format!("method = \"eigenmix\"\nrank = 2\n{pool}"),
+        format!("method = \"compose\"\n{pool}"),
+    ] {
+        write_training(&place, "run", &adapter, "epochs = 1\nevaluate_every = 0\n");
+        let outcome = place.run(&["train", "run.toml", "--force"]);
+        assert_eq!(outcome.status, 0, "{outcome:?}");
+        let said = "adapter-start`: modules that were trained whole, such as \
+                    `model.multi_modal_projector.linear_1.bias`, are not recycled";
+        assert!(outcome.stderr.contains(said), "{outcome:?}");
+    }
+    let [start, both] = &adapters;
+    let outcome = place.run(&["select", start, both, "--for", "run.toml"]);
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    assert!(outcome.stderr.contains("are not recycled"), "{outcome:?}");
+}
