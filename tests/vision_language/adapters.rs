@@ -217,6 +217,13 @@ fn a_projector_that_a_merge_leaves_out_is_that_of_the_adapter_named_for_it() {
     let forward = ["forward", "--base", &base, "--inputs", inputs, "--head"];
     let message = place.run_refused(&[&forward[..], &[&start, "--out", "none"]].concat());
     assert!(message.contains("give it with --adapter"), "{message}");
+    for data in ["a", "b"] {
+        std::fs::create_dir(place.path(data)).expect("a directory");
+        for split in ["validation", "test"] {
+            let row = "{\"prompt\": \"What?\", \"completion\": \"red\"}";
+            std::fs::write(place.path(&format!("{data}/{split}.jsonl")), row).expect("a file");
+        }
+    }
     let search = ["--search", "--base", &base, "--data", "a", "--data", "b"];
     let message = place.run_refused(&[&merge[..], &how, &["--force"], &search].concat());
     assert!(

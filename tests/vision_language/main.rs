@@ -9,5 +9,6 @@ mod conversations;
 mod golden;
 mod logits;
 mod places;
+mod siglip;
 mod squares;
 mod training;
