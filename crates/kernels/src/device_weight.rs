@@ -6,6 +6,10 @@ use crate::packed_weight::PackedWeight;
 
 /// W `[d_out, d_in]`. Weights in half precision are multiplied in their own type.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one of them lives for a product, not many in a list"
+)]
 pub(crate) enum DeviceWeight {
     /// In any float type, outside of the graph.
     Float(Tensor<2>),
