@@ -43,6 +43,7 @@ mod composition_config;
 mod config;
 mod device;
 mod error;
+mod factor_init;
 mod frozen_weights;
 mod generation;
 mod generation_speed;
