@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::Path;
 
 use eigenmix_experiment::{
-    Destination, GenerateRequest, ImageRecord, OptionNames, PipelineRequest, WeightedAdapter,
-    generate,
+    Destination, GenerateRequest, ImageRecord, OptionNames, PipelineRequest, SimilarityRequest,
+    WeightedAdapter, generate,
 };
 use eigenmix_trainer::DeviceChoice;
 use serde::Serialize;
@@ -38,12 +38,20 @@ pub(crate) fn run(
         seed: arguments.seed,
         width: arguments.width,
         height: arguments.height,
+        similarity: arguments.clip.clone().map(|clip| SimilarityRequest {
+            clip,
+            references: arguments.references.clone(),
+        }),
         device,
     };
     for input in std::iter::once(&request.model.base)
         .chain(request.model.adapters.iter().map(|adapter| &adapter.name))
+        .chain(&arguments.clip)
     {
         destination.keep_apart_from(Path::new(input))?;
+    }
+    if let Some(references) = &arguments.references {
+        destination.keep_apart_from(references)?;
     }
     let images = generate(&request, &destination, console)?;
     console.result(&Generated {
@@ -64,6 +72,12 @@ impl fmt::Display for Generated<'_> {
         for image in &self.images {
             let ImageRecord { file, prompt, .. } = image;
             write!(formatter, "\n  {file}  {prompt}")?;
+            if let Some(similarity) = image.similarity {
+                write!(formatter, "  CLIP: text {:.4}", similarity.text)?;
+                if let Some(image) = similarity.image {
+                    write!(formatter, ", images {image:.4}")?;
+                }
+            }
         }
         Ok(())
     }

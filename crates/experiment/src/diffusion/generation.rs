@@ -8,6 +8,7 @@ use eigenmix_tensors::{FileError, write_directory, write_file};
 use eigenmix_trainer::DeviceChoice;
 use serde::Serialize;
 
+use super::similarity::{Similarity, SimilarityMeasure, SimilarityRequest};
 use super::{PipelineRequest, PromptTokenizers};
 use crate::destination::Destination;
 use crate::listener::Listener;
@@ -30,6 +31,8 @@ pub struct GenerateRequest {
     /// Width and height; those that the model was trained for without.
     pub width: Option<usize>,
     pub height: Option<usize>,
+    /// What the images are compared with.
+    pub similarity: Option<SimilarityRequest>,
     pub device: DeviceChoice,
 }
 
@@ -48,6 +51,8 @@ pub struct ImageRecord {
     pub guidance: f64,
     pub sampler: SamplerKind,
     pub seed: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub similarity: Option<Similarity>,
 }
 
 /// The list of the images of a directory.
@@ -84,6 +89,10 @@ pub fn generate(
     // What the scheduler's file asks for is refused before gigabytes of weights are read.
     schedule.sampler(sampler, request.steps)?;
     let device = request.device.open()?;
+    let similarity = request.similarity.as_ref();
+    let similarity =
+        similarity.map(|similarity| SimilarityMeasure::open(similarity, request.device));
+    let similarity = similarity.transpose()?;
     let mut report = |report: &_| load_report::show(report, listener);
     let generator = Generator::new(opened, &device, &mut report)?;
     let tokenizers = PromptTokenizers::open(&pipeline, kind, &generator.encoders().sizes())?;
@@ -129,6 +138,9 @@ pub fn generate(
                     seed,
                 };
                 let found = generator.image(&image_request, |_| progress.advance())?;
+                let image = RgbImage::new(size[1], size[0], found.pixels);
+                let similarity = similarity.as_ref();
+                let similarity = similarity.map(|measure| measure.of(&image, text, listener));
                 let record = ImageRecord {
                     file: format!("{index:03}-{seed}.png"),
                     prompt: text.clone(),
@@ -143,8 +155,8 @@ pub fn generate(
                     guidance,
                     sampler,
                     seed,
+                    similarity: similarity.transpose()?,
                 };
-                let image = RgbImage::new(size[1], size[0], found.pixels);
                 write_image(&directory.join(&record.file), &image, &record)?;
                 records.push(record);
             }
