@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor};
 use eigenmix_models::{Adaptation, Checkpoint, ClipText, ClipTextConfig, Description, TokenBatch};
 
-use crate::{DiffusionError, Part};
+use crate::{DiffusionError, Part, PromptIds};
 
 /// What a UNet is given of texts.
 #[derive(Clone, Debug)]
@@ -14,6 +14,16 @@ pub struct TextConditions {
     pub states: Tensor<3>,
     /// SDXL's pooled text: `[texts, width]`.
     pub pooled: Option<Tensor<2>>,
+}
+
+impl TextConditions {
+    /// Zeros in the place of each value: what SDXL has for an empty negative prompt.
+    pub fn zeros(&self) -> Self {
+        Self {
+            states: self.states.zeros_like(),
+            pooled: self.pooled.as_ref().map(Tensor::zeros_like),
+        }
+    }
 }
 
 /// A text encoder that is described and not loaded.
@@ -117,6 +127,18 @@ impl TextEncoders {
     }
 }
 
+impl TextEncoders {
+    /// What a UNet is given of one prompt.
+    ///
+    /// # Panics
+    /// If an encoder has no ids.
+    pub fn prompt(&self, prompt: &PromptIds, device: &Device) -> TextConditions {
+        let length = prompt.ids.first().map_or(0, Vec::len);
+        let of = |encoder: usize| prompt.ids.get(encoder).map(Vec::as_slice);
+        self.conditions([of(0), of(1)], [1, length], device)
+    }
+}
+
 /// What a text encoder takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TextSizes {
@@ -124,6 +146,15 @@ pub struct TextSizes {
     pub vocabulary: usize,
     /// The longest text, special tokens included.
     pub positions: usize,
+}
+
+impl TextEncoderFiles {
+    pub fn sizes(&self) -> TextSizes {
+        TextSizes {
+            vocabulary: self.config.vocab_size,
+            positions: self.config.max_positions,
+        }
+    }
 }
 
 impl TextEncoders {

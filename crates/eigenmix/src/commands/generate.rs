@@ -3,11 +3,12 @@
 use std::fmt;
 use std::path::Path;
 
+use eigenmix_diffusion::ImageRecord;
 use eigenmix_experiment::{
-    Destination, GenerateRequest, ImageRecord, OptionNames, PipelineRequest, SimilarityRequest,
-    WeightedAdapter, generate,
+    Destination, ExperimentError, GenerateRequest, Generated, MeasuredImage, OptionNames,
+    PipelineRequest, SimilarityRequest, WeightedAdapter, generate,
 };
-use eigenmix_trainer::DeviceChoice;
+use eigenmix_trainer::{DeviceChoice, Processes};
 use serde::Serialize;
 
 use crate::cli::GenerateArguments;
@@ -53,24 +54,29 @@ pub(crate) fn run(
     if let Some(references) = &arguments.references {
         destination.keep_apart_from(references)?;
     }
-    let images = generate(&request, &destination, console)?;
-    console.result(&Generated {
+    let stop = console.stop(&Processes::alone())?;
+    let Generated { images, is_stopped } = generate(&request, &destination, stop, console)?;
+    console.result(&Images {
         out: &arguments.out,
         images,
-    })
+    })?;
+    match is_stopped {
+        true => Err(ExperimentError::Interrupted.into()),
+        false => Ok(()),
+    }
 }
 
 #[derive(Serialize)]
-struct Generated<'a> {
+struct Images<'a> {
     out: &'a Path,
-    images: Vec<ImageRecord>,
+    images: Vec<MeasuredImage>,
 }
 
-impl fmt::Display for Generated<'_> {
+impl fmt::Display for Images<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "`{}`:", self.out.display())?;
         for image in &self.images {
-            let ImageRecord { file, prompt, .. } = image;
+            let ImageRecord { file, prompt, .. } = &image.record;
             write!(formatter, "\n  {file}  {prompt}")?;
             if let Some(similarity) = image.similarity {
                 write!(formatter, "  CLIP: text {:.4}", similarity.text)?;

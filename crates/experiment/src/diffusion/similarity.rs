@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use eigenmix_diffusion::ImageRecord;
 use eigenmix_images::{RgbImage, decode};
 use eigenmix_tensors::FileError;
 use eigenmix_trainer::{BaseModel, ClipFeatures, ClipSimilarity, DeviceChoice};
@@ -27,6 +28,16 @@ pub struct Similarity {
     /// The mean over the reference images (CLIP-I).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<f64>,
+}
+
+/// An image that was made, and how similar it is to what it should be.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MeasuredImage {
+    #[serde(flatten)]
+    pub record: ImageRecord,
+    /// Where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub similarity: Option<Similarity>,
 }
 
 /// A CLIP and the features of the reference images.
