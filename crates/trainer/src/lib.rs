@@ -46,6 +46,7 @@ mod config;
 mod device;
 mod diffusion;
 mod error;
+mod factor_init;
 mod frozen_weights;
 mod generation;
 mod generation_speed;
@@ -98,7 +99,8 @@ pub use methods::AdapterMethod;
 pub use metric_value::{MetricValue, named as named_metrics, one as one_metric};
 pub use metrics_log::{EvaluationRecord, StepRecord};
 pub use model::{
-    Classifier, LabelUnion, LoadedModel, TaskClassifiers, TaskHead, TaskHeads, ZeroShot,
+    Classifier, ClipFeatures, ClipSimilarity, LabelUnion, LoadedModel, TaskClassifiers, TaskHead,
+    TaskHeads, TextFeatures, ZeroShot,
 };
 pub use outcome::{Observer, Outcome, RunOptions, TrainingPlan};
 pub use pipeline_location::locate_pipeline;

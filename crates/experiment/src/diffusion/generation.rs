@@ -13,6 +13,7 @@ use eigenmix_tensors::{write_directory, write_file};
 use eigenmix_trainer::DeviceChoice;
 
 use super::PipelineRequest;
+use super::similarity::{MeasuredImage, SimilarityMeasure, SimilarityRequest};
 use crate::destination::Destination;
 use crate::listener::Listener;
 use crate::{BadInput, ExperimentError, load_report};
@@ -34,13 +35,15 @@ pub struct GenerateRequest {
     /// Width and height; those that the model was trained for without.
     pub width: Option<usize>,
     pub height: Option<usize>,
+    /// What the images are compared with.
+    pub similarity: Option<SimilarityRequest>,
     pub device: DeviceChoice,
 }
 
 /// What was made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Generated {
-    pub images: Vec<ImageRecord>,
+    pub images: Vec<MeasuredImage>,
     /// Whether the work was stopped before all images were made.
     pub is_stopped: bool,
 }
@@ -118,6 +121,10 @@ pub fn generate(
         })
         .collect();
     let total = requests.len();
+    let similarity = request.similarity.as_ref();
+    let similarity =
+        similarity.map(|similarity| SimilarityMeasure::open(similarity, request.device));
+    let similarity = similarity.transpose()?;
     let progress = listener.progress("generating", total * request.steps, "steps");
     let step = || {
         progress.advance();
@@ -132,7 +139,12 @@ pub fn generate(
         let visit = |made: &ImageRequest, image: RgbImage| {
             let record = request.record(made);
             record.write(&image, directory)?;
-            records.push(record);
+            let similarity = similarity.as_ref();
+            let similarity = similarity.map(|measure| measure.of(&image, &record.prompt, listener));
+            records.push(MeasuredImage {
+                record,
+                similarity: similarity.transpose()?,
+            });
             Ok::<_, ExperimentError>(())
         };
         generator.images(&prompts, &negative, &requests, &mut report, step, visit)?;
