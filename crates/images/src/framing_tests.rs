@@ -108,11 +108,15 @@ fn the_draws_are_the_same_everywhere() {
     assert_eq!(drawn, RECORDED);
 }
 
-const RECORDED: [(usize, bool); 5] = [(0, false); 5];
+const RECORDED: [(usize, bool); 5] = [(11, false), (24, true), (24, true), (5, false), (1, true)];
 
 #[test]
 fn an_image_that_is_smaller_in_either_side_is_enlarged() {
-    let enlarges = |original| Framing::default().place(original, [512, 512], draw(0)).enlarges();
+    let enlarges = |original| {
+        Framing::default()
+            .place(original, [512, 512], draw(0))
+            .enlarges()
+    };
     assert!(!enlarges([512, 700]));
     assert!(enlarges([511, 700]) && enlarges([700, 511]) && enlarges([4000, 300]));
 }
@@ -130,7 +134,10 @@ fn the_conditions_of_sdxl_are_sizes_and_the_corner_of_the_crop() {
 #[test]
 fn an_image_of_another_size_than_its_header_said_is_refused() {
     let placement = Framing::default().place([5, 9], [4, 4], draw(0));
-    let error = placement.pixels(&coordinates(9, 4)).unwrap_err().to_string();
+    let error = placement
+        .pixels(&coordinates(9, 4))
+        .unwrap_err()
+        .to_string();
     assert!(
         error.contains("says height 5 and width 9 and its pixels height 4 and width 9"),
         "{error}"

@@ -64,7 +64,10 @@ mod tests {
         let wide = read("[768, 512]").unwrap();
         assert_eq!(wide.size(), [512, 768]);
         assert_eq!(serde_json::to_string(&wide).unwrap(), "[768,512]");
-        assert_eq!(serde_json::to_string(&Resolution::square(64)).unwrap(), "64");
+        assert_eq!(
+            serde_json::to_string(&Resolution::square(64)).unwrap(),
+            "64"
+        );
         assert!(read("[1, 2, 3]").is_err() && read("\"512\"").is_err());
     }
 }

@@ -37,7 +37,9 @@ impl Format {
         match bytes {
             [0xff, 0xd8, 0xff, ..] => Ok(Self::Jpeg),
             [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Ok(Self::Png),
-            [b'R', b'I', b'F', b'F', size @ ..] if size.get(4..8) == Some(b"WEBP") => Ok(Self::WebP),
+            [b'R', b'I', b'F', b'F', size @ ..] if size.get(4..8) == Some(b"WEBP") => {
+                Ok(Self::WebP)
+            }
             [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Ok(Self::Gif),
             [b'B', b'M', ..] => Ok(Self::Bmp),
             _ => Err(ImageError::UnknownFormat {
