@@ -1,6 +1,6 @@
 //! How images are brought to the sizes that a diffusion model is trained at, as a configuration says it.
 
-use eigenmix_images::{Buckets, Draw, Framing, Placement, Resolution};
+use eigenmix_images::{Buckets, Crop, Draw, Framing, Placement, Resolution};
 
 use super::captioned_image::CaptionedImage;
 use super::diffusion_images::DiffusionImages;
@@ -129,6 +129,16 @@ impl ImagePreparation {
             ..Framing::default()
         };
         self.framing == same
+    }
+
+    /// Whether another part of each image is taken in every epoch.
+    pub fn is_random(&self) -> bool {
+        self.framing.crop == Crop::Random
+    }
+
+    /// Whether images are mirrored at random.
+    pub fn mirrors(&self) -> bool {
+        self.framing.flip
     }
 
     /// Height and width of what becomes of an image.

@@ -1,9 +1,9 @@
 """Makes resampling.json, preprocessing.json and decoding.json beside this script.
 
-    pip install pillow==12.3.0 numpy transformers==4.57.3 && python make_golden.py
+    pip install pillow==13.0.0 numpy transformers==4.57.3 && python make_golden.py
 
-Pillow 13.0 changed the order of the two passes of a resize, which moves values by a few units; the
-models that people have published saw what Pillow up to 12.3 makes.
+Pillow 13.0 changed the order of the two passes of some resizes, which moves values by a few units. The
+decoded files were made with Pillow 12.3.0: `python make_golden.py decoding`.
 
 Images are a formula of x, y and the channel, so only hashes and a few values are kept. What was
 used is written into each file. JPEG and WebP with loss are kept with all their pixels, because a
@@ -14,6 +14,7 @@ import io
 import json
 import pathlib
 import struct
+import sys
 import zlib
 
 import numpy as np
@@ -54,6 +55,11 @@ def resampling():
         ((7, 3), (1, 1)),
         ((100, 80), (100, 80)),
         ((211, 199), (224, 223)),
+        # More than twice as many lines lost as columns, exactly twice as many, and fewer.
+        ((50, 52), (32, 15)),
+        ((56, 59), (41, 29)),
+        ((43, 39), (50, 22)),
+        ((24, 30), (20, 29)),
     ]
     for source, target in sizes:
         image = Image.fromarray(pattern(*source))
@@ -236,6 +242,8 @@ def exif():
     return tags
 
 
-write("resampling.json", resampling())
-write("preprocessing.json", preprocessing())
-write("decoding.json", decoding())
+if sys.argv[1:] == ["decoding"]:
+    write("decoding.json", decoding())
+else:
+    write("resampling.json", resampling())
+    write("preprocessing.json", preprocessing())
