@@ -1,10 +1,10 @@
 """Makes framing.json and orientation.json beside this script.
 
-    pip install pillow==12.3.0 numpy torch torchvision && python make_framing.py
+    pip install pillow==13.0.0 numpy torch torchvision && python make_framing.py
 
 The steps are those of diffusers' training scripts for SDXL: resize with torchvision, mirror, crop,
 ToTensor, Normalize; rectangles are resized until they are covered, since the scripts know squares only.
-Pillow 12.3, as make_golden.py says.
+Of the tall image Pillow 13.0 resizes the columns first, earlier ones the lines.
 """
 
 import io
@@ -29,7 +29,7 @@ def write(name, cases):
 
 
 def framing():
-    squares = [(97, 53, 32), (53, 97, 32), (64, 64, 48), (33, 50, 33), (40, 31, 64), (200, 167, 24)]
+    squares = [(97, 53, 32), (53, 97, 32), (64, 64, 48), (33, 50, 33), (40, 31, 64), (200, 167, 24), (40, 150, 24)]
     rectangles = [(97, 53, 40, 24), (61, 90, 40, 24), (53, 97, 24, 40), (50, 30, 24, 40)]
     cases = [(width, height, side, side) for width, height, side in squares] + rectangles
     for width, height, columns, lines in cases:
