@@ -1,11 +1,14 @@
 //! What a step of a training asks of a GPU, counted, which needs no GPU: a device in software is enough.
 //!
-//!     cargo bench --features wgpu --bench gpu -- [--device wgpu] [--layers 1,2] [--kernels] [--uneven]
+//!     cargo bench --features wgpu --bench gpu -- [--device wgpu] [--layers 2,3] [--batch N] [--length N]
+//!         [--vocabulary N] [--uneven] [--dry] [--kernels] [--only causal|classification]
 //!
 //! For each shape and number of layers, between two logs: kernels launched, values read back and uploaded a
 //! step, seconds a step, and what the forward pass keeps on the device for the backward pass. Counts grow
-//! linearly with the layers, so those of the whole model follow from two smaller ones (`--layers 1,2`, the
-//! default, as emulated GPUs are slow); `--layers 0` measures the whole model.
+//! linearly with the layers beyond the first and the last, so those of the whole model follow from two smaller
+//! ones (`--layers 2,3`, the default, as emulated GPUs are slow); `--layers 0` measures the whole model. Launches
+//! do not depend on batch, length and vocabulary as long as texts are not cut into blocks. With `--dry`, kernels
+//! of the counted steps are compiled and tuned but not run, which leaves the counts and bytes as they are.
 
 mod counts;
 mod shapes;
@@ -17,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use burn::cubecl::dry_run::DryRun;
 use burn::tensor::{Device, Tensor};
 use counts::{Counter, Counts};
 use eigenmix_models::{
@@ -26,7 +30,7 @@ use eigenmix_models::{
 use eigenmix_trainer::{
     DeviceChoice, Observer, Processes, RunOptions, TrainConfig, Training, TrainingPlan,
 };
-use shapes::{Run, Shape, shapes};
+use shapes::{Run, Shape, shapes, word};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -40,6 +44,10 @@ struct Options {
     layers: Vec<usize>,
     kernels: bool,
     uneven: bool,
+    dry: bool,
+    batch: Option<usize>,
+    length: Option<usize>,
+    vocabulary: Option<usize>,
     only: Option<String>,
 }
 
@@ -73,6 +81,11 @@ fn main() -> Result<()> {
             let layers = if layers == 0 { all } else { layers };
             let mut shape = shape.clone();
             shape.config["num_hidden_layers"] = layers.into();
+            shape.batch = options.batch.unwrap_or(shape.batch);
+            shape.length = options.length.unwrap_or(shape.length);
+            if let Some(vocabulary) = options.vocabulary {
+                shape.config["vocab_size"] = vocabulary.into();
+            }
             let place = place.path().join(format!("{}-{layers}", shape.kind));
             let figures = measure(&place, &shape, &options, &counter)?;
             println!("{}", line(&shape, &layers.to_string(), &figures));
@@ -93,8 +106,10 @@ fn line(shape: &Shape, layers: &str, figures: &Figures) -> String {
         kept,
     } = figures;
     format!(
-        "| {} | {layers} | {:.0} | {:.1} | {:.1} | {:.0} | {:.1} | {seconds:.2} |",
+        "| {}, {} × {} | {layers} | {:.0} | {:.1} | {:.1} | {:.0} | {:.1} | {seconds:.2} |",
         shape.name,
+        shape.batch,
+        shape.length,
         counts.launches,
         counts.read_backs,
         counts.uploads,
@@ -107,9 +122,13 @@ impl Options {
     fn read() -> Result<Self> {
         let mut options = Self {
             device: "wgpu".parse()?,
-            layers: vec![1, 2],
+            layers: vec![2, 3],
             kernels: false,
             uneven: false,
+            dry: false,
+            batch: None,
+            length: None,
+            vocabulary: None,
             only: None,
         };
         let mut arguments = std::env::args().skip(1);
@@ -126,6 +145,10 @@ impl Options {
                     let numbers = numbers.split(',').map(str::parse);
                     options.layers = numbers.collect::<std::result::Result<_, _>>()?;
                 }
+                "--batch" => options.batch = Some(value()?.parse()?),
+                "--length" => options.length = Some(value()?.parse()?),
+                "--vocabulary" => options.vocabulary = Some(value()?.parse()?),
+                "--dry" => options.dry = true,
                 "--only" => options.only = Some(value()?),
                 "--kernels" => options.kernels = true,
                 "--uneven" => options.uneven = true,
@@ -201,9 +224,13 @@ fn measure(
         started: Instant::now(),
         found: None,
         kernels: options.kernels,
+        dry: options.dry,
+        dry_run: None,
     };
     train(&config, options.device, &mut watch)?;
+    drop(watch.dry_run.take());
     let (counts, seconds) = watch.found.ok_or("too few steps")?;
+    let _dry_run = options.dry.then(DryRun::new);
     let kept = kept(shape, &model, &lengths, &options.device.open()?)?;
     Ok(Figures {
         counts,
@@ -236,6 +263,8 @@ struct Watch {
     started: Instant,
     found: Option<(Counts, f64)>,
     kernels: bool,
+    dry: bool,
+    dry_run: Option<DryRun>,
 }
 
 impl Observer for Watch {
@@ -247,6 +276,9 @@ impl Observer for Watch {
     fn stepped(&mut self, step: usize) {
         // What was asked for has to be done before it counts.
         self.device.sync().expect("the device");
+        if step == 1 && self.dry {
+            self.dry_run = Some(DryRun::new());
+        }
         if step == BEFORE {
             self.counter.start();
             self.started = Instant::now();
@@ -294,11 +326,12 @@ fn kept(shape: &Shape, model: &PathBuf, lengths: &[usize], device: &Device) -> R
     };
     let device = device.clone().autodiff();
     let Loaded { model, .. } = Network::load(&checkpoint, &architecture, &loading, &device)?;
+    let vocabulary = shape.config["vocab_size"].as_u64().unwrap_or_default() as usize;
     let texts: Vec<Vec<u32>> = (0..shape.batch)
         .map(|row| {
-            let words = 0..lengths[row % lengths.len()];
-            words
-                .map(|column| (8 + (row * 7919 + column * 104_729) % 20_000) as u32)
+            let places = 0..lengths[row % lengths.len()];
+            places
+                .map(|place| word(row, place, vocabulary) as u32)
                 .collect()
         })
         .collect();

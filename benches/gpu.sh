@@ -10,8 +10,9 @@
 # steps. Where a Python with PyTorch and PEFT is (PYTHON, and SHAPES as `peft/prepare.py` wrote them), `gpu.py`
 # sets the steps beside theirs. CUDA also needs NVRTC.
 #
-# LAYERS: as `--layers` of the bench; 0, the whole models, unless set. An emulated GPU (Debian's
-# mesa-vulkan-drivers) is enough with LAYERS=1,2. SECONDS_EACH: after how long a part is given up (240).
+# STEPS: the options of the bench; `--layers 0`, the whole models, unless set. An emulated GPU (Debian's
+# mesa-vulkan-drivers) is enough with STEPS="--layers 2,3 --batch 4 --length 32 --vocabulary 1000 --dry".
+# SECONDS_EACH: after how long a part is given up (240).
 set -euo pipefail
 root="$(cd "$(dirname "$0")/.." && pwd)"
 
@@ -33,7 +34,7 @@ pack() {
             done
         ls -l "$place/pack/$backend"
     done
-    tar -C "$place" -cJf "$output" pack
+    XZ_OPT="${XZ_OPT:--T0}" tar -C "$place" -cJf "$output" pack
     rm -r "$place"
     ls -l "$output"
 }
@@ -61,7 +62,8 @@ run() {
             --skip devices_are_listed > "$results/$backend-parity.txt" 2>&1 || failed=1
         grep -E "^test |panicked|at most" "$results/$backend-parity.txt" || true
         echo "-- steps"
-        (cd "$place" && timeout "$each" "$directory/gpu" --device "$backend" --layers "${LAYERS:-0}") \
+        # shellcheck disable=SC2086 # several options
+        (cd "$place" && timeout "$each" "$directory/gpu" --device "$backend" ${STEPS:---layers 0}) \
             2> "$results/$backend-steps.log" | tee "$results/$backend-steps.md" || failed=1
     done
     if [ -n "${SHAPES:-}" ] && "${PYTHON:-python3}" -c "import torch, peft" 2> /dev/null; then

@@ -20,7 +20,7 @@ pub struct Shape {
 pub fn shapes() -> [Shape; 2] {
     [
         Shape {
-            name: "MiniLM's shape, 32 × 128",
+            name: "MiniLM's shape",
             config: json!({
                 "architectures": ["BertModel"], "model_type": "bert", "vocab_size": 30522,
                 "hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12,
@@ -33,7 +33,7 @@ pub fn shapes() -> [Shape; 2] {
             targets: r#"["query", "value"]"#,
         },
         Shape {
-            name: "a decoder of 124 M, 4 × 256",
+            name: "a decoder of 124 M",
             config: json!({
                 "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 32000,
                 "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
@@ -78,10 +78,8 @@ impl Shape {
         fs::create_dir_all(&data)?;
         let rows: Vec<String> = (0..self.batch * batches)
             .map(|row| {
-                let words = (0..lengths[row % self.batch % lengths.len()]).map(|column| {
-                    // Any words will do, as long as they are not all the same.
-                    format!("w{}", 8 + (row * 7919 + column * 104_729) % 20_000)
-                });
+                let words = (0..lengths[row % self.batch % lengths.len()])
+                    .map(|column| format!("w{}", word(row, column, vocabulary as usize)));
                 let text = words.collect::<Vec<_>>().join(" ");
                 json!({ "text": text, "label": format!("label {}", row % 15) }).to_string()
             })
@@ -112,6 +110,11 @@ impl Shape {
             self.length, self.kind, self.batch
         )
     }
+}
+
+/// Any token will do, as long as they are not all the same.
+pub fn word(row: usize, column: usize, vocabulary: usize) -> usize {
+    8 + (row * 7919 + column * 104_729) % (vocabulary - 8)
 }
 
 /// Where the files of a shape are.

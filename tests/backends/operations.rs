@@ -150,7 +150,8 @@ fn row_cases(cases: &mut Vec<Case>) {
             operation,
         });
     };
-    let row = |phase: f32, device: &Device| values([1, 16], phase, device).reshape([16]);
+    let row =
+        |phase: f32, device: &Device| -> Tensor<1> { values([1, 16], phase, device).reshape([16]) };
     add(
         "layer norm",
         16,

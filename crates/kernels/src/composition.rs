@@ -17,7 +17,7 @@ use crate::tensor_list::TensorList;
 
 /// An operation of matrices and its gradient, both of tensors outside of a graph. Constants, such as frozen
 /// weights, are its fields; see [`constant`].
-pub(crate) trait Composition: Clone + Debug + Send + Sync + 'static {
+pub(crate) trait Composition: Clone + Debug + Send + 'static {
     /// What the backward pass needs of the forward pass.
     type Kept: Clone + Debug + Send + 'static;
 

@@ -5,6 +5,10 @@ use burn::tensor::{DType, FloatDType, Tensor};
 use crate::packed_weight::PackedWeight;
 
 /// W `[d_out, d_in]`. Weights in half precision are multiplied in their own type.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most weights are of the larger form"
+)]
 #[derive(Clone, Debug)]
 #[expect(
     clippy::large_enum_variant,
