@@ -10,10 +10,6 @@ use crate::packed_weight::PackedWeight;
     reason = "most weights are of the larger form"
 )]
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one of them lives for a product, not many in a list"
-)]
 pub(crate) enum DeviceWeight {
     /// In any float type, outside of the graph.
     Float(Tensor<2>),
