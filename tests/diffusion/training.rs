@@ -276,7 +276,7 @@ fn what_cannot_be_trained_is_refused_by_name_and_nothing_is_left_behind() {
     let foreign = format!(
         "method = \"eigenmix\"\nrank = 2\nadapters = [{:?}, {:?}]",
         path("adapter-attention/kohya.safetensors"),
-        path("adapter-convolutions/pytorch_lora_weights.safetensors")
+        path("adapter-text/kohya.safetensors")
     );
     for (text, words) in [
         (
@@ -315,9 +315,6 @@ fn what_cannot_be_trained_is_refused_by_name_and_nothing_is_left_behind() {
             "diffusion.samples.prompts",
         ),
     ] {
-        if words.is_empty() {
-            continue;
-        }
         let message = refused(&place, &text);
         assert!(message.contains(words), "{words}: {message}");
         assert!(!place.path("run").exists(), "{words}");
