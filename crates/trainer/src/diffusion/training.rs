@@ -364,7 +364,7 @@ impl DiffusionTraining {
             Some(directory) => PathBuf::from(directory),
             None => Path::new(&config.output).join(Run::CACHE),
         };
-        let store = Store::open(&directory)?;
+        let store = Store::at(&directory);
         let mut encoded = Encoded {
             store,
             captions: std::mem::take(&mut self.captions),
