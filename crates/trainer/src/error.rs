@@ -27,6 +27,11 @@ pub enum TrainerError {
         #[source]
         source: eigenmix_eigenlorax::decomposition::DecompositionError,
     },
+    #[error(
+        "the adapter of `{run}` cannot be made again from its coefficients: {reason}",
+        run = .run.display()
+    )]
+    Coefficients { run: PathBuf, reason: String },
     #[error("it was stopped before the first step")]
     Stopped,
     #[error(
