@@ -65,6 +65,8 @@ pub struct ParameterNames {
     names: HashMap<ParamId, String>,
     kinds: HashMap<String, ParameterKind>,
     shared: HashSet<String>,
+    /// Of tensors that checkpoints have in another shape than the model.
+    stored_shapes: HashMap<String, Vec<usize>>,
 }
 
 impl ParameterNames {
@@ -84,6 +86,16 @@ impl ParameterNames {
             self.shared.insert(name.clone());
         }
         self.names.insert(id, name);
+    }
+
+    /// Notes the shape in which checkpoints have a tensor.
+    pub fn set_stored_shape(&mut self, name: &str, shape: &[usize]) {
+        self.stored_shapes.insert(name.to_owned(), shape.to_vec());
+    }
+
+    /// The shape in which checkpoints have a tensor, if it is another than the model's.
+    pub fn stored_shape(&self, name: &str) -> Option<&[usize]> {
+        self.stored_shapes.get(name).map(Vec::as_slice)
     }
 
     pub fn get(&self, id: ParamId) -> Option<&str> {
