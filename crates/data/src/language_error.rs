@@ -236,7 +236,7 @@ pub enum LanguageError {
     NoContext { place: Place },
 
     #[error(
-        "`data.examples_per_class` needs classes, which rows for a language model have not; use \
+        "`data.examples_per_class` needs classes, which rows for this task have not; use \
          `data.max_examples`"
     )]
     NoClasses,

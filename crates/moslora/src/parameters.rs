@@ -98,6 +98,21 @@ impl ParameterNames {
         self.stored_shapes.get(name).map(Vec::as_slice)
     }
 
+    /// Takes over the names of a part of a model, with `part` and a dot in front.
+    pub fn extend(&mut self, part: &str, names: Self) {
+        let within = |name: String| format!("{part}.{name}");
+        let named = names.names.into_iter();
+        self.names
+            .extend(named.map(|(id, name)| (id, within(name))));
+        let kinds = names.kinds.into_iter();
+        self.kinds
+            .extend(kinds.map(|(name, kind)| (within(name), kind)));
+        self.shared.extend(names.shared.into_iter().map(within));
+        let shapes = names.stored_shapes.into_iter();
+        self.stored_shapes
+            .extend(shapes.map(|(name, shape)| (within(name), shape)));
+    }
+
     pub fn get(&self, id: ParamId) -> Option<&str> {
         self.names.get(&id).map(String::as_str)
     }

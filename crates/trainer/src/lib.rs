@@ -30,6 +30,7 @@
 //! the steps and writes the run; see the example `train_a_task`.
 
 mod activation_memory;
+mod adapted_model;
 mod adapter_config;
 mod adapter_place;
 mod base_location;
@@ -43,6 +44,7 @@ mod component_count;
 mod composition_config;
 mod config;
 mod device;
+mod diffusion;
 mod error;
 mod frozen_weights;
 mod generation;
@@ -84,6 +86,7 @@ pub use component_count::{AllComponents, ComponentCount};
 pub use composition_config::WeightScope;
 pub use config::{BaseConfig, Keep, TrainConfig, TrainingConfig};
 pub use device::{Backend, DeviceChoice, DeviceKind, PresentDevice};
+pub use diffusion::{DiffusionConfig, DiffusionTraining, SamplesConfig};
 pub use error::TrainerError;
 pub use generation::{GenerationEvent, GenerationOptions, Prompt, generate};
 pub use generation_speed::GenerationSpeed;
@@ -111,7 +114,8 @@ pub use tasks::{
     TaskKind, TaskReader, TextInputs, TrainRequest, image_processor, label_metrics, preprocessor,
 };
 pub use training::{
-    ChosenStart, GradientOptions, MeasuredLoss, ModuleGradient, Prospect, SelectedAdapter,
-    Selection, SelectionOptions, SharedSteps, TaskGradient, Training, Unusable, UsableAdapter,
+    ChosenStart, GradientOptions, MeasuredLoss, ModuleGradient, NetworkTraining, Prospect,
+    SelectedAdapter, Selection, SelectionOptions, SharedSteps, TaskGradient, TrainedModel,
+    Training, Unusable, UsableAdapter,
 };
 pub use vision_adapter_config::VisionAdapterConfig;

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::path::Path;
 
+use eigenmix_diffusion::ImageRecord;
 use eigenmix_experiment::{
-    Destination, GenerateRequest, ImageRecord, OptionNames, PipelineRequest, WeightedAdapter,
-    generate,
+    Destination, ExperimentError, GenerateRequest, Generated, OptionNames, PipelineRequest,
+    WeightedAdapter, generate,
 };
-use eigenmix_trainer::DeviceChoice;
+use eigenmix_trainer::{DeviceChoice, Processes};
 use serde::Serialize;
 
 use crate::cli::GenerateArguments;
@@ -45,20 +46,25 @@ pub(crate) fn run(
     {
         destination.keep_apart_from(Path::new(input))?;
     }
-    let images = generate(&request, &destination, console)?;
-    console.result(&Generated {
+    let stop = console.stop(&Processes::alone())?;
+    let Generated { images, is_stopped } = generate(&request, &destination, stop, console)?;
+    console.result(&Images {
         out: &arguments.out,
         images,
-    })
+    })?;
+    match is_stopped {
+        true => Err(ExperimentError::Interrupted.into()),
+        false => Ok(()),
+    }
 }
 
 #[derive(Serialize)]
-struct Generated<'a> {
+struct Images<'a> {
     out: &'a Path,
     images: Vec<ImageRecord>,
 }
 
-impl fmt::Display for Generated<'_> {
+impl fmt::Display for Images<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "`{}`:", self.out.display())?;
         for image in &self.images {

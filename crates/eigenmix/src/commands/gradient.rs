@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use eigenmix_experiment::Destination;
 use eigenmix_trainer::{
-    DeviceChoice, GradientOptions, ModuleGradient, TaskGradient, TaskKind, Training,
+    DeviceChoice, GradientOptions, ModuleGradient, NetworkTraining, TaskGradient, TaskKind,
 };
 use serde::Serialize;
 
@@ -26,7 +26,7 @@ pub(crate) fn run(
         config.task.kind,
         TaskKind::CausalLm | TaskKind::VisionLanguage
     );
-    let training = Training::prepare(config)?;
+    let training = NetworkTraining::prepare(config)?;
     training.notes().for_each(|note| console.note(note));
     let options = GradientOptions {
         rank: arguments.rank,

@@ -20,6 +20,7 @@ import zlib
 import numpy as np
 import PIL
 import transformers
+from make_patterns import fnv1a, pattern
 from PIL import Image, features
 from transformers import CLIPImageProcessor, ViTImageProcessor
 
@@ -32,22 +33,9 @@ VERSIONS = {
 }
 
 
-def pattern(width, height):
-    y, x, c = np.meshgrid(np.arange(height), np.arange(width), np.arange(3), indexing="ij")
-    value = 3 * x * x + 5 * y * y + 7 * x * y + 71 * c + 13 * ((x ^ y) & 15)
-    return (value % 256).astype(np.uint8)
-
-
 def smooth(width, height):
     y, x, c = np.meshgrid(np.arange(height), np.arange(width), np.arange(3), indexing="ij")
     return ((40 + 9 * x + 5 * y + 30 * c) % 256).astype(np.uint8)
-
-
-def fnv1a(data):
-    digest = 0xCBF29CE484222325
-    for byte in data:
-        digest = ((digest ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
-    return f"{digest:016x}"
 
 
 def write(name, cases):

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use eigenmix_adapter::{PeftConfig, TargetModules, is_saved_by};
 use eigenmix_data::closest_name;
-use eigenmix_models::{Architecture, Description, LinearLayer};
+use eigenmix_models::{Description, LinearLayer};
 use eigenmix_moslora::Update;
 
 use crate::TrainerError;
+use crate::adapted_model::AdaptedModel;
 use crate::adapter_config::{AdapterConfig, TargetModulesConfig};
 
 /// The layers that the configuration names; by default queries and values, as in PEFT.
@@ -16,26 +17,25 @@ use crate::adapter_config::{AdapterConfig, TargetModulesConfig};
 /// If one of the names matches no layer.
 pub(crate) fn targeted<'d>(
     config: &AdapterConfig,
-    architecture: &Architecture,
+    base: &dyn AdaptedModel,
     description: &'d Description,
 ) -> Result<Vec<&'d LinearLayer>, TrainerError> {
     let targets = match &config.target_modules {
         Some(targets) => target_modules(targets),
         None => {
-            let names = architecture.default_targets().iter();
+            let names = base.default_targets().iter();
             TargetModules::Names(names.map(|name| (*name).to_owned()).collect())
         }
     };
     let layers = description.layers.iter().collect();
     let chosen = choose(&targets, layers, "layer of the base model")?;
-    let is_adapted = |layer: &&LinearLayer| {
-        !is_saved(config, &layer.path) && architecture.is_computed(&layer.path)
-    };
+    let is_adapted =
+        |layer: &&LinearLayer| !is_saved(config, &layer.path) && base.is_computed(&layer.path);
     let adapted: Vec<&LinearLayer> = chosen.iter().copied().filter(is_adapted).collect();
     match (adapted.first(), chosen.first()) {
         (None, Some(first)) => Err(TrainerError::NothingAdapted {
             example: first.path.clone(),
-            reason: match architecture.is_computed(&first.path) {
+            reason: match base.is_computed(&first.path) {
                 true => "trained whole (adapter.modules_to_save)",
                 false => ABOVE_FEATURES,
             },
@@ -54,13 +54,13 @@ const ABOVE_FEATURES: &str = "above the tower's features and not computed";
 /// # Errors
 /// [`TrainerError::NothingAdapted`].
 pub(crate) fn require_effect(
-    architecture: &Architecture,
+    base: &dyn AdaptedModel,
     updates: &BTreeMap<String, Update>,
     saved: &[String],
 ) -> Result<(), TrainerError> {
     let mut paths = updates.keys();
     match updates.keys().next() {
-        Some(first) if saved.is_empty() && !paths.any(|path| architecture.is_computed(path)) => {
+        Some(first) if saved.is_empty() && !paths.any(|path| base.is_computed(path)) => {
             Err(TrainerError::NothingAdapted {
                 example: first.clone(),
                 reason: ABOVE_FEATURES,
@@ -73,11 +73,11 @@ pub(crate) fn require_effect(
 /// What to say of layers that are not computed, and so adapted without effect or not at all.
 pub(crate) fn uncomputed_note(
     config: &AdapterConfig,
-    architecture: &Architecture,
+    base: &dyn AdaptedModel,
     description: &Description,
     adapted: &BTreeMap<String, Update>,
 ) -> Option<String> {
-    let is_above = |layer: &&LinearLayer| !architecture.is_computed(&layer.path);
+    let is_above = |layer: &&LinearLayer| !base.is_computed(&layer.path);
     let above: Vec<&LinearLayer> = description.layers.iter().filter(is_above).collect();
     let kept: Vec<&str> = (above.iter().map(|layer| layer.path.as_str()))
         .filter(|path| adapted.contains_key(*path))

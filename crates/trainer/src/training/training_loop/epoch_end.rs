@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use burn::module::Module;
 use eigenmix_data::Split;
 
 use super::super::same_inputs::digest_of_values;
+use super::super::trained_model::TrainedModel;
 use super::Loop;
 use super::Speed;
 use crate::TrainerError;
@@ -17,10 +17,11 @@ use crate::metrics_log::EvaluationRecord;
 use crate::outcome::Observer;
 use crate::tasks::EvaluationOptions;
 
-impl Loop<'_> {
+impl<M: TrainedModel> Loop<'_, M> {
     /// Evaluates if an evaluation is due, updates the best state and the schedule, and writes a
     /// checkpoint.
     pub(super) fn end_epoch(&mut self, observer: &mut dyn Observer) -> Result<(), TrainerError> {
+        self.read_losses()?;
         self.align(observer)?;
         let config = &self.config.training;
         let last = self.progress.step >= self.total_steps;
@@ -80,6 +81,7 @@ impl Loop<'_> {
         if !self.options.processes.is_first() {
             return Ok(());
         }
+        self.read_losses()?;
         self.progress.metrics_bytes = self.log.bytes()?;
         save(self.output, &self.checkpoint())?;
         Ok(())
