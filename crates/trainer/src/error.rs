@@ -89,6 +89,14 @@ pub enum TrainerError {
         advice: String,
     },
     #[error(
+        "there is nothing to adapt: every layer that adapter.target_modules or the adapters have, such as `{example}`, is {reason}; name others"
+    )]
+    NothingAdapted {
+        example: String,
+        /// Why none of them is.
+        reason: &'static str,
+    },
+    #[error(
         "the subspace has no module of this base model: it has `{found}`, the base model `{expected}`; was it extracted from adapters of another base model?"
     )]
     ForeignSubspace { found: String, expected: String },
