@@ -6,5 +6,7 @@ mod files;
 mod images;
 mod parts;
 mod refusals;
+mod similarity;
 #[path = "../support/mod.rs"]
 mod support;
+mod training;

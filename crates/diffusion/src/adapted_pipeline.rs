@@ -4,9 +4,10 @@ use burn::tensor::{Device, Tensor};
 use eigenmix_models::{Adaptation, Checkpoint, Description, LoadReport};
 
 use crate::combination::combined;
+use crate::text_to_image::finite_values;
 use crate::{
-    DiffusionError, Kind, Part, Pipeline, PipelineAdapter, TextEncoderFiles, TextEncoders, Unet,
-    UnetConfig, Vae, VaeConfig,
+    DiffusionError, Kind, Part, Pipeline, PipelineAdapter, TextEncoderFiles, TextEncoders,
+    TextSizes, Unet, UnetConfig, Vae, VaeConfig,
 };
 
 /// A diffusion model and the adapters that it runs with, each with a weight.
@@ -50,6 +51,35 @@ impl AdaptedPipeline {
         }
     }
 
+    /// # Errors
+    /// If the UNet is missing, or is one that is not built here.
+    pub fn unet_config(&self) -> Result<UnetConfig, DiffusionError> {
+        let checkpoint = self.pipeline.checkpoint(Part::Unet)?;
+        let directory = self.pipeline.directory_of(Part::Unet);
+        UnetConfig::from_json(checkpoint.config(), &directory)
+    }
+
+    /// # Errors
+    /// If the VAE is missing, or is one that is not built here.
+    pub fn vae_config(&self) -> Result<VaeConfig, DiffusionError> {
+        let checkpoint = self.pipeline.checkpoint(Part::Vae)?;
+        let directory = self.pipeline.directory_of(Part::Vae);
+        VaeConfig::from_json(checkpoint.config(), &directory)
+    }
+
+    /// What each text encoder takes.
+    ///
+    /// # Errors
+    /// If one is missing, or is none of CLIP's.
+    pub fn text_sizes(&self) -> Result<Vec<TextSizes>, DiffusionError> {
+        let sizes = |&part: &Part| {
+            let checkpoint = self.pipeline.checkpoint(part)?;
+            let directory = self.pipeline.directory_of(part);
+            Ok(TextEncoderFiles::new(part, checkpoint, &directory)?.sizes())
+        };
+        self.text_parts().iter().map(sizes).collect()
+    }
+
     /// - report: is told how each adapter matched
     ///
     /// # Errors
@@ -61,8 +91,7 @@ impl AdaptedPipeline {
     ) -> Result<Unet, DiffusionError> {
         let part = Part::Unet;
         let checkpoint = self.pipeline.checkpoint(part)?;
-        let directory = self.pipeline.directory_of(part);
-        let config = UnetConfig::from_json(checkpoint.config(), &directory)?;
+        let config = self.unet_config()?;
         let adaptation = self.adaptation(part, &config.describe(), &checkpoint, report)?;
         let loaded = Unet::load(&checkpoint, &config, &adaptation, device)
             .map_err(|source| DiffusionError::Part { part, source })?;
@@ -102,8 +131,7 @@ impl AdaptedPipeline {
     pub fn vae(&self, device: &Device) -> Result<Vae, DiffusionError> {
         let part = Part::Vae;
         let checkpoint = self.pipeline.checkpoint(part)?;
-        let directory = self.pipeline.directory_of(part);
-        let config = VaeConfig::from_json(checkpoint.config(), &directory)?;
+        let config = self.vae_config()?;
         Vae::load(&checkpoint, &config, device)
             .map_err(|source| DiffusionError::Part { part, source })
     }
@@ -130,40 +158,20 @@ impl AdaptedPipeline {
         }
     }
 
-    /// The values of a part's output, if all of them are numbers; where the part's own weights are not,
-    /// the first of them is named.
+    /// The values of a part's output, if all of them are numbers.
     ///
     /// # Errors
-    /// If a value is NaN or infinite.
+    /// If a value is NaN or infinite; where the part's own weights are, the first of them is named.
     pub fn require_finite<const D: usize>(
         &self,
         part: Part,
         output: Tensor<D>,
     ) -> Result<Vec<f32>, DiffusionError> {
-        let values: Vec<f32> = output
-            .into_data()
-            .convert::<f32>()
-            .try_to_vec()
-            .unwrap_or_default();
-        if values.iter().all(|value| value.is_finite()) {
-            return Ok(values);
-        }
-        let checkpoint = self.pipeline.checkpoint(part)?;
-        for name in checkpoint.names() {
-            let Some(shape) = checkpoint.shape(name).map(<[usize]>::to_vec) else {
-                continue;
-            };
-            let values = checkpoint.read(name, &shape)?;
-            if !values.iter().all(|value| value.is_finite()) {
-                let dtype = checkpoint.file_of(name).map(|file| file.tensor(name));
-                let dtype = dtype.transpose()?.map(|(_, dtype)| format!("{dtype:?}"));
-                return Err(DiffusionError::BrokenWeights {
-                    part,
-                    tensor: name.to_owned(),
-                    dtype: dtype.unwrap_or_else(|| "another form".to_owned()),
-                });
-            }
-        }
-        Err(DiffusionError::NotFinite { part })
+        finite_values(part, output).map_err(|error| self.explained(error))
+    }
+
+    /// Of values that are not finite: which weights are not, if some are.
+    pub(crate) fn explained(&self, error: DiffusionError) -> DiffusionError {
+        self.pipeline.explained(error)
     }
 }

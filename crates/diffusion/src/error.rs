@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use eigenmix_adapter::AdapterError;
+use eigenmix_data::DataError;
 use eigenmix_models::ModelError;
 use eigenmix_tensors::FileError;
 
@@ -75,6 +76,8 @@ pub enum DiffusionError {
     Model(#[from] ModelError),
     #[error(transparent)]
     Adapter(#[from] AdapterError),
+    #[error(transparent)]
+    Data(#[from] DataError),
     #[error(transparent)]
     File(#[from] FileError),
 }

@@ -1,99 +1,68 @@
-//! A whole diffusion model that makes images of prompts.
+//! A whole diffusion model that makes images of prompts, with one part in memory at a time.
 
-use burn::tensor::{Device, Tensor};
+use std::ops::ControlFlow;
+
+use burn::tensor::Device;
+use eigenmix_images::RgbImage;
 use eigenmix_models::LoadReport;
-use serde_json::Value;
 
 use crate::{
-    AdaptedPipeline, AddedInput, Conditions, DiffusionError, Guidance, Kind, NoiseSchedule, Part,
-    SamplerKind, TextEncoders, Unet, Vae, gaussian_noise, sample,
+    AdaptedPipeline, DiffusionError, ImageSettings, Kind, NoiseSchedule, PromptConditions,
+    PromptIds, TextSizes, UnetConfig, VaeConfig, latents_of_prompt,
 };
 
-/// What an image is made of.
-#[derive(Clone, Debug)]
-pub struct ImageRequest {
-    /// The prompt's tokens for each text encoder, padded to one length.
-    pub prompt: PromptIds,
-    /// Those of the negative prompt.
-    pub negative: PromptIds,
-    /// Height and width in pixels.
-    pub size: [usize; 2],
-    pub steps: usize,
-    /// The factor on what the prompt changes; 1 or less takes the prompt alone.
-    pub guidance: f64,
-    pub sampler: SamplerKind,
-    pub seed: u64,
-}
-
-/// A prompt's tokens.
+/// An image that is asked for.
 #[derive(Clone, Debug, PartialEq)]
-pub struct PromptIds {
-    /// For each text encoder.
-    pub ids: Vec<Vec<i64>>,
-    /// Whether the text is empty.
-    pub is_empty: bool,
+pub struct ImageRequest {
+    /// Which of the prompts it shows.
+    pub prompt: usize,
+    pub settings: ImageSettings,
 }
 
-/// The parts that images are made with.
+/// A described model that images can be made with. Weights are read when images are made.
 pub struct Generator {
     model: AdaptedPipeline,
-    unet: Unet,
-    vae: Vae,
-    encoders: TextEncoders,
+    unet: UnetConfig,
+    vae: VaeConfig,
     schedule: NoiseSchedule,
     /// SDXL: whether an empty negative prompt is zeros.
     zeros_for_empty: bool,
     device: Device,
 }
 
-/// An RGB image of bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GeneratedImage {
-    /// Height and width.
-    pub size: [usize; 2],
-    /// `[height, width, 3]`
-    pub pixels: Vec<u8>,
-}
-
 impl Generator {
-    /// - report: is told how each adapter matched
-    ///
     /// # Errors
-    /// If a part is missing or damaged, an adapter does not fit, or the UNet takes more than latents.
-    pub fn new(
-        model: AdaptedPipeline,
-        device: &Device,
-        report: &mut dyn FnMut(&LoadReport),
-    ) -> Result<Self, DiffusionError> {
-        let vae = model.vae(device)?;
-        let encoders = model.text_encoders(device, report)?;
-        let unet = model.unet(device, report)?;
-        let (takes, has) = (unet.config().in_channels, vae.config().latent_channels);
-        if takes != has || unet.config().out_channels != has {
-            return Err(DiffusionError::Input(format!(
-                "the UNet takes {takes} channels and the VAE's latents have {has}: a model for inpainting or another task, which images of prompts cannot be made with"
-            )));
-        }
+    /// If a part is missing, or the UNet takes more than latents.
+    pub fn new(model: AdaptedPipeline, device: &Device) -> Result<Self, DiffusionError> {
+        let (unet, vae) = (model.unet_config()?, model.vae_config()?);
+        unet.check_latents(&vae)?;
         Ok(Self {
             schedule: model.pipeline.schedule()?,
             zeros_for_empty: model.pipeline.zeros_for_empty_prompt()?,
             model,
             unet,
             vae,
-            encoders,
             device: device.clone(),
         })
     }
 
-    /// The text encoders, whose sizes prompts are cut to.
-    pub fn encoders(&self) -> &TextEncoders {
-        &self.encoders
+    /// What the text encoders take, which prompts are cut to.
+    ///
+    /// # Errors
+    /// If one of them is missing or not described as it should be.
+    pub fn text_sizes(&self) -> Result<Vec<TextSizes>, DiffusionError> {
+        self.model.text_sizes()
+    }
+
+    /// The noise that the model was trained with.
+    pub fn schedule(&self) -> &NoiseSchedule {
+        &self.schedule
     }
 
     /// Height and width that the model was trained for.
     pub fn usual_size(&self) -> [usize; 2] {
-        let latents = self.unet.config().sample_size.unwrap_or([64; 2]);
-        latents.map(|side| side * self.vae.config().reduction())
+        let latents = self.unet.sample_size.unwrap_or([64; 2]);
+        latents.map(|side| side * self.vae.reduction())
     }
 
     /// The guidance that diffusers takes for such a model.
@@ -104,98 +73,83 @@ impl Generator {
         }
     }
 
-    /// - observe: is told after every step
+    /// Refuses what no image can be made with.
     ///
     /// # Errors
-    /// If the size is not a multiple of what a pixel of the latents stands for, there are no steps, or a
-    /// value is not finite.
-    pub fn image(
-        &self,
-        request: &ImageRequest,
-        mut observe: impl FnMut(usize),
-    ) -> Result<GeneratedImage, DiffusionError> {
-        let reduction = self.vae.config().reduction();
-        let [height, width] = request.size;
-        let is_whole = |side: usize| side > 0 && side.is_multiple_of(reduction);
-        if !is_whole(height) || !is_whole(width) {
-            return Err(DiffusionError::Input(format!(
-                "images of {width} × {height} pixels; both must be multiples of {reduction}"
-            )));
-        }
-        if !request.guidance.is_finite() {
-            let guidance = request.guidance;
-            return Err(DiffusionError::Input(format!(
-                "a guidance of {guidance}; it must be a number, such as 7.5"
-            )));
-        }
-        let mut sampler = self.schedule.sampler(request.sampler, request.steps)?;
-        let prompt = self.conditions(&request.prompt, request.size, false);
-        let guidance = (request.guidance > 1.0).then(|| Guidance {
-            scale: request.guidance,
-            negative: self.conditions(&request.negative, request.size, true),
-        });
-        let channels = self.vae.config().latent_channels;
-        let shape = [1, channels, height / reduction, width / reduction];
-        let noise = gaussian_noise(request.seed, &["image"], shape, &self.device);
-        let step = |step: usize, _: &Tensor<4>| observe(step);
-        let latents = sample(
-            &self.unet,
-            &mut *sampler,
-            noise,
-            &prompt,
-            guidance.as_ref(),
-            step,
-        );
-        self.model.require_finite(Part::Unet, latents.clone())?;
-        let config = self.vae.config();
-        let latents = latents / config.scaling_factor + config.shift_factor;
-        let image = self.vae.decode(latents).permute([0, 2, 3, 1]);
-        let values = self.model.require_finite(Part::Vae, image)?;
-        let byte = |value: f32| ((value / 2.0 + 0.5).clamp(0.0, 1.0) * 255.0).round() as u8;
-        Ok(GeneratedImage {
-            size: request.size,
-            pixels: values.into_iter().map(byte).collect(),
-        })
+    /// As [`ImageSettings::check`].
+    pub fn check(&self, settings: &ImageSettings) -> Result<(), DiffusionError> {
+        settings.check(&self.schedule, self.vae.reduction())
     }
 
-    fn conditions(
-        &self,
-        prompt: &PromptIds,
-        [height, width]: [usize; 2],
-        is_negative: bool,
-    ) -> Conditions {
-        let length = prompt.ids[0].len();
-        let second = prompt.ids.get(1).map(Vec::as_slice);
-        let ids = [Some(prompt.ids[0].as_slice()), second];
-        let found = self.encoders.conditions(ids, [1, length], &self.device);
-        let is_zero = is_negative && prompt.is_empty && self.zeros_for_empty;
-        let states = match is_zero {
-            true => found.states.zeros_like(),
-            false => found.states,
-        };
-        let added = found.pooled.map(|pooled| AddedInput {
-            text_embeds: match is_zero {
-                true => pooled.zeros_like(),
-                false => pooled,
-            },
-            time_ids: [height, width, 0, 0, height, width]
-                .map(|size| size as f32)
-                .to_vec(),
-        });
-        Conditions { states, added }
-    }
-}
-
-impl SamplerKind {
-    /// That of a model's scheduler, if it is one of these.
+    /// Makes images. First all texts are encoded, then the latents of all images are made, then the images
+    /// of those: each part is dropped before the next is read, so that memory is that of the largest.
     ///
-    /// - json: `scheduler_config.json`
-    pub fn of_scheduler(json: &Value) -> Option<Self> {
-        match json.get("_class_name")?.as_str()? {
-            "DDIMScheduler" => Some(Self::Ddim),
-            "EulerDiscreteScheduler" => Some(Self::Euler),
-            "DPMSolverMultistepScheduler" => Some(Self::DpmSolver),
-            _ => None,
+    /// - prompts: those that `requests` refer to
+    /// - report: is told how each adapter matched
+    /// - observe: is told after every step; a break ends the sampling, and the images that are finished by
+    ///   then are given
+    /// - visit: gets the images in the order of `requests`
+    ///
+    /// # Errors
+    /// If a part is missing or damaged, an adapter or a setting does not fit, a value is not finite, or
+    /// `visit` fails.
+    pub fn images<E: From<DiffusionError>>(
+        &self,
+        prompts: &[PromptIds],
+        negative: &PromptIds,
+        requests: &[ImageRequest],
+        report: &mut dyn FnMut(&LoadReport),
+        mut observe: impl FnMut() -> ControlFlow<()>,
+        mut visit: impl FnMut(&ImageRequest, RgbImage) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for request in requests {
+            self.check(&request.settings)?;
         }
+        let conditions = self.encoded(prompts, negative, report)?;
+        // That it can be read is known before an hour of sampling.
+        drop(self.model.vae(&self.device)?);
+        let reduction = self.vae.reduction();
+        let unet = self.model.unet(&self.device, report)?;
+        let mut finished = Vec::new();
+        for request in requests {
+            let (conditions, settings) = (&conditions[request.prompt], &request.settings);
+            let step = |_: usize| observe();
+            let found =
+                latents_of_prompt(&unet, &self.schedule, reduction, conditions, settings, step);
+            match found.map_err(|error| self.model.explained(error))? {
+                Some(latents) => finished.push((request, latents)),
+                None => break,
+            }
+        }
+        drop(unet);
+        if finished.is_empty() {
+            return Ok(());
+        }
+        let vae = self.model.vae(&self.device)?;
+        for (request, latents) in finished {
+            let image = vae.image(latents);
+            visit(request, image.map_err(|error| self.model.explained(error))?)?;
+        }
+        Ok(())
+    }
+
+    /// What the UNet is given of each prompt.
+    fn encoded(
+        &self,
+        prompts: &[PromptIds],
+        negative: &PromptIds,
+        report: &mut dyn FnMut(&LoadReport),
+    ) -> Result<Vec<PromptConditions>, DiffusionError> {
+        let encoders = self.model.text_encoders(&self.device, report)?;
+        let negative_conditions = encoders.prompt(negative, &self.device);
+        let negative = match negative.is_empty && self.zeros_for_empty {
+            true => negative_conditions.zeros(),
+            false => negative_conditions,
+        };
+        let conditions = prompts.iter().map(|prompt| PromptConditions {
+            prompt: encoders.prompt(prompt, &self.device),
+            negative: negative.clone(),
+        });
+        Ok(conditions.collect())
     }
 }

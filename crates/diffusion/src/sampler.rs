@@ -1,6 +1,7 @@
 //! Samplers: from noise to latents in a few steps.
 
 use burn::tensor::Tensor;
+use serde_json::Value;
 
 use crate::DiffusionError;
 use crate::config_reader::ConfigReader;
@@ -35,15 +36,36 @@ pub enum SamplerKind {
 impl SamplerKind {
     /// The names in configurations and flags.
     pub const NAMES: [(&str, Self); 3] = [
-        ("ddim", Self::Ddim),
-        ("euler", Self::Euler),
-        ("dpm-solver", Self::DpmSolver),
+        (Self::Ddim.name(), Self::Ddim),
+        (Self::Euler.name(), Self::Euler),
+        (Self::DpmSolver.name(), Self::DpmSolver),
     ];
+
+    /// What it is called there.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ddim => "ddim",
+            Self::Euler => "euler",
+            Self::DpmSolver => "dpm-solver",
+        }
+    }
 
     /// The sampler of a name.
     pub fn from_name(name: &str) -> Option<Self> {
         let named = Self::NAMES.into_iter().find(|(known, _)| *known == name);
         named.map(|(_, kind)| kind)
+    }
+
+    /// That of a model's scheduler, if it is one of these.
+    ///
+    /// - json: `scheduler_config.json`
+    pub fn of_scheduler(json: &Value) -> Option<Self> {
+        match json.get("_class_name")?.as_str()? {
+            "DDIMScheduler" => Some(Self::Ddim),
+            "EulerDiscreteScheduler" => Some(Self::Euler),
+            "DPMSolverMultistepScheduler" => Some(Self::DpmSolver),
+            _ => None,
+        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! Sampling with classifier-free guidance (arXiv 2207.12598).
 
+use std::ops::ControlFlow;
+
 use burn::tensor::{Device, Tensor, TensorData};
 use eigenmix_moslora::random_stream;
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::{AddedInput, Sampler, Unet, UnetInput};
+use crate::{AddedInput, Sampler, TextConditions, Unet, UnetInput};
 
 /// What texts and, for SDXL, sizes a UNet is given for a batch of images.
 #[derive(Clone, Debug)]
@@ -15,6 +17,21 @@ pub struct Conditions {
 }
 
 impl Conditions {
+    /// Those of one image, whole and of the size that it was made in.
+    ///
+    /// - texts: one text
+    /// - size: height and width in pixels
+    pub fn of_one(texts: &TextConditions, [height, width]: [usize; 2]) -> Self {
+        let numbers = [height, width, 0, 0, height, width];
+        Self {
+            states: texts.states.clone(),
+            added: texts.pooled.clone().map(|text_embeds| AddedInput {
+                text_embeds,
+                time_ids: numbers.map(|number| number as f32).to_vec(),
+            }),
+        }
+    }
+
     /// The images of these, then those of others.
     fn followed_by(self, others: Self) -> Self {
         let added = self
@@ -44,7 +61,7 @@ pub struct Guidance {
     pub negative: Conditions,
 }
 
-/// Latents from noise.
+/// Latents from noise, or nothing if `observe` broke off.
 ///
 /// - noise: of variance one, `[images, channels, height, width]`
 /// - guidance: none takes the prompt alone, at half the cost
@@ -55,8 +72,8 @@ pub fn sample(
     noise: Tensor<4>,
     prompt: &Conditions,
     guidance: Option<&Guidance>,
-    mut observe: impl FnMut(usize, &Tensor<4>),
-) -> Tensor<4> {
+    mut observe: impl FnMut(usize, &Tensor<4>) -> ControlFlow<()>,
+) -> Option<Tensor<4>> {
     let [images, ..] = noise.dims();
     let mut latents = noise * sampler.initial_scale();
     let conditions = match guidance {
@@ -86,9 +103,11 @@ pub fn sample(
             None => output,
         };
         latents = sampler.advance(step, latents, output);
-        observe(step, &latents);
+        if observe(step, &latents).is_break() && step + 1 < times.len() {
+            return None;
+        }
     }
-    latents
+    Some(latents)
 }
 
 /// Noise of variance one that depends on the seed and on what it is for alone.

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use eigenmix_models::{Adaptation, Checkpoint, ClipText, ClipTextConfig, Description, TokenBatch};
+use eigenmix_moslora::ParameterNames;
 
-use crate::{DiffusionError, Part};
+use crate::{DiffusionError, Part, PromptIds};
 
 /// What a UNet is given of texts.
 #[derive(Clone, Debug)]
@@ -14,6 +16,16 @@ pub struct TextConditions {
     pub states: Tensor<3>,
     /// SDXL's pooled text: `[texts, width]`.
     pub pooled: Option<Tensor<2>>,
+}
+
+impl TextConditions {
+    /// Zeros in the place of each value: what SDXL has for an empty negative prompt.
+    pub fn zeros(&self) -> Self {
+        Self {
+            states: self.states.zeros_like(),
+            pooled: self.pooled.as_ref().map(Tensor::zeros_like),
+        }
+    }
 }
 
 /// A text encoder that is described and not loaded.
@@ -65,13 +77,26 @@ impl TextEncoderFiles {
         adaptation: &Adaptation,
         device: &Device,
     ) -> Result<ClipText, DiffusionError> {
+        Ok(self.load_named(adaptation, device)?.0)
+    }
+
+    /// The same, with the names of what is trained in it.
+    ///
+    /// # Errors
+    /// As [`TextEncoderFiles::load`].
+    pub fn load_named(
+        &self,
+        adaptation: &Adaptation,
+        device: &Device,
+    ) -> Result<(ClipText, ParameterNames), DiffusionError> {
         let part = self.part;
-        ClipText::load(&self.checkpoint, &self.config, adaptation, device)
+        ClipText::load_named(&self.checkpoint, &self.config, adaptation, device)
             .map_err(|source| DiffusionError::Part { part, source })
     }
 }
 
 /// The text encoders of a model: one, or SDXL's two.
+#[derive(Module, Debug)]
 pub struct TextEncoders {
     pub first: ClipText,
     pub second: Option<ClipText>,
@@ -117,6 +142,18 @@ impl TextEncoders {
     }
 }
 
+impl TextEncoders {
+    /// What a UNet is given of one prompt.
+    ///
+    /// # Panics
+    /// If an encoder has no ids.
+    pub fn prompt(&self, prompt: &PromptIds, device: &Device) -> TextConditions {
+        let length = prompt.ids.first().map_or(0, Vec::len);
+        let of = |encoder: usize| prompt.ids.get(encoder).map(Vec::as_slice);
+        self.conditions([of(0), of(1)], [1, length], device)
+    }
+}
+
 /// What a text encoder takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TextSizes {
@@ -124,6 +161,15 @@ pub struct TextSizes {
     pub vocabulary: usize,
     /// The longest text, special tokens included.
     pub positions: usize,
+}
+
+impl TextEncoderFiles {
+    pub fn sizes(&self) -> TextSizes {
+        TextSizes {
+            vocabulary: self.config.vocab_size,
+            positions: self.config.max_positions,
+        }
+    }
 }
 
 impl TextEncoders {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use eigenmix_trainer::{BaseModel, BatchSize, MemoryEstimate, TrainConfig, TrainerError};
+use eigenmix_trainer::{BaseModel, BatchSize, MemoryEstimate, TaskKind, TrainConfig, TrainerError};
 use serde::Serialize;
 
 use crate::ExperimentError;
@@ -20,6 +20,9 @@ pub struct DryRun {
     #[serde(flatten)]
     memory: MemoryEstimate,
     total: u64,
+    /// Whether the head has outputs for labels.
+    #[serde(skip)]
+    counts_labels: bool,
     #[serde(skip)]
     batch_size: BatchSize,
 }
@@ -29,6 +32,10 @@ impl DryRun {
     /// the labels of the training data if they are available.
     pub fn new(config: TrainConfig) -> Result<Self, ExperimentError> {
         config.validate()?;
+        if config.task.kind.is_of_diffusion_models() {
+            let memory = MemoryEstimate::of_diffusion(&config)?;
+            return Self::of(config, None, memory);
+        }
         let base = match config.base.from_scratch {
             true => BaseModel::open_config(&config.base.model)?,
             false => BaseModel::open_here(&config.base.model)?,
@@ -38,7 +45,19 @@ impl DryRun {
             .kind
             .count_labels(&config.data, config.task.target)?;
         let memory = MemoryEstimate::new(&config, &base, labels.unwrap_or(UNKNOWN_LABELS))?;
+        Self::of(config, labels, memory)
+    }
+
+    fn of(
+        config: TrainConfig,
+        labels: Option<usize>,
+        memory: MemoryEstimate,
+    ) -> Result<Self, ExperimentError> {
         Ok(Self {
+            counts_labels: !matches!(
+                config.task.kind,
+                TaskKind::CausalLm | TaskKind::VisionLanguage
+            ),
             model: config.base.model,
             method: config.adapter.method.name(),
             batch_size: config
@@ -64,7 +83,9 @@ impl fmt::Display for DryRun {
             self.model, self.method
         )?;
         let labels = match (self.labels, memory.head_parameters) {
-            (None, 1..) => " (two labels assumed, since the data are not available)",
+            (None, 1..) if self.counts_labels => {
+                " (two labels assumed, since the data are not available)"
+            }
             _ => "",
         };
         let mut table = Table::with_header(["", "parameters", "memory"]);

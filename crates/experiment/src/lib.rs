@@ -82,8 +82,8 @@ pub use config_file::{
 };
 pub use destination::Destination;
 pub use diffusion::{
-    GenerateRequest, ImageRecord, PipelineRequest, Prompt, PromptTokenizers, WeightedAdapter,
-    generate, is_pipeline, part_forward,
+    GenerateRequest, Generated, MeasuredImage, PipelineRequest, Similarity, SimilarityRequest,
+    WeightedAdapter, generate, is_pipeline, part_forward,
 };
 pub use dry_run::DryRun;
 pub use error::{BadInput, ExperimentError, message};

@@ -27,6 +27,29 @@ pub enum MixerInit {
     TwoSubspaces,
 }
 
+/// How A `[rank, d_in]` of LoRA and MoSLoRA is initialised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum FactorInit {
+    /// Kaiming uniform with a = √5, as PEFT does.
+    #[default]
+    Kaiming,
+    /// Gaussian with the standard deviation 1 / rank, as diffusers' training scripts ask PEFT for.
+    Gaussian,
+}
+
+impl FactorInit {
+    /// Aᵀ `[d_in, rank]` of a module.
+    pub fn right(self, module: &str, seed: u64, d_in: usize, rank: usize) -> Matrix {
+        let mut random = generator(seed, module, "right");
+        match self {
+            // Kaiming uniform with a = √5 has the bound √(6 / ((1 + a²) · fan_in)) = 1 / √fan_in.
+            Self::Kaiming => uniform(&mut random, d_in, rank, 1.0 / (d_in as f32).sqrt()),
+            Self::Gaussian => gaussian(&mut random, d_in, rank).scaled(1.0 / rank as f32),
+        }
+    }
+}
+
 /// How EigenLoRAx's coefficients are initialised.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EigenloraxStart {
@@ -56,9 +79,7 @@ pub fn lora(
     scaling: f32,
     dropout: f64,
 ) -> Update {
-    let mut random = generator(seed, module, "right");
-    // Kaiming uniform with a = √5 has the bound √(6 / ((1 + a²) · fan_in)) = 1 / √fan_in.
-    let a_transposed = uniform(&mut random, d_in, rank, 1.0 / (d_in as f32).sqrt());
+    let a_transposed = FactorInit::Kaiming.right(module, seed, d_in, rank);
     Update {
         left: Factor::trained(Matrix::zeros(d_out, rank)),
         mixer: Mixer::Identity,
@@ -288,6 +309,22 @@ mod tests {
                 .values()
                 .iter()
                 .all(|value| value.abs() <= 1.0 / 5f32.sqrt())
+        );
+    }
+
+    #[test]
+    fn a_gaussian_factor_has_the_standard_deviation_of_one_over_the_rank() {
+        let (d_in, rank) = (3000, 5);
+        let factor = FactorInit::Gaussian.right("m", 1, d_in, rank);
+        let square = factor.values().iter().map(|value| value.powi(2));
+        let deviation = (square.sum::<f32>() / (d_in * rank) as f32).sqrt();
+        // Of 15 000 numbers the deviation is known to 1 / √30 000 = 0.6 %.
+        assert!((deviation * rank as f32 - 1.0).abs() < 0.03, "{deviation}");
+        assert!(
+            factor
+                .values()
+                .iter()
+                .any(|value| *value > 2.5 / rank as f32)
         );
     }
 

@@ -41,8 +41,8 @@ mod update;
 pub use composition::{AdapterWeights, compose};
 pub use convolution::AdaptedConvolution;
 pub use init::{
-    EigenloraxStart, MixerInit, eigenlorax, eigenlorax_scaling, eigenmix, eigenmix_scaling, lora,
-    moslora,
+    EigenloraxStart, FactorInit, MixerInit, eigenlorax, eigenlorax_scaling, eigenmix,
+    eigenmix_scaling, lora, moslora,
 };
 pub use linear::AdaptedLinear;
 pub use parameters::{ParameterError, ParameterKind, ParameterNames, TrainedValues};

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use eigenmix_moslora::MixerInit;
+use eigenmix_moslora::{FactorInit, MixerInit};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +50,9 @@ pub struct AdapterConfig {
     /// MoSLoRA: how the mixer is initialised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mixer: Option<MixerInit>,
+    /// LoRA and MoSLoRA: how A is initialised. Default: "kaiming".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub factor_init: Option<FactorInit>,
     /// The directory of an extracted subspace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subspace: Option<String>,
@@ -296,6 +299,7 @@ impl AdapterConfig {
             problems.extend(vision.problems(self));
         }
         problems.extend(self.composition_problems());
+        problems.extend(self.factor_init_problem());
         problems.extend(gradient.and_then(|gradient| self.unused_join(gradient)));
         problems
     }

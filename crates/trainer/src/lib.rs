@@ -29,6 +29,8 @@
 //! [`Training::prepare`] reads and checks all that such a configuration names, [`Training::run`] takes
 //! the steps and writes the run; see the example `train_a_task`.
 
+mod activation_memory;
+mod adapted_model;
 mod adapter_config;
 mod adapter_place;
 mod base_location;
@@ -42,7 +44,9 @@ mod component_count;
 mod composition_config;
 mod config;
 mod device;
+mod diffusion;
 mod error;
+mod factor_init;
 mod frozen_weights;
 mod generation;
 mod generation_speed;
@@ -83,6 +87,7 @@ pub use component_count::{AllComponents, ComponentCount};
 pub use composition_config::WeightScope;
 pub use config::{BaseConfig, Keep, TrainConfig, TrainingConfig};
 pub use device::{Backend, DeviceChoice, DeviceKind, PresentDevice};
+pub use diffusion::{DiffusionConfig, DiffusionTraining, SamplesConfig};
 pub use error::TrainerError;
 pub use generation::{GenerationEvent, GenerationOptions, Prompt, generate};
 pub use generation_speed::GenerationSpeed;
@@ -94,7 +99,8 @@ pub use methods::AdapterMethod;
 pub use metric_value::{MetricValue, named as named_metrics, one as one_metric};
 pub use metrics_log::{EvaluationRecord, StepRecord};
 pub use model::{
-    Classifier, LabelUnion, LoadedModel, TaskClassifiers, TaskHead, TaskHeads, ZeroShot,
+    Classifier, ClipFeatures, ClipSimilarity, LabelUnion, LoadedModel, TaskClassifiers, TaskHead,
+    TaskHeads, TextFeatures, ZeroShot,
 };
 pub use outcome::{Observer, Outcome, RunOptions, TrainingPlan};
 pub use pipeline_location::locate_pipeline;
@@ -110,7 +116,8 @@ pub use tasks::{
     TaskKind, TaskReader, TextInputs, TrainRequest, image_processor, label_metrics, preprocessor,
 };
 pub use training::{
-    ChosenStart, GradientOptions, MeasuredLoss, ModuleGradient, Prospect, SelectedAdapter,
-    Selection, SelectionOptions, SharedSteps, TaskGradient, Training, Unusable, UsableAdapter,
+    ChosenStart, GradientOptions, MeasuredLoss, ModuleGradient, NetworkTraining, Prospect,
+    SelectedAdapter, Selection, SelectionOptions, SharedSteps, TaskGradient, TrainedModel,
+    Training, Unusable, UsableAdapter,
 };
 pub use vision_adapter_config::VisionAdapterConfig;

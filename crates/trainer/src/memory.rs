@@ -6,6 +6,8 @@ use std::num::NonZeroUsize;
 use eigenmix_models::{Architecture, Description, HeadKind, LinearLayer};
 use serde::Serialize;
 
+use crate::activation_memory::{Kept, TrainedLayers, activations};
+use crate::adapted_model::AdaptedModel;
 use crate::config::TrainConfig;
 use crate::frozen_weights::frozen_weights;
 use crate::methods::{
@@ -15,7 +17,7 @@ use crate::methods::{
 use crate::{BaseModel, TrainerError};
 
 /// Parameters and activations are f32 while they are trained or computed with.
-const PARAMETER_BYTES: u64 = 4;
+pub(crate) const PARAMETER_BYTES: u64 = 4;
 /// AdamW keeps two moments of every trained parameter.
 const MOMENTS_PER_PARAMETER: u64 = 2;
 
@@ -60,9 +62,62 @@ impl MemoryEstimate {
         let task = config.task.kind.definition();
         let head = task.head(labels, !config.task.prompts.is_empty());
         task.check_length(architecture, &config.data)?;
-        let own = with_own_output(&config.adapter, architecture, head)?;
+        let own = with_own_output(&config.adapter, base, head)?;
         let architecture = own.as_ref().unwrap_or(architecture);
         let description = architecture.describe(head)?;
+        let (mut estimate, adapted) = Self::of_layers(config, base, &description, head)?;
+        // Layers that are not computed are only built where an adapter has something for them.
+        let is_built = |path: &str| {
+            let mut paths = adapted.iter();
+            architecture.is_computed(path) || paths.any(|path| !architecture.is_computed(path))
+        };
+        if estimate.frozen_parameters > 0 {
+            let precision = config.base.weights;
+            estimate.weights = frozen_weights(
+                &base.checkpoint,
+                architecture,
+                head,
+                &description,
+                precision,
+                &is_built,
+            )?;
+        }
+        let longest = architecture.rows_per_example(config.data.max_length);
+        let parts = config.training.micro_batches.unwrap_or(NonZeroUsize::MIN);
+        let at_once = config.training.size_of_batches()?.divided(parts);
+        estimate.rows = at_once.most_rows(longest) as u64;
+        let kept = match config.training.gradient_checkpointing {
+            true => Kept::LayerInputs,
+            false => Kept::Everything,
+        };
+        let stacks = architecture.stacks(config.data.max_length);
+        let trained = match config.adapter.method.trains_everything() {
+            true => TrainedLayers::all(&stacks),
+            false => {
+                let saved = description.layers.iter();
+                let saved = saved.filter(|layer| is_saved(&config.adapter, &layer.path));
+                let adapted = adapted.iter().filter_map(|path| description.layer(path));
+                let below_head = adapted.chain(saved).filter(|layer| !layer.head);
+                TrainedLayers::of(&stacks, below_head.map(|layer| layer.path.as_str()))
+            }
+        };
+        let batch = (at_once, estimate.rows);
+        estimate.activations = activations(architecture, &stacks, batch, &trained, kept)
+            + logits(head, architecture, estimate.rows);
+        Ok(estimate)
+    }
+
+    /// What is trained in which layers, and the basis; the base model's weights and the activations are not
+    /// counted.
+    ///
+    /// # Errors
+    /// If the targets match no layer.
+    pub(crate) fn of_layers(
+        config: &TrainConfig,
+        base: &dyn AdaptedModel,
+        description: &Description,
+        head: HeadKind,
+    ) -> Result<(Self, Vec<String>), TrainerError> {
         let method = config.adapter.method;
         let basis = match method.has_basis() {
             true => BasisWidth::new(&config.adapter)?,
@@ -87,48 +142,24 @@ impl MemoryEstimate {
             match (method.trains_everything(), method.is_on_adapters()) {
                 (true, _) => Vec::new(),
                 // Of a subspace or adapters at hand, their modules; of those elsewhere, what is usual.
-                (_, true) if !known.is_empty() => of_rank(on_modules(
-                    &config.adapter,
-                    &description,
-                    known.into_iter(),
-                )?),
-                (_, true) => of_rank(targeted(&config.adapter, architecture, &description)?),
+                (_, true) if !known.is_empty() => {
+                    of_rank(on_modules(&config.adapter, description, known.into_iter())?)
+                }
+                (_, true) => of_rank(targeted(&config.adapter, base, description)?),
                 (_, false) => match InitialAdapter::open(&config.adapter.init(), base)? {
                     Some(initial) => {
-                        let layers = initial.layers(&config.adapter, architecture, &description)?;
+                        let layers = initial.layers(&config.adapter, base, description)?;
                         let layers = layers.into_iter();
                         layers
                             .map(|initial| (initial.layer, initial.rank))
                             .collect()
                     }
-                    None => of_rank(targeted(&config.adapter, architecture, &description)?),
+                    None => of_rank(targeted(&config.adapter, base, description)?),
                 },
             };
-        let mut estimate =
-            Self::trained(config, head, &description, &adapted, (&basis, &composition));
-        if estimate.frozen_parameters > 0 {
-            let precision = config.base.weights;
-            estimate.weights = frozen_weights(
-                &base.checkpoint,
-                architecture,
-                head,
-                &description,
-                precision,
-            )?;
-        }
-        let longest = architecture.rows_per_example(config.data.max_length);
-        let parts = config.training.micro_batches.unwrap_or(NonZeroUsize::MIN);
-        let at_once = config.training.size_of_batches()?.divided(parts);
-        estimate.rows = at_once.most_rows(longest) as u64;
-        let kept = match config.training.gradient_checkpointing {
-            true => Kept::LayerInputs,
-            false => Kept::Everything,
-        };
-        let lowest = lowest_layer(architecture, method, &adapted);
-        estimate.activations =
-            PARAMETER_BYTES * estimate.rows * values_per_row(architecture, lowest, kept)
-                + logits(head, architecture, estimate.rows);
-        Ok(estimate)
+        let estimate = Self::trained(config, head, description, &adapted, (&basis, &composition));
+        let adapted = adapted.iter().map(|(layer, _)| layer.path.clone());
+        Ok((estimate, adapted.collect()))
     }
 
     /// The total number of bytes.
@@ -211,42 +242,6 @@ impl MemoryEstimate {
             optimizer: PARAMETER_BYTES * trained * (2 + MOMENTS_PER_PARAMETER),
             activations: 0,
         }
-    }
-}
-
-/// What the forward pass keeps of the layers above the lowest trained one.
-#[derive(Clone, Copy, PartialEq)]
-enum Kept {
-    Everything,
-    LayerInputs,
-}
-
-/// The lowest transformer layer that has something to train, or that a gradient passes through.
-fn lowest_layer(
-    architecture: &Architecture,
-    method: AdapterMethod,
-    adapted: &[(&LinearLayer, usize)],
-) -> usize {
-    if method.trains_everything() {
-        return 0;
-    }
-    let number = |(layer, _): &(&LinearLayer, usize)| {
-        layer.path.split('.').find_map(|part| part.parse().ok())
-    };
-    let numbers = adapted.iter().filter_map(number);
-    numbers.min().unwrap_or(architecture.n_layers())
-}
-
-/// How many values exist per row at the peak: the kept activations, and in the current layer as
-/// many gradients as activations.
-fn values_per_row(architecture: &Architecture, lowest: usize, kept: Kept) -> u64 {
-    let [d_model, _] = architecture.widths().map(|width| width as u64);
-    let layer = architecture.activations_per_row() as u64;
-    let n_layers = architecture.n_layers() as u64;
-    let above = n_layers.saturating_sub(lowest as u64);
-    match kept {
-        Kept::Everything => above * layer + layer,
-        Kept::LayerInputs => n_layers * d_model + 2 * layer,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Samplers, with guidance and decoded.
 
+use std::ops::ControlFlow;
+
 use burn::tensor::Tensor;
 use eigenmix_diffusion::{AddedInput, Conditions, Guidance, NoiseSchedule, SamplerKind, sample};
 use serde_json::{Value, json};
@@ -102,6 +104,7 @@ fn four_steps_of_every_sampler_are_those_of_diffusers() {
             let observe = |_: usize, latents: &Tensor<4>| {
                 let values = latents.clone().into_data().try_to_vec::<f32>();
                 steps.extend(values.expect("f32"));
+                ControlFlow::Continue(())
             };
             let latents = sample(
                 &unet,
@@ -110,7 +113,8 @@ fn four_steps_of_every_sampler_are_those_of_diffusers() {
                 &prompt,
                 Some(&guidance),
                 observe,
-            );
+            )
+            .expect("all steps");
             reference.assert_values(&steps, &format!("sample.{name}.steps"), LATENTS);
             let vae = reference.vae();
             let decoded = vae.decode(latents / vae.config().scaling_factor);

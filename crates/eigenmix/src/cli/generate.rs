@@ -76,6 +76,14 @@ pub(crate) struct GenerateArguments {
     #[arg(long, value_name = "PIXELS")]
     pub(crate) height: Option<usize>,
 
+    /// A CLIP with both towers, to measure how similar each image is to its prompt.
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) clip: Option<String>,
+
+    /// With --clip: an image, or a directory of images, to measure how similar each image is to them.
+    #[arg(long, value_name = "DIR", requires = "clip")]
+    pub(crate) references: Option<PathBuf>,
+
     /// Continue even if an adapter has tensors that do not fit the base model.
     #[arg(long)]
     pub(crate) allow_partial: bool,

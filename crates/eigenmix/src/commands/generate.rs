@@ -3,11 +3,12 @@
 use std::fmt;
 use std::path::Path;
 
+use eigenmix_diffusion::ImageRecord;
 use eigenmix_experiment::{
-    Destination, GenerateRequest, ImageRecord, OptionNames, PipelineRequest, WeightedAdapter,
-    generate,
+    Destination, ExperimentError, GenerateRequest, Generated, MeasuredImage, OptionNames,
+    PipelineRequest, SimilarityRequest, WeightedAdapter, generate,
 };
-use eigenmix_trainer::DeviceChoice;
+use eigenmix_trainer::{DeviceChoice, Processes};
 use serde::Serialize;
 
 use crate::cli::GenerateArguments;
@@ -38,32 +39,51 @@ pub(crate) fn run(
         seed: arguments.seed,
         width: arguments.width,
         height: arguments.height,
+        similarity: arguments.clip.clone().map(|clip| SimilarityRequest {
+            clip,
+            references: arguments.references.clone(),
+        }),
         device,
     };
     for input in std::iter::once(&request.model.base)
         .chain(request.model.adapters.iter().map(|adapter| &adapter.name))
+        .chain(&arguments.clip)
     {
         destination.keep_apart_from(Path::new(input))?;
     }
-    let images = generate(&request, &destination, console)?;
-    console.result(&Generated {
+    if let Some(references) = &arguments.references {
+        destination.keep_apart_from(references)?;
+    }
+    let stop = console.stop(&Processes::alone())?;
+    let Generated { images, is_stopped } = generate(&request, &destination, stop, console)?;
+    console.result(&Images {
         out: &arguments.out,
         images,
-    })
+    })?;
+    match is_stopped {
+        true => Err(ExperimentError::Interrupted.into()),
+        false => Ok(()),
+    }
 }
 
 #[derive(Serialize)]
-struct Generated<'a> {
+struct Images<'a> {
     out: &'a Path,
-    images: Vec<ImageRecord>,
+    images: Vec<MeasuredImage>,
 }
 
-impl fmt::Display for Generated<'_> {
+impl fmt::Display for Images<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "`{}`:", self.out.display())?;
         for image in &self.images {
-            let ImageRecord { file, prompt, .. } = image;
+            let ImageRecord { file, prompt, .. } = &image.record;
             write!(formatter, "\n  {file}  {prompt}")?;
+            if let Some(similarity) = image.similarity {
+                write!(formatter, "  CLIP: text {:.4}", similarity.text)?;
+                if let Some(image) = similarity.image {
+                    write!(formatter, ", images {image:.4}")?;
+                }
+            }
         }
         Ok(())
     }

@@ -1,14 +1,19 @@
 //! Images of prompts, in a directory.
 
+use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use eigenmix_diffusion::{Generator, ImageRequest, SamplerKind};
-use eigenmix_images::{RgbImage, encode_png};
-use eigenmix_tensors::{FileError, write_directory, write_file};
+use eigenmix_diffusion::{
+    Generator, ImageRecord, ImageRequest, ImageSettings, NoiseSchedule, PromptTokenizers,
+    SamplerKind,
+};
+use eigenmix_images::RgbImage;
+use eigenmix_tensors::{write_directory, write_file};
 use eigenmix_trainer::DeviceChoice;
-use serde::Serialize;
 
-use super::{PipelineRequest, PromptTokenizers};
+use super::PipelineRequest;
+use super::similarity::{MeasuredImage, SimilarityMeasure, SimilarityRequest};
 use crate::destination::Destination;
 use crate::listener::Listener;
 use crate::{BadInput, ExperimentError, load_report};
@@ -30,24 +35,17 @@ pub struct GenerateRequest {
     /// Width and height; those that the model was trained for without.
     pub width: Option<usize>,
     pub height: Option<usize>,
+    /// What the images are compared with.
+    pub similarity: Option<SimilarityRequest>,
     pub device: DeviceChoice,
 }
 
-/// How an image was made: the file beside the images, and what is in each of them.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ImageRecord {
-    pub file: String,
-    pub prompt: String,
-    pub negative_prompt: String,
-    pub base: String,
-    /// Each with its weight.
-    pub adapters: Vec<(String, f32)>,
-    pub width: usize,
-    pub height: usize,
-    pub steps: usize,
-    pub guidance: f64,
-    pub sampler: SamplerKind,
-    pub seed: u64,
+/// What was made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Generated {
+    pub images: Vec<MeasuredImage>,
+    /// Whether the work was stopped before all images were made.
+    pub is_stopped: bool,
 }
 
 /// The list of the images of a directory.
@@ -55,51 +53,50 @@ pub(crate) const IMAGES_FILE: &str = "images.json";
 
 /// Makes the images and writes them with `images.json`, all or nothing.
 ///
+/// - stop: asks to stop after a sampling step; the images that are finished by then are written
+///
 /// # Errors
-/// If the model, an adapter or a setting cannot be used, or the directory cannot be written.
+/// If the model, an adapter or a setting cannot be used, the directory cannot be written, or the work was
+/// stopped before an image was finished.
 pub fn generate(
     request: &GenerateRequest,
     destination: &Destination,
+    stop: &AtomicBool,
     listener: &dyn Listener,
-) -> Result<Vec<ImageRecord>, ExperimentError> {
+) -> Result<Generated, ExperimentError> {
     if request.prompts.is_empty() || request.images == 0 {
         return Err(BadInput("no image was asked for".to_owned()).into());
     }
     let opened = request.model.open(listener)?;
     let (pipeline, kind) = (opened.pipeline.clone(), opened.kind);
-    let schedule = pipeline.schedule()?;
+    let device = request.device.open()?;
+    let generator = Generator::new(opened, &device)?;
     let sampler = match request.sampler {
         Some(sampler) => sampler,
-        None => {
-            let found = SamplerKind::of_scheduler(schedule.json());
-            if let (None, Some(class)) = (found, few_step_scheduler(schedule.json())) {
-                listener.warn(&format_args!(
-                    "the model asks for {class}, which is not built here, and is sampled by Euler's method: \
-                     models of few steps need it to be told their number (--steps) and a guidance of 1 (--guidance 1)"
-                ));
-            }
-            found.unwrap_or_default()
-        }
+        None => usual_sampler(generator.schedule(), listener),
     };
-    // What the scheduler's file asks for is refused before gigabytes of weights are read.
-    schedule.sampler(sampler, request.steps)?;
-    let device = request.device.open()?;
-    let mut report = |report: &_| load_report::show(report, listener);
-    let generator = Generator::new(opened, &device, &mut report)?;
-    let tokenizers = PromptTokenizers::open(&pipeline, kind, &generator.encoders().sizes())?;
     let [height, width] = generator.usual_size();
-    let size = [
-        request.height.unwrap_or(height),
-        request.width.unwrap_or(width),
-    ];
-    let guidance = request
-        .guidance
-        .unwrap_or_else(|| generator.usual_guidance());
-    if guidance <= 1.0 && !request.negative_prompt.is_empty() {
+    let settings = ImageSettings {
+        size: [
+            request.height.unwrap_or(height),
+            request.width.unwrap_or(width),
+        ],
+        steps: request.steps,
+        guidance: request
+            .guidance
+            .unwrap_or_else(|| generator.usual_guidance()),
+        sampler,
+        seed: request.seed,
+    };
+    // What cannot be done is refused before gigabytes of weights are read.
+    generator.check(&settings)?;
+    if settings.guidance <= 1.0 && !request.negative_prompt.is_empty() {
         listener.warn(&format_args!(
-            "with a guidance of {guidance} the negative prompt has no effect"
+            "with a guidance of {} the negative prompt has no effect",
+            settings.guidance
         ));
     }
+    let tokenizers = PromptTokenizers::open(&pipeline, kind, &generator.text_sizes()?)?;
     let encode = |text: &str| {
         let prompt = tokenizers.encode(text)?;
         if prompt.is_cut {
@@ -111,50 +108,107 @@ pub fn generate(
         Ok::<_, ExperimentError>(prompt.ids)
     };
     let negative = encode(&request.negative_prompt)?;
-    let total = request.prompts.len() * request.images;
+    let prompts = request.prompts.iter().map(|text| encode(text));
+    let prompts = prompts.collect::<Result<Vec<_>, _>>()?;
+    let requests: Vec<ImageRequest> = (0..prompts.len())
+        .flat_map(|prompt| (0..request.images).map(move |image| (prompt, image as u64)))
+        .map(|(prompt, image)| ImageRequest {
+            prompt,
+            settings: ImageSettings {
+                seed: request.seed.wrapping_add(image),
+                ..settings.clone()
+            },
+        })
+        .collect();
+    let total = requests.len();
+    let similarity = request.similarity.as_ref();
+    let similarity =
+        similarity.map(|similarity| SimilarityMeasure::open(similarity, request.device));
+    let similarity = similarity.transpose()?;
     let progress = listener.progress("generating", total * request.steps, "steps");
+    let step = || {
+        progress.advance();
+        match stop.load(Ordering::Relaxed) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    };
     let mut records = Vec::new();
+    let mut report = |report: &_| load_report::show(report, listener);
     let write = |directory: &Path| {
-        for (index, text) in request.prompts.iter().enumerate() {
-            let prompt = encode(text)?;
-            for image in 0..request.images {
-                let seed = request.seed.wrapping_add(image as u64);
-                let image_request = ImageRequest {
-                    prompt: prompt.clone(),
-                    negative: negative.clone(),
-                    size,
-                    steps: request.steps,
-                    guidance,
-                    sampler,
-                    seed,
-                };
-                let found = generator.image(&image_request, |_| progress.advance())?;
-                let record = ImageRecord {
-                    file: format!("{index:03}-{seed}.png"),
-                    prompt: text.clone(),
-                    negative_prompt: request.negative_prompt.clone(),
-                    base: request.model.base.clone(),
-                    adapters: (request.model.adapters.iter())
-                        .map(|adapter| (adapter.name.clone(), adapter.weight))
-                        .collect(),
-                    width: size[1],
-                    height: size[0],
-                    steps: request.steps,
-                    guidance,
-                    sampler,
-                    seed,
-                };
-                let image = RgbImage::new(size[1], size[0], found.pixels);
-                write_image(&directory.join(&record.file), &image, &record)?;
-                records.push(record);
-            }
+        let visit = |made: &ImageRequest, image: RgbImage| {
+            let record = request.record(made);
+            record.write(&image, directory)?;
+            let similarity = similarity.as_ref();
+            let similarity = similarity.map(|measure| measure.of(&image, &record.prompt, listener));
+            records.push(MeasuredImage {
+                record,
+                similarity: similarity.transpose()?,
+            });
+            Ok::<_, ExperimentError>(())
+        };
+        generator.images(&prompts, &negative, &requests, &mut report, step, visit)?;
+        if records.is_empty() {
+            return Err(ExperimentError::Interrupted);
         }
         let text = serde_json::to_string_pretty(&records)?;
         write_file(&directory.join(IMAGES_FILE), format!("{text}\n").as_bytes())?;
-        Ok::<_, ExperimentError>(())
+        Ok(())
     };
     write_directory(destination.path(), destination.force(), write)?;
-    Ok(records)
+    let is_stopped = records.len() < total;
+    if is_stopped {
+        listener.warn(&format_args!(
+            "stopped: `{}` has the {} of {total} images that were finished",
+            destination.path().display(),
+            records.len()
+        ));
+    }
+    Ok(Generated {
+        images: records,
+        is_stopped,
+    })
+}
+
+impl GenerateRequest {
+    /// How an image of this request is made.
+    fn record(&self, made: &ImageRequest) -> ImageRecord {
+        let ImageSettings {
+            size: [height, width],
+            steps,
+            guidance,
+            sampler,
+            seed,
+        } = made.settings;
+        ImageRecord {
+            file: format!("{:03}-{seed}.png", made.prompt),
+            prompt: self.prompts[made.prompt].clone(),
+            negative_prompt: self.negative_prompt.clone(),
+            base: self.model.base.clone(),
+            adapters: (self.model.adapters.iter())
+                .map(|adapter| (adapter.name.clone(), adapter.weight))
+                .collect(),
+            step: None,
+            width,
+            height,
+            steps,
+            guidance,
+            sampler,
+            seed,
+        }
+    }
+}
+
+/// The sampler of a model's own scheduler, or Euler's.
+fn usual_sampler(schedule: &NoiseSchedule, listener: &dyn Listener) -> SamplerKind {
+    let found = SamplerKind::of_scheduler(schedule.json());
+    if let (None, Some(class)) = (found, few_step_scheduler(schedule.json())) {
+        listener.warn(&format_args!(
+            "the model asks for {class}, which is not built here, and is sampled by Euler's method: \
+             models of few steps need it to be told their number (--steps) and a guidance of 1 (--guidance 1)"
+        ));
+    }
+    found.unwrap_or_default()
 }
 
 /// The scheduler of a model, if it is one for models of a few steps.
@@ -181,30 +235,4 @@ pub(crate) fn is_list_of_images(path: &Path) -> bool {
         let records = records.as_array().filter(|records| !records.is_empty());
         records.is_some_and(|records| records.iter().all(is_record))
     })
-}
-
-/// Writes an image with how it was made: `parameters` as other programs read it, and `eigenmix` in full.
-fn write_image(path: &Path, image: &RgbImage, record: &ImageRecord) -> Result<(), ExperimentError> {
-    let negative = match record.negative_prompt.as_str() {
-        "" => String::new(),
-        text => format!("\nNegative prompt: {text}"),
-    };
-    let sampler = SamplerKind::NAMES.into_iter();
-    let mut sampler = sampler.filter(|(_, kind)| *kind == record.sampler);
-    let parameters = format!(
-        "{}{negative}\nSteps: {}, Sampler: {}, CFG scale: {}, Seed: {}, Size: {}x{}",
-        record.prompt,
-        record.steps,
-        sampler.next().map_or("", |(name, _)| name),
-        record.guidance,
-        record.seed,
-        record.width,
-        record.height
-    );
-    let texts = [
-        ("parameters", parameters),
-        ("eigenmix", serde_json::to_string(record)?),
-    ];
-    let bytes = encode_png(image, &texts).map_err(FileError::io("write", path))?;
-    Ok(write_file(path, &bytes)?)
 }

@@ -3,10 +3,10 @@
 mod generation;
 mod part_forward;
 mod pipeline_request;
-mod prompts;
+mod similarity;
 
-pub use generation::{GenerateRequest, ImageRecord, generate};
+pub use generation::{GenerateRequest, Generated, generate};
 pub(crate) use generation::{IMAGES_FILE, is_list_of_images};
 pub use part_forward::part_forward;
 pub use pipeline_request::{PipelineRequest, WeightedAdapter, is_pipeline};
-pub use prompts::{Prompt, PromptTokenizers};
+pub use similarity::{MeasuredImage, Similarity, SimilarityRequest};

@@ -1,7 +1,7 @@
 //! The definition of a method.
 
 use eigenmix_eigenlorax::ModuleSubspace;
-use eigenmix_moslora::Update;
+use eigenmix_moslora::{Factor, Update};
 use eigenmix_tensors::Matrix;
 
 use crate::TrainerError;
@@ -42,6 +42,18 @@ pub(crate) struct FactorLayer<'a> {
     /// [d_out, d_in]
     pub shape: [usize; 2],
     pub seed: u64,
+}
+
+impl FactorLayer<'_> {
+    /// An update of this layer with the Aᵀ that `adapter.factor_init` asks for.
+    pub fn started(&self, mut update: Update) -> Update {
+        if let Some(init) = self.config.factor_init {
+            let [_, d_in] = self.shape;
+            let rank = self.config.rank.unwrap_or(1);
+            update.right = Factor::trained(init.right(self.path, self.seed, d_in, rank));
+        }
+        update
+    }
 }
 
 /// A layer that gets coefficients on a basis.

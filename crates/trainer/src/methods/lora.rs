@@ -17,12 +17,13 @@ fn trained(sizes: &LayerSizes) -> usize {
 fn update(layer: &FactorLayer) -> eigenmix_moslora::Update {
     let config = layer.config;
     let (rank, scaling) = (config.rank.unwrap_or(1), config.scaling());
-    eigenmix_moslora::lora(
+    let update = eigenmix_moslora::lora(
         layer.path,
         layer.seed,
         layer.shape,
         rank,
         scaling,
         config.dropout,
-    )
+    );
+    layer.started(update)
 }

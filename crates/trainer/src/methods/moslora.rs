@@ -18,7 +18,7 @@ fn update(layer: &FactorLayer) -> eigenmix_moslora::Update {
     let config = layer.config;
     let (rank, scaling) = (config.rank.unwrap_or(1), config.scaling());
     let mixer = config.mixer.unwrap_or_default();
-    eigenmix_moslora::moslora(
+    let update = eigenmix_moslora::moslora(
         layer.path,
         layer.seed,
         layer.shape,
@@ -26,5 +26,6 @@ fn update(layer: &FactorLayer) -> eigenmix_moslora::Update {
         scaling,
         config.dropout,
         mixer,
-    )
+    );
+    layer.started(update)
 }

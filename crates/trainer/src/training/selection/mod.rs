@@ -21,9 +21,10 @@ use eigenmix_models::LinearLayer;
 use eigenmix_moslora::Update;
 
 use self::random_update::random_update;
-use super::Training;
+use super::NetworkTraining;
 use super::gradient::GradientOptions;
 use crate::TrainerError;
+use crate::methods::whole_modules_note;
 
 pub use self::measured_loss::MeasuredLoss;
 pub(super) use self::measured_loss::Measurement;
@@ -93,12 +94,21 @@ pub struct SelectedAdapter {
     pub loss: Option<MeasuredLoss>,
 }
 
-impl Training {
+impl NetworkTraining {
     /// How many examples go through the model for a selection among `adapters`.
     pub fn selection_work(&self, options: &SelectionOptions, adapters: usize) -> usize {
         let examples = self.data.train.len().min(options.loss_examples.get());
         let losses = 1 + CONTROLS + adapters.min(options.measured.get());
         self.gradient_work(&options.gradient) + losses * examples
+    }
+
+    /// What to say of modules that adapters bring beside their updates, which are not compared.
+    pub fn whole_modules_note(&self, adapters: &[UsableAdapter]) -> Option<String> {
+        let adapters = adapters.iter().map(|one| {
+            let names = one.file.head_names().collect::<Vec<_>>();
+            (one.file.location(), names)
+        });
+        whole_modules_note(&self.base, &self.description, adapters)
     }
 
     /// Orders adapters by what each adds to those before it, for this training.

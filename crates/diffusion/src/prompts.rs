@@ -1,9 +1,17 @@
 //! Prompts as tokens, padded to the length that text encoders were trained with.
 
 use eigenmix_data::TextTokenizer;
-use eigenmix_diffusion::{DiffusionError, Kind, Pipeline, PromptIds, TextSizes};
 
-use crate::{BadInput, ExperimentError};
+use crate::{DiffusionError, Kind, Pipeline, TextSizes};
+
+/// A prompt's tokens.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PromptIds {
+    /// For each text encoder, padded to its length.
+    pub ids: Vec<Vec<i64>>,
+    /// Whether the text is empty.
+    pub is_empty: bool,
+}
 
 /// The tokenizers of a diffusion model, one for each text encoder.
 pub struct PromptTokenizers {
@@ -33,7 +41,7 @@ impl PromptTokenizers {
         pipeline: &Pipeline,
         kind: Kind,
         sizes: &[TextSizes],
-    ) -> Result<Self, ExperimentError> {
+    ) -> Result<Self, DiffusionError> {
         let names: &[&str] = match kind {
             Kind::Sd => &["tokenizer"],
             Kind::Xl => &["tokenizer", "tokenizer_2"],
@@ -44,14 +52,13 @@ impl PromptTokenizers {
                 return Err(DiffusionError::Config {
                     path: pipeline.directory().to_owned(),
                     problem: format!("`{name}` is missing, without which a prompt cannot be read"),
-                }
-                .into());
+                });
             }
             let tokenizer = TextTokenizer::from_dir(&directory)?.with_embeddings(size.vocabulary);
             let padding = tokenizer.pad_id().or_else(|| tokenizer.eos_id());
             let padding = padding.map(i64::from).ok_or_else(|| {
                 let directory = directory.display();
-                BadInput(format!(
+                DiffusionError::Input(format!(
                     "`{directory}` does not say which token pads a text"
                 ))
             })?;
@@ -62,13 +69,13 @@ impl PromptTokenizers {
             })
         };
         let tokenizers = names.iter().zip(sizes).map(open);
-        let tokenizers = tokenizers.collect::<Result<_, ExperimentError>>()?;
+        let tokenizers = tokenizers.collect::<Result<_, DiffusionError>>()?;
         Ok(Self { tokenizers })
     }
 
     /// # Errors
     /// If a tokenizer fails.
-    pub fn encode(&self, text: &str) -> Result<Prompt, ExperimentError> {
+    pub fn encode(&self, text: &str) -> Result<Prompt, DiffusionError> {
         let mut ids = Vec::new();
         let mut is_cut = false;
         for tokenizer in &self.tokenizers {
