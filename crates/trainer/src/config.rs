@@ -308,6 +308,15 @@ impl TrainConfig {
         problems.extend(self.diffusion_problems());
         problems.extend(rules.into_iter().filter_map(Result::err));
         problems.extend(self.adapter.problems());
+        let method = self.adapter.method;
+        if method.trains_everything() && self.base.weights.quantises() {
+            problems.push(TrainerError::Method {
+                key: "base.weights",
+                method: method.name(),
+                reason: "all weights are trained, and none is frozen that could be quantised; leave it out"
+                    .to_owned(),
+            });
+        }
         problems
     }
 
@@ -437,6 +446,22 @@ mod tests {
         let missing = FILE.replace("learning_rate = 4e-3", "");
         let error = TrainConfig::from_toml(&missing).unwrap_err().to_string();
         assert!(error.contains("learning_rate"), "{error}");
+    }
+
+    #[test]
+    fn weights_that_are_all_trained_are_not_quantised() {
+        let full = FILE.replace("method = \"eigenlorax\"", "method = \"full\"");
+        let full = full.replace("subspace = \"subspaces/clinc\"\n        rank = 8", "");
+        assert!(TrainConfig::from_toml(&full).is_ok());
+        let quantised = full.replace(
+            "model = \"model\"",
+            "model = \"model\"\n        weights = \"nf4\"",
+        );
+        let error = TrainConfig::from_toml(&quantised).unwrap_err().to_string();
+        assert!(
+            error.contains("`base.weights`") && error.contains("full"),
+            "{error}"
+        );
     }
 
     #[test]
