@@ -18,6 +18,11 @@ impl UnetConfig {
     pub fn describe(&self) -> Description {
         self.layers().description()
     }
+
+    /// The tensors of a checkpoint that nothing reads.
+    pub(crate) fn unread(&self, checkpoint: &Checkpoint) -> Vec<String> {
+        self.layers().unread(checkpoint.names())
+    }
 }
 
 /// What a UNet is given.
