@@ -26,6 +26,10 @@ const UNET_ROOTS: [&str; 7] = [
     "add_embedding",
 ];
 
+/// The parts of a pipeline that a path in a directory of PEFT's may begin with. Other parts' names are those
+/// of modules in language models.
+const PIPELINE_ROOTS: [&str; 4] = ["unet", "text_encoder", "text_encoder_2", "text_encoder_3"];
+
 /// The form of an adapter on disk: the dialect, and of an adapter that was read, the names of its
 /// tensors, their dtype and what its metadata and configuration say.
 #[derive(Clone, Debug, PartialEq)]
@@ -193,6 +197,9 @@ impl Style {
             return Ok(path.to_owned());
         }
         let root = path.split('.').next().unwrap_or_default();
+        if PIPELINE_ROOTS.contains(&root) {
+            return Ok(path.to_owned());
+        }
         if UNET_ROOTS.contains(&root) {
             return Ok(format!("unet.{path}"));
         }

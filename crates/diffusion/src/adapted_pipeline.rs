@@ -54,17 +54,15 @@ impl AdaptedPipeline {
     /// # Errors
     /// If the UNet is missing, or is one that is not built here.
     pub fn unet_config(&self) -> Result<UnetConfig, DiffusionError> {
-        let checkpoint = self.pipeline.checkpoint(Part::Unet)?;
-        let directory = self.pipeline.directory_of(Part::Unet);
-        UnetConfig::from_json(checkpoint.config(), &directory)
+        let json = self.pipeline.part_config(Part::Unet)?;
+        UnetConfig::from_json(&json, &self.pipeline.directory_of(Part::Unet))
     }
 
     /// # Errors
     /// If the VAE is missing, or is one that is not built here.
     pub fn vae_config(&self) -> Result<VaeConfig, DiffusionError> {
-        let checkpoint = self.pipeline.checkpoint(Part::Vae)?;
-        let directory = self.pipeline.directory_of(Part::Vae);
-        VaeConfig::from_json(checkpoint.config(), &directory)
+        let json = self.pipeline.part_config(Part::Vae)?;
+        VaeConfig::from_json(&json, &self.pipeline.directory_of(Part::Vae))
     }
 
     /// What each text encoder takes.
@@ -99,6 +97,22 @@ impl AdaptedPipeline {
             .leave_out(&loaded.unplaced, self.allow_partial)
             .map_err(|source| DiffusionError::Part { part, source })?;
         Ok(loaded.unet)
+    }
+
+    /// The tensors of a part that nothing reads: of layers that its configuration does not have.
+    ///
+    /// # Errors
+    /// If the part is missing, or is of a kind that is not built here.
+    pub fn unread(&self, part: Part) -> Result<Vec<String>, DiffusionError> {
+        let checkpoint = self.pipeline.checkpoint(part)?;
+        Ok(match part {
+            Part::Unet => self.unet_config()?.unread(&checkpoint),
+            Part::Vae => self.vae_config()?.unread(&checkpoint),
+            Part::TextEncoder | Part::TextEncoder2 => {
+                let directory = self.pipeline.directory_of(part);
+                TextEncoderFiles::new(part, checkpoint, &directory)?.unread()
+            }
+        })
     }
 
     /// # Errors

@@ -13,17 +13,19 @@ use crate::Part;
 #[derive(Debug, thiserror::Error)]
 pub enum DiffusionError {
     #[error(
-        "`{path}` is no diffusion model in diffusers' form, a directory with `unet`, `vae`, `text_encoder`, `tokenizer` and `scheduler`: none of its parts is there",
+        "`{path}` is no diffusion model: neither in diffusers' form, a directory with `unet`, `vae`, `text_encoder`, `tokenizer` and `scheduler`, nor a .safetensors file of the original layout with `model.diffusion_model.…`: none of its parts is there",
         path = .path.display()
     )]
     NotAPipeline { path: PathBuf },
     #[error(
-        "`{path}` has no `{part}` (`{part}/config.json` is missing); {works}",
+        "`{path}` has no `{part}` ({place}); {works}",
         path = .path.display()
     )]
     MissingPart {
         path: PathBuf,
         part: Part,
+        /// What is not there of it.
+        place: String,
         /// What can be done without it.
         works: String,
     },

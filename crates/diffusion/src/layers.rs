@@ -60,6 +60,24 @@ impl Layers {
         self.layers.iter().filter_map(kernel).collect()
     }
 
+    /// The names of a checkpoint's tensors that are neither of these layers nor of a norm in front of one.
+    pub fn unread<'n>(&self, names: impl Iterator<Item = &'n str>) -> Vec<String> {
+        let is_read = |name: &str| {
+            let Some((path, tensor)) = name.rsplit_once('.') else {
+                return false;
+            };
+            match self.layers.get(path) {
+                Some(Layer { layer, .. }) => tensor == "weight" || (tensor == "bias" && layer.bias),
+                None => path
+                    .rsplit('.')
+                    .next()
+                    .is_some_and(|last| last.contains("norm")),
+            }
+        };
+        let unread = names.filter(|name| !is_read(name));
+        unread.map(str::to_owned).collect()
+    }
+
     /// For matching adapters. Of the parameters only those of these layers are counted.
     pub fn description(&self) -> Description {
         let layers: Vec<_> = self

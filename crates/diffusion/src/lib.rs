@@ -1,6 +1,6 @@
 //! Stable Diffusion 1.x, 2.x and SDXL on Burn, with adapters on top.
 //!
-//! A [`Pipeline`] is a directory in diffusers' form. Its parts are a [`Unet`], a [`Vae`] and one or two
+//! A [`Pipeline`] is a directory in diffusers' form, or one file of the original layout. Its parts are a [`Unet`], a [`Vae`] and one or two
 //! text encoders ([`TextEncoders`]); each is described from its `config.json` before a weight is read,
 //! so that a [`PipelineAdapter`] of any dialect can be matched with it. [`AdaptedPipeline`] is a model with
 //! adapters on top. Everything of the base is
@@ -24,6 +24,7 @@ mod loss;
 mod part_adapter;
 mod part_forward;
 mod pipeline;
+mod pipeline_summary;
 mod pixels;
 mod prompts;
 mod recomputation;
@@ -31,6 +32,7 @@ mod residual_block;
 mod sampler;
 mod sampling;
 mod schedule;
+mod single_file;
 mod text;
 mod text_to_image;
 mod time_embedding;
@@ -47,7 +49,8 @@ pub use generator::{Generator, ImageRequest};
 pub use image_record::ImageRecord;
 pub use part_adapter::PipelineAdapter;
 pub use part_forward::{ForwardPart, part_forward};
-pub use pipeline::{Kind, Part, Pipeline};
+pub use pipeline::{Kind, Part, Pipeline, TokenizerPlace};
+pub use pipeline_summary::{PartSummary, PipelineSummary, SchedulerSummary};
 pub use prompts::{Prompt, PromptIds, PromptTokenizers};
 pub use sampler::{Sampler, SamplerKind};
 pub use sampling::{Conditions, Guidance, gaussian_noise, sample};

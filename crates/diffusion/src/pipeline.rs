@@ -1,7 +1,9 @@
-//! A diffusion model as diffusers stores it: a directory with a part in each of its subdirectories.
+//! A diffusion model as diffusers stores it, a directory with a part in each of its subdirectories, or as
+//! one file.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use eigenmix_models::{Checkpoint, Precision};
 use eigenmix_tensors::FileError;
@@ -9,6 +11,7 @@ use serde_json::Value;
 
 use crate::DiffusionError;
 use crate::schedule::NoiseSchedule;
+use crate::single_file::{Layout, SingleFile};
 
 /// A part of a diffusion model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,7 +45,7 @@ impl Part {
     }
 
     /// What does not need it.
-    fn without(self) -> &'static str {
+    pub(crate) fn without(self) -> &'static str {
         match self {
             Self::Unet => {
                 "images and texts can be encoded without it (`--part vae-encode`, `--part text`)"
@@ -63,76 +66,240 @@ impl fmt::Display for Part {
     }
 }
 
-/// A diffusion model's directory. Parts are opened when they are asked for.
-#[derive(Clone, Debug)]
+/// A diffusion model: a directory in diffusers' form, or one file of the original layout. Parts are opened
+/// when they are asked for.
+#[derive(Clone)]
 pub struct Pipeline {
-    directory: PathBuf,
+    path: PathBuf,
+    /// Of one file.
+    file: Option<Arc<SingleFile>>,
+    /// Whose configurations and tokenizers are taken for those that one file does not have.
+    config: Option<PathBuf>,
     precision: Precision,
 }
 
+/// Where a tokenizer is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenizerPlace {
+    pub directory: PathBuf,
+    /// The token that pads, where it is another than the tokenizer's own.
+    pub padding: Option<i64>,
+}
+
 impl Pipeline {
-    /// Whether a directory holds a diffusion model in diffusers' form.
-    pub fn is_at(directory: &Path) -> bool {
-        let has = |part: Part| directory.join(part.name()).join("config.json").is_file();
-        directory.join("model_index.json").is_file() || Part::ALL.into_iter().any(has)
+    /// Whether a path is a diffusion model.
+    pub fn is_at(path: &Path) -> bool {
+        let has = |part: Part| path.join(part.name()).join("config.json").is_file();
+        path.join("model_index.json").is_file()
+            || Part::ALL.into_iter().any(has)
+            || SingleFile::is_at(path)
     }
 
     /// # Errors
     /// If no part of a diffusion model is there.
-    pub fn open(directory: &Path, precision: Precision) -> Result<Self, DiffusionError> {
+    pub fn open(path: &Path, precision: Precision) -> Result<Self, DiffusionError> {
+        let file = match path.is_file() {
+            true => Some(Arc::new(SingleFile::open(path)?)),
+            false => None,
+        };
         let pipeline = Self {
-            directory: directory.to_owned(),
+            path: path.to_owned(),
+            file,
+            config: None,
             precision,
         };
         match Part::ALL.into_iter().any(|part| pipeline.has(part)) {
             true => Ok(pipeline),
             false => Err(DiffusionError::NotAPipeline {
-                path: directory.to_owned(),
+                path: path.to_owned(),
             }),
         }
     }
 
-    pub fn directory(&self) -> &Path {
-        &self.directory
+    /// The same file, with what `directory` has of configurations, scheduler and tokenizers: those of a
+    /// model of the same kind in diffusers' form, or a tokenizer alone.
+    ///
+    /// # Errors
+    /// If the model is a directory, which has its own.
+    pub fn with_config(mut self, directory: &Path) -> Result<Self, DiffusionError> {
+        if self.file.is_none() {
+            return Err(DiffusionError::Input(format!(
+                "`{}` is a directory with configurations of its own; those of `{}` would have no effect",
+                self.path.display(),
+                directory.display()
+            )));
+        }
+        self.config = Some(directory.to_owned());
+        Ok(self)
     }
 
-    /// The directory of a part, whether or not it is there.
+    /// The directory or the file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What a user should know of the model.
+    pub fn notes(&self) -> Vec<String> {
+        let Some(file) = &self.file else {
+            return Vec::new();
+        };
+        let has_scheduler = self.scheduler_file().is_file();
+        let assumed = file.assumed().filter(|_| !has_scheduler);
+        file.unused()
+            .into_iter()
+            .chain(assumed)
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Where the scheduler's file is, whether or not it is there.
+    fn scheduler_file(&self) -> PathBuf {
+        self.root().join("scheduler").join("scheduler_config.json")
+    }
+
+    /// Where the configuration of a part is, whether or not it is there.
     pub fn directory_of(&self, part: Part) -> PathBuf {
-        self.directory.join(part.name())
+        let configured = self.config.as_ref().map(|config| config.join(part.name()));
+        let configured = configured.filter(|directory| directory.join("config.json").is_file());
+        configured.unwrap_or_else(|| self.path.join(part.name()))
     }
 
     pub fn has(&self, part: Part) -> bool {
-        self.directory_of(part).join("config.json").is_file()
+        match &self.file {
+            Some(file) => file.part(part).is_some(),
+            None => self.directory_of(part).join("config.json").is_file(),
+        }
     }
 
     /// # Errors
     /// If the part is missing, or its files are.
     pub fn checkpoint(&self, part: Part) -> Result<Checkpoint, DiffusionError> {
-        if !self.has(part) {
-            return Err(DiffusionError::MissingPart {
-                path: self.directory.clone(),
-                part,
-                works: part.without().to_owned(),
-            });
-        }
-        let mut checkpoint = Checkpoint::open_part(&self.directory_of(part), part.stem())?;
+        self.require(part)?;
+        let mut checkpoint = match &self.file {
+            None => Checkpoint::open_part(&self.directory_of(part), part.stem())?,
+            Some(file) => {
+                let config = self.part_config(part)?;
+                let tensors = file.part(part).map(|part| part.tensors.clone());
+                let tensors = tensors.ok_or_else(|| self.missing(part))?;
+                Checkpoint::of_tensors(&self.path, config, tensors)?
+            }
+        };
         checkpoint.set_precision(self.precision);
         Ok(checkpoint)
     }
 
-    /// The noise schedule that it was trained with: that of its scheduler's file.
+    /// The configuration of a part: its `config.json`, or what the tensors show.
+    ///
+    /// # Errors
+    /// If the part is missing or its configuration cannot be read.
+    pub fn part_config(&self, part: Part) -> Result<Value, DiffusionError> {
+        self.require(part)?;
+        let path = self.directory_of(part).join("config.json");
+        match (read_json(&path)?, &self.file) {
+            (Some(json), _) => Ok(json),
+            (None, Some(file)) => {
+                let found = file.part(part).map(|part| part.config.clone());
+                found.ok_or_else(|| self.missing(part))
+            }
+            (None, None) => Err(self.missing(part)),
+        }
+    }
+
+    fn require(&self, part: Part) -> Result<(), DiffusionError> {
+        match self.has(part) {
+            true => Ok(()),
+            false => Err(self.missing(part)),
+        }
+    }
+
+    fn missing(&self, part: Part) -> DiffusionError {
+        DiffusionError::MissingPart {
+            path: self.path.clone(),
+            part,
+            place: match self.file {
+                Some(_) => "none of its tensors is of it".to_owned(),
+                None => format!("`{part}/config.json` is missing"),
+            },
+            works: part.without().to_owned(),
+        }
+    }
+
+    /// Where the directories beside the parts are.
+    fn root(&self) -> &Path {
+        self.config.as_deref().unwrap_or(&self.path)
+    }
+
+    /// The noise schedule that it was trained with: that of its scheduler's file, or what models of a
+    /// single file's kind have.
     ///
     /// # Errors
     /// If the file is missing or cannot be read, or has a schedule that is not known here.
     pub fn schedule(&self) -> Result<NoiseSchedule, DiffusionError> {
-        let directory = self.directory.join("scheduler");
-        let path = directory.join("scheduler_config.json");
-        match read_json(&path)? {
-            Some(json) => NoiseSchedule::from_json(&json, &directory),
-            None => Err(DiffusionError::Config {
+        let path = self.scheduler_file();
+        let directory = self.root().join("scheduler");
+        match (read_json(&path)?, &self.file) {
+            (Some(json), _) => NoiseSchedule::from_json(&json, &directory),
+            (None, Some(file)) => NoiseSchedule::from_json(file.scheduler(), &self.path),
+            (None, None) => Err(DiffusionError::Config {
                 path,
                 problem: "is not there, and no other file says what noise the model was trained with, or \
                           whether it predicts ε or v; copy it from where the model came from"
+                    .to_owned(),
+            }),
+        }
+    }
+
+    /// The tokenizer of a text encoder. One file has none: it is that of [`Pipeline::with_config`], or one
+    /// that lies beside the file.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn tokenizer(&self, part: Part) -> Result<TokenizerPlace, DiffusionError> {
+        let name = match part {
+            Part::TextEncoder2 => "tokenizer_2",
+            _ => "tokenizer",
+        };
+        let own = |directory: PathBuf| TokenizerPlace {
+            directory,
+            padding: None,
+        };
+        let Some(file) = &self.file else {
+            let directory = self.path.join(name);
+            return match directory.is_dir() {
+                true => Ok(own(directory)),
+                false => Err(DiffusionError::Config {
+                    path: self.path.clone(),
+                    problem: format!("`{name}` is missing, without which a prompt cannot be read"),
+                }),
+            };
+        };
+        let beside = self.path.parent().map(Path::to_owned);
+        let roots: Vec<PathBuf> = self.config.clone().into_iter().chain(beside).collect();
+        let mut named = roots.iter().map(|root| root.join(name));
+        if let Some(directory) = named.find(|directory| directory.is_dir()) {
+            return Ok(own(directory));
+        }
+        // OpenCLIP has the tokens of CLIP and pads with the first of them.
+        let is_open = part == Part::TextEncoder2 || file.layout() == Layout::Two;
+        let has_words = |directory: &PathBuf| {
+            ["vocab.json", "tokenizer.json"]
+                .iter()
+                .any(|name| directory.join(name).is_file())
+        };
+        let of_clip = roots
+            .iter()
+            .flat_map(|root| [root.join("tokenizer"), root.clone()])
+            .find(has_words);
+        match of_clip {
+            Some(directory) => Ok(TokenizerPlace {
+                directory,
+                padding: is_open.then_some(0),
+            }),
+            None => Err(DiffusionError::Config {
+                path: self.path.clone(),
+                problem: "is one file, which has no tokenizer, and there is no `tokenizer` beside it; give --base-config \
+                          with a model of the same kind in diffusers' form or with CLIP's tokenizer, such as \
+                          openai/clip-vit-large-patch14"
                     .to_owned(),
             }),
         }
@@ -143,7 +310,7 @@ impl Pipeline {
     /// # Errors
     /// If `model_index.json` is there and cannot be read.
     pub fn zeros_for_empty_prompt(&self) -> Result<bool, DiffusionError> {
-        let index = read_json(&self.directory.join("model_index.json"))?;
+        let index = read_json(&self.root().join("model_index.json"))?;
         let said = index
             .as_ref()
             .and_then(|index| index.get("force_zeros_for_empty_prompt"));
@@ -157,12 +324,7 @@ impl Pipeline {
     /// If the UNet's configuration cannot be read.
     pub fn kind(&self) -> Result<Kind, DiffusionError> {
         if self.has(Part::Unet) {
-            let checkpoint = Checkpoint::open_config(&self.directory_of(Part::Unet))?;
-            let added = checkpoint.config().get("addition_embed_type");
-            return Ok(match added.and_then(|added| added.as_str()) {
-                Some("text_time") => Kind::Xl,
-                _ => Kind::Sd,
-            });
+            return Ok(Kind::of_unet(&self.part_config(Part::Unet)?));
         }
         Ok(match self.has(Part::TextEncoder2) {
             true => Kind::Xl,
@@ -205,6 +367,15 @@ impl Pipeline {
     }
 }
 
+impl fmt::Debug for Pipeline {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Pipeline")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The kinds of diffusion models that differ in what their UNet is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -215,6 +386,16 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// That of a model with such a UNet.
+    ///
+    /// - json: the UNet's `config.json`
+    pub(crate) fn of_unet(json: &Value) -> Self {
+        match json.get("addition_embed_type").and_then(Value::as_str) {
+            Some("text_time") => Self::Xl,
+            _ => Self::Sd,
+        }
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Sd => "Stable Diffusion 1.x or 2.x",

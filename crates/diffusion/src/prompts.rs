@@ -2,7 +2,7 @@
 
 use eigenmix_data::TextTokenizer;
 
-use crate::{DiffusionError, Kind, Pipeline, TextSizes};
+use crate::{DiffusionError, Kind, Part, Pipeline, TextSizes, TokenizerPlace};
 
 /// A prompt's tokens.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,21 +42,15 @@ impl PromptTokenizers {
         kind: Kind,
         sizes: &[TextSizes],
     ) -> Result<Self, DiffusionError> {
-        let names: &[&str] = match kind {
-            Kind::Sd => &["tokenizer"],
-            Kind::Xl => &["tokenizer", "tokenizer_2"],
+        let parts: &[Part] = match kind {
+            Kind::Sd => &[Part::TextEncoder],
+            Kind::Xl => &[Part::TextEncoder, Part::TextEncoder2],
         };
-        let open = |(name, size): (&&str, &TextSizes)| {
-            let directory = pipeline.directory().join(name);
-            if !directory.is_dir() {
-                return Err(DiffusionError::Config {
-                    path: pipeline.directory().to_owned(),
-                    problem: format!("`{name}` is missing, without which a prompt cannot be read"),
-                });
-            }
+        let open = |(part, size): (&Part, &TextSizes)| {
+            let TokenizerPlace { directory, padding } = pipeline.tokenizer(*part)?;
             let tokenizer = TextTokenizer::from_dir(&directory)?.with_embeddings(size.vocabulary);
-            let padding = tokenizer.pad_id().or_else(|| tokenizer.eos_id());
-            let padding = padding.map(i64::from).ok_or_else(|| {
+            let own = tokenizer.pad_id().or_else(|| tokenizer.eos_id());
+            let padding = padding.or_else(|| own.map(i64::from)).ok_or_else(|| {
                 let directory = directory.display();
                 DiffusionError::Input(format!(
                     "`{directory}` does not say which token pads a text"
@@ -68,7 +62,7 @@ impl PromptTokenizers {
                 length: size.positions,
             })
         };
-        let tokenizers = names.iter().zip(sizes).map(open);
+        let tokenizers = parts.iter().zip(sizes).map(open);
         let tokenizers = tokenizers.collect::<Result<_, DiffusionError>>()?;
         Ok(Self { tokenizers })
     }

@@ -70,6 +70,22 @@ impl TextEncoderFiles {
         self.config.describe()
     }
 
+    /// Its tensors that nothing reads.
+    pub(crate) fn unread(&self) -> Vec<String> {
+        let description = self.describe();
+        let is_read = |name: &&str| {
+            let (path, _) = name.rsplit_once('.').unwrap_or((*name, ""));
+            let last = path.rsplit('.').next().unwrap_or_default();
+            description.layer(path).is_some()
+                || ["norm", "embedding"].iter().any(|kind| last.contains(kind))
+                // The projection; numbers from 0 on.
+                || (path == "text_projection" && self.config.projection_dim.is_some())
+                || name.ends_with("position_ids")
+        };
+        let unread = self.checkpoint.names().filter(|name| !is_read(name));
+        unread.map(str::to_owned).collect()
+    }
+
     /// # Errors
     /// If a tensor is missing or has another shape.
     pub fn load(

@@ -69,6 +69,11 @@ impl UnetConfig {
     pub fn halvings(&self) -> usize {
         1 << self.down.iter().filter(|block| block.resampled).count()
     }
+
+    /// The tensors of a checkpoint that nothing reads.
+    pub(crate) fn unread(&self, checkpoint: &Checkpoint) -> Vec<String> {
+        self.layers().unread(checkpoint.names())
+    }
 }
 
 /// What a UNet is given.

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::DiffusionError;
 use crate::block_options::BlockOptions;
 use crate::config_reader::ConfigReader;
 use crate::layers::Layers;
+use crate::{DiffusionError, Kind};
 
 /// The configuration of a UNet.
 #[derive(Clone, Debug, PartialEq)]
@@ -133,9 +133,9 @@ impl UnetConfig {
             flipped: reader.or("flip_sin_to_cos", true)?,
             shift: reader.or("freq_shift", 0.0)?,
         };
-        let added = match reader.optional::<String>("addition_embed_type")?.as_deref() {
-            None => None,
-            Some(_) => Some(added_conditions(&reader, time)?),
+        let added = match Kind::of_unet(json) {
+            Kind::Sd => None,
+            Kind::Xl => Some(added_conditions(&reader, time)?),
         };
         Ok(Self {
             in_channels: reader.or("in_channels", 4)?,

@@ -87,10 +87,7 @@ impl Vae {
         config: &VaeConfig,
         device: &Device,
     ) -> Result<Self, ModelError> {
-        let is_old = checkpoint
-            .shape("encoder.mid_block.attentions.0.query.weight")
-            .is_some();
-        let names = ATTENTION[usize::from(is_old)];
+        let names = attention_names(checkpoint);
         let layers = config.layers(names);
         let adaptation = Adaptation::default();
         let mut parts = Parts::new(&layers, checkpoint, &adaptation, device);
@@ -200,6 +197,22 @@ impl Vae {
         }
         let normalised = decoder.norm_out.activated(&hidden, None);
         same_size(&decoder.conv_out, &hidden, normalised, None).into_images()
+    }
+}
+
+/// What a checkpoint calls the layers of the attention.
+fn attention_names(checkpoint: &Checkpoint) -> [&'static str; 4] {
+    let is_old = checkpoint
+        .shape("encoder.mid_block.attentions.0.query.weight")
+        .is_some();
+    ATTENTION[usize::from(is_old)]
+}
+
+impl VaeConfig {
+    /// The tensors of a checkpoint that nothing reads.
+    pub(crate) fn unread(&self, checkpoint: &Checkpoint) -> Vec<String> {
+        self.layers(attention_names(checkpoint))
+            .unread(checkpoint.names())
     }
 }
 

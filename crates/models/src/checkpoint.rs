@@ -102,6 +102,30 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// A checkpoint of tensors that are named and shaped as in its form, whatever file they are in.
+    ///
+    /// - path: the file
+    /// - config: what `config.json` would say
+    ///
+    /// # Errors
+    /// If the configuration asks for a form of the tensors that is not read.
+    pub fn of_tensors(
+        path: &Path,
+        config: Value,
+        tensors: Arc<TensorFile>,
+    ) -> Result<Self, ModelError> {
+        let names = tensors.names().map(str::to_owned).collect::<Vec<_>>();
+        let files = names.into_iter().map(|name| (name, tensors.clone()));
+        Ok(Self {
+            tensors: stored_tensors(files.collect(), &config, path)?,
+            path: path.to_owned(),
+            config,
+            note: None,
+            shared: None,
+            precision: Precision::default(),
+        })
+    }
+
     /// Takes the tensors of files.
     fn read_files(&mut self, paths: Vec<PathBuf>) -> Result<(), ModelError> {
         let mut files = Files::new();

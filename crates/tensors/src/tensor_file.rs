@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use half::{bf16, f16};
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use sha2::{Digest, Sha256};
@@ -47,6 +50,17 @@ struct Part {
     data_start: usize,
     /// Whether the bytes are those of a whole file.
     is_file: bool,
+    /// The map that the bytes are in, if they are in one.
+    map: Option<Arc<Mmap>>,
+}
+
+/// The owner of the bytes of a map.
+struct Mapped(Arc<Mmap>);
+
+impl AsRef<[u8]> for Mapped {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl TensorFile {
@@ -127,11 +141,7 @@ impl TensorFile {
             .collect();
         Ok(Self {
             path: path.to_owned(),
-            parts: vec![Part {
-                bytes: Bytes::from_owner(bytes),
-                data_start,
-                is_file: true,
-            }],
+            parts: vec![Part::mapped(bytes, data_start)],
             tensors,
             metadata: notes,
         })
@@ -153,6 +163,7 @@ impl TensorFile {
             bytes,
             data_start: 0,
             is_file,
+            map: None,
         };
         let mut result = Self {
             path: path.to_owned(),
@@ -164,21 +175,35 @@ impl TensorFile {
             metadata,
         };
         for tensor in tensors {
-            let HeldTensor {
-                name,
-                shape,
-                dtype,
-                bytes,
-            } = tensor;
-            let bits = shape.iter().product::<usize>() * dtype.bitsize();
-            assert_eq!(bits, bytes.len() * 8, "tensor `{name}` {shape:?}");
-            let info = TensorInfo {
-                dtype,
-                shape,
-                data_offsets: (0, bytes.len()),
-            };
+            let (name, info, bytes) = tensor.into_parts();
             result.tensors.insert(name, (result.parts.len(), info));
             result.parts.push(part(bytes, false));
+        }
+        result
+    }
+
+    /// Tensors that were made of the bytes of this file, under other names and in other shapes.
+    ///
+    /// # Panics
+    /// If a tensor does not have the bytes of its shape and dtype.
+    pub fn relabelled(&self, tensors: impl IntoIterator<Item = HeldTensor>) -> Self {
+        let mut result = Self {
+            path: self.path.clone(),
+            parts: Vec::new(),
+            tensors: BTreeMap::new(),
+            metadata: BTreeMap::new(),
+        };
+        for tensor in tensors {
+            let (name, info, bytes) = tensor.into_parts();
+            let mut maps = self.parts.iter().filter_map(|part| part.map.as_ref());
+            let map = maps.find(|map| place_in(map, &bytes).is_some()).cloned();
+            result.tensors.insert(name, (result.parts.len(), info));
+            result.parts.push(Part {
+                bytes,
+                data_start: 0,
+                is_file: false,
+                map,
+            });
         }
         result
     }
@@ -267,19 +292,23 @@ impl TensorFile {
         Ok((bytes, data_start + start..data_start + end))
     }
 
-    /// The values of a tensor of f32, f16, bf16 or f64 as f32, row-major.
+    /// The values of a tensor of f32, f16, bf16 or f64 as f32, row-major. The memory that a large one took
+    /// of the mapped file is given back: the values would be there twice.
     ///
     /// # Errors
     /// If there is none of that name, or it does not have a floating-point dtype.
     pub fn read_f32(&self, name: &str) -> Result<Vec<f32>, FileError> {
         let bytes = self.view(name)?;
-        Ok(match self.info(name)?.dtype {
+        let (part, info) = self.entry(name)?;
+        let read = match info.dtype {
             Dtype::F32 => values(bytes, f32::from_le_bytes),
             Dtype::F16 => values(bytes, |pair| f16::from_le_bytes(pair).to_f32()),
             Dtype::BF16 => values(bytes, |pair| bf16::from_le_bytes(pair).to_f32()),
             Dtype::F64 => values(bytes, |eight| f64::from_le_bytes(eight) as f32),
             found => return Err(self.dtype_error(name, "f32, f16, bf16 or f64", found)),
-        })
+        };
+        self.parts[*part].release(bytes);
+        Ok(read)
     }
 
     /// Like [`TensorFile::read_f32`], for tensors in which a NaN or an infinity is a defect.
@@ -350,6 +379,66 @@ impl TensorFile {
     }
 }
 
+impl HeldTensor {
+    /// # Panics
+    /// If it does not have the bytes of its shape and dtype.
+    fn into_parts(self) -> (String, TensorInfo, Bytes) {
+        let Self {
+            name,
+            shape,
+            dtype,
+            bytes,
+        } = self;
+        let bits = shape.iter().product::<usize>() * dtype.bitsize();
+        assert_eq!(bits, bytes.len() * 8, "tensor `{name}` {shape:?}");
+        let data_offsets = (0, bytes.len());
+        let info = TensorInfo {
+            dtype,
+            shape,
+            data_offsets,
+        };
+        (name, info, bytes)
+    }
+}
+
+impl Part {
+    /// A whole file.
+    fn mapped(map: Mmap, data_start: usize) -> Self {
+        let map = Arc::new(map);
+        Self {
+            bytes: Bytes::from_owner(Mapped(map.clone())),
+            data_start,
+            is_file: true,
+            map: Some(map),
+        }
+    }
+
+    /// Gives back the memory of bytes that were read, if they are of a mapped file and many: they are read
+    /// from the file again should anybody ask.
+    fn release(&self, read: &[u8]) {
+        /// Fewer cost more calls than they take memory.
+        const MANY: usize = 1 << 20;
+        #[cfg(unix)]
+        if let Some(map) = self.map.as_ref().filter(|_| read.len() >= MANY)
+            && let Some(start) = place_in(map, read)
+        {
+            // SAFETY: the pages are those of a file that is mapped for reading, so that they come back with
+            // the same values. That it does not work is no harm.
+            let _ =
+                unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, read.len()) };
+        }
+        #[cfg(not(unix))]
+        let _ = (read, MANY);
+    }
+}
+
+/// Where bytes are in a map, if they are.
+fn place_in(map: &Mmap, bytes: &[u8]) -> Option<usize> {
+    let (all, some) = (map.as_ptr_range(), bytes.as_ptr_range());
+    let is_within = all.start <= some.start && some.end <= all.end;
+    is_within.then(|| some.start as usize - all.start as usize)
+}
+
 impl std::fmt::Debug for TensorFile {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
@@ -364,4 +453,35 @@ impl std::fmt::Debug for TensorFile {
 fn values<const WIDTH: usize, T>(bytes: &[u8], decode: impl Fn([u8; WIDTH]) -> T) -> Vec<T> {
     let (elements, _) = bytes.as_chunks::<WIDTH>();
     elements.iter().map(|&element| decode(element)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{TensorOutput, write_tensor_file};
+
+    #[test]
+    fn a_large_tensor_may_be_read_again_and_under_another_name() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("large.safetensors");
+        let written: Vec<f32> = (0..600_000).map(|index| index as f32).collect();
+        let outputs = ["a", "b"].map(|name| TensorOutput::f32(name, vec![600, 1000], &written));
+        write_tensor_file(&path, outputs.into()).expect("a file");
+        let file = TensorFile::open(&path).expect("a file");
+        let half = file.bytes("b").expect("bytes").slice(1_200_000..);
+        let renamed = file.relabelled([HeldTensor {
+            name: "half".into(),
+            shape: vec![300, 1000],
+            dtype: Dtype::F32,
+            bytes: half,
+        }]);
+        for _ in 0..2 {
+            assert_eq!(file.read_f32("a").expect("values"), written);
+            assert_eq!(file.read_f32("b").expect("values"), written);
+            assert_eq!(
+                renamed.read_f32("half").expect("values"),
+                written[300_000..]
+            );
+        }
+    }
 }

@@ -46,6 +46,10 @@ pub struct BaseConfig {
     /// The base model: a directory in Hugging Face format, a GGUF file, a Hub id, or a GGUF file on the Hub
     /// (`org/name:file.gguf`).
     pub model: String,
+    /// Of a diffusion model in one file: a model of the same kind in diffusers' form, whose configurations and
+    /// tokenizers it takes. Default: what lies beside the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
     /// Dropout probability inside the base model during training.
     #[serde(default)]
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]

@@ -54,7 +54,7 @@ pub fn rebuild_adapter(run: &Path, out: &Path) -> Result<(), TrainerError> {
     };
     if config.task.kind.is_of_diffusion_models() {
         let texts = config.diffusion().train_text_encoders;
-        let base = DiffusionBase::open_config(&config.base.model, texts)?;
+        let base = DiffusionBase::open_config(&config.base, texts)?;
         let (adapter, sources) = rebuilt(&config, &base, &base.description, &values)?;
         let options = SaveOptions {
             force: true,

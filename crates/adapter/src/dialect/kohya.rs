@@ -136,13 +136,14 @@ fn entry(
 }
 
 /// The tensors of `adapter`: under the names that `style` has for its modules, the others under
-/// those that surely mean them. Alpha stays as it was where rank and scaling did.
+/// those that surely mean them. Alpha stays as it was where rank and scaling did. Where no module was in a
+/// file before, all get one alpha and B the rest of the scaling: diffusers loses alphas that differ.
 ///
 /// # Errors
 /// If a module has no sure name, or more than a low-rank update.
 pub(super) fn write<'a>(adapter: &'a Adapter, style: &Style) -> Result<Writing<'a>, AdapterError> {
     let mut writing = Writing::new(style.metadata.clone());
-    let mut alphas = Vec::new();
+    let mut modules = Vec::new();
     for (path, module) in &adapter.modules {
         let path_in_pipeline = style.path_in_pipeline(path)?;
         let known = match style.modules.get(path) {
@@ -151,10 +152,27 @@ pub(super) fn write<'a>(adapter: &'a Adapter, style: &Style) -> Result<Writing<'
         };
         let folded = factors_of(path, module, Dialect::Kohya)?;
         let alpha = known.alpha_of(folded.rank(), folded.scaling);
+        modules.push((known, folded, alpha));
+    }
+    let is_new = style.modules.is_empty();
+    let mut all = modules.iter().map(|(_, _, alpha)| *alpha);
+    let shared = all.find(|&alpha| is_new && alpha != 0.0);
+    let mut alphas = Vec::new();
+    for (known, mut folded, mut alpha) in modules {
+        if let Some(shared) = shared.filter(|&shared| shared != alpha) {
+            let module = folded.to_mut();
+            module.b = module
+                .b
+                .clone()
+                .scaled((f64::from(alpha) / f64::from(shared)) as f32);
+            module.scaling = (f64::from(shared) / module.rank() as f64) as f32;
+            alpha = shared;
+        }
         alphas.push((folded.rank(), alpha));
+        let scaling = folded.scaling;
         writing.push_factors(&known, folded);
         // Without alpha, readers take it to be the rank.
-        if known.alpha.is_some() || module.scaling != 1.0 {
+        if known.alpha.is_some() || scaling != 1.0 {
             writing.push_alpha(known.alpha_tensor(alpha));
         }
     }

@@ -292,6 +292,32 @@ fn one_part_of_a_pipeline_becomes_a_peft_directory_and_back() {
 }
 
 #[test]
+fn a_peft_directory_with_modules_named_by_part_is_written_for_image_generators() {
+    let file = opened("kohya.safetensors");
+    let mut adapter = file.load().unwrap();
+    let query = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q";
+    let module = adapter.modules.get_mut(query).unwrap();
+    let [d_in, d_out] = [module.d_in(), module.d_out()];
+    module.a = Matrix::from_fn(5, d_in, |row, col| (row * d_in + col) as f32 * 0.1);
+    module.b = Matrix::from_fn(d_out, 5, |row, col| (row + 2 * col) as f32 * 0.3);
+    let (_root, peft) = saved(&adapter, &Style::new(Dialect::Peft));
+    for dialect in [Dialect::Kohya, Dialect::Diffusers] {
+        let style = peft.style().of_copy(Some(dialect));
+        let (root, converted) = saved(&peft.load().unwrap(), &style);
+        assert_same_updates(&converted.load().unwrap(), &adapter);
+        let path = root.path().join("saved/pytorch_lora_weights.safetensors");
+        let tensors = TensorFile::open(&path).unwrap();
+        let alphas = tensors.names().filter(|name| name.ends_with(".alpha"));
+        let alphas: Vec<f32> = alphas
+            .map(|name| tensors.read_f32(name).unwrap()[0])
+            .collect();
+        // diffusers takes one alpha for all.
+        assert!(alphas.iter().all(|alpha| *alpha == alphas[0]), "{alphas:?}");
+        assert_eq!(alphas.is_empty(), dialect == Dialect::Diffusers);
+    }
+}
+
+#[test]
 fn mlx_and_peft_are_written_from_each_other() {
     let file = opened("mlx");
     let adapter = file.load().unwrap();

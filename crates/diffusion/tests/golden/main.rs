@@ -6,4 +6,5 @@ mod adapters;
 mod outputs;
 mod reference;
 mod sampling;
+mod single_file;
 mod training;

@@ -23,9 +23,15 @@ Examples:
   eigenmix generate --base stable-diffusion-v1-5 --arms runs/foxes --prompt \"a fox\" --out arms
   eigenmix generate --base sdxl --prompt \"a harbour\" --sampler dpm-solver --steps 20 --out images")]
 pub(crate) struct GenerateArguments {
-    /// The base model: a directory in diffusers' form, or a Hub id.
+    /// The base model: a directory in diffusers' form, a Hub id of one, or a .safetensors file of the
+    /// original layout.
     #[arg(long, value_name = "MODEL")]
     pub(crate) base: String,
+
+    /// For a .safetensors file: a directory or Hub id with the tokenizer, and with scheduler and
+    /// configurations if they are not those that are usual.
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) base_config: Option<String>,
 
     /// How to store frozen weights in memory.
     #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = precision_parser())]

@@ -217,6 +217,11 @@ pub(crate) struct ForwardArguments {
     #[arg(long, value_name = "PART", value_parser = part_parser())]
     pub(crate) part: Option<ForwardPart>,
 
+    /// For a diffusion model in one .safetensors file: a directory or Hub id with configurations, if they
+    /// are not those that are usual.
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) base_config: Option<String>,
+
     /// The safetensors file with the inputs.
     #[arg(long, value_name = "FILE")]
     pub(crate) inputs: PathBuf,

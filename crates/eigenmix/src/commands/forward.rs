@@ -24,6 +24,10 @@ pub(crate) fn run(
     if arguments.part.is_some() || is_pipeline(&arguments.model.base) {
         return forward_part::run(arguments, device, console);
     }
+    if arguments.base_config.is_some() {
+        let problem = "--base-config is for diffusion models; leave it out";
+        return Err(BadInput(problem.to_owned()).into());
+    }
     let request = arguments.model.request(&arguments.zero_shot, device);
     let opened = request.open()?;
     let model = opened.load(&no_labels, console)?;

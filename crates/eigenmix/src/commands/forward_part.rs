@@ -40,6 +40,7 @@ pub(crate) fn run(
     }
     let request = PipelineRequest {
         base: model.base.clone(),
+        config: arguments.base_config.clone(),
         weights: model.weights,
         adapters: (model.adapter.iter())
             .map(|argument| WeightedAdapter::parse(argument))

@@ -23,6 +23,7 @@ pub(crate) fn run(
     let request = GenerateRequest {
         model: PipelineRequest {
             base: arguments.base.clone(),
+            config: arguments.base_config.clone(),
             weights: arguments.weights,
             adapters: (arguments.adapters.iter())
                 .map(|argument| WeightedAdapter::parse(argument))
@@ -46,6 +47,7 @@ pub(crate) fn run(
         device,
     };
     for input in std::iter::once(&request.model.base)
+        .chain(&request.model.config)
         .chain(request.model.adapters.iter().map(|adapter| &adapter.name))
         .chain(&arguments.clip)
     {

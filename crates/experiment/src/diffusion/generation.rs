@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use eigenmix_diffusion::{
-    Generator, ImageRecord, ImageRequest, ImageSettings, NoiseSchedule, PromptIds,
+    Generator, ImageRecord, ImageRequest, ImageSettings, NoiseSchedule, Part, PromptIds,
     PromptTokenizers, SamplerKind,
 };
 use eigenmix_images::RgbImage;
@@ -13,6 +13,7 @@ use eigenmix_tensors::{write_directory, write_file};
 use eigenmix_trainer::DeviceChoice;
 
 use super::PipelineRequest;
+use super::pipeline_request::warn_of_unread;
 use super::similarity::{MeasuredImage, SimilarityMeasure, SimilarityRequest};
 use crate::destination::Destination;
 use crate::listener::Listener;
@@ -120,6 +121,8 @@ impl<'a> Making<'a> {
         let opened = request.model.open(listener)?;
         let (pipeline, kind) = (opened.pipeline.clone(), opened.kind);
         let device = request.device.open()?;
+        let parts = [[Part::Unet, Part::Vae].as_slice(), opened.text_parts()].concat();
+        warn_of_unread(&opened, &parts, listener)?;
         let generator = Generator::new(opened, &device)?;
         let sampler = match request.sampler {
             Some(sampler) => sampler,
@@ -293,4 +296,117 @@ pub(crate) fn is_list_of_images(path: &Path) -> bool {
         let records = records.as_array().filter(|records| !records.is_empty());
         records.is_some_and(|records| records.iter().all(is_record))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+
+    use eigenmix_models::Precision;
+
+    use super::*;
+    use crate::OptionNames;
+    use crate::listener::Progress;
+
+    /// Asks to stop after so many steps.
+    struct Impatient {
+        steps: usize,
+        stop: Arc<AtomicBool>,
+    }
+
+    struct Counted {
+        left: AtomicUsize,
+        stop: Arc<AtomicBool>,
+    }
+
+    impl Listener for Impatient {
+        fn progress(&self, _: &str, _: usize, _: &'static str) -> Box<dyn Progress> {
+            Box::new(Counted {
+                left: self.steps.into(),
+                stop: self.stop.clone(),
+            })
+        }
+    }
+
+    impl Progress for Counted {
+        fn advance(&self) {
+            if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+                self.stop.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn request(guidance: f64) -> GenerateRequest {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/diffusion");
+        GenerateRequest {
+            model: PipelineRequest {
+                base: golden.join("sd/base").display().to_string(),
+                config: None,
+                weights: Precision::Auto,
+                adapters: Vec::new(),
+                allow_partial: false,
+                names: OptionNames::Flags,
+            },
+            prompts: vec!["a fox".into()],
+            negative_prompt: String::new(),
+            images: 3,
+            steps: 2,
+            guidance: Some(guidance),
+            sampler: None,
+            seed: 0,
+            width: Some(8),
+            height: Some(8),
+            similarity: None,
+            device: DeviceChoice::Of(eigenmix_trainer::Backend::Cpu, None),
+        }
+    }
+
+    fn stopped_after(steps: usize, out: &Path) -> Result<Generated, ExperimentError> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let listener = Impatient {
+            steps,
+            stop: stop.clone(),
+        };
+        let destination = Destination::new(out, false).expect("a new directory");
+        generate(&request(1.0), &destination, &stop, &listener)
+    }
+
+    #[test]
+    fn what_is_finished_when_the_work_is_stopped_is_kept() {
+        let root = tempfile::tempdir().expect("a directory");
+        let out = root.path().join("images");
+        // In the middle of the second image.
+        let found = stopped_after(3, &out).expect("an image");
+        assert!(found.is_stopped);
+        assert_eq!(found.images.len(), 1);
+        assert!(out.join("000-0.png").is_file() && !out.join("000-1.png").exists());
+        assert!(is_list_of_images(&out.join(IMAGES_FILE)));
+        let none = root.path().join("none");
+        let error = stopped_after(1, &none).expect_err("no image");
+        assert!(matches!(error, ExperimentError::Interrupted), "{error}");
+        assert!(!none.exists());
+        // After the last step there is nothing to stop.
+        let all = stopped_after(6, &root.path().join("all")).expect("all images");
+        assert!(!all.is_stopped);
+        assert_eq!(all.images.len(), 3);
+    }
+
+    #[test]
+    fn a_guidance_that_is_none_is_refused() {
+        let root = tempfile::tempdir().expect("a directory");
+        for guidance in [-1.0, f64::NAN, f64::INFINITY] {
+            let destination = Destination::new(&root.path().join("out"), false);
+            let stop = AtomicBool::new(false);
+            let destination = destination.expect("a new directory");
+            let error = generate(
+                &request(guidance),
+                &destination,
+                &stop,
+                &crate::listener::Silent,
+            );
+            let error = error.expect_err("a refusal").to_string();
+            assert!(error.contains("a guidance of"), "{error}");
+        }
+    }
 }

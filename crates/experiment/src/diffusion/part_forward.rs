@@ -4,6 +4,7 @@ use eigenmix_diffusion::{AdaptedPipeline, ForwardPart, Part};
 use eigenmix_tensors::{HostTensor, TensorFile};
 use eigenmix_trainer::DeviceChoice;
 
+use super::pipeline_request::warn_of_unread;
 use crate::listener::Listener;
 use crate::{ExperimentError, load_report};
 
@@ -20,6 +21,7 @@ pub fn part_forward(
     listener: &dyn Listener,
 ) -> Result<Vec<(&'static str, HostTensor)>, ExperimentError> {
     warn_of_unused(model, part.parts(model), listener);
+    warn_of_unread(model, part.parts(model), listener)?;
     let device = device.open()?;
     let mut report = |report: &_| load_report::show(report, listener);
     let outputs = eigenmix_diffusion::part_forward(model, part, inputs, &device, &mut report)?;

@@ -1,9 +1,10 @@
 //! A request for a diffusion model with adapters.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use eigenmix_adapter::{Adapter, AdapterFile};
-use eigenmix_diffusion::{AdaptedPipeline, Pipeline, PipelineAdapter};
+use eigenmix_diffusion::{AdaptedPipeline, Part, Pipeline, PipelineAdapter};
+use eigenmix_hub::{FileRequest, Hub, Location};
 use eigenmix_models::Precision;
 use eigenmix_trainer::{locate_adapter, locate_pipeline};
 
@@ -45,8 +46,10 @@ impl WeightedAdapter {
 /// A diffusion model to run.
 #[derive(Clone, Debug)]
 pub struct PipelineRequest {
-    /// The base model: a directory in diffusers' form or a Hub id.
+    /// The base model: a directory in diffusers' form, a file of the original layout, or a Hub id.
     pub base: String,
+    /// Of a file: a directory or Hub id with the configurations and tokenizers that it lacks.
+    pub config: Option<String>,
     /// How frozen weights are stored in memory.
     pub weights: Precision,
     pub adapters: Vec<WeightedAdapter>,
@@ -56,9 +59,59 @@ pub struct PipelineRequest {
     pub names: OptionNames,
 }
 
-/// Whether an argument names a directory of this machine with a diffusion model.
+/// The directory of configurations and tokenizers that a path or a Hub id names; of the Hub nothing else is
+/// fetched.
+fn config_location(name: &str) -> Result<PathBuf, ExperimentError> {
+    let id = match Location::parse(name)? {
+        Location::Path(path) => return Ok(path),
+        Location::Hub(id) => id,
+    };
+    let repository = Hub::from_env()?.open(&id)?;
+    let files = repository.files().iter().filter(|file| is_of_config(file));
+    let requests: Vec<FileRequest> = files.cloned().map(FileRequest::required).collect();
+    Ok(repository.fetch(&requests)?)
+}
+
+/// Whether a file of a repository is a configuration or of a tokenizer.
+fn is_of_config(file: &str) -> bool {
+    const OF_TOKENIZER: [&str; 5] = [
+        "vocab.json",
+        "merges.txt",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+    ];
+    let (directory, name) = file.rsplit_once('/').unwrap_or(("", file));
+    let is_part = Part::ALL.into_iter().any(|part| part.name() == directory);
+    match directory {
+        "" => name == "model_index.json" || OF_TOKENIZER.contains(&name),
+        "tokenizer" | "tokenizer_2" => OF_TOKENIZER.contains(&name),
+        "scheduler" => name == "scheduler_config.json",
+        _ => is_part && name == "config.json",
+    }
+}
+
+/// Whether an argument names a diffusion model of this machine.
 pub fn is_pipeline(base: &str) -> bool {
     Pipeline::is_at(Path::new(base))
+}
+
+/// Says which tensors of parts that are loaded nothing reads.
+pub(super) fn warn_of_unread(
+    model: &AdaptedPipeline,
+    parts: &[Part],
+    listener: &dyn Listener,
+) -> Result<(), ExperimentError> {
+    for &part in parts {
+        let unread = model.unread(part)?;
+        if let Some(first) = unread.first() {
+            listener.warn(&format_args!(
+                "nothing reads {} tensors of the {part}, such as `{first}`: its configuration has no such layer",
+                unread.len()
+            ));
+        }
+    }
+    Ok(())
 }
 
 impl PipelineRequest {
@@ -66,7 +119,13 @@ impl PipelineRequest {
     /// If the model or an adapter is not there or damaged, or an adapter is for another kind of model.
     pub fn open(&self, listener: &dyn Listener) -> Result<AdaptedPipeline, ExperimentError> {
         let directory = locate_pipeline(&self.base)?;
-        let pipeline = Pipeline::open(&directory, self.weights)?;
+        let mut pipeline = Pipeline::open(&directory, self.weights)?;
+        if let Some(config) = &self.config {
+            pipeline = pipeline.with_config(&config_location(config)?)?;
+        }
+        for note in pipeline.notes() {
+            listener.warn(&note);
+        }
         let adapters = self.adapters.iter().map(|adapter| {
             let opened = self.adapter(&adapter.name, listener)?;
             Ok::<_, ExperimentError>((opened, adapter.weight))
@@ -118,6 +177,27 @@ impl PipelineRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_repository_with_configurations_no_weights_are_fetched() {
+        for file in [
+            "model_index.json",
+            "unet/config.json",
+            "tokenizer_2/merges.txt",
+            "scheduler/scheduler_config.json",
+            "vocab.json",
+        ] {
+            assert!(is_of_config(file), "{file}");
+        }
+        for file in [
+            "unet/diffusion_pytorch_model.safetensors",
+            "pytorch_model.bin",
+            "config.json",
+            "safety_checker/config.json",
+        ] {
+            assert!(!is_of_config(file), "{file}");
+        }
+    }
 
     #[test]
     fn a_number_behind_a_colon_is_the_weight_of_an_adapter() {

@@ -1,6 +1,7 @@
 //! A diffusion model that is trained: its parts described, their weights not read.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use eigenmix_adapter::LayerKind;
 use eigenmix_data::DiffusionImages;
@@ -8,10 +9,11 @@ use eigenmix_diffusion::{
     Kind, NoiseSchedule, Part, Pipeline, TextEncoderFiles, UnetConfig, VaeConfig,
 };
 use eigenmix_images::Resolution;
-use eigenmix_models::{Checkpoint, Description, LinearLayer, Precision};
+use eigenmix_models::{Checkpoint, Description, LinearLayer};
 use eigenmix_tensors::Matrix;
 
 use crate::adapted_model::AdaptedModel;
+use crate::config::BaseConfig;
 use crate::pipeline_location::locate_pipeline_config;
 use crate::{BaseModel, TrainerError, locate_pipeline};
 
@@ -47,29 +49,35 @@ impl DiffusionBase {
     ///
     /// # Errors
     /// If it cannot be found, or a part is missing or damaged.
-    pub fn open(
-        name: &str,
-        precision: Precision,
-        trains_texts: bool,
-    ) -> Result<Self, TrainerError> {
-        let pipeline = Pipeline::open(&locate_pipeline(name)?, precision)?;
+    pub fn open(base: &BaseConfig, trains_texts: bool) -> Result<Self, TrainerError> {
+        let mut pipeline = Pipeline::open(&locate_pipeline(&base.model)?, base.weights)?;
+        if let Some(config) = &base.config {
+            pipeline = pipeline.with_config(&locate_pipeline_config(config)?)?;
+        }
         let part = |part| Ok(pipeline.checkpoint(part)?);
-        Self::describe(name, pipeline.clone(), trains_texts, part)
+        Self::describe(&base.model, pipeline.clone(), trains_texts, part)
     }
 
     /// The same by its configurations alone: of a model on the Hub nothing else is fetched.
     ///
     /// # Errors
     /// As [`DiffusionBase::open`], but for missing weights.
-    pub fn open_config(name: &str, trains_texts: bool) -> Result<Self, TrainerError> {
-        let directory = locate_pipeline_config(name)?;
-        let pipeline = Pipeline::open(&directory, Precision::Auto)?;
+    pub fn open_config(base: &BaseConfig, trains_texts: bool) -> Result<Self, TrainerError> {
+        let path = locate_pipeline_config(&base.model)?;
+        // One file says by its tensors what it is.
+        if path.is_file() {
+            return Self::open(base, trains_texts);
+        }
+        let pipeline = Pipeline::open(&path, base.weights)?;
+        if let Some(config) = &base.config {
+            pipeline.clone().with_config(Path::new(config))?;
+        }
         let part = |part: Part| match pipeline.has(part) {
             true => Ok(Checkpoint::open_config(&pipeline.directory_of(part))?),
             // Names what is missing.
             false => Ok(pipeline.checkpoint(part)?),
         };
-        Self::describe(name, pipeline.clone(), trains_texts, part)
+        Self::describe(&base.model, pipeline.clone(), trains_texts, part)
     }
 
     fn describe(
@@ -177,7 +185,7 @@ impl DiffusionBase {
 impl AdaptedModel for DiffusionBase {
     fn adapters_name(&self) -> &str {
         match self.name.split_once('@') {
-            Some((name, _)) if !std::path::Path::new(&self.name).exists() => name,
+            Some((name, _)) if !Path::new(&self.name).exists() => name,
             _ => &self.name,
         }
     }

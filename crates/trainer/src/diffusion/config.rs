@@ -181,7 +181,12 @@ impl TrainConfig {
         if !self.task.kind.is_of_diffusion_models() {
             let reason = "it is read for text-to-image and dreambooth only; leave it out";
             let table = self.diffusion.iter();
-            return table.map(|_| refused("diffusion", reason)).collect();
+            let table = table.map(|_| refused("diffusion", reason));
+            let reason = "it is for diffusion models in one file; leave it out";
+            let config = self.base.config.iter();
+            return table
+                .chain(config.map(|_| refused("base.config", reason)))
+                .collect();
         }
         let config = self.diffusion();
         let (adapter, training) = (&self.adapter, &self.training);

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Gradients, Tensor};
 use eigenmix_diffusion::Prediction;
-use eigenmix_models::Precision;
 use eigenmix_moslora::{TrainedValues, Update, lora, random_stream};
 use eigenmix_tensors::{HostTensor, Matrix};
 use rand_distr::{Distribution, StandardNormal};
@@ -35,7 +34,9 @@ impl Place {
     fn new() -> Self {
         let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/diffusion");
         let golden = golden.join("sd/base").display().to_string();
-        let base = DiffusionBase::open(&golden, Precision::Auto, false).expect("a model");
+        let table = format!("model = {golden:?}");
+        let config = toml::from_str(&table).expect("a table");
+        let base = DiffusionBase::open(&config, false).expect("a model");
         let layers = base.description.layers.iter();
         let chosen = layers.filter(|layer| {
             layer.path.ends_with("attn1.to_q")

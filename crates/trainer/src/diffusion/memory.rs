@@ -17,7 +17,7 @@ impl MemoryEstimate {
     pub fn of_diffusion(config: &TrainConfig) -> Result<Self, TrainerError> {
         let diffusion = config.diffusion();
         let trains_texts = diffusion.train_text_encoders;
-        let base = DiffusionBase::open_config(&config.base.model, trains_texts)?;
+        let base = DiffusionBase::open_config(&config.base, trains_texts)?;
         // Without a head, as every model of images.
         let head = HeadKind::ImageFeatures;
         let (mut estimate, _) = Self::of_layers(config, &base, &base.description, head)?;

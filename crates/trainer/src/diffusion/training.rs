@@ -66,7 +66,7 @@ impl DiffusionTraining {
         config.validate()?;
         let diffusion = config.diffusion().into_owned();
         let trains_texts = diffusion.train_text_encoders;
-        let base = DiffusionBase::open(&config.base.model, config.base.weights, trains_texts)?;
+        let base = DiffusionBase::open(&config.base, trains_texts)?;
         let images = TaskImages::read(&config, &base)?;
         let first = config.adapter.first_start();
         let start = start(&BasisSource {
@@ -100,7 +100,8 @@ impl DiffusionTraining {
             .into_iter()
             .chain(prompts.map(String::as_str));
         let (captions, cut) = Captions::tokenized(&base, all)?;
-        let mut notes = images.notes.clone();
+        let mut notes = base.pipeline.notes();
+        notes.extend(images.notes.clone());
         if let Some(first) = cut.first() {
             let start: String = first.chars().take(40).collect();
             notes.push(format!(

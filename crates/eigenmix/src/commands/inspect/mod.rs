@@ -4,6 +4,7 @@ mod adapter;
 mod listing;
 mod model;
 mod pages;
+mod pipeline;
 mod run;
 mod several;
 mod shapes;
@@ -14,7 +15,7 @@ use std::path::Path;
 use eigenmix_adapter::{AdapterError, Dialect, PeftConfig};
 use eigenmix_charts::Page;
 use eigenmix_eigenlorax::Subspace;
-use eigenmix_experiment::{BadInput, OpenedAdapter, StoreSummary};
+use eigenmix_experiment::{BadInput, OpenedAdapter, StoreSummary, is_pipeline};
 use eigenmix_gguf::is_gguf_name;
 use eigenmix_store::Store;
 use eigenmix_tensors::TensorFile;
@@ -38,6 +39,10 @@ pub(crate) fn run(arguments: &InspectArguments, console: &Console) -> anyhow::Re
         return console.result(&adapters);
     };
     let given = Path::new(argument);
+    if is_pipeline(argument) {
+        write(&|| Err(BadInput(NO_CHARTS.to_owned()).into()))?;
+        return console.result(&pipeline::InspectedPipeline::read(argument)?);
+    }
     let is_other = ["subspace.json", Store::FILE_NAME]
         .iter()
         .any(|name| given.join(name).is_file());
@@ -73,7 +78,7 @@ pub(crate) fn run(arguments: &InspectArguments, console: &Console) -> anyhow::Re
     }
     if given.is_dir() && !has_adapter_file(&locate_adapter(argument)?) {
         let problem = format!(
-            "`{argument}` is nothing that inspect can show: expected an adapter (adapter_config.json), a subspace (subspace.json), a store (store.json), a run (config.toml, metrics.jsonl), a base model (config.json or .gguf) or a .safetensors file"
+            "`{argument}` is nothing that inspect can show: expected an adapter (adapter_config.json), a subspace (subspace.json), a store (store.json), a run (config.toml, metrics.jsonl), a base model (config.json or .gguf), a diffusion model (model_index.json) or a .safetensors file"
         );
         return Err(BadInput(problem).into());
     }
