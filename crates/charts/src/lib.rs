@@ -41,5 +41,5 @@ pub use figure::Figure;
 pub use heat_map::HeatMap;
 pub use line_chart::{LineChart, Point, Series};
 pub use number::short_number;
-pub use page::{Page, PageTable};
+pub use page::{ImageGrid, ImageRow, Page, PageTable};
 pub use scatter::{Better, Scatter, ScatterPoint};

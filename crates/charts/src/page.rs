@@ -1,5 +1,8 @@
 //! An HTML page of text, tables and charts that needs no other file.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::figure::Figure;
 use crate::text::escape;
 
@@ -17,6 +20,22 @@ pub struct Page {
 pub struct PageTable {
     pub header: Vec<String>,
     pub rows: Vec<Vec<String>>,
+}
+
+/// Images in rows and columns, each with a name.
+#[derive(Clone, Debug, Default)]
+pub struct ImageGrid {
+    /// The names of the columns, that of the rows' names first.
+    pub header: Vec<String>,
+    pub rows: Vec<ImageRow>,
+}
+
+/// A row of images.
+#[derive(Clone, Debug, Default)]
+pub struct ImageRow {
+    pub name: String,
+    /// PNG files; nothing where there is none.
+    pub images: Vec<Option<Vec<u8>>>,
 }
 
 impl Page {
@@ -66,6 +85,35 @@ impl Page {
             "<div class=\"table\" tabindex=\"0\"><table>\n<thead>{header}</thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n"
         );
         self.body.push_str(&table);
+    }
+
+    /// Images as a table; they are in the page itself.
+    pub fn images(&mut self, grid: &ImageGrid) {
+        let header = grid.header.iter();
+        let header = header.map(|name| format!("<th scope=\"col\">{}</th>", escape(name)));
+        let header: String = header.collect();
+        let cell = |(column, image): (usize, &Option<Vec<u8>>), row: &str| match image {
+            Some(png) => {
+                let column = grid.header.get(column + 1).map_or("", String::as_str);
+                let name = escape(&format!("{row}, {column}"));
+                let data = STANDARD.encode(png);
+                format!("<td><img alt=\"{name}\" src=\"data:image/png;base64,{data}\"></td>")
+            }
+            None => "<td></td>".to_owned(),
+        };
+        let rows = grid.rows.iter().map(|row| {
+            let cells = row.images.iter().enumerate();
+            let cells: String = cells.map(|image| cell(image, &row.name)).collect();
+            format!(
+                "<tr><th scope=\"row\">{}</th>{cells}</tr>\n",
+                escape(&row.name)
+            )
+        });
+        let rows: String = rows.collect();
+        self.body.push_str(&format!(
+            "<div class=\"table\" tabindex=\"0\"><table class=\"images\">\n<thead><tr>{header}</tr></thead>\n\
+             <tbody>\n{rows}</tbody>\n</table></div>\n"
+        ));
     }
 
     /// Charts side by side, as many as fit.
@@ -120,6 +168,23 @@ mod tests {
             assert!(!text.contains(markup), "{markup}");
         }
         assert!(text.contains("<th scope=\"row\">&lt;lora&gt;</th><td>0.5</td>"));
+    }
+
+    #[test]
+    fn images_are_in_the_page_itself_with_what_they_are() {
+        let mut page = Page::new("a");
+        page.images(&ImageGrid {
+            header: vec!["arm".into(), "step 0".into(), "step <9>".into()],
+            rows: vec![ImageRow {
+                name: "\"lora\"".into(),
+                images: vec![None, Some(vec![1, 2, 3, 4])],
+            }],
+        });
+        let text = page.render();
+        let image = "<td></td><td><img alt=\"&quot;lora&quot;, step &lt;9&gt;\" \
+                     src=\"data:image/png;base64,AQIDBA==\"></td>";
+        assert!(text.contains(image), "{text}");
+        assert!(!text.contains("http"));
     }
 
     #[test]

@@ -49,6 +49,9 @@ pub enum Metric {
     /// The accuracy of answers to questions about images: how many of the people who were asked (column
     /// `answers`) gave the same one, three being enough; without case, articles and punctuation.
     VqaAccuracy,
+    /// The mean squared error of what a diffusion model sees in noisy images, at times in all bands and with the
+    /// same noise in every evaluation; also of each band of times alone.
+    DenoisingLoss,
 }
 
 /// What was predicted and what is true, example by example.
@@ -117,6 +120,7 @@ impl Metric {
             Self::Perplexity => "perplexity",
             Self::ExactMatch => "exact-match",
             Self::VqaAccuracy => "vqa-accuracy",
+            Self::DenoisingLoss => "denoising-loss",
         }
     }
 
@@ -128,6 +132,7 @@ impl Metric {
             Self::Pearson | Self::Spearman | Self::Mse => "numbers",
             Self::Perplexity | Self::ExactMatch => "language models",
             Self::VqaAccuracy => "vision-language models",
+            Self::DenoisingLoss => "diffusion models",
         }
     }
 
@@ -190,15 +195,33 @@ impl Metric {
         }
     }
 
+    /// Checks that it can be computed of a diffusion model.
+    ///
+    /// # Errors
+    /// If it is for something else.
+    pub fn of_denoising(self) -> Result<(), MetricError> {
+        match self {
+            Self::DenoisingLoss => Ok(()),
+            metric => Err(MetricError::WrongTask {
+                metric,
+                wanted: metric.wanted(),
+                found: "a diffusion model",
+                possible: "`denoising-loss`",
+            }),
+        }
+    }
+
     /// Whether a larger value is a better one.
     pub fn higher_is_better(self) -> bool {
-        !matches!(self, Self::Mse | Self::Perplexity)
+        !matches!(self, Self::Mse | Self::Perplexity | Self::DenoisingLoss)
     }
 }
 
 /// Whether a smaller figure is a better one, of a figure by its name in `metrics.jsonl`: a metric or
 /// the loss.
 pub fn lower_is_better(name: &str) -> bool {
+    // What follows a slash is the part of the data that it was measured on.
+    let name = name.split('/').next().unwrap_or(name);
     let metric: Result<Metric, serde::de::value::Error> =
         Metric::deserialize(name.into_deserializer());
     name == "loss" || metric.is_ok_and(|metric| !metric.higher_is_better())

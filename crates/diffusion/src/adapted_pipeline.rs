@@ -172,33 +172,6 @@ impl AdaptedPipeline {
 
     /// Of values that are not finite: which weights are not, if some are.
     pub(crate) fn explained(&self, error: DiffusionError) -> DiffusionError {
-        match error {
-            DiffusionError::NotFinite { part } => match self.broken_weights(part) {
-                Ok(found) => found.unwrap_or(error),
-                Err(error) => error,
-            },
-            other => other,
-        }
-    }
-
-    /// The first weights of a part that are not finite.
-    fn broken_weights(&self, part: Part) -> Result<Option<DiffusionError>, DiffusionError> {
-        let checkpoint = self.pipeline.checkpoint(part)?;
-        for name in checkpoint.names() {
-            let Some(shape) = checkpoint.shape(name).map(<[usize]>::to_vec) else {
-                continue;
-            };
-            let values = checkpoint.read(name, &shape)?;
-            if !values.iter().all(|value| value.is_finite()) {
-                let dtype = checkpoint.file_of(name).map(|file| file.tensor(name));
-                let dtype = dtype.transpose()?.map(|(_, dtype)| format!("{dtype:?}"));
-                return Ok(Some(DiffusionError::BrokenWeights {
-                    part,
-                    tensor: name.to_owned(),
-                    dtype: dtype.unwrap_or_else(|| "another form".to_owned()),
-                }));
-            }
-        }
-        Ok(None)
+        self.pipeline.explained(error)
     }
 }

@@ -35,12 +35,7 @@ impl Generator {
     /// If a part is missing, or the UNet takes more than latents.
     pub fn new(model: AdaptedPipeline, device: &Device) -> Result<Self, DiffusionError> {
         let (unet, vae) = (model.unet_config()?, model.vae_config()?);
-        let (takes, has) = (unet.in_channels, vae.latent_channels);
-        if takes != has || unet.out_channels != has {
-            return Err(DiffusionError::Input(format!(
-                "the UNet takes {takes} channels and the VAE's latents have {has}: a model for inpainting or another task, which images of prompts cannot be made with"
-            )));
-        }
+        unet.check_latents(&vae)?;
         Ok(Self {
             schedule: model.pipeline.schedule()?,
             zeros_for_empty: model.pipeline.zeros_for_empty_prompt()?,

@@ -54,6 +54,12 @@ impl Layers {
         self.layers.contains_key(path)
     }
 
+    /// Height and width of the kernels of convolutions, by path.
+    pub fn kernels(&self) -> BTreeMap<String, [usize; 2]> {
+        let kernel = |(path, layer): (&String, &Layer)| Some((path.clone(), layer.kernel?));
+        self.layers.iter().filter_map(kernel).collect()
+    }
+
     /// For matching adapters. Of the parameters only those of these layers are counted.
     pub fn description(&self) -> Description {
         let layers: Vec<_> = self

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use eigenmix_models::{Adaptation, Checkpoint, ClipText, ClipTextConfig, Description, TokenBatch};
+use eigenmix_moslora::ParameterNames;
 
 use crate::{DiffusionError, Part, PromptIds};
 
@@ -75,13 +77,26 @@ impl TextEncoderFiles {
         adaptation: &Adaptation,
         device: &Device,
     ) -> Result<ClipText, DiffusionError> {
+        Ok(self.load_named(adaptation, device)?.0)
+    }
+
+    /// The same, with the names of what is trained in it.
+    ///
+    /// # Errors
+    /// As [`TextEncoderFiles::load`].
+    pub fn load_named(
+        &self,
+        adaptation: &Adaptation,
+        device: &Device,
+    ) -> Result<(ClipText, ParameterNames), DiffusionError> {
         let part = self.part;
-        ClipText::load(&self.checkpoint, &self.config, adaptation, device)
+        ClipText::load_named(&self.checkpoint, &self.config, adaptation, device)
             .map_err(|source| DiffusionError::Part { part, source })
     }
 }
 
 /// The text encoders of a model: one, or SDXL's two.
+#[derive(Module, Debug)]
 pub struct TextEncoders {
     pub first: ClipText,
     pub second: Option<ClipText>,

@@ -1,5 +1,7 @@
 //! The UNet of Stable Diffusion: noisy latents, a time and a text in, the noise (or velocity) out.
 
+use std::collections::BTreeMap;
+
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 use eigenmix_kernels::Activation;
@@ -12,11 +14,60 @@ use crate::residual_block::{ResidualBlock, ResidualShape};
 use crate::time_embedding::TimeEmbedding;
 use crate::transformer::{PixelTransformer, Texts};
 use crate::unet_config::{BlockSizes, UnetConfig};
+use crate::{DiffusionError, VaeConfig};
 
 impl UnetConfig {
     /// Its linear layers and convolutions, for matching adapters.
     pub fn describe(&self) -> Description {
         self.layers().description()
+    }
+
+    /// How many parameters it has: those of its layers, and two for every channel that a norm is in front of a
+    /// layer for.
+    pub fn parameters(&self) -> usize {
+        const NORMED: [&str; 7] = [
+            ".conv1",
+            ".conv2",
+            ".proj_in",
+            ".attn1.to_q",
+            ".attn2.to_q",
+            ".ff.net.0.proj",
+            "conv_out",
+        ];
+        let (description, kernels) = (self.describe(), self.kernels());
+        let normed = description.layers.iter();
+        let normed = normed.filter(|layer| NORMED.iter().any(|name| layer.path.ends_with(name)));
+        let channels = normed.map(|layer| {
+            let kernel = kernels
+                .get(&layer.path)
+                .map_or(1, |[height, width]| height * width);
+            layer.d_in / kernel
+        });
+        description.parameters + 2 * channels.sum::<usize>()
+    }
+
+    /// Height and width of the kernels of those that are convolutions, by path.
+    pub fn kernels(&self) -> BTreeMap<String, [usize; 2]> {
+        self.layers().kernels()
+    }
+
+    /// Checks that it goes from the latents of a VAE to as many, as models of prompts do.
+    ///
+    /// # Errors
+    /// If it takes something else along, such as one for inpainting.
+    pub fn check_latents(&self, vae: &VaeConfig) -> Result<(), DiffusionError> {
+        let (takes, has) = (self.in_channels, vae.latent_channels);
+        if takes == has && self.out_channels == has {
+            return Ok(());
+        }
+        Err(DiffusionError::Input(format!(
+            "the UNet takes {takes} channels and the VAE's latents have {has}: a model for inpainting or another task, which images of prompts cannot be made with"
+        )))
+    }
+
+    /// By what both sides of an image's latents must be divisible so that every level halves them whole.
+    pub fn halvings(&self) -> usize {
+        1 << self.down.iter().filter(|block| block.resampled).count()
     }
 }
 

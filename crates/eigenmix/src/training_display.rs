@@ -75,6 +75,16 @@ impl Observer for TrainingDisplay<'_> {
         }
     }
 
+    fn encoded(&mut self, done: usize, total: usize) {
+        let progress = self
+            .progress
+            .get_or_insert_with(|| self.console.progress("encoding", total, "steps"));
+        progress.set(done, String::new());
+        if done >= total {
+            self.progress = None;
+        }
+    }
+
     fn composed(&mut self, done: usize, total: usize) {
         let progress = self
             .progress

@@ -29,6 +29,10 @@ impl DryRun {
     /// the labels of the training data if they are available.
     pub fn new(config: TrainConfig) -> Result<Self, ExperimentError> {
         config.validate()?;
+        if config.task.kind.is_of_diffusion_models() {
+            let memory = MemoryEstimate::of_diffusion(&config)?;
+            return Self::of(config, None, memory);
+        }
         let base = match config.base.from_scratch {
             true => BaseModel::open_config(&config.base.model)?,
             false => BaseModel::open_here(&config.base.model)?,
@@ -38,6 +42,14 @@ impl DryRun {
             .kind
             .count_labels(&config.data, config.task.target)?;
         let memory = MemoryEstimate::new(&config, &base, labels.unwrap_or(UNKNOWN_LABELS))?;
+        Self::of(config, labels, memory)
+    }
+
+    fn of(
+        config: TrainConfig,
+        labels: Option<usize>,
+        memory: MemoryEstimate,
+    ) -> Result<Self, ExperimentError> {
         Ok(Self {
             model: config.base.model,
             method: config.adapter.method.name(),

@@ -1,8 +1,9 @@
 //! The text tower of CLIP: tokens of a text in, one vector to compare with those of images out.
 
+use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use eigenmix_kernels::{AttentionShape, Visibility, Weight};
-use eigenmix_moslora::AdaptedLinear;
+use eigenmix_moslora::{AdaptedLinear, ParameterNames};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -223,7 +224,8 @@ fn divide(
     part
 }
 
-/// Embeddings, blocks, the final norm and the projection, all frozen.
+/// Embeddings, blocks, the final norm and the projection; only updates are trained.
+#[derive(Module, Debug)]
 pub struct ClipText {
     token_embeddings: Weight,
     position_embeddings: Weight,
@@ -233,6 +235,7 @@ pub struct ClipText {
     n_heads: usize,
     d_model: usize,
     max_positions: usize,
+    #[module(skip)]
     end_of_text: EndOfText,
 }
 
@@ -249,6 +252,19 @@ impl ClipText {
         adaptation: &Adaptation,
         device: &Device,
     ) -> Result<Self, ModelError> {
+        Ok(Self::load_named(checkpoint, config, adaptation, device)?.0)
+    }
+
+    /// The same, with the names of what is trained in it.
+    ///
+    /// # Errors
+    /// As [`ClipText::load`].
+    pub fn load_named(
+        checkpoint: &Checkpoint,
+        config: &ClipTextConfig,
+        adaptation: &Adaptation,
+        device: &Device,
+    ) -> Result<(Self, ParameterNames), ModelError> {
         let mut builder = Builder::frozen(checkpoint, adaptation, PREFIX, device);
         let d_model = config.block.d_model;
         let embedding = format!("{PREFIX}.embeddings.token_embedding");
@@ -259,7 +275,7 @@ impl ClipText {
             .map(|layer| Block::build(&mut builder, &config.block, &config.block_path(layer), 0.0))
             .collect::<Result<_, _>>()?;
         let norm = format!("{PREFIX}.final_layer_norm");
-        Ok(Self {
+        let text = Self {
             token_embeddings,
             position_embeddings,
             blocks,
@@ -272,7 +288,8 @@ impl ClipText {
             d_model,
             max_positions: config.max_positions,
             end_of_text: config.end_of_text,
-        })
+        };
+        Ok((text, builder.finish().0))
     }
 
     /// How many tokens it knows.

@@ -86,6 +86,18 @@ impl ParameterNames {
         self.names.insert(id, name);
     }
 
+    /// Takes over the names of a part of a model, with `part` and a dot in front.
+    pub fn extend(&mut self, part: &str, names: Self) {
+        let within = |name: String| format!("{part}.{name}");
+        let named = names.names.into_iter();
+        self.names
+            .extend(named.map(|(id, name)| (id, within(name))));
+        let kinds = names.kinds.into_iter();
+        self.kinds
+            .extend(kinds.map(|(name, kind)| (within(name), kind)));
+        self.shared.extend(names.shared.into_iter().map(within));
+    }
+
     pub fn get(&self, id: ParamId) -> Option<&str> {
         self.names.get(&id).map(String::as_str)
     }

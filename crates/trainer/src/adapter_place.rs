@@ -1,6 +1,6 @@
 //! Where the adapter is that an argument stands for.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use eigenmix_adapter::{AdapterFile, PeftConfig};
 use eigenmix_hub::{
@@ -65,8 +65,11 @@ pub fn locate_adapter(argument: &str) -> Result<PathBuf, TrainerError> {
         }
     };
     let trained = Run::at(&path).adapter();
-    let is_run =
-        !path.join(PeftConfig::FILE_NAME).exists() && trained.join(PeftConfig::FILE_NAME).exists();
+    let is_adapter = |directory: &Path| {
+        let mut names = [PeftConfig::FILE_NAME, Run::PIPELINE_ADAPTER].into_iter();
+        names.any(|name| directory.join(name).exists())
+    };
+    let is_run = !is_adapter(&path) && is_adapter(&trained);
     Ok(if is_run { trained } else { path })
 }
 

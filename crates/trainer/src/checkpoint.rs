@@ -115,11 +115,7 @@ const PROGRESS: &str = "progress.json";
 pub fn save(run: &Path, state: &CheckpointState) -> Result<PathBuf, TrainerError> {
     let directory = run.join(Run::CHECKPOINTS);
     std::fs::create_dir_all(&directory).map_err(FileError::io("create", &directory))?;
-    let path = directory.join(format!(
-        "{}{:08}",
-        Run::CHECKPOINT_PREFIX,
-        state.progress.step
-    ));
+    let path = directory.join(Run::step_name(state.progress.step));
     write_directory(&path, true, |temporary| {
         write_values(&temporary.join(PARAMETERS), &state.parameters)?;
         write_values(&temporary.join(OPTIMIZER), &state.optimizer)?;

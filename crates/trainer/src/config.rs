@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::batch_size::{BatchSize, BatchSizeError};
+use crate::diffusion::DiffusionConfig;
 use crate::schedule::{PlateauConfig, Scheduler, Warmup};
 use crate::task_config::TaskConfig;
 use crate::{AdapterConfig, TrainerError};
@@ -33,6 +34,9 @@ pub struct TrainConfig {
     pub adapter: AdapterConfig,
     /// The optimiser, its schedule, evaluations and checkpoints.
     pub training: TrainingConfig,
+    /// What is trained of a diffusion model, with `task.kind` = "text-to-image" or "dreambooth".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diffusion: Option<DiffusionConfig>,
 }
 
 /// The `[base]` table: the base model.
@@ -301,6 +305,7 @@ impl TrainConfig {
             training.plateau.validate().map_err(TrainerError::from),
         ];
         problems.extend(self.task_problems());
+        problems.extend(self.diffusion_problems());
         problems.extend(rules.into_iter().filter_map(Result::err));
         problems.extend(self.adapter.problems());
         problems
@@ -316,7 +321,7 @@ impl TrainConfig {
 }
 
 pub(crate) const ABOVE_ZERO: &str = "a number above 0";
-const BELOW_ONE: &str = "at least 0 and below 1";
+pub(crate) const BELOW_ONE: &str = "at least 0 and below 1";
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use eigenmix_adapter::{AdapterError, PromptError};
 use eigenmix_data::DataError;
 use eigenmix_data::metrics::MetricError;
+use eigenmix_diffusion::DiffusionError;
 use eigenmix_eigenlorax::EigenloraxError;
 use eigenmix_hub::HubError;
 use eigenmix_images::PreprocessorError;
@@ -26,6 +27,8 @@ pub enum TrainerError {
         #[source]
         source: eigenmix_eigenlorax::decomposition::DecompositionError,
     },
+    #[error("it was stopped before the first step")]
+    Stopped,
     #[error(
         "adapter.method = \"{method}\" adapts no module to take a gradient of; name one that does, such as lora"
     )]
@@ -48,6 +51,10 @@ pub enum TrainerError {
         method: &'static str,
         reason: String,
     },
+    #[error(
+        "task.kind = \"{task}\" is for diffusion models, which this is not built for: gradients of tasks, the choice of adapters for one, suggested training files, evaluations and predictions are of models of texts and images"
+    )]
+    OfNetworks { task: &'static str },
     #[error(
         "device `{found}` is unknown; expected cpu, ndarray, wgpu, vulkan, cuda or auto; `cuda:1` is the second CUDA device"
     )]
@@ -157,6 +164,12 @@ pub enum TrainerError {
         target: &'static str,
         reason: &'static str,
     },
+    #[error("`{key}` does not work with task.kind = \"{task}\": {reason}")]
+    TaskOption {
+        key: &'static str,
+        task: &'static str,
+        reason: &'static str,
+    },
     #[error("task.prompts: {0}")]
     Prompts(#[source] PromptError),
     #[error("task.prompts do not work with {key} = {found}: {reason}")]
@@ -224,6 +237,8 @@ pub enum TrainerError {
     #[error(transparent)]
     Eigenlorax(#[from] EigenloraxError),
     #[error(transparent)]
+    Diffusion(Box<DiffusionError>),
+    #[error(transparent)]
     Model(#[from] ModelError),
     #[error(transparent)]
     Parameters(#[from] ParameterError),
@@ -241,6 +256,12 @@ pub enum TrainerError {
     Processes(#[from] ProcessError),
 }
 
+impl From<DiffusionError> for TrainerError {
+    fn from(error: DiffusionError) -> Self {
+        Self::Diffusion(Box::new(error))
+    }
+}
+
 impl From<StoreError> for TrainerError {
     fn from(error: StoreError) -> Self {
         Self::Store(Box::new(error))
@@ -254,6 +275,7 @@ impl TrainerError {
             Self::Value { key, .. }
             | Self::Method { key, .. }
             | Self::TaskSetting { key, .. }
+            | Self::TaskOption { key, .. }
             | Self::PromptsWith { key, .. } => Some(key),
             Self::Data(DataError::ClassWeights(_)) => Some("task.class_weights"),
             Self::Prompts(_) => Some("task.prompts"),

@@ -29,6 +29,7 @@
 //! [`Training::prepare`] reads and checks all that such a configuration names, [`Training::run`] takes
 //! the steps and writes the run; see the example `train_a_task`.
 
+mod adapted_model;
 mod adapter_config;
 mod adapter_place;
 mod base_location;
@@ -42,6 +43,7 @@ mod component_count;
 mod composition_config;
 mod config;
 mod device;
+mod diffusion;
 mod error;
 mod factor_init;
 mod frozen_weights;
@@ -84,6 +86,7 @@ pub use component_count::{AllComponents, ComponentCount};
 pub use composition_config::WeightScope;
 pub use config::{BaseConfig, Keep, TrainConfig, TrainingConfig};
 pub use device::{Backend, DeviceChoice, DeviceKind, PresentDevice};
+pub use diffusion::{DiffusionConfig, DiffusionTraining, SamplesConfig};
 pub use error::TrainerError;
 pub use generation::{GenerationEvent, GenerationOptions, Prompt, generate};
 pub use generation_speed::GenerationSpeed;
@@ -112,7 +115,8 @@ pub use tasks::{
     TaskKind, TaskReader, TextInputs, TrainRequest, image_processor, label_metrics, preprocessor,
 };
 pub use training::{
-    ChosenStart, GradientOptions, MeasuredLoss, ModuleGradient, Prospect, SelectedAdapter,
-    Selection, SelectionOptions, SharedSteps, TaskGradient, Training, Unusable, UsableAdapter,
+    ChosenStart, GradientOptions, MeasuredLoss, ModuleGradient, NetworkTraining, Prospect,
+    SelectedAdapter, Selection, SelectionOptions, SharedSteps, TaskGradient, TrainedModel,
+    Training, Unusable, UsableAdapter,
 };
 pub use vision_adapter_config::VisionAdapterConfig;

@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use eigenmix_models::{Architecture, Description, HeadKind, LinearLayer};
 use serde::Serialize;
 
+use crate::adapted_model::AdaptedModel;
 use crate::config::TrainConfig;
 use crate::frozen_weights::frozen_weights;
 use crate::methods::{
@@ -15,7 +16,7 @@ use crate::methods::{
 use crate::{BaseModel, TrainerError};
 
 /// Parameters and activations are f32 while they are trained or computed with.
-const PARAMETER_BYTES: u64 = 4;
+pub(crate) const PARAMETER_BYTES: u64 = 4;
 /// AdamW keeps two moments of every trained parameter.
 const MOMENTS_PER_PARAMETER: u64 = 2;
 
@@ -60,9 +61,46 @@ impl MemoryEstimate {
         let task = config.task.kind.definition();
         let head = task.head(labels, !config.task.prompts.is_empty());
         task.check_length(architecture, &config.data)?;
-        let own = with_own_output(&config.adapter, architecture, head)?;
+        let own = with_own_output(&config.adapter, base, head)?;
         let architecture = own.as_ref().unwrap_or(architecture);
         let description = architecture.describe(head)?;
+        let (mut estimate, adapted) = Self::of_layers(config, base, &description, head)?;
+        if estimate.frozen_parameters > 0 {
+            let precision = config.base.weights;
+            estimate.weights = frozen_weights(
+                &base.checkpoint,
+                architecture,
+                head,
+                &description,
+                precision,
+            )?;
+        }
+        let longest = architecture.rows_per_example(config.data.max_length);
+        let parts = config.training.micro_batches.unwrap_or(NonZeroUsize::MIN);
+        let at_once = config.training.size_of_batches()?.divided(parts);
+        estimate.rows = at_once.most_rows(longest) as u64;
+        let kept = match config.training.gradient_checkpointing {
+            true => Kept::LayerInputs,
+            false => Kept::Everything,
+        };
+        let lowest = lowest_layer(architecture, config.adapter.method, &adapted);
+        estimate.activations =
+            PARAMETER_BYTES * estimate.rows * values_per_row(architecture, lowest, kept)
+                + logits(head, architecture, estimate.rows);
+        Ok(estimate)
+    }
+
+    /// What is trained in which layers, and the basis; the base model's weights and the activations are not
+    /// counted.
+    ///
+    /// # Errors
+    /// If the targets match no layer.
+    pub(crate) fn of_layers(
+        config: &TrainConfig,
+        base: &dyn AdaptedModel,
+        description: &Description,
+        head: HeadKind,
+    ) -> Result<(Self, Vec<String>), TrainerError> {
         let method = config.adapter.method;
         let basis = match method.has_basis() {
             true => BasisWidth::new(&config.adapter)?,
@@ -87,48 +125,24 @@ impl MemoryEstimate {
             match (method.trains_everything(), method.is_on_adapters()) {
                 (true, _) => Vec::new(),
                 // Of a subspace or adapters at hand, their modules; of those elsewhere, what is usual.
-                (_, true) if !known.is_empty() => of_rank(on_modules(
-                    &config.adapter,
-                    &description,
-                    known.into_iter(),
-                )?),
-                (_, true) => of_rank(targeted(&config.adapter, architecture, &description)?),
+                (_, true) if !known.is_empty() => {
+                    of_rank(on_modules(&config.adapter, description, known.into_iter())?)
+                }
+                (_, true) => of_rank(targeted(&config.adapter, base, description)?),
                 (_, false) => match InitialAdapter::open(&config.adapter.init(), base)? {
                     Some(initial) => {
-                        let layers = initial.layers(&config.adapter, architecture, &description)?;
+                        let layers = initial.layers(&config.adapter, base, description)?;
                         let layers = layers.into_iter();
                         layers
                             .map(|initial| (initial.layer, initial.rank))
                             .collect()
                     }
-                    None => of_rank(targeted(&config.adapter, architecture, &description)?),
+                    None => of_rank(targeted(&config.adapter, base, description)?),
                 },
             };
-        let mut estimate =
-            Self::trained(config, head, &description, &adapted, (&basis, &composition));
-        if estimate.frozen_parameters > 0 {
-            let precision = config.base.weights;
-            estimate.weights = frozen_weights(
-                &base.checkpoint,
-                architecture,
-                head,
-                &description,
-                precision,
-            )?;
-        }
-        let longest = architecture.rows_per_example(config.data.max_length);
-        let parts = config.training.micro_batches.unwrap_or(NonZeroUsize::MIN);
-        let at_once = config.training.size_of_batches()?.divided(parts);
-        estimate.rows = at_once.most_rows(longest) as u64;
-        let kept = match config.training.gradient_checkpointing {
-            true => Kept::LayerInputs,
-            false => Kept::Everything,
-        };
-        let lowest = lowest_layer(architecture, method, &adapted);
-        estimate.activations =
-            PARAMETER_BYTES * estimate.rows * values_per_row(architecture, lowest, kept)
-                + logits(head, architecture, estimate.rows);
-        Ok(estimate)
+        let estimate = Self::trained(config, head, description, &adapted, (&basis, &composition));
+        let adapted = adapted.iter().map(|(layer, _)| layer.path.clone());
+        Ok((estimate, adapted.collect()))
     }
 
     /// The total number of bytes.
@@ -222,17 +236,11 @@ enum Kept {
 }
 
 /// The lowest transformer layer that has something to train, or that a gradient passes through.
-fn lowest_layer(
-    architecture: &Architecture,
-    method: AdapterMethod,
-    adapted: &[(&LinearLayer, usize)],
-) -> usize {
+fn lowest_layer(architecture: &Architecture, method: AdapterMethod, adapted: &[String]) -> usize {
     if method.trains_everything() {
         return 0;
     }
-    let number = |(layer, _): &(&LinearLayer, usize)| {
-        layer.path.split('.').find_map(|part| part.parse().ok())
-    };
+    let number = |path: &String| path.split('.').find_map(|part| part.parse().ok());
     let numbers = adapted.iter().filter_map(number);
     numbers.min().unwrap_or(architecture.n_layers())
 }

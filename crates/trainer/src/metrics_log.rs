@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::TrainerError;
 use crate::run::Run;
 use crate::tensorboard::EventFile;
+use crate::training::ShownImage;
 
 /// A logged step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -119,6 +120,18 @@ impl MetricsLog {
         let metrics = metrics.map(|(name, value)| (name.as_str(), *value));
         let values = [("loss", record.loss)].into_iter().chain(metrics);
         self.scalars(record.step, record.split, values)
+    }
+
+    /// Images that were made after a step, for TensorBoard.
+    pub fn images(&mut self, step: usize, images: &[ShownImage]) -> Result<(), TrainerError> {
+        let Some(events) = &mut self.events else {
+            return Ok(());
+        };
+        for ShownImage { name, path, size } in images {
+            let png = std::fs::read(path).map_err(FileError::io("read", path))?;
+            events.image(step, &format!("samples/{name}"), *size, &png)?;
+        }
+        Ok(())
     }
 
     fn scalars<'a>(

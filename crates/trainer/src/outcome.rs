@@ -26,6 +26,9 @@ pub trait Observer {
     fn starts_measured(&mut self, _done: usize, _total: usize) {}
     /// Before the start, where the weights of a composition are found first: after every step of that.
     fn composed(&mut self, _done: usize, _total: usize) {}
+    /// Before the first step of a diffusion model: after every image or caption that was encoded, how many were
+    /// and how many will be.
+    fn encoded(&mut self, _done: usize, _total: usize) {}
     /// After every optimizer step.
     fn stepped(&mut self, _step: usize) {}
     fn logged(&mut self, _record: &StepRecord) {}

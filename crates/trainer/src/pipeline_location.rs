@@ -23,6 +23,25 @@ const TOKENIZERS: [&str; 2] = ["tokenizer", "tokenizer_2"];
 /// # Errors
 /// If there is none.
 pub fn locate_pipeline(name: &str) -> Result<PathBuf, TrainerError> {
+    locate(name, needed_files)
+}
+
+/// The same without weights.
+///
+/// # Errors
+/// If there is none.
+pub(crate) fn locate_pipeline_config(name: &str) -> Result<PathBuf, TrainerError> {
+    locate(name, |files| {
+        let mut needed = needed_files(files);
+        needed.retain(|file| !file.ends_with(".safetensors"));
+        needed
+    })
+}
+
+fn locate(
+    name: &str,
+    needed_files: impl Fn(&[String]) -> Vec<String>,
+) -> Result<PathBuf, TrainerError> {
     let id = match Location::parse(name)? {
         Location::Path(path) => return Ok(path),
         Location::Hub(id) => id,

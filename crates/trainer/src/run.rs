@@ -4,6 +4,7 @@
 //! `coefficients.safetensors`, `basis.json` and at last `outcome.json`, which makes the run a finished
 //! one. Writers and readers take every name from here.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -65,16 +66,49 @@ impl Run {
     pub const COMPOSITION: &str = "composition";
     /// The trained adapter.
     pub const ADAPTER: &str = "adapter";
+    /// In [`Run::ADAPTER`], the file of an adapter for a diffusion model, where diffusers looks for it.
+    pub const PIPELINE_ADAPTER: &str = "pytorch_lora_weights.safetensors";
     /// The trained model, of full fine-tuning.
     pub const MODEL: &str = "model";
     /// Only what was trained, of methods with a basis.
     pub const COEFFICIENTS: &str = "coefficients.safetensors";
     pub const CHECKPOINTS: &str = "checkpoints";
+    /// Images that a diffusion model made on the way, in a directory for each step.
+    pub const SAMPLES: &str = "samples";
+    /// Encoded images and captions of a diffusion model's training.
+    pub const CACHE: &str = "cache";
     /// How the names of checkpoints begin; while one is written, it has another.
     pub(crate) const CHECKPOINT_PREFIX: &str = "step-";
 
+    /// The directory of a step, among others.
+    pub(crate) fn step_name(step: usize) -> String {
+        format!("{}{step:08}", Self::CHECKPOINT_PREFIX)
+    }
+
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
+    }
+
+    /// The directories of the images that were made on the way, by step.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn samples(&self) -> Result<BTreeMap<usize, PathBuf>, FileError> {
+        let directory = self.path.join(Self::SAMPLES);
+        if !directory.is_dir() {
+            return Ok(BTreeMap::new());
+        }
+        let entries = fs::read_dir(&directory).map_err(FileError::io("read", &directory))?;
+        let mut steps = BTreeMap::new();
+        for entry in entries {
+            let path = entry.map_err(FileError::io("read", &directory))?.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            let step = name.and_then(|name| name.strip_prefix(Self::CHECKPOINT_PREFIX));
+            if let Some(step) = step.and_then(|step| step.parse().ok()) {
+                steps.insert(step, path);
+            }
+        }
+        Ok(steps)
     }
 
     /// Whether `path` looks like a run.

@@ -74,10 +74,34 @@ pub(crate) fn refuse_existing(output: &Path, options: &RunOptions) -> Result<(),
     Ok(())
 }
 
-/// Whether the directory contains nothing except the lock and unfinished files of a killed process.
+/// Refuses, before anything is written into it, an output that [`open`] will refuse since it is that of
+/// something else.
+///
+/// # Errors
+/// If it holds other things than a run.
+pub(crate) fn refuse_foreign(output: &Path, options: &RunOptions) -> Result<(), TrainerError> {
+    let path = || output.to_owned();
+    if !options.processes.is_first() || output.join(Run::CONFIG).is_file() || has_no_run(output)? {
+        return Ok(());
+    }
+    Err(match options.resume {
+        true => TrainerError::NothingToResume { path: path() },
+        false => TrainerError::NotARun { path: path() },
+    })
+}
+
+/// Whether the directory contains nothing except what is kept for any run in it, the lock and encoded inputs,
+/// and unfinished files of a killed process.
 pub(crate) fn has_no_run(output: &Path) -> Result<bool, TrainerError> {
     let names = names(output)?;
-    Ok(names.iter().all(|name| name == LOCK || is_unfinished(name)))
+    Ok(names
+        .iter()
+        .all(|name| is_kept(name) || is_unfinished(name)))
+}
+
+/// Whether a run in the same place may use it again: encoded inputs are named by what they depend on.
+fn is_kept(name: &str) -> bool {
+    name == LOCK || name == Run::CACHE
 }
 
 /// Whether `name` is that of a temporary, which is renamed when it is complete.
@@ -92,12 +116,12 @@ fn remove_unfinished(directory: &Path) -> Result<(), TrainerError> {
     Ok(())
 }
 
-/// Removes everything but the lock. The configuration goes last, so that a half-removed run is
+/// Removes everything but what is kept for any run. The configuration goes last, so that a half-removed run is
 /// still recognised as a run.
 fn clear(output: &Path) -> Result<(), TrainerError> {
     let mut names = names(output)?;
     names.sort_by_key(|name| name == Run::CONFIG);
-    for name in names.iter().filter(|name| *name != LOCK) {
+    for name in names.iter().filter(|name| !is_kept(name)) {
         remove(&output.join(name))?;
     }
     Ok(())

@@ -92,7 +92,8 @@ fn is_share(metric: Metric) -> bool {
         | Metric::Pearson
         | Metric::Spearman
         | Metric::Mse
-        | Metric::Perplexity => false,
+        | Metric::Perplexity
+        | Metric::DenoisingLoss => false,
     }
 }
 

@@ -59,7 +59,7 @@ pub fn tune(request: &TuneRequest, listener: &dyn Listener) -> Result<TuneReport
     let candidates = counted(request, &config)?;
     let training = Training::prepare(config)?;
     let (schedule, measured_on) = schedule(request, &training)?;
-    training.notes().for_each(|note| listener.note(note));
+    training.notes().for_each(|note| listener.note(&note));
     let metric = training.first_metric();
     let rows = training.rows(Split::Validation).unwrap_or(0);
     drop(training);

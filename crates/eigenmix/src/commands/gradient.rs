@@ -5,7 +5,9 @@ use std::fmt;
 use std::time::Instant;
 
 use eigenmix_experiment::Destination;
-use eigenmix_trainer::{DeviceChoice, GradientOptions, ModuleGradient, TaskGradient, Training};
+use eigenmix_trainer::{
+    DeviceChoice, GradientOptions, ModuleGradient, NetworkTraining, TaskGradient,
+};
 use serde::Serialize;
 
 use crate::cli::GradientArguments;
@@ -20,7 +22,7 @@ pub(crate) fn run(
     let destination = Destination::new(&arguments.out, arguments.force)?;
     let config = arguments.file.read()?.train_config()?;
     destination.keep_apart_from_training(&arguments.file.config, &config)?;
-    let training = Training::prepare(config)?;
+    let training = NetworkTraining::prepare(config)?;
     training.notes().for_each(|note| console.note(note));
     let options = GradientOptions {
         rank: arguments.rank,

@@ -9,12 +9,17 @@ use crate::extract::ExtractRequest;
 use crate::merge::MergeRequest;
 
 /// The tables of a training file.
-pub(super) const TABLES: [&str; 5] = ["base", "data", "task", "adapter", "training"];
+pub(super) const TABLES: [&str; 6] = ["base", "data", "task", "adapter", "training", "diffusion"];
 
 /// The schema of experiment files.
 pub fn schema() -> Schema {
     let mut definitions = Map::new();
-    let training = part::<TrainConfig>(&mut definitions);
+    let mut training = part::<TrainConfig>(&mut definitions);
+    // A table that may be left out is a choice of it and of nothing.
+    let diffusion = &mut training["properties"]["diffusion"];
+    if let Some(reference) = diffusion["anyOf"][0].get("$ref").cloned() {
+        *diffusion = json!({"$ref": reference, "description": diffusion["description"]});
+    }
     let extract = part::<ExtractRequest>(&mut definitions);
     let merge = part::<MergeRequest>(&mut definitions);
     // A key that an arm leaves out is in the defaults, and the other way round.

@@ -8,6 +8,7 @@ use eigenmix_tensors::FileError;
 use eigenmix_trainer::{MetricValue, Outcome, Run};
 use serde::{Deserialize, Serialize};
 
+use super::samples::SampleImages;
 use crate::charts::{Curves, SpectrumSummary};
 use crate::evaluation::nan_metrics;
 use crate::message;
@@ -43,6 +44,9 @@ pub struct ArmReport {
     /// The subspace, for methods with a basis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subspace: Option<ArmSubspace>,
+    /// The images that its first seed made on the way.
+    #[serde(default, skip_serializing_if = "SampleImages::is_empty")]
+    pub samples: SampleImages,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<Failure>,
     /// What could not be shown, and why.
@@ -131,7 +135,12 @@ impl ArmReport {
             ));
             None
         });
+        let samples = SampleImages::read(&first.output).unwrap_or_else(|error| {
+            notes.push(format!("{name}: no samples, {}", message(&error)));
+            SampleImages::default()
+        });
         Some(Self {
+            samples,
             name: name.to_owned(),
             seeds: outcomes.iter().map(|(seed, _)| *seed).collect(),
             adapter_parameters: Some(first.adapter_parameters),
@@ -169,6 +178,7 @@ impl ArmReport {
             control_of: None,
             curves: Curves::default(),
             subspace: None,
+            samples: SampleImages::default(),
             failures,
             notes: Vec::new(),
         }

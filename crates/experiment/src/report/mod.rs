@@ -5,6 +5,7 @@ mod compared;
 mod page;
 mod plan;
 mod recycling;
+mod samples;
 mod table;
 use std::path::Path;
 

@@ -61,6 +61,7 @@ pub(super) fn page(report: &Report, compared: &Compared) -> Page {
         page.heading("Results");
         page.figures(metrics);
     }
+    super::samples::show(report, &mut page);
     let curves: Vec<(&str, &Curves)> = report
         .arms
         .iter()

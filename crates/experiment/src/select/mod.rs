@@ -6,7 +6,7 @@ mod summary;
 
 use std::time::Instant;
 
-use eigenmix_trainer::{Device, SelectionOptions, Training};
+use eigenmix_trainer::{Device, NetworkTraining, SelectionOptions};
 use toml::{Table, Value};
 
 use self::pool::FoundPool;
@@ -41,7 +41,7 @@ pub fn select(
     let config = train_config(&task_alone(request)?)
         .map_err(|problems| ExperimentError::Config(request.task.error(problems).into()))?;
     let pool = FoundPool::open(&request.adapters, &config.base.model)?;
-    let mut training = Training::prepare(config)?;
+    let mut training = NetworkTraining::prepare(config)?;
     let pool = pool.sorted(&training);
     if pool.usable.is_empty() {
         return Err(none_usable(&pool.unused).into());

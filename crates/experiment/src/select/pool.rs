@@ -1,6 +1,6 @@
 //! The adapters that were given, and which of them can be used.
 
-use eigenmix_trainer::{LazyBase, Training, UsableAdapter};
+use eigenmix_trainer::{LazyBase, NetworkTraining, UsableAdapter};
 use rayon::prelude::*;
 
 use super::UnusedAdapter;
@@ -63,7 +63,7 @@ impl FoundPool {
     }
 
     /// Those that fit the training, and the others with the reasons.
-    pub fn sorted(&self, training: &Training) -> SortedPool<'_> {
+    pub fn sorted(&self, training: &NetworkTraining) -> SortedPool<'_> {
         let mut sorted = SortedPool {
             names: Vec::new(),
             usable: Vec::new(),

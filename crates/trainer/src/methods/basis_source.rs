@@ -12,17 +12,18 @@ use eigenmix_models::{Description, LinearLayer};
 use rayon::prelude::*;
 
 use super::target_layers::targeted;
+use crate::TrainerError;
+use crate::adapted_model::AdaptedModel;
 use crate::adapter_config::AdapterConfig;
 use crate::adapter_place::locate_adapter;
 use crate::basis_config::{BasisKind, GradientJoin};
 use crate::component_count::ComponentCount;
 use crate::gguf_rows::with_rows_in_order;
-use crate::{BaseModel, TrainerError};
 
 /// What a basis is made for and from.
 pub(crate) struct BasisSource<'a> {
     pub config: &'a AdapterConfig,
-    pub base: &'a BaseModel,
+    pub base: &'a dyn AdaptedModel,
     pub description: &'a Description,
     pub seed: u64,
     /// −G as an adapter. Where the configuration asks for one and there is none yet, the basis has the
@@ -187,7 +188,7 @@ impl BasisSource<'_> {
 
     /// Random directions in the targeted layers.
     fn anew(&self) -> Result<Subspace, TrainerError> {
-        let layers = targeted(self.config, &self.base.architecture, self.description)?;
+        let layers = targeted(self.config, self.base, self.description)?;
         let modules = layers.into_iter().map(|layer| {
             let shape = [layer.d_out, layer.d_in];
             let count = self.config.most_components(shape);
@@ -222,13 +223,34 @@ impl From<DecompositionError> for Failed {
 ///
 /// # Errors
 /// If it is not one adapter, whole and finite.
-pub(crate) fn read(name: &str, base: Option<&BaseModel>) -> Result<LoadedAdapter, TrainerError> {
+pub(crate) fn read(
+    name: &str,
+    base: Option<&dyn AdaptedModel>,
+) -> Result<LoadedAdapter, TrainerError> {
     let path = locate_adapter(name)?;
     let file = AdapterFile::open(&path)?.with_location(name);
-    let file = with_rows_in_order(file, &path, || Ok(base))?;
-    file.require_one_model()?;
+    let file = opened_for(file, &path, base)?;
     file.require_clean()?;
     Ok(LoadedAdapter::read(&file)?)
+}
+
+/// An adapter with what its base model says of it: of a diffusion model it may be for several parts, of
+/// others for one model.
+///
+/// # Errors
+/// If it is for several, or does not go with the base model.
+pub(super) fn opened_for(
+    file: AdapterFile,
+    path: &Path,
+    base: Option<&dyn AdaptedModel>,
+) -> Result<AdapterFile, TrainerError> {
+    let model = base.and_then(AdaptedModel::as_base_model);
+    if base.is_some() && model.is_none() {
+        return Ok(file);
+    }
+    let file = with_rows_in_order(file, path, || Ok(model))?;
+    file.require_one_model()?;
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -241,6 +263,7 @@ mod tests {
     use eigenmix_tensors::Matrix;
 
     use super::*;
+    use crate::BaseModel;
     use crate::methods::{BasisWidth, MethodStart, start};
 
     fn quickstart(name: &str) -> String {

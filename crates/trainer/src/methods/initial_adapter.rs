@@ -8,20 +8,21 @@ use eigenmix_adapter::{
     AdapterFile, LayerKind, LoadedAdapter, LoraModule, Provenance, is_saved_by,
 };
 use eigenmix_data::InputContract;
-use eigenmix_models::{Architecture, Description, LinearLayer};
+use eigenmix_models::{Description, LinearLayer};
 use eigenmix_moslora::{MixerInit, Update};
 use eigenmix_tensors::{HostTensor, Matrix};
 use serde_json::{Map, Value};
 
+use super::basis_source::opened_for;
 use super::definition::FactorLayer;
 use super::on_basis::same_directory;
 use super::start::MethodStart;
 use super::target_layers::targeted;
+use crate::adapted_model::AdaptedModel;
 use crate::adapter_config::AdapterConfig;
 use crate::adapter_place::locate_adapter;
-use crate::gguf_rows::with_rows_in_order;
 use crate::init::Init;
-use crate::{AdapterMethod, BaseModel, TrainerError};
+use crate::{AdapterMethod, TrainerError};
 
 /// An adapter that a training starts from, opened but not read.
 pub(crate) struct InitialAdapter {
@@ -46,14 +47,13 @@ impl InitialAdapter {
     ///
     /// # Errors
     /// If there is none, or it cannot be used whole.
-    pub fn open(init: &Init, base: &BaseModel) -> Result<Option<Self>, TrainerError> {
+    pub fn open(init: &Init, base: &dyn AdaptedModel) -> Result<Option<Self>, TrainerError> {
         let Init::Adapter(name) = init else {
             return Ok(None);
         };
         let path = locate_adapter(name)?;
         let file = AdapterFile::open(&path)?.with_location(name.as_str());
-        let file = with_rows_in_order(file, &path, || Ok(Some(base)))?;
-        file.require_one_model()?;
+        let file = opened_for(file, &path, Some(base))?;
         file.require_clean()?;
         let made = match path.is_dir() {
             true => Provenance::read_json(&path)?,
@@ -166,16 +166,17 @@ impl InitialAdapter {
     pub fn layers<'d>(
         &self,
         config: &AdapterConfig,
-        architecture: &Architecture,
+        base: &dyn AdaptedModel,
         description: &'d Description,
     ) -> Result<Vec<InitialLayer<'d>>, TrainerError> {
         self.require_no_biases()?;
         let mut layers = Vec::new();
         for path in self.file.module_paths() {
             let kind = self.file.layer(path)?;
-            if *kind != LayerKind::Linear {
+            if *kind != LayerKind::Linear && *kind != base.layer_kind(path) {
                 return Err(self.refused(format!(
-                    "it adapts `{path}`, which is {kind}; only linear layers are trained. {}",
+                    "it adapts `{path}`, which is {kind}; only linear layers are trained, and convolutions of \
+                     diffusion models. {}",
                     self.merge_advice()
                 )));
             }
@@ -210,7 +211,7 @@ impl InitialAdapter {
             });
         }
         if config.target_modules.is_some() {
-            let wanted = targeted(config, architecture, description)?;
+            let wanted = targeted(config, base, description)?;
             self.require_same_layers(&wanted, &layers)?;
         }
         Ok(layers)
@@ -263,13 +264,13 @@ impl InitialAdapter {
     pub fn start(
         self,
         config: &AdapterConfig,
-        (base_model, architecture, description): (&str, &Architecture, &Description),
+        (base, description): (&dyn AdaptedModel, &Description),
         seed: u64,
         fresh: fn(&FactorLayer) -> Update,
     ) -> Result<MethodStart, TrainerError> {
         let mut notes = Vec::new();
-        self.check_base(config, base_model, &mut notes)?;
-        let layers = self.layers(config, architecture, description)?;
+        self.check_base(config, base.adapters_name(), &mut notes)?;
+        let layers = self.layers(config, base, description)?;
         let has_mixer = config.method.definition().has_mixer;
         let (mut updates, mut options) = (BTreeMap::new(), Vec::new());
         for InitialLayer {

@@ -14,9 +14,10 @@ use super::definition::BasisLayer;
 use super::initial_adapter::InitialAdapter;
 use super::start::MethodStart;
 use super::target_layers::on_modules;
+use crate::TrainerError;
+use crate::adapted_model::AdaptedModel;
 use crate::adapter_config::AdapterConfig;
 use crate::init::Init;
-use crate::{BaseModel, TrainerError};
 
 /// The updates of every module of a subspace that the base model has.
 ///
@@ -34,7 +35,7 @@ pub(super) fn on_basis(
         ..
     } = *source;
     let init = config.init();
-    let base_model = base.name_and_revision().0;
+    let base_model = base.adapters_name();
     let mut notes = Vec::new();
     let MadeBasis {
         subspace,
@@ -145,11 +146,11 @@ pub(super) fn on_basis(
 /// If it is another one, unless `adapter.allow_base_mismatch` is set.
 pub(super) fn check_base(
     config: &AdapterConfig,
-    base: &BaseModel,
+    base: &dyn AdaptedModel,
     found: Option<&str>,
     notes: &mut Vec<String>,
 ) -> Result<(), TrainerError> {
-    let expected = base.name_and_revision().0;
+    let expected = base.adapters_name();
     let Some(found) = found.filter(|found| *found != expected) else {
         return Ok(());
     };
@@ -235,6 +236,7 @@ mod tests {
     use eigenmix_models::LinearLayer;
 
     use super::*;
+    use crate::BaseModel;
     use crate::methods::definition::Recipe;
     use crate::methods::eigenmix::EIGENMIX;
 

@@ -22,9 +22,10 @@ const OUTPUT: &str = "lm_head";
 /// If the model does not do the task.
 pub(crate) fn with_own_output(
     config: &AdapterConfig,
-    architecture: &Architecture,
+    base: &BaseModel,
     head: HeadKind,
 ) -> Result<Option<Architecture>, TrainerError> {
+    let architecture = &base.architecture;
     let has_targets = config.target_modules.is_some() && !config.method.is_on_adapters();
     if head != HeadKind::LanguageModel || !architecture.ties_output() || !has_targets {
         return Ok(None);
@@ -32,7 +33,7 @@ pub(crate) fn with_own_output(
     let own = architecture.with_own_output();
     let description = own.describe(head)?;
     // A name that matches nothing is told by whoever asks for the layers.
-    let layers = targeted(config, &own, &description).unwrap_or_default();
+    let layers = targeted(config, base, &description).unwrap_or_default();
     let is_adapted = layers.iter().any(|layer| layer.path == OUTPUT);
     Ok(is_adapted.then_some(own))
 }

@@ -49,15 +49,13 @@ pub(crate) fn start(source: &BasisSource) -> Result<MethodStart, TrainerError> {
         seed,
         ..
     } = *source;
-    let (base_model, architecture) = (base.name_and_revision().0, &base.architecture);
     match config.method.definition().recipe {
         Recipe::Everything => Ok(MethodStart::default()),
         Recipe::Factors { update } => {
             if let Some(initial) = InitialAdapter::open(&config.init(), base)? {
-                let model = (base_model, architecture, description);
-                return initial.start(config, model, seed, update);
+                return initial.start(config, (base, description), seed, update);
             }
-            let layers = targeted(config, architecture, description)?;
+            let layers = targeted(config, base, description)?;
             let tower = config.vision.as_ref().map(|vision| vision.of(config));
             if tower.is_some() && !layers.iter().any(|layer| is_of_tower(&layer.path)) {
                 return Err(TrainerError::Method {

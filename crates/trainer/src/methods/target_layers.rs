@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use eigenmix_adapter::{PeftConfig, TargetModules, is_saved_by};
 use eigenmix_data::closest_name;
-use eigenmix_models::{Architecture, Description, LinearLayer};
+use eigenmix_models::{Description, LinearLayer};
 use eigenmix_moslora::Update;
 
 use crate::TrainerError;
+use crate::adapted_model::AdaptedModel;
 use crate::adapter_config::{AdapterConfig, TargetModulesConfig};
 
 /// The layers that the configuration names; by default queries and values, as in PEFT.
@@ -16,32 +17,31 @@ use crate::adapter_config::{AdapterConfig, TargetModulesConfig};
 /// If one of the names matches no layer.
 pub(crate) fn targeted<'d>(
     config: &AdapterConfig,
-    architecture: &Architecture,
+    base: &dyn AdaptedModel,
     description: &'d Description,
 ) -> Result<Vec<&'d LinearLayer>, TrainerError> {
     let targets = match &config.target_modules {
         Some(targets) => target_modules(targets),
         None => {
-            let names = architecture.default_targets().iter();
+            let names = base.default_targets().iter();
             TargetModules::Names(names.map(|name| (*name).to_owned()).collect())
         }
     };
     let layers = description.layers.iter().collect();
     let chosen = choose(&targets, layers, "layer of the base model")?;
-    let is_adapted = |layer: &&LinearLayer| {
-        !is_saved(config, &layer.path) && architecture.is_computed(&layer.path)
-    };
+    let is_adapted =
+        |layer: &&LinearLayer| !is_saved(config, &layer.path) && base.is_computed(&layer.path);
     Ok(chosen.into_iter().filter(is_adapted).collect())
 }
 
 /// What to say of layers that are not computed, and so adapted without effect or not at all.
 pub(crate) fn uncomputed_note(
     config: &AdapterConfig,
-    architecture: &Architecture,
+    base: &dyn AdaptedModel,
     description: &Description,
     adapted: &BTreeMap<String, Update>,
 ) -> Option<String> {
-    let is_above = |layer: &&LinearLayer| !architecture.is_computed(&layer.path);
+    let is_above = |layer: &&LinearLayer| !base.is_computed(&layer.path);
     let above: Vec<&LinearLayer> = description.layers.iter().filter(is_above).collect();
     let kept: Vec<&str> = (above.iter().map(|layer| layer.path.as_str()))
         .filter(|path| adapted.contains_key(*path))

@@ -6,9 +6,10 @@ use eigenmix_models::{Batch, Network};
 
 use super::{Evaluation, EvaluationOptions, LabelledExamples, Objective};
 use crate::TrainerError;
+use crate::training::TrainedModel;
 
 /// A split, prepared for the model.
-pub trait Examples {
+pub trait Examples<M: TrainedModel = Network> {
     /// The number of examples.
     fn len(&self) -> usize;
 
@@ -54,17 +55,13 @@ pub trait Examples {
         &self,
         examples: &[usize],
         augmented: Option<EpochAugmentation>,
-    ) -> Result<LabelledBatch, TrainerError>;
+    ) -> Result<M::Batch, TrainerError>;
 
-    /// Evaluates `network` on all examples.
+    /// Evaluates `model` on all examples.
     ///
     /// # Errors
     /// If a metric does not fit the task, or an image can't be read.
-    fn evaluate(
-        &self,
-        network: &Network,
-        options: &EvaluationOptions,
-    ) -> Result<Evaluation, TrainerError>;
+    fn evaluate(&self, model: &M, options: &EvaluationOptions) -> Result<Evaluation, TrainerError>;
 
     /// What each example should give, if each has a label.
     fn targets(&self) -> Option<&EncodedTargets> {

@@ -2,6 +2,7 @@
 //! examples → batches → objective → metrics and predictions.
 
 mod causal_lm;
+mod denoising;
 mod evaluation;
 mod examples;
 mod image_classification;
@@ -50,15 +51,21 @@ pub enum TaskKind {
     CausalLm,
     /// Language modelling of texts with images.
     VisionLanguage,
+    /// Images from captions, of a diffusion model.
+    TextToImage,
+    /// Images of one subject under one prompt, of a diffusion model.
+    Dreambooth,
 }
 
 impl TaskKind {
     /// All kinds.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 6] = [
         Self::SequenceClassification,
         Self::ImageClassification,
         Self::CausalLm,
         Self::VisionLanguage,
+        Self::TextToImage,
+        Self::Dreambooth,
     ];
 
     /// The definition of the kind.
@@ -68,12 +75,19 @@ impl TaskKind {
             Self::ImageClassification => &image_classification::ImageClassification,
             Self::CausalLm => &causal_lm::CausalLm,
             Self::VisionLanguage => &vision_language::VisionLanguage,
+            Self::TextToImage => &denoising::TextToImage,
+            Self::Dreambooth => &denoising::Dreambooth,
         }
     }
 
     /// Whether it predicts tokens, and no labels.
     pub fn is_of_language_models(self) -> bool {
         matches!(self, Self::CausalLm | Self::VisionLanguage)
+    }
+
+    /// Whether it is one of diffusion models.
+    pub fn is_of_diffusion_models(self) -> bool {
+        matches!(self, Self::TextToImage | Self::Dreambooth)
     }
 
     /// The name in configurations.
@@ -105,7 +119,8 @@ impl TaskKind {
     ) -> Result<Box<dyn TaskReader + 'a>, TrainerError> {
         let task = self.definition();
         if !task.fits(&base.architecture) {
-            let known = Self::ALL.map(|kind| kind.definition().models());
+            let mut known = Self::ALL.map(|kind| kind.definition().models()).to_vec();
+            known.dedup();
             return Err(TrainerError::TaskModel {
                 task: task.name(),
                 model: base.name.clone(),

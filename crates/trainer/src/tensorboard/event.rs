@@ -1,10 +1,12 @@
-//! TensorBoard's `Event` message (tensorflow/core/util/event.proto), the part that scalars need:
+//! TensorBoard's `Event` message (tensorflow/core/util/event.proto), the part that scalars and images need:
 //!
 //! ```text
 //! Event       1 wall_time: double   2 step: int64
 //!             3 file_version: string | 5 summary: Summary | 7 session_log: SessionLog
 //! Summary     1 value: repeated Value
-//! Value       1 tag: string         2 simple_value: float
+//! Value       1 tag: string         2 simple_value: float | 4 image: Image
+//! Image       1 height: int32       2 width: int32      3 colorspace: int32, 3 = RGB
+//!             4 encoded_image_string: bytes
 //! SessionLog  1 status: enum, START = 1
 //! ```
 
@@ -13,11 +15,23 @@ pub(super) enum What<'a> {
     /// The first event of every file.
     FileVersion,
     Scalars(&'a [(String, f64)]),
+    Image(&'a EncodedImage<'a>),
     /// A training was resumed here: readers drop this step and later ones from earlier files.
     Start,
 }
 
+/// A PNG with its tag.
+pub(super) struct EncodedImage<'a> {
+    pub tag: &'a str,
+    /// Height and width.
+    pub size: [usize; 2],
+    pub png: &'a [u8],
+}
+
 const VERSION: &str = "brain.Event:2";
+
+/// The colours of an image.
+const RGB: usize = 3;
 
 /// Wire types of protocol buffers.
 const VARINT: u64 = 0;
@@ -45,6 +59,19 @@ pub(super) fn encoded(wall_time: f64, step: usize, what: &What) -> Vec<u8> {
                 entry.extend((*value as f32).to_le_bytes());
                 bytes(&mut summary, 1, &entry);
             }
+            bytes(&mut event, 5, &summary);
+        }
+        What::Image(EncodedImage { tag, size, png }) => {
+            let mut image = Vec::new();
+            for (field, number) in [(1, size[0]), (2, size[1]), (3, RGB)] {
+                key(&mut image, field, VARINT);
+                varint(&mut image, number as u64);
+            }
+            bytes(&mut image, 4, png);
+            let (mut summary, mut entry) = (Vec::new(), Vec::new());
+            bytes(&mut entry, 1, tag.as_bytes());
+            bytes(&mut entry, 4, &image);
+            bytes(&mut summary, 1, &entry);
             bytes(&mut event, 5, &summary);
         }
         What::Start => {

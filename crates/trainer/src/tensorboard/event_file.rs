@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use eigenmix_tensors::FileError;
 
-use super::event::{What, encoded};
+use super::event::{EncodedImage, What, encoded};
 use super::record::framed;
 use crate::TrainerError;
 
@@ -51,6 +51,22 @@ impl EventFile {
     /// If it cannot be written.
     pub fn scalars(&mut self, step: usize, scalars: &[(String, f64)]) -> Result<(), FileError> {
         self.write(step, &What::Scalars(scalars))
+    }
+
+    /// Writes an image of a step under its tag.
+    ///
+    /// - size: height and width
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn image(
+        &mut self,
+        step: usize,
+        tag: &str,
+        size: [usize; 2],
+        png: &[u8],
+    ) -> Result<(), FileError> {
+        self.write(step, &What::Image(&EncodedImage { tag, size, png }))
     }
 
     fn write(&mut self, step: usize, what: &What) -> Result<(), FileError> {

@@ -1,49 +1,45 @@
 //! The gradients of one batch.
 
 use burn::tensor::Device;
-use eigenmix_models::{Network, Recomputation};
+use eigenmix_models::Network;
 use eigenmix_moslora::ParameterNames;
 
 use super::optimizer::{NamedGradients, accumulate, named_gradients};
+use super::trained_model::{Pass, TrainedModel};
 use crate::config::TrainConfig;
-use crate::tasks::LabelledBatch;
 
 /// The forward and backward pass through the model at one step.
-pub(super) struct BackwardPass<'a> {
+pub(super) struct BackwardPass<'a, M = Network> {
     pub config: &'a TrainConfig,
-    pub model: &'a Network,
+    pub model: &'a M,
     pub names: &'a ParameterNames,
     pub device: &'a Device,
     /// How many steps were taken.
     pub step: usize,
 }
 
-impl BackwardPass<'_> {
+impl<M: TrainedModel> BackwardPass<'_, M> {
     /// The mean loss of a batch, and its gradients, times `weight`.
     ///
     /// - number: the index of the batch in the step
-    pub fn run(&self, batch: &LabelledBatch, number: usize, weight: f64) -> (f64, NamedGradients) {
-        let LabelledBatch { batch, objective } = batch;
-        let (model, device) = (self.model, self.device);
-        let before = |layer: Option<usize>| self.seed_dropout(number, layer);
+    pub fn run(&self, batch: &M::Batch, number: usize, weight: f64) -> (f64, NamedGradients) {
         let mut gradients = NamedGradients::new();
         let mut collect = |mut found| {
             accumulate(
                 &mut gradients,
-                named_gradients(model, self.names, &mut found),
+                named_gradients(self.model, self.names, &mut found),
             );
         };
-        let loss = if self.config.training.gradient_checkpointing {
-            let recomputation = Recomputation { before: &before };
-            let weighted = |hidden| objective.loss(model, hidden, device) * weight;
-            model.backward_by_layers(batch, device, &recomputation, weighted, collect)
-        } else {
-            before(None);
-            let hidden = model.hidden_states(batch, device);
-            let loss = objective.loss(model, hidden, device) * weight;
-            collect(loss.backward());
-            loss
+        let pass = Pass {
+            device: self.device,
+            seed: self.config.seed,
+            step: self.step,
+            number,
+            weight,
+            checkpointing: self.config.training.gradient_checkpointing,
+            before: &|layer| self.seed_dropout(number, layer),
         };
+        let loss = self.model.descend(batch, &pass, &mut collect);
         (f64::from(loss.into_scalar::<f32>()) / weight, gradients)
     }
 

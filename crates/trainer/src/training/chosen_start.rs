@@ -12,7 +12,7 @@ use eigenmix_tensors::{FileError, Matrix, write_file};
 use serde::{Deserialize, Serialize};
 
 use super::selection::{MeasuredLoss, Measurement};
-use super::{Observer, RunOptions, Training};
+use super::{NetworkTraining, Observer, RunOptions};
 use crate::TrainerError;
 use crate::init::Init;
 use crate::run::Run;
@@ -47,10 +47,17 @@ pub struct ChosenStart {
 
 impl ChosenStart {
     /// Takes the average of the adapters where it is clearly better than zero.
-    fn new(zero: &MeasuredLoss, merge: &MeasuredLoss, examples: usize) -> Self {
+    ///
+    /// - least_gain: the share of the loss from zero by which it has to be better
+    pub(crate) fn new(
+        zero: &MeasuredLoss,
+        merge: &MeasuredLoss,
+        examples: usize,
+        least_gain: f64,
+    ) -> Self {
         let [advantage, error] = merge.advantage_over(zero);
         // A comparison with what is no number is false.
-        let is_better = advantage > LEAST_GAIN * zero.mean() && advantage > LEAST_ERRORS * error;
+        let is_better = advantage > least_gain * zero.mean() && advantage > LEAST_ERRORS * error;
         let finite = |value: f64| value.is_finite().then_some(value);
         Self {
             init: match is_better {
@@ -68,7 +75,7 @@ impl ChosenStart {
     ///
     /// # Errors
     /// If it can't be read.
-    fn read(path: &Path) -> Result<Self, TrainerError> {
+    pub(crate) fn read(path: &Path) -> Result<Self, TrainerError> {
         let text = std::fs::read(path).map_err(FileError::io("read", path))?;
         serde_json::from_slice(&text).map_err(|error| TrainerError::Checkpoint {
             path: path.to_owned(),
@@ -80,7 +87,7 @@ impl ChosenStart {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub(super) fn write(&self, run: &Path) -> Result<(), TrainerError> {
+    pub(crate) fn write(&self, run: &Path) -> Result<(), TrainerError> {
         let path = run.join(Run::START);
         let text = serde_json::to_vec_pretty(self)
             .map_err(|error| FileError::io("write", &path)(error.into()))?;
@@ -90,7 +97,7 @@ impl ChosenStart {
 
 /// Sets updates to ΔW = 0 on the same basis, as `adapter.init = "zero"` makes them. False, and nothing is
 /// changed, where one of them has another mixer than a full one: EigenLoRAx's other factor is drawn anew.
-fn set_to_zero(updates: &mut BTreeMap<String, Update>) -> bool {
+pub(crate) fn set_to_zero(updates: &mut BTreeMap<String, Update>) -> bool {
     let is_full = |update: &Update| matches!(update.mixer, Mixer::Full(_));
     if !updates.values().all(is_full) {
         return false;
@@ -123,7 +130,7 @@ impl fmt::Display for ChosenStart {
     }
 }
 
-impl Training {
+impl NetworkTraining {
     /// Chooses the start, if the configuration leaves it to the data and there is a choice.
     ///
     /// # Errors
@@ -190,7 +197,7 @@ impl Training {
         let frozen =
             |(path, update): (&String, &Update)| (path.clone(), Update::from_lora(&update.fold()));
         let merge = measurement.run(self.updates.iter().map(frozen).collect())?;
-        Ok(ChosenStart::new(&zero, &merge, examples.len()))
+        Ok(ChosenStart::new(&zero, &merge, examples.len(), LEAST_GAIN))
     }
 }
 
@@ -202,7 +209,7 @@ mod tests {
 
     fn chosen(zero: &[f64], merge: &[f64]) -> ChosenStart {
         let [zero, merge] = [zero, merge].map(MeasuredLoss::of_examples);
-        ChosenStart::new(&zero, &merge, 4)
+        ChosenStart::new(&zero, &merge, 4, LEAST_GAIN)
     }
 
     #[test]

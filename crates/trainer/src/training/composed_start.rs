@@ -19,7 +19,7 @@ use super::composition_weights::CompositionWeights;
 use super::optimizer::{AdamW, NamedGradients, accumulate, clip};
 use super::plain_adapter::plain_adapter;
 use super::result::head_tensors;
-use super::{Observer, RunOptions, Training};
+use super::{NetworkTraining, Observer, RunOptions};
 use crate::TrainerError;
 use crate::config::TrainConfig;
 use crate::init::Init;
@@ -39,7 +39,7 @@ pub(super) struct Composed {
     parameters: usize,
 }
 
-impl Training {
+impl NetworkTraining {
     /// Finds the weights of the composition to start from, if the configuration asks for one. Gives one that
     /// is not kept in the run yet.
     ///
@@ -212,7 +212,7 @@ impl Composed {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub(super) fn save(&self, training: &Training, path: &Path) -> Result<(), TrainerError> {
+    pub(super) fn save(&self, training: &NetworkTraining, path: &Path) -> Result<(), TrainerError> {
         let provenance = Provenance {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             method: "composition".to_owned(),

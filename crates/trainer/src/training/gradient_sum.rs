@@ -6,13 +6,12 @@
 use std::ops::Range;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use eigenmix_models::Batch;
 use eigenmix_moslora::TrainedValues;
 
 use super::optimizer::{NamedGradients, accumulate};
+use super::trained_model::Minibatch;
 use crate::host_values::host_values;
 use crate::processes::{ProcessError, Processes, take};
-use crate::tasks::LabelledBatch;
 
 /// How many values of a micro-batch are gathered at once, which bounds the memory for those of the others.
 const CHUNK: usize = 1 << 22;
@@ -87,7 +86,7 @@ impl<'a> GradientSum<'a> {
     /// Adds the next micro-batch of this process.
     ///
     /// - loss: its mean loss, times its share of the targets
-    pub fn add(&mut self, loss: f64, batch: &Batch, gradients: NamedGradients) {
+    pub fn add(&mut self, loss: f64, batch: &impl Minibatch, gradients: NamedGradients) {
         let totals = Totals {
             loss,
             examples: batch.examples(),
@@ -263,9 +262,9 @@ impl<'a> GradientSum<'a> {
 /// If another process has failed.
 pub(super) fn all_weights(
     processes: &Processes,
-    own: &[LabelledBatch],
+    own: &[impl Minibatch],
 ) -> Result<Vec<f64>, ProcessError> {
-    let own = own.iter().map(|batch| batch.objective.weight());
+    let own = own.iter().map(Minibatch::weight);
     if processes.is_alone() {
         return Ok(own.collect());
     }
@@ -286,7 +285,6 @@ impl Totals {
 
 #[cfg(test)]
 mod tests {
-    use eigenmix_models::TokenBatch;
     use eigenmix_tensors::HostTensor;
 
     use super::*;
@@ -325,9 +323,29 @@ mod tests {
         names.map(gradient).collect()
     }
 
-    fn batch(number: usize) -> Batch {
-        let sequences: Vec<Vec<u32>> = vec![vec![1; number + 1]; 2];
-        TokenBatch::continuing(&sequences, &[0, 0]).into()
+    /// Two texts.
+    struct Texts {
+        tokens: usize,
+    }
+
+    impl Minibatch for Texts {
+        fn weight(&self) -> f64 {
+            2.0
+        }
+
+        fn examples(&self) -> usize {
+            2
+        }
+
+        fn tokens(&self) -> usize {
+            self.tokens
+        }
+    }
+
+    fn batch(number: usize) -> Texts {
+        Texts {
+            tokens: 2 * (number + 1),
+        }
     }
 
     /// The bits of each parameter's sum, by name.

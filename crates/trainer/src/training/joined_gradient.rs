@@ -8,13 +8,13 @@ use eigenmix_adapter::{Adapter, Companion, Provenance, SaveOptions};
 use serde_json::json;
 
 use super::gradient::{GradientOptions, TaskGradient};
-use super::{Observer, RunOptions, Training};
+use super::{NetworkTraining, Observer, RunOptions};
 use crate::TrainerError;
 use crate::methods::{BasisSource, read, start};
 use crate::run::Run;
 use crate::run_output;
 
-impl Training {
+impl NetworkTraining {
     /// Puts the gradient of the task into the basis, if the configuration says so. Gives one that was
     /// just taken and is not kept yet.
     ///

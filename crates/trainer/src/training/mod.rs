@@ -1,6 +1,7 @@
 //! A training from its file to its adapter: everything is read and checked before the first step,
 //! then the loop runs, and it can be resumed from every checkpoint as if it had never stopped.
 
+mod any_training;
 mod backward_pass;
 mod batches;
 mod chosen_start;
@@ -18,7 +19,9 @@ mod same_inputs;
 mod same_start;
 mod selection;
 mod shared_steps;
+mod shows;
 mod speed;
+mod trained_model;
 mod training_data;
 mod training_length;
 mod training_loop;
@@ -48,21 +51,32 @@ use crate::peak_memory;
 use crate::run::Run;
 use crate::run_output;
 use crate::{BaseModel, TrainerError, ZeroShot};
+pub use any_training::Training;
+pub(crate) use batches::Batches;
 pub use chosen_start::ChosenStart;
+pub(crate) use chosen_start::set_to_zero;
 use composition_weights::CompositionWeights;
 pub use gradient::{GradientOptions, ModuleGradient, TaskGradient};
 use initial_head::{initial_head, other_input};
+#[cfg(test)]
+pub(crate) use optimizer::{NamedGradients, accumulate, named_gradients};
 use result::Trained;
+pub(crate) use same_inputs::digest_of_model;
+pub(crate) use same_start::Origin;
 pub use selection::{
     MeasuredLoss, Prospect, SelectedAdapter, Selection, SelectionOptions, Unusable, UsableAdapter,
 };
 pub use shared_steps::SharedSteps;
-use training_data::TrainingData;
-use training_loop::Loop;
+pub(crate) use shows::{ShownImage, Shows};
+pub use trained_model::TrainedModel;
+pub(crate) use trained_model::{Minibatch, Pass};
+pub(crate) use training_data::{Measured, TrainingData, require_measurements};
+pub(crate) use training_length::TrainingLength;
+pub(crate) use training_loop::Loop;
 use truncated_result::TruncatedResult;
 
 /// A training whose inputs have been read and checked.
-pub struct Training {
+pub struct NetworkTraining {
     config: TrainConfig,
     base: BaseModel,
     head: HeadKind,
@@ -94,13 +108,17 @@ pub struct Training {
     start_notes: Vec<String>,
 }
 
-impl Training {
+impl NetworkTraining {
     /// Reads everything that the configuration names: data, tokenizer, adapters, base model.
     ///
     /// # Errors
     /// If any of it is missing, malformed or does not fit the rest.
     pub fn prepare(config: TrainConfig) -> Result<Self, TrainerError> {
         config.validate()?;
+        if config.task.kind.is_of_diffusion_models() {
+            let task = config.task.kind.name();
+            return Err(TrainerError::OfNetworks { task });
+        }
         let mut base = match config.base.from_scratch {
             true => BaseModel::open_config(&config.base.model)?,
             false => BaseModel::open(&config.base.model)?,
@@ -116,7 +134,7 @@ impl Training {
         let labels = data.targets.as_ref().map_or(0, Targets::outputs);
         let task = config.task.kind.definition();
         let head = task.head(labels, zero_shot.is_some());
-        let own = with_own_output(&config.adapter, &base.architecture, head)?;
+        let own = with_own_output(&config.adapter, &base, head)?;
         let is_parted = own.is_some() && !config.base.from_scratch;
         if let Some(own) = own.filter(|_| is_parted) {
             base.architecture = own;
@@ -133,10 +151,9 @@ impl Training {
         })?;
         let base_note = base.checkpoint.note().map(str::to_owned);
         let mut notes: Vec<String> = base_note.into_iter().chain(data.notes.clone()).collect();
-        let (adapter, architecture) = (&config.adapter, &base.architecture);
         notes.extend(uncomputed_note(
-            adapter,
-            architecture,
+            &config.adapter,
+            &base,
             &description,
             &start.updates,
         ));
@@ -198,29 +215,11 @@ impl Training {
         self.data.metrics[0]
     }
 
-    /// Runs the training, or the rest of it. Of several processes the first alone writes, and all end
-    /// together.
+    /// Runs the training, or the rest of it, in every process alike.
     ///
     /// # Errors
-    /// If the output exists, a checkpoint does not fit, the loss diverges, a file cannot be written, or
-    /// another process has failed.
-    pub fn run(
-        &mut self,
-        options: &RunOptions,
-        observer: &mut dyn Observer,
-    ) -> Result<Outcome, TrainerError> {
-        let ended = self.run_alike(options, observer).and_then(|outcome| {
-            options.processes.meet()?;
-            Ok(outcome)
-        });
-        if let Err(error) = &ended {
-            options.processes.announce(&error.to_string());
-        }
-        ended
-    }
-
-    /// What every process does.
-    fn run_alike(
+    /// As [`Training::run`].
+    pub(crate) fn run(
         &mut self,
         options: &RunOptions,
         observer: &mut dyn Observer,
@@ -284,7 +283,7 @@ impl Training {
             false => None,
         };
         if let Some(checkpoint) = &checkpoint {
-            self.require_same_start(checkpoint)?;
+            self.origin().require_same_start(checkpoint)?;
         }
         let logged = checkpoint
             .as_ref()
@@ -302,16 +301,17 @@ impl Training {
             &self.data,
             options,
             &output,
-            loaded,
+            (loaded.model, loaded.names),
             log,
             checkpoint,
         )?;
         state.began_with(
             self.started_from.clone(),
-            self.scalings(),
+            self.origin().scalings(),
             self.basis.clone(),
         );
-        self.require_same_start_values(processes, || state.values())?;
+        self.origin()
+            .require_same_values(processes, || state.values())?;
         let plan = self.plan(&state);
         self.notes().for_each(|note| observer.note(note));
         observer.started(&plan);
@@ -399,27 +399,6 @@ impl Training {
         }
     }
 
-    /// Whether the run in `directory` was started with this configuration.
-    ///
-    /// # Errors
-    /// If its `config.toml` cannot be read.
-    pub fn is_same(config: &TrainConfig, directory: &Path) -> Result<bool, TrainerError> {
-        let path = directory.join(Run::CONFIG);
-        if !path.is_file() {
-            return Ok(false);
-        }
-        let earlier = std::fs::read_to_string(&path).map_err(FileError::io("read", &path))?;
-        Ok(earlier == resolved(config)?)
-    }
-
-    /// Whether `directory` contains nothing that a run has to keep.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    pub fn has_no_run(directory: &Path) -> Result<bool, TrainerError> {
-        run_output::has_no_run(directory)
-    }
-
     fn plan(&self, state: &Loop) -> TrainingPlan {
         let adapter_parameters = trained_parameters(&self.updates);
         let all = state.trained_parameters();
@@ -462,9 +441,23 @@ fn require_saved(config: &AdapterConfig, description: &Description) -> Result<()
     }
 }
 
+/// Whether the run in `directory` was started with this configuration.
+fn is_same(config: &TrainConfig, directory: &Path) -> Result<bool, TrainerError> {
+    let path = directory.join(Run::CONFIG);
+    if !path.is_file() {
+        return Ok(false);
+    }
+    let earlier = std::fs::read_to_string(&path).map_err(FileError::io("read", &path))?;
+    Ok(earlier == resolved(config)?)
+}
+
 /// The configuration with every default filled in, as it is kept in the run.
-fn resolved(config: &TrainConfig) -> Result<String, FileError> {
-    toml::to_string(config).map_err(|error| {
+pub(crate) fn resolved(config: &TrainConfig) -> Result<String, FileError> {
+    let mut config = config.clone();
+    if config.task.kind.is_of_diffusion_models() {
+        config.diffusion.get_or_insert_default();
+    }
+    toml::to_string(&config).map_err(|error| {
         FileError::io("write", Path::new(Run::CONFIG))(std::io::Error::other(error))
     })
 }

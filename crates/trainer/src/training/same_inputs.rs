@@ -6,7 +6,8 @@ use eigenmix_models::Checkpoint;
 use eigenmix_moslora::{TrainedValues, Update};
 use std::collections::BTreeMap;
 
-use super::Training;
+use super::NetworkTraining;
+use super::same_start::Origin;
 use super::training_data::TrainingData;
 use crate::TrainerError;
 use crate::processes::Processes;
@@ -21,7 +22,7 @@ const WHOLE: usize = 1 << 30;
 /// How many bytes that is.
 const SAMPLE: usize = 4096;
 
-impl Training {
+impl NetworkTraining {
     /// Checks, before anything is computed, that all processes have read the same.
     ///
     /// - resolved: the configuration with all defaults
@@ -53,12 +54,14 @@ impl Training {
             ("the adapters", sources.join("\n")),
         ])?)
     }
+}
 
+impl Origin<'_> {
     /// Checks that all processes start from the same values.
     ///
     /// # Errors
     /// If they do not.
-    pub(super) fn require_same_start_values(
+    pub fn require_same_values(
         &self,
         processes: &Processes,
         values: impl FnOnce() -> TrainedValues,
@@ -69,7 +72,7 @@ impl Training {
         let what = "the start of the training (are the processors of the same kind?)";
         let start = format!(
             "{:08x} {:08x}",
-            digest_of_updates(&self.updates),
+            digest_of_updates(self.updates),
             digest_of_values(&values())
         );
         Ok(processes.require_same(&[(what, start)])?)
@@ -131,7 +134,7 @@ fn digest_of_examples(examples: &dyn Examples) -> Result<u32, TrainerError> {
     Ok(digest.0)
 }
 
-fn digest_of_model(checkpoint: &Checkpoint) -> String {
+pub(crate) fn digest_of_model(checkpoint: &Checkpoint) -> String {
     let mut digest = Digest::default();
     digest.bytes(checkpoint.config().to_string().as_bytes());
     let view = |name| checkpoint.file_of(name)?.view(name).ok();

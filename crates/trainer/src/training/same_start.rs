@@ -3,23 +3,52 @@
 use std::collections::BTreeMap;
 
 use eigenmix_adapter::Source;
+use eigenmix_moslora::Update;
 
-use super::Training;
+use super::NetworkTraining;
 use crate::TrainerError;
 use crate::checkpoint::CheckpointState;
 use crate::init::Init;
 
-impl Training {
+/// What a training starts from and stands on.
+pub(crate) struct Origin<'a> {
+    pub init: Init,
+    pub updates: &'a BTreeMap<String, Update>,
+    /// What the frozen basis is made of.
+    pub basis: &'a [Source],
+    /// The adapters that were recycled.
+    pub sources: &'a [Source],
+    pub started_from: Option<&'a Source>,
+}
+
+impl NetworkTraining {
+    pub(super) fn origin(&self) -> Origin<'_> {
+        Origin {
+            init: self.config.adapter.init(),
+            updates: &self.updates,
+            basis: &self.basis,
+            sources: &self.sources,
+            started_from: self.started_from.as_ref(),
+        }
+    }
+
     /// The adapters that went into the result: those that were recycled, and that of the start.
     pub(super) fn all_sources(&self) -> Vec<Source> {
-        let started_from = self.started_from.iter();
+        self.origin().all_sources()
+    }
+}
+
+impl Origin<'_> {
+    /// The adapters that went into the result: those that were recycled, and that of the start.
+    pub fn all_sources(&self) -> Vec<Source> {
+        let started_from = self.started_from.into_iter();
         let beside = started_from.filter(|source| !self.sources.contains(source));
         self.sources.iter().chain(beside).cloned().collect()
     }
 
     /// The scalings of the updates, where they come from an adapter.
-    pub(super) fn scalings(&self) -> BTreeMap<String, f32> {
-        match self.config.adapter.init() {
+    pub fn scalings(&self) -> BTreeMap<String, f32> {
+        match self.init {
             Init::Adapter(_) => {
                 let updates = self.updates.iter();
                 updates
@@ -32,12 +61,9 @@ impl Training {
 
     /// Checks that the basis and the adapter to go on from are still those that the training began with:
     /// only what is trained is in the checkpoint, not the basis, nor the adapter's rank and scaling.
-    pub(super) fn require_same_start(
-        &self,
-        checkpoint: &CheckpointState,
-    ) -> Result<(), TrainerError> {
+    pub fn require_same_start(&self, checkpoint: &CheckpointState) -> Result<(), TrainerError> {
         let progress = &checkpoint.progress;
-        for (then, now) in progress.basis.iter().zip(&self.basis) {
+        for (then, now) in progress.basis.iter().zip(self.basis) {
             if then.sha256 != now.sha256 {
                 return Err(TrainerError::ChangedBasis {
                     location: now.location.clone(),
@@ -46,7 +72,7 @@ impl Training {
                 });
             }
         }
-        let (Some(then), Some(now)) = (&progress.started_from, &self.started_from) else {
+        let (Some(then), Some(now)) = (&progress.started_from, self.started_from) else {
             return Ok(());
         };
         let change = match (

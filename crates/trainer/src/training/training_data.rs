@@ -2,8 +2,10 @@
 
 use eigenmix_data::metrics::Metric;
 use eigenmix_data::{InputContract, Split, Targets, TextTokenizer};
+use eigenmix_models::Network;
 
 use super::batches::Batches;
+use super::trained_model::TrainedModel;
 use super::training_length::TrainingLength;
 use crate::config::{Keep, TrainConfig};
 use crate::schedule::Scheduler;
@@ -11,13 +13,13 @@ use crate::tasks::{Examples, FoundSplit};
 use crate::{BaseModel, TrainerError};
 
 /// The splits of a dataset as the model takes them.
-pub(crate) struct TrainingData {
-    pub train: Box<dyn Examples>,
+pub(crate) struct TrainingData<M: TrainedModel = Network> {
+    pub train: Box<dyn Examples<M>>,
     /// The batches of the training split, and how many steps they take.
     pub batches: Batches,
     pub length: TrainingLength,
-    pub validation: Option<Box<dyn Examples>>,
-    pub test: Option<Box<dyn Examples>>,
+    pub validation: Option<Box<dyn Examples<M>>>,
+    pub test: Option<Box<dyn Examples<M>>>,
     /// How labels are encoded, if there are labels.
     pub targets: Option<Targets>,
     /// Decodes what a language model generates.
@@ -58,7 +60,7 @@ impl TrainingData {
             }
             None => reader.find_split(Split::Validation, targets.as_ref())?,
         };
-        require_measurements(config, &validation)?;
+        require_measurements(config, Measured::of(&validation))?;
         let test = match config.training.evaluate_test {
             true => reader.find_split(Split::Test, targets.as_ref())?,
             false => FoundSplit::Missing,
@@ -103,9 +105,11 @@ impl TrainingData {
             chat_template: train.chat_template,
         })
     }
+}
 
+impl<M: TrainedModel> TrainingData<M> {
     /// The examples of a split, if there are any.
-    pub fn split(&self, split: Split) -> Option<&dyn Examples> {
+    pub fn split(&self, split: Split) -> Option<&dyn Examples<M>> {
         match split {
             Split::Train => Some(&*self.train),
             Split::Validation => self.validation.as_deref(),
@@ -128,11 +132,33 @@ impl TrainingData {
     }
 }
 
+/// Whether there is a validation split to measure on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Measured {
+    Present,
+    Missing,
+    /// Its labels are hidden.
+    Hidden,
+}
+
+impl Measured {
+    fn of(found: &FoundSplit) -> Self {
+        match found {
+            FoundSplit::Examples(_) => Self::Present,
+            FoundSplit::Missing => Self::Missing,
+            FoundSplit::Hidden(_) => Self::Hidden,
+        }
+    }
+}
+
 /// Checks that what goes by the validation split has measurements to go by before the training ends.
 ///
 /// # Errors
 /// If there is no such split, its labels are hidden, or it is measured at the end only.
-fn require_measurements(config: &TrainConfig, validation: &FoundSplit) -> Result<(), TrainerError> {
+pub(crate) fn require_measurements(
+    config: &TrainConfig,
+    validation: Measured,
+) -> Result<(), TrainerError> {
     let training = &config.training;
     let settings = [
         ("keep = \"best\"", training.keep == Keep::Best),
@@ -149,25 +175,25 @@ fn require_measurements(config: &TrainConfig, validation: &FoundSplit) -> Result
     // The one evaluation of a single epoch is the usual one, even if nothing can go by it.
     let is_at_end_only = every == 0 || every >= epochs.max(2);
     let (reason, remedy) = match validation {
-        FoundSplit::Missing => (
+        Measured::Missing => (
             "the data have no validation split".to_owned(),
             "add one (validation.jsonl, or data.files.validation)",
         ),
-        FoundSplit::Hidden(_) => (
+        Measured::Hidden => (
             "the labels of the validation split are hidden (-1 in every row)".to_owned(),
             "name a split that has labels in data.files.validation",
         ),
-        FoundSplit::Examples(_) if every == 0 => (
+        Measured::Present if every == 0 => (
             "training.evaluate_every = 0 measures at the end only".to_owned(),
             "set training.evaluate_every = 1, or more",
         ),
-        FoundSplit::Examples(_) if is_at_end_only => (
+        Measured::Present if is_at_end_only => (
             format!(
                 "training.evaluate_every = {every} measures at the end of training.epochs = {epochs} only"
             ),
             "set training.evaluate_every = 1, or another number below that of the epochs",
         ),
-        FoundSplit::Examples(_) => return Ok(()),
+        Measured::Present => return Ok(()),
     };
     Err(TrainerError::NothingMeasured {
         setting,
@@ -237,7 +263,7 @@ mod tests {
     ];
 
     fn refused(config: &TrainConfig, validation: &FoundSplit) -> String {
-        let error = require_measurements(config, validation).unwrap_err();
+        let error = require_measurements(config, Measured::of(validation)).unwrap_err();
         error.to_string()
     }
 
@@ -251,11 +277,11 @@ mod tests {
                 message.contains(name) && message.contains("no validation split"),
                 "{message}"
             );
-            assert!(require_measurements(&usual, &present()).is_ok());
+            assert!(require_measurements(&usual, Measured::of(&present())).is_ok());
             let at_end = config(&format!("evaluate_every = 0\n{setting}"));
             assert!(refused(&at_end, &present()).contains("evaluate_every = 0"));
         }
-        assert!(require_measurements(&config(""), &FoundSplit::Missing).is_ok());
+        assert!(require_measurements(&config(""), Measured::Missing).is_ok());
     }
 
     #[test]
@@ -269,10 +295,10 @@ mod tests {
             }
             let mut one_epoch = config(setting);
             one_epoch.training.epochs = 1;
-            assert!(require_measurements(&one_epoch, &present()).is_ok());
+            assert!(require_measurements(&one_epoch, Measured::of(&present())).is_ok());
         }
         let rare = config("evaluate_every = 3");
-        assert!(require_measurements(&rare, &present()).is_ok());
+        assert!(require_measurements(&rare, Measured::of(&present())).is_ok());
     }
 
     #[test]

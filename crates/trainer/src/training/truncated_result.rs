@@ -12,7 +12,7 @@ use eigenmix_models::{Adaptation, LoadOptions, Network, Train};
 use eigenmix_moslora::{ParameterNames, TrainedValues, Update};
 use rayon::prelude::*;
 
-use super::Training;
+use super::NetworkTraining;
 use super::result::head_tensors;
 use crate::TrainerError;
 
@@ -30,7 +30,7 @@ impl TruncatedResult {
     /// # Errors
     /// If a factor is not among the values, or cannot be decomposed.
     pub(super) fn new(
-        training: &Training,
+        training: &NetworkTraining,
         values: &TrainedValues,
     ) -> Result<Option<Self>, TrainerError> {
         let adapter = &training.config.adapter;
@@ -83,7 +83,7 @@ impl TruncatedResult {
     /// If the base model cannot be loaded.
     pub(super) fn network(
         &self,
-        training: &Training,
+        training: &NetworkTraining,
         values: &TrainedValues,
         names: &ParameterNames,
         device: &Device,

@@ -9,7 +9,7 @@ use eigenmix_models::{Adaptation, LoadOptions, Network, Train};
 use eigenmix_moslora::{ParameterKind, ParameterNames, TrainedValues};
 
 use super::super::optimizer::{AdamW, NamedGradients, accumulate, named_gradients};
-use super::Training;
+use super::NetworkTraining;
 use super::pass::batches;
 use crate::TrainerError;
 use crate::tasks::Objective;
@@ -49,7 +49,7 @@ pub(super) struct FittedHead {
 /// # Errors
 /// If the base model cannot be loaded, or an image can't be read.
 pub(super) fn fit_head(
-    training: &Training,
+    training: &NetworkTraining,
     fixed: &TrainedValues,
     examples: &[usize],
     device: &Device,

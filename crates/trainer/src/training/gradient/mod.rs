@@ -28,7 +28,7 @@ use rand_chacha::ChaCha8Rng;
 use self::head_fit::fit_head;
 use self::pass::GradientPass;
 pub(super) use self::pass::batches;
-use super::Training;
+use super::NetworkTraining;
 use super::plain_adapter::plain_adapter;
 use super::result::companions;
 use crate::TrainerError;
@@ -125,7 +125,7 @@ impl TaskGradient {
     }
 }
 
-impl Training {
+impl NetworkTraining {
     /// What the user has to know of the data and the model.
     pub fn notes(&self) -> impl Iterator<Item = &String> {
         self.notes.iter().chain(&self.start_notes)
@@ -197,7 +197,7 @@ impl Training {
     /// The gradient of the task in some layers.
     ///
     /// # Errors
-    /// As [`Training::gradient`].
+    /// As [`NetworkTraining::gradient`].
     pub(super) fn leading_gradient(
         &self,
         layers: &[LinearLayer],

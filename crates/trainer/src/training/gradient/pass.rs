@@ -11,14 +11,14 @@ use eigenmix_tensors::Matrix;
 
 use super::super::backward_pass::BackwardPass;
 use super::super::optimizer::{NamedGradients, accumulate};
-use super::Training;
+use super::NetworkTraining;
 use crate::TrainerError;
 use crate::host_values::host_values;
 use crate::tasks::Examples;
 
 /// What every pass has in common.
 pub(super) struct GradientPass<'a> {
-    pub training: &'a Training,
+    pub training: &'a NetworkTraining,
     /// The tensors of the head.
     pub head: &'a TrainedValues,
     /// The indices of the examples.

@@ -9,7 +9,7 @@ use eigenmix_models::{Adaptation, HeadKind, LoadOptions, Network, Train};
 use eigenmix_moslora::{TrainedValues, Update};
 use eigenmix_tensors::HostTensor;
 
-use super::super::Training;
+use super::super::NetworkTraining;
 use super::super::gradient::batches;
 use super::linear_probe::{examples, held_out_logits};
 use crate::TrainerError;
@@ -49,8 +49,7 @@ impl MeasuredLoss {
     }
 
     /// That of single examples.
-    #[cfg(test)]
-    pub(in crate::training) fn of_examples(losses: &[f64]) -> Self {
+    pub(crate) fn of_examples(losses: &[f64]) -> Self {
         Self {
             parts: losses.to_vec(),
             weights: vec![1.0; losses.len()],
@@ -79,7 +78,7 @@ impl MeasuredLoss {
 
 /// What is the same for every update.
 pub(in crate::training) struct Measurement<'a> {
-    pub training: &'a Training,
+    pub training: &'a NetworkTraining,
     /// The indices of the examples, ascending.
     pub chosen: &'a [usize],
     /// Without autodiff.

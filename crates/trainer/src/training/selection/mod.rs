@@ -21,7 +21,7 @@ use eigenmix_models::LinearLayer;
 use eigenmix_moslora::Update;
 
 use self::random_update::random_update;
-use super::Training;
+use super::NetworkTraining;
 use super::gradient::GradientOptions;
 use crate::TrainerError;
 
@@ -93,7 +93,7 @@ pub struct SelectedAdapter {
     pub loss: Option<MeasuredLoss>,
 }
 
-impl Training {
+impl NetworkTraining {
     /// How many examples go through the model for a selection among `adapters`.
     pub fn selection_work(&self, options: &SelectionOptions, adapters: usize) -> usize {
         let examples = self.data.train.len().min(options.loss_examples.get());

@@ -6,7 +6,7 @@ use std::path::Path;
 use eigenmix_adapter::{AdapterError, AdapterFile, LayerKind, check_low_rank};
 use rayon::prelude::*;
 
-use super::super::Training;
+use super::super::NetworkTraining;
 use crate::methods::same_directory;
 
 /// An adapter that fits the base model of a training.
@@ -44,7 +44,7 @@ pub enum Unusable {
     Values(#[from] eigenmix_adapter::AdapterSetError),
 }
 
-impl Training {
+impl NetworkTraining {
     /// Examines whether an adapter can be recycled for this training; its values are read and checked.
     ///
     /// # Errors

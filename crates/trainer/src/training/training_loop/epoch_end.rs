@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use burn::module::Module;
 use eigenmix_data::Split;
 
 use super::super::same_inputs::digest_of_values;
+use super::super::trained_model::TrainedModel;
 use super::Loop;
 use super::Speed;
 use crate::TrainerError;
@@ -17,7 +17,7 @@ use crate::metrics_log::EvaluationRecord;
 use crate::outcome::Observer;
 use crate::tasks::EvaluationOptions;
 
-impl Loop<'_> {
+impl<M: TrainedModel> Loop<'_, M> {
     /// Evaluates if an evaluation is due, updates the best state and the schedule, and writes a
     /// checkpoint.
     pub(super) fn end_epoch(&mut self, observer: &mut dyn Observer) -> Result<(), TrainerError> {

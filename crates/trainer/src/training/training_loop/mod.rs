@@ -10,7 +10,7 @@ use std::time::Instant;
 use burn::tensor::Device;
 use eigenmix_adapter::Source;
 use eigenmix_data::{EpochAugmentation, Split};
-use eigenmix_models::{Loaded, Network};
+use eigenmix_models::Network;
 use eigenmix_moslora::{ParameterKind, ParameterNames, TrainedValues};
 
 use super::backward_pass::BackwardPass;
@@ -18,7 +18,9 @@ use super::gradient_sum::{GradientLayout, GradientSum, StepGradients, all_weight
 use super::micro_batches::division;
 use super::optimizer::{AdamW, clip};
 use super::shared_steps::SharedSteps;
+use super::shows::Shows;
 use super::speed::Speed;
+use super::trained_model::{Minibatch, TrainedModel};
 use super::training_data::TrainingData;
 use crate::TrainerError;
 use crate::checkpoint::{CheckpointState, TrainingProgress};
@@ -26,17 +28,16 @@ use crate::config::{Keep, TrainConfig};
 use crate::metrics_log::{MetricsLog, StepRecord};
 use crate::outcome::{Observer, RunOptions};
 use crate::schedule::Scheduler;
-use crate::tasks::LabelledBatch;
 
 /// The running state of a training.
-pub(crate) struct Loop<'a> {
+pub(crate) struct Loop<'a, M: TrainedModel = Network> {
     config: &'a TrainConfig,
-    data: &'a TrainingData,
+    data: &'a TrainingData<M>,
     options: &'a RunOptions<'a>,
     output: &'a Path,
-    model: Network,
+    model: M,
     /// What evaluations are of instead, where the result is not the model as it was trained.
-    result: Option<Network>,
+    result: Option<M>,
     names: ParameterNames,
     optimizer: AdamW,
     progress: TrainingProgress,
@@ -50,6 +51,8 @@ pub(crate) struct Loop<'a> {
     layout: GradientLayout,
     /// Into how many micro-batches each batch is divided.
     parts: usize,
+    /// What is shown of the model on the way.
+    shown: Option<&'a dyn Shows<M>>,
     /// The process that was asked to stop, of several.
     stopped: Option<usize>,
     shared: Option<SharedSteps>,
@@ -64,20 +67,20 @@ pub(crate) struct Finished {
     pub test: Option<BTreeMap<String, f64>>,
 }
 
-impl<'a> Loop<'a> {
+impl<'a, M: TrainedModel> Loop<'a, M> {
     /// A loop over `data`, at its start or where `checkpoint` was written.
     ///
     /// - output: the directory of the run
-    /// - loaded: the model, with autodiff
+    /// - model: with autodiff, and the names of what is trained in it
     ///
     /// # Errors
     /// If the checkpoint belongs to another model.
     pub fn new(
         config: &'a TrainConfig,
-        data: &'a TrainingData,
+        data: &'a TrainingData<M>,
         options: &'a RunOptions<'a>,
         output: &'a Path,
-        loaded: Loaded,
+        (model, names): (M, ParameterNames),
         log: MetricsLog,
         checkpoint: Option<CheckpointState>,
     ) -> Result<Self, TrainerError> {
@@ -91,18 +94,19 @@ impl<'a> Loop<'a> {
         let mut state = Self {
             layout: match processes.is_alone() {
                 true => GradientLayout::default(),
-                false => GradientLayout::new(&loaded.names.values_of(&loaded.model)),
+                false => GradientLayout::new(&names.values_of(&model)),
             },
             parts,
+            shown: None,
             stopped: None,
             shared: SharedSteps::of(processes, parts),
             config,
             data,
             options,
             output,
-            model: loaded.model,
+            model,
             result: None,
-            names: loaded.names,
+            names,
             optimizer: AdamW::new(training),
             progress: TrainingProgress::default(),
             best: None,
@@ -141,6 +145,25 @@ impl<'a> Loop<'a> {
     ) {
         let progress = &mut self.progress;
         (progress.started_from, progress.scalings, progress.basis) = (adapter, scalings, basis);
+    }
+
+    /// Shows the model on the way, before the first step and whenever it is due.
+    pub fn show(&mut self, shown: &'a dyn Shows<M>) {
+        self.shown = Some(shown);
+    }
+
+    /// Shows the model if that is due after the steps that were taken.
+    fn show_if_due(&mut self) -> Result<(), TrainerError> {
+        let step = self.progress.step;
+        let shown = self
+            .shown
+            .filter(|shown| shown.is_due(step, self.total_steps));
+        let Some(shown) = shown else {
+            return Ok(());
+        };
+        let images = shown.show(&self.model, step)?;
+        self.speed = Speed::new();
+        self.log.images(step, &images)
     }
 
     /// The names of the trained parameters.
@@ -200,7 +223,7 @@ impl<'a> Loop<'a> {
     /// Evaluates another model from now on, which is what becomes of the trained one.
     ///
     /// - result: on the same device, with autodiff
-    pub fn evaluate_with(&mut self, result: Network) {
+    pub fn evaluate_with(&mut self, result: M) {
         self.result = Some(result);
     }
 
@@ -232,6 +255,7 @@ impl<'a> Loop<'a> {
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<bool, TrainerError> {
         let config = &self.config.training;
         let data = self.data;
+        self.show_if_due()?;
         // A training that was stopped right after its last step has the end of that epoch to come.
         while self.progress.epoch < config.epochs && (!self.is_over() || self.is_unjudged()) {
             let plan = data.batches.plan(self.progress.epoch);
@@ -241,6 +265,7 @@ impl<'a> Loop<'a> {
                 .collect();
             while self.progress.batch < groups.len() && !self.is_over() {
                 self.step(groups[self.progress.batch], groups.len(), observer)?;
+                self.show_if_due()?;
                 let due = config
                     .save_every
                     .is_some_and(|every| self.progress.step % every == 0);
@@ -317,7 +342,7 @@ impl<'a> Loop<'a> {
         let batches = micro_batches[own.clone()]
             .iter()
             .map(|indices| self.data.train.batch(indices, Some(augmented)))
-            .collect::<Result<Vec<LabelledBatch>, TrainerError>>()?;
+            .collect::<Result<Vec<M::Batch>, TrainerError>>()?;
         let weights = all_weights(processes, &batches)?;
         let targets: f64 = weights.iter().sum();
         let pass = BackwardPass {
@@ -331,9 +356,9 @@ impl<'a> Loop<'a> {
         let mut sum = GradientSum::new(processes, &self.layout, &device);
         for (number, batch) in own.zip(&batches) {
             // The group's loss is the mean over all its targets, however they fall into batches.
-            let weight = batch.objective.weight() / targets;
+            let weight = batch.weight() / targets;
             let (loss, gradients) = pass.run(batch, number, weight);
-            sum.add(weight * loss, &batch.batch, gradients);
+            sum.add(weight * loss, batch, gradients);
         }
         let counts = (0..processes.size()).map(|rank| processes.part_of(rank, micro_batches.len()));
         let counts: Vec<usize> = counts.map(|part| part.len()).collect();

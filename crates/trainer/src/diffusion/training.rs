@@ -1,0 +1,548 @@
+//! The training of a diffusion model from its file to its adapter.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use burn::module::Module;
+use eigenmix_adapter::Source;
+use eigenmix_data::metrics::Metric;
+use eigenmix_data::{DiffusionImages, InputContract, Split};
+use eigenmix_diffusion::Part;
+use eigenmix_eigenlorax::ModuleSpectra;
+use eigenmix_moslora::{ParameterNames, Update, trained_parameters};
+
+use super::base::DiffusionBase;
+use super::denoiser::Denoiser;
+use super::denoising_batch::DenoisingSettings;
+use super::encoding::{Captions, moments};
+use super::examples::{DenoisingExamples, Encoded};
+use super::samples::Samples;
+use super::store::Store;
+use super::task_data::TaskImages;
+use crate::basis_record::BasisRecord;
+use crate::checkpoint_bytes::latest_checkpoint;
+use crate::config::TrainConfig;
+use crate::init::Init;
+use crate::methods::{BasisSource, start};
+use crate::metrics_log::MetricsLog;
+use crate::outcome::{Observer, Outcome, RunOptions, TrainingPlan};
+use crate::run::Run;
+use crate::run_output;
+use crate::training::{
+    Batches, ChosenStart, Loop, Measured, MeasuredLoss, Origin, TrainingData, TrainingLength,
+    require_measurements, resolved, set_to_zero,
+};
+use crate::{TrainerError, peak_memory};
+
+/// On how many images a start is judged, at most.
+const JUDGED: usize = 64;
+
+/// A training of a diffusion model whose inputs have been read and checked.
+pub struct DiffusionTraining {
+    pub(super) config: TrainConfig,
+    pub(super) base: DiffusionBase,
+    pub(super) images: TaskImages,
+    captions: Captions,
+    pub(super) updates: BTreeMap<String, Update>,
+    init: Init,
+    sources: Vec<Source>,
+    basis: Vec<Source>,
+    started_from: Option<Source>,
+    spectra: BTreeMap<String, ModuleSpectra>,
+    metrics: Vec<Metric>,
+    notes: Vec<String>,
+}
+
+impl DiffusionTraining {
+    /// Reads everything that the configuration names but weights: images, tokenizers, adapters, the base
+    /// model's configurations.
+    ///
+    /// # Errors
+    /// If any of it is missing, malformed or does not fit the rest.
+    pub(crate) fn prepare(config: TrainConfig) -> Result<Self, TrainerError> {
+        config.validate()?;
+        let diffusion = config.diffusion().into_owned();
+        let trains_texts = diffusion.train_text_encoders;
+        let base = DiffusionBase::open(&config.base.model, config.base.weights, trains_texts)?;
+        let images = TaskImages::read(&config, &base)?;
+        let first = config.adapter.first_start();
+        let start = start(&BasisSource {
+            config: &config.adapter.starting_from(&first),
+            base: &base,
+            description: &base.description,
+            seed: config.seed,
+            gradient: None,
+            composition: None,
+        })?;
+        if let Some(initial) = &start.initial {
+            initial.require_outside(Path::new(&config.output))?;
+        }
+        let measured = match images.validation {
+            Some(_) => Measured::Present,
+            None => Measured::Missing,
+        };
+        require_measurements(&config, measured)?;
+        let metrics = match config.task.metrics.is_empty() {
+            true => vec![Metric::DenoisingLoss],
+            false => config.task.metrics.clone(),
+        };
+        metrics
+            .iter()
+            .try_for_each(|metric| metric.of_denoising())?;
+        let samples = diffusion.samples.iter();
+        let prompts =
+            samples.flat_map(|samples| samples.prompts.iter().chain([&samples.negative_prompt]));
+        let all = images
+            .captions()
+            .into_iter()
+            .chain(prompts.map(String::as_str));
+        let (captions, cut) = Captions::tokenized(&base, all)?;
+        let mut notes = images.notes.clone();
+        if let Some(first) = cut.first() {
+            let start: String = first.chars().take(40).collect();
+            notes.push(format!(
+                "{} captions are longer than the text encoder takes, such as `{start}…`; their ends have no effect",
+                cut.len()
+            ));
+        }
+        if let Some(samples) = &diffusion.samples {
+            Samples::check(samples, &base, &images.preparation)?;
+        }
+        notes.extend(start.notes);
+        Ok(Self {
+            updates: start.updates,
+            init: first,
+            sources: start.sources,
+            basis: start.basis,
+            started_from: start.started_from,
+            spectra: start.spectra,
+            captions,
+            images,
+            base,
+            metrics,
+            notes,
+            config,
+        })
+    }
+
+    /// What to say of the model, the data and the start.
+    pub(crate) fn notes(&self) -> impl Iterator<Item = &str> {
+        self.notes.iter().map(String::as_str)
+    }
+
+    /// How many images a split has, if there is one.
+    pub(crate) fn rows(&self, split: Split) -> Option<usize> {
+        let images = match split {
+            Split::Train => Some(&self.images.train),
+            Split::Validation => self.images.validation.as_ref(),
+            Split::Test => self.images.test.as_ref(),
+        };
+        images.map(|images| images.len())
+    }
+
+    /// The metric that decides which state is best.
+    pub(crate) fn first_metric(&self) -> Metric {
+        self.metrics[0]
+    }
+
+    fn origin(&self) -> Origin<'_> {
+        Origin {
+            init: self.config.adapter.init(),
+            updates: &self.updates,
+            basis: &self.basis,
+            sources: &self.sources,
+            started_from: self.started_from.as_ref(),
+        }
+    }
+
+    /// Runs the training, or the rest of it.
+    ///
+    /// # Errors
+    /// If the output exists, a checkpoint does not fit, an image cannot be read, the loss diverges, a file
+    /// cannot be written, or another process has failed.
+    pub(crate) fn run(
+        &mut self,
+        options: &RunOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, TrainerError> {
+        let output = PathBuf::from(&self.config.output);
+        match self.run_to_end(options, observer) {
+            Err(TrainerError::Stopped) => Ok(Outcome {
+                output,
+                interrupted: true,
+                ..Outcome::default()
+            }),
+            ended => ended,
+        }
+    }
+
+    fn run_to_end(
+        &mut self,
+        options: &RunOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, TrainerError> {
+        let processes = options.processes;
+        let writes = processes.is_first();
+        let resolved = resolved(&self.config)?;
+        self.require_same_inputs(options, &resolved)?;
+        let output = PathBuf::from(&self.config.output);
+        peak_memory::reset();
+        run_output::refuse_existing(&output, options)?;
+        run_output::refuse_foreign(&output, options)?;
+        let data = self.encode(options, observer)?;
+        let device = options.device.clone().autodiff();
+        let (model, names) = Denoiser::load(&self.base, &self.updates, &device)?;
+        let (model, chosen) = self.choose_start(model, &names, &data, options)?;
+        // An earlier run is removed (--force) only here, after everything that can fail before the first step.
+        let _lock = match writes {
+            true => Some(run_output::open(&output, &resolved, options)?),
+            false => None,
+        };
+        if let Some(chosen) = chosen.as_ref().filter(|_| writes) {
+            chosen.write(&output)?;
+        }
+        let checkpoint = match options.resume {
+            true => latest_checkpoint(&output, processes)?,
+            false => None,
+        };
+        if let Some(checkpoint) = &checkpoint {
+            self.origin().require_same_start(checkpoint)?;
+        }
+        let logged = checkpoint
+            .as_ref()
+            .map_or(0, |state| state.progress.metrics_bytes);
+        let mut log = match writes {
+            true => MetricsLog::open(&output, logged)?,
+            false => MetricsLog::elsewhere(),
+        };
+        if self.config.training.tensorboard && writes {
+            let resumed = checkpoint.as_ref().map(|state| state.progress.step);
+            log = log.with_events(&output, resumed)?;
+        }
+        let samples = self.samples(&data, &output, options)?;
+        let mut state = Loop::new(
+            &self.config,
+            &data.data,
+            options,
+            &output,
+            (model, names),
+            log,
+            checkpoint,
+        )?;
+        if let Some(samples) = samples.as_ref().filter(|_| writes) {
+            state.show(samples);
+        }
+        state.began_with(
+            self.started_from.clone(),
+            self.origin().scalings(),
+            self.basis.clone(),
+        );
+        self.origin()
+            .require_same_values(processes, || state.values())?;
+        let plan = self.plan(&state);
+        self.notes().for_each(|note| observer.note(note));
+        observer.started(&plan);
+        let finished = state.run(observer)?;
+        let mut outcome = Outcome {
+            output: output.clone(),
+            interrupted: !finished,
+            steps: state.steps(),
+            seconds: state.seconds(),
+            adapter_parameters: plan.adapter_parameters,
+            examples_per_second: state.examples_per_second(),
+            processes: state.shared().cloned(),
+            start: chosen,
+            loss: state.last_loss(),
+            validation: state.last_validation().cloned(),
+            ..Outcome::default()
+        };
+        if !finished {
+            return Ok(outcome);
+        }
+        let finished = state.finish(observer)?;
+        (outcome.validation, outcome.test) = (finished.validation, finished.test);
+        if !writes {
+            return Ok(outcome);
+        }
+        outcome.bytes = self.save(&finished.values, &output)?;
+        if !self.spectra.is_empty() {
+            let record = BasisRecord {
+                sources: self.sources.clone(),
+                started_from: self.started_from.clone(),
+                modules: self.spectra.clone(),
+            };
+            record.write(&output)?;
+        }
+        outcome.peak_memory = peak_memory::read();
+        outcome.write_to(&output)?;
+        Ok(outcome)
+    }
+
+    /// The adapters that went into the result.
+    pub(super) fn all_sources(&self) -> Vec<Source> {
+        self.origin().all_sources()
+    }
+
+    fn require_same_inputs(
+        &self,
+        options: &RunOptions,
+        resolved: &str,
+    ) -> Result<(), TrainerError> {
+        let processes = options.processes;
+        if processes.is_alone() {
+            return Ok(());
+        }
+        let sources = self.all_sources();
+        let sources = sources.iter().chain(&self.basis);
+        let sources: Vec<String> = sources
+            .map(|source| format!("{} ({})", source.location, source.sha256))
+            .collect();
+        let mut parts = vec![
+            self.base.digest_of(Part::Unet)?,
+            self.base.digest_of(Part::Vae)?,
+        ];
+        for text in &self.base.texts {
+            parts.push(self.base.digest_of(text.part)?);
+        }
+        let splits = [Some(&self.images.train), self.images.validation.as_ref()];
+        let mut images = Vec::new();
+        for split in splits.into_iter().flatten() {
+            for index in 0..split.len() {
+                let placement = split.place(index, self.config.seed, 0);
+                images.push(split.fingerprint(index, &placement)?);
+                images.push(split.images()[index].captions.join("\n"));
+            }
+        }
+        Ok(processes.require_same(&[
+            (
+                "the version of Eigenmix",
+                env!("CARGO_PKG_VERSION").to_owned(),
+            ),
+            ("the training file", resolved.to_owned()),
+            ("the data", Store::key("images", &images.join("\n"))),
+            ("the base model", parts.join(" ")),
+            ("the adapters", sources.join("\n")),
+        ])?)
+    }
+
+    /// What is shown on the way, if something is.
+    fn samples<'a>(
+        &'a self,
+        data: &EncodedData,
+        output: &Path,
+        options: &RunOptions<'a>,
+    ) -> Result<Option<Samples<'a>>, TrainerError> {
+        let diffusion = self.config.diffusion();
+        let Some(config) = diffusion.samples.clone() else {
+            return Ok(None);
+        };
+        Ok(Some(Samples {
+            settings: config.settings(&self.base, &self.images.preparation),
+            config,
+            base: &self.base,
+            encoded: Arc::clone(&data.encoded),
+            zeros_for_empty: self.base.pipeline.zeros_for_empty_prompt()?,
+            device: options.device.clone().inner(),
+            output: output.to_owned(),
+            stop: options.stop,
+        }))
+    }
+
+    /// Puts all images and captions through the frozen parts, which are let go before the UNet is read.
+    fn encode(
+        &mut self,
+        options: &RunOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<EncodedData, TrainerError> {
+        let config = &self.config;
+        let diffusion = config.diffusion().into_owned();
+        let device = options.device.clone().inner();
+        let directory = match &diffusion.cache {
+            Some(directory) => PathBuf::from(directory),
+            None => Path::new(&config.output).join(Run::CACHE),
+        };
+        let store = Store::open(&directory)?;
+        let mut encoded = Encoded {
+            store,
+            captions: std::mem::take(&mut self.captions),
+            settings: Arc::new(DenoisingSettings::unconditional(&self.base, &diffusion)),
+            vae: None,
+            vae_digest: self.base.digest_of(Part::Vae)?,
+            device: device.clone(),
+            bands: diffusion.validation_times.get(),
+            seed: config.seed,
+            at_once: config.training.batch_size.map_or(1, |size| size.get()),
+            prior_weight: diffusion.prior_weight,
+        };
+        let class = self.class_images(&encoded, options, observer)?;
+        let is_random = self.images.preparation.is_random();
+        let splits = [
+            Some((&self.images.train, true)),
+            class.as_ref().map(|class| (class, true)),
+            self.images
+                .validation
+                .as_ref()
+                .map(|images| (images, false)),
+            self.images.test.as_ref().map(|images| (images, false)),
+        ];
+        let mut wanted = Vec::new();
+        for (images, is_trained) in splits.into_iter().flatten() {
+            if is_random && is_trained {
+                continue;
+            }
+            for index in 0..images.len() {
+                let centred = images.place(index, config.seed, 0);
+                let mirrored = match is_trained && self.images.preparation.mirrors() {
+                    true => &[false, true][..],
+                    false => &[false],
+                };
+                for &mirrored in mirrored {
+                    let placement = eigenmix_images::Placement {
+                        mirrored,
+                        ..centred
+                    };
+                    let key = encoded.key(images, index, &placement)?;
+                    if !encoded.store.has(&key) {
+                        wanted.push((Arc::clone(images), index, placement, key));
+                    }
+                }
+            }
+        }
+        let total = wanted.len() + encoded.captions.len();
+        let mut done = 0;
+        if !wanted.is_empty() || is_random {
+            let vae = self.base.vae(&device)?;
+            for (images, index, placement, key) in wanted {
+                if options.stop.load(Ordering::Relaxed) {
+                    return Err(TrainerError::Stopped);
+                }
+                let pixels = images.load(index, &placement)?;
+                let found = moments(&vae, pixels, placement.target, &device);
+                let found = found.map_err(|error| self.base.explained(error));
+                encoded.store.put(&key, found?)?;
+                done += 1;
+                observer.encoded(done, total);
+            }
+            encoded.vae = is_random.then_some(vae);
+        }
+        if !self.base.trains_texts {
+            let Encoded {
+                captions, store, ..
+            } = &mut encoded;
+            captions.encode(&self.base, store, &device, || {
+                done += 1;
+                observer.encoded(done, total);
+            })?;
+        }
+        let empty = encoded.captions.input("", &encoded.store)?;
+        Arc::make_mut(&mut encoded.settings).empty = empty;
+        let encoded = Arc::new(encoded);
+        let examples = |images: &Arc<DiffusionImages>, class, repeats| DenoisingExamples {
+            sizes: self.base.latent_pixels(images),
+            images: Arc::clone(images),
+            class_images: class,
+            repeats,
+            encoded: Arc::clone(&encoded),
+        };
+        let train = examples(&self.images.train, class, diffusion.repeats.get());
+        let boxed = |images: &Arc<DiffusionImages>| Box::new(examples(images, None, 1)) as Box<_>;
+        let lengths = crate::tasks::Examples::lengths(&train);
+        let none_with_images = vec![false; lengths.len()];
+        let batches = Batches::new(&config.training, config.seed, lengths, none_with_images)?;
+        let length = TrainingLength::new(&config.training, &batches);
+        self.notes.extend(length.short_epochs());
+        let judged = examples(&self.images.train, None, 1);
+        Ok(EncodedData {
+            data: TrainingData {
+                train: Box::new(train),
+                batches,
+                length,
+                validation: self.images.validation.as_ref().map(boxed),
+                test: self.images.test.as_ref().map(boxed),
+                targets: None,
+                tokenizer: None,
+                metrics: self.metrics.clone(),
+                notes: Vec::new(),
+                input: InputContract::default(),
+                chat_template: None,
+            },
+            judged,
+            encoded: Arc::clone(&encoded),
+        })
+    }
+
+    /// Takes ΔW = 0 in the place of the average of the adapters, where the configuration leaves it to the data
+    /// and the average makes no clear difference.
+    fn choose_start(
+        &mut self,
+        model: Denoiser,
+        names: &ParameterNames,
+        data: &EncodedData,
+        options: &RunOptions,
+    ) -> Result<(Denoiser, Option<ChosenStart>), TrainerError> {
+        if self.config.adapter.init() != Init::Auto || self.init != Init::Merge {
+            return Ok((model, None));
+        }
+        let mut zeros = self.updates.clone();
+        if !set_to_zero(&mut zeros) {
+            return Ok((model, None));
+        }
+        let device = options.device.clone().inner();
+        let chosen: Vec<usize> = (0..data.judged.images.len()).take(JUDGED).collect();
+        let measure = |model: &Denoiser| {
+            let mut losses = Vec::new();
+            for chosen in chosen.chunks(data.encoded.at_once) {
+                let by_band = data.judged.losses(&model.valid(), chosen, &device)?;
+                losses.extend(by_band.into_iter().flatten());
+            }
+            Ok::<_, TrainerError>(MeasuredLoss::of_examples(&losses))
+        };
+        let merge = measure(&model)?;
+        let mut values = names.values_of(&model);
+        for (path, update) in &zeros {
+            for (factor, zero) in update.factors() {
+                if let Some(value) = values.get_mut(&format!("{path}/{factor}")) {
+                    value.values.copy_from_slice(zero.matrix.values());
+                }
+            }
+        }
+        let zero_model = names.with_values(model.clone(), &values)?;
+        let zero = measure(&zero_model)?;
+        let found = ChosenStart::new(&zero, &merge, chosen.len(), 0.0);
+        self.notes.push(found.to_string());
+        match found.init {
+            Init::Merge => Ok((model, Some(found))),
+            _ => {
+                self.updates = zeros;
+                Ok((zero_model, Some(found)))
+            }
+        }
+    }
+
+    fn plan(&self, state: &Loop<Denoiser>) -> TrainingPlan {
+        let rows = |split| self.rows(split).unwrap_or(0);
+        TrainingPlan {
+            method: self.config.adapter.method,
+            adapter_parameters: trained_parameters(&self.updates),
+            head_parameters: 0,
+            base_parameters: self.base.description.parameters,
+            adapted_modules: self.updates.len(),
+            train_examples: rows(Split::Train),
+            validation_examples: rows(Split::Validation),
+            test_examples: rows(Split::Test),
+            truncated_examples: 0,
+            total_steps: state.total_steps(),
+            resumed_steps: state.steps(),
+        }
+    }
+}
+
+/// The images of a training, encoded.
+pub(super) struct EncodedData {
+    pub data: TrainingData<Denoiser>,
+    /// Training images, each once.
+    pub judged: DenoisingExamples,
+    pub encoded: Arc<Encoded>,
+}
