@@ -1,12 +1,13 @@
 """A tiny Stable Diffusion 1.x for pictures of one shape on a plain background.
 
-    python make_base.py       writes base/ beside this file (about ten minutes on one core)
-    python make_base.py unet  the same with the autoencoder that is there
+    python make_base.py          writes base/ beside this file (about a quarter of an hour on one core)
+    python make_base.py TURN     one turn of training the UNet, with what is there from those before
 
 "a large red circle on a white background", some words left out by turns. An autoencoder of 4 x 8 x 8 latents
 learns any clutter of shapes and bars; then CLIP's text encoder and the UNet learn noise from captions
-together. The toys of `make_pictures.py` are in neither. Made with torch 2.15, diffusers 0.42.1 and transformers
-5.24, float32, stored in half precision. The same seed on the same machine gives the same files.
+together, in turns of other pictures, each of which starts from what the last one stored. The toys of
+`make_pictures.py` are in neither. Made with torch 2.15, diffusers 0.42.1 and transformers 5.24, float32, stored in
+half precision. The same seed on the same machine gives the same files.
 """
 import json
 import math
@@ -26,7 +27,7 @@ from drawing import COLOURS, SHAPES, clutter, one_shape
 
 BASE = Path(__file__).parent / "base"
 LENGTH = 20
-VAE_STEPS, UNET_STEPS, BATCH, PICTURES = 3000, 4000, 16, 12000
+VAE_STEPS, UNET_STEPS, TURNS, BATCH, PICTURES = 3000, 4000, 2, 16, 12000
 ARTICLES = "aeiou"
 
 
@@ -124,10 +125,10 @@ def train_vae():
     vae.half().save_pretrained(BASE / "vae")
 
 
-def train_unet(vae):
+def train_unet(vae, turn):
     """The text encoder and the UNet, together."""
-    torch.manual_seed(1)
-    draw, started = np.random.default_rng(1), time.time()
+    torch.manual_seed(1 + turn)
+    draw, started = np.random.default_rng(1 + turn), time.time()
     words = ["a", "an", "photo", "of", "on", "background", "small", "large", "toy", *COLOURS, *SHAPES]
     tokenizer, tokens = make_tokenizer(words)
     start, end = tokenizer.convert_tokens_to_ids(["<|startoftext|>", "<|endoftext|>"])
@@ -137,6 +138,9 @@ def train_unet(vae):
     unet = UNet2DConditionModel(sample_size=8, block_out_channels=(32, 64), layers_per_block=1, norm_num_groups=8, attention_head_dim=4,
                                 cross_attention_dim=48, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
                                 up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"))
+    if turn > 0:
+        unet = UNet2DConditionModel.from_pretrained(BASE / "unet").float().train()
+        text = CLIPTextModel.from_pretrained(BASE / "text_encoder", attn_implementation="eager").float().train()
     schedule = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1)
     print("unet", sum(p.numel() for p in unet.parameters()), "text", sum(p.numel() for p in text.parameters()), flush=True)
 
@@ -176,6 +180,7 @@ def train_unet(vae):
         for p, mean in zip(parameters, average):
             p.copy_(mean)
 
+    unet.register_to_config(_name_or_path="")
     unet.half().save_pretrained(BASE / "unet")
     text.half().save_pretrained(BASE / "text_encoder")
     # transformers 5 leaves out the `text_model.` that every published file has.
@@ -190,10 +195,13 @@ def train_unet(vae):
 
 def main():
     torch.set_num_threads(1)
-    if sys.argv[1:] != ["unet"]:
+    turns = [int(argument) for argument in sys.argv[1:]]
+    if not turns:
         shutil.rmtree(BASE, ignore_errors=True)
         train_vae()
-    train_unet(AutoencoderKL.from_pretrained(BASE / "vae").float().eval())
+    vae = AutoencoderKL.from_pretrained(BASE / "vae").float().eval()
+    for turn in turns or range(TURNS):
+        train_unet(vae, turn)
 
 
 if __name__ == "__main__":

@@ -86,6 +86,9 @@ fn llava_llama_3_8b() -> Value {
     })
 }
 
+/// As published: the UNet of SDXL base 1.0.
+const SDXL_UNET_PARAMETERS: u64 = 2_567_463_684;
+
 /// The sizes of SDXL base 1.0: each part's directory and its configuration.
 fn sdxl() -> [(&'static str, Value); 5] {
     let text = |width: usize, inner: usize, layers: usize, heads: usize, class: &str| {
@@ -285,6 +288,7 @@ fn moslora_trains_queries_keys_values_and_outputs_of_sdxl() {
     let lora = 10 * of_block(640) + 60 * of_block(1280);
     let found = dry_run_of_sdxl(name, &[]);
     assert_eq!(found["adapted_modules"], 70 * 8);
+    assert_eq!(found["frozen_parameters"], SDXL_UNET_PARAMETERS);
     // A mixer of 4 × 4 in each.
     assert_eq!(found["adapter_parameters"], lora + 70 * 8 * 16);
     let found = dry_run_of_sdxl(name, &["adapter={method=\"lora\", rank=4}"]);
@@ -296,6 +300,7 @@ fn moslora_trains_queries_keys_values_and_outputs_of_sdxl() {
 fn eigenlorax_trains_coefficients_of_sdxl() {
     let found = dry_run_of_sdxl("eigenlorax-sdxl.toml", &[]);
     assert_eq!(found["adapted_modules"], 70 * 8);
+    assert_eq!(found["frozen_parameters"], SDXL_UNET_PARAMETERS);
     assert_eq!(found["adapter_parameters"], 70 * 8 * 2 * 32 * 8);
 }
 

@@ -1,6 +1,7 @@
 //! A new toy from adapters of six others of the same maker (configs/toys.toml): what recycling is for, on
 //! pictures small enough for a test.
 
+use std::fs;
 use std::path::Path;
 
 use crate::support::Workplace;
@@ -12,7 +13,7 @@ fn arm<'r>(report: &'r Value, name: &str) -> &'r Value {
     found.unwrap_or_else(|| panic!("no arm {name}: {report}"))
 }
 
-/// The mean validation loss of an arm, at fixed noise and times.
+/// The mean validation loss of an arm, at the same noise and times for all.
 fn loss(report: &Value, name: &str) -> f64 {
     let mean = &arm(report, name)["metrics"]["denoising-loss"]["mean"];
     mean.as_f64().unwrap_or_else(|| panic!("{name}: {report}"))
@@ -24,14 +25,14 @@ fn parameters(report: &Value, name: &str) -> f64 {
 }
 
 #[test]
-fn a_toy_that_no_adapter_has_seen_is_recycled_from_those_of_its_maker() {
+fn a_new_toy_takes_a_tenth_of_the_parameters_on_what_adapters_of_others_have_in_common() {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let place = Workplace::new();
-    let text = std::fs::read_to_string(repository.join("configs/toys.toml")).expect("a file");
+    let text = fs::read_to_string(repository.join("configs/toys.toml")).expect("a file");
     let datasets = format!("\"{}/datasets/", repository.to_str().expect("UTF-8"));
     let text = text.replace("\"datasets/", &datasets);
-    std::fs::write(place.path("toys.toml"), text).expect("a file");
-    let report = place.run_json(&["run", "toys.toml", "--set", "seeds=[0]"]);
+    fs::write(place.path("toys.toml"), text).expect("a file");
+    let report = place.run_json(&["run", "toys.toml"]);
     let names = [
         "lora",
         "moslora",
@@ -39,17 +40,24 @@ fn a_toy_that_no_adapter_has_seen_is_recycled_from_those_of_its_maker() {
         "eigenmix",
         "eigenmix-random",
     ];
-    for name in names {
-        println!(
-            "{name}: {} parameters, {}",
+    let losses = names.map(|name| {
+        format!(
+            "{name}: {} parameters, loss {:.4}",
             parameters(&report, name),
             loss(&report, name)
-        );
+        )
+    });
+    println!("{}", losses.join("\n"));
+    let mix = "eigenmix";
+    assert!(parameters(&report, mix) <= 0.1 * parameters(&report, "lora"));
+    assert!(loss(&report, mix) <= loss(&report, "lora"));
+    // It is the directions that help, not that there are few of them.
+    assert!(loss(&report, mix) < 0.95 * loss(&report, "eigenmix-random"));
+    // What each of them makes of the prompts is in the report, side by side.
+    let page = fs::read_to_string(place.path("runs/toys/report.html")).expect("a report");
+    for name in names {
+        let images = page.matches(&format!("<img alt=\"{name}, step ")).count();
+        assert_eq!(images % 3, 0, "{name}");
+        assert!(images > 0, "{name}");
     }
-    // A tenth of LoRA's parameters and no more loss; the directions matter, not their number alone.
-    assert!(parameters(&report, "eigenmix") <= 0.1 * parameters(&report, "lora"));
-    assert!(loss(&report, "eigenmix") <= loss(&report, "lora"));
-    assert!(loss(&report, "eigenmix") < 0.97 * loss(&report, "eigenmix-random"));
-    let page = std::fs::read_to_string(place.path("runs/toys/report.html")).expect("a report");
-    assert!(page.contains("a nax on a white background"));
 }
