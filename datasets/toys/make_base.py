@@ -180,8 +180,10 @@ def train_unet(vae, turn):
         for p, mean in zip(parameters, average):
             p.copy_(mean)
 
-    unet.register_to_config(_name_or_path="")
     unet.half().save_pretrained(BASE / "unet")
+    # diffusers notes where the weights of the turn before were.
+    path = BASE / "unet" / "config.json"
+    write(path, {key: value for key, value in json.loads(path.read_text()).items() if key != "_name_or_path"})
     text.half().save_pretrained(BASE / "text_encoder")
     # transformers 5 leaves out the `text_model.` that every published file has.
     path = BASE / "text_encoder" / "model.safetensors"
