@@ -20,7 +20,7 @@ use eigenmix_trainer::{Backend, DeviceChoice};
 use serde_json::Value;
 
 /// The choices of `--device` that reach another backend here.
-fn other_backends() -> Vec<DeviceChoice> {
+pub fn other_backends() -> Vec<DeviceChoice> {
     let backends = [
         Backend::Ndarray,
         Backend::Wgpu,

@@ -11,6 +11,13 @@
     feature = "cuda"
 ))]
 mod comparisons;
+#[cfg(any(
+    feature = "ndarray",
+    feature = "wgpu",
+    feature = "vulkan",
+    feature = "cuda"
+))]
+mod operations;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -176,3 +176,58 @@ fn a_merged_checkpoint_of_either_naming_gives_the_logits_of_the_adapter() {
         }
     }
 }
+
+#[test]
+fn a_projector_that_a_merge_leaves_out_is_that_of_the_adapter_named_for_it() {
+    let (place, reference) = (Workplace::new(), reference());
+    let inputs = write_inputs(&place, &reference, "two");
+    let (inputs, base) = (inputs.to_str().expect("UTF-8"), golden("base"));
+    let start = golden("adapter-start");
+    let merge = ["merge", &start, &golden("adapter-start-old")];
+    let how = [
+        "--allow-base-mismatch",
+        "--space",
+        "core",
+        "--method",
+        "average",
+        "--out",
+        "merged",
+    ];
+    let outcome = place.run(&[&merge[..], &how].concat());
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    assert!(
+        outcome.stderr.contains("choose one with --head ADAPTER"),
+        "{outcome:?}"
+    );
+    let logits = |more: &[&str]| {
+        let forward = ["forward", "--base", &base, "--inputs", inputs];
+        let out = ["--out", "out.safetensors", "--force"];
+        run(&place, &[&forward[..], more, &out].concat());
+        let found = TensorFile::open(&place.path("out.safetensors")).expect("outputs");
+        let found = found.read_f32("logits").expect("logits");
+        unpadded(&reference, "two", &found)
+    };
+    let expected = reference.read_f32("two.logits.start").expect("logits");
+    let expected = unpadded(&reference, "two", &expected);
+    let with_projector = logits(&["--adapter", "merged", "--head", &start]);
+    let difference = largest_difference(&with_projector, &expected);
+    // As the merges above.
+    assert!(difference < 1e-4, "{difference}");
+    assert!(largest_difference(&logits(&["--adapter", "merged"]), &expected) > 1e-2);
+    let forward = ["forward", "--base", &base, "--inputs", inputs, "--head"];
+    let message = place.run_refused(&[&forward[..], &[&start, "--out", "none"]].concat());
+    assert!(message.contains("give it with --adapter"), "{message}");
+    for data in ["a", "b"] {
+        std::fs::create_dir(place.path(data)).expect("a directory");
+        for split in ["validation", "test"] {
+            let row = "{\"prompt\": \"What?\", \"completion\": \"red\"}";
+            std::fs::write(place.path(&format!("{data}/{split}.jsonl")), row).expect("a file");
+        }
+    }
+    let search = ["--search", "--base", &base, "--data", "a", "--data", "b"];
+    let message = place.run_refused(&[&merge[..], &how, &["--force"], &search].concat());
+    assert!(
+        message.contains("compares the accuracies of classifiers"),
+        "{message}"
+    );
+}

@@ -7,11 +7,11 @@ use crate::golden::golden;
 use crate::support::Workplace;
 use crate::training::write_training;
 
-fn image(index: usize) -> String {
+pub fn image(index: usize) -> String {
     golden(&format!("images/image-{index}.png"))
 }
 
-fn write(place: &Workplace, name: &str, rows: &[Value]) {
+pub fn write(place: &Workplace, name: &str, rows: &[Value]) {
     std::fs::create_dir_all(place.path("data")).expect("a directory");
     let lines: Vec<String> = rows.iter().map(Value::to_string).collect();
     std::fs::write(place.path(&format!("data/{name}")), lines.join("\n")).expect("a file");

@@ -150,7 +150,7 @@ fn a_tower_or_a_decoder_that_is_not_supported_is_named() {
     let place = Workplace::new();
     let base = std::path::PathBuf::from(golden("base"));
     let mut config = read_json(&base.join("config.json"));
-    config["vision_config"]["model_type"] = json!("siglip_vision_model");
+    config["vision_config"]["model_type"] = json!("dinov2");
     std::fs::create_dir(place.path("base")).expect("a directory");
     std::fs::copy(
         base.join("model.safetensors"),
@@ -169,5 +169,5 @@ fn a_tower_or_a_decoder_that_is_not_supported_is_named() {
         "--out",
         "out.safetensors",
     ]);
-    assert!(message.contains("siglip_vision_model"), "{message}");
+    assert!(message.contains("dinov2"), "{message}");
 }

@@ -8,5 +8,7 @@ mod adapters;
 mod conversations;
 mod golden;
 mod logits;
+mod places;
+mod siglip;
 mod squares;
 mod training;

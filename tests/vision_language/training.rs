@@ -114,3 +114,90 @@ fn a_projector_that_is_trained_along_and_what_is_not_computed_are_in_the_adapter
     );
     assert_eq!(file.names().count(), start.names().count());
 }
+
+#[test]
+fn a_model_that_is_trained_whole_keeps_the_names_of_its_base_and_the_layers_that_are_not_computed()
+{
+    let place = Workplace::new();
+    write_data(&place);
+    for name in ["base", "base-old"] {
+        write_training(
+            &place,
+            "whole",
+            "method = \"full\"",
+            "epochs = 2\nevaluate_every = 0\n",
+        );
+        let file = std::fs::read_to_string(place.path("whole.toml")).expect("a file");
+        std::fs::write(
+            place.path("whole.toml"),
+            file.replace(&golden("base"), &golden(name)),
+        )
+        .expect("a file");
+        let outcome = place.run(&["train", "whole.toml", "--force"]);
+        assert_eq!(outcome.status, 0, "{outcome:?}");
+        assert!(
+            outcome
+                .stderr
+                .contains("6 layers of the tower above its features, such as"),
+            "{outcome:?}"
+        );
+        let open = |path: &std::path::Path| {
+            TensorFile::open(&path.join("model.safetensors")).expect("a checkpoint")
+        };
+        let (found, base) = (
+            open(&place.path("whole/model")),
+            open(golden(name).as_ref()),
+        );
+        let names = |file: &TensorFile| file.names().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(names(&found), names(&base));
+        let difference = |ending: &str| {
+            let name = base
+                .names()
+                .find(|name| name.ends_with(ending))
+                .expect("a tensor");
+            let read = |file: &TensorFile| file.read_f32(name).expect("values");
+            largest_difference(&read(&found), &read(&base))
+        };
+        assert_eq!(difference("encoder.layers.2.mlp.fc1.weight"), 0.0);
+        assert!(difference("encoder.layers.1.mlp.fc1.weight") > 0.0);
+        assert!(difference("multi_modal_projector.linear_1.weight") > 0.0);
+    }
+}
+
+#[test]
+fn no_head_and_no_labels_are_told_of_where_there_are_none() {
+    let place = Workplace::new();
+    write_data(&place);
+    let lora = "method = \"lora\"\nrank = 2\nmodules_to_save = [\"multi_modal_projector\"]";
+    write_training(&place, "run", lora, "epochs = 1\n");
+    let outcome = place.run(&["train", "run.toml", "--dry-run"]);
+    assert!(!outcome.stdout.contains("labels"), "{outcome:?}");
+    let outcome = place.run(&["gradient", "run.toml", "--out", "gradient"]);
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    assert!(!outcome.stdout.contains("head"), "{outcome:?}");
+    let found = TensorFile::open(&place.path("gradient/adapter_model.safetensors"));
+    assert!(found.expect("an adapter").names().count() > 0);
+}
+
+#[test]
+fn a_projector_that_sources_bring_is_said_not_to_be_recycled() {
+    let place = Workplace::new();
+    write_data(&place);
+    let adapters = [golden("adapter-start"), golden("adapter-both")];
+    let pool = format!("adapters = {adapters:?}\nallow_base_mismatch = true");
+    for adapter in [
+        format!("method = \"eigenmix\"\nrank = 2\n{pool}"),
+        format!("method = \"compose\"\n{pool}"),
+    ] {
+        write_training(&place, "run", &adapter, "epochs = 1\nevaluate_every = 0\n");
+        let outcome = place.run(&["train", "run.toml", "--force"]);
+        assert_eq!(outcome.status, 0, "{outcome:?}");
+        let said = "adapter-start`: modules that were trained whole, such as \
+                    `model.multi_modal_projector.linear_1.bias`, are not recycled";
+        assert!(outcome.stderr.contains(said), "{outcome:?}");
+    }
+    let [start, both] = &adapters;
+    let outcome = place.run(&["select", start, both, "--for", "run.toml"]);
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    assert!(outcome.stderr.contains("are not recycled"), "{outcome:?}");
+}

@@ -1,6 +1,7 @@
 //! The order of examples and their batches in an epoch, drawn from the seed so that a run can
 //! resume.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
 use rand::SeedableRng;
@@ -94,6 +95,41 @@ impl BatchPlan {
     pub fn evaluation_by_tokens(lengths: &[usize], tokens_per_batch: NonZeroUsize) -> Self {
         let examples: Vec<usize> = (0..lengths.len()).collect();
         Self::fill(&examples, lengths, tokens_per_batch)
+    }
+
+    /// The plan of a training epoch whose batches hold examples of one size, such as images of one height
+    /// and width.
+    ///
+    /// The examples are shuffled and each is put with those of its size; batches are cut from these, and
+    /// shuffled. Every size may leave a smaller rest.
+    ///
+    /// - sizes: `[examples]`
+    pub fn by_size<S: Ord>(sizes: &[S], batch_size: NonZeroUsize, seed: u64, epoch: usize) -> Self {
+        let (examples, mut rng) = shuffled(sizes.len(), seed, epoch);
+        let mut plan = Self::cut_by_size(&examples, sizes, batch_size);
+        plan.batches.shuffle(&mut rng);
+        plan
+    }
+
+    /// The plan of an evaluation whose batches hold examples of one size: by size, then in the order of
+    /// the examples.
+    ///
+    /// - sizes: `[examples]`
+    pub fn evaluation_by_size<S: Ord>(sizes: &[S], batch_size: NonZeroUsize) -> Self {
+        let examples: Vec<usize> = (0..sizes.len()).collect();
+        Self::cut_by_size(&examples, sizes, batch_size)
+    }
+
+    fn cut_by_size<S: Ord>(examples: &[usize], sizes: &[S], batch_size: NonZeroUsize) -> Self {
+        let mut of_size: BTreeMap<&S, Vec<usize>> = BTreeMap::new();
+        for &example in examples {
+            of_size.entry(&sizes[example]).or_default().push(example);
+        }
+        let batches = of_size.into_values();
+        let batches = batches.flat_map(|examples| Self::cut(&examples, batch_size).batches);
+        Self {
+            batches: batches.collect(),
+        }
     }
 
     /// Ends a batch before the example that would exceed its tokens.
@@ -194,6 +230,38 @@ mod tests {
             sizes.sort_unstable();
             assert_eq!(sizes, [vec![7], vec![8; 12]].concat());
         }
+    }
+
+    #[test]
+    fn batches_by_size_are_of_one_size_and_hold_each_example_once() {
+        let sizes: Vec<[usize; 2]> = (0..50)
+            .map(|index| [64, 64 * (1 + index * 7 % 3)])
+            .collect();
+        let plan = BatchPlan::by_size(&sizes, size(4), 5, 2);
+        assert_eq!(plan, BatchPlan::by_size(&sizes, size(4), 5, 2));
+        assert_ne!(plan, BatchPlan::by_size(&sizes, size(4), 5, 3));
+        for plan in [plan.clone(), BatchPlan::evaluation_by_size(&sizes, size(4))] {
+            assert_each_once(&plan, 50);
+            for batch in plan.batches() {
+                assert!(
+                    batch
+                        .iter()
+                        .all(|example| sizes[*example] == sizes[batch[0]])
+                );
+            }
+            // Of 17, 17 and 16 examples.
+            let mut lengths: Vec<usize> = plan.batches().iter().map(Vec::len).collect();
+            lengths.sort_unstable();
+            assert_eq!(lengths, [vec![1, 1], vec![4; 12]].concat());
+        }
+        let of_batches = plan.batches().iter().map(|batch| sizes[batch[0]]);
+        assert!(!of_batches.is_sorted(), "sizes come in no order");
+    }
+
+    #[test]
+    fn evaluation_by_size_keeps_the_order_of_equals() {
+        let plan = BatchPlan::evaluation_by_size(&["b", "a", "b", "a", "b"], size(2));
+        assert_eq!(plan.batches(), [vec![1, 3], vec![0, 2], vec![4]]);
     }
 
     #[test]

@@ -44,6 +44,7 @@ impl LanguageEncoder<'_> {
     /// When the row is no question, a choice has no tokens or leaves no room for one of the prompt, or
     /// the tokenizer fails.
     pub fn choices(&self, row: &LanguageRow) -> Result<ChoiceExample, DataError> {
+        self.check_images(row)?;
         match &row.content {
             LanguageContent::MultipleChoice(question) => self.continuations(question, &row.place),
             _ => Err(LanguageError::NotAQuestion {
@@ -86,11 +87,12 @@ impl LanguageEncoder<'_> {
         let choices: Vec<Vec<u32>> = texts.iter().map(|ids| ids[common..].to_vec()).collect();
         let mut prompt = self.expanded(prompt);
         let tokens = prompt.len();
-        let truncated = self.cut_beginning(&mut prompt, &choices, place)?;
+        // Before the cut, which may leave a part of one.
         let has_images = self
             .images
             .as_ref()
             .is_some_and(|images| images.images(&prompt) > 0);
+        let truncated = self.cut_beginning(&mut prompt, &choices, place)?;
         if truncated && has_images {
             let longest = choices.iter().map(Vec::len).max().unwrap_or_default();
             let place = place.clone();

@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use crate::error::DataError;
 use crate::labelled::Labelled;
 use crate::labels::class_of;
-use crate::language_row::LanguageRow;
 use crate::target::TargetKind;
 
 /// The stream of random numbers that folds use; few-shot draws use the last one, epochs those from 0 up.
@@ -69,15 +68,11 @@ impl Fold {
         self.part_groups(rows, groups.into_values(), seed)
     }
 
-    /// Parts the rows of a language model, whatever they are.
+    /// Parts rows without classes, whatever they are.
     ///
     /// # Errors
     /// If there are fewer rows than folds.
-    pub fn part_language(
-        self,
-        rows: Vec<LanguageRow>,
-        seed: u64,
-    ) -> Result<Folded<LanguageRow>, DataError> {
+    pub fn part_rows<R>(self, rows: Vec<R>, seed: u64) -> Result<Folded<R>, DataError> {
         let all = (0..rows.len()).collect();
         self.part_groups(rows, [all].into_iter(), seed)
     }

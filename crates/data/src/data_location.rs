@@ -7,7 +7,11 @@ use std::path::PathBuf;
 
 use eigenmix_hub::{FileRequest, Hub, HubError, Location, Repository};
 
-use crate::{DataConfig, DataError, DatasetCard, FileSelection, FileTree, Split};
+use crate::diffusion::{NameProblem, names_of_instances, names_of_split, names_with_images};
+use crate::error::quoted;
+use crate::{
+    DataConfig, DataError, DatasetCard, DiffusionDataError, FileSelection, FileTree, Split,
+};
 
 /// The data that a configuration names.
 pub struct DataLocation<'a> {
@@ -81,19 +85,96 @@ impl<'a> DataLocation<'a> {
         let Some(dataset) = &self.dataset else {
             return Ok(Cow::Borrowed(self.config));
         };
-        let tree = FileTree::Repository {
-            id: &dataset.id,
-            names: dataset.repository.files(),
+        let names = dataset.tree().split(split, self.config, &dataset.card)?;
+        let files = FileSelection::exactly(split, names.clone());
+        Ok(Cow::Owned(self.fetched(dataset, &names, files)?))
+    }
+
+    /// The configuration under which [`read_captioned_split`](crate::read_captioned_split) reads a split
+    /// from a directory, its files fetched if need be: its tables with the images that they name, or its
+    /// folder.
+    ///
+    /// # Errors
+    /// As [`DataLocation::split`].
+    pub fn captioned_split(&self, split: Split) -> Result<Cow<'a, DataConfig>, DataError> {
+        let Some(dataset) = &self.dataset else {
+            return Ok(Cow::Borrowed(self.config));
         };
-        let names = tree.split(split, self.config, &dataset.card)?;
+        let all = dataset.repository.files();
+        let (names, files) = match dataset.tree().split(split, self.config, &dataset.card) {
+            Ok(tables) => {
+                let names = names_with_images(&tables, all);
+                (names, FileSelection::exactly(split, tables))
+            }
+            Err(error @ DataError::MissingSplit { .. }) => {
+                let names = names_of_split(all, split, self.config.config.as_deref());
+                if names.is_empty() || !self.config.files.is_empty() {
+                    return Err(error);
+                }
+                (names, FileSelection::default())
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Cow::Owned(self.fetched(dataset, &names, files)?))
+    }
+
+    /// The configuration under which [`read_dream_booth`](crate::read_dream_booth) reads a subject's images
+    /// from a directory, its files fetched if need be.
+    ///
+    /// # Errors
+    /// If the dataset has no such images, or they cannot be fetched.
+    pub fn dream_booth(&self) -> Result<Cow<'a, DataConfig>, DataError> {
+        let Some(dataset) = &self.dataset else {
+            return Ok(Cow::Borrowed(self.config));
+        };
+        let wanted = self.config.instance_names();
+        if wanted.is_none() {
+            match self.split(Split::Train) {
+                Err(DataError::MissingSplit { .. }) => {}
+                found => return found,
+            }
+        }
+        let all = dataset.repository.files();
+        let refused = |name| DiffusionDataError::NoSuchImage {
+            dir: dataset.id.clone(),
+            name,
+            found: quoted(all),
+        };
+        let names = names_of_instances(all, wanted).map_err(|problem| match problem {
+            NameProblem::Pattern(error) => error,
+            NameProblem::Nothing(name) => refused(name),
+        })?;
+        if names.is_empty() {
+            return Err(refused("*".to_owned()).into());
+        }
+        let files = FileSelection::default();
+        Ok(Cow::Owned(self.fetched(dataset, &names, files)?))
+    }
+
+    /// The configuration of the directory that has these files of a dataset.
+    fn fetched(
+        &self,
+        dataset: &Dataset,
+        names: &[String],
+        files: FileSelection,
+    ) -> Result<DataConfig, DataError> {
         let requests: Vec<FileRequest> = names.iter().map(FileRequest::required).collect();
         let directory = dataset.repository.fetch(&requests)?;
         let path = directory.into_os_string().into_string();
         let path = path.map_err(|path| DataError::NotADirectory { path: path.into() })?;
-        Ok(Cow::Owned(DataConfig {
+        Ok(DataConfig {
             path,
-            files: FileSelection::exactly(split, names),
+            files,
             ..self.config.clone()
-        }))
+        })
+    }
+}
+
+impl Dataset {
+    fn tree(&self) -> FileTree<'_> {
+        FileTree::Repository {
+            id: &self.id,
+            names: self.repository.files(),
+        }
     }
 }

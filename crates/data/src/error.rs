@@ -10,6 +10,7 @@ use thiserror::Error;
 use crate::class_weights::ClassWeightError;
 use crate::closest_name::closest_name;
 use crate::cross_validation::Fold;
+use crate::diffusion::DiffusionDataError;
 use crate::language_error::LanguageError;
 use crate::prediction_error::PredictionError;
 use crate::row::Place;
@@ -343,6 +344,9 @@ pub enum DataError {
 
     #[error(transparent)]
     Language(#[from] LanguageError),
+
+    #[error(transparent)]
+    Diffusion(#[from] DiffusionDataError),
 
     #[error(
         "{place}: cannot read the image `{path}`; paths are relative to the file that names them"

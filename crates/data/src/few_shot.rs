@@ -11,7 +11,6 @@ use crate::error::DataError;
 use crate::labelled::Labelled;
 use crate::labels::class_of;
 use crate::language_error::LanguageError;
-use crate::language_row::LanguageRow;
 use crate::target::TargetKind;
 
 /// The stream of random numbers that draws use; epochs use those from 0 up.
@@ -46,17 +45,13 @@ pub fn draw_examples<R: Labelled>(
     Ok(keep(rows, kept))
 }
 
-/// The training rows of a language model that `max_examples` leaves, in the order of the file.
+/// The training rows without classes that `max_examples` leaves, in the order of the file.
 ///
 /// Nested as those of [`draw_examples`] are.
 ///
 /// # Errors
 /// When none is asked for, or `examples_per_class` is set: there are no classes.
-pub fn draw_language_rows(
-    rows: Vec<LanguageRow>,
-    config: &DataConfig,
-    seed: u64,
-) -> Result<Vec<LanguageRow>, DataError> {
+pub fn draw_rows<R>(rows: Vec<R>, config: &DataConfig, seed: u64) -> Result<Vec<R>, DataError> {
     if config.examples_per_class.is_some() {
         return Err(LanguageError::NoClasses.into());
     }
@@ -127,7 +122,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::{Place, RawLabel, Row};
+    use crate::{LanguageRow, Place, RawLabel, Row};
 
     /// Ten rows each of the classes 0, 1 and 2, in turn, with their index as text.
     fn rows() -> Vec<Row> {
@@ -244,7 +239,7 @@ mod tests {
             max_examples: Some(9),
             ..DataConfig::new("unused")
         };
-        let drawn = draw_language_rows(language_rows.clone(), &config, 3).unwrap();
+        let drawn = draw_rows(language_rows.clone(), &config, 3).unwrap();
         let lines: Vec<usize> = drawn.iter().map(|row| row.place.line - 1).collect();
         assert_eq!(lines, draw(None, Some(9), 3));
 
@@ -252,7 +247,7 @@ mod tests {
             examples_per_class: Some(2),
             ..config
         };
-        let error = draw_language_rows(language_rows, &config, 3).unwrap_err();
+        let error = draw_rows(language_rows, &config, 3).unwrap_err();
         assert!(
             error.to_string().contains("use `data.max_examples`"),
             "{error}"

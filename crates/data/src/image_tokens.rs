@@ -4,6 +4,7 @@ use crate::chat_template::ChatTemplate;
 use crate::content_part::{ContentPart, IMAGE_PLACEHOLDER};
 use crate::error::DataError;
 use crate::language_error::LanguageError;
+use crate::language_row::{LanguageContent, LanguageRow};
 use crate::message::Message;
 use crate::tokenization::TextTokenizer;
 
@@ -49,6 +50,53 @@ impl ImageText {
     /// How many images a text has.
     pub(crate) fn images_in(&self, text: &str) -> usize {
         text.matches(&self.word).count()
+    }
+
+    /// Refuses a row whose text has more or fewer places for images than the row brings: its features would
+    /// stand in the places of another row's.
+    ///
+    /// # Errors
+    /// If so, or if an answer that the model is to learn as it stands has such a place.
+    pub(crate) fn check(&self, row: &LanguageRow) -> Result<(), LanguageError> {
+        let in_text = |text: &str| self.images_in(&self.text(text));
+        let (places, answers) = match &row.content {
+            LanguageContent::Conversation { messages, .. } => {
+                (messages.iter().map(|one| self.places_in(one)).sum(), 0)
+            }
+            LanguageContent::PromptCompletion { prompt, completion } => {
+                (in_text(prompt), in_text(completion))
+            }
+            LanguageContent::MultipleChoice(question) => (
+                in_text(&question.prompt),
+                question.choices.iter().map(|choice| in_text(choice)).sum(),
+            ),
+            LanguageContent::Text(text) => (in_text(text), 0),
+        };
+        let place = || row.place.clone();
+        if answers > 0 {
+            return Err(LanguageError::ImageInAnswer { place: place() });
+        }
+        match row.images.len() {
+            images if images == places => Ok(()),
+            images => Err(LanguageError::ImageCount {
+                place: place(),
+                places,
+                images,
+            }),
+        }
+    }
+
+    /// How many images a message has places for, in parts and in words.
+    fn places_in(&self, message: &Message) -> usize {
+        let Some(parts) = &message.parts else {
+            let content = message.content.as_deref();
+            return content.map_or(0, |words| self.images_in(words));
+        };
+        let of_part = |part: &ContentPart| match part {
+            ContentPart::Text { text } => self.images_in(text),
+            ContentPart::Image { .. } => 1,
+        };
+        parts.iter().map(of_part).sum()
     }
 
     /// Messages in the form that the template takes.
@@ -130,7 +178,11 @@ fn writes_images(template: &ChatTemplate, word: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::images::ImageSource;
+    use crate::row::Place;
 
     fn images() -> ImageText {
         ImageText {
@@ -164,6 +216,59 @@ mod tests {
         ] {
             assert_eq!(images().whole(&ids, most), kept, "{most}");
         }
+    }
+
+    #[test]
+    fn a_row_has_to_bring_as_many_images_as_its_text_has_places() {
+        let place = || Place {
+            file: Path::new("rows.jsonl").into(),
+            line: 2,
+        };
+        let row = |content: LanguageContent, images: usize| LanguageRow {
+            images: vec![ImageSource::File("a.png".into()); images],
+            ..LanguageRow::new(content, place())
+        };
+        let pair = |prompt: &str, completion: &str| LanguageContent::PromptCompletion {
+            prompt: prompt.to_owned(),
+            completion: completion.to_owned(),
+        };
+        let two = row(pair("<image> and <image>", "x"), 2);
+        assert!(images().check(&two).is_ok());
+        for (content, brought, expected) in [
+            (pair("<image>", "x"), 2, "places for 1 images"),
+            (pair("none", "x"), 1, "places for 0 images"),
+            (
+                pair("<image>", "an <image>"),
+                1,
+                "the answer has a place for an image",
+            ),
+            (
+                LanguageContent::Text("<image>".to_owned()),
+                0,
+                "places for 1 images",
+            ),
+        ] {
+            let message = images()
+                .check(&row(content, brought))
+                .unwrap_err()
+                .to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+        // A model's own word for an image counts where a row's is another.
+        let of_other_word = ImageText {
+            word: "<|picture|>".to_owned(),
+            ..images()
+        };
+        let text = LanguageContent::Text("<|picture|>".to_owned());
+        assert!(of_other_word.check(&row(text.clone(), 0)).is_err());
+        assert!(of_other_word.check(&row(text, 1)).is_ok());
+        let said = LanguageContent::Conversation {
+            messages: vec![Message::new("user", "<image> here")],
+            tools: Vec::new(),
+            completion_start: 0,
+        };
+        assert!(images().check(&row(said.clone(), 0)).is_err());
+        assert!(images().check(&row(said, 1)).is_ok());
     }
 
     #[test]

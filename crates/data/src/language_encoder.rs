@@ -188,6 +188,7 @@ impl<'a> LanguageEncoder<'a> {
 
     /// The examples of a row, `None` for one without a target.
     fn encode_or_drop(&self, row: &LanguageRow) -> Result<Vec<Option<LanguageExample>>, DataError> {
+        self.check_images(row)?;
         match &row.content {
             LanguageContent::Text(_) if !row.images.is_empty() => {
                 let place = row.place.clone();
@@ -219,8 +220,12 @@ impl<'a> LanguageEncoder<'a> {
     /// # Errors
     /// As [`LanguageEncoder::encode`].
     pub fn prompt(&self, row: &LanguageRow) -> Result<Vec<u32>, DataError> {
+        self.check_images(row)?;
         match &row.content {
-            LanguageContent::Text(text) => self.text_prompt(text),
+            LanguageContent::Text(text) => {
+                let prompt = self.text_prompt(&self.worded(text))?;
+                Ok(self.expanded(prompt))
+            }
             LanguageContent::PromptCompletion { prompt, completion } => {
                 let prompt = self.prompt_before(&self.worded(prompt), completion)?;
                 Ok(self.expanded(prompt))
@@ -240,6 +245,13 @@ impl<'a> LanguageEncoder<'a> {
                     .map_err(|error| in_row(row, error))
             }
         }
+    }
+
+    /// # Errors
+    /// As [`ImageText::check`], of a model whose texts have images.
+    pub(crate) fn check_images(&self, row: &LanguageRow) -> Result<(), LanguageError> {
+        let images = self.images.as_ref();
+        images.map_or(Ok(()), |images| images.check(row))
     }
 
     /// A text with the model's own word for an image.
@@ -316,7 +328,7 @@ impl<'a> LanguageEncoder<'a> {
         Ok([self.before(content), content].concat())
     }
 
-    /// The tokens of a text that the model is to continue.
+    /// The tokens of a text that the model is to continue; an image in it is one token.
     ///
     /// # Errors
     /// When the tokenizer fails.

@@ -82,6 +82,12 @@ pub enum LanguageError {
         in_column: usize,
     },
 
+    #[error(
+        "{place}: the answer has a place for an image (`<image>`), which a model does not write; take it \
+         out of the completion or the choices"
+    )]
+    ImageInAnswer { place: Place },
+
     #[error("{place}: the image `{url}` is on the Internet; download it and give its path")]
     RemoteImage { place: Place, url: String },
 
@@ -230,7 +236,7 @@ pub enum LanguageError {
     NoContext { place: Place },
 
     #[error(
-        "`data.examples_per_class` needs classes, which rows for a language model have not; use \
+        "`data.examples_per_class` needs classes, which rows for this task have not; use \
          `data.max_examples`"
     )]
     NoClasses,

@@ -53,6 +53,7 @@ mod data_file;
 mod data_location;
 mod dataset;
 mod dataset_card;
+mod diffusion;
 mod error;
 mod expansion;
 mod few_shot;
@@ -128,11 +129,16 @@ pub use cross_validation::{Fold, Folded};
 pub use data_location::DataLocation;
 pub use dataset::{TextSplit, read_file, read_split, read_text_split};
 pub(crate) use dataset_card::DatasetCard;
+pub use diffusion::{
+    CaptionedImage, CaptionedSplit, ClassImages, DiffusionDataError, DiffusionImages, DreamBooth,
+    ImagePreparation, SmallImages, read_captioned_split, read_dream_booth,
+};
 pub use eigenmix_images::{
-    Augment, Augmentation, CropScale, ImageError, ImagePreprocessor, PreprocessorError,
+    Augment, Augmentation, Crop, CropScale, Draw, ImageError, ImagePreprocessor, Interpolation,
+    Placement, PreprocessorError, Resolution,
 };
 pub use error::DataError;
-pub use few_shot::{draw_examples, draw_language_rows};
+pub use few_shot::{draw_examples, draw_rows};
 pub use file_selection::{FilePatterns, FileSelection};
 pub use gguf_tokenizer::{gguf_text_files, gguf_tokenizer_json};
 pub use image_tokens::ImageText;

@@ -146,7 +146,15 @@ fn images_of(value: &Value, column: &str, place: &Place) -> Result<Vec<ImageSour
     }
 }
 
-fn image_of(value: &Value, column: &str, place: &Place) -> Result<ImageSource, DataError> {
+/// The image that a cell says: its path or address, its bytes, or a structure with either.
+///
+/// # Errors
+/// When it says none, or one on the Internet.
+pub(crate) fn image_of(
+    value: &Value,
+    column: &str,
+    place: &Place,
+) -> Result<ImageSource, DataError> {
     let refused = |found: String| DataError::BadValue {
         place: place.clone(),
         column: column.to_owned(),

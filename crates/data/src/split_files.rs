@@ -144,7 +144,7 @@ impl FileTree<'_> {
     }
 
     /// All files, by their names from the top on.
-    fn all(&self) -> Result<Vec<String>, DataError> {
+    pub(crate) fn all(&self) -> Result<Vec<String>, DataError> {
         let dir = match self {
             Self::Repository { names, .. } => return Ok(names.to_vec()),
             Self::Directory(dir) => dir,

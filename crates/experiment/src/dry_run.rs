@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use eigenmix_trainer::{BaseModel, BatchSize, MemoryEstimate, TrainConfig, TrainerError};
+use eigenmix_trainer::{BaseModel, BatchSize, MemoryEstimate, TaskKind, TrainConfig, TrainerError};
 use serde::Serialize;
 
 use crate::ExperimentError;
@@ -20,6 +20,9 @@ pub struct DryRun {
     #[serde(flatten)]
     memory: MemoryEstimate,
     total: u64,
+    /// Whether the head has outputs for labels.
+    #[serde(skip)]
+    counts_labels: bool,
     #[serde(skip)]
     batch_size: BatchSize,
 }
@@ -51,6 +54,10 @@ impl DryRun {
         memory: MemoryEstimate,
     ) -> Result<Self, ExperimentError> {
         Ok(Self {
+            counts_labels: !matches!(
+                config.task.kind,
+                TaskKind::CausalLm | TaskKind::VisionLanguage
+            ),
             model: config.base.model,
             method: config.adapter.method.name(),
             batch_size: config
@@ -76,7 +83,9 @@ impl fmt::Display for DryRun {
             self.model, self.method
         )?;
         let labels = match (self.labels, memory.head_parameters) {
-            (None, 1..) => " (two labels assumed, since the data are not available)",
+            (None, 1..) if self.counts_labels => {
+                " (two labels assumed, since the data are not available)"
+            }
             _ => "",
         };
         let mut table = Table::with_header(["", "parameters", "memory"]);

@@ -83,7 +83,7 @@ pub use config_file::{
 pub use destination::Destination;
 pub use diffusion::{
     GenerateRequest, Generated, MeasuredImage, PipelineRequest, Similarity, SimilarityRequest,
-    WeightedAdapter, generate, is_pipeline, part_forward,
+    WeightedAdapter, generate, generate_arms, is_pipeline, part_forward,
 };
 pub use dry_run::DryRun;
 pub use error::{BadInput, ExperimentError, message};

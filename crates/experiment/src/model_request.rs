@@ -205,14 +205,27 @@ impl OpenedModel<'_> {
         let head = match (owner, &zero_shot) {
             (_, Some(_)) => None,
             (None, None) => return Ok(LoadedModel::load(base, file, partial, &device)?),
-            (Some(owner), None) => Some(own_head(base, owner, self.request.names)?),
+            (Some(owner), None) => own_head(base, owner, self.request.names)?,
         };
         if let Some(file) = file
             && !partial
         {
             file.require_clean()?;
         }
-        let adapter = file.map(|file| file.load()).transpose()?;
+        let mut adapter = file.map(|file| file.load()).transpose()?;
+        if let (Some(owner), None, None) = (owner, &head, &zero_shot) {
+            let names = self.request.names;
+            let adapter = adapter.as_mut().ok_or_else(|| {
+                BadInput(format!(
+                    "{}: adapter `{}` has no head apart from its updates, but modules that were trained \
+                     along; they need an adapter to go with: give it with {}",
+                    names.of("head"),
+                    owner.location(),
+                    names.of("adapter")
+                ))
+            })?;
+            adapter.heads = owner.heads()?;
+        }
         let adapter = adapter.as_ref();
         let head = match zero_shot {
             Some(zero_shot) => Some(zero_shot.head(base, adapter, &device)?),
@@ -267,7 +280,7 @@ fn own_head(
     base: &BaseModel,
     owner: &AdapterFile,
     names: OptionNames,
-) -> Result<TaskHead, ExperimentError> {
+) -> Result<Option<TaskHead>, ExperimentError> {
     if owner.head_names().next().is_none() {
         let problem = format!(
             "{}: adapter `{}` has no head; name the adapter that was trained on the task",
@@ -276,5 +289,8 @@ fn own_head(
         );
         return Err(BadInput(problem).into());
     }
-    Ok(TaskHead::of(base, owner)?)
+    match TaskHead::is_in(base, owner) {
+        true => Ok(Some(TaskHead::of(base, owner)?)),
+        false => Ok(None),
+    }
 }

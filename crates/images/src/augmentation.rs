@@ -86,6 +86,18 @@ impl Draw {
         }
         ChaCha8Rng::from_seed(key)
     }
+
+    /// The index of one of `count` things that go with the image, such as captions; drawn apart from what
+    /// changes the image.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn choose(self, count: usize) -> usize {
+        const STREAM: u64 = 1;
+        let mut random = self.random();
+        random.set_stream(STREAM);
+        random.random_range(0..count)
+    }
 }
 
 /// Width to height of a random crop.
@@ -177,6 +189,21 @@ mod tests {
         assert_ne!(number(one), number(draw(6)));
         assert_ne!(number(one), number(Draw { epoch: 3, ..one }));
         assert_ne!(number(one), number(Draw { seed: 8, ..one }));
+    }
+
+    #[test]
+    fn what_is_chosen_depends_on_the_draw_and_not_on_the_flip() {
+        let chosen = |index| draw(index).choose(2);
+        let flipped = |index| usize::from(draw(index).random().random_bool(0.5));
+        let mut counts = [[0_usize; 2]; 2];
+        for index in 0..1000 {
+            assert_eq!(chosen(index), chosen(index));
+            counts[chosen(index)][flipped(index)] += 1;
+        }
+        // Five standard deviations of 1000 draws of one in four are 69.
+        for count in counts.concat() {
+            assert!(count.abs_diff(250) < 69, "{counts:?}");
+        }
     }
 
     #[test]

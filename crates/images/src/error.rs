@@ -42,6 +42,18 @@ pub enum ImageError {
         height: usize,
         most: usize,
     },
+
+    #[error(
+        "the header of the image says {} and its pixels {}; write the image again",
+        pixels(*.header),
+        pixels(*.found)
+    )]
+    HeaderSize {
+        /// `[height, width]`
+        header: [usize; 2],
+        /// `[height, width]`
+        found: [usize; 2],
+    },
 }
 
 /// Why the images for a model cannot be prepared.

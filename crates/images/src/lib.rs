@@ -29,18 +29,28 @@
 //! ```
 
 mod augmentation;
+mod buckets;
 mod decoding;
 mod error;
+mod framing;
+mod header;
+mod orientation;
 mod png;
 mod preprocessor;
 mod preprocessor_config;
 mod resample;
+mod resolution;
 mod rgb_image;
 
 pub use augmentation::{Augment, Augmentation, CropScale, Draw};
+pub use buckets::Buckets;
 pub use decoding::decode;
 pub use error::{ImageError, PreprocessorError};
+pub use framing::{Crop, Framing, Interpolation, Placement};
+pub use header::{ImageHeader, decode_upright};
+pub use orientation::Orientation;
 pub use png::encode_png;
 pub use preprocessor::ImagePreprocessor;
 pub use resample::{Filter, resize};
+pub use resolution::Resolution;
 pub use rgb_image::RgbImage;

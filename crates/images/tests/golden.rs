@@ -1,10 +1,14 @@
-//! Bytes and numbers of Pillow and transformers, made by golden/make_golden.py, which says how.
+//! Bytes and numbers of Pillow, transformers and torchvision, made by the scripts in golden, which say how.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+use std::io::Cursor;
 use std::path::Path;
 
-use eigenmix_images::{Filter, ImagePreprocessor, RgbImage, decode, resize};
+use eigenmix_images::{
+    Draw, Filter, Framing, ImageHeader, ImagePreprocessor, Interpolation, Placement, RgbImage,
+    decode, decode_upright, resize,
+};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -52,7 +56,7 @@ struct Resampling {
 #[test]
 fn every_filter_gives_the_bytes_that_pillow_gives() {
     let cases: Vec<Resampling> = cases(include_str!("golden/resampling.json"));
-    assert_eq!(cases.len(), 60);
+    assert_eq!(cases.len(), 84);
     for case in cases {
         let filter = Filter::from_number(case.filter).unwrap();
         let resized = resize(
@@ -221,4 +225,112 @@ fn a_damaged_png_never_becomes_another_image() {
             }
         }
     }
+}
+
+#[derive(Deserialize)]
+struct Framed {
+    source: [usize; 2],
+    target: [usize; 2],
+    interpolation: Interpolation,
+    mirrored: bool,
+    resized: [usize; 2],
+    centre: [usize; 2],
+    crop: [usize; 2],
+    first: Vec<f32>,
+    hash: String,
+}
+
+#[test]
+fn resized_cropped_and_mirrored_images_have_the_numbers_that_torchvision_gives() {
+    let cases: Vec<Framed> = cases(include_str!("golden/framing.json"));
+    assert_eq!(cases.len(), 132);
+    for case in cases {
+        let what = format!(
+            "{:?} → {:?}, {:?}, mirrored: {}",
+            case.source, case.target, case.interpolation, case.mirrored
+        );
+        let framing = Framing {
+            interpolation: case.interpolation,
+            ..Framing::default()
+        };
+        let draw = Draw {
+            seed: 0,
+            epoch: 0,
+            index: 0,
+        };
+        let placement = framing.place(case.source, case.target, draw);
+        assert_eq!(placement.resized, case.resized, "{what}");
+        assert_eq!(placement.crop, case.centre, "{what}");
+        let placement = Placement {
+            crop: case.crop,
+            mirrored: case.mirrored,
+            ..placement
+        };
+        let [height, width] = case.source;
+        let values = placement.pixels(&pattern([width, height])).unwrap();
+        assert_eq!(values[..4], case.first, "{what}");
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+        assert_eq!(hash(bytes), case.hash, "{what}");
+    }
+}
+
+#[derive(Deserialize)]
+struct Oriented {
+    name: String,
+    size: [usize; 2],
+    file: String,
+    pixels: String,
+}
+
+#[test]
+fn files_are_turned_upright_as_pillow_turns_them() {
+    let cases: Vec<Oriented> = cases(include_str!("golden/orientation.json"));
+    assert_eq!(cases.len(), 24);
+    for case in cases {
+        let name = &case.name;
+        let file = from_hex(&case.file);
+        let header = ImageHeader::read(Cursor::new(&file)).unwrap();
+        assert_eq!(header.size(), case.size, "{name}");
+        let image = decode_upright(&file).unwrap();
+        assert_eq!([image.height(), image.width()], case.size, "{name}");
+        let expected = from_hex(&case.pixels);
+        let differences = image.pixels().iter().zip(&expected);
+        let largest = differences.map(|(left, right)| left.abs_diff(*right)).max();
+        // As above of JPEG; another orientation is off by far more.
+        let most = if name.ends_with(".jpg") { 4 } else { 0 };
+        assert!(largest <= Some(most), "{name}: {largest:?}");
+    }
+}
+
+#[test]
+fn headers_say_the_sizes_that_images_decode_to() {
+    for case in Decoding::all() {
+        let header = ImageHeader::read(Cursor::new(case.file())).unwrap();
+        let turned = case.name == "rotated.jpg";
+        let [width, height] = case.size;
+        let expected = if turned {
+            [width, height]
+        } else {
+            [height, width]
+        };
+        assert_eq!(header.size(), expected, "{}", case.name);
+    }
+}
+
+#[test]
+fn no_cut_and_no_damage_makes_the_reader_of_headers_panic() {
+    for case in Decoding::all() {
+        let file = case.file();
+        for length in 0..file.len() {
+            let _ = ImageHeader::read(Cursor::new(&file[..length]));
+        }
+        for position in 0..file.len().min(400) {
+            let mut damaged = file.clone();
+            damaged[position] ^= [0x01, 0x80, 0xff][position % 3];
+            let _ = ImageHeader::read(Cursor::new(&damaged));
+        }
+        assert!(ImageHeader::read(Cursor::new(&file[..9])).is_err());
+    }
+    let text = ImageHeader::read(Cursor::new(b"<html>")).unwrap_err();
+    assert!(text.to_string().contains("expected JPEG, PNG"), "{text}");
 }

@@ -1,5 +1,6 @@
 //! Activation functions.
 
+use std::f32::consts::FRAC_1_SQRT_2;
 use std::mem::MaybeUninit;
 
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -11,6 +12,7 @@ use rayon::prelude::*;
 
 use crate::backward::Differentiable;
 use crate::buffer::{assume_written, filled_in_parts, values_of};
+use crate::composition::{Composition, compose};
 use crate::simd::{exp, sigmoid, tanh, vectorised};
 use crate::{CHUNK, has_kernels};
 
@@ -33,7 +35,10 @@ impl Activation {
     /// The function of every value of `input`.
     pub fn forward<const D: usize>(self, input: Tensor<D>) -> Tensor<D> {
         if !has_kernels(&input.device()) {
-            return self.composed(input);
+            let shape = input.dims();
+            let width = shape[D - 1].max(1);
+            let rows = shape.iter().product::<usize>() / width;
+            return compose(vec![input.reshape([rows, width])], self).reshape(shape);
         }
         Tensor::from_dispatch(Dispatch::fused_activation(input.into_dispatch(), self))
     }
@@ -46,6 +51,53 @@ impl Activation {
             Self::Silu => activation::silu(input),
             Self::Relu => activation::relu(input),
         }
+    }
+
+    /// The derivative at every value of `input`.
+    pub(crate) fn composed_slope(self, input: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::Gelu => {
+                let density = (input.clone().square() * -0.5).exp() * NORMAL_DENSITY;
+                let below = (input.clone() * FRAC_1_SQRT_2).erf() * 0.5 + 0.5;
+                below + input * density
+            }
+            Self::GeluTanh => {
+                let square = input.clone().square();
+                let inner = input.clone() * (square.clone() * TANH_CUBIC + 1.0) * TANH_SCALE;
+                let tanh = inner.tanh();
+                let slope = (square * (3.0 * TANH_CUBIC) + 1.0) * TANH_SCALE;
+                let along = input * (-tanh.clone().square() + 1.0) * slope;
+                (tanh + along + 1.0) * 0.5
+            }
+            Self::QuickGelu => sigmoid_slope(input, QUICK),
+            Self::Silu => sigmoid_slope(input, 1.0),
+            Self::Relu => input.greater_elem(0.0).float(),
+        }
+    }
+}
+
+/// (x · σ(f · x))'
+fn sigmoid_slope(input: Tensor<2>, factor: f32) -> Tensor<2> {
+    let sigmoid = activation::sigmoid(input.clone() * factor);
+    let along = input * (-sigmoid.clone() + 1.0) * factor;
+    sigmoid * (along + 1.0)
+}
+
+impl Composition for Activation {
+    type Kept = Tensor<2>;
+
+    fn forward(&self, mut inputs: Vec<Tensor<2>>, _: bool) -> (Tensor<2>, Tensor<2>) {
+        let input = inputs.remove(0);
+        (self.composed(input.clone()), input)
+    }
+
+    fn backward(
+        &self,
+        input: Tensor<2>,
+        gradient: Tensor<2>,
+        _: &[bool],
+    ) -> Vec<Option<Tensor<2>>> {
+        vec![Some(self.composed_slope(input) * gradient)]
     }
 }
 
@@ -114,6 +166,8 @@ impl<B: ActivationForward + ActivationBackward, C: CheckpointStrategy> Activatio
 }
 
 const QUICK: f32 = 1.702;
+/// 1 / √(2π).
+const NORMAL_DENSITY: f32 = 0.398_942_3;
 /// √(2/π).
 const TANH_SCALE: f32 = 0.797_884_6;
 const TANH_CUBIC: f32 = 0.044_715;
@@ -124,7 +178,7 @@ const TANH_CUBIC: f32 = 0.044_715;
 fn normal_distribution(x: f32) -> f32 {
     // Beyond this, erf rounds to ±1.
     const LIMIT: f32 = 3.832_507;
-    let z = (x * std::f32::consts::FRAC_1_SQRT_2).clamp(-LIMIT, LIMIT);
+    let z = (x * FRAC_1_SQRT_2).clamp(-LIMIT, LIMIT);
     let z2 = z * z;
     let numerator = ((((((-2.726_142_3e-10 * z2 + 2.770_681_4e-8) * z2 - 2.101_024e-6) * z2
         - 5.692_506_5e-5)

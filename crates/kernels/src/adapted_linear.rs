@@ -10,6 +10,8 @@ use burn::tensor::Tensor;
 
 use crate::adapted_linear_rows as rows;
 use crate::backward::Differentiable;
+use crate::composed_linear::ComposedLinear;
+use crate::composition::compose;
 use crate::stored_weight::{StoredWeight, WeightList};
 use crate::tensor_list::TensorList;
 use crate::{Weight, has_kernels};
@@ -57,9 +59,26 @@ pub fn adapted_linear(
     let trained = layers.iter().any(|layer| {
         layer.weight.is_tracked() || layer.bias.as_ref().is_some_and(|bias| bias.is_tracked())
     });
-    if !has_kernels(&input.device()) || trained {
+    if trained {
         return composed(input, layers, residual);
     }
+    if !has_kernels(&input.device()) {
+        return without_kernels(input, layers, residual);
+    }
+    let (plan, tracked) = plan(layers, residual);
+    let weights = layers.iter().map(|layer| layer.weight.stored()).collect();
+    let biases = layers.iter().filter_map(|layer| layer.bias.clone());
+    let biases = biases.map(Tensor::into_dispatch).collect();
+    let tracked = tracked.into_iter().map(Tensor::into_dispatch).collect();
+    let input = input.into_dispatch();
+    let (tracked, biases) = (TensorList::new(tracked), TensorList::new(biases));
+    let output =
+        Dispatch::fused_adapted_linear(input, tracked, WeightList::new(weights), biases, plan);
+    Tensor::from_dispatch(output)
+}
+
+/// The plan, and the tensors besides the input that have gradients.
+fn plan(layers: &[AdaptedLayer], residual: Option<Tensor<2>>) -> (LinearPlan, Vec<Tensor<2>>) {
     let plan = LinearPlan {
         has_residual: residual.is_some(),
         layers: layers
@@ -70,20 +89,22 @@ pub fn adapted_linear(
             })
             .collect(),
     };
-    let weights = layers.iter().map(|layer| layer.weight.stored()).collect();
-    let mut biases = Vec::new();
-    let mut tracked: Vec<_> = residual.map(Tensor::into_dispatch).into_iter().collect();
-    for layer in layers {
-        biases.extend(layer.bias.clone().map(Tensor::into_dispatch));
-        if let Some(LowRankFactors { left, right, .. }) = &layer.update {
-            tracked.extend([left, right].map(|factor| factor.clone().into_dispatch()));
-        }
+    let mut tracked: Vec<_> = residual.into_iter().collect();
+    let updates = layers.iter().filter_map(|layer| layer.update.as_ref());
+    for LowRankFactors { left, right, .. } in updates {
+        tracked.extend([left.clone(), right.clone()]);
     }
-    let input = input.into_dispatch();
-    let (tracked, biases) = (TensorList::new(tracked), TensorList::new(biases));
-    let output =
-        Dispatch::fused_adapted_linear(input, tracked, WeightList::new(weights), biases, plan);
-    Tensor::from_dispatch(output)
+    (plan, tracked)
+}
+
+pub(crate) fn without_kernels(
+    input: Tensor<2>,
+    layers: &[AdaptedLayer],
+    residual: Option<Tensor<2>>,
+) -> Tensor<2> {
+    let (plan, mut tracked) = plan(layers, residual);
+    tracked.insert(0, input);
+    compose(tracked, ComposedLinear::new(layers, plan))
 }
 
 fn composed(input: Tensor<2>, layers: &[AdaptedLayer], residual: Option<Tensor<2>>) -> Tensor<2> {

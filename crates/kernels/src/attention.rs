@@ -15,8 +15,10 @@ use crate::attention_rows::{Group, HeadRows, HeadTarget, Heads, QUERY_BLOCK, for
 use crate::attention_shape::{AttentionShape, Visibility};
 use crate::backward::Differentiable;
 use crate::buffer::{Unwritten, values_of};
+use crate::composition::compose;
 use crate::has_kernels;
-use crate::padded_attention::composed;
+use crate::padded_attention::PaddedAttention;
+use crate::padding::Padding;
 use crate::tensor_list::TensorList;
 
 /// softmax(scale · Q Kᵀ) V, for every head of every sequence, over the keys that each query sees.
@@ -108,27 +110,16 @@ fn attend(
         queries.len() == keys.len() && queries.iter().zip(&keys).all(is_enough),
         "a query in every sequence, and a key for each of them"
     );
-    if !has_kernels(&inputs[0].device()) {
-        let widths = [width, key_width, key_width];
-        let mut parts = places
-            .into_iter()
-            .zip(widths)
-            .map(|((tensor, column), width)| {
-                let [rows, all] = inputs[tensor].dims();
-                let whole = inputs[tensor].clone();
-                match width == all {
-                    true => whole,
-                    false => whole.slice([0..rows, column..column + width]),
-                }
-            });
-        let mut part = || parts.next().expect("three parts");
-        return composed(part(), part(), part(), shape);
-    }
     let plan = AttentionPlan {
         shape: shape.clone(),
         places,
         d_head: width / n_heads,
     };
+    let device = inputs[0].device().inner();
+    if !has_kernels(&device) {
+        let padding = Padding::of(shape, &device);
+        return compose(inputs, PaddedAttention::new(plan, padding));
+    }
     let others = inputs.split_off(1).into_iter();
     let others = TensorList::new(others.map(Tensor::into_dispatch).collect());
     let first = inputs.remove(0).into_dispatch();
@@ -155,10 +146,10 @@ fn lengths(offsets: &[usize], rows: usize) -> Vec<usize> {
 /// An attention and the places of its inputs.
 #[derive(Clone, Debug)]
 pub(crate) struct AttentionPlan {
-    shape: AttentionShape,
+    pub shape: AttentionShape,
     /// For query, key and value: which tensor, and the first of its columns.
-    places: [(usize, usize); 3],
-    d_head: usize,
+    pub places: [(usize, usize); 3],
+    pub d_head: usize,
 }
 
 /// The gradients of the tensors that queries, keys and values are in.
@@ -191,6 +182,21 @@ struct AttentionTask {
 }
 
 impl AttentionPlan {
+    /// How many heads of queries share one of keys.
+    pub fn group_size(&self) -> usize {
+        self.shape.n_heads / self.shape.n_key_heads
+    }
+
+    /// The heads of queries, of keys and of values.
+    pub fn head_counts(&self) -> [usize; 3] {
+        let AttentionShape {
+            n_heads,
+            n_key_heads,
+            ..
+        } = self.shape;
+        [n_heads, n_key_heads, n_key_heads]
+    }
+
     fn tasks(&self) -> Vec<AttentionTask> {
         self.shape
             .sequences()

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::{attention, cross_attention, self_attention};
+use crate::attention_reference::composed;
 use crate::attention_shape::{AttentionShape, Visibility};
-use crate::padded_attention::composed;
 
 fn values(rows: usize, width: usize, phase: f32, device: &Device) -> Tensor<2> {
     let values: Vec<f32> = (0..rows * width)

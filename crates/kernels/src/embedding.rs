@@ -6,10 +6,11 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use crate::buffer::{Unwritten, assume_written, filled_in_parts};
+use crate::row_numbers::row_numbers;
 use crate::stored_weight::{StoredWeight, WeightList};
 use crate::{Weight, has_kernels};
 
@@ -40,10 +41,9 @@ pub fn sum_of_rows(tables: &[(&Weight, &[i32])]) -> Tensor<2> {
 }
 
 fn composed(tables: &[(&Weight, &[i32])]) -> Tensor<2> {
-    let rows = tables.iter().map(|(table, indices)| {
-        let data = TensorData::new(indices.to_vec(), [indices.len()]);
-        table.composed_rows(Tensor::<1, Int>::from_data(data, &table.device()))
-    });
+    let rows = tables
+        .iter()
+        .map(|(table, indices)| table.composed_rows(row_numbers(indices, &table.device())));
     rows.reduce(|sum, rows| sum + rows).expect("a table")
 }
 

@@ -6,7 +6,10 @@ use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use bytes::Bytes;
 use eigenmix_quant::{EncodedMatrix, Encoding};
 
+use crate::composition::constant;
+use crate::device_weight::DeviceWeight;
 use crate::has_kernels;
+use crate::packed_weight::PackedWeight;
 use crate::stored_weight::StoredWeight;
 
 /// A frozen matrix W `[d_out, d_in]`, in the form in which it is stored in memory. Models use it
@@ -27,6 +30,15 @@ enum Form {
     Float(Param<Tensor<2>>),
     /// In fewer bits, where there are kernels.
     Encoded(Encoded),
+    /// In fewer bits, on other devices.
+    Packed(Packed),
+}
+
+/// A packed weight.
+#[derive(Module, Debug)]
+struct Packed {
+    #[module(skip)]
+    weight: Box<PackedWeight>,
 }
 
 /// An encoded weight, and the device of what is computed with it.
@@ -60,12 +72,17 @@ impl From<Tensor<2>> for FrozenWeight {
 }
 
 impl FrozenWeight {
-    /// A weight in few bits. Where there are no kernels it is decoded here, to half precision if the
-    /// device computes with it.
+    /// A weight in few bits. Where there are no kernels, one in NF4 or eight bits is decoded whenever it is
+    /// used, and others are decoded here, to half precision if the device computes with it.
     pub fn encoded(matrix: EncodedMatrix, device: &Device) -> Self {
         if has_kernels(device) {
             let device = device.clone();
             let form = Form::Encoded(Encoded { matrix, device });
+            return Self { form };
+        }
+        if let Some(weight) = PackedWeight::new(&matrix, &device.clone().inner()) {
+            let weight = Box::new(weight);
+            let form = Form::Packed(Packed { weight });
             return Self { form };
         }
         let half = match matrix.encoding() {
@@ -85,6 +102,7 @@ impl FrozenWeight {
         match &self.form {
             Form::Float(values) => values.val().dims(),
             Form::Encoded(encoded) => encoded.matrix.shape(),
+            Form::Packed(packed) => packed.weight.dims(),
         }
     }
 
@@ -92,6 +110,7 @@ impl FrozenWeight {
         match &self.form {
             Form::Float(values) => values.val().device(),
             Form::Encoded(encoded) => encoded.device.clone(),
+            Form::Packed(packed) => packed.weight.device(),
         }
     }
 
@@ -108,6 +127,7 @@ impl FrozenWeight {
                     _ => transposed.into(),
                 }
             }
+            Form::Packed(packed) => packed.weight.decoded().transpose().into(),
         }
     }
 
@@ -131,6 +151,7 @@ impl FrozenWeight {
             Form::Encoded(Encoded { matrix, device }) => {
                 input.matmul(decoded(matrix, device).transpose())
             }
+            Form::Packed(packed) => input.matmul(packed.weight.decoded().transpose()),
         }
     }
 
@@ -142,7 +163,17 @@ impl FrozenWeight {
         match &self.form {
             Form::Float(values) => values.val().select(0, indices).cast(FloatDType::F32),
             Form::Encoded(Encoded { matrix, device }) => decoded(matrix, device).select(0, indices),
+            Form::Packed(packed) => packed.weight.decoded().select(0, indices),
         }
+    }
+
+    /// As operations take it where there are no kernels.
+    pub(crate) fn on_device(&self) -> DeviceWeight {
+        DeviceWeight::Float(match &self.form {
+            Form::Float(values) => constant(values.val()),
+            Form::Encoded(Encoded { matrix, device }) => decoded(matrix, &device.clone().inner()),
+            Form::Packed(packed) => return DeviceWeight::Packed(packed.weight.clone()),
+        })
     }
 
     /// As kernels take it.
@@ -150,6 +181,7 @@ impl FrozenWeight {
         match &self.form {
             Form::Float(values) => StoredWeight::Float(values.val().into_dispatch()),
             Form::Encoded(encoded) => StoredWeight::Encoded(encoded.matrix.clone()),
+            Form::Packed(packed) => StoredWeight::Float(packed.weight.decoded().into_dispatch()),
         }
     }
 }

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use crate::activation::{multiply, slopes, values};
 use crate::backward::Differentiable;
 use crate::buffer::{assume_written, filled_in_parts, values_of};
+use crate::composition::{Composition, compose};
 use crate::{Activation, chunk_of_rows, has_kernels};
 
 impl Activation {
@@ -23,14 +24,7 @@ impl Activation {
     /// # Panics
     /// If the width of the rows is odd.
     pub fn gate(self, both: Tensor<2>) -> Tensor<2> {
-        let function = self;
-        gated(
-            both,
-            Gated {
-                function,
-                order: Order::GateFirst,
-            },
-        )
+        gated(both, self.before_value())
     }
 
     /// [`Activation::gate`] of rows that are the value and then its gate, as diffusers' transformers
@@ -39,14 +33,21 @@ impl Activation {
     /// # Panics
     /// If the width of the rows is odd.
     pub fn gate_behind(self, both: Tensor<2>) -> Tensor<2> {
-        let function = self;
-        gated(
-            both,
-            Gated {
-                function,
-                order: Order::ValueFirst,
-            },
-        )
+        gated(both, self.behind_value())
+    }
+
+    pub(crate) fn before_value(self) -> Gated {
+        Gated {
+            function: self,
+            order: Order::GateFirst,
+        }
+    }
+
+    pub(crate) fn behind_value(self) -> Gated {
+        Gated {
+            function: self,
+            order: Order::ValueFirst,
+        }
     }
 }
 
@@ -73,18 +74,39 @@ impl Gated {
     }
 
     fn composed(self, both: Tensor<2>) -> Tensor<2> {
-        let [rows, width] = both.dims();
-        let halves = [0..width / 2, width / 2..width];
-        let [gate, up] = self.sides(halves.map(|half| both.clone().slice([0..rows, half])));
+        let [gate, up] = self.sides(halves(both));
         self.function.composed(gate) * up
     }
+}
+
+impl Composition for Gated {
+    type Kept = Tensor<2>;
+
+    fn forward(&self, mut inputs: Vec<Tensor<2>>, _: bool) -> (Tensor<2>, Tensor<2>) {
+        let both = inputs.remove(0);
+        (self.composed(both.clone()), both)
+    }
+
+    /// Of gate x and value u: g · u · f'(x) and g · f(x).
+    fn backward(&self, both: Tensor<2>, gradient: Tensor<2>, _: &[bool]) -> Vec<Option<Tensor<2>>> {
+        let [gate, up] = self.sides(halves(both));
+        let d_gate = self.function.composed_slope(gate.clone()) * up * gradient.clone();
+        let d_up = self.function.composed(gate) * gradient;
+        vec![Some(Tensor::cat(self.sides([d_gate, d_up]).to_vec(), 1))]
+    }
+}
+
+fn halves(both: Tensor<2>) -> [Tensor<2>; 2] {
+    let [rows, width] = both.dims();
+    let halves = [0..width / 2, width / 2..width];
+    halves.map(|half| both.clone().slice([0..rows, half]))
 }
 
 fn gated(both: Tensor<2>, gated: Gated) -> Tensor<2> {
     let [_, width] = both.dims();
     assert!(width.is_multiple_of(2), "gate and up in {width}");
     if !has_kernels(&both.device()) {
-        return gated.composed(both);
+        return compose(vec![both], gated);
     }
     Tensor::from_dispatch(Dispatch::fused_gate(both.into_dispatch(), gated))
 }

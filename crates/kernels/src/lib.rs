@@ -26,16 +26,24 @@ mod adapted_linear;
 mod adapted_linear_rows;
 mod attention;
 mod attention_gradient;
+#[cfg(test)]
+mod attention_reference;
 mod attention_rows;
 mod attention_shape;
 mod backward;
 mod buffer;
 mod cached_attention;
+mod chunked_cross_entropy;
 mod codes;
 mod column_product;
+mod composed_linear;
+mod composed_norm;
+mod composed_turn;
+mod composition;
 mod convolution;
 mod convolution_rows;
 mod convolution_shape;
+mod device_weight;
 mod embedding;
 mod encoded_product;
 mod few_rows;
@@ -45,14 +53,18 @@ mod gate;
 mod group_norm;
 mod group_norm_rows;
 mod key_value_cache;
+mod latest;
 mod linear_cross_entropy;
 #[cfg(target_arch = "x86_64")]
 mod lookups;
 mod norm;
 mod packed_product;
+mod packed_weight;
 mod padded_attention;
+mod padding;
 mod product;
 mod rotary;
+mod row_numbers;
 mod row_product;
 mod simd;
 mod stored_weight;
@@ -76,9 +88,11 @@ pub use embedding::sum_of_rows;
 pub use frozen_weight::FrozenWeight;
 pub use group_norm::{GroupNormShape, group_norm};
 pub use key_value_cache::KeyValueCache;
+pub use latest::Latest;
 pub use linear_cross_entropy::{linear_cross_entropy, smoothed_cross_entropy};
 pub use norm::{layer_norm, rms_norm};
 pub use rotary::rotary;
+pub use row_numbers::row_numbers;
 pub use weight::Weight;
 
 use burn::backend::DispatchDevice;
@@ -91,6 +105,20 @@ const CHUNK: usize = 16 * 1024;
 /// Whether this device computes with half-precision weights only by widening them.
 pub fn widens_half_precision(device: &Device) -> bool {
     has_kernels(device)
+}
+
+/// Whether this device computes on its own while the host goes on, so that reading a value is waiting for it:
+/// whether it is a GPU.
+pub fn computes_later(device: &Device) -> bool {
+    #[cfg(feature = "gpu")]
+    if matches!(
+        device.clone().inner().as_dispatch(),
+        DispatchDevice::Cube(_)
+    ) {
+        return true;
+    }
+    let _ = device;
+    false
 }
 
 /// Whether tensors of this device are flex tensors, which the kernels are written for.

@@ -12,6 +12,8 @@ use rayon::prelude::*;
 
 use crate::backward::Differentiable;
 use crate::buffer::{Unwritten, tensor, values_of};
+use crate::chunked_cross_entropy::ChunkedCrossEntropy;
+use crate::composition::compose;
 use crate::product::{MatrixView, Start};
 use crate::row_product::Target;
 use crate::simd::{exp, tanh, total, vectorised};
@@ -52,8 +54,14 @@ pub fn linear_cross_entropy(
 ) -> Tensor<1> {
     let [rows, _] = hidden.dims();
     assert!(rows > 0 && rows == targets.len(), "a target for each row");
-    if !has_kernels(&hidden.device()) || weight.is_tracked() {
+    if weight.is_tracked() {
         return composed(hidden, weight, targets, softcap, smoothing);
+    }
+    let device = hidden.device().inner();
+    if !has_kernels(&device) {
+        let weight = weight.on_device();
+        let loss = ChunkedCrossEntropy::new(weight, targets, softcap, smoothing, &device);
+        return compose(vec![hidden], loss).reshape([1]);
     }
     Tensor::from_dispatch(Dispatch::fused_linear_cross_entropy(
         hidden.into_dispatch(),

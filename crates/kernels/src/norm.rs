@@ -11,6 +11,8 @@ use rayon::prelude::*;
 
 use crate::backward::Differentiable;
 use crate::buffer::{filled_in_parts, values_of};
+use crate::composed_norm::ComposedNorm;
+use crate::composition::compose;
 use crate::simd::{sum, vectorised};
 use crate::{chunk_of_rows, has_kernels};
 
@@ -28,10 +30,16 @@ pub fn layer_norm<const D: usize>(
     beta: Tensor<1>,
     epsilon: f64,
 ) -> Tensor<D> {
-    if !has_kernels(&input.device()) || gamma.is_tracked() || beta.is_tracked() {
+    if gamma.is_tracked() || beta.is_tracked() {
         return module::layer_norm(input, gamma, Some(beta), epsilon);
     }
     let centred = true;
+    if !has_kernels(&input.device()) {
+        let (shape, [width]) = (input.dims(), gamma.dims());
+        let rows = shape.iter().product::<usize>() / width;
+        let norm = ComposedNorm::new(gamma, Some(beta), centred, epsilon);
+        return compose(vec![input.reshape([rows, width])], norm).reshape(shape);
+    }
     fused(input, gamma, beta, centred, epsilon)
 }
 
@@ -44,11 +52,15 @@ pub fn layer_norm<const D: usize>(
 /// - input: `[rows, n · d]`
 /// - gamma: `[d]`
 pub fn rms_norm(input: Tensor<2>, gamma: Tensor<1>, epsilon: f64) -> Tensor<2> {
-    if !has_kernels(&input.device()) || gamma.is_tracked() {
+    if gamma.is_tracked() {
         return composed_rms_norm(input, gamma, epsilon);
     }
-    let beta = gamma.zeros_like();
     let centred = false;
+    if !has_kernels(&input.device()) {
+        let norm = ComposedNorm::new(gamma, None, centred, epsilon);
+        return compose(vec![input], norm);
+    }
+    let beta = gamma.zeros_like();
     fused(input, gamma, beta, centred, epsilon)
 }
 

@@ -11,6 +11,8 @@ use rayon::prelude::*;
 
 use crate::backward::Differentiable;
 use crate::buffer::{filled_in_parts, values_of};
+use crate::composed_turn::ComposedTurn;
+use crate::composition::compose;
 use crate::simd::vectorised;
 use crate::{chunk_of_rows, has_kernels};
 
@@ -24,15 +26,7 @@ use crate::{chunk_of_rows, has_kernels};
 /// - cosines, sines: `[rows, d_head / 2]`, constants
 pub fn rotary(input: Tensor<2>, cosines: Tensor<2>, sines: Tensor<2>, heads: usize) -> Tensor<2> {
     if !has_kernels(&input.device()) {
-        let ([rows, width], [_, half]) = (input.dims(), cosines.dims());
-        let turned = heads * 2 * half;
-        if turned == width {
-            return composed(input, cosines, sines);
-        }
-        let (first, rest) = (0..turned, turned..width);
-        let rest = input.clone().slice([0..rows, rest]);
-        let first = composed(input.slice([0..rows, first]), cosines, sines);
-        return Tensor::cat(vec![first, rest], 1);
+        return compose(vec![input], ComposedTurn::new(cosines, sines, heads));
     }
     Tensor::from_dispatch(Dispatch::fused_rotary(
         input.into_dispatch(),
@@ -45,6 +39,7 @@ pub fn rotary(input: Tensor<2>, cosines: Tensor<2>, sines: Tensor<2>, heads: usi
     ))
 }
 
+#[cfg(test)]
 fn composed(input: Tensor<2>, cosines: Tensor<2>, sines: Tensor<2>) -> Tensor<2> {
     let [rows, width] = input.dims();
     let [_, half] = cosines.dims();

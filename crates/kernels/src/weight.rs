@@ -4,6 +4,8 @@ use burn::backend::Dispatch;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor};
 
+use crate::composition::constant;
+use crate::device_weight::DeviceWeight;
 use crate::stored_weight::StoredWeight;
 use crate::{AdaptedLayer, FrozenWeight, adapted_linear};
 
@@ -50,6 +52,14 @@ impl Weight {
         match self {
             Self::Frozen(_) => false,
             Self::Trained(values) => values.val().is_tracked(),
+        }
+    }
+
+    /// The form for operations that compute no gradient of it, on devices without kernels.
+    pub(crate) fn on_device(&self) -> DeviceWeight {
+        match self {
+            Self::Frozen(weight) => weight.on_device(),
+            Self::Trained(values) => DeviceWeight::Float(constant(values.val())),
         }
     }
 

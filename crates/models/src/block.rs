@@ -110,13 +110,17 @@ impl BlockConfig {
 
     /// How many activations a block keeps per row for the backward pass; see
     /// [`ModelConfig::activations_per_row`](crate::ModelConfig::activations_per_row).
-    pub fn activations_per_row(&self) -> usize {
+    pub fn activations_per_row(&self) -> [usize; 2] {
         let (width, key_width) = (self.n_heads * self.d_head, self.n_key_heads * self.d_head);
+        // What goes into the activation function, and a gate.
         let mlp = match self.names.gate {
-            Some(_) => 3 * self.d_ff,
-            None => 2 * self.d_ff,
+            Some(_) => 2 * self.d_ff,
+            None => self.d_ff,
         };
-        4 * self.d_model + 2 * width + 2 * key_width + mlp
+        // Inputs of the norms; queries, keys, values and what the attention makes of them.
+        let passed = 2 * self.d_model + 2 * width + 2 * key_width + mlp;
+        // What the norms give to the linear layers, and the last one's input.
+        [passed + 2 * self.d_model + self.d_ff, passed]
     }
 
     /// How many parameters a block has.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use eigenmix_adapter::current_name;
 use eigenmix_gguf::GgufFile;
 use eigenmix_kernels::FrozenWeight;
 use eigenmix_tensors::{Dtype, TensorFile};
@@ -198,6 +199,16 @@ impl Checkpoint {
     /// The names of its tensors, sorted; of a vision-language model as transformers 5 names its modules.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
+    }
+
+    /// What its files call a tensor that [`Checkpoint::names`] names as transformers 5 does.
+    pub fn name_in_files<'n>(&'n self, name: &'n str) -> &'n str {
+        let file = self
+            .file_of(name)
+            .filter(|_| is_vision_language(&self.config));
+        let mut names = file.into_iter().flat_map(TensorFile::names);
+        let found = names.find(|stored| current_name(stored).as_deref() == Some(name));
+        found.unwrap_or(name)
     }
 
     /// The shape of a tensor, if the checkpoint has it.

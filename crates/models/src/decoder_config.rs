@@ -268,7 +268,7 @@ impl ModelConfig for DecoderConfig {
         self.n_layers
     }
 
-    fn activations_per_row(&self) -> usize {
+    fn activations_per_row(&self) -> [usize; 2] {
         self.block.activations_per_row()
     }
 

@@ -252,9 +252,11 @@ impl ModelConfig for EncoderConfig {
         self.n_layers
     }
 
-    fn activations_per_row(&self) -> usize {
+    fn activations_per_row(&self) -> [usize; 2] {
         let [d_model, d_ff] = [self.d_model, self.d_ff];
-        2 * d_model + 2 * d_model + 4 * d_model + 2 * d_ff
+        // The norms give what goes into the attention and the feed-forward layers.
+        let passed = 2 * d_model + 4 * d_model + d_ff;
+        [passed + 2 * d_model + d_ff, passed]
     }
 
     fn default_targets(&self) -> &'static [&'static str] {

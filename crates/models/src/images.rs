@@ -60,17 +60,13 @@ impl ImageBatch {
         &self.pixels
     }
 
-    /// The images cut into squares: `[images · (size / patch)², channels · patch²]`, row by row,
-    /// the values of a square in the order of a convolution's kernel.
+    /// The images cut into squares: `[images · ⌊size / patch⌋², channels · patch²]`, row by row, the values of
+    /// a square in the order of a convolution's kernel. What is left at the right and below is not read, as
+    /// by a convolution.
     ///
     /// # Panics
-    /// If the size is not a multiple of `patch`.
+    /// If `patch` is 0.
     pub(crate) fn patches(&self, patch: usize) -> Vec<f32> {
-        assert!(
-            self.size.is_multiple_of(patch),
-            "{} in squares of {patch}",
-            self.size
-        );
         let (size, across) = (self.size, self.size / patch);
         let mut patches = Vec::with_capacity(self.pixels.len());
         for image in self.pixels.chunks_exact(self.channels * size * size) {
@@ -99,5 +95,9 @@ mod tests {
         assert_eq!(patches[..8], [0., 1., 4., 5., 100., 101., 104., 105.]);
         assert_eq!(patches[8..12], [2., 3., 6., 7.]);
         assert_eq!(patches[24..28], [10., 11., 14., 15.]);
+        // Squares of 3 in lines of 4.
+        let pixels = (0..16).map(|pixel| pixel as f32).collect();
+        let patches = ImageBatch::new(pixels, [1, 1, 4]).patches(3);
+        assert_eq!(patches, [0., 1., 2., 4., 5., 6., 8., 9., 10.]);
     }
 }

@@ -54,6 +54,7 @@ mod head;
 mod head_kind;
 mod holding;
 mod images;
+mod layer_stack;
 mod model_config;
 mod nested_config;
 mod network;
@@ -97,6 +98,7 @@ pub use gguf::{GgufConfig, GgufFamily, GgufNames, GgufSource, gguf_base, gguf_ro
 pub use head::HeadForm;
 pub use head_kind::HeadKind;
 pub use images::ImageBatch;
+pub use layer_stack::LayerStack;
 pub use model_config::{ImageTokens, ModelConfig};
 pub use network::{LoadOptions, Loaded, Network};
 pub use precision::Precision;

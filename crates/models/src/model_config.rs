@@ -2,7 +2,7 @@
 
 use crate::clip_text::ClipTextConfig;
 use crate::head::HeadForm;
-use crate::{HeadKind, LinearLayer};
+use crate::{HeadKind, LayerStack, LinearLayer};
 
 /// How images stand in the texts of a vision-language model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,10 +91,24 @@ pub trait ModelConfig {
     /// How many transformer layers it has.
     fn n_layers(&self) -> usize;
 
-    /// How many activations a layer keeps per row for the backward pass, if all of its linear
-    /// layers are adapted: the inputs of its norms and linear layers, queries, keys and values, and
-    /// what goes into the activation function. Probabilities of the attention are not kept.
-    fn activations_per_row(&self) -> usize;
+    /// How many activations a layer keeps per row for the backward pass: [`LayerStack::activations`], and
+    /// [`LayerStack::passed`].
+    fn activations_per_row(&self) -> [usize; 2];
+
+    /// Its transformer layers, first to last; those of a tower before those of a decoder.
+    ///
+    /// - max_length: of a text, in tokens
+    fn stacks(&self, max_length: usize) -> Vec<LayerStack> {
+        let [activations, passed] = self.activations_per_row();
+        vec![LayerStack {
+            prefix: "",
+            n_layers: self.n_layers(),
+            rows_per_example: self.rows_per_example(max_length),
+            d_model: self.widths()[0],
+            activations,
+            passed,
+        }]
+    }
 
     /// The modules that PEFT's LoRA targets by default: queries and values.
     fn default_targets(&self) -> &'static [&'static str];

@@ -1,7 +1,7 @@
 //! The rows that a head reads.
 
-use burn::tensor::{Int, Tensor, TensorData};
-use eigenmix_kernels::AttentionShape;
+use burn::tensor::Tensor;
+use eigenmix_kernels::{AttentionShape, row_numbers};
 
 /// One row of each sequence. Where a head reads no others, the last layer finds keys and values for all
 /// rows, and everything else for these only.
@@ -17,9 +17,8 @@ impl ReadRows {
     /// - hidden: `[rows, d_model]`
     /// - output: `[sequences, d_model]`
     pub fn select(&self, hidden: Tensor<2>) -> Tensor<2> {
-        let device = hidden.device();
-        let rows = TensorData::new(self.0.clone(), [self.0.len()]);
-        hidden.select(0, Tensor::<1, Int>::from_data(rows, &device))
+        let rows = row_numbers(&self.0, &hidden.device());
+        hidden.select(0, rows)
     }
 
     /// Attention from these rows to all that `shape` has.

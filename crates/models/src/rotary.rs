@@ -3,9 +3,16 @@
 use std::f64::consts::PI;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use eigenmix_kernels::{Latest, computes_later, row_numbers};
 use serde_json::{Map, Value};
 
 use crate::read_rows::ReadRows;
+
+/// How many tables of angles are kept: of a model, and of one that is trained beside it.
+const KEPT: usize = 4;
+
+/// The angles of all positions from the first, by what they follow from and how many they are.
+static TABLES: Latest<(RotaryConfig, usize, usize, Device), RotaryAngles> = Latest::new();
 
 /// The frequencies by which pairs of values turn from one position to the next.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,8 +122,32 @@ impl RotaryConfig {
             .collect()
     }
 
-    /// Cosines and sines of the angles at `positions`: two tensors `[rows, d_head / 2]`.
+    /// Cosines and sines of the angles at `positions`: two tensors `[rows, d_head / 2]`. A GPU has a table of
+    /// all positions, of which these rows are taken.
     pub fn angles(&self, positions: &[i32], d_head: usize, device: &Device) -> RotaryAngles {
+        if !computes_later(device) {
+            return self.angles_at(positions, d_head, device);
+        }
+        let last = positions.iter().copied().max().unwrap_or(0);
+        let count = (last as usize + 1).next_power_of_two();
+        let device = device.clone().inner();
+        let make = || {
+            let all: Vec<i32> = (0..count as i32).collect();
+            let table = self.angles_at(&all, d_head, &device);
+            ((self.clone(), d_head, count, device.clone()), table)
+        };
+        let is_the_one = |(config, width, held, place): &(Self, usize, usize, Device)| {
+            *held >= count && *width == d_head && *place == device && config == self
+        };
+        let table = TABLES.get(KEPT, is_the_one, make);
+        let rows = row_numbers(positions, &device);
+        RotaryAngles {
+            cosines: table.cosines.select(0, rows.clone()),
+            sines: table.sines.select(0, rows),
+        }
+    }
+
+    fn angles_at(&self, positions: &[i32], d_head: usize, device: &Device) -> RotaryAngles {
         let frequencies = self.frequencies(d_head);
         let mut cosines = Vec::with_capacity(positions.len() * frequencies.len());
         let mut sines = Vec::with_capacity(cosines.capacity());

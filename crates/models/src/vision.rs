@@ -1,4 +1,4 @@
-//! The vision transformer: ViT, and the image tower of CLIP.
+//! The vision transformer: ViT, and the image towers of CLIP and SigLIP.
 
 use burn::module::{Module, Param};
 use burn::nn::{Dropout, DropoutConfig};
@@ -12,7 +12,8 @@ use crate::read_rows::ReadRows;
 use crate::vision_config::{VisionConfig, VisionFamily};
 use crate::{ImageBatch, ModelError};
 
-/// Patches and blocks: an image in, one hidden state per patch and one for the class token out.
+/// Patches and blocks: an image in, one hidden state per patch and one for the class token, if there is one,
+/// out.
 #[derive(Module, Debug)]
 pub(crate) struct Vision {
     /// `[d_model, channels, patch, patch]`
@@ -20,7 +21,7 @@ pub(crate) struct Vision {
     /// `[d_model]`
     patch_bias: Option<Param<Tensor<1>>>,
     /// `[1, 1, d_model]`
-    class_token: Param<Tensor<3>>,
+    class_token: Option<Param<Tensor<3>>>,
     /// `[1, rows, d_model]`
     positions: Param<Tensor<3>>,
     /// CLIP's, before the blocks.
@@ -49,27 +50,40 @@ impl Vision {
                 let projection = config.part("embeddings.patch_embeddings.projection");
                 patches = builder.parameter(&format!("{projection}.weight"), kernel)?;
                 patch_bias = Some(builder.parameter(&format!("{projection}.bias"), [d_model])?);
-                class_token =
-                    builder.parameter(&config.part("embeddings.cls_token"), [1, 1, d_model])?;
+                let name = config.part("embeddings.cls_token");
+                class_token = Some(builder.parameter(&name, [1, 1, d_model])?);
                 let name = config.part("embeddings.position_embeddings");
                 positions = builder.parameter(&name, [1, rows, d_model])?;
                 first_norm = None;
                 last_norm = builder.layer_norm(&config.part("layernorm"), d_model, epsilon)?;
             }
-            VisionFamily::Clip => {
+            family @ (VisionFamily::Clip | VisionFamily::Siglip) => {
                 let name = |name: &str| config.part(&format!("embeddings.{name}"));
                 patches = builder.parameter(&name("patch_embedding.weight"), kernel)?;
-                patch_bias = None;
-                class_token =
-                    builder.reshaped(&name("class_embedding"), &[d_model], [1, 1, d_model])?;
+                (patch_bias, class_token) = match family.has_class_token() {
+                    true => {
+                        let name = name("class_embedding");
+                        let token = builder.reshaped(&name, &[d_model], [1, 1, d_model])?;
+                        (None, Some(token))
+                    }
+                    false => {
+                        let bias = builder.parameter(&name("patch_embedding.bias"), [d_model])?;
+                        (Some(bias), None)
+                    }
+                };
                 positions = builder.reshaped(
                     &name("position_embedding.weight"),
                     &[rows, d_model],
                     [1, rows, d_model],
                 )?;
-                // So it is spelt in every checkpoint.
-                let name = config.part("pre_layrnorm");
-                first_norm = Some(builder.layer_norm(&name, d_model, epsilon)?);
+                first_norm = match family {
+                    VisionFamily::Siglip => None,
+                    _ => {
+                        // So it is spelt in every checkpoint.
+                        let name = config.part("pre_layrnorm");
+                        Some(builder.layer_norm(&name, d_model, epsilon)?)
+                    }
+                };
                 let name = config.part("post_layernorm");
                 last_norm = builder.layer_norm(&name, d_model, epsilon)?;
             }
@@ -94,7 +108,7 @@ impl Vision {
         self.blocks.len()
     }
 
-    /// Patches of an image, and one row for the class token.
+    /// Patches of an image, and one row for the class token if there is one.
     pub fn rows_per_image(&self) -> usize {
         let [_, rows, _] = self.positions.val().dims();
         rows
@@ -106,15 +120,19 @@ impl Vision {
         let rows = self.rows_per_image();
         let images = batch.images();
         let numbers = channels * patch * patch;
-        let data = TensorData::new(batch.patches(patch), [images * (rows - 1), numbers]);
+        let in_squares = rows - usize::from(self.class_token.is_some());
+        let data = TensorData::new(batch.patches(patch), [images * in_squares, numbers]);
         let kernel = self.patches.val().reshape([d_model, numbers]);
         let mut patches = Tensor::<2>::from_data(data, device).matmul(kernel.transpose());
         if let Some(bias) = &self.patch_bias {
             patches = patches + bias.val().unsqueeze();
         }
-        let patches = patches.reshape([images, rows - 1, d_model]);
-        let class_tokens = self.class_token.val().expand([images, 1, d_model]);
-        let hidden = Tensor::cat(vec![class_tokens, patches], 1) + self.positions.val();
+        let mut hidden = patches.reshape([images, in_squares, d_model]);
+        if let Some(token) = &self.class_token {
+            let class_tokens = token.val().expand([images, 1, d_model]);
+            hidden = Tensor::cat(vec![class_tokens, hidden], 1);
+        }
+        let hidden = hidden + self.positions.val();
         let mut hidden = hidden.reshape([images * rows, d_model]);
         if let Some(norm) = &self.first_norm {
             hidden = norm.forward(hidden);

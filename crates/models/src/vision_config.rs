@@ -18,6 +18,8 @@ use crate::{HeadKind, LinearLayer};
 pub enum VisionFamily {
     Vit,
     Clip,
+    /// Without a class token; only as the tower of a larger model.
+    Siglip,
 }
 
 /// A vision model's sizes, from its `config.json`.
@@ -33,6 +35,8 @@ pub struct VisionConfig {
     pub channels: usize,
     /// The width of CLIP's image features.
     pub projection_dim: Option<usize>,
+    /// Whether SigLIP's pooling head is above the layers, which nothing here computes.
+    pub(crate) has_pooling: bool,
     /// The text tower of a whole CLIP.
     pub text: Option<Box<ClipTextConfig>>,
     pub(crate) block: BlockConfig,
@@ -51,6 +55,7 @@ struct VisionJson {
     hidden_act: Option<ActivationName>,
     qkv_bias: Option<bool>,
     projection_dim: Option<usize>,
+    vision_use_head: Option<bool>,
 }
 
 impl VisionFamily {
@@ -58,7 +63,7 @@ impl VisionFamily {
     pub fn prefix(self) -> &'static str {
         match self {
             Self::Vit => "vit",
-            Self::Clip => "vision_model",
+            Self::Clip | Self::Siglip => "vision_model",
         }
     }
 
@@ -80,13 +85,18 @@ impl VisionFamily {
                 down: "output.dense",
                 post_mlp_norm: None,
             },
-            Self::Clip => clip_block_names(),
+            Self::Clip | Self::Siglip => clip_block_names(),
         }
+    }
+
+    /// Whether the first row of an image is a token of its own, and not a patch.
+    pub fn has_class_token(self) -> bool {
+        self != Self::Siglip
     }
 }
 
 impl VisionConfig {
-    /// - json: the `config.json` of a ViT, of a CLIP vision tower, or of a whole CLIP
+    /// - json: the `config.json` of a ViT, of a CLIP vision tower, or of a larger model with a tower
     ///
     /// # Errors
     /// A message about what is missing or invalid.
@@ -95,7 +105,8 @@ impl VisionConfig {
             Some(_) => {
                 let defaults = json!({
                     "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
-                    "num_attention_heads": 12, "image_size": 224, "patch_size": 32,
+                    "num_attention_heads": 12, "image_size": 224,
+                    "patch_size": if family == VisionFamily::Siglip { 16 } else { 32 },
                 });
                 VisionJson::deserialize(nested_config(json, "vision_config", defaults))
                     .map_err(|error| format!("`vision_config`: {error}"))?
@@ -108,7 +119,7 @@ impl VisionConfig {
                 "a hidden size of {d_model} cannot be split into {n_heads} heads"
             ));
         }
-        if sizes.patch_size == 0 || !sizes.image_size.is_multiple_of(sizes.patch_size) {
+        if sizes.patch_size == 0 || sizes.patch_size > sizes.image_size {
             return Err(format!(
                 "images of size {} cannot be cut into squares of {}",
                 sizes.image_size, sizes.patch_size
@@ -117,6 +128,7 @@ impl VisionConfig {
         let (activation, epsilon) = match family {
             VisionFamily::Vit => (ActivationName::Gelu, 1e-12),
             VisionFamily::Clip => (ActivationName::QuickGelu, 1e-5),
+            VisionFamily::Siglip => (ActivationName::GeluNew, 1e-6),
         };
         let projection_dim = json
             .get("projection_dim")
@@ -124,7 +136,7 @@ impl VisionConfig {
             .map(|width| width as usize)
             .or(sizes.projection_dim);
         let projection_dim = match family {
-            VisionFamily::Vit => None,
+            VisionFamily::Vit | VisionFamily::Siglip => None,
             VisionFamily::Clip => Some(projection_dim.unwrap_or(512)),
         };
         let is_whole = json.get("model_type").and_then(Value::as_str) == Some("clip");
@@ -140,6 +152,7 @@ impl VisionConfig {
             patch_size: sizes.patch_size,
             channels: sizes.num_channels.unwrap_or(3),
             projection_dim,
+            has_pooling: family == VisionFamily::Siglip && sizes.vision_use_head.unwrap_or(true),
             text,
             block: BlockConfig {
                 d_model,
@@ -164,15 +177,33 @@ impl VisionConfig {
         self.block.d_model
     }
 
-    /// Patches of an image, and one for the class token.
+    /// Patches of an image, and one for the class token if there is one.
     pub fn rows_per_image(&self) -> usize {
-        (self.image_size / self.patch_size).pow(2) + 1
+        let patches = (self.image_size / self.patch_size).pow(2);
+        patches + usize::from(self.family.has_class_token())
+    }
+
+    /// The linear layers of the pooling head that adapters may have something for.
+    pub(crate) fn pooling_layers(&self) -> Vec<LinearLayer> {
+        if !self.has_pooling {
+            return Vec::new();
+        }
+        let (d_model, d_ff) = (self.block.d_model, self.block.d_ff);
+        let layers = [
+            ("attention.out_proj", [d_model, d_model]),
+            ("mlp.fc1", [d_ff, d_model]),
+            ("mlp.fc2", [d_model, d_ff]),
+        ];
+        let layer = |(name, shape)| LinearLayer::new(self.part(&format!("head.{name}")), shape);
+        layers.into_iter().map(layer).collect()
     }
 
     pub(crate) fn block_path(&self, layer: usize) -> String {
         match self.family {
             VisionFamily::Vit => self.part(&format!("encoder.layer.{layer}")),
-            VisionFamily::Clip => self.part(&format!("encoder.layers.{layer}")),
+            VisionFamily::Clip | VisionFamily::Siglip => {
+                self.part(&format!("encoder.layers.{layer}"))
+            }
         }
     }
 
@@ -225,14 +256,14 @@ impl ModelConfig for VisionConfig {
         self.n_layers
     }
 
-    fn activations_per_row(&self) -> usize {
+    fn activations_per_row(&self) -> [usize; 2] {
         self.block.activations_per_row()
     }
 
     fn default_targets(&self) -> &'static [&'static str] {
         match self.family {
             VisionFamily::Vit => &["query", "value"],
-            VisionFamily::Clip => &["q_proj", "v_proj"],
+            VisionFamily::Clip | VisionFamily::Siglip => &["q_proj", "v_proj"],
         }
     }
 
@@ -247,11 +278,20 @@ impl ModelConfig for VisionConfig {
         let d_model = self.d_model();
         let patch = self.channels * self.patch_size * self.patch_size;
         let (norms, bias) = match self.family {
-            VisionFamily::Vit => (1, 1),
+            VisionFamily::Vit | VisionFamily::Siglip => (1, 1),
             VisionFamily::Clip => (2, 0),
         };
-        d_model * (patch + bias + 1 + self.rows_per_image() + 2 * norms)
+        let class_token = usize::from(self.family.has_class_token());
+        // Beside its layers: a learnt query, the three inputs of its attention, a norm.
+        let pooling: usize = match self.has_pooling {
+            true => d_model * (1 + 3 * (d_model + 1) + 2),
+            false => 0,
+        };
+        let pooled = self.pooling_layers();
+        let pooling = pooling + pooled.iter().map(LinearLayer::parameters).sum::<usize>();
+        d_model * (patch + bias + class_token + self.rows_per_image() + 2 * norms)
             + self.n_layers * self.block.parameters()
+            + pooling
     }
 
     fn own_head(&self, _saved_as: &str, classifier: Option<HeadKind>) -> Option<HeadKind> {

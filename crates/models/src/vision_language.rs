@@ -4,6 +4,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use eigenmix_kernels::AttentionShape;
+use eigenmix_moslora::AdaptedLinear;
 
 use crate::builder::{Builder, Train};
 use crate::cache::Cache;
@@ -12,12 +13,14 @@ use crate::decoder::{Decoder, DecoderContext};
 use crate::read_rows::ReadRows;
 use crate::vision::Vision;
 use crate::vision_language_config::VisionLanguageConfig;
-use crate::{Batch, ImageBatch, ModelError, TokenBatch};
+use crate::{Batch, ImageBatch, LinearLayer, ModelError, TokenBatch};
 
 /// Tower, connector and decoder.
 #[derive(Module, Debug)]
 pub(crate) struct VisionLanguage {
     tower: Vision,
+    /// Layers above the tower's that an adapter has something for: they are saved with it.
+    pooling: Vec<AdaptedLinear>,
     connector: Connector,
     pub decoder: Decoder,
     image_token: i32,
@@ -56,7 +59,14 @@ impl VisionLanguage {
         let above = config.tower_depth..config.tower.n_layers;
         let built = above.rev().find(is_kept);
         let built = built.map_or(config.tower_depth, |highest| highest + 1);
+        let pooling = config.tower.pooling_layers().into_iter();
+        let updates = &builder.adaptation.updates;
+        let pooling: Vec<LinearLayer> = pooling
+            .filter(|layer| updates.contains_key(&layer.path))
+            .collect();
+        let pooling = pooling.iter().map(|layer| builder.linear(layer));
         Ok(Self {
+            pooling: pooling.collect::<Result<_, _>>()?,
             tower: Vision::build(builder, &config.tower, built, dropout)?,
             connector: Connector::build(builder, &config.connector)?,
             decoder: Decoder::build(builder, &config.decoder, dropout)?,
@@ -146,7 +156,7 @@ impl VisionLanguage {
         let per_image = rows / images;
         let features = match self.takes_class_token {
             true => hidden,
-            // The class token is the first row of each image.
+            // The first row of each image is the class token's, if there is one; SigLIP's is left out too.
             false => hidden
                 .reshape([images, per_image, width])
                 .slice([0..images, 1..per_image, 0..width])
@@ -158,8 +168,17 @@ impl VisionLanguage {
     /// The embeddings of tokens, with features in the places of the image tokens, in their order.
     ///
     /// - features: as many rows as there are image tokens
+    ///
+    /// # Panics
+    /// If there are more or fewer: those of one text would stand in the places of another.
     fn placed(&self, texts: &TokenBatch, features: Tensor<2>) -> Tensor<2> {
         let (device, rows) = (features.device(), texts.tokens());
+        let of_images = texts.ids().iter().filter(|&&id| id == self.image_token);
+        assert_eq!(
+            of_images.count(),
+            features.dims()[0],
+            "image tokens and features"
+        );
         let mut next = rows as i32;
         let sources = texts.ids().iter().zip(0..).map(|(&id, row)| {
             let is_image = id == self.image_token;

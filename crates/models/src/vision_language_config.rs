@@ -13,7 +13,7 @@ use crate::model_config::{ImageTokens, ModelConfig};
 use crate::nested_config::nested_config;
 use crate::token_tables::ties;
 use crate::vision_config::{VisionConfig, VisionFamily};
-use crate::{HeadKind, LinearLayer};
+use crate::{HeadKind, LayerStack, LinearLayer};
 
 /// Where the parts are, as transformers 5 names them.
 const PREFIX: &str = "model";
@@ -32,7 +32,7 @@ pub struct VisionLanguageConfig {
     /// How many layers of the tower are computed: its features are the output of the last of them,
     /// without the tower's final norm.
     pub tower_depth: usize,
-    /// Whether the class token's row is one of the features.
+    /// Whether the tower's first row, which is the class token's if it has one, is one of the features.
     pub takes_class_token: bool,
 }
 
@@ -56,14 +56,16 @@ impl VisionLanguageConfig {
     pub(crate) fn from_json(json: &Value) -> Result<Self, String> {
         let own = LlavaJson::deserialize(json).map_err(|error| error.to_string())?;
         let model_type = |key: &str| json.get(key)?.get("model_type")?.as_str();
-        match model_type("vision_config") {
-            None | Some("clip_vision_model") => {}
+        let tower_family = match model_type("vision_config") {
+            None | Some("clip_vision_model") => VisionFamily::Clip,
+            Some("siglip_vision_model") => VisionFamily::Siglip,
             Some(other) => {
                 return Err(format!(
-                    "a tower of type `{other}` is not supported, only clip_vision_model"
+                    "a tower of type `{other}` is not supported, only clip_vision_model and \
+                     siglip_vision_model"
                 ));
             }
-        }
+        };
         let mut tower_json = json.clone();
         if !json.get("vision_config").is_some_and(Value::is_object) {
             // What LlavaConfig takes where nothing is said.
@@ -72,7 +74,7 @@ impl VisionLanguageConfig {
                 "num_attention_heads": 16, "image_size": 336, "patch_size": 14,
             });
         }
-        let mut tower = VisionConfig::from_json(VisionFamily::Clip, &tower_json)?;
+        let mut tower = VisionConfig::from_json(tower_family, &tower_json)?;
         tower.path = TOWER;
         let decoder_type = model_type("text_config").unwrap_or("llama");
         let family = DecoderFamily::from_model_type(decoder_type)
@@ -134,7 +136,8 @@ impl VisionLanguageConfig {
 
     /// The layers of the tower, of which those above the features are not computed.
     fn tower_layers(&self) -> impl Iterator<Item = LinearLayer> {
-        self.tower.layers().into_iter()
+        let layers = self.tower.layers().into_iter();
+        layers.chain(self.tower.pooling_layers())
     }
 }
 
@@ -240,8 +243,25 @@ impl ModelConfig for VisionLanguageConfig {
         self.tower_depth + self.decoder.n_layers
     }
 
-    fn activations_per_row(&self) -> usize {
+    /// Of the decoder.
+    fn activations_per_row(&self) -> [usize; 2] {
         self.decoder.activations_per_row()
+    }
+
+    /// An example has one image.
+    fn stacks(&self, max_length: usize) -> Vec<LayerStack> {
+        let tower = self.tower.stacks(max_length).into_iter();
+        let tower = tower.map(|stack| LayerStack {
+            prefix: TOWER,
+            n_layers: self.tower_depth,
+            ..stack
+        });
+        let decoder = self.decoder.stacks(max_length).into_iter();
+        let decoder = decoder.map(|stack| LayerStack {
+            prefix: DECODER,
+            ..stack
+        });
+        tower.chain(decoder).collect()
     }
 
     fn default_targets(&self) -> &'static [&'static str] {
@@ -257,9 +277,10 @@ impl ModelConfig for VisionLanguageConfig {
 
     fn is_computed(&self, path: &str) -> bool {
         let above = self.tower_depth..self.tower.n_layers;
-        !above
-            .map(|layer| format!("{}.", self.tower.block_path(layer)))
-            .any(|block| path.starts_with(&block))
+        let blocks = above.map(|layer| self.tower.block_path(layer));
+        !blocks
+            .chain([self.tower.part("head")])
+            .any(|block| path.starts_with(&format!("{block}.")))
     }
 
     fn parameters(&self) -> usize {
@@ -350,11 +371,7 @@ mod tests {
     #[test]
     fn parts_that_are_not_supported_are_named() {
         for (key, kind, expected) in [
-            (
-                "vision_config",
-                "siglip_vision_model",
-                "tower of type `siglip_vision_model`",
-            ),
+            ("vision_config", "dinov2", "tower of type `dinov2`"),
             ("text_config", "gemma2", "decoder of type `gemma2`"),
         ] {
             let json = json!({"model_type": "llava", key: {"model_type": kind}});

@@ -117,6 +117,14 @@ impl EncodedMatrix {
         }
     }
 
+    /// The matrix of eight bits with a scale for each row, if it is one.
+    pub fn row_scaled(&self) -> Option<&RowScaledMatrix> {
+        match &self.form {
+            Form::RowScaled(matrix) => Some(matrix),
+            _ => None,
+        }
+    }
+
     /// What people call the form, such as `Q4_K` or `NF4`.
     pub fn name(&self) -> &'static str {
         match &self.form {

@@ -41,6 +41,11 @@ impl RowScaledMatrix {
         self.codes.len() + size_of_val(&*self.largest)
     }
 
+    /// The signed codes, row-major, and the largest absolute value of each row.
+    pub fn parts(&self) -> (&[u8], &[f32]) {
+        (&self.codes, &self.largest)
+    }
+
     #[inline(always)]
     pub(crate) fn decode(&self, row: usize, first: usize, values: &mut [f32]) {
         let largest = self.largest[row];

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use eigenmix_adapter::RepositoryFiles;
+use eigenmix_diffusion::Pipeline;
 use eigenmix_gguf::{GgufFile, is_gguf_name, part_names, text_in_beginning};
 use eigenmix_hub::{FileRequest, Hub, HubFile, HubId, Location, Repository};
 use eigenmix_models::{ModelError, is_gguf, shard_names};
@@ -33,6 +34,10 @@ pub(crate) fn locate(name: &str, wanted: Wanted) -> Result<PathBuf, TrainerError
     }
     match Location::parse(name)? {
         Location::Path(path) => {
+            if !path.join(CONFIG).is_file() && Pipeline::is_at(&path) {
+                let model = name.to_owned();
+                return Err(TrainerError::DiffusionModel { model });
+            }
             require_named_file(&path, wanted)?;
             Ok(path)
         }

@@ -213,6 +213,10 @@ pub enum TrainerError {
     #[error("neither the adapter nor the base model has a head with known labels; train one first")]
     NoHead,
     #[error(
+        "`{model}` is a diffusion model: `train` and `run` take it with task.kind = \"text-to-image\" or \"dreambooth\", and `generate`, `forward --part`, `inspect` and `merge` know such models; this is for models of texts and images"
+    )]
+    DiffusionModel { model: String },
+    #[error(
         "Hub repository `{model}` has its weights only as `{file}`, a pickled file; opening one can run code, so Eigenmix does not; ask its owner for model.safetensors, or convert it with transformers: AutoModel.from_pretrained(…).save_pretrained(DIR)"
     )]
     PickledBase { model: String, file: &'static str },

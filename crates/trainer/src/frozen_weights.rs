@@ -12,14 +12,18 @@ const WIDE: u64 = size_of::<f32>() as u64;
 /// The bytes of everything that is frozen on the CPU.
 ///
 /// Without weights at hand, by what the configuration says of them.
+///
+/// - is_built: whether a layer or a tensor is in the model
 pub(crate) fn frozen_weights(
     checkpoint: &Checkpoint,
     architecture: &Architecture,
     head: HeadKind,
     description: &Description,
     precision: Precision,
+    is_built: &dyn Fn(&str) -> bool,
 ) -> Result<u64, ModelError> {
-    let is_frozen = |layer: &&LinearLayer| !(layer.head && head.is_of_task());
+    let is_frozen =
+        |layer: &&LinearLayer| !(layer.head && head.is_of_task()) && is_built(&layer.path);
     let layers = || description.layers.iter().filter(is_frozen);
     if checkpoint.names().next().is_none() {
         let of_layers: usize = layers().map(LinearLayer::parameters).sum();
@@ -31,6 +35,7 @@ pub(crate) fn frozen_weights(
     let sizes = TensorSizes::of(checkpoint, architecture, head)?;
     let of_task = |part| part == ModelPart::Head && head.is_of_task();
     let tensors = sizes.0.iter().filter(|tensor| !of_task(tensor.part));
+    let tensors = tensors.filter(|tensor| is_built(&tensor.name));
     let held: u64 = tensors.map(|tensor| tensor.held(precision)).sum();
     // What an adapter brings or a copy of a tied table, both in f32.
     let is_missing = |layer: &&LinearLayer| {

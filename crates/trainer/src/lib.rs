@@ -29,6 +29,7 @@
 //! [`Training::prepare`] reads and checks all that such a configuration names, [`Training::run`] takes
 //! the steps and writes the run; see the example `train_a_task`.
 
+mod activation_memory;
 mod adapted_model;
 mod adapter_config;
 mod adapter_place;

@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use eigenmix_models::{Architecture, Description, HeadKind, LinearLayer};
 use serde::Serialize;
 
+use crate::activation_memory::{Kept, TrainedLayers, activations};
 use crate::adapted_model::AdaptedModel;
 use crate::config::TrainConfig;
 use crate::frozen_weights::frozen_weights;
@@ -65,6 +66,11 @@ impl MemoryEstimate {
         let architecture = own.as_ref().unwrap_or(architecture);
         let description = architecture.describe(head)?;
         let (mut estimate, adapted) = Self::of_layers(config, base, &description, head)?;
+        // Layers that are not computed are only built where an adapter has something for them.
+        let is_built = |path: &str| {
+            let mut paths = adapted.iter();
+            architecture.is_computed(path) || paths.any(|path| !architecture.is_computed(path))
+        };
         if estimate.frozen_parameters > 0 {
             let precision = config.base.weights;
             estimate.weights = frozen_weights(
@@ -73,6 +79,7 @@ impl MemoryEstimate {
                 head,
                 &description,
                 precision,
+                &is_built,
             )?;
         }
         let longest = architecture.rows_per_example(config.data.max_length);
@@ -83,10 +90,20 @@ impl MemoryEstimate {
             true => Kept::LayerInputs,
             false => Kept::Everything,
         };
-        let lowest = lowest_layer(architecture, config.adapter.method, &adapted);
-        estimate.activations =
-            PARAMETER_BYTES * estimate.rows * values_per_row(architecture, lowest, kept)
-                + logits(head, architecture, estimate.rows);
+        let stacks = architecture.stacks(config.data.max_length);
+        let trained = match config.adapter.method.trains_everything() {
+            true => TrainedLayers::all(&stacks),
+            false => {
+                let saved = description.layers.iter();
+                let saved = saved.filter(|layer| is_saved(&config.adapter, &layer.path));
+                let adapted = adapted.iter().filter_map(|path| description.layer(path));
+                let below_head = adapted.chain(saved).filter(|layer| !layer.head);
+                TrainedLayers::of(&stacks, below_head.map(|layer| layer.path.as_str()))
+            }
+        };
+        let batch = (at_once, estimate.rows);
+        estimate.activations = activations(architecture, &stacks, batch, &trained, kept)
+            + logits(head, architecture, estimate.rows);
         Ok(estimate)
     }
 
@@ -225,36 +242,6 @@ impl MemoryEstimate {
             optimizer: PARAMETER_BYTES * trained * (2 + MOMENTS_PER_PARAMETER),
             activations: 0,
         }
-    }
-}
-
-/// What the forward pass keeps of the layers above the lowest trained one.
-#[derive(Clone, Copy, PartialEq)]
-enum Kept {
-    Everything,
-    LayerInputs,
-}
-
-/// The lowest transformer layer that has something to train, or that a gradient passes through.
-fn lowest_layer(architecture: &Architecture, method: AdapterMethod, adapted: &[String]) -> usize {
-    if method.trains_everything() {
-        return 0;
-    }
-    let number = |path: &String| path.split('.').find_map(|part| part.parse().ok());
-    let numbers = adapted.iter().filter_map(number);
-    numbers.min().unwrap_or(architecture.n_layers())
-}
-
-/// How many values exist per row at the peak: the kept activations, and in the current layer as
-/// many gradients as activations.
-fn values_per_row(architecture: &Architecture, lowest: usize, kept: Kept) -> u64 {
-    let [d_model, _] = architecture.widths().map(|width| width as u64);
-    let layer = architecture.activations_per_row() as u64;
-    let n_layers = architecture.n_layers() as u64;
-    let above = n_layers.saturating_sub(lowest as u64);
-    match kept {
-        Kept::Everything => above * layer + layer,
-        Kept::LayerInputs => n_layers * d_model + 2 * layer,
     }
 }
 

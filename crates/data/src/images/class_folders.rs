@@ -2,13 +2,10 @@
 
 use std::path::Path;
 
+use super::image_files::{is_image, listed_endings, visible};
 use super::image_row::{ImageRow, ImageSource};
 use crate::error::{DataError, quoted};
 use crate::row::{LabelPolicy, Place, RawLabel};
-use crate::split::list_dir;
-
-/// How the names of images end.
-const ENDINGS: [&str; 8] = ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp"];
 
 /// Reads `CLASS/image.jpg` under a directory, in the order of the names.
 ///
@@ -51,23 +48,11 @@ pub(super) fn read_class_folders(
             "`{}`: {} left out, expected CLASS/NAME with one of {}: {}",
             dir.display(),
             left_out.len(),
-            ENDINGS.map(|ending| format!(".{ending}")).join(", "),
+            listed_endings(),
             quoted(&left_out),
         ));
     }
     Ok(rows)
-}
-
-fn visible(dir: &Path) -> Result<impl Iterator<Item = String>, DataError> {
-    let names = list_dir(dir)?;
-    Ok(names.into_iter().filter(|name| !name.starts_with('.')))
-}
-
-fn is_image(name: &str) -> bool {
-    name.rsplit_once('.').is_some_and(|(_, ending)| {
-        let ending = ending.to_lowercase();
-        ENDINGS.contains(&ending.as_str())
-    })
 }
 
 fn row(folder: &Path, name: &str, class: Option<&str>) -> ImageRow {

@@ -1,10 +1,12 @@
 //! An image with its label before it is decoded: rows stay small until a batch needs their pixels.
 
-use std::fs;
-use std::path::PathBuf;
+use std::borrow::Cow;
+use std::fs::{self, File};
+use std::io::{BufReader, Cursor};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use eigenmix_images::RgbImage;
+use eigenmix_images::{ImageHeader, RgbImage};
 
 use crate::error::DataError;
 use crate::labelled::Labelled;
@@ -32,22 +34,55 @@ impl ImageRow {
     /// # Errors
     /// When the file cannot be read or what is in it is not an image.
     pub fn decode(&self) -> Result<RgbImage, DataError> {
-        let content;
-        let bytes = match &self.source {
-            ImageSource::Bytes(bytes) => bytes.as_ref(),
-            ImageSource::File(path) => {
-                content = fs::read(path).map_err(|source| DataError::MissingImage {
-                    place: self.place.clone(),
-                    path: path.clone(),
-                    source,
-                })?;
-                content.as_slice()
-            }
-        };
-        eigenmix_images::decode(bytes).map_err(|source| self.bad_image(source))
+        eigenmix_images::decode(&self.bytes()?).map_err(|source| self.bad_image(source))
     }
 
-    pub(super) fn bad_image(&self, source: eigenmix_images::ImageError) -> DataError {
+    /// The image turned as the camera was held, if EXIF says how.
+    ///
+    /// # Errors
+    /// As [`ImageRow::decode`].
+    pub fn decode_upright(&self) -> Result<RgbImage, DataError> {
+        eigenmix_images::decode_upright(&self.bytes()?).map_err(|source| self.bad_image(source))
+    }
+
+    /// The image as it is encoded.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn bytes(&self) -> Result<Cow<'_, [u8]>, DataError> {
+        match &self.source {
+            ImageSource::Bytes(bytes) => Ok(Cow::Borrowed(bytes)),
+            ImageSource::File(path) => match fs::read(path) {
+                Ok(content) => Ok(Cow::Owned(content)),
+                Err(source) => Err(self.missing(path, source)),
+            },
+        }
+    }
+
+    /// What the image's header says; its pixels are not read.
+    ///
+    /// # Errors
+    /// When the file cannot be read or what it begins with is not an image.
+    pub fn header(&self) -> Result<ImageHeader, DataError> {
+        let header = match &self.source {
+            ImageSource::Bytes(bytes) => ImageHeader::read(Cursor::new(bytes)),
+            ImageSource::File(path) => {
+                let file = File::open(path).map_err(|source| self.missing(path, source))?;
+                ImageHeader::read(BufReader::new(file))
+            }
+        };
+        header.map_err(|source| self.bad_image(source))
+    }
+
+    fn missing(&self, path: &Path, source: std::io::Error) -> DataError {
+        DataError::MissingImage {
+            place: self.place.clone(),
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    pub(crate) fn bad_image(&self, source: eigenmix_images::ImageError) -> DataError {
         DataError::BadImage {
             place: self.place.clone(),
             source,

@@ -86,7 +86,7 @@ pub fn read_image_split(
     match config.unreadable {
         Unreadable::Error => rows.par_iter().try_for_each(check_presence)?,
         Unreadable::Skip => {
-            let (kept, note) = leave_out_unreadable(rows)?;
+            let (kept, note) = leave_out_unreadable(rows, |row| row)?;
             rows = kept;
             notes.extend(note);
         }

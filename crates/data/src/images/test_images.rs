@@ -1,7 +1,7 @@
 //! Images for tests: one colour, as uncompressed BMP.
 
 /// A file of `width` × `height` pixels of one colour.
-pub(super) fn bmp(width: u32, height: u32, [red, green, blue]: [u8; 3]) -> Vec<u8> {
+pub(crate) fn bmp(width: u32, height: u32, [red, green, blue]: [u8; 3]) -> Vec<u8> {
     let stride = (3 * width).next_multiple_of(4);
     let mut file = b"BM".to_vec();
     for number in [

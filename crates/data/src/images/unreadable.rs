@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use super::image_row::ImageRow;
 use crate::error::DataError;
-use crate::labelled::Labelled;
 
 /// What becomes of images that cannot be read or decoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -28,15 +27,19 @@ pub fn undecodable(rows: &[ImageRow]) -> Vec<(usize, DataError)> {
 
 /// The rows whose images decode, and a note about the others if there are any.
 ///
+/// - image: that of a row
+///
 /// # Errors
 /// When not one image decodes: that of the first.
-pub(super) fn leave_out_unreadable(
-    rows: Vec<ImageRow>,
-) -> Result<(Vec<ImageRow>, Option<String>), DataError> {
+pub(crate) fn leave_out_unreadable<R: Sync>(
+    rows: Vec<R>,
+    image: impl Fn(&R) -> &ImageRow + Sync,
+) -> Result<(Vec<R>, Option<String>), DataError> {
     const NAMED: usize = 5;
     let found = rows.len();
     // Pixels are dropped at once; only what went wrong stays.
-    let problems: Vec<Option<DataError>> = rows.par_iter().map(|row| row.decode().err()).collect();
+    let problem = |row: &R| image(row).decode().err();
+    let problems: Vec<Option<DataError>> = rows.par_iter().map(problem).collect();
     let mut kept = Vec::with_capacity(found);
     let mut left_out = Vec::new();
     let mut first = None;
@@ -44,7 +47,7 @@ pub(super) fn leave_out_unreadable(
         match problem {
             None => kept.push(row),
             Some(problem) => {
-                left_out.push(row.place().to_string());
+                left_out.push(image(&row).place.to_string());
                 first.get_or_insert(problem);
             }
         }

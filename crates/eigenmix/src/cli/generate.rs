@@ -20,6 +20,7 @@ Examples:
   eigenmix generate --base stable-diffusion-v1-5 --prompt \"a red fox in the snow\" --out images
   eigenmix generate --base stable-diffusion-v1-5 --adapter style.safetensors:0.7 \\
       --adapter runs/fox --prompt \"a photo of a sks fox\" --images 4 --out images
+  eigenmix generate --base stable-diffusion-v1-5 --arms runs/foxes --prompt \"a fox\" --out arms
   eigenmix generate --base sdxl --prompt \"a harbour\" --sampler dpm-solver --steps 20 --out images")]
 pub(crate) struct GenerateArguments {
     /// The base model: a directory in diffusers' form, or a Hub id.
@@ -34,6 +35,11 @@ pub(crate) struct GenerateArguments {
     /// 1].
     #[arg(long = "adapter", value_name = "ADAPTER[:W]")]
     pub(crate) adapters: Vec<String>,
+
+    /// The directory of an experiment: the same images with the base model and with the adapter of every arm, side
+    /// by side.
+    #[arg(long, value_name = "EXPERIMENT")]
+    pub(crate) arms: Option<PathBuf>,
 
     /// What the image shows; may be repeated.
     #[arg(long = "prompt", value_name = "TEXT", required = true)]

@@ -6,7 +6,7 @@ use std::path::Path;
 use eigenmix_diffusion::ImageRecord;
 use eigenmix_experiment::{
     Destination, ExperimentError, GenerateRequest, Generated, MeasuredImage, OptionNames,
-    PipelineRequest, SimilarityRequest, WeightedAdapter, generate,
+    PipelineRequest, SimilarityRequest, WeightedAdapter, generate, generate_arms,
 };
 use eigenmix_trainer::{DeviceChoice, Processes};
 use serde::Serialize;
@@ -51,11 +51,14 @@ pub(crate) fn run(
     {
         destination.keep_apart_from(Path::new(input))?;
     }
-    if let Some(references) = &arguments.references {
-        destination.keep_apart_from(references)?;
+    for input in arguments.references.iter().chain(&arguments.arms) {
+        destination.keep_apart_from(input)?;
     }
     let stop = console.stop(&Processes::alone())?;
-    let Generated { images, is_stopped } = generate(&request, &destination, stop, console)?;
+    let Generated { images, is_stopped } = match &arguments.arms {
+        Some(experiment) => generate_arms(&request, experiment, &destination, stop, console)?,
+        None => generate(&request, &destination, stop, console)?,
+    };
     console.result(&Images {
         out: &arguments.out,
         images,

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use eigenmix_experiment::Destination;
 use eigenmix_trainer::{
-    DeviceChoice, GradientOptions, ModuleGradient, NetworkTraining, TaskGradient,
+    DeviceChoice, GradientOptions, ModuleGradient, NetworkTraining, TaskGradient, TaskKind,
 };
 use serde::Serialize;
 
@@ -22,6 +22,10 @@ pub(crate) fn run(
     let destination = Destination::new(&arguments.out, arguments.force)?;
     let config = arguments.file.read()?.train_config()?;
     destination.keep_apart_from_training(&arguments.file.config, &config)?;
+    let fits_head = !matches!(
+        config.task.kind,
+        TaskKind::CausalLm | TaskKind::VisionLanguage
+    );
     let training = NetworkTraining::prepare(config)?;
     training.notes().for_each(|note| console.note(note));
     let options = GradientOptions {
@@ -37,15 +41,21 @@ pub(crate) fn run(
     let companions = training.text_companions()?;
     let (path, force) = (destination.path(), destination.force());
     training.save_gradient(&gradient, &options, path, companions, force)?;
-    console.result(&GradientResult::new(arguments, &gradient, started))
+    console.result(&GradientResult {
+        fits_head,
+        ..GradientResult::new(arguments, &gradient, started)
+    })
 }
 
 #[derive(Serialize)]
 struct GradientResult<'a> {
     out: String,
     examples: usize,
-    /// The mean loss under the fitted head.
+    /// The mean loss, of a classifier under the fitted head.
     loss: f64,
+    /// Whether a head was fitted for it.
+    #[serde(skip)]
+    fits_head: bool,
     /// How far two halves of the examples agree.
     agreement: f64,
     modules: BTreeMap<&'a str, ModuleResult<'a>>,
@@ -79,6 +89,7 @@ impl<'a> GradientResult<'a> {
             out: arguments.out.display().to_string(),
             examples: gradient.examples,
             loss: gradient.loss,
+            fits_head: false,
             agreement: gradient.agreement(),
             modules: gradient.modules.iter().map(module).collect(),
             parameters: gradient.adapter.parameter_count(),
@@ -97,11 +108,15 @@ impl fmt::Display for GradientResult<'_> {
         };
         write!(
             formatter,
-            "`{}`: the gradient over {} examples, in {:.1} s\n  loss       {:.4} under a head fitted on frozen features\n  agreement  {:.4} between two halves of the examples\n  size       {} parameters\n  share of ‖G‖² that is kept, by layer:\n\n{}",
+            "`{}`: the gradient over {} examples, in {:.1} s\n  loss       {:.4} {}\n  agreement  {:.4} between two halves of the examples\n  size       {} parameters\n  share of ‖G‖² that is kept, by layer:\n\n{}",
             self.out,
             self.examples,
             self.seconds,
             self.loss,
+            match self.fits_head {
+                true => "under a head fitted on frozen features",
+                false => "of the base model as it is",
+            },
             self.agreement,
             self.parameters,
             LayerTable::new(&of_modules(|module| module.kept), |kept| format!(

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use eigenmix_diffusion::{
-    Generator, ImageRecord, ImageRequest, ImageSettings, NoiseSchedule, PromptTokenizers,
-    SamplerKind,
+    Generator, ImageRecord, ImageRequest, ImageSettings, NoiseSchedule, PromptIds,
+    PromptTokenizers, SamplerKind,
 };
 use eigenmix_images::RgbImage;
 use eigenmix_tensors::{write_directory, write_file};
@@ -64,110 +64,168 @@ pub fn generate(
     stop: &AtomicBool,
     listener: &dyn Listener,
 ) -> Result<Generated, ExperimentError> {
-    if request.prompts.is_empty() || request.images == 0 {
-        return Err(BadInput("no image was asked for".to_owned()).into());
-    }
-    let opened = request.model.open(listener)?;
-    let (pipeline, kind) = (opened.pipeline.clone(), opened.kind);
-    let device = request.device.open()?;
-    let generator = Generator::new(opened, &device)?;
-    let sampler = match request.sampler {
-        Some(sampler) => sampler,
-        None => usual_sampler(generator.schedule(), listener),
+    let made = Making::prepare(request, listener)?;
+    let mut generated = None;
+    let write = |directory: &Path| {
+        let found = made.write(directory, stop, listener)?;
+        write_list(&found.images, directory)?;
+        generated = Some(found);
+        Ok::<_, ExperimentError>(())
     };
-    let [height, width] = generator.usual_size();
-    let settings = ImageSettings {
-        size: [
-            request.height.unwrap_or(height),
-            request.width.unwrap_or(width),
-        ],
-        steps: request.steps,
-        guidance: request
-            .guidance
-            .unwrap_or_else(|| generator.usual_guidance()),
-        sampler,
-        seed: request.seed,
-    };
-    // What cannot be done is refused before gigabytes of weights are read.
-    generator.check(&settings)?;
-    if settings.guidance <= 1.0 && !request.negative_prompt.is_empty() {
+    write_directory(destination.path(), destination.force(), write)?;
+    let generated = generated.ok_or(ExperimentError::Interrupted)?;
+    if generated.is_stopped {
         listener.warn(&format_args!(
-            "with a guidance of {} the negative prompt has no effect",
-            settings.guidance
+            "stopped: `{}` has the {} of {} images that were finished",
+            destination.path().display(),
+            generated.images.len(),
+            made.requests.len()
         ));
     }
-    let tokenizers = PromptTokenizers::open(&pipeline, kind, &generator.text_sizes()?)?;
-    let encode = |text: &str| {
-        let prompt = tokenizers.encode(text)?;
-        if prompt.is_cut {
-            let start: String = text.chars().take(40).collect();
+    Ok(generated)
+}
+
+/// Writes the list of the images of a directory.
+pub(super) fn write_list(
+    images: &[MeasuredImage],
+    directory: &Path,
+) -> Result<(), ExperimentError> {
+    let text = serde_json::to_string_pretty(images)?;
+    Ok(write_file(
+        &directory.join(IMAGES_FILE),
+        format!("{text}\n").as_bytes(),
+    )?)
+}
+
+/// Images that are asked for, checked but not made.
+pub(super) struct Making<'a> {
+    request: &'a GenerateRequest,
+    generator: Generator,
+    prompts: Vec<PromptIds>,
+    negative: PromptIds,
+    requests: Vec<ImageRequest>,
+    similarity: Option<SimilarityMeasure>,
+}
+
+impl<'a> Making<'a> {
+    /// # Errors
+    /// If the model, an adapter or a setting cannot be used.
+    pub fn prepare(
+        request: &'a GenerateRequest,
+        listener: &dyn Listener,
+    ) -> Result<Self, ExperimentError> {
+        if request.prompts.is_empty() || request.images == 0 {
+            return Err(BadInput("no image was asked for".to_owned()).into());
+        }
+        let opened = request.model.open(listener)?;
+        let (pipeline, kind) = (opened.pipeline.clone(), opened.kind);
+        let device = request.device.open()?;
+        let generator = Generator::new(opened, &device)?;
+        let sampler = match request.sampler {
+            Some(sampler) => sampler,
+            None => usual_sampler(generator.schedule(), listener),
+        };
+        let [height, width] = generator.usual_size();
+        let settings = ImageSettings {
+            size: [
+                request.height.unwrap_or(height),
+                request.width.unwrap_or(width),
+            ],
+            steps: request.steps,
+            guidance: request
+                .guidance
+                .unwrap_or_else(|| generator.usual_guidance()),
+            sampler,
+            seed: request.seed,
+        };
+        // What cannot be done is refused before gigabytes of weights are read.
+        generator.check(&settings)?;
+        if settings.guidance <= 1.0 && !request.negative_prompt.is_empty() {
             listener.warn(&format_args!(
-                "the prompt `{start}…` is longer than the text encoder takes; its end has no effect"
+                "with a guidance of {} the negative prompt has no effect",
+                settings.guidance
             ));
         }
-        Ok::<_, ExperimentError>(prompt.ids)
-    };
-    let negative = encode(&request.negative_prompt)?;
-    let prompts = request.prompts.iter().map(|text| encode(text));
-    let prompts = prompts.collect::<Result<Vec<_>, _>>()?;
-    let requests: Vec<ImageRequest> = (0..prompts.len())
-        .flat_map(|prompt| (0..request.images).map(move |image| (prompt, image as u64)))
-        .map(|(prompt, image)| ImageRequest {
-            prompt,
-            settings: ImageSettings {
-                seed: request.seed.wrapping_add(image),
-                ..settings.clone()
-            },
+        let tokenizers = PromptTokenizers::open(&pipeline, kind, &generator.text_sizes()?)?;
+        let encode = |text: &str| {
+            let prompt = tokenizers.encode(text)?;
+            if prompt.is_cut {
+                let start: String = text.chars().take(40).collect();
+                listener.warn(&format_args!(
+                    "the prompt `{start}…` is longer than the text encoder takes; its end has no effect"
+                ));
+            }
+            Ok::<_, ExperimentError>(prompt.ids)
+        };
+        let negative = encode(&request.negative_prompt)?;
+        let prompts = request.prompts.iter().map(|text| encode(text));
+        let prompts = prompts.collect::<Result<Vec<_>, _>>()?;
+        let requests: Vec<ImageRequest> = (0..prompts.len())
+            .flat_map(|prompt| (0..request.images).map(move |image| (prompt, image as u64)))
+            .map(|(prompt, image)| ImageRequest {
+                prompt,
+                settings: ImageSettings {
+                    seed: request.seed.wrapping_add(image),
+                    ..settings.clone()
+                },
+            })
+            .collect();
+        let similarity = request.similarity.as_ref();
+        let similarity =
+            similarity.map(|similarity| SimilarityMeasure::open(similarity, request.device));
+        Ok(Self {
+            request,
+            generator,
+            prompts,
+            negative,
+            requests,
+            similarity: similarity.transpose()?,
         })
-        .collect();
-    let total = requests.len();
-    let similarity = request.similarity.as_ref();
-    let similarity =
-        similarity.map(|similarity| SimilarityMeasure::open(similarity, request.device));
-    let similarity = similarity.transpose()?;
-    let progress = listener.progress("generating", total * request.steps, "steps");
-    let step = || {
-        progress.advance();
-        match stop.load(Ordering::Relaxed) {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
-    };
-    let mut records = Vec::new();
-    let mut report = |report: &_| load_report::show(report, listener);
-    let write = |directory: &Path| {
+    }
+
+    /// Makes the images in a directory.
+    ///
+    /// # Errors
+    /// If an image cannot be made or written, or the work was stopped before one was finished.
+    pub fn write(
+        &self,
+        directory: &Path,
+        stop: &AtomicBool,
+        listener: &dyn Listener,
+    ) -> Result<Generated, ExperimentError> {
+        let total = self.requests.len();
+        let progress = listener.progress("generating", total * self.request.steps, "steps");
+        let step = || {
+            progress.advance();
+            match stop.load(Ordering::Relaxed) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        };
+        let mut images = Vec::new();
+        let mut report = |report: &_| load_report::show(report, listener);
         let visit = |made: &ImageRequest, image: RgbImage| {
-            let record = request.record(made);
+            let record = self.request.record(made);
             record.write(&image, directory)?;
-            let similarity = similarity.as_ref();
+            let similarity = self.similarity.as_ref();
             let similarity = similarity.map(|measure| measure.of(&image, &record.prompt, listener));
-            records.push(MeasuredImage {
+            images.push(MeasuredImage {
                 record,
                 similarity: similarity.transpose()?,
             });
             Ok::<_, ExperimentError>(())
         };
-        generator.images(&prompts, &negative, &requests, &mut report, step, visit)?;
-        if records.is_empty() {
-            return Err(ExperimentError::Interrupted);
+        let (prompts, negative) = (&self.prompts, &self.negative);
+        let generator = &self.generator;
+        generator.images(prompts, negative, &self.requests, &mut report, step, visit)?;
+        match images.is_empty() {
+            true => Err(ExperimentError::Interrupted),
+            false => Ok(Generated {
+                is_stopped: images.len() < total,
+                images,
+            }),
         }
-        let text = serde_json::to_string_pretty(&records)?;
-        write_file(&directory.join(IMAGES_FILE), format!("{text}\n").as_bytes())?;
-        Ok(())
-    };
-    write_directory(destination.path(), destination.force(), write)?;
-    let is_stopped = records.len() < total;
-    if is_stopped {
-        listener.warn(&format_args!(
-            "stopped: `{}` has the {} of {total} images that were finished",
-            destination.path().display(),
-            records.len()
-        ));
     }
-    Ok(Generated {
-        images: records,
-        is_stopped,
-    })
 }
 
 impl GenerateRequest {

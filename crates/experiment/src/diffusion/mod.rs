@@ -1,10 +1,12 @@
 //! Diffusion models: what their parts give, and images.
 
+mod arms;
 mod generation;
 mod part_forward;
 mod pipeline_request;
 mod similarity;
 
+pub use arms::generate_arms;
 pub use generation::{GenerateRequest, Generated, generate};
 pub(crate) use generation::{IMAGES_FILE, is_list_of_images};
 pub use part_forward::part_forward;

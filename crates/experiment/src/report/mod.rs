@@ -16,6 +16,7 @@ pub use self::arm::{ArmReport, ArmSubspace, Failure};
 use self::compared::Compared;
 pub use self::plan::ExperimentPlan;
 pub use self::recycling::RecyclingEffect;
+pub(crate) use self::samples::thumbnail;
 use crate::ExperimentError;
 
 /// The comparison of an experiment's arms.

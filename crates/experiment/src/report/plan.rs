@@ -82,6 +82,27 @@ impl ExperimentPlan {
             .map_err(|error| BadInput(format!("`{}`: {error}", path.display())).into())
     }
 
+    /// The adapter of the first finished seed of every arm that has one, by the arm's name.
+    ///
+    /// - directory: of the experiment
+    ///
+    /// # Errors
+    /// If an outcome exists and cannot be read.
+    pub fn adapters(&self, directory: &Path) -> Result<Vec<(String, PathBuf)>, ExperimentError> {
+        let directories = [directory.to_owned()];
+        let mut found = Vec::new();
+        for arm in &self.arms {
+            for cell in &arm.cells {
+                let run = Run::at(directory.join(&cell.name));
+                if outcome(&directories, cell)?.is_some() && run.adapter().is_dir() {
+                    found.push((arm.name.clone(), run.adapter()));
+                    break;
+                }
+            }
+        }
+        Ok(found)
+    }
+
     /// Whether both are plans of the same arms and seeds, whatever their directories.
     pub fn has_same_cells(&self, other: &Self) -> bool {
         self.arms == other.arms

@@ -99,7 +99,7 @@ impl Report {
             let Some(arm) = arm else {
                 continue;
             };
-            for metric in arm.metrics.keys() {
+            for metric in arm.metrics.keys().filter(|metric| !metric.contains('/')) {
                 let own = arm.by_seed.iter();
                 let differences: Vec<f64> = own
                     .filter_map(|(seed, values)| {

@@ -77,7 +77,7 @@ pub(super) fn show(report: &Report, page: &mut Page) {
             name: (*arm).to_owned(),
             images: steps
                 .iter()
-                .map(|step| small(samples.at(*step, name)?))
+                .map(|step| thumbnail(samples.at(*step, name)?))
                 .collect(),
         });
         page.images(&ImageGrid {
@@ -99,8 +99,8 @@ fn spread(steps: &BTreeSet<usize>) -> Vec<usize> {
         .collect()
 }
 
-/// An image as a small PNG.
-fn small(path: &Path) -> Option<Vec<u8>> {
+/// An image as a small PNG; nothing if it cannot be read.
+pub(crate) fn thumbnail(path: &Path) -> Option<Vec<u8>> {
     let image = decode(&std::fs::read(path).ok()?).ok()?;
     let (width, height) = (image.width(), image.height());
     let longer = width.max(height);

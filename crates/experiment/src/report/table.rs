@@ -15,10 +15,11 @@ pub(super) struct Rows {
 }
 
 impl Report {
-    /// The metrics that any arm has.
+    /// The metrics that any arm has, but for those of parts of the data, whose names have a slash.
     pub(super) fn metrics(&self) -> BTreeSet<&str> {
         let metrics = self.arms.iter().flat_map(|arm| arm.metrics.keys());
-        metrics.map(String::as_str).collect()
+        let whole = metrics.filter(|metric| !metric.contains('/'));
+        whole.map(String::as_str).collect()
     }
 
     /// One arm per row.

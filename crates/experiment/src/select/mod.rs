@@ -47,6 +47,9 @@ pub fn select(
         return Err(none_usable(&pool.unused).into());
     }
     training.notes().for_each(|note| listener.note(note));
+    if let Some(note) = training.whole_modules_note(&pool.usable) {
+        listener.note(&note);
+    }
     let found = {
         let work = training.selection_work(&request.options, pool.usable.len());
         let progress = listener.progress("comparing", work, "examples");

@@ -7,8 +7,13 @@
 //! the palette is black in place of grey. And it does not notice the end of a file: 3,360 of the 4,654
 //! ways to cut off one of the ten gave an image, filled up with black.
 
+use std::io::Read;
+
 use super::palette_color;
+use super::source::failure;
 use crate::error::ImageError;
+use crate::header::ImageHeader;
+use crate::orientation::Orientation;
 use crate::rgb_image::{RgbImage, checked_area};
 
 const RAW: u32 = 0;
@@ -37,6 +42,20 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, ImageError> {
         pixels = pixels.rchunks_exact(width).flatten().copied().collect();
     }
     Ok(RgbImage::new(header.width, header.height, pixels))
+}
+
+/// The size; BMP has no EXIF.
+pub(super) fn header(file: impl Read) -> Result<ImageHeader, ImageError> {
+    let mut bytes = Vec::new();
+    // Nothing of a header is read that stands behind its first 40 bytes.
+    let begun = file.take(FILE_HEADER as u64 + 40).read_to_end(&mut bytes);
+    begun.map_err(|source| failure(source, "BMP"))?;
+    let Header { width, height, .. } = Header::read(Bytes(&bytes))?;
+    Ok(ImageHeader {
+        width,
+        height,
+        orientation: Orientation::UPRIGHT,
+    })
 }
 
 /// Values of a file, little-endian.

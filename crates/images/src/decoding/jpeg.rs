@@ -1,18 +1,25 @@
 //! JPEG through zune-jpeg, and a check that the file is whole: the decoder fills what is missing
 //! with grey.
 
+use std::io::{Read, Seek};
+
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::malformed;
+use super::source::Source;
 use crate::error::ImageError;
+use crate::header::ImageHeader;
+use crate::orientation::Orientation;
 use crate::rgb_image::{RgbImage, checked_area};
 
 const MARKER: u8 = 0xff;
 const START_OF_SCAN: u8 = 0xda;
 const END_OF_IMAGE: u8 = 0xd9;
+/// The segment that EXIF is in.
+const APPLICATION_1: u8 = 0xe1;
 
 pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, ImageError> {
     // The decoder fills what is missing with grey and says nothing.
@@ -43,6 +50,51 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, ImageError> {
         });
     }
     Ok(RgbImage::new(width, height, pixels))
+}
+
+/// What the segments before the first scan say.
+pub(super) fn header(mut file: Source<impl Read + Seek>) -> Result<ImageHeader, ImageError> {
+    let _start_of_image: [u8; 2] = file.array()?;
+    let mut size = None;
+    let mut orientation = None;
+    loop {
+        while file.byte()? != MARKER {}
+        let mut marker = MARKER;
+        while marker == MARKER {
+            marker = file.byte()?;
+        }
+        // Those that stand alone have no length.
+        if matches!(marker, 0x00 | 0x01 | 0xd0..=0xd8) {
+            continue;
+        }
+        if matches!(marker, START_OF_SCAN | END_OF_IMAGE) {
+            break;
+        }
+        let length = u16::from_be_bytes(file.array()?).saturating_sub(2);
+        match marker {
+            // A frame, but for the tables of Huffman and arithmetic codes and an extension.
+            0xc0..=0xcf if !matches!(marker, 0xc4 | 0xc8 | 0xcc) => {
+                let [_, high, low, left, right] = file.array()?;
+                let sides = [[left, right], [high, low]].map(u16::from_be_bytes);
+                size = Some(sides.map(usize::from));
+                file.skip(u32::from(length).saturating_sub(5))?;
+            }
+            APPLICATION_1 => {
+                let content = file.bytes(usize::from(length))?;
+                if content.starts_with(b"Exif\0\0") && orientation.is_none() {
+                    orientation = Some(Orientation::of_exif(&content));
+                }
+            }
+            _ => file.skip(u32::from(length))?,
+        }
+    }
+    let [width, height] = size.ok_or_else(|| malformed("JPEG", "it does not say its size"))?;
+    checked_area(width, height)?;
+    Ok(ImageHeader {
+        width,
+        height,
+        orientation: orientation.unwrap_or(Orientation::UPRIGHT),
+    })
 }
 
 /// What follows the header of the first scan, if the file reaches that far.

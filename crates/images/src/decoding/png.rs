@@ -1,13 +1,21 @@
 //! PNG through zune-png, with checksums verified and 16-bit samples narrowed as Pillow does it.
 
+use std::io::{Read, Seek};
+
 use zune_png::PngDecoder;
 use zune_png::zune_core::bytestream::ZCursor;
 use zune_png::zune_core::options::DecoderOptions;
 use zune_png::zune_core::result::DecodingResult;
 
 use super::malformed;
+use super::source::Source;
 use crate::error::ImageError;
+use crate::header::ImageHeader;
+use crate::orientation::Orientation;
 use crate::rgb_image::{RgbImage, checked_area};
+
+/// What follows the content of a chunk has as many bytes.
+const CHECKSUM: u32 = 4;
 
 pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, ImageError> {
     const LONGEST_SIDE: usize = 1 << 20;
@@ -37,6 +45,41 @@ pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, ImageError> {
     pixels
         .map(|pixels| RgbImage::new(width, height, pixels))
         .ok_or_else(|| malformed("PNG", "it has fewer pixels than it says"))
+}
+
+/// What the chunks say; EXIF may come after the pixels.
+pub(super) fn header(mut file: Source<impl Read + Seek>) -> Result<ImageHeader, ImageError> {
+    let _signature: [u8; 8] = file.array()?;
+    let _length: [u8; 4] = file.array()?;
+    if file.array()? != *b"IHDR" {
+        return Err(malformed("PNG", "it does not say its size"));
+    }
+    let width = u32::from_be_bytes(file.array()?) as usize;
+    let height = u32::from_be_bytes(file.array()?) as usize;
+    checked_area(width, height)?;
+    // Depth, colours, compression, filter, interlacing and a checksum.
+    let _rest: [u8; 9] = file.array()?;
+    let mut orientation = Orientation::UPRIGHT;
+    loop {
+        let length = u32::from_be_bytes(file.array()?);
+        let kind: [u8; 4] = file.array()?;
+        match &kind {
+            b"IEND" => break,
+            b"eXIf" => {
+                orientation = Orientation::of_exif(&file.bytes(length as usize)?);
+                file.skip(CHECKSUM)?;
+            }
+            _ => {
+                file.skip(length)?;
+                file.skip(CHECKSUM)?;
+            }
+        }
+    }
+    Ok(ImageHeader {
+        width,
+        height,
+        orientation,
+    })
 }
 
 /// Three bytes a pixel of samples of which every pixel has as many.

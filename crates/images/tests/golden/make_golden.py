@@ -1,9 +1,9 @@
 """Makes resampling.json, preprocessing.json and decoding.json beside this script.
 
-    pip install pillow==12.3.0 numpy transformers==4.57.3 && python make_golden.py
+    pip install pillow==13.0.0 numpy transformers==4.57.3 && python make_golden.py
 
-Pillow 13.0 changed the order of the two passes of a resize, which moves values by a few units; the
-models that people have published saw what Pillow up to 12.3 makes.
+Pillow 13.0 changed the order of the two passes of some resizes, which moves values by a few units. The
+decoded files were made with Pillow 12.3.0: `python make_golden.py decoding`.
 
 Images are a formula of x, y and the channel, so only hashes and a few values are kept. What was
 used is written into each file. JPEG and WebP with loss are kept with all their pixels, because a
@@ -14,11 +14,13 @@ import io
 import json
 import pathlib
 import struct
+import sys
 import zlib
 
 import numpy as np
 import PIL
 import transformers
+from make_patterns import fnv1a, pattern
 from PIL import Image, features
 from transformers import CLIPImageProcessor, ViTImageProcessor
 
@@ -31,22 +33,9 @@ VERSIONS = {
 }
 
 
-def pattern(width, height):
-    y, x, c = np.meshgrid(np.arange(height), np.arange(width), np.arange(3), indexing="ij")
-    value = 3 * x * x + 5 * y * y + 7 * x * y + 71 * c + 13 * ((x ^ y) & 15)
-    return (value % 256).astype(np.uint8)
-
-
 def smooth(width, height):
     y, x, c = np.meshgrid(np.arange(height), np.arange(width), np.arange(3), indexing="ij")
     return ((40 + 9 * x + 5 * y + 30 * c) % 256).astype(np.uint8)
-
-
-def fnv1a(data):
-    digest = 0xCBF29CE484222325
-    for byte in data:
-        digest = ((digest ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
-    return f"{digest:016x}"
 
 
 def write(name, cases):
@@ -66,6 +55,11 @@ def resampling():
         ((7, 3), (1, 1)),
         ((100, 80), (100, 80)),
         ((211, 199), (224, 223)),
+        # More than twice as many lines lost as columns, exactly twice as many, and fewer.
+        ((50, 52), (32, 15)),
+        ((56, 59), (41, 29)),
+        ((43, 39), (50, 22)),
+        ((24, 30), (20, 29)),
     ]
     for source, target in sizes:
         image = Image.fromarray(pattern(*source))
@@ -248,6 +242,8 @@ def exif():
     return tags
 
 
-write("resampling.json", resampling())
-write("preprocessing.json", preprocessing())
-write("decoding.json", decoding())
+if sys.argv[1:] == ["decoding"]:
+    write("decoding.json", decoding())
+else:
+    write("resampling.json", resampling())
+    write("preprocessing.json", preprocessing())

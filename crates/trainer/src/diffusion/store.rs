@@ -28,14 +28,12 @@ struct Kept {
 }
 
 impl Store {
-    /// # Errors
-    /// If the directory cannot be made.
-    pub fn open(directory: &Path) -> Result<Self, TrainerError> {
-        std::fs::create_dir_all(directory).map_err(FileError::io("create", directory))?;
-        Ok(Self {
+    /// - directory: made when something is put into it
+    pub fn at(directory: &Path) -> Self {
+        Self {
             directory: directory.to_owned(),
             kept: Mutex::default(),
-        })
+        }
     }
 
     /// A name for what is encoded.
@@ -68,8 +66,10 @@ impl Store {
     }
 
     /// # Errors
-    /// If the file cannot be written.
+    /// If the directory cannot be made or the file cannot be written.
     pub fn put(&self, key: &str, values: TrainedValues) -> Result<(), TrainerError> {
+        let directory = &self.directory;
+        std::fs::create_dir_all(directory).map_err(FileError::io("create", directory))?;
         write_values(&self.path(key), &values)?;
         self.keep(key, &Arc::new(values));
         Ok(())
@@ -106,10 +106,10 @@ mod tests {
         let path = directory.path().join("cache");
         let values =
             TrainedValues::from([("mean".to_owned(), HostTensor::new(vec![2], vec![1.0, 2.0]))]);
-        let store = Store::open(&path).expect("a directory");
+        let store = Store::at(&path);
         assert!(!store.has("a"));
         store.put("a", values.clone()).expect("a file");
-        let other = Store::open(&path).expect("a directory");
+        let other = Store::at(&path);
         assert!(other.has("a") && !other.has("b"));
         assert_eq!(*other.get("a").expect("values"), values);
         assert!(other.get("b").is_err());

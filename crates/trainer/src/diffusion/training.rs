@@ -30,6 +30,7 @@ use crate::metrics_log::MetricsLog;
 use crate::outcome::{Observer, Outcome, RunOptions, TrainingPlan};
 use crate::run::Run;
 use crate::run_output;
+use crate::tasks::Examples;
 use crate::training::{
     Batches, ChosenStart, Loop, Measured, MeasuredLoss, Origin, TrainingData, TrainingLength,
     require_measurements, resolved, set_to_zero,
@@ -363,7 +364,7 @@ impl DiffusionTraining {
             Some(directory) => PathBuf::from(directory),
             None => Path::new(&config.output).join(Run::CACHE),
         };
-        let store = Store::open(&directory)?;
+        let store = Store::at(&directory);
         let mut encoded = Encoded {
             store,
             captions: std::mem::take(&mut self.captions),
@@ -448,9 +449,9 @@ impl DiffusionTraining {
         };
         let train = examples(&self.images.train, class, diffusion.repeats.get());
         let boxed = |images: &Arc<DiffusionImages>| Box::new(examples(images, None, 1)) as Box<_>;
-        let lengths = crate::tasks::Examples::lengths(&train);
-        let none_with_images = vec![false; lengths.len()];
-        let batches = Batches::new(&config.training, config.seed, lengths, none_with_images)?;
+        let sizes = self.images.train.targets().iter().copied().cycle();
+        let sizes = sizes.take(train.len()).collect();
+        let batches = Batches::of_sizes(&config.training, config.seed, sizes)?;
         let length = TrainingLength::new(&config.training, &batches);
         self.notes.extend(length.short_epochs());
         let judged = examples(&self.images.train, None, 1);

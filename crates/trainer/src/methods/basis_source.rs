@@ -12,6 +12,7 @@ use eigenmix_models::{Description, LinearLayer};
 use rayon::prelude::*;
 
 use super::target_layers::targeted;
+use super::whole_modules::whole_modules_note;
 use crate::TrainerError;
 use crate::adapted_model::AdaptedModel;
 use crate::adapter_config::AdapterConfig;
@@ -85,6 +86,15 @@ impl BasisSource<'_> {
             ));
         }
         Ok(made)
+    }
+
+    /// What to say of what adapters bring beside their updates.
+    pub(super) fn whole_modules_note(&self, adapters: &[LoadedAdapter]) -> Option<String> {
+        let adapters = adapters.iter().map(|one| {
+            let names = one.adapter.heads.keys().map(String::as_str);
+            (one.source.location.as_str(), names)
+        });
+        whole_modules_note(self.base.as_base_model()?, self.description, adapters)
     }
 
     /// What the configuration puts in the place of a module's basis.

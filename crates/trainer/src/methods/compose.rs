@@ -112,6 +112,7 @@ pub(super) fn start(source: &BasisSource) -> Result<MethodStart, TrainerError> {
             adapters[index].source.location
         ));
     }
+    notes.extend(source.whole_modules_note(&adapters));
     let sources: Vec<_> = adapters.into_iter().map(|adapter| adapter.source).collect();
     Ok(MethodStart {
         updates,

@@ -16,6 +16,7 @@ mod on_basis;
 mod own_output;
 mod start;
 mod target_layers;
+mod whole_modules;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,7 @@ pub(crate) use on_basis::same_directory;
 pub(crate) use own_output::{own_output, with_own_output};
 pub(crate) use start::{MethodStart, start};
 pub(crate) use target_layers::{is_of_tower, is_saved, on_modules, targeted, uncomputed_note};
+pub(crate) use whole_modules::whole_modules_note;
 
 use definition::Definition;
 

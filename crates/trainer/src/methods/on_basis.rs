@@ -42,6 +42,7 @@ pub(super) fn on_basis(
         adapters: sources,
         files,
     } = source.make(&mut notes)?;
+    notes.extend(source.whole_modules_note(&sources));
     check_base(config, base, subspace.base_model.as_deref(), &mut notes)?;
     let initial = InitialAdapter::open(&init, base)?;
     if let Some(initial) = &initial {

@@ -53,6 +53,13 @@ pub(crate) fn uncomputed_note(
             kept.len()
         ));
     }
+    if let (true, Some(first)) = (config.method.trains_everything(), above.first()) {
+        return Some(format!(
+            "{} layers of the tower above its features, such as `{}`, are not computed, and stay as they are",
+            above.len(),
+            first.path
+        ));
+    }
     let without = AdapterConfig {
         modules_to_save: Vec::new(),
         ..config.clone()

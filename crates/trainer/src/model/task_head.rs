@@ -71,6 +71,16 @@ impl TaskHead {
         Ok(head)
     }
 
+    /// Whether the outputs of `adapter` on `base` are labels: what a language model's has were modules
+    /// trained whole, such as a connector or a table of tokens.
+    pub fn is_in(base: &BaseModel, adapter: &AdapterFile) -> bool {
+        let [weight, _] = output_layer(base);
+        let mut own = adapter.head_names();
+        own.any(|name| name == weight || name == TEXT_FEATURES)
+            || !base.architecture.supports(HeadKind::LanguageModel)
+            || base.checkpoint.shape(&weight).is_some()
+    }
+
     /// How many outputs it has, if it has an output layer.
     pub fn outputs(&self, base: &BaseModel) -> Option<usize> {
         let [weight, _] = self.output_layer(base);

@@ -146,10 +146,10 @@ pub fn image_processor(base: &BaseModel) -> Result<ImagePreprocessor, TrainerErr
             word(model.takes_class_token)
         )));
     }
-    // Of a class token, which the tower has.
-    if let Some(found) = number("num_additional_image_tokens").filter(|&found| found > 1) {
+    let of_class = u64::from(model.tower.family.has_class_token());
+    if let Some(found) = number("num_additional_image_tokens").filter(|&found| found > of_class) {
         return Err(refused(format!(
-            "it counts {found} tokens of an image beside its patches, the model's tower has 1"
+            "it counts {found} tokens of an image beside its patches, the model's tower has {of_class}"
         )));
     }
     Ok(preprocessor)

@@ -1,6 +1,6 @@
 //! The gradients of one batch.
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use eigenmix_models::Network;
 use eigenmix_moslora::ParameterNames;
 
@@ -23,6 +23,19 @@ impl<M: TrainedModel> BackwardPass<'_, M> {
     ///
     /// - number: the index of the batch in the step
     pub fn run(&self, batch: &M::Batch, number: usize, weight: f64) -> (f64, NamedGradients) {
+        let (loss, gradients) = self.unread(batch, number, weight);
+        (f64::from(loss.into_scalar::<f32>()) / weight, gradients)
+    }
+
+    /// The mean loss of a batch and its gradients, both times `weight`, and both still on the device.
+    ///
+    /// - number: the index of the batch in the step
+    pub fn unread(
+        &self,
+        batch: &M::Batch,
+        number: usize,
+        weight: f64,
+    ) -> (Tensor<1>, NamedGradients) {
         let mut gradients = NamedGradients::new();
         let mut collect = |mut found| {
             accumulate(
@@ -40,7 +53,7 @@ impl<M: TrainedModel> BackwardPass<'_, M> {
             before: &|layer| self.seed_dropout(number, layer),
         };
         let loss = self.model.descend(batch, &pass, &mut collect);
-        (f64::from(loss.into_scalar::<f32>()) / weight, gradients)
+        (loss.inner(), gradients)
     }
 
     /// One seed per step makes a resumed training drop what an uninterrupted one drops.

@@ -12,6 +12,8 @@ pub(crate) struct Batches {
     lengths: Vec<usize>,
     /// Which examples have images between their words.
     have_images: Vec<bool>,
+    /// Of images that only go together where both sides are the same: height and width of each.
+    sizes: Option<Vec<[usize; 2]>>,
     size: BatchSize,
     grouping: LengthGrouping,
     seed: u64,
@@ -34,6 +36,7 @@ impl Batches {
         Ok(Self {
             lengths,
             have_images,
+            sizes: None,
             size: training.size_of_batches()?,
             grouping: training.batching,
             seed,
@@ -41,10 +44,30 @@ impl Batches {
         })
     }
 
+    /// Batches of images of one size each.
+    ///
+    /// - sizes: height and width of each
+    ///
+    /// # Errors
+    /// As [`Batches::new`].
+    pub fn of_sizes(
+        training: &TrainingConfig,
+        seed: u64,
+        sizes: Vec<[usize; 2]>,
+    ) -> Result<Self, BatchSizeError> {
+        let lengths = sizes.iter().map(|[height, width]| height * width);
+        let mut batches = Self::new(training, seed, lengths.collect(), vec![false; sizes.len()])?;
+        batches.sizes = Some(sizes);
+        Ok(batches)
+    }
+
     /// The batches of an epoch.
     pub fn plan(&self, epoch: usize) -> BatchPlan {
-        match self.size {
-            BatchSize::Examples(examples) => {
+        match (self.size, &self.sizes) {
+            (BatchSize::Examples(examples), Some(sizes)) => {
+                BatchPlan::by_size(sizes, examples, self.seed, epoch)
+            }
+            (BatchSize::Examples(examples), None) => {
                 // Texts with images are longer than all others where batches are grouped, so that those
                 // with and those without come apart.
                 let longest = self.lengths.iter().copied().max().unwrap_or(0);
@@ -57,7 +80,7 @@ impl Batches {
                     .collect();
                 BatchPlan::training(&grouped, examples, self.grouping, self.seed, epoch)
             }
-            BatchSize::Tokens(tokens) => {
+            (BatchSize::Tokens(tokens), _) => {
                 BatchPlan::by_tokens(&self.lengths, tokens, self.seed, epoch)
             }
         }
@@ -78,6 +101,10 @@ impl Batches {
     pub fn steps(&self, epochs: usize, limit: Option<usize>) -> usize {
         let steps = |batches: usize| batches.div_ceil(self.accumulation);
         match self.size {
+            // As many of every size in every epoch.
+            BatchSize::Examples(_) if self.sizes.is_some() => {
+                epochs * steps(self.plan(0).batches().len())
+            }
             BatchSize::Examples(examples) => {
                 epochs * steps(self.lengths.len().div_ceil(examples.get()))
             }
@@ -151,6 +178,22 @@ mod tests {
         assert_eq!(batches.steps(5, None), 10);
         let groups = batches.plan(1).batches().len().div_ceil(2);
         assert_eq!(groups, 2);
+    }
+
+    #[test]
+    fn images_of_one_size_share_a_batch_and_every_epoch_has_as_many_steps() {
+        let training = "batch_size = 4\ngradient_accumulation = 2\nepochs = 3\nlearning_rate = 0.1";
+        let sizes: Vec<[usize; 2]> = (0..11).map(|index| [8, 8 + 4 * (index % 3)]).collect();
+        let training = toml::from_str(training).unwrap();
+        let batches = Batches::of_sizes(&training, 3, sizes.clone()).unwrap();
+        for epoch in 0..3 {
+            let plan = batches.plan(epoch);
+            assert_eq!(plan.batches().len(), 3);
+            for batch in plan.batches() {
+                assert!(batch.iter().all(|image| sizes[*image] == sizes[batch[0]]));
+            }
+        }
+        assert_eq!(batches.steps(5, None), 5 * 2);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod batches;
 mod chosen_start;
 mod composed_start;
 mod composition_weights;
+mod flat_adamw;
 mod gradient;
 mod gradient_sum;
 mod initial_head;
@@ -35,6 +36,7 @@ use eigenmix_adapter::{Adapter, AdapterFile, Source, is_saved_by};
 use eigenmix_data::metrics::Metric;
 use eigenmix_data::{Split, Targets};
 use eigenmix_eigenlorax::ModuleSpectra;
+use eigenmix_kernels::computes_later;
 use eigenmix_models::{Adaptation, Description, HeadKind, LoadOptions, Network, Train};
 use eigenmix_moslora::{TrainedValues, Update, trained_parameters};
 use eigenmix_tensors::{FileError, HostTensor};
@@ -74,6 +76,9 @@ pub(crate) use training_data::{Measured, TrainingData, require_measurements};
 pub(crate) use training_length::TrainingLength;
 pub(crate) use training_loop::Loop;
 use truncated_result::TruncatedResult;
+
+/// What is said before the first step on a GPU.
+const FIRST_STEPS: &str = "the first steps compile kernels for this device and try which are fastest, which may take minutes";
 
 /// A training whose inputs have been read and checked.
 pub struct NetworkTraining {
@@ -315,6 +320,9 @@ impl NetworkTraining {
         let plan = self.plan(&state);
         self.notes().for_each(|note| observer.note(note));
         observer.started(&plan);
+        if computes_later(&options.device) {
+            observer.note(FIRST_STEPS);
+        }
         let finished = state.run(observer)?;
         let mut outcome = Outcome {
             output: output.clone(),

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor, TensorData};
-use eigenmix_kernels::{AdamWState, AdamWStep, sum_of_squares};
+use eigenmix_kernels::{AdamWState, AdamWStep, computes_later, sum_of_squares};
 use eigenmix_moslora::{ParameterNames, TrainedValues};
 use eigenmix_tensors::HostTensor;
 
+use super::flat_adamw::FlatAdamW;
 use crate::TrainerError;
 use crate::config::TrainingConfig;
 
@@ -28,11 +29,13 @@ pub struct AdamW {
     /// t, the number of steps taken.
     steps: i32,
     moments: BTreeMap<String, Moments>,
+    /// Of parameters that take their steps together, instead of `moments`.
+    flat: Option<FlatAdamW>,
 }
 
-struct Moments {
-    first: Tensor<1>,
-    second: Tensor<1>,
+pub(super) struct Moments {
+    pub first: Tensor<1>,
+    pub second: Tensor<1>,
 }
 
 impl AdamW {
@@ -44,6 +47,66 @@ impl AdamW {
             weight_decay: config.weight_decay,
             steps: 0,
             moments: BTreeMap::new(),
+            flat: None,
+        }
+    }
+
+    /// Takes a step by gradients that are scaled down to the norm `limit` if theirs is larger (0: never);
+    /// parameters without a gradient stay as they are. On a GPU nothing is waited for.
+    ///
+    /// - rate: the learning rate of the parameter of that name, the same for all of a [kind](ParameterNames::kind)
+    pub fn clipped_step<M: Module>(
+        &mut self,
+        module: M,
+        names: &ParameterNames,
+        mut gradients: NamedGradients,
+        limit: f64,
+        rate: impl Fn(&str) -> f64,
+    ) -> M {
+        let device = gradients.values().next().map(Tensor::device);
+        if !device.is_some_and(|device| computes_later(&device)) {
+            clip(&mut gradients, 1.0, limit);
+            return self.step(module, names, gradients, rate);
+        }
+        self.flat_step(module, names, gradients, limit, rate)
+    }
+
+    /// [`AdamW::clipped_step`] of all parameters together.
+    fn flat_step<M: Module>(
+        &mut self,
+        module: M,
+        names: &ParameterNames,
+        gradients: NamedGradients,
+        limit: f64,
+        rate: impl Fn(&str) -> f64,
+    ) -> M {
+        self.steps += 1;
+        let fitting = self.flat.take_if(|flat| flat.has(&gradients));
+        let mut flat = fitting.unwrap_or_else(|| {
+            self.separate();
+            FlatAdamW::new(&module, names, &gradients, &mut self.moments)
+        });
+        let step = |rate: f64| self.at_rate(rate);
+        let module = flat.step(module, names, gradients, limit, step, rate);
+        self.flat = Some(flat);
+        module
+    }
+
+    /// Keeps the moments of each parameter by itself.
+    fn separate(&mut self) {
+        if let Some(flat) = self.flat.take() {
+            self.moments.extend(flat.into_moments());
+        }
+    }
+
+    fn at_rate(&self, rate: f64) -> AdamWStep {
+        AdamWStep {
+            beta_1: self.beta_1,
+            beta_2: self.beta_2,
+            epsilon: self.epsilon,
+            rate,
+            weight_decay: self.weight_decay,
+            step: self.steps,
         }
     }
 
@@ -57,6 +120,7 @@ impl AdamW {
         gradients: NamedGradients,
         rate: impl Fn(&str) -> f64,
     ) -> M {
+        self.separate();
         self.steps += 1;
         module.map(&mut Step {
             optimizer: self,
@@ -80,15 +144,14 @@ impl AdamW {
                 values,
             }
         };
-        self.moments
-            .iter()
-            .flat_map(|(name, moments)| {
-                [
-                    (format!("{name}/first"), value(&moments.first)),
-                    (format!("{name}/second"), value(&moments.second)),
-                ]
-            })
-            .collect()
+        let separate = self.moments.iter().flat_map(|(name, moments)| {
+            [
+                (format!("{name}/first"), value(&moments.first)),
+                (format!("{name}/second"), value(&moments.second)),
+            ]
+        });
+        let flat = self.flat.as_ref().map(FlatAdamW::values);
+        separate.chain(flat.unwrap_or_default()).collect()
     }
 
     /// Continues from a checkpoint's `state` after `steps` steps.
@@ -109,6 +172,7 @@ impl AdamW {
         };
         self.steps = steps as i32;
         self.moments.clear();
+        self.flat = None;
         for (key, first) in state {
             let Some(name) = key.strip_suffix("/first") else {
                 continue;
@@ -149,14 +213,7 @@ impl<F: Fn(&str) -> f64> ModuleMapper for Step<'_, F> {
             return param;
         };
         let optimizer = &mut *self.optimizer;
-        let step = AdamWStep {
-            beta_1: optimizer.beta_1,
-            beta_2: optimizer.beta_2,
-            epsilon: optimizer.epsilon,
-            rate: (self.rate)(name),
-            weight_decay: optimizer.weight_decay,
-            step: optimizer.steps,
-        };
+        let step = optimizer.at_rate((self.rate)(name));
         let Moments { first, second } = optimizer.moments.remove(name).unwrap_or_else(|| Moments {
             first: gradient.zeros_like(),
             second: gradient.zeros_like(),
@@ -306,6 +363,71 @@ mod tests {
             adamw
                 .restore(&state, step + 1, &inner)
                 .expect("both moments");
+        }
+    }
+
+    /// Parameters of both kinds, of which `last` has no gradient in every step.
+    #[derive(Module, Debug)]
+    struct Kinds {
+        factor: Param<Tensor<2>>,
+        other: Param<Tensor<1>>,
+        last: Param<Tensor<1>>,
+    }
+
+    #[test]
+    fn steps_of_all_parameters_together_are_those_of_each() {
+        let device = Device::flex().autodiff();
+        let inner = Device::flex();
+        let start = Kinds {
+            factor: Param::from_tensor(Tensor::from_data([[0.5, -1.0], [2.0, 0.25]], &device)),
+            other: Param::from_tensor(row([1.0, 2.0, -3.0], &device)),
+            last: Param::from_tensor(row([0.1, 0.2, 0.3], &device)),
+        };
+        let mut names = ParameterNames::default();
+        names.insert_factor(start.factor.id, "factor".to_owned());
+        names.insert(start.other.id, "other".to_owned());
+        names.insert_factor(start.last.id, "last".to_owned());
+        let rate = |name: &str| if name == "other" { 0.03 } else { 0.01 };
+        let (mut together, mut each) = (optimizer(), optimizer());
+        let (mut one, mut other) = (start.clone(), start);
+        for step in 0..6 {
+            let phase = step as f32;
+            let wave = |place: usize| (place as f32 * 1.7 + phase).sin() * 3.0;
+            let mut gradients = NamedGradients::from([
+                (
+                    "factor".to_owned(),
+                    Tensor::from_data([0, 1, 2, 3].map(wave), &inner),
+                ),
+                ("other".to_owned(), row([4, 5, 6].map(wave), &inner)),
+            ]);
+            if step % 3 != 1 {
+                gradients.insert("last".to_owned(), row([7, 8, 9].map(wave), &inner));
+            }
+            let limit = [0.0, 1.0, 1e3][step % 3];
+            one = together.flat_step(one, &names, gradients.clone(), limit, rate);
+            clip(&mut gradients, 1.0, limit);
+            other = each.step(other, &names, gradients, rate);
+            if step == 3 {
+                // As after a checkpoint.
+                let state = together.state();
+                together.restore(&state, 4, &inner).expect("both moments");
+            }
+            let (found, expected) = (names.values_of(&one), names.values_of(&other));
+            let states = (together.state(), each.state());
+            assert!(states.0.keys().eq(states.1.keys()), "{:?}", states.0.keys());
+            let found = found.into_iter().chain(states.0);
+            for ((name, found), expected) in
+                found.zip(expected.into_values().chain(states.1.into_values()))
+            {
+                for (found, expected) in found.values.iter().zip(&expected.values) {
+                    // A few roundings; the norm is summed in f32.
+                    let difference = (found - expected).abs();
+                    assert!(
+                        difference < 2e-6,
+                        "step {step}, {name}: {found} against {expected}"
+                    );
+                }
+            }
         }
     }
 

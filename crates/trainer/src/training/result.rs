@@ -124,7 +124,7 @@ impl Trained<'_> {
         )
     }
 
-    /// The trained values as the checkpoint stores them.
+    /// The trained values as the checkpoint stores and names them.
     fn stored_values(&self) -> TrainedValues {
         let stored = |(name, value): (&String, &HostTensor)| {
             let layer = name
@@ -136,26 +136,30 @@ impl Trained<'_> {
                 (None, Some(shape)) => in_shape(value, shape),
                 (None, None) => value.clone(),
             };
-            (name.clone(), value)
+            (self.base.checkpoint.name_in_files(name).to_owned(), value)
         };
         self.values.iter().map(stored).collect()
     }
 
-    /// The parts of the base model that a zero-shot head needs and that were not trained: the text
-    /// tower and the scale. Without them the checkpoint would not be a CLIP.
-    fn kept_values(&self) -> Result<TrainedValues, TrainerError> {
+    /// The parts of the base model that were not built, and without which the checkpoint would not be
+    /// what it was: the text tower and the scale of a zero-shot CLIP, what a tower has above its features.
+    ///
+    /// - trained: what is written besides
+    fn kept_values(&self, trained: &TrainedValues) -> Result<TrainedValues, TrainerError> {
         let checkpoint = &self.base.checkpoint;
         let names = checkpoint.names().filter(|name| {
             // Position ids are computed, not stored; old files contain them as integers.
-            !self.values.contains_key(*name) && !name.ends_with("position_ids")
+            !trained.contains_key(checkpoint.name_in_files(name)) && !name.ends_with("position_ids")
         });
         let read = |name: &str| {
             let shape = checkpoint.shape(name).unwrap_or_default().to_vec();
             let values = checkpoint.read(name, &shape)?;
-            Ok((name.to_owned(), HostTensor { shape, values }))
+            let name = checkpoint.name_in_files(name).to_owned();
+            Ok((name, HostTensor { shape, values }))
         };
         match self.head {
             HeadKind::ZeroShot { .. } => names.map(read).collect(),
+            _ if self.base.architecture.image_tokens().is_some() => names.map(read).collect(),
             _ => Ok(TrainedValues::new()),
         }
     }
@@ -167,7 +171,8 @@ impl Trained<'_> {
     pub fn save_model(&self, run: &Path) -> Result<u64, TrainerError> {
         let path = run.join(Run::MODEL);
         let mut values = self.stored_values();
-        values.extend(self.kept_values()?);
+        let kept = self.kept_values(&values)?;
+        values.extend(kept);
         write_directory(&path, true, |temporary| {
             write_values(&temporary.join("model.safetensors"), &values)?;
             let mut config = self.base.checkpoint.config().clone();

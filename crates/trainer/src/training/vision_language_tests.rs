@@ -116,13 +116,8 @@ fn pixels_are_those_of_transformers_padded_to_squares_or_not() {
             let image = decode(&bytes.expect("an image")).expect("an image");
             let found = preprocessor.preprocess(&image).expect("pixels");
             let expected = file.read_f32(&format!("{prefix}image-{index}"));
-            // A rounding of f32. Of one image Pillow 13, which made these values, takes the columns
-            // before the lines, which earlier releases and this program never do: up to a grey level
-            // of 0.015 apart.
-            let tolerance = match (index, prefix.is_empty()) {
-                (2, false) => 0.016,
-                _ => 1e-6,
-            };
+            // A rounding of f32.
+            let tolerance = 1e-6;
             for (found, expected) in found.iter().zip(expected.expect("pixels")) {
                 assert!(
                     (found - expected).abs() < tolerance,

@@ -23,7 +23,10 @@ pub(super) struct Prompts<'a> {
     /// Where the chat template is looked for.
     template_directory: &'a Path,
     tokenizer: &'a TextTokenizer,
+    /// How rows are read.
     config: DataConfig,
+    /// The form of lines, which have no columns to tell it by.
+    of_lines: Option<LanguageFormat>,
     /// The maximum number of tokens of prompt and continuation together.
     room: usize,
     max_new_tokens: NonZeroUsize,
@@ -52,10 +55,11 @@ impl<'a> Prompts<'a> {
         }
         let tokens = base.architecture.image_tokens();
         // A line about an image is what a user says, unless it is to be taken as it stands.
-        if tokens.is_some() && config.format.is_none() && !arguments.raw {
-            config.format = Some(LanguageFormat::Messages);
-        }
-        let is_chat = config.format == Some(LanguageFormat::Messages);
+        let of_lines = match config.format {
+            None if tokens.is_some() => Some(LanguageFormat::Messages),
+            format => format,
+        };
+        let is_chat = of_lines == Some(LanguageFormat::Messages);
         if !is_chat && let Some(system) = &arguments.system {
             return Err(BadInput(format!(
                 "--system {system:?} needs a conversation; give --chat, which applies the chat \
@@ -67,7 +71,7 @@ impl<'a> Prompts<'a> {
         let template = match ChatTemplate::load(base.template_directory(), template) {
             Ok(template) => Some(template),
             // Rows may be conversations whatever the lines are; they are refused with the error.
-            Err(error) if is_chat => return Err(error.into()),
+            Err(error) if is_chat && config.format.is_some() => return Err(error.into()),
             Err(_) => None,
         };
         let mut encoder = LanguageEncoder::new(tokenizer, template, &config)?;
@@ -83,6 +87,7 @@ impl<'a> Prompts<'a> {
             template_directory: base.template_directory(),
             tokenizer,
             config,
+            of_lines,
             room: base.max_length()?,
             max_new_tokens: arguments.max_new_tokens.unwrap_or(MAX_NEW_TOKENS),
             system: arguments.system.as_deref(),
@@ -113,7 +118,11 @@ impl<'a> Prompts<'a> {
     /// # Errors
     /// As [`Prompts::of_row`], and if the form needs more than a line.
     pub(super) fn of_line(&self, line: &str, place: Place) -> anyhow::Result<Prompt> {
-        let mut row = prompt_of_line(line, place, &self.config)?;
+        let config = DataConfig {
+            format: self.of_lines,
+            ..self.config.clone()
+        };
+        let mut row = prompt_of_line(line, place, &config)?;
         if self.preprocessor.is_some() {
             let images = self.images.iter().cloned().map(ImageSource::File);
             row.bring_images(images.collect())?;
@@ -121,22 +130,20 @@ impl<'a> Prompts<'a> {
         self.of_row(&row)
     }
 
-    /// The images of a row, prepared.
-    fn prepared(&self, row: &LanguageRow) -> anyhow::Result<Option<ImageBatch>> {
-        let Some(preprocessor) = self
-            .preprocessor
-            .as_ref()
-            .filter(|_| !row.images.is_empty())
-        else {
+    /// The images of a row that are in its prompt, prepared: not those of the answer.
+    fn prepared(&self, row: &LanguageRow, prompt: &[u32]) -> anyhow::Result<Option<ImageBatch>> {
+        let count = self.encoder.images();
+        let count = count.map_or(0, |images| images.images(prompt));
+        let Some(preprocessor) = self.preprocessor.as_ref().filter(|_| count > 0) else {
             return Ok(None);
         };
-        let images = row.images.iter().map(|source| ImageRow {
+        let images = row.images.iter().take(count).map(|source| ImageRow {
             source: source.clone(),
             label: None,
             place: row.place.clone(),
         });
         let dataset = ImageDataset::new(images.collect(), preprocessor.clone());
-        let all: Vec<usize> = (0..row.images.len()).collect();
+        let all: Vec<usize> = (0..count).collect();
         let pixels = dataset.load_batch(&all, None)?;
         let [height, _] = preprocessor.size();
         Ok(Some(ImageBatch::new(pixels, [all.len(), 3, height])))
@@ -161,7 +168,14 @@ impl<'a> Prompts<'a> {
                 }
                 self.encoder.prompt(&row)?
             }
-            _ => self.encoder.prompt(row)?,
+            (LanguageContent::Conversation { .. }, _) | (_, None) => self.encoder.prompt(row)?,
+            (_, Some(system)) => {
+                return Err(BadInput(format!(
+                    "{place}: --system {system:?} needs a conversation, and the row is none; leave it out, \
+                     or write it into the prompt"
+                ))
+                .into());
+            }
         };
         if prompt.is_empty() {
             // A model without a token of its own for it begins a text after the end of another.
@@ -186,8 +200,8 @@ impl<'a> Prompts<'a> {
             .into());
         }
         Ok(Prompt {
+            images: self.prepared(row, &prompt)?,
             tokens: prompt,
-            images: self.prepared(row)?,
             max_new_tokens: self.max_new_tokens,
         })
     }

@@ -119,6 +119,12 @@ fn head(
 ) -> Result<TaskHead, ExperimentError> {
     let file = &adapter.file;
     let Some(prompts) = reading.prompts.or(file.prompts()) else {
+        if !TaskHead::is_in(reading.base, file) {
+            let problem = "it has no classification head, and a search compares the accuracies of \
+                           classifiers; merge language models without --search, and compare the \
+                           merges with `eigenmix evaluate`";
+            return Err(BadInput(problem.to_owned()).into());
+        }
         return Ok(TaskHead::of(reading.base, file)?);
     };
     if let Some(module) = file.module_paths().find(|path| is_of_text_tower(path)) {

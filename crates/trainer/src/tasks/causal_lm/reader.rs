@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use eigenmix_data::{
     DataConfig, DataLocation, Fold, InputContract, LanguageContent, LanguageEncoder,
     LanguageFormat, LanguageRow, LanguageRows, Place, Split, Targets, TextTokenizer, Unreadable,
-    draw_language_rows, read_language_split, undecodable, unread_note,
+    draw_rows, read_language_split, undecodable, unread_note,
 };
 use eigenmix_images::ImagePreprocessor;
 
@@ -46,9 +46,9 @@ struct Reading {
 impl TaskReader for LanguageReader<'_> {
     fn train(&self, request: &TrainRequest) -> Result<(SplitData, Option<Targets>), TrainerError> {
         let (mut found, mut notes) = self.rows(Split::Train)?;
-        found.rows = draw_language_rows(found.rows, &self.config, request.seed)?;
+        found.rows = draw_rows(found.rows, &self.config, request.seed)?;
         if let Some(fold) = self.config.fold {
-            found.rows = fold.part_language(found.rows, request.seed)?.kept;
+            found.rows = fold.part_rows(found.rows, request.seed)?.kept;
         }
         // Continuations are compared in evaluations only.
         let reading = Reading {
@@ -68,8 +68,8 @@ impl TaskReader for LanguageReader<'_> {
     ) -> Result<SplitData, TrainerError> {
         // What there is to say of the rows was said of those to train on.
         let (mut found, _) = self.rows(Split::Train)?;
-        found.rows = draw_language_rows(found.rows, &self.config, request.seed)?;
-        found.rows = fold.part_language(found.rows, request.seed)?.held_out;
+        found.rows = draw_rows(found.rows, &self.config, request.seed)?;
+        found.rows = fold.part_rows(found.rows, request.seed)?.held_out;
         let mut notes = Vec::new();
         let found = self.readable(found, Split::Validation, &mut notes)?;
         self.examples(Split::Validation, &found, self.evaluation(), notes)
@@ -90,7 +90,7 @@ impl TaskReader for LanguageReader<'_> {
     ) -> Result<SplitData, TrainerError> {
         let drawn = self.config.drawing(most);
         let (mut found, mut notes) = self.rows(split)?;
-        found.rows = draw_language_rows(found.rows, &drawn, seed)?;
+        found.rows = draw_rows(found.rows, &drawn, seed)?;
         let found = self.readable(found, split, &mut notes)?;
         self.examples(split, &found, self.evaluation(), notes)
     }

@@ -24,6 +24,7 @@ use self::random_update::random_update;
 use super::NetworkTraining;
 use super::gradient::GradientOptions;
 use crate::TrainerError;
+use crate::methods::whole_modules_note;
 
 pub use self::measured_loss::MeasuredLoss;
 pub(super) use self::measured_loss::Measurement;
@@ -99,6 +100,15 @@ impl NetworkTraining {
         let examples = self.data.train.len().min(options.loss_examples.get());
         let losses = 1 + CONTROLS + adapters.min(options.measured.get());
         self.gradient_work(&options.gradient) + losses * examples
+    }
+
+    /// What to say of modules that adapters bring beside their updates, which are not compared.
+    pub fn whole_modules_note(&self, adapters: &[UsableAdapter]) -> Option<String> {
+        let adapters = adapters.iter().map(|one| {
+            let names = one.file.head_names().collect::<Vec<_>>();
+            (one.file.location(), names)
+        });
+        whole_modules_note(&self.base, &self.description, adapters)
     }
 
     /// Orders adapters by what each adds to those before it, for this training.

@@ -21,6 +21,7 @@ impl<M: TrainedModel> Loop<'_, M> {
     /// Evaluates if an evaluation is due, updates the best state and the schedule, and writes a
     /// checkpoint.
     pub(super) fn end_epoch(&mut self, observer: &mut dyn Observer) -> Result<(), TrainerError> {
+        self.read_losses()?;
         self.align(observer)?;
         let config = &self.config.training;
         let last = self.progress.step >= self.total_steps;
@@ -80,6 +81,7 @@ impl<M: TrainedModel> Loop<'_, M> {
         if !self.options.processes.is_first() {
             return Ok(());
         }
+        self.read_losses()?;
         self.progress.metrics_bytes = self.log.bytes()?;
         save(self.output, &self.checkpoint())?;
         Ok(())

@@ -1,22 +1,26 @@
 //! The training loop: steps, evaluations, checkpoints.
 
 mod epoch_end;
+mod pending_losses;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use eigenmix_adapter::Source;
 use eigenmix_data::{EpochAugmentation, Split};
+use eigenmix_kernels::computes_later;
 use eigenmix_models::Network;
 use eigenmix_moslora::{ParameterKind, ParameterNames, TrainedValues};
+
+use pending_losses::PendingLosses;
 
 use super::backward_pass::BackwardPass;
 use super::gradient_sum::{GradientLayout, GradientSum, StepGradients, all_weights};
 use super::micro_batches::division;
-use super::optimizer::{AdamW, clip};
+use super::optimizer::AdamW;
 use super::shared_steps::SharedSteps;
 use super::shows::Shows;
 use super::speed::Speed;
@@ -56,6 +60,8 @@ pub(crate) struct Loop<'a, M: TrainedModel = Network> {
     /// The process that was asked to stop, of several.
     stopped: Option<usize>,
     shared: Option<SharedSteps>,
+    /// Of the steps since the last log, on a device that computes while batches are prepared.
+    pending: PendingLosses,
 }
 
 /// The result of a loop that reached its end.
@@ -100,6 +106,7 @@ impl<'a, M: TrainedModel> Loop<'a, M> {
             shown: None,
             stopped: None,
             shared: SharedSteps::of(processes, parts),
+            pending: PendingLosses::default(),
             config,
             data,
             options,
@@ -354,17 +361,29 @@ impl<'a, M: TrainedModel> Loop<'a, M> {
         };
         let device = self.device.clone().inner();
         let mut sum = GradientSum::new(processes, &self.layout, &device);
+        let reads_later = processes.is_alone() && computes_later(&device);
+        let mut unread: Option<Tensor<1>> = None;
         for (number, batch) in own.zip(&batches) {
             // The group's loss is the mean over all its targets, however they fall into batches.
             let weight = batch.weight() / targets;
-            let (loss, gradients) = pass.run(batch, number, weight);
+            let (loss, gradients) = match reads_later {
+                false => pass.run(batch, number, weight),
+                true => {
+                    let (loss, gradients) = pass.unread(batch, number, weight);
+                    unread = Some(match unread {
+                        Some(sum) => sum + loss,
+                        None => loss,
+                    });
+                    (0.0, gradients)
+                }
+            };
             sum.add(weight * loss, batch, gradients);
         }
         let counts = (0..processes.size()).map(|rank| processes.part_of(rank, micro_batches.len()));
         let counts: Vec<usize> = counts.map(|part| part.len()).collect();
         let StepGradients {
             totals,
-            mut gradients,
+            gradients,
             stopped,
         } = sum.finish(self.options.stop.load(Ordering::Relaxed), &counts)?;
         let step_loss = totals.loss;
@@ -375,7 +394,6 @@ impl<'a, M: TrainedModel> Loop<'a, M> {
             let (step, loss) = (self.progress.step + 1, step_loss as f32);
             return Err(TrainerError::Diverged { step, loss });
         }
-        clip(&mut gradients, 1.0, config.training.gradient_clip);
         let scale = self.schedule()?;
         let base = config.training.learning_rate;
         let head = config.training.head_learning_rate.unwrap_or(base);
@@ -384,13 +402,19 @@ impl<'a, M: TrainedModel> Loop<'a, M> {
             Some(ParameterKind::Factor) => scale * base,
             Some(ParameterKind::Tensor) | None => scale * head,
         };
+        let limit = config.training.gradient_clip;
         self.model = self
             .optimizer
-            .step(self.model.clone(), names, gradients, rate);
+            .clipped_step(self.model.clone(), names, gradients, limit, rate);
         self.progress.step += 1;
         self.progress.batch += 1;
-        self.progress.loss_sum += step_loss;
-        self.progress.loss_count += 1;
+        match unread {
+            Some(loss) => self.pending.add(loss),
+            None => {
+                self.progress.loss_sum += step_loss;
+                self.progress.loss_count += 1;
+            }
+        }
         let seconds = started.elapsed().as_secs_f64();
         self.progress.step_seconds += seconds;
         if let Some(shared) = &mut self.shared {
@@ -399,8 +423,24 @@ impl<'a, M: TrainedModel> Loop<'a, M> {
         observer.stepped(self.progress.step);
         let step = self.progress.step;
         if step == 1 || step % config.training.log_every == 0 || step == self.total_steps {
+            self.read_losses()?;
             self.log_step(groups, scale * base, observer)?;
         }
+        Ok(())
+    }
+
+    /// Waits for a device that computes on its own, and reads the losses of its latest steps.
+    ///
+    /// # Errors
+    /// If one of them is not finite.
+    fn read_losses(&mut self) -> Result<(), TrainerError> {
+        let started = Instant::now();
+        let losses = self.pending.read(self.progress.step)?;
+        if !losses.is_empty() {
+            self.progress.step_seconds += started.elapsed().as_secs_f64();
+        }
+        self.progress.loss_count += losses.len();
+        self.progress.loss_sum += losses.into_iter().sum::<f64>();
         Ok(())
     }
 

@@ -1,0 +1,54 @@
+//! A frozen weight as operations composed for devices without kernels take it: outside of the graph.
+
+use burn::tensor::{DType, FloatDType, Tensor};
+
+use crate::packed_weight::PackedWeight;
+
+/// W `[d_out, d_in]`. Weights in half precision are multiplied in their own type.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most weights are of the larger form"
+)]
+#[derive(Clone, Debug)]
+pub(crate) enum DeviceWeight {
+    /// In any float type, outside of the graph.
+    Float(Tensor<2>),
+    /// Decoded for each product, so that nothing decoded is kept.
+    Packed(Box<PackedWeight>),
+}
+
+impl DeviceWeight {
+    pub fn dims(&self) -> [usize; 2] {
+        match self {
+            Self::Float(values) => values.dims(),
+            Self::Packed(weight) => weight.dims(),
+        }
+    }
+
+    /// x · Wᵀ in f32.
+    ///
+    /// - input: `[rows, d_in]`, f32
+    pub fn product(&self, input: Tensor<2>) -> Tensor<2> {
+        self.multiplied(input, |values| values.transpose())
+    }
+
+    /// dy · W in f32: the gradient of x from that of x · Wᵀ.
+    ///
+    /// - gradient: `[rows, d_out]`, f32
+    pub fn input_gradient(&self, gradient: Tensor<2>) -> Tensor<2> {
+        self.multiplied(gradient, |values| values)
+    }
+
+    fn multiplied(&self, rows: Tensor<2>, right: impl FnOnce(Tensor<2>) -> Tensor<2>) -> Tensor<2> {
+        let values = match self {
+            Self::Float(values) => values.clone(),
+            Self::Packed(weight) => weight.decoded(),
+        };
+        let kept = match values.dtype() {
+            DType::F32 => return rows.matmul(right(values)),
+            DType::BF16 => FloatDType::BF16,
+            _ => FloatDType::F16,
+        };
+        rows.cast(kept).matmul(right(values)).cast(FloatDType::F32)
+    }
+}
