@@ -67,7 +67,7 @@ fn main() -> Result<()> {
         "| shape | layers | launches a step | read-backs | uploads | bytes uploaded | MB kept | s a step |\n\
          |---|---:|---:|---:|---:|---:|---:|---:|"
     );
-    for shape in shapes() {
+    for mut shape in shapes() {
         if options
             .only
             .as_ref()
@@ -75,17 +75,17 @@ fn main() -> Result<()> {
         {
             continue;
         }
+        shape.batch = options.batch.unwrap_or(shape.batch);
+        shape.length = options.length.unwrap_or(shape.length);
+        if let Some(vocabulary) = options.vocabulary {
+            shape.config["vocab_size"] = vocabulary.into();
+        }
         let all = shape.config["num_hidden_layers"].as_u64().unwrap_or(0) as usize;
         let mut found: Vec<(usize, Figures)> = Vec::new();
         for &layers in &options.layers {
             let layers = if layers == 0 { all } else { layers };
             let mut shape = shape.clone();
             shape.config["num_hidden_layers"] = layers.into();
-            shape.batch = options.batch.unwrap_or(shape.batch);
-            shape.length = options.length.unwrap_or(shape.length);
-            if let Some(vocabulary) = options.vocabulary {
-                shape.config["vocab_size"] = vocabulary.into();
-            }
             let place = place.path().join(format!("{}-{layers}", shape.kind));
             let figures = measure(&place, &shape, &options, &counter)?;
             println!("{}", line(&shape, &layers.to_string(), &figures));

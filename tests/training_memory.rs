@@ -4,12 +4,14 @@
 mod support;
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::Workplace;
+use support::png::rgb_png;
 
 const WIDTH: usize = 256;
 const LAYERS: usize = 8;
@@ -51,6 +53,19 @@ fn write_decoder(place: &Workplace) {
 }
 
 fn write_config(place: &Workplace, name: &str, base: &str, adapter: &str, steps: usize) {
+    let task = format!("max_length = {LENGTH}\n[task]\nkind = \"causal-lm\"");
+    write_training(place, name, (base, &task), adapter, steps, 1);
+}
+
+/// - task: the rest of `[data]`, and the table of the task
+fn write_training(
+    place: &Workplace,
+    name: &str,
+    (base, task): (&str, &str),
+    adapter: &str,
+    steps: usize,
+    batch_size: usize,
+) {
     let text = format!(
         r#"
         output = "{name}"
@@ -58,15 +73,13 @@ fn write_config(place: &Workplace, name: &str, base: &str, adapter: &str, steps:
         {base}
         [data]
         path = "data"
-        max_length = {LENGTH}
-        [task]
-        kind = "causal-lm"
+        {task}
         [adapter]
         {adapter}
         [training]
         epochs = 1
         max_steps = {steps}
-        batch_size = 1
+        batch_size = {batch_size}
         learning_rate = 1e-4
         evaluate_every = 0
         "#
@@ -109,23 +122,118 @@ fn gradient_checkpointing_saves_as_much_as_the_dry_run_says() {
     let adapter = "method = \"lora\"\nrank = 8\ntarget_modules = \"all-linear\"";
     write_config(&place, "lora", "model = \"base/model\"", adapter, 2);
 
-    let [everything, inputs] = ["false", "true"].map(|checkpointing| {
+    let [everything, inputs] = found_and_estimated(&place, "lora.toml");
+    let [saved, promised] = [0, 1].map(|index| everything[index] - inputs[index]);
+    assert!(saved > 0.75 * promised, "{saved} of {promised}");
+    assert_near(everything);
+    assert_near(inputs);
+}
+
+/// The peak of a training and its estimate, without gradient checkpointing and with it.
+fn found_and_estimated(place: &Workplace, file: &str) -> [[f64; 2]; 2] {
+    ["false", "true"].map(|checkpointing| {
         let change = format!("training.gradient_checkpointing={checkpointing}");
-        let set = ["train", "lora.toml", "--set", &change];
+        let set = ["train", file, "--set", &change];
         let estimate = place.run_json(&[&set[..], &["--dry-run"]].concat());
         let estimate = estimate["total"].as_f64().expect("a number");
         // Every thread more has memory of its own for what it works on.
         let run = ["--force", "--quiet", "--threads", "2"];
-        let found = peak(&place, &[&set[..], &run].concat());
-        println!("checkpointing {checkpointing}: {found} found, {estimate} estimated");
+        let found = peak(place, &[&set[..], &run].concat());
+        println!("{file}, checkpointing {checkpointing}: {found} found, {estimate} estimated");
         [found, estimate]
-    });
-    let [saved, promised] = [0, 1].map(|index| everything[index] - inputs[index]);
-    assert!(saved > 0.75 * promised, "{saved} of {promised}");
+    })
+}
+
+fn assert_near([found, estimate]: [f64; 2]) {
     // The program itself, its threads and the tokenizer are not in the estimate.
     const PROGRAM: f64 = 32e6;
-    for [found, estimate] in [everything, inputs] {
-        assert!(found < 1.25 * estimate + PROGRAM, "{found} of {estimate}");
-        assert!(found > 0.75 * estimate, "{found} of {estimate}");
+    assert!(found < 1.25 * estimate + PROGRAM, "{found} of {estimate}");
+    assert!(found > 0.75 * estimate, "{found} of {estimate}");
+}
+
+const SIDE: usize = 112;
+
+/// A vision-language model whose tower and decoder weigh about the same, and questions about an image each.
+fn write_vision_language(place: &Workplace) {
+    let golden = |name: &str| {
+        let folder =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/vision_language_base");
+        fs::read_to_string(folder.join(name)).expect("a file")
+    };
+    let mut config: Value = serde_json::from_str(&golden("config.json")).expect("JSON");
+    for (key, value) in [
+        ("hidden_size", 256),
+        ("intermediate_size", 512),
+        ("num_hidden_layers", 5),
+        ("max_position_embeddings", 512),
+        ("head_dim", 64),
+    ] {
+        config["text_config"][key] = json!(value);
     }
+    // The fifth layer is above the features.
+    for (key, value) in [
+        ("hidden_size", 192),
+        ("intermediate_size", 768),
+        ("num_hidden_layers", 5),
+        ("image_size", SIDE),
+        ("patch_size", 8),
+    ] {
+        config["vision_config"][key] = json!(value);
+    }
+    config["image_seq_length"] = json!(196);
+    let mut processor: Value =
+        serde_json::from_str(&golden("processor_config.json")).expect("JSON");
+    processor["image_processor"]["size"] = json!({"shortest_edge": SIDE});
+    processor["image_processor"]["crop_size"] = json!({"height": SIDE, "width": SIDE});
+    processor["patch_size"] = json!(8);
+    for directory in ["sizes", "data"] {
+        fs::create_dir(place.path(directory)).expect("a directory");
+    }
+    let names = [
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+    ];
+    let files = names.map(|name| (name, golden(name)));
+    let made = [
+        ("config.json", config.to_string()),
+        ("processor_config.json", processor.to_string()),
+    ];
+    for (name, content) in files.into_iter().chain(made) {
+        fs::write(place.path("sizes").join(name), content).expect("a file");
+    }
+    let pixels: Vec<u8> = (0..3 * SIDE * SIDE)
+        .map(|at| (at * 7 % 251) as u8)
+        .collect();
+    fs::write(place.path("data/picture.png"), rgb_png(SIDE, SIDE, &pixels)).expect("an image");
+    let answer = "red green blue white ".repeat(14);
+    let row = json!({"image": "picture.png", "conversations": [
+        {"from": "human", "value": "<image>\nanswer"}, {"from": "gpt", "value": answer.trim()}]});
+    let row = row.to_string();
+    fs::write(place.path("data/train.jsonl"), [row.as_str(); 8].join("\n")).expect("a file");
+}
+
+#[test]
+fn a_tower_and_a_decoder_take_what_the_dry_run_says_of_each() {
+    let place = Workplace::new();
+    write_vision_language(&place);
+    let task = "max_length = 256\n[task]\nkind = \"vision-language\"";
+    let scratch = ("model = \"sizes\"\nfrom_scratch = true", task);
+    write_training(&place, "base", scratch, "method = \"full\"", 1, 1);
+    place.run_json(&["train", "base.toml", "--quiet"]);
+    let mut estimates = Vec::new();
+    for (name, targets) in [
+        ("decoder", "\".*language_model.*\""),
+        ("tower", "\".*vision_tower.*\""),
+        ("both", "\"all-linear\""),
+    ] {
+        let adapter = format!("method = \"lora\"\nrank = 8\ntarget_modules = {targets}");
+        let base = ("model = \"base/model\"", task);
+        write_training(&place, name, base, &adapter, 2, 8);
+        let found = found_and_estimated(&place, &format!("{name}.toml"));
+        found.into_iter().for_each(assert_near);
+        estimates.push(found[0][1]);
+    }
+    // A frozen tower keeps nothing.
+    assert!(estimates[0] < 0.8 * estimates[2], "{estimates:?}");
 }

@@ -94,6 +94,14 @@ fn every_method_trains_an_adapter_that_makes_images() {
         let found = train("mix", &format!("method = \"eigenmix\"\n{on_pool}"), "");
         assert!(place.path("mix/coefficients.safetensors").is_file());
         assert!(place.path("mix/start.json").is_file());
+        // The coefficients and the pool make the adapter again.
+        let kept = fs::read(place.path("mix/adapter/pytorch_lora_weights.safetensors"));
+        let kept = kept.expect("an adapter");
+        fs::rename(place.path("mix/adapter"), place.path("moved")).expect("a directory");
+        place.run_json(&["export", "mix", "--out", "again"]);
+        let again = fs::read(place.path("again/pytorch_lora_weights.safetensors"));
+        assert!(again.expect("an adapter") == kept, "{kind}");
+        fs::rename(place.path("moved"), place.path("mix/adapter")).expect("a directory");
         let lora = fs::metadata(place.path("pool-1/adapter/pytorch_lora_weights.safetensors"));
         assert!(found["bytes"].as_u64() < lora.ok().map(|file| file.len()));
         train("paper", &format!("method = \"eigenlorax\"\n{on_pool}"), "");

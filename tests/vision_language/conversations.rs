@@ -177,6 +177,15 @@ fn options_for_what_a_model_does_not_have_are_refused() {
             "method = \"lora\"\nrank = 2\ntarget_modules = \".*language_model.*q_proj\"\n[adapter.vision]\nrank = 3",
             "no layer of a tower is adapted",
         ),
+        (
+            "method = \"lora\"\nrank = 2\ntarget_modules = \".*vision_tower.*layers.2.*fc1\"",
+            "layers.2.mlp.fc1`, is above the tower's features and not computed",
+        ),
+        (
+            "method = \"lora\"\nrank = 2\ntarget_modules = [\"linear_1\"]\n\
+             modules_to_save = [\"multi_modal_projector\"]",
+            "linear_1`, is trained whole (adapter.modules_to_save)",
+        ),
     ] {
         write_training(&place, "run", adapter, "epochs = 1\nevaluate_every = 0\n");
         let message = place.run_refused(&["train", "run.toml"]);

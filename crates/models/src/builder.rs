@@ -296,6 +296,7 @@ impl<'a> Builder<'a> {
         let fallback = self.base_fallback(Fallback::Normal);
         let values = self.values(name, stored, fallback, false)?;
         let tensor = self.tensor(values, shape);
+        self.names.set_stored_shape(name, stored);
         Ok(self.base_parameter(tensor, name.to_owned()))
     }
 

@@ -369,6 +369,43 @@ mod tests {
     }
 
     #[test]
+    fn siglip_s_features_are_all_patches_of_its_last_layer() {
+        let json = json!({
+            "model_type": "llava", "image_token_index": 151646, "vision_feature_layer": -1,
+            "vision_feature_select_strategy": "full",
+            "text_config": {
+                "model_type": "qwen2", "hidden_size": 1024, "intermediate_size": 2816,
+                "num_attention_heads": 16, "num_hidden_layers": 24, "num_key_value_heads": 16,
+                "vocab_size": 152000,
+            },
+            "vision_config": {
+                "model_type": "siglip_vision_model", "hidden_size": 1152, "image_size": 384,
+                "intermediate_size": 4304, "num_attention_heads": 16, "num_hidden_layers": 26,
+                "patch_size": 14, "vision_use_head": false,
+            },
+        });
+        let found = VisionLanguageConfig::from_json(&json).expect("LLaVA-Interleave");
+        assert_eq!((found.tower_depth, found.tokens_per_image()), (26, 729));
+        assert!(
+            found
+                .tower_layers()
+                .all(|layer| found.is_computed(&layer.path))
+        );
+        let mut with_head = json;
+        with_head["vision_config"]["vision_use_head"] = Value::Null;
+        let with_head = VisionLanguageConfig::from_json(&with_head).expect("a pooling head");
+        let above = with_head.tower_layers();
+        let above: Vec<_> = above
+            .filter(|layer| !with_head.is_computed(&layer.path))
+            .collect();
+        assert_eq!(above.len(), 3);
+        // Its query and norm, the four projections of its attention, its feed-forward layers.
+        let (d, d_ff) = (1152, 4304);
+        let pooling = 3 * d + 4 * d * (d + 1) + 2 * d * d_ff + d + d_ff;
+        assert_eq!(with_head.parameters() - found.parameters(), pooling);
+    }
+
+    #[test]
     fn parts_that_are_not_supported_are_named() {
         for (key, kind, expected) in [
             ("vision_config", "dinov2", "tower of type `dinov2`"),

@@ -65,6 +65,8 @@ pub struct ParameterNames {
     names: HashMap<ParamId, String>,
     kinds: HashMap<String, ParameterKind>,
     shared: HashSet<String>,
+    /// Of tensors that checkpoints have in another shape than the model.
+    stored_shapes: HashMap<String, Vec<usize>>,
 }
 
 impl ParameterNames {
@@ -86,6 +88,16 @@ impl ParameterNames {
         self.names.insert(id, name);
     }
 
+    /// Notes the shape in which checkpoints have a tensor.
+    pub fn set_stored_shape(&mut self, name: &str, shape: &[usize]) {
+        self.stored_shapes.insert(name.to_owned(), shape.to_vec());
+    }
+
+    /// The shape in which checkpoints have a tensor, if it is another than the model's.
+    pub fn stored_shape(&self, name: &str) -> Option<&[usize]> {
+        self.stored_shapes.get(name).map(Vec::as_slice)
+    }
+
     /// Takes over the names of a part of a model, with `part` and a dot in front.
     pub fn extend(&mut self, part: &str, names: Self) {
         let within = |name: String| format!("{part}.{name}");
@@ -96,6 +108,9 @@ impl ParameterNames {
         self.kinds
             .extend(kinds.map(|(name, kind)| (within(name), kind)));
         self.shared.extend(names.shared.into_iter().map(within));
+        let shapes = names.stored_shapes.into_iter();
+        self.stored_shapes
+            .extend(shapes.map(|(name, shape)| (within(name), shape)));
     }
 
     pub fn get(&self, id: ParamId) -> Option<&str> {

@@ -27,6 +27,11 @@ pub enum TrainerError {
         #[source]
         source: eigenmix_eigenlorax::decomposition::DecompositionError,
     },
+    #[error(
+        "the adapter of `{run}` cannot be made again from its coefficients: {reason}",
+        run = .run.display()
+    )]
+    Coefficients { run: PathBuf, reason: String },
     #[error("it was stopped before the first step")]
     Stopped,
     #[error(
@@ -82,6 +87,14 @@ pub enum TrainerError {
         among: &'static str,
         names: String,
         advice: String,
+    },
+    #[error(
+        "there is nothing to adapt: every layer that adapter.target_modules or the adapters have, such as `{example}`, is {reason}; name others"
+    )]
+    NothingAdapted {
+        example: String,
+        /// Why none of them is.
+        reason: &'static str,
     },
     #[error(
         "the subspace has no module of this base model: it has `{found}`, the base model `{expected}`; was it extracted from adapters of another base model?"

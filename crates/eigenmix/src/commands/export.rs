@@ -1,6 +1,7 @@
 //! `eigenmix export`: a run or an adapter as plain LoRA, or merged into its base model.
 
 use std::fmt;
+use std::path::Path;
 
 use eigenmix_adapter::{Adapter, Dialect, Provenance, SaveOptions, Style};
 use eigenmix_experiment::merge_into_base::{
@@ -13,9 +14,10 @@ use eigenmix_experiment::{OpenedAdapter, OptionNames};
 use eigenmix_experiment::{Truncation, truncate};
 use eigenmix_experiment::{style_of_copy, style_of_result};
 use eigenmix_gguf::is_gguf_name;
-use eigenmix_trainer::{BaseModel, LazyBase};
+use eigenmix_trainer::{BaseModel, LazyBase, has_only_coefficients, rebuild_adapter};
 use serde::Serialize;
 use serde_json::json;
+use tempfile::TempDir;
 
 use crate::cli::ExportArguments;
 use crate::console::Console;
@@ -24,7 +26,11 @@ pub(crate) fn run(arguments: &ExportArguments, console: &Console) -> anyhow::Res
     let destination = Destination::new(&arguments.out, arguments.force)?;
     let base = arguments.base.as_deref().map(BaseModel::open_config);
     let base = base.transpose()?;
-    let source = open(arguments, base.as_ref())?;
+    let rebuilt = rebuilt(arguments, console)?;
+    let source = match &rebuilt {
+        Some(directory) => rebuilt_source(arguments, directory.path())?,
+        None => open(arguments, base.as_ref())?,
+    };
     source.require_whole(arguments.allow_partial, OptionNames::Flags, console)?;
     destination.keep_apart_from_input(&source)?;
 
@@ -99,6 +105,34 @@ pub(crate) fn run(arguments: &ExportArguments, console: &Console) -> anyhow::Res
     let result = ExportResult::new(arguments, &style, &adapter, truncation, merged);
     console.result(&result)
 }
+
+/// The adapter of a run that kept its coefficients alone, made again in a directory of its own.
+fn rebuilt(arguments: &ExportArguments, console: &Console) -> anyhow::Result<Option<TempDir>> {
+    let run = Path::new(&arguments.source);
+    if !has_only_coefficients(run) {
+        return Ok(None);
+    }
+    let directory = tempfile::tempdir()?;
+    rebuild_adapter(run, &directory.path().join(REBUILT))?;
+    console.note(format_args!(
+        "`{}` has no adapter: it is made again from its coefficients",
+        run.display()
+    ));
+    Ok(Some(directory))
+}
+
+/// Opens an adapter that was made again, under the name of its run.
+fn rebuilt_source(arguments: &ExportArguments, directory: &Path) -> anyhow::Result<OpenedAdapter> {
+    let path = directory.join(REBUILT);
+    let opened = OpenedAdapter::open(&path.display().to_string())?;
+    Ok(OpenedAdapter {
+        file: opened.file.with_location(arguments.source.as_str()),
+        ..opened
+    })
+}
+
+/// The name of an adapter that was made again.
+const REBUILT: &str = "adapter";
 
 /// Opens the adapter; the base model of one that is merged is the one that it is merged into.
 fn open(arguments: &ExportArguments, base: Option<&BaseModel>) -> anyhow::Result<OpenedAdapter> {

@@ -17,5 +17,6 @@ mod store;
 mod task_data;
 mod training;
 
+pub(crate) use base::DiffusionBase;
 pub use config::{DiffusionConfig, SamplesConfig};
 pub use training::DiffusionTraining;

@@ -9,7 +9,7 @@ use crate::config::TrainConfig;
 use crate::tasks::TaskKind;
 use eigenmix_data::{
     CaptionedImage, ClassImages, DataError, DataLocation, DiffusionImages, ImagePreparation, Split,
-    read_captioned_split, read_dream_booth,
+    draw_rows, read_captioned_split, read_dream_booth,
 };
 
 /// The images of a training, split by split.
@@ -34,38 +34,60 @@ impl TaskImages {
             .preparation(base.usual_resolution(), base.multiple());
         let preparation = preparation.map_err(DataError::from)?;
         let mut notes = Vec::new();
+        let is_dream_booth = config.task.kind == TaskKind::Dreambooth;
+        let (train, class, found) = match is_dream_booth {
+            true => {
+                let location = DataLocation::open(&config.data)?;
+                let found = read_dream_booth(&*location.dream_booth()?)?;
+                (found.instances, found.class, found.notes)
+            }
+            false => {
+                let (images, found) = split(config, Split::Train)?;
+                (images, None, found)
+            }
+        };
+        let drawn = draw_rows(train, &config.data, config.seed)?;
+        let (train, held_out) = match config.data.fold {
+            None => (drawn, None),
+            Some(fold) => {
+                let parted = fold.part_rows(drawn, config.seed)?;
+                notes.push(format!(
+                    "fold {fold} of the training images is the validation split ({} images; {} are trained on); \
+                     the data's own is not read",
+                    parted.held_out.len(),
+                    parted.kept.len()
+                ));
+                (parted.kept, Some(parted.held_out))
+            }
+        };
         let mut prepare = |images: Vec<CaptionedImage>, preparation: &ImagePreparation| {
             let (images, found) = preparation.prepare(images).map_err(DataError::from)?;
             notes.extend(found);
             Ok::<_, TrainerError>(Arc::new(images))
         };
-        let is_dream_booth = config.task.kind == TaskKind::Dreambooth;
-        let (train, class, found) = match is_dream_booth {
-            true => {
-                let found = read_dream_booth(&config.data)?;
-                let train = prepare(found.instances, &preparation)?;
-                (train, found.class, found.notes)
-            }
-            false => {
-                let found = split(config, Split::Train)?;
-                (prepare(found.0, &preparation)?, None, found.1)
-            }
-        };
-        let mut other = |split_kind: Split, is_wanted: bool| {
-            if !is_wanted || is_dream_booth {
+        let train = prepare(train, &preparation)?;
+        let for_evaluation = preparation.for_evaluation();
+        let mut other = |split_kind: Split| {
+            if is_dream_booth {
                 return Ok(None);
             }
             match split(config, split_kind) {
-                Ok((images, found)) => {
-                    let prepared = prepare(images, &preparation.for_evaluation())?;
-                    Ok(Some((prepared, found)))
-                }
+                Ok((images, found)) => Ok(Some((prepare(images, &for_evaluation)?, found))),
                 Err(TrainerError::Data(DataError::MissingSplit { .. })) => Ok(None),
                 Err(error) => Err(error),
             }
         };
-        let validation = other(Split::Validation, true)?;
-        let test = other(Split::Test, config.training.evaluate_test)?;
+        let test = match config.training.evaluate_test {
+            true => other(Split::Test)?,
+            false => None,
+        };
+        let validation = match held_out {
+            Some(_) => None,
+            None => other(Split::Validation)?,
+        };
+        let held_out = held_out.map(|images| prepare(images, &for_evaluation));
+        let held_out = held_out.transpose()?.map(|images| (images, Vec::new()));
+        let validation = held_out.or(validation);
         notes.extend(found);
         let mut with_notes = |found: Option<(Arc<DiffusionImages>, Vec<String>)>| {
             let (images, found) = found?;
@@ -105,7 +127,7 @@ fn split(
     split: Split,
 ) -> Result<(Vec<CaptionedImage>, Vec<String>), TrainerError> {
     let location = DataLocation::open(&config.data)?;
-    let data = location.split(split)?;
+    let data = location.captioned_split(split)?;
     let found = read_captioned_split(data.directory(), split, &data)?;
     Ok((found.images, found.notes))
 }

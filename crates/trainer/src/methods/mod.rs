@@ -29,7 +29,9 @@ pub(crate) use initial_adapter::InitialAdapter;
 pub(crate) use on_basis::same_directory;
 pub(crate) use own_output::{own_output, with_own_output};
 pub(crate) use start::{MethodStart, start};
-pub(crate) use target_layers::{is_of_tower, is_saved, on_modules, targeted, uncomputed_note};
+pub(crate) use target_layers::{
+    is_of_tower, is_saved, on_modules, require_effect, targeted, uncomputed_note,
+};
 pub(crate) use whole_modules::whole_modules_note;
 
 use definition::Definition;

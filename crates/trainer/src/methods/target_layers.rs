@@ -31,7 +31,43 @@ pub(crate) fn targeted<'d>(
     let chosen = choose(&targets, layers, "layer of the base model")?;
     let is_adapted =
         |layer: &&LinearLayer| !is_saved(config, &layer.path) && base.is_computed(&layer.path);
-    Ok(chosen.into_iter().filter(is_adapted).collect())
+    let adapted: Vec<&LinearLayer> = chosen.iter().copied().filter(is_adapted).collect();
+    match (adapted.first(), chosen.first()) {
+        (None, Some(first)) => Err(TrainerError::NothingAdapted {
+            example: first.path.clone(),
+            reason: match base.is_computed(&first.path) {
+                true => "trained whole (adapter.modules_to_save)",
+                false => ABOVE_FEATURES,
+            },
+        }),
+        _ => Ok(adapted),
+    }
+}
+
+/// Why a layer of a tower is not adapted.
+const ABOVE_FEATURES: &str = "above the tower's features and not computed";
+
+/// Refuses a training of updates that have no effect, and of nothing else.
+///
+/// - saved: modules that are trained whole beside them
+///
+/// # Errors
+/// [`TrainerError::NothingAdapted`].
+pub(crate) fn require_effect(
+    base: &dyn AdaptedModel,
+    updates: &BTreeMap<String, Update>,
+    saved: &[String],
+) -> Result<(), TrainerError> {
+    let mut paths = updates.keys();
+    match updates.keys().next() {
+        Some(first) if saved.is_empty() && !paths.any(|path| base.is_computed(path)) => {
+            Err(TrainerError::NothingAdapted {
+                example: first.clone(),
+                reason: ABOVE_FEATURES,
+            })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What to say of layers that are not computed, and so adapted without effect or not at all.

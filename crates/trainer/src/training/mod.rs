@@ -46,7 +46,9 @@ use crate::basis_record::BasisRecord;
 use crate::checkpoint_bytes::latest_checkpoint;
 use crate::config::TrainConfig;
 use crate::init::Init;
-use crate::methods::{BasisSource, own_output, start, uncomputed_note, with_own_output};
+use crate::methods::{
+    BasisSource, own_output, require_effect, start, uncomputed_note, with_own_output,
+};
 use crate::metrics_log::MetricsLog;
 use crate::outcome::{Observer, Outcome, RunOptions, TrainingPlan};
 use crate::peak_memory;
@@ -165,6 +167,7 @@ impl NetworkTraining {
         let mut head_of_adapter = BTreeMap::new();
         let settled = start.settled.unwrap_or_else(|| config.adapter.clone());
         require_saved(&settled, &description)?;
+        require_effect(&base, &start.updates, &settled.modules_to_save)?;
         if let Some(initial) = &start.initial {
             initial.require_outside(Path::new(&config.output))?;
             let targets = data.targets.as_ref();

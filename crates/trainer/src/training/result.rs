@@ -131,7 +131,8 @@ impl Trained<'_> {
                 .strip_suffix(".weight")
                 .and_then(|path| self.description.layer(path))
                 .filter(|layer| layer.transposed);
-            let value = match (layer, self.base.checkpoint.shape(name)) {
+            let shape = self.base.checkpoint.shape(name);
+            let value = match (layer, shape.or(self.names.stored_shape(name))) {
                 (Some(_), _) => value.transposed(),
                 (None, Some(shape)) => in_shape(value, shape),
                 (None, None) => value.clone(),
