@@ -46,7 +46,7 @@ def main():
     shutil.rmtree(PICTURES, ignore_errors=True)
     for seed, (name, looks) in enumerate((POOL | UNSEEN).items()):
         draw = np.random.default_rng(seed)
-        write(name, looks, "train", 10 if name in POOL else 6, draw)
+        write(name, looks, "train", 10 if name in POOL else 4, draw)
         write(name, looks, "validation", 4 if name in POOL else 24, draw)
     files = [path for path in PICTURES.rglob("*") if path.is_file()]
     print(len(files), "files,", sum(path.stat().st_size for path in files), "bytes")

@@ -86,12 +86,84 @@ fn llava_llama_3_8b() -> Value {
     })
 }
 
+/// As published: the UNet of SDXL base 1.0.
+const SDXL_UNET_PARAMETERS: u64 = 2_567_463_684;
+
+/// The sizes of SDXL base 1.0: each part's directory and its configuration.
+fn sdxl() -> [(&'static str, Value); 5] {
+    let text = |width: usize, inner: usize, layers: usize, heads: usize, class: &str| {
+        json!({
+            "architectures": [class], "model_type": "clip_text_model", "vocab_size": 49408,
+            "hidden_size": width, "intermediate_size": inner, "num_hidden_layers": layers,
+            "num_attention_heads": heads, "max_position_embeddings": 77, "projection_dim": width,
+            "hidden_act": if width == 768 { "quick_gelu" } else { "gelu" }, "layer_norm_eps": 1e-5,
+            "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1
+        })
+    };
+    let unet = json!({
+        "_class_name": "UNet2DConditionModel", "in_channels": 4, "out_channels": 4, "sample_size": 128,
+        "block_out_channels": [320, 640, 1280], "layers_per_block": 2, "norm_num_groups": 32,
+        "attention_head_dim": [5, 10, 20], "cross_attention_dim": 2048,
+        "transformer_layers_per_block": [1, 2, 10], "use_linear_projection": true,
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+        "addition_embed_type": "text_time", "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": 2816
+    });
+    let vae = json!({
+        "_class_name": "AutoencoderKL", "in_channels": 3, "out_channels": 3, "latent_channels": 4,
+        "block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "norm_num_groups": 32,
+        "down_block_types": vec!["DownEncoderBlock2D"; 4], "up_block_types": vec!["UpDecoderBlock2D"; 4],
+        "sample_size": 1024, "scaling_factor": 0.13025
+    });
+    [
+        ("unet", unet),
+        ("vae", vae),
+        ("text_encoder", text(768, 3072, 12, 12, "CLIPTextModel")),
+        (
+            "text_encoder_2",
+            text(1280, 5120, 32, 20, "CLIPTextModelWithProjection"),
+        ),
+        (
+            "scheduler",
+            json!({
+                "_class_name": "EulerDiscreteScheduler", "beta_start": 0.00085, "beta_end": 0.012,
+                "beta_schedule": "scaled_linear", "num_train_timesteps": 1000, "steps_offset": 1,
+                "prediction_type": "epsilon", "timestep_spacing": "leading"
+            }),
+        ),
+    ]
+}
+
+/// A published setting of SDXL, dry-run on a directory that holds nothing but its sizes.
+fn dry_run_of_sdxl(name: &str, changes: &[&str]) -> Value {
+    let place = Workplace::new();
+    for (part, config) in sdxl() {
+        let directory = place.path(&format!("model/{part}"));
+        fs::create_dir_all(&directory).expect("a directory");
+        let file = match part {
+            "scheduler" => "scheduler_config.json",
+            _ => "config.json",
+        };
+        fs::write(directory.join(file), config.to_string()).expect("a file");
+    }
+    let index =
+        json!({"_class_name": "StableDiffusionXLPipeline", "force_zeros_for_empty_prompt": true});
+    fs::write(place.path("model/model_index.json"), index.to_string()).expect("a file");
+    dry_run_in(&place, name, changes)
+}
+
 /// A published setting, dry-run on a directory that holds nothing but a model's sizes; neither the
 /// data nor the adapters it names are there.
 fn dry_run(name: &str, model: &Value, changes: &[&str]) -> Value {
     let place = Workplace::new();
     fs::create_dir(place.path("model")).expect("a directory");
     fs::write(place.path("model/config.json"), model.to_string()).expect("a file");
+    dry_run_in(&place, name, changes)
+}
+
+/// A published setting, dry-run with the model in `model`.
+fn dry_run_in(place: &Workplace, name: &str, changes: &[&str]) -> Value {
     let path = configs().join("published").join(name);
     let mut arguments = vec!["train", path.to_str().expect("UTF-8"), "--dry-run"];
     arguments.extend(["--set", "base.model=model"]);
@@ -136,9 +208,11 @@ fn every_published_setting_is_dry_run_here() {
     let expected = [
         "eigenlorax-glue-mrpc.toml",
         "eigenlorax-low-resource.toml",
+        "eigenlorax-sdxl.toml",
         "knots-nli.toml",
         "knots-vision.toml",
         "moslora-commonsense.toml",
+        "moslora-dreambooth-sdxl.toml",
         "moslora-llava.toml",
     ];
     assert_eq!(names, expected);
@@ -203,6 +277,31 @@ fn moslora_trains_decoder_tower_and_projector_of_llava() {
     let changes = ["adapter.vision={method=\"lora\", rank=16}"];
     let found = dry_run(name, &llava_llama_3_8b(), &changes);
     assert_eq!(found["adapter_parameters"], decoder + of_tower(16, 0));
+}
+
+/// The attention projections of SDXL's UNet: 10 transformer blocks of width 640 and 60 of 1280, whose second
+/// attention reads texts of width 2048.
+#[test]
+fn moslora_trains_queries_keys_values_and_outputs_of_sdxl() {
+    let name = "moslora-dreambooth-sdxl.toml";
+    let of_block = |width: usize| 4 * (6 * 2 * width + 2 * (width + 2048));
+    let lora = 10 * of_block(640) + 60 * of_block(1280);
+    let found = dry_run_of_sdxl(name, &[]);
+    assert_eq!(found["adapted_modules"], 70 * 8);
+    assert_eq!(found["frozen_parameters"], SDXL_UNET_PARAMETERS);
+    // A mixer of 4 × 4 in each.
+    assert_eq!(found["adapter_parameters"], lora + 70 * 8 * 16);
+    let found = dry_run_of_sdxl(name, &["adapter={method=\"lora\", rank=4}"]);
+    assert_eq!(found["adapter_parameters"], lora);
+}
+
+/// 2 · K · r in each of 560 layers.
+#[test]
+fn eigenlorax_trains_coefficients_of_sdxl() {
+    let found = dry_run_of_sdxl("eigenlorax-sdxl.toml", &[]);
+    assert_eq!(found["adapted_modules"], 70 * 8);
+    assert_eq!(found["frozen_parameters"], SDXL_UNET_PARAMETERS);
+    assert_eq!(found["adapter_parameters"], 70 * 8 * 2 * 32 * 8);
 }
 
 /// r · (d_in + d_out) over queries, keys, values and outputs; keys and values are a quarter as wide.

@@ -9,4 +9,5 @@ mod refusals;
 mod similarity;
 #[path = "../support/mod.rs"]
 mod support;
+mod toys;
 mod training;
