@@ -32,7 +32,7 @@ fn a_new_toy_takes_a_tenth_of_the_parameters_on_what_adapters_of_others_have_in_
     let datasets = format!("\"{}/datasets/", repository.to_str().expect("UTF-8"));
     let text = text.replace("\"datasets/", &datasets);
     fs::write(place.path("toys.toml"), text).expect("a file");
-    let report = place.run_json(&["run", "toys.toml"]);
+    let report = place.run_json(&["run", "toys.toml", "--set", "seeds=[0]"]);
     let names = [
         "lora",
         "moslora",
@@ -52,12 +52,12 @@ fn a_new_toy_takes_a_tenth_of_the_parameters_on_what_adapters_of_others_have_in_
     assert!(parameters(&report, mix) <= 0.1 * parameters(&report, "lora"));
     assert!(loss(&report, mix) <= loss(&report, "lora"));
     // It is the directions that help, not that there are few of them.
-    assert!(loss(&report, mix) < 0.95 * loss(&report, "eigenmix-random"));
+    assert!(loss(&report, mix) < 0.9 * loss(&report, "eigenmix-random"));
     // What each of them makes of the prompts is in the report, side by side.
     let page = fs::read_to_string(place.path("runs/toys/report.html")).expect("a report");
     for name in names {
         let images = page.matches(&format!("<img alt=\"{name}, step ")).count();
-        assert_eq!(images % 3, 0, "{name}");
-        assert!(images > 0, "{name}");
+        // Three prompts, before the training and after it.
+        assert_eq!(images, 6, "{name}");
     }
 }
