@@ -25,7 +25,6 @@ fn generated_images_are_compared_with_their_prompts_and_with_other_images() {
         "2",
         "--steps",
         "2",
-        "--json",
     ];
     let found = |more: &[&str]| -> Vec<Value> {
         let report = place.run_json(&[&start[..], more].concat());

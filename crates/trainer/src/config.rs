@@ -44,7 +44,8 @@ pub struct TrainConfig {
 #[serde(deny_unknown_fields)]
 pub struct BaseConfig {
     /// The base model: a directory in Hugging Face format, a GGUF file, a Hub id, or a GGUF file on the Hub
-    /// (`org/name:file.gguf`).
+    /// (`org/name:file.gguf`); of a diffusion model a directory in diffusers' form, a Hub id, or one file of the
+    /// original layout.
     pub model: String,
     /// Of a diffusion model in one file: a model of the same kind in diffusers' form, whose configurations and
     /// tokenizers it takes. Default: what lies beside the file.

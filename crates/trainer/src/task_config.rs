@@ -28,7 +28,7 @@ pub struct TaskConfig {
     pub class_weights: Option<ClassWeights>,
     /// The metrics that evaluations report; the first one decides which checkpoint is best.
     /// Default: accuracy for classes, micro and macro F1 for lists of labels, Pearson and Spearman
-    /// correlation for numbers, perplexity for language models.
+    /// correlation for numbers, perplexity for language models, the denoising loss for diffusion models.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub metrics: Vec<Metric>,
     /// Prompts for CLIP's zero-shot head, with {} in the place of the label, such as "a photo of a

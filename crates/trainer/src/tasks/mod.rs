@@ -190,7 +190,8 @@ mod tests {
         let error = error.expect("a refusal").to_string();
         let expected = "which is a text encoder; encoders and decoders classify texts, vision \
                         models classify images, decoders continue texts, \
-                        vision-language models continue texts with images";
+                        vision-language models continue texts with images, \
+                        diffusion models make images of texts";
         assert!(error.ends_with(expected), "{error}");
         assert!(error.starts_with("task.kind = \"causal-lm\""), "{error}");
         let head = base.architecture.usual_head(3);
