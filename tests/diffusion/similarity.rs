@@ -65,6 +65,9 @@ fn generated_images_are_compared_with_their_prompts_and_with_other_images() {
     std::fs::create_dir(&empty).expect("a directory");
     let refused = refuse(&["--clip", text(&clip), "--references", text(&empty)]);
     assert!(refused.contains("no images to compare with"), "{refused}");
-    let refused = refuse(&["--references", text(&empty)]);
-    assert!(refused.contains("--clip"), "{refused}");
+    // Of the command line's own: several lines.
+    let alone = ["--prompt", "a fox", "--out", "no", "--references", text(&empty)];
+    let outcome = place.run(&[&start[..3], &alone].concat());
+    assert_eq!(outcome.status, 2, "{outcome:?}");
+    assert!(outcome.stderr.contains("--clip"), "{outcome:?}");
 }
