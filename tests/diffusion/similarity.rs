@@ -66,7 +66,14 @@ fn generated_images_are_compared_with_their_prompts_and_with_other_images() {
     let refused = refuse(&["--clip", text(&clip), "--references", text(&empty)]);
     assert!(refused.contains("no images to compare with"), "{refused}");
     // Of the command line's own: several lines.
-    let alone = ["--prompt", "a fox", "--out", "no", "--references", text(&empty)];
+    let alone = [
+        "--prompt",
+        "a fox",
+        "--out",
+        "no",
+        "--references",
+        text(&empty),
+    ];
     let outcome = place.run(&[&start[..3], &alone].concat());
     assert_eq!(outcome.status, 2, "{outcome:?}");
     assert!(outcome.stderr.contains("--clip"), "{outcome:?}");
