@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use eigenmix_moslora::TrainedValues;
-use eigenmix_tensors::FileError;
+use eigenmix_tensors::{FileError, TensorFile};
 use sha2::{Digest, Sha256};
 
 use crate::TrainerError;
@@ -50,8 +50,9 @@ impl Store {
         &self.directory
     }
 
+    /// Whether it is there, and not cut off: what is damaged is encoded again.
     pub fn has(&self, key: &str) -> bool {
-        self.kept().values.contains_key(key) || self.path(key).is_file()
+        self.kept().values.contains_key(key) || TensorFile::open(&self.path(key)).is_ok()
     }
 
     /// # Errors
@@ -113,5 +114,9 @@ mod tests {
         assert!(other.has("a") && !other.has("b"));
         assert_eq!(*other.get("a").expect("values"), values);
         assert!(other.get("b").is_err());
+        let file = path.join("a.safetensors");
+        let bytes = std::fs::read(&file).expect("a file");
+        std::fs::write(&file, &bytes[..bytes.len() - 1]).expect("a file");
+        assert!(!Store::at(&path).has("a"), "cut off");
     }
 }
