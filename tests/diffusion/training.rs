@@ -94,6 +94,23 @@ fn every_method_trains_an_adapter_that_makes_images() {
         let found = train("mix", &format!("method = \"eigenmix\"\n{on_pool}"), "");
         assert!(place.path("mix/coefficients.safetensors").is_file());
         assert!(place.path("mix/start.json").is_file());
+        let push = [
+            "push",
+            "mix",
+            "org/fox",
+            "--base-model",
+            "org/sd",
+            "--dry-run",
+        ];
+        let pushed = place.run(&push);
+        assert_eq!(pushed.status, 0, "{pushed:?}");
+        for word in [
+            "pytorch_lora_weights.safetensors",
+            "library_name: diffusers",
+            "load_lora_weights",
+        ] {
+            assert!(pushed.stdout.contains(word), "{word}: {}", pushed.stdout);
+        }
         // The coefficients and the pool make the adapter again.
         let kept = fs::read(place.path("mix/adapter/pytorch_lora_weights.safetensors"));
         let kept = kept.expect("an adapter");

@@ -61,6 +61,11 @@ impl SaveOptions {
 }
 
 impl Adapter {
+    /// Whether its modules are those of an image generator's parts, of which one is always the UNet.
+    pub fn is_of_pipeline(&self) -> bool {
+        self.modules.keys().any(|path| path.starts_with("unet."))
+    }
+
     /// An adapter without heads, biases, labels and prompts.
     pub fn new(config: PeftConfig, modules: BTreeMap<String, LoraModule>) -> Self {
         Self {

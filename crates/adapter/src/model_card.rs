@@ -88,7 +88,9 @@ impl ModelCard<'_> {
         if let Some(base_model) = base_model {
             writeln!(formatter, "base_model: {}", json!(base_model))?;
         }
-        writeln!(formatter, "library_name: peft")?;
+        let is_of_pipeline = self.adapter.is_of_pipeline();
+        let library = if is_of_pipeline { "diffusers" } else { "peft" };
+        writeln!(formatter, "library_name: {library}")?;
         if let Some(publication) = self.publication {
             publication.head(formatter)?;
         }
@@ -97,6 +99,9 @@ impl ModelCard<'_> {
             writeln!(formatter, "- eigenmix")?;
         }
         writeln!(formatter, "- lora")?;
+        if is_of_pipeline {
+            writeln!(formatter, "- text-to-image")?;
+        }
         if let Some(tag) = self.method_tag() {
             writeln!(formatter, "- {}", json!(tag))?;
         }
@@ -137,7 +142,12 @@ impl ModelCard<'_> {
             .sum();
         writeln!(
             formatter,
-            "A plain PEFT {} adapter for `{}`: {} modules, {rank}, {parameters} parameters, scaling 1.",
+            "A plain {} {} adapter for `{}`: {} modules, {rank}, {parameters} parameters, scaling 1.",
+            if adapter.is_of_pipeline() {
+                "diffusers"
+            } else {
+                "PEFT"
+            },
             if config.use_dora() { "DoRA" } else { "LoRA" },
             config.base_model().unwrap_or("an unnamed base model"),
             adapter.modules.len(),
@@ -158,9 +168,26 @@ impl ModelCard<'_> {
         Ok(())
     }
 
+    /// How diffusers loads it.
+    fn pipeline_usage(&self, id: &str, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let base = self.config.base_model().unwrap_or("BASE_MODEL");
+        writeln!(
+            formatter,
+            "\n## Use\n\n```python\nfrom diffusers import DiffusionPipeline\n\n\
+             pipeline = DiffusionPipeline.from_pretrained({})\npipeline.load_lora_weights({})\n```\n\n\
+             or, without Python:\n\n```sh\n\
+             eigenmix generate --base {base} --adapter {id} --prompt TEXT --out images\n```",
+            json!(base),
+            json!(id)
+        )
+    }
+
     /// How PEFT loads it.
     fn usage(&self, publication: &Publication, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (id, base) = (&publication.repository, self.config.base_model());
+        if self.adapter.is_of_pipeline() {
+            return self.pipeline_usage(id, formatter);
+        }
         writeln!(formatter, "\n## Use\n\n```python")?;
         match (self.config.task_type(), base) {
             (Some("SEQ_CLS"), base) => {

@@ -5,7 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Context;
-use eigenmix_adapter::{AdapterError, Companion, ModelCard, PeftConfig, Provenance, SaveOptions};
+use eigenmix_adapter::{
+    AdapterError, Companion, Dialect, ModelCard, PeftConfig, Provenance, SaveOptions, Style,
+};
 use eigenmix_experiment::BadInput;
 use eigenmix_experiment::ByteCount;
 use eigenmix_experiment::{OpenedAdapter, OptionNames};
@@ -54,8 +56,17 @@ pub(crate) fn run(arguments: &PushArguments, console: &Console) -> anyhow::Resul
         provenance: provenance.clone(),
         companions: published(source.input()?.companions()?),
     };
-    adapter.save(&exported, &options)?;
-    let config = PeftConfig::read(&exported.join(PeftConfig::FILE_NAME))?;
+    let config = match adapter.is_of_pipeline() {
+        // In the form that diffusers reads.
+        true => {
+            adapter.save_as(&exported, &Style::new(Dialect::Diffusers), &options)?;
+            adapter.config.clone()
+        }
+        false => {
+            adapter.save(&exported, &options)?;
+            PeftConfig::read(&exported.join(PeftConfig::FILE_NAME))?
+        }
+    };
     let card = ModelCard {
         adapter: &adapter,
         config: &config,
@@ -111,16 +122,18 @@ fn provenance(directory: &Path) -> Result<Option<Provenance>, FileError> {
 
 /// The files of an exported adapter, with another card.
 fn files_in(directory: &Path, card: &str) -> anyhow::Result<Vec<UploadFile>> {
-    let mut files = Vec::new();
+    let mut files = vec![UploadFile {
+        name: CARD.to_owned(),
+        content: UploadContent::Bytes(card.as_bytes().to_vec()),
+    }];
     let entries = fs::read_dir(directory).map_err(FileError::io("read", directory))?;
     for entry in entries {
         let entry = entry.map_err(FileError::io("read", directory))?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        let content = match name.as_str() {
-            CARD => UploadContent::Bytes(card.as_bytes().to_vec()),
-            _ => UploadContent::Path(entry.path()),
-        };
-        files.push(UploadFile { name, content });
+        if name != CARD {
+            let content = UploadContent::Path(entry.path());
+            files.push(UploadFile { name, content });
+        }
     }
     files.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(files)
