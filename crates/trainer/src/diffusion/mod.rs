@@ -8,6 +8,7 @@ mod denoiser;
 #[cfg(test)]
 mod denoiser_tests;
 mod denoising_batch;
+mod encoded_data;
 mod encoding;
 mod examples;
 mod memory;

@@ -3,21 +3,19 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use burn::module::Module;
 use eigenmix_adapter::Source;
+use eigenmix_data::Split;
 use eigenmix_data::metrics::Metric;
-use eigenmix_data::{DiffusionImages, InputContract, Split};
 use eigenmix_diffusion::Part;
 use eigenmix_eigenlorax::ModuleSpectra;
 use eigenmix_moslora::{ParameterNames, Update, trained_parameters};
 
 use super::base::DiffusionBase;
 use super::denoiser::Denoiser;
-use super::denoising_batch::DenoisingSettings;
-use super::encoding::{Captions, moments};
-use super::examples::{DenoisingExamples, Encoded};
+use super::encoded_data::EncodedData;
+use super::encoding::Captions;
 use super::samples::Samples;
 use super::store::Store;
 use super::task_data::TaskImages;
@@ -28,12 +26,9 @@ use crate::init::Init;
 use crate::methods::{BasisSource, start};
 use crate::metrics_log::MetricsLog;
 use crate::outcome::{Observer, Outcome, RunOptions, TrainingPlan};
-use crate::run::Run;
 use crate::run_output;
-use crate::tasks::Examples;
 use crate::training::{
-    Batches, ChosenStart, Loop, Measured, MeasuredLoss, Origin, TrainingData, TrainingLength,
-    require_measurements, resolved, set_to_zero,
+    ChosenStart, Loop, Measured, MeasuredLoss, Origin, require_measurements, resolved, set_to_zero,
 };
 use crate::{TrainerError, peak_memory};
 
@@ -45,15 +40,15 @@ pub struct DiffusionTraining {
     pub(super) config: TrainConfig,
     pub(super) base: DiffusionBase,
     pub(super) images: TaskImages,
-    captions: Captions,
+    pub(super) captions: Captions,
     pub(super) updates: BTreeMap<String, Update>,
     init: Init,
     sources: Vec<Source>,
     basis: Vec<Source>,
     started_from: Option<Source>,
     spectra: BTreeMap<String, ModuleSpectra>,
-    metrics: Vec<Metric>,
-    notes: Vec<String>,
+    pub(super) metrics: Vec<Metric>,
+    pub(super) notes: Vec<String>,
 }
 
 impl DiffusionTraining {
@@ -352,129 +347,6 @@ impl DiffusionTraining {
         }))
     }
 
-    /// Puts all images and captions through the frozen parts, which are let go before the UNet is read.
-    fn encode(
-        &mut self,
-        options: &RunOptions,
-        observer: &mut dyn Observer,
-    ) -> Result<EncodedData, TrainerError> {
-        let config = &self.config;
-        let diffusion = config.diffusion().into_owned();
-        let device = options.device.clone().inner();
-        let directory = match &diffusion.cache {
-            Some(directory) => PathBuf::from(directory),
-            None => Path::new(&config.output).join(Run::CACHE),
-        };
-        let store = Store::at(&directory);
-        let mut encoded = Encoded {
-            store,
-            captions: std::mem::take(&mut self.captions),
-            settings: Arc::new(DenoisingSettings::unconditional(&self.base, &diffusion)),
-            vae: None,
-            vae_digest: self.base.digest_of(Part::Vae)?,
-            device: device.clone(),
-            bands: diffusion.validation_times.get(),
-            seed: config.seed,
-            at_once: config.training.batch_size.map_or(1, |size| size.get()),
-            prior_weight: diffusion.prior_weight,
-        };
-        let class = self.class_images(&encoded, options, observer)?;
-        let is_random = self.images.preparation.is_random();
-        let splits = [
-            Some((&self.images.train, true)),
-            class.as_ref().map(|class| (class, true)),
-            self.images
-                .validation
-                .as_ref()
-                .map(|images| (images, false)),
-            self.images.test.as_ref().map(|images| (images, false)),
-        ];
-        let mut wanted = Vec::new();
-        for (images, is_trained) in splits.into_iter().flatten() {
-            if is_random && is_trained {
-                continue;
-            }
-            for index in 0..images.len() {
-                let centred = images.place(index, config.seed, 0);
-                let mirrored = match is_trained && self.images.preparation.mirrors() {
-                    true => &[false, true][..],
-                    false => &[false],
-                };
-                for &mirrored in mirrored {
-                    let placement = eigenmix_images::Placement {
-                        mirrored,
-                        ..centred
-                    };
-                    let key = encoded.key(images, index, &placement)?;
-                    if !encoded.store.has(&key) {
-                        wanted.push((Arc::clone(images), index, placement, key));
-                    }
-                }
-            }
-        }
-        let total = wanted.len() + encoded.captions.len();
-        let mut done = 0;
-        if !wanted.is_empty() || is_random {
-            let vae = self.base.vae(&device)?;
-            for (images, index, placement, key) in wanted {
-                if options.stop.load(Ordering::Relaxed) {
-                    return Err(TrainerError::Stopped);
-                }
-                let pixels = images.load(index, &placement)?;
-                let found = moments(&vae, pixels, placement.target, &device);
-                let found = found.map_err(|error| self.base.explained(error));
-                encoded.store.put(&key, found?)?;
-                done += 1;
-                observer.encoded(done, total);
-            }
-            encoded.vae = is_random.then_some(vae);
-        }
-        if !self.base.trains_texts {
-            let Encoded {
-                captions, store, ..
-            } = &mut encoded;
-            captions.encode(&self.base, store, &device, || {
-                done += 1;
-                observer.encoded(done, total);
-            })?;
-        }
-        let empty = encoded.captions.input("", &encoded.store)?;
-        Arc::make_mut(&mut encoded.settings).empty = empty;
-        let encoded = Arc::new(encoded);
-        let examples = |images: &Arc<DiffusionImages>, class, repeats| DenoisingExamples {
-            sizes: self.base.latent_pixels(images),
-            images: Arc::clone(images),
-            class_images: class,
-            repeats,
-            encoded: Arc::clone(&encoded),
-        };
-        let train = examples(&self.images.train, class, diffusion.repeats.get());
-        let boxed = |images: &Arc<DiffusionImages>| Box::new(examples(images, None, 1)) as Box<_>;
-        let sizes = self.images.train.targets().iter().copied().cycle();
-        let sizes = sizes.take(train.len()).collect();
-        let batches = Batches::of_sizes(&config.training, config.seed, sizes)?;
-        let length = TrainingLength::new(&config.training, &batches);
-        self.notes.extend(length.short_epochs());
-        let judged = examples(&self.images.train, None, 1);
-        Ok(EncodedData {
-            data: TrainingData {
-                train: Box::new(train),
-                batches,
-                length,
-                validation: self.images.validation.as_ref().map(boxed),
-                test: self.images.test.as_ref().map(boxed),
-                targets: None,
-                tokenizer: None,
-                metrics: self.metrics.clone(),
-                notes: Vec::new(),
-                input: InputContract::default(),
-                chat_template: None,
-            },
-            judged,
-            encoded: Arc::clone(&encoded),
-        })
-    }
-
     /// Takes ΔW = 0 in the place of the average of the adapters, where the configuration leaves it to the data
     /// and the average makes no clear difference.
     fn choose_start(
@@ -539,12 +411,4 @@ impl DiffusionTraining {
             resumed_steps: state.steps(),
         }
     }
-}
-
-/// The images of a training, encoded.
-pub(super) struct EncodedData {
-    pub data: TrainingData<Denoiser>,
-    /// Training images, each once.
-    pub judged: DenoisingExamples,
-    pub encoded: Arc<Encoded>,
 }
