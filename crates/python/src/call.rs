@@ -74,6 +74,11 @@ fn pass_on(py: Python<'_>, host: &PythonHost, listener: &Bound<'_, PyAny>) -> Py
     loop {
         let events = py.detach(|| host.wait(TICK));
         let is_over = events.iter().any(|event| matches!(event, Event::Finished));
+        let begun = events.iter().filter_map(|event| match event {
+            Event::Begun(step) => Some(step.number + 1),
+            _ => None,
+        });
+        let begun = begun.max();
         let reported = match failed {
             None => report(events, &mut steps, listener),
             Some(_) => Ok(()),
@@ -85,6 +90,9 @@ fn pass_on(py: Python<'_>, host: &PythonHost, listener: &Bound<'_, PyAny>) -> Py
             }
             failed = Some(error);
             host.ask_to_stop();
+        }
+        if let Some(steps) = begun {
+            host.tell(steps);
         }
         if is_over {
             return failed.map_or(Ok(()), Err);

@@ -2,13 +2,13 @@
 //!
 //! A command runs on a thread of its own. What it reports waits here until the thread that called it
 //! passes it on to Python, so that callbacks run where their caller expects them, and no computing thread
-//! ever waits for the interpreter.
+//! waits for the interpreter. Only before a long step begins is its caller told, who may stop it.
 
 use std::fmt::Display;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use eigenmix_experiment::{Listener, Progress};
 
@@ -52,9 +52,29 @@ pub(crate) struct Stopped;
 struct Mailbox {
     events: Mutex<Vec<Event>>,
     arrived: Condvar,
+    /// How many steps the caller was told of.
+    told: Mutex<usize>,
+    heard: Condvar,
 }
 
+/// How long a step waits at most until its caller was told that it begins.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 impl Mailbox {
+    /// Waits until the caller was told of so many steps, or has not been for long.
+    fn wait_until_told(&self, steps: usize) {
+        let end = Instant::now() + PATIENCE;
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        while *told < steps {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let waited = self.heard.wait_timeout(told, left);
+            (told, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
     fn put(&self, event: Event) {
         let events = self.events.lock();
         events.unwrap_or_else(PoisonError::into_inner).push(event);
@@ -79,6 +99,17 @@ impl PythonHost {
             is_resumable,
             steps: AtomicUsize::new(0),
         }
+    }
+
+    /// So many steps were passed on.
+    pub(crate) fn tell(&self, steps: usize) {
+        let mut told = self
+            .mailbox
+            .told
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *told = (*told).max(steps);
+        self.mailbox.heard.notify_all();
     }
 
     /// What arrived; waits for something, but no longer than `time`.
@@ -128,11 +159,14 @@ impl Listener for PythonHost {
             message: Mutex::default(),
         });
         self.mailbox.put(Event::Begun(Arc::clone(&step)));
-        Box::new(Reported {
+        self.mailbox.wait_until_told(step.number + 1);
+        let reported = Reported {
             step,
             mailbox: Arc::clone(&self.mailbox),
             stop: (!self.is_resumable).then(|| Arc::clone(&self.stop)),
-        })
+        };
+        reported.check();
+        Box::new(reported)
     }
 }
 
