@@ -118,10 +118,19 @@ fn every_method_trains_an_adapter_that_makes_images() {
         place.run_json(&["export", "mix", "--out", "again"]);
         let again = fs::read(place.path("again/pytorch_lora_weights.safetensors"));
         assert!(again.expect("an adapter") == kept, "{kind}");
+        let pool = place.path("pool-2/adapter/pytorch_lora_weights.safetensors");
+        let (own, other) = (fs::read(&pool).expect("a file"), kept);
+        fs::write(&pool, &other).expect("a file");
+        let message = place.run_refused(&["export", "mix", "--out", "third"]);
+        assert!(message.contains("changed since the training"), "{message}");
+        fs::write(&pool, own).expect("a file");
         fs::rename(place.path("moved"), place.path("mix/adapter")).expect("a directory");
         let lora = fs::metadata(place.path("pool-1/adapter/pytorch_lora_weights.safetensors"));
         assert!(found["bytes"].as_u64() < lora.ok().map(|file| file.len()));
-        train("paper", &format!("method = \"eigenlorax\"\n{on_pool}"), "");
+        // EigenLoRAx starts at zero by drawing a factor anew.
+        let paper = format!("method = \"eigenlorax\"\ninit = \"auto\"\n{on_pool}");
+        train("paper", &paper, "");
+        assert!(place.path("paper/start.json").is_file());
         let base = golden(kind).join("base");
         let image = |adapter: Option<&str>| {
             let mut arguments = vec!["generate", "--base", text(&base), "--prompt", "a red fox"];
@@ -180,16 +189,45 @@ fn checkpointing_by_block_and_cropping_at_random_are_trainings_as_others() {
         );
     }
     let adapter = "method = \"lora\"\nrank = 2";
-    let cropped = file(&place, "sd", "cropped", adapter, "");
-    let cropped = cropped.replace(
-        "flip = true",
-        "crop = \"random\"\nbuckets = true\nbucket_step = 8",
-    );
-    assert!(
-        train(&cropped, false, usize::MAX)
-            .iter()
-            .all(|loss| loss.is_finite())
-    );
+    let samples = "[diffusion.samples]\nprompts = [\"a fox\"]\nsteps = 1";
+    let cropped = file(&place, "sd", "cropped", adapter, samples);
+    let buckets = "crop = \"random\"\nbuckets = true\nbucket_step = 8";
+    let losses = train(&cropped.replace("flip = true", buckets), false, usize::MAX);
+    assert!(losses.iter().all(|loss| loss.is_finite()));
+    // Of the resolution, not of the first bucket.
+    let sample = fs::read(place.path("cropped/samples/step-00000000/000-0.png"));
+    let sample = eigenmix_images::decode(&sample.expect("an image")).expect("a PNG");
+    assert_eq!((sample.width(), sample.height()), (16, 16));
+}
+
+#[test]
+fn the_last_images_are_of_the_end_whatever_ended_the_training() {
+    let place = Workplace::new();
+    write_pictures(&place);
+    let more = "early_stopping = 1\n[diffusion.samples]\nprompts = [\"a fox\"]\nsteps = 1";
+    let text = file(&place, "sd", "run", "method = \"lora\"\nrank = 2", more);
+    let text = text
+        .replace("epochs = 2", "epochs = 200")
+        .replace("1e-2", "0.2");
+    let steps = run(&place, &text)["steps"].as_u64().expect("a number");
+    assert!(steps < 200 * 3, "evaluations end it");
+    let last = place.path(&format!("run/samples/step-{steps:08}/000-0.png"));
+    assert!(last.is_file(), "{}", last.display());
+}
+
+#[test]
+fn a_dry_run_counts_quantised_layers_as_they_are_held() {
+    let place = Workplace::new();
+    write_pictures(&place);
+    let text = file(&place, "sd", "run", "method = \"lora\"\nrank = 2", "");
+    fs::write(place.path("training.toml"), text).expect("a file");
+    let weights = |precision: &str| {
+        let set = format!("base.weights=\"{precision}\"");
+        let found = place.run_json(&["train", "training.toml", "--dry-run", "--set", &set]);
+        found["weights"].as_u64().expect("bytes")
+    };
+    // In convolutions, norms and biases nothing is quantised.
+    assert!(weights("nf4") < weights("int8") && weights("int8") < weights("float32"));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::{
 };
 
 /// A diffusion model and the adapters that it runs with, each with a weight.
+#[derive(Clone)]
 pub struct AdaptedPipeline {
     pub pipeline: Pipeline,
     pub kind: Kind,
@@ -113,6 +114,24 @@ impl AdaptedPipeline {
                 TextEncoderFiles::new(part, checkpoint, &directory)?.unread()
             }
         })
+    }
+
+    /// What to say of tensors that nothing reads, part by part.
+    ///
+    /// # Errors
+    /// As [`AdaptedPipeline::unread`].
+    pub fn unread_notes(&self, parts: &[Part]) -> Result<Vec<String>, DiffusionError> {
+        let mut notes = Vec::new();
+        for &part in parts {
+            let unread = self.unread(part)?;
+            if let Some(first) = unread.first() {
+                notes.push(format!(
+                    "nothing reads {} tensors of the {part}, such as `{first}`: its configuration has no such layer",
+                    unread.len()
+                ));
+            }
+        }
+        Ok(notes)
     }
 
     /// # Errors

@@ -7,8 +7,8 @@ use eigenmix_images::RgbImage;
 use eigenmix_models::LoadReport;
 
 use crate::{
-    AdaptedPipeline, DiffusionError, ImageSettings, Kind, NoiseSchedule, PromptConditions,
-    PromptIds, TextSizes, UnetConfig, VaeConfig, latents_of_prompt,
+    AdaptedPipeline, DiffusionError, ImageSettings, NoiseSchedule, PromptConditions, PromptIds,
+    TextSizes, UnetConfig, VaeConfig, latents_of_prompt,
 };
 
 /// An image that is asked for.
@@ -61,16 +61,12 @@ impl Generator {
 
     /// Height and width that the model was trained for.
     pub fn usual_size(&self) -> [usize; 2] {
-        let latents = self.unet.sample_size.unwrap_or([64; 2]);
-        latents.map(|side| side * self.vae.reduction())
+        self.unet.usual_size(&self.vae)
     }
 
     /// The guidance that diffusers takes for such a model.
     pub fn usual_guidance(&self) -> f64 {
-        match self.model.kind {
-            Kind::Sd => 7.5,
-            Kind::Xl => 5.0,
-        }
+        self.model.kind.usual_guidance()
     }
 
     /// Refuses what no image can be made with.

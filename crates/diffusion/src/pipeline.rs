@@ -396,6 +396,14 @@ impl Kind {
         }
     }
 
+    /// The guidance that diffusers takes for such a model.
+    pub fn usual_guidance(self) -> f64 {
+        match self {
+            Self::Sd => 7.5,
+            Self::Xl => 5.0,
+        }
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Sd => "Stable Diffusion 1.x or 2.x",

@@ -65,6 +65,12 @@ impl UnetConfig {
         )))
     }
 
+    /// Height and width in pixels that it was trained for, with latents of this VAE.
+    pub fn usual_size(&self, vae: &VaeConfig) -> [usize; 2] {
+        let latents = self.sample_size.unwrap_or([64; 2]);
+        latents.map(|side| side * vae.reduction())
+    }
+
     /// By what both sides of an image's latents must be divisible so that every level halves them whole.
     pub fn halvings(&self) -> usize {
         1 << self.down.iter().filter(|block| block.resampled).count()

@@ -50,7 +50,7 @@ pub(crate) fn frozen_weights(
 }
 
 /// What a configuration says of weights that are not at hand.
-struct Said {
+pub(crate) struct Said {
     /// Bytes of a value of what is not quantised.
     value: u64,
     /// How layers are quantised, there or while they are loaded.
@@ -58,7 +58,7 @@ struct Said {
 }
 
 impl Said {
-    fn of(json: &Value, precision: Precision) -> Self {
+    pub fn of(json: &Value, precision: Precision) -> Self {
         let field = |name: &str| json.get(name).filter(|found| !found.is_null());
         let dtype = field("dtype").or_else(|| field("torch_dtype"));
         let is_half = matches!(dtype.and_then(Value::as_str), Some("bfloat16" | "float16"));
@@ -92,7 +92,7 @@ impl Said {
     }
 
     /// - rest: parameters outside of linear layers
-    fn bytes<'a>(&self, layers: impl Iterator<Item = &'a LinearLayer>, rest: usize) -> u64 {
+    pub fn bytes<'a>(&self, layers: impl Iterator<Item = &'a LinearLayer>, rest: usize) -> u64 {
         let of_layer = |layer: &LinearLayer| {
             let shape = [layer.d_out, layer.d_in];
             let quantised = match (self.layers, layer.head) {

@@ -64,7 +64,6 @@ mod peak_memory;
 mod pipeline_location;
 mod problem_type;
 mod processes;
-mod rebuilding;
 mod run;
 mod run_history;
 mod run_output;
@@ -88,7 +87,9 @@ pub use component_count::{AllComponents, ComponentCount};
 pub use composition_config::WeightScope;
 pub use config::{BaseConfig, Keep, TrainConfig, TrainingConfig};
 pub use device::{Backend, DeviceChoice, DeviceKind, PresentDevice};
-pub use diffusion::{DiffusionConfig, DiffusionTraining, SamplesConfig};
+pub use diffusion::{
+    DiffusionConfig, DiffusionTraining, SamplesConfig, has_only_coefficients, rebuild_adapter,
+};
 pub use error::TrainerError;
 pub use generation::{GenerationEvent, GenerationOptions, Prompt, generate};
 pub use generation_speed::GenerationSpeed;
@@ -107,7 +108,6 @@ pub use outcome::{Observer, Outcome, RunOptions, TrainingPlan};
 pub use pipeline_location::locate_pipeline;
 pub use problem_type::set_problem_type;
 pub use processes::{Launcher, ProcessError, Processes, Traffic, Transport};
-pub use rebuilding::{has_only_coefficients, rebuild_adapter};
 pub use run::{Run, RunError};
 pub use run_history::{BestEvaluation, Evaluations, RunHistory, metrics_in};
 pub use sampling::Sampling;

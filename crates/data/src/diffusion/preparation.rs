@@ -141,6 +141,11 @@ impl ImagePreparation {
         self.framing.flip
     }
 
+    /// Height and width that was asked for; with buckets, those of most of its pixels.
+    pub fn size(&self) -> [usize; 2] {
+        self.size
+    }
+
     /// Height and width of what becomes of an image.
     ///
     /// - size: height and width of the image

@@ -102,14 +102,8 @@ pub(super) fn warn_of_unread(
     parts: &[Part],
     listener: &dyn Listener,
 ) -> Result<(), ExperimentError> {
-    for &part in parts {
-        let unread = model.unread(part)?;
-        if let Some(first) = unread.first() {
-            listener.warn(&format_args!(
-                "nothing reads {} tensors of the {part}, such as `{first}`: its configuration has no such layer",
-                unread.len()
-            ));
-        }
+    for note in model.unread_notes(parts)? {
+        listener.warn(&note);
     }
     Ok(())
 }

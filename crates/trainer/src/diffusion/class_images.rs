@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use eigenmix_data::{DataConfig, DataError, DiffusionImages, read_dream_booth};
-use eigenmix_diffusion::{
-    AdaptedPipeline, Generator, ImageRecord, ImageRequest, ImageSettings, Part,
-};
+use eigenmix_diffusion::{Generator, ImageRecord, ImageRequest, ImageSettings, Part, PromptIds};
 use eigenmix_tensors::FileError;
 
 use super::examples::Encoded;
@@ -20,6 +18,12 @@ use crate::outcome::{Observer, RunOptions};
 
 /// As many steps as diffusers takes.
 const STEPS: usize = 50;
+
+/// The images of a class, ready to be trained on.
+pub(super) struct PreparedClass {
+    pub images: Arc<DiffusionImages>,
+    pub notes: Vec<String>,
+}
 
 impl DiffusionTraining {
     /// The images of the class, if there is one. Those that are missing are made by the base model and kept
@@ -32,37 +36,32 @@ impl DiffusionTraining {
         encoded: &Encoded,
         options: &RunOptions,
         observer: &mut dyn Observer,
-    ) -> Result<Option<Arc<DiffusionImages>>, TrainerError> {
+    ) -> Result<Option<PreparedClass>, TrainerError> {
         let Some(class) = &self.images.class else {
             return Ok(None);
         };
         let mut images = class.images.clone();
         if class.missing > 0 {
-            let size = self.images.preparation.sizes()[0];
             let settings = ImageSettings {
-                size,
+                size: self.images.preparation.size(),
                 steps: STEPS,
-                guidance: self.base.usual_guidance(),
+                guidance: self.base.model.kind.usual_guidance(),
                 sampler: self.base.usual_sampler(),
                 seed: 0,
             };
             let mut depends_on = format!("{} {settings:?}", class.prompt);
             for part in Part::ALL
                 .into_iter()
-                .filter(|part| self.base.pipeline.has(*part))
+                .filter(|part| self.base.model.pipeline.has(*part))
             {
                 depends_on += &format!(" {}", self.base.digest_of(part)?);
             }
             let key = Store::key("class", &depends_on);
             let directory = encoded.store.directory().join(key);
-            self.make(
-                &directory,
-                &class.prompt,
-                &settings,
-                class.missing,
-                options,
-                observer,
-            )?;
+            let prompt = &class.prompt;
+            let tokens = [prompt, ""].map(|text| encoded.captions.tokens(text).clone());
+            let place = (directory.as_path(), prompt.as_str());
+            self.make(place, &tokens, &settings, class.missing, options, observer)?;
             let data = DataConfig {
                 class_images: Some(directory),
                 class_count: std::num::NonZeroUsize::new(class.missing),
@@ -72,14 +71,18 @@ impl DiffusionTraining {
             images.extend(made.into_iter().flat_map(|made| made.images));
         }
         let prepared = self.images.preparation.prepare(images);
-        let (images, _) = prepared.map_err(DataError::from)?;
-        Ok(Some(Arc::new(images)))
+        let (images, notes) = prepared.map_err(DataError::from)?;
+        let images = Arc::new(images);
+        Ok(Some(PreparedClass { images, notes }))
     }
 
+    /// Makes those of the images that are not there.
+    ///
+    /// - tokens: of the prompt and of the empty one
     fn make(
         &self,
-        directory: &Path,
-        prompt: &str,
+        (directory, prompt): (&Path, &str),
+        [tokens, negative]: &[PromptIds; 2],
         settings: &ImageSettings,
         count: usize,
         options: &RunOptions,
@@ -103,16 +106,15 @@ impl DiffusionTraining {
             "{} images of the class are missing, and are made by the base model of `{prompt}`",
             requests.len()
         ));
-        let model = AdaptedPipeline::new(self.base.pipeline.clone(), Vec::new(), false)?;
+        let model = self.base.model.clone();
         let generator = Generator::new(model, &options.device.clone().inner())?;
-        let captions = &encoded_tokens(self, prompt)?;
         let [height, width] = settings.size;
         let total = requests.len() * settings.steps;
         let mut done = 0;
         let mut written = 0;
         generator.images(
-            &captions[..1],
-            &captions[1],
+            std::slice::from_ref(tokens),
+            negative,
             &requests,
             &mut |_| {},
             || {
@@ -148,15 +150,4 @@ impl DiffusionTraining {
             false => Err(TrainerError::Stopped),
         }
     }
-}
-
-/// The tokens of a prompt and of the empty one.
-fn encoded_tokens(
-    training: &DiffusionTraining,
-    prompt: &str,
-) -> Result<Vec<eigenmix_diffusion::PromptIds>, TrainerError> {
-    let base = &training.base;
-    let texts = [prompt, ""];
-    let (captions, _) = super::encoding::Captions::tokenized(base, texts.into_iter())?;
-    Ok(texts.map(|text| captions.tokens(text).clone()).to_vec())
 }

@@ -10,8 +10,8 @@ use eigenmix_diffusion::{
 use eigenmix_models::Adaptation;
 use eigenmix_moslora::{ParameterNames, Update};
 
-use super::base::DiffusionBase;
 use super::denoising_batch::{DenoisingBatch, DenoisingGroup, Texts};
+use super::diffusion_base::DiffusionBase;
 use crate::TrainerError;
 use crate::training::{Pass, TrainedModel};
 

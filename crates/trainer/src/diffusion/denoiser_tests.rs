@@ -10,10 +10,10 @@ use eigenmix_moslora::{TrainedValues, Update, lora, random_stream};
 use eigenmix_tensors::{HostTensor, Matrix};
 use rand_distr::{Distribution, StandardNormal};
 
-use super::base::DiffusionBase;
 use super::config::DiffusionConfig;
 use super::denoiser::Denoiser;
 use super::denoising_batch::{CaptionInput, DenoisingBatch, DenoisingSettings, LatentImage};
+use super::diffusion_base::DiffusionBase;
 use crate::host_values::host_values;
 use crate::training::{NamedGradients, Pass, TrainedModel, accumulate, named_gradients};
 

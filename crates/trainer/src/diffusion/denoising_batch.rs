@@ -7,8 +7,8 @@ use eigenmix_diffusion::{NoiseConfig, NoiseSchedule, PromptIds, TextConditions};
 use eigenmix_moslora::{TrainedValues, random_stream};
 use rand_distr::{Distribution, StandardNormal};
 
-use super::base::DiffusionBase;
 use super::config::DiffusionConfig;
+use super::diffusion_base::DiffusionBase;
 use crate::training::{Minibatch, Pass};
 
 /// What a training of a diffusion model does with every batch.

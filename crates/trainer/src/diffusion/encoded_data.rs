@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use eigenmix_data::{DiffusionImages, InputContract};
 use eigenmix_diffusion::Part;
 
+use super::class_images::PreparedClass;
 use super::denoiser::Denoiser;
 use super::denoising_batch::DenoisingSettings;
 use super::encoding::moments;
@@ -55,6 +56,10 @@ impl DiffusionTraining {
             prior_weight: diffusion.prior_weight,
         };
         let class = self.class_images(&encoded, options, observer)?;
+        let (class, found) = match class {
+            Some(PreparedClass { images, notes }) => (Some(images), notes),
+            None => (None, Vec::new()),
+        };
         let is_random = self.images.preparation.is_random();
         let splits = [
             Some((&self.images.train, true)),
@@ -90,18 +95,22 @@ impl DiffusionTraining {
         }
         let total = wanted.len() + encoded.captions.len();
         let mut done = 0;
+        let mut advance = || {
+            done += 1;
+            observer.encoded(done, total);
+            match options.stop.load(Ordering::Relaxed) {
+                true => Err(TrainerError::Stopped),
+                false => Ok(()),
+            }
+        };
         if !wanted.is_empty() || is_random {
-            let vae = self.base.vae(&device)?;
+            let vae = self.base.model.vae(&device)?;
             for (images, index, placement, key) in wanted {
-                if options.stop.load(Ordering::Relaxed) {
-                    return Err(TrainerError::Stopped);
-                }
                 let pixels = images.load(index, &placement)?;
                 let found = moments(&vae, pixels, placement.target, &device);
                 let found = found.map_err(|error| self.base.explained(error));
                 encoded.store.put(&key, found?)?;
-                done += 1;
-                observer.encoded(done, total);
+                advance()?;
             }
             encoded.vae = is_random.then_some(vae);
         }
@@ -109,10 +118,7 @@ impl DiffusionTraining {
             let Encoded {
                 captions, store, ..
             } = &mut encoded;
-            captions.encode(&self.base, store, &device, || {
-                done += 1;
-                observer.encoded(done, total);
-            })?;
+            captions.encode(&self.base, store, &device, &mut advance)?;
         }
         let empty = encoded.captions.input("", &encoded.store)?;
         Arc::make_mut(&mut encoded.settings).empty = empty;
@@ -130,6 +136,7 @@ impl DiffusionTraining {
         let sizes = sizes.take(train.len()).collect();
         let batches = Batches::of_sizes(&config.training, config.seed, sizes)?;
         let length = TrainingLength::new(&config.training, &batches);
+        self.notes.extend(found);
         self.notes.extend(length.short_epochs());
         let judged = examples(&self.images.train, None, 1);
         Ok(EncodedData {

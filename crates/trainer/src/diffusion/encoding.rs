@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use eigenmix_diffusion::{
-    DiffusionError, Part, PromptIds, PromptTokenizers, TextConditions, TextEncoders, TextSizes, Vae,
+    DiffusionError, Part, PromptIds, PromptTokenizers, TextConditions, TextEncoderFiles, TextSizes,
+    Vae,
 };
-use eigenmix_models::Adaptation;
 use eigenmix_moslora::TrainedValues;
 use eigenmix_tensors::HostTensor;
 
-use super::base::DiffusionBase;
 use super::denoising_batch::CaptionInput;
+use super::diffusion_base::DiffusionBase;
 use super::store::Store;
 use crate::TrainerError;
 use crate::host_values::host_values;
@@ -28,58 +28,35 @@ pub(crate) struct Captions {
 }
 
 impl DiffusionBase {
-    /// What the text encoders take.
-    pub fn text_sizes(&self) -> Vec<TextSizes> {
-        let sizes = self.texts.iter().map(|text| TextSizes {
-            vocabulary: text.config.vocab_size,
-            positions: text.config.max_positions,
-        });
-        sizes.collect()
-    }
-
-    /// The text encoders without updates.
-    ///
-    /// # Errors
-    /// If one cannot be read.
-    pub fn text_encoders(&self, device: &Device) -> Result<TextEncoders, TrainerError> {
-        let load = |index: usize| {
-            let text = self.texts.get(index);
-            text.map(|text| text.load(&Adaptation::default(), device))
-                .transpose()
-        };
-        let first = load(0)?.expect("every model has a text encoder");
-        Ok(TextEncoders {
-            first,
-            second: load(1)?,
-        })
-    }
-
-    /// # Errors
-    /// If it cannot be read.
-    pub fn vae(&self, device: &Device) -> Result<Vae, TrainerError> {
-        let part = Part::Vae;
-        let checkpoint = self.pipeline.checkpoint(part)?;
-        let vae = Vae::load(&checkpoint, &self.vae_config, device);
-        Ok(vae.map_err(|source| DiffusionError::Part { part, source })?)
-    }
-
     /// Of values that are no numbers: which weights of the part are none, if some are.
     pub fn explained(&self, error: TrainerError) -> TrainerError {
         match error {
-            TrainerError::Diffusion(error) => self.pipeline.explained(*error).into(),
+            TrainerError::Diffusion(error) => self.model.pipeline.explained(*error).into(),
             other => other,
         }
     }
 
+    /// The same of what the text encoders give together: of SDXL's two, whose weights are none is looked for.
+    fn explained_text(&self) -> TrainerError {
+        let parts = self.model.text_parts().iter();
+        let explained = parts.map(|&part| {
+            let error = DiffusionError::NotFinite { part };
+            self.model.pipeline.explained(error)
+        });
+        let mut errors: Vec<DiffusionError> = explained.collect();
+        let is_found = |error: &DiffusionError| !matches!(error, DiffusionError::NotFinite { .. });
+        let place = errors.iter().position(is_found).unwrap_or(0);
+        errors.swap_remove(place).into()
+    }
+
     /// A digest of a part.
     pub fn digest_of(&self, part: Part) -> Result<String, TrainerError> {
-        Ok(digest_of_model(&self.pipeline.checkpoint(part)?))
+        Ok(digest_of_model(&self.model.pipeline.checkpoint(part)?))
     }
 }
 
 impl Captions {
-    /// Reads captions as tokens; gives the first of those that are longer than the encoders take, and how many
-    /// those are.
+    /// Reads captions as tokens, and the empty one; gives those that are longer than the encoders take.
     ///
     /// # Errors
     /// If a tokenizer is missing or fails.
@@ -87,7 +64,9 @@ impl Captions {
         base: &DiffusionBase,
         captions: impl Iterator<Item = &'c str>,
     ) -> Result<(Self, Vec<String>), TrainerError> {
-        let tokenizers = PromptTokenizers::open(&base.pipeline, base.kind, &base.text_sizes())?;
+        let model = &base.model;
+        let sizes: Vec<TextSizes> = base.texts.iter().map(TextEncoderFiles::sizes).collect();
+        let tokenizers = PromptTokenizers::open(&model.pipeline, model.kind, &sizes)?;
         let distinct: BTreeSet<&str> = captions.chain(std::iter::once("")).collect();
         let (mut tokens, mut cut) = (BTreeMap::new(), Vec::new());
         for caption in distinct {
@@ -114,7 +93,7 @@ impl Captions {
     /// Runs the text encoders over all that the store does not have.
     ///
     /// - device: without autodiff
-    /// - progress: is called after each caption
+    /// - progress: is called after each caption, and may stop the work
     ///
     /// # Errors
     /// If an encoder cannot be read, gives values that are no numbers, or the store cannot be written.
@@ -123,7 +102,7 @@ impl Captions {
         base: &DiffusionBase,
         store: &Store,
         device: &Device,
-        mut progress: impl FnMut(),
+        mut progress: impl FnMut() -> Result<(), TrainerError>,
     ) -> Result<(), TrainerError> {
         let digests = base
             .texts
@@ -143,12 +122,12 @@ impl Captions {
             if !store.has(key) {
                 let encoders = match &encoders {
                     Some(encoders) => encoders,
-                    None => &*encoders.insert(base.text_encoders(device)?),
+                    None => &*encoders.insert(base.model.text_encoders(device, &mut |_| {})?),
                 };
                 let found = values_of(encoders.prompt(&self.tokens[caption], device));
-                store.put(key, found.map_err(|error| base.explained(error))?)?;
+                store.put(key, found.ok_or_else(|| base.explained_text())?)?;
             }
-            progress();
+            progress()?;
         }
         self.states = Some(keys);
         Ok(())
@@ -171,8 +150,8 @@ impl Captions {
     }
 }
 
-/// The values of one encoded text.
-fn values_of(text: TextConditions) -> Result<TrainedValues, TrainerError> {
+/// The values of one encoded text; nothing if they are no numbers.
+fn values_of(text: TextConditions) -> Option<TrainedValues> {
     let [_, tokens, width] = text.states.dims();
     let mut values = BTreeMap::from([("states".to_owned(), {
         HostTensor::new(vec![tokens, width], host_values(text.states))
@@ -182,8 +161,7 @@ fn values_of(text: TextConditions) -> Result<TrainedValues, TrainerError> {
         let pooled = HostTensor::new(vec![width], host_values(pooled));
         values.insert("pooled".to_owned(), pooled);
     }
-    require_finite(Part::TextEncoder, &values)?;
-    Ok(values)
+    are_finite(&values).then_some(values)
 }
 
 /// Mean and logarithm of the variance of an image's latents: `[channels, height, width]` each.
@@ -206,14 +184,13 @@ pub(crate) fn moments(
         ("mean".to_owned(), tensor(found.mean)),
         ("logvar".to_owned(), tensor(found.logvar)),
     ]);
-    require_finite(Part::Vae, &values)?;
-    Ok(values)
+    match are_finite(&values) {
+        true => Ok(values),
+        false => Err(DiffusionError::NotFinite { part: Part::Vae }.into()),
+    }
 }
 
-fn require_finite(part: Part, values: &TrainedValues) -> Result<(), TrainerError> {
+fn are_finite(values: &TrainedValues) -> bool {
     let mut all = values.values().flat_map(|tensor| &tensor.values);
-    match all.all(|value| value.is_finite()) {
-        true => Ok(()),
-        false => Err(DiffusionError::NotFinite { part }.into()),
-    }
+    all.all(|value| value.is_finite())
 }

@@ -29,7 +29,7 @@ pub(crate) struct Encoded {
     pub store: Store,
     pub captions: Captions,
     pub settings: Arc<DenoisingSettings>,
-    /// Encodes what is drawn anew in every epoch; without one, all is in the store.
+    /// Encodes images of which another part is drawn in every epoch; of all others the store has everything.
     pub vae: Option<Vae>,
     /// A digest of the VAE.
     pub vae_digest: String,
@@ -86,11 +86,11 @@ impl Encoded {
     ) -> Result<LatentImage, TrainerError> {
         let placement = images.place(index, self.seed, epoch);
         let moments = match &self.vae {
-            Some(vae) => {
+            Some(vae) if images.preparation().is_random() => {
                 let pixels = images.load(index, &placement)?;
                 Arc::new(moments(vae, pixels, placement.target, &self.device)?)
             }
-            None => self.store.get(&self.key(images, index, &placement)?)?,
+            _ => self.store.get(&self.key(images, index, &placement)?)?,
         };
         let caption = images.caption(index, self.seed, epoch);
         Ok(LatentImage {
@@ -140,7 +140,7 @@ impl Examples<Denoiser> for DenoisingExamples {
             let own = epoch * self.repeats + repeat;
             images.push(encoded.image(&self.images, index, own, example, 1.0)?);
             if let Some(class) = &self.class_images {
-                // Others in every epoch.
+                // One after the other, through all of them.
                 let index = (example + epoch * self.len()) % class.len();
                 let (number, weight) = (self.len() + example, encoded.prior_weight);
                 images.push(encoded.image(class, index, own, number, weight)?);

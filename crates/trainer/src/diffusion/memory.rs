@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use eigenmix_models::{HeadKind, LinearLayer};
+use eigenmix_diffusion::Part;
+use eigenmix_models::{Checkpoint, Description, HeadKind, LinearLayer};
 
-use super::base::DiffusionBase;
+use super::diffusion_base::DiffusionBase;
 use crate::TrainerError;
 use crate::config::TrainConfig;
+use crate::frozen_weights::Said;
 use crate::memory::{MemoryEstimate, PARAMETER_BYTES};
 
 impl MemoryEstimate {
@@ -21,14 +23,15 @@ impl MemoryEstimate {
         // Without a head, as every model of images.
         let head = HeadKind::ImageFeatures;
         let (mut estimate, _) = Self::of_layers(config, &base, &base.description, head)?;
-        let texts = base
-            .texts
-            .iter()
-            .map(|text| text.describe().parameters as u64);
-        let texts: u64 = texts.sum();
         // Text encoders and the VAE are let go before the UNet is read, unless they are trained.
-        let held = estimate.frozen_parameters + if trains_texts { texts } else { 0 };
-        estimate.weights = PARAMETER_BYTES * held;
+        let unet = base.unet_config.describe();
+        estimate.weights =
+            base.said_bytes(&base.unet, &unet, base.unet_config.parameters(), config);
+        for text in base.texts.iter().filter(|_| trains_texts) {
+            let description = text.describe();
+            let parameters = description.parameters;
+            estimate.weights += base.said_bytes(&text.checkpoint, &description, parameters, config);
+        }
         let reduction = base.vae_config.reduction();
         let sizes = config
             .data
@@ -58,12 +61,36 @@ impl MemoryEstimate {
 }
 
 impl DiffusionBase {
+    /// What the weights of a part take: of quantised ones, linear layers alone have fewer bits.
+    fn said_bytes(
+        &self,
+        checkpoint: &Checkpoint,
+        description: &Description,
+        parameters: usize,
+        config: &TrainConfig,
+    ) -> u64 {
+        let is_linear = |layer: &&LinearLayer| {
+            let path = format!("{}.{}", Part::Unet.name(), layer.path);
+            self.kernel(&path).is_none()
+        };
+        let layers = || description.layers.iter().filter(is_linear);
+        let in_layers: usize = layers().map(LinearLayer::parameters).sum();
+        let said = Said::of(checkpoint.config(), config.base.weights);
+        said.bytes(layers(), parameters - in_layers)
+    }
+
+    /// Those of the UNet, with its name in front.
+    fn unet_layers(&self) -> impl Iterator<Item = &LinearLayer> {
+        let layers = self.description.layers.iter();
+        layers.filter(|layer| matches!(Self::part_of(&layer.path), Some((Part::Unet, _))))
+    }
+
     /// How many numbers each block keeps of an image for the backward pass.
     ///
     /// - pixels: of the latents
     fn kept_values(&self, pixels: u64) -> BTreeMap<String, u64> {
         let mut blocks = BTreeMap::new();
-        for layer in &self.unet_config.describe().layers {
+        for layer in self.unet_layers() {
             let (block, pixels) = (self.block_of(layer), self.pixels_at(layer, pixels));
             *blocks.entry(block).or_default() += pixels * self.kept_before(layer);
         }
@@ -72,8 +99,8 @@ impl DiffusionBase {
 
     /// The input of every block.
     fn inputs_of_blocks(&self, pixels: u64) -> u64 {
-        let layers = self.unet_config.describe().layers;
-        let firsts = layers.iter().filter(|layer| layer.path.ends_with(".conv1"));
+        let firsts = self.unet_layers();
+        let firsts = firsts.filter(|layer| layer.path.ends_with(".conv1"));
         firsts
             .map(|layer| self.pixels_at(layer, pixels) * self.channels(layer))
             .sum()
@@ -100,17 +127,15 @@ impl DiffusionBase {
     }
 
     fn channels(&self, layer: &LinearLayer) -> u64 {
-        let kernels = self.unet_config.kernels();
-        let kernel = kernels
-            .get(&layer.path)
-            .map_or(1, |[height, width]| height * width);
-        (layer.d_in / kernel) as u64
+        let kernel = self.kernel(&layer.path);
+        (layer.d_in / kernel.map_or(1, |[height, width]| height * width)) as u64
     }
 
     /// How many pixels there are at the level of a layer.
     fn pixels_at(&self, layer: &LinearLayer, pixels: u64) -> u64 {
         let lowest = self.unet_config.halvings().ilog2();
-        let mut parts = layer.path.split('.');
+        // After the part's name.
+        let mut parts = layer.path.split('.').skip(1);
         let place = (
             parts.next(),
             parts.next().and_then(|index| index.parse::<u32>().ok()),
@@ -125,7 +150,7 @@ impl DiffusionBase {
     }
 
     fn block_of(&self, layer: &LinearLayer) -> String {
-        let parts: Vec<&str> = layer.path.split('.').take(4).collect();
+        let parts: Vec<&str> = layer.path.split('.').skip(1).take(4).collect();
         match parts.as_slice() {
             [way, block, _, index] => format!("{way}.{block}.{index}"),
             _ => parts.first().copied().unwrap_or_default().to_owned(),

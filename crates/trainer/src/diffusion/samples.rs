@@ -9,15 +9,14 @@ use burn::module::Module;
 use burn::tensor::Device;
 use eigenmix_data::ImagePreparation;
 use eigenmix_diffusion::{
-    ImageRecord, ImageSettings, Kind, PromptConditions, SamplerKind, TextConditions,
-    image_of_prompt,
+    ImageRecord, ImageSettings, PromptConditions, SamplerKind, TextConditions, image_of_prompt,
 };
 use eigenmix_tensors::write_directory;
 
-use super::base::DiffusionBase;
 use super::config::SamplesConfig;
 use super::denoiser::Denoiser;
 use super::denoising_batch::Texts;
+use super::diffusion_base::DiffusionBase;
 use super::examples::Encoded;
 use crate::TrainerError;
 use crate::run::Run;
@@ -44,11 +43,11 @@ impl SamplesConfig {
         base: &DiffusionBase,
         preparation: &ImagePreparation,
     ) -> ImageSettings {
-        let usual = preparation.sizes().first().copied().unwrap_or([512; 2]);
+        let usual = preparation.size();
         ImageSettings {
             size: self.size.map_or(usual, |[width, height]| [height, width]),
             steps: self.steps.get(),
-            guidance: self.guidance.unwrap_or(base.usual_guidance()),
+            guidance: self.guidance.unwrap_or(base.model.kind.usual_guidance()),
             sampler: self.sampler.unwrap_or_else(|| base.usual_sampler()),
             seed: self.seed,
         }
@@ -56,14 +55,6 @@ impl SamplesConfig {
 }
 
 impl DiffusionBase {
-    /// The guidance that diffusers takes for such a model.
-    pub fn usual_guidance(&self) -> f64 {
-        match self.kind {
-            Kind::Sd => 7.5,
-            Kind::Xl => 5.0,
-        }
-    }
-
     /// The sampler of the model, if it is one of those here.
     pub fn usual_sampler(&self) -> SamplerKind {
         SamplerKind::of_scheduler(self.schedule.json()).unwrap_or_default()
@@ -100,9 +91,9 @@ impl Samples<'_> {
 }
 
 impl Shows<Denoiser> for Samples<'_> {
-    fn is_due(&self, step: usize, total: usize) -> bool {
+    fn is_due(&self, step: usize) -> bool {
         let every = self.config.every;
-        step == 0 || step == total || every.is_some_and(|every| step.is_multiple_of(every.get()))
+        step == 0 || every.is_some_and(|every| step.is_multiple_of(every.get()))
     }
 
     fn show(&self, model: &Denoiser, step: usize) -> Result<Vec<ShownImage>, TrainerError> {
@@ -111,7 +102,7 @@ impl Shows<Denoiser> for Samples<'_> {
             return Ok(Vec::new());
         }
         let model = model.valid();
-        let vae = self.base.vae(&self.device)?;
+        let vae = self.base.model.vae(&self.device)?;
         let negative = self.text(&model, &self.config.negative_prompt)?;
         let negative = match self.config.negative_prompt.is_empty() && self.zeros_for_empty {
             true => negative.zeros(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::base::DiffusionBase;
+use super::diffusion_base::DiffusionBase;
 use crate::TrainerError;
 use crate::config::TrainConfig;
 use crate::tasks::TaskKind;

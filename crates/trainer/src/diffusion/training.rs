@@ -12,23 +12,21 @@ use eigenmix_diffusion::Part;
 use eigenmix_eigenlorax::ModuleSpectra;
 use eigenmix_moslora::{ParameterNames, Update, trained_parameters};
 
-use super::base::DiffusionBase;
 use super::denoiser::Denoiser;
+use super::diffusion_base::DiffusionBase;
 use super::encoded_data::EncodedData;
 use super::encoding::Captions;
 use super::samples::Samples;
 use super::store::Store;
 use super::task_data::TaskImages;
-use crate::basis_record::BasisRecord;
-use crate::checkpoint_bytes::latest_checkpoint;
 use crate::config::TrainConfig;
 use crate::init::Init;
 use crate::methods::{BasisSource, start};
-use crate::metrics_log::MetricsLog;
 use crate::outcome::{Observer, Outcome, RunOptions, TrainingPlan};
 use crate::run_output;
 use crate::training::{
-    ChosenStart, Loop, Measured, MeasuredLoss, Origin, require_measurements, resolved, set_to_zero,
+    ChosenStart, Loop, Measured, MeasuredLoss, Origin, announce, require_measurements, resolved,
+    set_to_zero,
 };
 use crate::{TrainerError, peak_memory};
 
@@ -95,7 +93,9 @@ impl DiffusionTraining {
             .into_iter()
             .chain(prompts.map(String::as_str));
         let (captions, cut) = Captions::tokenized(&base, all)?;
-        let mut notes = base.pipeline.notes();
+        let mut notes = base.model.pipeline.notes();
+        let parts = [&[Part::Unet, Part::Vae], base.model.text_parts()].concat();
+        notes.extend(base.model.unread_notes(&parts)?);
         notes.extend(images.notes.clone());
         if let Some(first) = cut.first() {
             let start: String = first.chars().take(40).collect();
@@ -200,24 +200,7 @@ impl DiffusionTraining {
         if let Some(chosen) = chosen.as_ref().filter(|_| writes) {
             chosen.write(&output)?;
         }
-        let checkpoint = match options.resume {
-            true => latest_checkpoint(&output, processes)?,
-            false => None,
-        };
-        if let Some(checkpoint) = &checkpoint {
-            self.origin().require_same_start(checkpoint)?;
-        }
-        let logged = checkpoint
-            .as_ref()
-            .map_or(0, |state| state.progress.metrics_bytes);
-        let mut log = match writes {
-            true => MetricsLog::open(&output, logged)?,
-            false => MetricsLog::elsewhere(),
-        };
-        if self.config.training.tensorboard && writes {
-            let resumed = checkpoint.as_ref().map(|state| state.progress.step);
-            log = log.with_events(&output, resumed)?;
-        }
+        let (checkpoint, log) = self.origin().go_on(&self.config, &output, options)?;
         let samples = self.samples(&data, &output, options)?;
         let mut state = Loop::new(
             &self.config,
@@ -240,7 +223,7 @@ impl DiffusionTraining {
             .require_same_values(processes, || state.values())?;
         let plan = self.plan(&state);
         self.notes().for_each(|note| observer.note(note));
-        observer.started(&plan);
+        announce(&plan, options, observer);
         let finished = state.run(observer)?;
         let mut outcome = Outcome {
             output: output.clone(),
@@ -264,14 +247,7 @@ impl DiffusionTraining {
             return Ok(outcome);
         }
         outcome.bytes = self.save(&finished.values, &output)?;
-        if !self.spectra.is_empty() {
-            let record = BasisRecord {
-                sources: self.sources.clone(),
-                started_from: self.started_from.clone(),
-                modules: self.spectra.clone(),
-            };
-            record.write(&output)?;
-        }
+        self.origin().write_basis(&self.spectra, &output)?;
         outcome.peak_memory = peak_memory::read();
         outcome.write_to(&output)?;
         Ok(outcome)
@@ -287,41 +263,34 @@ impl DiffusionTraining {
         options: &RunOptions,
         resolved: &str,
     ) -> Result<(), TrainerError> {
-        let processes = options.processes;
-        if processes.is_alone() {
-            return Ok(());
-        }
-        let sources = self.all_sources();
-        let sources = sources.iter().chain(&self.basis);
-        let sources: Vec<String> = sources
-            .map(|source| format!("{} ({})", source.location, source.sha256))
-            .collect();
-        let mut parts = vec![
-            self.base.digest_of(Part::Unet)?,
-            self.base.digest_of(Part::Vae)?,
+        let data = || self.digest_of_images();
+        let base = || {
+            let parts = [Part::Unet, Part::Vae].into_iter();
+            let parts = parts.chain(self.base.model.text_parts().iter().copied());
+            let digests = parts.map(|part| self.base.digest_of(part));
+            Ok(digests.collect::<Result<Vec<_>, _>>()?.join(" "))
+        };
+        self.origin()
+            .require_same_inputs(options.processes, resolved, data, base)
+    }
+
+    /// Of all images and captions.
+    fn digest_of_images(&self) -> Result<String, TrainerError> {
+        let images = &self.images;
+        let splits = [
+            Some(&images.train),
+            images.validation.as_ref(),
+            images.test.as_ref(),
         ];
-        for text in &self.base.texts {
-            parts.push(self.base.digest_of(text.part)?);
-        }
-        let splits = [Some(&self.images.train), self.images.validation.as_ref()];
-        let mut images = Vec::new();
+        let mut lines = Vec::new();
         for split in splits.into_iter().flatten() {
-            for index in 0..split.len() {
+            for (index, image) in split.images().iter().enumerate() {
                 let placement = split.place(index, self.config.seed, 0);
-                images.push(split.fingerprint(index, &placement)?);
-                images.push(split.images()[index].captions.join("\n"));
+                lines.push(split.fingerprint(index, &placement)?);
+                lines.push(image.captions.join("\n"));
             }
         }
-        Ok(processes.require_same(&[
-            (
-                "the version of Eigenmix",
-                env!("CARGO_PKG_VERSION").to_owned(),
-            ),
-            ("the training file", resolved.to_owned()),
-            ("the data", Store::key("images", &images.join("\n"))),
-            ("the base model", parts.join(" ")),
-            ("the adapters", sources.join("\n")),
-        ])?)
+        Ok(Store::key("images", &lines.join("\n")))
     }
 
     /// What is shown on the way, if something is.
@@ -340,7 +309,7 @@ impl DiffusionTraining {
             config,
             base: &self.base,
             encoded: Arc::clone(&data.encoded),
-            zeros_for_empty: self.base.pipeline.zeros_for_empty_prompt()?,
+            zeros_for_empty: self.base.model.pipeline.zeros_for_empty_prompt()?,
             device: options.device.clone().inner(),
             output: output.to_owned(),
             stop: options.stop,
@@ -361,14 +330,14 @@ impl DiffusionTraining {
         }
         let mut zeros = self.updates.clone();
         if !set_to_zero(&mut zeros) {
-            return Ok((model, None));
+            zeros = self.updates_from(&Init::Zero)?;
         }
         let device = options.device.clone().inner();
         let chosen: Vec<usize> = (0..data.judged.images.len()).take(JUDGED).collect();
         let measure = |model: &Denoiser| {
-            let mut losses = Vec::new();
+            let (model, mut losses) = (model.valid(), Vec::new());
             for chosen in chosen.chunks(data.encoded.at_once) {
-                let by_band = data.judged.losses(&model.valid(), chosen, &device)?;
+                let by_band = data.judged.losses(&model, chosen, &device)?;
                 losses.extend(by_band.into_iter().flatten());
             }
             Ok::<_, TrainerError>(MeasuredLoss::of_examples(&losses))
@@ -393,6 +362,19 @@ impl DiffusionTraining {
                 Ok((zero_model, Some(found)))
             }
         }
+    }
+
+    /// The updates of another start on the same basis.
+    fn updates_from(&self, init: &Init) -> Result<BTreeMap<String, Update>, TrainerError> {
+        let started = start(&BasisSource {
+            config: &self.config.adapter.starting_from(init),
+            base: &self.base,
+            description: &self.base.description,
+            seed: self.config.seed,
+            gradient: None,
+            composition: None,
+        })?;
+        Ok(started.updates)
     }
 
     fn plan(&self, state: &Loop<Denoiser>) -> TrainingPlan {

@@ -75,8 +75,8 @@ impl TaskKind {
             Self::ImageClassification => &image_classification::ImageClassification,
             Self::CausalLm => &causal_lm::CausalLm,
             Self::VisionLanguage => &vision_language::VisionLanguage,
-            Self::TextToImage => &denoising::TextToImage,
-            Self::Dreambooth => &denoising::Dreambooth,
+            Self::TextToImage => &denoising::TEXT_TO_IMAGE,
+            Self::Dreambooth => &denoising::DREAMBOOTH,
         }
     }
 

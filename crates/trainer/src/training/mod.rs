@@ -42,14 +42,11 @@ use eigenmix_moslora::{TrainedValues, Update, trained_parameters};
 use eigenmix_tensors::{FileError, HostTensor};
 
 use crate::adapter_config::AdapterConfig;
-use crate::basis_record::BasisRecord;
-use crate::checkpoint_bytes::latest_checkpoint;
 use crate::config::TrainConfig;
 use crate::init::Init;
 use crate::methods::{
     BasisSource, own_output, require_effect, start, uncomputed_note, with_own_output,
 };
-use crate::metrics_log::MetricsLog;
 use crate::outcome::{Observer, Outcome, RunOptions, TrainingPlan};
 use crate::peak_memory;
 use crate::run::Run;
@@ -78,6 +75,14 @@ pub(crate) use training_data::{Measured, TrainingData, require_measurements};
 pub(crate) use training_length::TrainingLength;
 pub(crate) use training_loop::Loop;
 use truncated_result::TruncatedResult;
+
+/// Tells that the steps begin.
+pub(crate) fn announce(plan: &TrainingPlan, options: &RunOptions, observer: &mut dyn Observer) {
+    observer.started(plan);
+    if computes_later(&options.device) {
+        observer.note(FIRST_STEPS);
+    }
+}
 
 /// What is said before the first step on a GPU.
 const FIRST_STEPS: &str = "the first steps compile kernels for this device and try which are fastest, which may take minutes";
@@ -286,24 +291,7 @@ impl NetworkTraining {
             }
             self.basis.push(AdapterFile::open(&path)?.source());
         }
-        let checkpoint = match options.resume {
-            true => latest_checkpoint(&output, processes)?,
-            false => None,
-        };
-        if let Some(checkpoint) = &checkpoint {
-            self.origin().require_same_start(checkpoint)?;
-        }
-        let logged = checkpoint
-            .as_ref()
-            .map_or(0, |state| state.progress.metrics_bytes);
-        let mut log = match writes {
-            true => MetricsLog::open(&output, logged)?,
-            false => MetricsLog::elsewhere(),
-        };
-        if self.config.training.tensorboard && writes {
-            let resumed = checkpoint.as_ref().map(|state| state.progress.step);
-            log = log.with_events(&output, resumed)?;
-        }
+        let (checkpoint, log) = self.origin().go_on(&self.config, &output, options)?;
         let mut state = Loop::new(
             &self.config,
             &self.data,
@@ -322,10 +310,7 @@ impl NetworkTraining {
             .require_same_values(processes, || state.values())?;
         let plan = self.plan(&state);
         self.notes().for_each(|note| observer.note(note));
-        observer.started(&plan);
-        if computes_later(&options.device) {
-            observer.note(FIRST_STEPS);
-        }
+        announce(&plan, options, observer);
         let finished = state.run(observer)?;
         let mut outcome = Outcome {
             output: output.clone(),
@@ -388,14 +373,7 @@ impl NetworkTraining {
             true => trained.save_model(&output)?,
             false => trained.save(&output)?,
         };
-        if !self.spectra.is_empty() {
-            let record = BasisRecord {
-                sources: self.sources.clone(),
-                started_from: self.started_from.clone(),
-                modules: self.spectra.clone(),
-            };
-            record.write(&output)?;
-        }
+        self.origin().write_basis(&self.spectra, &output)?;
         outcome.peak_memory = peak_memory::read();
         outcome.write_to(&output)?;
         Ok(outcome)

@@ -34,29 +34,48 @@ impl NetworkTraining {
         processes: &Processes,
         resolved: &str,
     ) -> Result<(), TrainerError> {
+        let data = || digest_of_data(&self.data);
+        let base = || Ok(digest_of_model(&self.base.checkpoint));
+        self.origin()
+            .require_same_inputs(processes, resolved, data, base)
+    }
+}
+
+impl Origin<'_> {
+    /// Checks, before anything is computed, that all processes have read the same.
+    ///
+    /// - resolved: the configuration with all defaults
+    /// - data, base: digests of the data and of the base model
+    ///
+    /// # Errors
+    /// If one of them can't be read, or something differs.
+    pub fn require_same_inputs(
+        &self,
+        processes: &Processes,
+        resolved: &str,
+        data: impl FnOnce() -> Result<String, TrainerError>,
+        base: impl FnOnce() -> Result<String, TrainerError>,
+    ) -> Result<(), TrainerError> {
         if processes.is_alone() {
             return Ok(());
         }
         let sources = self.all_sources();
-        let sources = sources.iter().chain(&self.basis);
+        let sources = sources.iter().chain(self.basis);
         let sources: Vec<String> = sources
             .map(|source| format!("{} ({})", source.location, source.sha256))
             .collect();
-        let base = &self.base.checkpoint;
         Ok(processes.require_same(&[
             (
                 "the version of Eigenmix",
                 env!("CARGO_PKG_VERSION").to_owned(),
             ),
             ("the training file", resolved.to_owned()),
-            ("the data", digest_of_data(&self.data)?),
-            ("the base model", digest_of_model(base)),
+            ("the data", data()?),
+            ("the base model", base()?),
             ("the adapters", sources.join("\n")),
         ])?)
     }
-}
 
-impl Origin<'_> {
     /// Checks that all processes start from the same values.
     ///
     /// # Errors

@@ -6,11 +6,10 @@ use crate::TrainerError;
 
 /// Shows a model on the way.
 pub(crate) trait Shows<M> {
-    /// Whether it is due.
+    /// Whether it is due in the midst of a training.
     ///
     /// - step: how many steps were taken
-    /// - total: how many will be
-    fn is_due(&self, step: usize, total: usize) -> bool;
+    fn is_due(&self, step: usize) -> bool;
 
     /// Makes images with the model and writes them into the run; nothing if they are there already.
     ///

@@ -159,12 +159,11 @@ impl<'a, M: TrainedModel> Loop<'a, M> {
         self.shown = Some(shown);
     }
 
-    /// Shows the model if that is due after the steps that were taken.
+    /// Shows the model if that is due after the steps that were taken, or the training is over.
     fn show_if_due(&mut self) -> Result<(), TrainerError> {
         let step = self.progress.step;
-        let shown = self
-            .shown
-            .filter(|shown| shown.is_due(step, self.total_steps));
+        let is_over = self.is_over();
+        let shown = self.shown.filter(|shown| is_over || shown.is_due(step));
         let Some(shown) = shown else {
             return Ok(());
         };
@@ -291,6 +290,8 @@ impl<'a, M: TrainedModel> Loop<'a, M> {
             }
             self.end_epoch(observer)?;
         }
+        // Evaluations may have ended it.
+        self.show_if_due()?;
         Ok(true)
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use eigenmix_adapter::LayerKind;
 use eigenmix_data::DiffusionImages;
 use eigenmix_diffusion::{
-    Kind, NoiseSchedule, Part, Pipeline, TextEncoderFiles, UnetConfig, VaeConfig,
+    AdaptedPipeline, NoiseSchedule, Part, Pipeline, TextEncoderFiles, UnetConfig, VaeConfig,
 };
 use eigenmix_images::Resolution;
 use eigenmix_models::{Checkpoint, Description, LinearLayer};
@@ -28,8 +28,8 @@ const OF_BOTH: [&str; 8] = [
 pub(crate) struct DiffusionBase {
     /// As the user named it.
     pub name: String,
-    pub pipeline: Pipeline,
-    pub kind: Kind,
+    /// Without adapters.
+    pub model: AdaptedPipeline,
     pub unet: Checkpoint,
     pub unet_config: UnetConfig,
     pub vae_config: VaeConfig,
@@ -86,17 +86,13 @@ impl DiffusionBase {
         trains_texts: bool,
         checkpoint: impl Fn(Part) -> Result<Checkpoint, TrainerError>,
     ) -> Result<Self, TrainerError> {
-        let kind = pipeline.kind()?;
+        let model = AdaptedPipeline::new(pipeline, Vec::new(), false)?;
+        let pipeline = &model.pipeline;
         let unet = checkpoint(Part::Unet)?;
-        let directory = pipeline.directory_of(Part::Unet);
-        let unet_config = UnetConfig::from_json(unet.config(), &directory)?;
-        let vae = checkpoint(Part::Vae)?;
-        let vae_config = VaeConfig::from_json(vae.config(), &pipeline.directory_of(Part::Vae))?;
+        checkpoint(Part::Vae)?;
+        let (unet_config, vae_config) = (model.unet_config()?, model.vae_config()?);
         unet_config.check_latents(&vae_config)?;
-        let parts: &[Part] = match kind {
-            Kind::Sd => &[Part::TextEncoder],
-            Kind::Xl => &[Part::TextEncoder, Part::TextEncoder2],
-        };
+        let parts = model.text_parts();
         let texts = parts.iter().map(|&part| {
             let directory = pipeline.directory_of(part);
             Ok(TextEncoderFiles::new(part, checkpoint(part)?, &directory)?)
@@ -130,8 +126,7 @@ impl DiffusionBase {
             schedule: pipeline.schedule()?,
             unet_config,
             vae_config,
-            pipeline,
-            kind,
+            model,
             unet,
             texts,
             trains_texts,
@@ -140,12 +135,8 @@ impl DiffusionBase {
 
     /// What the model was trained at.
     pub fn usual_resolution(&self) -> Resolution {
-        let reduction = self.vae_config.reduction();
-        let [height, width] = self.unet_config.sample_size.unwrap_or([64; 2]);
-        Resolution {
-            width: width * reduction,
-            height: height * reduction,
-        }
+        let [height, width] = self.unet_config.usual_size(&self.vae_config);
+        Resolution { width, height }
     }
 
     /// Of how many pixels both sides of an image must be a multiple, so that every level of the UNet halves
@@ -162,6 +153,11 @@ impl DiffusionBase {
             .iter()
             .map(|[height, width]| (height / reduction) * (width / reduction));
         pixels.collect()
+    }
+
+    /// The kernel of the convolution of that path, if it is one.
+    pub fn kernel(&self, path: &str) -> Option<&[usize; 2]> {
+        self.kernels.get(path)
     }
 
     /// The part that a path begins with, and the rest.
@@ -203,8 +199,7 @@ impl AdaptedModel for DiffusionBase {
 
     fn layer_kind(&self, path: &str) -> LayerKind {
         let layer = self.description.layer(path);
-        let kernel = layer.and_then(|layer| self.kernels.get(&layer.path));
-        match kernel {
+        match layer.and_then(|layer| self.kernel(&layer.path)) {
             Some(kernel) => LayerKind::Convolution {
                 kernel: kernel.to_vec(),
             },
