@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use eigenmix_tensors::TensorFile;
-use serde_json::json;
 
 use crate::golden::{unpadded, write_inputs};
 use crate::support::{Workplace, largest_difference, metrics, read_json};
+use crate::training::write_data;
 
 fn golden(name: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/llava_siglip");
@@ -62,20 +62,7 @@ fn a_tower_without_a_class_token_gives_the_logits_of_transformers_and_of_peft() 
 #[test]
 fn ten_steps_are_those_of_peft_and_what_a_pooling_head_has_stays() {
     let place = Workplace::new();
-    let rows = [
-        ("What is in the image?", " A red fox sits on the snow.", 0),
-        ("How many boats are there?", " There are three boats.", 1),
-    ];
-    let lines = rows.map(|(question, answer, image)| {
-        json!({
-            "prompt": format!("USER: <image>\n{question} ASSISTANT:"),
-            "completion": answer,
-            "image": golden(&format!("images/image-{image}.png")),
-        })
-        .to_string()
-    });
-    std::fs::create_dir(place.path("data")).expect("a directory");
-    std::fs::write(place.path("data/train.jsonl"), lines.join("\n")).expect("a file");
+    write_data(&place, golden);
     let text = |name: &str, adapter: &str, training: &str| {
         format!(
             "output = \"{name}\"\n[base]\nmodel = \"{}\"\n[task]\nkind = \"vision-language\"\n[data]\n\

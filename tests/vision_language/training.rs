@@ -6,8 +6,8 @@ use serde_json::json;
 use crate::golden::{golden, reference};
 use crate::support::{Workplace, largest_difference, metrics, read_json};
 
-/// The conversations of the reference as rows of prompts and completions.
-pub fn write_data(place: &Workplace) {
+/// The conversations of a reference, whose files `golden` finds, as rows of prompts and completions.
+pub fn write_data(place: &Workplace, golden: fn(&str) -> String) {
     let rows = [
         ("What is in the image?", " A red fox sits on the snow.", 0),
         ("How many boats are there?", " There are three boats.", 1),
@@ -38,7 +38,7 @@ pub fn write_training(place: &Workplace, name: &str, adapter: &str, training: &s
 #[test]
 fn ten_steps_from_an_adapter_of_any_naming_are_those_of_peft() {
     let (place, reference) = (Workplace::new(), reference());
-    write_data(&place);
+    write_data(&place, golden);
     let expected = reference.read_f32("train.steps").expect("losses");
     for (name, more) in [
         ("start", ""),
@@ -71,7 +71,7 @@ fn ten_steps_from_an_adapter_of_any_naming_are_those_of_peft() {
 #[test]
 fn a_projector_that_is_trained_along_and_what_is_not_computed_are_in_the_adapter() {
     let (place, reference) = (Workplace::new(), reference());
-    write_data(&place);
+    write_data(&place, golden);
     let adapter = golden("adapter-start-old");
     let adapter = format!("method = \"lora\"\ninit = \"{adapter}\"\nallow_base_mismatch = true");
     let training = "epochs = 10\nscheduler = \"constant\"\nweight_decay = 1e-2\n\
@@ -119,7 +119,7 @@ fn a_projector_that_is_trained_along_and_what_is_not_computed_are_in_the_adapter
 fn a_model_that_is_trained_whole_keeps_the_names_of_its_base_and_the_layers_that_are_not_computed()
 {
     let place = Workplace::new();
-    write_data(&place);
+    write_data(&place, golden);
     for name in ["base", "base-old"] {
         write_training(
             &place,
@@ -167,7 +167,7 @@ fn a_model_that_is_trained_whole_keeps_the_names_of_its_base_and_the_layers_that
 #[test]
 fn no_head_and_no_labels_are_told_of_where_there_are_none() {
     let place = Workplace::new();
-    write_data(&place);
+    write_data(&place, golden);
     let lora = "method = \"lora\"\nrank = 2\nmodules_to_save = [\"multi_modal_projector\"]";
     write_training(&place, "run", lora, "epochs = 1\n");
     let outcome = place.run(&["train", "run.toml", "--dry-run"]);
@@ -182,7 +182,7 @@ fn no_head_and_no_labels_are_told_of_where_there_are_none() {
 #[test]
 fn a_projector_that_sources_bring_is_said_not_to_be_recycled() {
     let place = Workplace::new();
-    write_data(&place);
+    write_data(&place, golden);
     let adapters = [golden("adapter-start"), golden("adapter-both")];
     let pool = format!("adapters = {adapters:?}\nallow_base_mismatch = true");
     for adapter in [

@@ -72,6 +72,7 @@ mod labelled;
 mod labels;
 mod language_cells;
 mod language_columns;
+mod language_conversation;
 mod language_dataset;
 mod language_encoder;
 mod language_error;
