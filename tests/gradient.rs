@@ -119,18 +119,20 @@ fn a_subspace_counts_adapters_by_their_weights() {
         place.run_json(&[&command[..], weights].concat());
         place.run_json(&["project", "--subspace", out, &gym])
     };
-    let error = |found: &Value| found["adapters"][0]["relative_error"].as_f64();
-    let quiet = extract(&library, "quiet", "1,1");
-    let loud = extract("loud", "of-loud", "1,1");
-    // Scaling an adapter changes nothing where weights say how much it counts.
-    let (quiet, loud) = (
-        error(&quiet).expect("an error"),
-        error(&loud).expect("an error"),
-    );
-    assert!((quiet - loud).abs() < 1e-5, "{quiet} {loud}");
-    let drowned = error(&extract("loud", "drowned", "")).expect("an error");
+    let error = |found: &Value| {
+        let error = found["adapters"][0]["relative_error"].as_f64();
+        error.expect("an error")
+    };
+    // Scaling an adapter changes nothing where its norm is not what counts: not with weights, nor without any.
+    let quiet = error(&extract(&library, "quiet", "1,1"));
+    let mut loud = quiet;
+    for (out, weights) in [("given", "1,1"), ("equal", "equal"), ("unsaid", "")] {
+        loud = error(&extract("loud", out, weights));
+        assert!((quiet - loud).abs() < 1e-5, "{out}: {quiet} {loud}");
+    }
+    let drowned = error(&extract("loud", "drowned", "norms"));
     assert!(drowned > loud + 0.05, "{drowned} {loud}");
-    let own = error(&extract(&library, "own", "5,1")).expect("an error");
+    let own = error(&extract(&library, "own", "5,1"));
     assert!(own < quiet, "{own} {quiet}");
     for (weights, problem) in [
         ("1", "there are 1"),
@@ -141,6 +143,19 @@ fn a_subspace_counts_adapters_by_their_weights() {
         let refused = place.run_refused(&["extract", &gym, &library, "--out", "no", &weights]);
         assert!(refused.contains(problem), "{refused}");
     }
+    let command = [
+        "extract",
+        &gym,
+        &library,
+        "--out",
+        "no",
+        "--weights",
+        "even",
+    ];
+    let refused = place.run(&command);
+    assert_eq!(refused.status, 2, "{refused:?}");
+    let problem = "`even` is neither `equal`, `norms` nor numbers";
+    assert!(refused.stderr.contains(problem), "{refused:?}");
 }
 
 #[test]

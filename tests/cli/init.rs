@@ -94,6 +94,46 @@ fn a_file_for_a_composition_names_the_adapters_and_trains() {
 }
 
 #[test]
+fn the_adapters_most_worth_recycling_are_selected_where_there_are_many() {
+    let place = Workplace::new();
+    let (base, data) = (quickstart("base"), quickstart("tasks/ferry_port"));
+    let adapters = quickstart("adapters");
+    let named = |pool: &str, more: &[&str]| {
+        let named = ["init", "--base", &base, "--data", &data, "--adapters", pool];
+        place.run_json(&[&named[..], more].concat());
+        written(&place, "train.toml")
+    };
+    let recycled = |text: &str| -> Vec<String> {
+        let config: toml::Table = text.parse().expect("TOML");
+        let adapters = config["adapter"]["adapters"].as_array().expect("adapters");
+        let names = adapters.iter().filter_map(|name| name.as_str());
+        names.map(str::to_owned).collect()
+    };
+    let text = named(&adapters, &["--top", "2"]);
+    assert!(text.contains("# Selected of the 6 that fit"), "{text}");
+    let selection = ["select", &adapters, "--for", "train.toml", "--top", "2"];
+    let selected = place.run_json(&selection)["chosen"].clone();
+    let mut selected: Vec<String> = serde_json::from_value(selected).expect("names");
+    selected.sort();
+    assert_eq!(recycled(&text), selected);
+
+    // Of copies only one is worth it, and more than sixteen are many.
+    for name in fs::read_dir(&adapters).expect("adapters") {
+        let name = name.expect("an adapter").file_name();
+        let name = name.to_str().expect("a name");
+        for copies in 0..3 {
+            let to = place.path(&format!("pool/{name}-{copies}"));
+            copy(&format!("{adapters}/{name}"), &to);
+        }
+    }
+    let text = named("pool", &["--force"]);
+    assert!(text.contains("# Selected of the 18 that fit"), "{text}");
+    assert!((1..=6).contains(&recycled(&text).len()), "{text}");
+    let refused = place.run_refused(&["init", "--top", "2", "--method", "lora", "--force"]);
+    assert!(refused.contains("--top"), "{refused}");
+}
+
+#[test]
 fn what_lies_below_a_directory_is_found_without_arguments() {
     let place = Workplace::new();
     copy(&quickstart("base"), &place.path("models/base"));

@@ -6,6 +6,7 @@ mod command_line;
 mod configs;
 mod dialects;
 mod export;
+mod flattened;
 mod gguf_adapters;
 mod heads;
 mod init;

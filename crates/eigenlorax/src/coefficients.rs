@@ -9,7 +9,8 @@ use crate::decomposition::{DecompositionError, product, to_f32, to_f64};
 use crate::low_rank::LowRank;
 use crate::subspace::ModuleSubspace;
 
-/// The EigenLoRAx coefficients of one module: `ΔW ≈ U · L_B · L_Aᵀ · Vᵀ`.
+/// The EigenLoRAx coefficients of one module: `ΔW ≈ U · L_B · L_Aᵀ · Vᵀ`; of a flattened subspace a number for
+/// each direction of a side, `[p, 1]` and `[q, 1]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Coefficients {
     /// L_B: `[p, rank]`.
@@ -29,6 +30,9 @@ impl Coefficients {
     /// # Panics
     /// If the shape of `module` isn't that of `subspace`; [`crate::Subspace::module_for`] checks.
     pub fn of(subspace: &ModuleSubspace, module: &LoraModule) -> Result<Self, DecompositionError> {
+        if let Some(flattened) = subspace.flattened {
+            return flattened.coefficients(subspace, module);
+        }
         let update = LowRank::of(module).balanced()?;
         let coefficients = |basis: &Basis, factor: &Mat<f64>| {
             let mut columns = product(basis.to_f64().transpose(), factor.as_ref());
@@ -47,6 +51,9 @@ impl Coefficients {
     /// # Panics
     /// If there are not as many rows of coefficients as columns in the basis.
     pub fn to_module(&self, subspace: &ModuleSubspace) -> LoraModule {
+        if let Some(flattened) = subspace.flattened {
+            return flattened.to_module(subspace, self);
+        }
         let b = subspace.left.vectors().product(&self.left);
         let a = product(
             to_f64(&self.right).transpose(),
@@ -61,8 +68,10 @@ impl ModuleSubspace {
     /// through the factors as `(Uᵀ·B') · (A·V)`.
     ///
     /// # Panics
-    /// If the shape of `module` isn't that of this subspace; [`crate::Subspace::module_for`] checks.
+    /// If the shape of `module` isn't that of this subspace; [`crate::Subspace::module_for`] checks. If the
+    /// subspace is flattened.
     pub fn mixer_of(&self, module: &LoraModule) -> Matrix {
+        self.assert_columns();
         let update = LowRank::of(module);
         let left = product(self.left.to_f64().transpose(), update.left.as_ref());
         let right = product(self.right.to_f64().transpose(), update.right.as_ref());
@@ -73,8 +82,9 @@ impl ModuleSubspace {
     /// so that its rank is min(p, q); scaling 1.
     ///
     /// # Panics
-    /// If `mixer` isn't `[p, q]`.
+    /// If `mixer` isn't `[p, q]`, or the subspace is flattened.
     pub fn fold_mixer(&self, mixer: &Matrix) -> LoraModule {
+        self.assert_columns();
         let [p, q] = mixer.shape();
         assert_eq!(
             [p, q],

@@ -30,9 +30,17 @@ impl ModuleSubspace {
             let columns = random.extend(Mat::zeros(shape[place], 0));
             Basis::of_columns(columns.as_ref(), vec![0.0; count], 0.0)
         };
+        Self::of_columns(side(0, "random left"), side(1, "random right"))
+    }
+
+    /// Random directions in the place of these bases, of the same kind.
+    ///
+    /// - columns: p and q, at most the widths
+    pub fn random_instead(&self, module: &str, columns: [usize; 2], seed: u64) -> Self {
+        let widths = [self.left.width(), self.right.width()];
         Self {
-            left: side(0, "random left"),
-            right: side(1, "random right"),
+            flattened: self.flattened,
+            ..Self::random(module, widths, columns, seed)
         }
     }
 
@@ -72,10 +80,10 @@ impl ModuleSubspace {
                 energy,
             )
         };
-        Ok(Self {
-            left: side(&left, columns[0]),
-            right: side(&small.u, columns[1]),
-        })
+        Ok(Self::of_columns(
+            side(&left, columns[0]),
+            side(&small.u, columns[1]),
+        ))
     }
 }
 

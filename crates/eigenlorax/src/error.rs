@@ -51,6 +51,22 @@ pub enum EigenloraxError {
     )]
     NothingToExtract { adapters: usize },
 
+    #[error(
+        "a flattened subspace compares whole factors, which need one rank: in module `{module}` adapter `{adapter}` has rank {rank}, `{other}` has {other_rank}; bring them to one with `eigenmix export --rank`, or extract the usual kind"
+    )]
+    UnequalRanks {
+        module: String,
+        adapter: String,
+        rank: usize,
+        other: String,
+        other_rank: usize,
+    },
+
+    #[error(
+        "a flattened subspace cannot grow: its directions are those of whole factors; extract it again with all adapters"
+    )]
+    FlattenedGrowth,
+
     #[error("{clusters} clusters were requested of {adapters} adapters; use fewer")]
     TooManyClusters { clusters: usize, adapters: usize },
 

@@ -7,7 +7,8 @@ use eigenmix_adapter::{AdapterSet, AdapterSource, ModuleMembers};
 use rayon::prelude::*;
 
 use crate::error::EigenloraxError;
-use crate::options::ExtractOptions;
+use crate::flattened::Flattened;
+use crate::options::{ExtractOptions, SubspaceKind};
 use crate::principal::{Columns, PrincipalBasis};
 use crate::report::{AdapterReport, ExtractReport, ModuleReport, SideReport};
 use crate::subspace::{ModuleSubspace, Subspace};
@@ -21,7 +22,8 @@ pub struct Extraction {
 
 /// Extracts the subspace that `adapters` share, per module and side: the principal components of
 /// the stacked columns `[B₁ … B_T]` `[d_out, Σr]` and `[A₁ᵀ … A_Tᵀ]` `[d_in, Σr]`
-/// (EigenLoRAx, arXiv 2502.04700, the column stack).
+/// (EigenLoRAx, arXiv 2502.04700, the column stack); or with [`SubspaceKind::Flattened`] those of whole
+/// factors ([`Flattened`]).
 ///
 /// A module counts the adapters that have it. `progress` is called with the number of modules that
 /// are done and their total, from whichever thread finished one. The result is the same bit for bit
@@ -37,7 +39,11 @@ pub fn extract<S: AdapterSource>(
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Extraction, EigenloraxError> {
     options.components.check()?;
-    options.check_weights(adapters.len())?;
+    let options = &ExtractOptions {
+        weights: Some(options.weights()),
+        ..options.clone()
+    };
+    options.weights().check(adapters.len())?;
     let set = AdapterSet::new(adapters, options.allow_base_mismatch)?;
     let done = AtomicUsize::new(0);
     let extracted: Vec<ExtractedModule> = set
@@ -106,20 +112,58 @@ struct ExtractedModule {
     biased: Vec<usize>,
 }
 
+/// The rank that all adapters have in a module.
+fn equal_rank<S: AdapterSource>(
+    set: &AdapterSet<'_, S>,
+    path: &str,
+    members: &ModuleMembers,
+) -> Result<usize, EigenloraxError> {
+    let mut first: Option<(usize, usize)> = None;
+    for update in set.updates(path, members) {
+        let (index, module) = update?;
+        let rank = module.rank();
+        let (other, other_rank) = *first.get_or_insert((index, rank));
+        if rank != other_rank {
+            let name = |index: usize| set.adapters()[index].location().to_owned();
+            return Err(EigenloraxError::UnequalRanks {
+                module: path.to_owned(),
+                adapter: name(index),
+                rank,
+                other: name(other),
+                other_rank,
+            });
+        }
+    }
+    Ok(first.map_or(1, |(_, rank)| rank))
+}
+
 fn extract_module<S: AdapterSource>(
     set: &AdapterSet<'_, S>,
     path: &str,
     members: &ModuleMembers,
     options: &ExtractOptions,
 ) -> Result<ExtractedModule, EigenloraxError> {
+    let flattened = match options.kind {
+        SubspaceKind::Columns => None,
+        SubspaceKind::Flattened => Some(Flattened {
+            rank: equal_rank(set, path, members)?,
+            factors: options.factors,
+        }),
+    };
+    let rows = flattened.map_or(1, |flattened| flattened.rank);
+    let columns = match flattened {
+        Some(_) => members.adapters.len(),
+        None => members.columns,
+    };
     let [d_out, d_in] = members.shape;
-    let mut left = Columns::new(d_out, members.columns);
-    let mut right = Columns::new(d_in, members.columns);
+    let mut left = Columns::new(d_out * rows, columns);
+    let mut right = Columns::new(d_in * rows, columns);
     let (mut without_effect, mut biased) = (Vec::new(), Vec::new());
     let failed = |source| EigenloraxError::Decomposition {
         module: path.to_owned(),
         source,
     };
+    let weights = options.weights();
     for update in set.updates(path, members) {
         let (index, module) = update?;
         if module.has_no_effect() {
@@ -128,8 +172,12 @@ fn extract_module<S: AdapterSource>(
         if module.bias.is_some() {
             biased.push(index);
         }
-        let update = options.weighted(index, &module);
-        let factors = options.factors.of(update).map_err(failed)?;
+        let update = weights.weighted(index, &module);
+        let factors = match flattened {
+            Some(flattened) => flattened.vectors(update),
+            None => options.factors.of(update),
+        };
+        let factors = factors.map_err(failed)?;
         left.push(factors.left.as_ref());
         right.push(factors.right.as_ref());
     }
@@ -145,13 +193,14 @@ fn extract_module<S: AdapterSource>(
     Ok(ExtractedModule {
         report: ModuleReport {
             adapters: members.adapters.len(),
-            columns: members.columns,
+            columns,
             left: side_report(&left),
             right: side_report(&right),
         },
         subspace: ModuleSubspace {
             left: left.basis,
             right: right.basis,
+            flattened,
         },
         without_effect,
         biased,

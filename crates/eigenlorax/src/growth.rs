@@ -85,9 +85,15 @@ pub fn grow<S: AdapterSource>(
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Growth, EigenloraxError> {
     options.check()?;
+    if !subspace.options.kind.is_columns() {
+        return Err(EigenloraxError::FlattenedGrowth);
+    }
     let set = AdapterSet::new(adapters, options.allow_base_mismatch)?;
     check_belongs(subspace, &set, options)?;
-    let recorded = extended_weights(&subspace.options, adapters.len());
+    let recorded = ExtractOptions {
+        weights: Some(subspace.options.weights().extended(adapters.len())),
+        ..subspace.options.clone()
+    };
     let done = AtomicUsize::new(0);
     let grown: Vec<GrownModule> = set
         .modules()
@@ -167,17 +173,6 @@ pub fn grow<S: AdapterSource>(
     Ok(Growth { subspace, report })
 }
 
-/// The options with a weight for each new adapter, if there are weights.
-fn extended_weights(options: &ExtractOptions, adapters: usize) -> ExtractOptions {
-    let mut options = options.clone();
-    if !options.weights.is_empty() {
-        let heaviest = options.weights.iter().copied().fold(0.0, f64::max);
-        let count = options.weights.len() + adapters;
-        options.weights.resize(count, heaviest);
-    }
-    options
-}
-
 /// The result for one module.
 struct GrownModule {
     /// None if it is new and no adapter changes it.
@@ -211,7 +206,7 @@ fn grow_module<S: AdapterSource>(
         ),
         None => (GrowingBasis::empty(d_out), GrowingBasis::empty(d_in)),
     };
-    let first_weight = options.weights.len().saturating_sub(set.adapters().len());
+    let (before, weights) = (subspace.sources.len(), options.weights());
     let failed = |source| EigenloraxError::Decomposition {
         module: path.to_owned(),
         source,
@@ -219,7 +214,7 @@ fn grow_module<S: AdapterSource>(
     let mut taken = Vec::new();
     for update in set.updates(path, members) {
         let (adapter, module) = update?;
-        let weighted = options.weighted(first_weight + adapter, &module);
+        let weighted = weights.weighted(before + adapter, &module);
         let factors = options.factors.of(weighted).map_err(failed)?;
         let growth = ModuleGrowth {
             left: left
@@ -241,10 +236,8 @@ fn grow_module<S: AdapterSource>(
         let augmentation = options.augmentation(path, side);
         basis.into_basis(known.is_none().then_some(&augmentation))
     };
-    let subspace = (!is_empty).then(|| ModuleSubspace {
-        left: into_basis(left, "left"),
-        right: into_basis(right, "right"),
-    });
+    let subspace = (!is_empty)
+        .then(|| ModuleSubspace::of_columns(into_basis(left, "left"), into_basis(right, "right")));
     Ok(GrownModule { subspace, taken })
 }
 

@@ -24,6 +24,9 @@ impl ModuleSubspace {
     ///
     /// # Errors
     /// If a decomposition doesn't converge, which finite values don't lead to.
+    ///
+    /// # Panics
+    /// If the subspace is flattened, as the functions below.
     pub fn joined(
         &self,
         update: &LoraModule,
@@ -31,6 +34,7 @@ impl ModuleSubspace {
         weight: f64,
         components: Components,
     ) -> Result<Self, DecompositionError> {
+        self.assert_columns();
         let update = LowRank::of(update).balanced()?;
         let side = |basis: &Basis, columns: &Mat<f64>| {
             let mean = basis.total_variance() / adapters.max(1) as f64;
@@ -42,10 +46,10 @@ impl ModuleSubspace {
             };
             basis.joined(&(columns * Scale(scale)), components)
         };
-        Ok(Self {
-            left: side(&self.left, &update.left)?,
-            right: side(&self.right, &update.right)?,
-        })
+        Ok(Self::of_columns(
+            side(&self.left, &update.left)?,
+            side(&self.right, &update.right)?,
+        ))
     }
 
     /// The directions of the recycled adapters that a task's gradient G asks for: `Uᵀ · G · V = P · Σ · Qᵀ`
@@ -55,6 +59,7 @@ impl ModuleSubspace {
     /// # Errors
     /// If a decomposition doesn't converge, which finite values don't lead to.
     pub fn rotated(&self, gradient: &LoraModule, count: usize) -> Result<Self, DecompositionError> {
+        self.assert_columns();
         let gradient = LowRank::of(gradient);
         let (left, right) = (self.left.principal_f64(), self.right.principal_f64());
         let seen = [
@@ -68,10 +73,10 @@ impl ModuleSubspace {
             let turned = product(own.as_ref(), turn.as_ref().subcols(0, count));
             basis.with_principal(turned, &s[..count])
         };
-        Ok(Self {
-            left: side(&self.left, &left, &u),
-            right: side(&self.right, &right, &v),
-        })
+        Ok(Self::of_columns(
+            side(&self.left, &left, &u),
+            side(&self.right, &right, &v),
+        ))
     }
 
     /// The basis with the leading directions of `update` outside it as further principal components, at
@@ -81,11 +86,12 @@ impl ModuleSubspace {
     /// # Errors
     /// If a decomposition doesn't converge, which finite values don't lead to.
     pub fn extended(&self, update: &LoraModule, count: usize) -> Result<Self, DecompositionError> {
+        self.assert_columns();
         let update = LowRank::of(update);
-        Ok(Self {
-            left: self.left.extended(&update.left, &update.right, count)?,
-            right: self.right.extended(&update.right, &update.left, count)?,
-        })
+        Ok(Self::of_columns(
+            self.left.extended(&update.left, &update.right, count)?,
+            self.right.extended(&update.right, &update.left, count)?,
+        ))
     }
 
     /// Directions of the recycled adapters that a gradient asks for, and its own outside of them all: `kept`
@@ -113,10 +119,10 @@ impl ModuleSubspace {
             let total = rotated.total_variance() + extended.total_variance() - own.total_variance();
             own.with_columns(columns, variance, total)
         };
-        Ok(Self {
-            left: side(&self.left, &rotated.left, &extended.left),
-            right: side(&self.right, &rotated.right, &extended.right),
-        })
+        Ok(Self::of_columns(
+            side(&self.left, &rotated.left, &extended.left),
+            side(&self.right, &rotated.right, &extended.right),
+        ))
     }
 
     /// The leading singular directions of one update, at most `count`; their variances are its squared
@@ -136,10 +142,7 @@ impl ModuleSubspace {
                 energy,
             )
         };
-        Ok(Self {
-            left: side(&u),
-            right: side(&v),
-        })
+        Ok(Self::of_columns(side(&u), side(&v)))
     }
 }
 
@@ -254,7 +257,7 @@ mod tests {
     use crate::decomposition::{deviation_from_orthonormal, to_f64};
     use crate::options::ExtractOptions;
     use crate::range_sketch::test_matrix;
-    use crate::{Subspace, extract};
+    use crate::{Subspace, Weights, extract};
     use eigenmix_adapter::{Adapter, LoadedAdapter, PeftConfig, Source, TargetModules};
     use std::collections::BTreeMap;
 
@@ -304,8 +307,11 @@ mod tests {
 
     #[test]
     fn an_adapter_joined_later_gives_the_components_of_all_at_once() {
-        let all = ExtractOptions::new(Components::All);
-        let first = subspace(&[1, 2], &all);
+        let by_norms = |components| ExtractOptions {
+            weights: Some(Weights::Norms),
+            ..ExtractOptions::new(components)
+        };
+        let first = subspace(&[1, 2], &by_norms(Components::All));
         let third = LowRank::of(&update(3, 3)).balanced().unwrap();
         // The weight at which it counts by its own norm, on the left.
         let mean = first.modules["query"].left.total_variance() / 2.0;
@@ -314,7 +320,7 @@ mod tests {
         let joined = first.modules["query"]
             .joined(&update(3, 3), 2, weight, five)
             .unwrap();
-        let at_once = subspace(&[1, 2, 3], &ExtractOptions::new(five));
+        let at_once = subspace(&[1, 2, 3], &by_norms(five));
         let at_once = &at_once.modules["query"];
         assert!(is_orthonormal(&joined));
         let difference = projector(&joined.left) - projector(&at_once.left);

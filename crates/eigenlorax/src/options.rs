@@ -1,12 +1,15 @@
 //! The options of an extraction.
 
-use eigenmix_adapter::LoraModule;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::augmentation::Augmentation;
 use crate::decomposition::DecompositionError;
 use crate::error::EigenloraxError;
 use crate::low_rank::LowRank;
+use crate::weights::Weights;
 
 /// The options of an extraction.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,14 +17,15 @@ use crate::low_rank::LowRank;
 pub struct ExtractOptions {
     /// The number of principal components to keep per side.
     pub components: Components,
+    /// What the columns of the bases are.
+    #[serde(default, skip_serializing_if = "SubspaceKind::is_columns")]
+    pub kind: SubspaceKind,
     /// The form in which the factors of an adapter are stacked.
     #[serde(default)]
     pub factors: Factors,
-    /// How much each adapter counts, in their order: its update of a module is scaled to norms in this
-    /// proportion, so that a loud adapter does not drown the others. Without weights each counts by
-    /// its own norm.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub weights: Vec<f64>,
+    /// How much each adapter counts. Default: [`Weights::usual`].
+    #[serde(default = "Weights::unsaid")]
+    pub weights: Option<Weights>,
     /// Whether the mean column is subtracted first and kept as an extra component.
     #[serde(default)]
     pub center: bool,
@@ -37,23 +41,6 @@ pub struct ExtractOptions {
 }
 
 impl ExtractOptions {
-    /// Refuses weights that are not one for each adapter, or no weights at all.
-    ///
-    /// # Errors
-    /// [`EigenloraxError::Weights`].
-    pub fn check_weights(&self, adapters: usize) -> Result<(), EigenloraxError> {
-        let weights = &self.weights;
-        let is_one = |weight: &f64| weight.is_finite() && *weight >= 0.0;
-        let problem = match weights.iter().find(|weight| !is_one(weight)) {
-            _ if weights.is_empty() => return Ok(()),
-            Some(weight) => format!("{weight} is no weight"),
-            None if weights.len() != adapters => format!("there are {}", weights.len()),
-            None if weights.iter().all(|weight| *weight == 0.0) => "all are 0".to_owned(),
-            None => return Ok(()),
-        };
-        Err(EigenloraxError::Weights { adapters, problem })
-    }
-
     /// The random columns of one side of a module.
     pub(crate) fn augmentation<'a>(&self, module: &'a str, side: &'static str) -> Augmentation<'a> {
         Augmentation {
@@ -64,29 +51,19 @@ impl ExtractOptions {
         }
     }
 
-    /// The update of an adapter, counting as its weight says.
-    ///
-    /// - adapter: its place among the adapters
-    pub(crate) fn weighted(&self, adapter: usize, module: &LoraModule) -> LowRank {
-        let mut update = LowRank::of(module);
-        let Some(weight) = self.weights.get(adapter) else {
-            return update;
-        };
-        // Only the proportions of weights shape a basis, and these are numbers of at most 1.
-        let largest = self.weights.iter().copied().fold(0.0, f64::max);
-        let norm = update.norm();
-        if norm > 0.0 {
-            update.left *= faer::Scale(weight / largest / norm);
-        }
-        update
+    /// How much each adapter counts.
+    pub fn weights(&self) -> Weights {
+        let given = self.weights.clone();
+        given.unwrap_or_else(|| Weights::usual(self.factors))
     }
 
-    /// Balanced factors, not centred, nothing random.
+    /// Balanced factors, all adapters counting the same, not centred, nothing random.
     pub fn new(components: Components) -> Self {
         Self {
             components,
+            kind: SubspaceKind::default(),
             factors: Factors::default(),
-            weights: Vec::new(),
+            weights: None,
             center: false,
             augment: 0,
             seed: 0,
@@ -159,6 +136,36 @@ impl Components {
                 Err(EigenloraxError::VarianceShare { found: share })
             }
             _ => Ok(()),
+        }
+    }
+}
+
+/// What the columns of the bases are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SubspaceKind {
+    /// Directions of the columns of ΔW, and of its rows.
+    #[default]
+    Columns,
+    /// Whole factors, each of an adapter one vector: a new task has one number for each of them and side
+    /// ([`Flattened`](crate::Flattened)).
+    Flattened,
+}
+
+impl SubspaceKind {
+    pub(crate) fn is_columns(&self) -> bool {
+        *self == Self::Columns
+    }
+}
+
+impl FromStr for SubspaceKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "columns" => Ok(Self::Columns),
+            "flattened" => Ok(Self::Flattened),
+            _ => Err(format!("`{text}` is neither `columns` nor `flattened`")),
         }
     }
 }

@@ -104,7 +104,7 @@ impl AdapterReport {
 pub struct ModuleReport {
     /// How many adapters have it.
     pub adapters: usize,
-    /// Σr: the sum of their ranks.
+    /// Σr: the sum of their ranks; of a flattened subspace their number.
     pub columns: usize,
     pub left: SideReport,
     pub right: SideReport,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::basis::Basis;
 use crate::error::EigenloraxError;
+use crate::flattened::Flattened;
 use crate::growth::GrowOptions;
 use crate::options::ExtractOptions;
 
@@ -42,16 +43,37 @@ pub struct SubspaceUpdate {
 /// The bases of one module.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModuleSubspace {
-    /// U: `[d_out, p]`.
+    /// U: `[d_out, p]`; flattened `[d_out · r, p]`.
     pub left: Basis,
-    /// V: `[d_in, q]`.
+    /// V: `[d_in, q]`; flattened `[d_in · r, q]`.
     pub right: Basis,
+    /// If the columns are whole factors, how they are laid out.
+    pub flattened: Option<Flattened>,
 }
 
 impl ModuleSubspace {
+    /// Bases of the columns and of the rows of ΔW.
+    pub(crate) fn of_columns(left: Basis, right: Basis) -> Self {
+        Self {
+            left,
+            right,
+            flattened: None,
+        }
+    }
+
+    /// # Panics
+    /// If the columns are whole factors: a mixer stands between directions of columns and of rows.
+    pub(crate) fn assert_columns(&self) {
+        assert!(
+            self.flattened.is_none(),
+            "a flattened subspace has no mixer between its sides"
+        );
+    }
+
     /// `[d_out, d_in]`: the shape of the updates it describes.
     pub fn shape(&self) -> [usize; 2] {
-        [self.left.width(), self.right.width()]
+        let rank = self.flattened.map_or(1, |flattened| flattened.rank);
+        [self.left.width() / rank, self.right.width() / rank]
     }
 
     /// The same subspace with at most `count` principal components per side, the strongest. The
@@ -60,6 +82,7 @@ impl ModuleSubspace {
         Self {
             left: self.left.with_components(count),
             right: self.right.with_components(count),
+            flattened: self.flattened,
         }
     }
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::basis::{Basis, ColumnCounts};
 use crate::decomposition::deviation_from_orthonormal;
 use crate::error::EigenloraxError;
+use crate::flattened::Flattened;
 use crate::options::ExtractOptions;
 use crate::subspace::{ModuleSubspace, Subspace, SubspaceUpdate};
 
@@ -39,6 +40,8 @@ struct Description {
 struct ModuleDescription {
     left: BasisDescription,
     right: BasisDescription,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    flattened: Option<Flattened>,
 }
 
 /// The fields of a basis besides its tensors.
@@ -122,10 +125,13 @@ impl Subspace {
             .into_par_iter()
             .map(|(path, module)| {
                 let read = |side, basis| read_basis(&file, &path, side, basis);
+                let flattened = module.flattened;
                 let subspace = ModuleSubspace {
                     left: read("left", module.left)?,
                     right: read("right", module.right)?,
+                    flattened,
                 };
+                check_flattened(&file, &path, &subspace)?;
                 Ok((path, subspace))
             })
             .collect::<Result<_, EigenloraxError>>()?;
@@ -162,6 +168,7 @@ impl Subspace {
                 let sides = ModuleDescription {
                     left: BasisDescription::of(&module.left),
                     right: BasisDescription::of(&module.right),
+                    flattened: module.flattened,
                 };
                 (path.clone(), sides)
             })
@@ -203,6 +210,28 @@ fn check_names(
             format!("tensor `{name}` belongs to no module of {DESCRIPTION}"),
         )),
         None => Ok(()),
+    }
+}
+
+/// Refuses vectors that are no factors of the rank that the description says.
+fn check_flattened(
+    file: &TensorFile,
+    path: &str,
+    module: &ModuleSubspace,
+) -> Result<(), EigenloraxError> {
+    let Some(Flattened { rank, .. }) = module.flattened else {
+        return Ok(());
+    };
+    let widths = [module.left.width(), module.right.width()];
+    match rank > 0 && widths.iter().all(|width| width.is_multiple_of(rank)) {
+        true => Ok(()),
+        false => Err(damaged(
+            file,
+            format!(
+                "`{path}` has vectors of {} and {} numbers, which are no factors of rank {rank}",
+                widths[0], widths[1]
+            ),
+        )),
     }
 }
 

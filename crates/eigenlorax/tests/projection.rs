@@ -74,10 +74,12 @@ fn a_mixer_is_folded_into_the_smaller_side() {
         ModuleSubspace {
             left: narrow.left.clone(),
             right: wide.right.clone(),
+            flattened: None,
         },
         ModuleSubspace {
             left: wide.left.clone(),
             right: narrow.right.clone(),
+            flattened: None,
         },
     ] {
         let mixer = gaussian(bases.left.columns(), bases.right.columns(), &mut random);

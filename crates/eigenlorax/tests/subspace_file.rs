@@ -4,7 +4,7 @@ mod random_adapters;
 use std::fs;
 use std::path::Path;
 
-use eigenmix_eigenlorax::{Components, EigenloraxError, ExtractOptions, Subspace};
+use eigenmix_eigenlorax::{Components, EigenloraxError, ExtractOptions, Subspace, Weights};
 use eigenmix_tensors::{FileError, TensorFile, TensorOutput, write_tensor_file};
 use random_adapters::*;
 
@@ -143,7 +143,12 @@ fn a_description_that_does_not_fit_the_tensors_is_refused() {
 fn options_are_read_with_their_defaults_and_without_unknown_keys() {
     let read = |json: &str| serde_json::from_str::<ExtractOptions>(json);
     let options = read(r#"{"components": {"count": 16}}"#).expect("options");
-    assert_eq!(options, ExtractOptions::new(Components::Count(16)));
+    // Before there was a choice, each adapter counted by its own norm.
+    let earlier = ExtractOptions {
+        weights: Some(Weights::Norms),
+        ..ExtractOptions::new(Components::Count(16))
+    };
+    assert_eq!(options, earlier);
     let options = read(r#"{"components": "all", "factors": "raw", "seed": 3}"#).expect("options");
     assert_eq!((options.components, options.seed), (Components::All, 3));
     assert!(read(r#"{"components": {"variance": 0.9}, "centre": true}"#).is_err());

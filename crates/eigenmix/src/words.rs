@@ -79,6 +79,9 @@ impl Options {
                     }
                     vec![given.join(&delimiter.to_string())]
                 }
+                None if is_numbers(value) && matches!(argument.get_action(), ArgAction::Set) => {
+                    vec![given.join(",")]
+                }
                 None => given,
             };
             words.extend(given.iter().map(|value| format!("--{flag}={value}").into()));
@@ -153,6 +156,11 @@ fn values(name: &str, value: &Value) -> Result<Vec<String>, OptionError> {
             .collect(),
         _ => Ok(vec![word(name, value)?]),
     }
+}
+
+fn is_numbers(value: &Value) -> bool {
+    let items = value.as_array();
+    items.is_some_and(|items| !items.is_empty() && items.iter().all(Value::is_number))
 }
 
 fn word(name: &str, value: &Value) -> Result<String, OptionError> {

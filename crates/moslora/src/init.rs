@@ -10,7 +10,7 @@ use rand_distr::{Distribution, StandardNormal};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Factor, Mixer, Update, random_stream};
+use crate::{Factor, Mixer, ReplicatedCoefficients, Update, random_stream};
 
 /// How MoSLoRA's mixer W `[rank, rank]` is initialised (arXiv 2406.11909, table 6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -141,45 +141,46 @@ pub fn eigenlorax(
     dropout: f64,
     start: EigenloraxStart,
 ) -> Update {
-    let (p, q) = (left.cols(), right.cols());
-    let (left_coefficients, right_coefficients) = match start {
-        EigenloraxStart::Random => (
-            uniform(
-                &mut generator(seed, module, "left_coefficients"),
-                p,
-                rank,
-                0.5,
-            ),
-            uniform(
-                &mut generator(seed, module, "right_coefficients"),
-                q,
-                rank,
-                0.5,
-            ),
-        ),
-        EigenloraxStart::Zero => (Matrix::zeros(p, rank), unit_columns(seed, module, q, rank)),
-        EigenloraxStart::Coefficients { left, right } => {
-            let fresh = unit_columns(seed, module, q, rank);
-            let is_given =
-                |col: usize| col < right.cols() && (0..q).any(|row| right.get(row, col) != 0.0);
-            let given: Vec<bool> = (0..rank).map(is_given).collect();
-            let left = Matrix::from_fn(p, rank, |row, col| match given[col] {
-                true => left.get(row, col),
-                false => 0.0,
-            });
-            let right = Matrix::from_fn(q, rank, |row, col| match given[col] {
-                true => right.get(row, col),
-                false => fresh.get(row, col),
-            });
-            (left, right)
-        }
-    };
+    let sides = [left.cols(), right.cols()];
+    let (left_coefficients, right_coefficients) = coefficients(module, seed, sides, rank, start);
     Update {
         left: Factor::frozen(left),
         mixer: Mixer::Factored {
             left: Factor::trained(left_coefficients),
             right: Factor::trained(right_coefficients),
         },
+        right: Factor::frozen(right),
+        scaling,
+        dropout,
+    }
+}
+
+/// EigenLoRAx on a flattened subspace: a number for each direction and side.
+///
+/// - left: `[d_out, p · rank]`, the directions side by side, each of norm 1 as a whole
+/// - right: `[d_in, q · rank]`, likewise
+/// - start: as for [`eigenlorax`], the coefficients `[p, 1]` and `[q, 1]`
+#[allow(clippy::too_many_arguments)]
+pub fn flattened_eigenlorax(
+    module: &str,
+    seed: u64,
+    left: Matrix,
+    right: Matrix,
+    rank: usize,
+    scaling: f32,
+    dropout: f64,
+    start: EigenloraxStart,
+) -> Update {
+    let (p, q) = (left.cols() / rank, right.cols() / rank);
+    let one = |start| coefficients(module, seed, [p, q], 1, start);
+    let (left_coefficients, right_coefficients) = one(start);
+    Update {
+        left: Factor::frozen(left),
+        mixer: Mixer::Replicated(ReplicatedCoefficients {
+            left: Factor::trained(left_coefficients),
+            right: Factor::trained(right_coefficients),
+            rank,
+        }),
         right: Factor::frozen(right),
         scaling,
         dropout,
@@ -211,6 +212,48 @@ pub fn eigenmix(
     }
 }
 
+/// C_B `[p, rank]` and C_A `[q, rank]` at the start.
+fn coefficients(
+    module: &str,
+    seed: u64,
+    [p, q]: [usize; 2],
+    rank: usize,
+    start: EigenloraxStart,
+) -> (Matrix, Matrix) {
+    match start {
+        EigenloraxStart::Random => (
+            uniform(
+                &mut generator(seed, module, "left_coefficients"),
+                p,
+                rank,
+                0.5,
+            ),
+            uniform(
+                &mut generator(seed, module, "right_coefficients"),
+                q,
+                rank,
+                0.5,
+            ),
+        ),
+        EigenloraxStart::Zero => (Matrix::zeros(p, rank), unit_columns(seed, module, q, rank)),
+        EigenloraxStart::Coefficients { left, right } => {
+            let fresh = unit_columns(seed, module, q, rank);
+            let is_given =
+                |col: usize| col < right.cols() && (0..q).any(|row| right.get(row, col) != 0.0);
+            let given: Vec<bool> = (0..rank).map(is_given).collect();
+            let left = Matrix::from_fn(p, rank, |row, col| match given[col] {
+                true => left.get(row, col),
+                false => 0.0,
+            });
+            let right = Matrix::from_fn(q, rank, |row, col| match given[col] {
+                true => right.get(row, col),
+                false => fresh.get(row, col),
+            });
+            (left, right)
+        }
+    }
+}
+
 /// The scaling with which a step of M moves ΔW as far as a step of LoRA's factors does.
 ///
 /// An Adam step changes every trained value by the learning rate η. LoRA's first step moves
@@ -227,6 +270,14 @@ pub fn eigenmix_scaling(lora_scaling: f32, d_out: usize, rank: usize, p: usize, 
 /// ‖ΔW‖ = s' · η · √(p · r), and equal steps need s' = s · √(d_out / (3 · p)).
 pub fn eigenlorax_scaling(lora_scaling: f32, d_out: usize, p: usize) -> f32 {
     lora_scaling * (d_out as f32 / (3 * p) as f32).sqrt()
+}
+
+/// The scaling with which a step of b on a flattened subspace moves ΔW as far as a step of LoRA's B does.
+///
+/// b `[p, 1]` moves from zero: B changes by η · √p in norm, against an A of norm 1 whose r rows share it, so
+/// that ‖ΔW‖ = s' · η · √(p / r), and equal steps need s' = s · r · √(d_out / (3 · p)).
+pub fn flattened_scaling(lora_scaling: f32, d_out: usize, rank: usize, p: usize) -> f32 {
+    lora_scaling * rank as f32 * (d_out as f32 / (3 * p) as f32).sqrt()
 }
 
 /// Gaussian columns of norm one in expectation: `[q, rank]`.

@@ -11,6 +11,7 @@
 //! | LoRA | B, trained | identity | Aᵀ, trained |
 //! | MoSLoRA (arXiv 2406.11909) | B, trained | mixer W, trained | Aᵀ, trained |
 //! | EigenLoRAx (arXiv 2502.04700) | basis | C_B · C_Aᵀ, both trained | basis |
+//! | EigenLoRAx, flattened | factors side by side | (b ⊗ I) · (a ⊗ I)ᵀ, b and a trained | factors side by side |
 //! | eigenmix | basis | trained | basis |
 //! | composition | B_t of adapters side by side | diag(w_t), trained | A_tᵀ side by side |
 //!
@@ -42,9 +43,9 @@ pub use composition::{AdapterWeights, compose};
 pub use convolution::AdaptedConvolution;
 pub use init::{
     EigenloraxStart, FactorInit, MixerInit, eigenlorax, eigenlorax_scaling, eigenmix,
-    eigenmix_scaling, lora, moslora,
+    eigenmix_scaling, flattened_eigenlorax, flattened_scaling, lora, moslora,
 };
 pub use linear::AdaptedLinear;
 pub use parameters::{ParameterError, ParameterKind, ParameterNames, TrainedValues};
 pub use random_stream::random_stream;
-pub use update::{Factor, Mixer, Update, trained_parameters};
+pub use update::{Factor, Mixer, ReplicatedCoefficients, Update, trained_parameters};

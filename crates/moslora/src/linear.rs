@@ -38,6 +38,7 @@ enum MixerLayer {
     Identity(Identity),
     Full(Param<Tensor<2>>),
     Factored(FactoredMixer),
+    Replicated(ReplicatedMixer),
     Weighted(WeightedMixer),
 }
 
@@ -48,6 +49,27 @@ struct Identity {}
 struct FactoredMixer {
     left: Param<Tensor<2>>,
     right: Param<Tensor<2>>,
+}
+
+#[derive(Module, Debug)]
+struct ReplicatedMixer {
+    /// b: `[p, 1]`.
+    left: Param<Tensor<2>>,
+    /// a: `[q, 1]`.
+    right: Param<Tensor<2>>,
+    /// I `[r, r]`, frozen.
+    identity: Param<Tensor<2>>,
+}
+
+impl ReplicatedMixer {
+    /// c ⊗ I `[p · r, r]` of c `[p, 1]`.
+    fn replicated(&self, coefficients: &Param<Tensor<2>>) -> Tensor<2> {
+        let coefficients = coefficients.val();
+        let identity = self.identity.val();
+        let ([p, _], [rank, _]) = (coefficients.dims(), identity.dims());
+        let blocks = coefficients.reshape([p, 1, 1]) * identity.reshape([1, rank, rank]);
+        blocks.reshape([p * rank, rank])
+    }
 }
 
 #[derive(Module, Debug)]
@@ -132,6 +154,11 @@ impl AdaptedLinear {
                 Mixer::Factored { left, right } => MixerLayer::Factored(FactoredMixer {
                     left: place("left_coefficients", left),
                     right: place("right_coefficients", right),
+                }),
+                Mixer::Replicated(mixer) => MixerLayer::Replicated(ReplicatedMixer {
+                    left: place("left_coefficients", &mixer.left),
+                    right: place("right_coefficients", &mixer.right),
+                    identity: place("identity", &Factor::frozen(Matrix::identity(mixer.rank))),
                 }),
                 Mixer::Weighted(mixer) => MixerLayer::Weighted(WeightedMixer {
                     weights: place("weights", &mixer.weights),
@@ -247,6 +274,10 @@ impl LowRankUpdate {
                 left.matmul(mixer.left.val()),
                 right.matmul(mixer.right.val()),
             ),
+            MixerLayer::Replicated(mixer) => (
+                left.matmul(mixer.replicated(&mixer.left)),
+                right.matmul(mixer.replicated(&mixer.right)),
+            ),
             MixerLayer::Weighted(mixer) => {
                 let ([d_out, _], [d_in, _]) = (left.dims(), right.dims());
                 match d_in < d_out {
@@ -277,6 +308,8 @@ impl LowRankUpdate {
             // that whatever is as long as the batch is only `rank` wide.
             MixerLayer::Factored(mixer) => thin(right.matmul(mixer.right.val()))
                 .matmul(left.matmul(mixer.left.val()).transpose()),
+            MixerLayer::Replicated(mixer) => thin(right.matmul(mixer.replicated(&mixer.right)))
+                .matmul(left.matmul(mixer.replicated(&mixer.left)).transpose()),
             MixerLayer::Weighted(mixer) => {
                 (thin(right) * mixer.diagonal()).matmul(left.transpose())
             }

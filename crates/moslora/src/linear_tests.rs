@@ -2,7 +2,9 @@ use burn::module::{ModuleVisitor, ParamId};
 use burn::tensor::Gradients;
 
 use super::*;
-use crate::{EigenloraxStart, MixerInit, compose, eigenlorax, eigenmix, lora, moslora};
+use crate::{
+    EigenloraxStart, MixerInit, compose, eigenlorax, eigenmix, flattened_eigenlorax, lora, moslora,
+};
 use eigenmix_adapter::LoraModule;
 
 const SHAPE: [usize; 2] = [7, 6];
@@ -37,6 +39,16 @@ fn every_method() -> Vec<Update> {
             1,
             left.clone(),
             right.clone(),
+            2,
+            0.75,
+            0.0,
+            EigenloraxStart::Random,
+        ),
+        flattened_eigenlorax(
+            "m",
+            1,
+            matrix(d_out, 3 * 2, 0.8),
+            matrix(d_in, 2 * 2, 0.9),
             2,
             0.75,
             0.0,

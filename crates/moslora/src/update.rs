@@ -45,8 +45,34 @@ pub enum Mixer {
         /// C_A: `[q, rank]`.
         right: Factor,
     },
+    /// M = (b ⊗ I) · (a ⊗ I)ᵀ: EigenLoRAx on a flattened subspace.
+    Replicated(ReplicatedCoefficients),
     /// M = diag(w_{t(k)}): a composition of adapters.
     Weighted(AdapterWeights),
+}
+
+/// A number for each direction, which stands for whole factors: `C_B = b ⊗ I` and `C_A = a ⊗ I`, I `[r, r]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReplicatedCoefficients {
+    /// b: `[p, 1]`.
+    pub left: Factor,
+    /// a: `[q, 1]`.
+    pub right: Factor,
+    /// r: the rank of the factors, of which the sides have `p · r` and `q · r` columns.
+    pub rank: usize,
+}
+
+impl ReplicatedCoefficients {
+    /// `c ⊗ I` `[p · r, r]` of c `[p, 1]`.
+    fn replicated(&self, factor: &Factor) -> Matrix {
+        let rank = self.rank;
+        Matrix::from_fn(factor.matrix.rows() * rank, rank, |row, column| {
+            match row % rank == column {
+                true => factor.matrix.get(row / rank, 0),
+                false => 0.0,
+            }
+        })
+    }
 }
 
 /// The update of one module.
@@ -94,7 +120,8 @@ impl Update {
         match &self.mixer {
             Mixer::Identity => {}
             Mixer::Full(mixer) => factors.push(("mixer", mixer)),
-            Mixer::Factored { left, right } => {
+            Mixer::Factored { left, right }
+            | Mixer::Replicated(ReplicatedCoefficients { left, right, .. }) => {
                 factors.push(("left_coefficients", left));
                 factors.push(("right_coefficients", right));
             }
@@ -148,7 +175,8 @@ impl Update {
         match &mut self.mixer {
             Mixer::Identity => {}
             Mixer::Full(mixer) => replace(own("mixer"), mixer)?,
-            Mixer::Factored { left, right } => {
+            Mixer::Factored { left, right }
+            | Mixer::Replicated(ReplicatedCoefficients { left, right, .. }) => {
                 replace(own("left_coefficients"), left)?;
                 replace(own("right_coefficients"), right)?;
             }
@@ -186,6 +214,10 @@ impl Update {
             } => (
                 left.product(&left_coefficients.matrix),
                 right.product(&right_coefficients.matrix).transposed(),
+            ),
+            Mixer::Replicated(mixer) => (
+                left.product(&mixer.replicated(&mixer.left)),
+                right.product(&mixer.replicated(&mixer.right)).transposed(),
             ),
             Mixer::Weighted(mixer) => (mixer.weighted(left), right.transposed()),
         };

@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 
 use crate::array::Array;
 use crate::raised::{bad_input, or_raised};
-use crate::subspace::Subspace;
+use crate::subspace::{FLATTENED, Subspace};
 
 /// The scaling s, and the matrices that are trained, by their names in files.
 type Start = (f32, BTreeMap<&'static str, Array>);
@@ -73,6 +73,9 @@ pub(crate) fn basis_start(
     start: Option<Vec<Vec<f32>>>,
 ) -> PyResult<Start> {
     let bases = subspace.module(py, module)?;
+    if bases.flattened.is_some() {
+        return Err(bad_input(py, FLATTENED.to_owned()));
+    }
     let (left, right) = (bases.left.vectors(), bases.right.vectors());
     let (d_out, p, q) = (left.rows(), left.cols(), right.cols());
     let start = match start {

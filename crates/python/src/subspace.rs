@@ -19,6 +19,10 @@ pub(crate) struct Subspace {
     inner: Arc<eigenlorax::Subspace>,
 }
 
+/// What the functions that need directions of columns say of whole factors.
+pub(crate) const FLATTENED: &str = "the subspace is flattened: `eigenmix.train` has the method \"eigenlorax\" for it; \
+     here directions of columns are needed, which `extract` finds without kind=\"flattened\"";
+
 impl Subspace {
     pub(crate) fn module(&self, py: Python<'_>, module: &str) -> PyResult<&ModuleSubspace> {
         let found = self.inner.modules.get(module);
@@ -84,6 +88,10 @@ impl Subspace {
 
     /// The mean of the mixers M = Uᵀ ΔW V `[p, q]` of those adapters that have the module, by module.
     fn mixers(&self, py: Python<'_>, adapters: Vec<String>) -> PyResult<BTreeMap<String, Array>> {
+        let mut modules = self.inner.modules.values();
+        if modules.any(|module| module.flattened.is_some()) {
+            return Err(bad_input(py, FLATTENED.to_owned()));
+        }
         let mixers = py.detach(|| mixers(&self.inner, &adapters));
         let mixers = or_raised(py, mixers)?.into_iter();
         Ok(mixers

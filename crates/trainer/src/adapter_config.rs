@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 
+use eigenmix_eigenlorax::Weights;
 use eigenmix_moslora::{FactorInit, MixerInit};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -59,10 +60,10 @@ pub struct AdapterConfig {
     /// Adapters to extract the subspace from, instead of `subspace`; of compose those to weigh.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adapters: Vec<String>,
-    /// With `adapters`: how much each counts in the subspace, in their order: its update of a module is
-    /// scaled to this norm first. Default: each by its own norm.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub weights: Vec<f64>,
+    /// With `adapters`: how much each counts in the subspace: "equal", "norms" (each by its own), or a number
+    /// for each in their order; its update of a module is scaled to this norm first. Default: "equal".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Weights>,
     /// What the basis is made of. With "random" and "weights", the controls, `subspace` or `adapters` may
     /// stay: they give the modules and the number of directions.
     #[serde(default, skip_serializing_if = "BasisKind::is_recycled")]
@@ -204,7 +205,7 @@ impl AdapterConfig {
                 format!("{only} train on a basis that has components"),
             ),
             (
-                !self.weights.is_empty() && self.adapters.is_empty(),
+                self.given_weights().is_some() && self.adapters.is_empty(),
                 "adapter.weights",
                 "they weigh `adapter.adapters`, which are not given".to_owned(),
             ),

@@ -2,9 +2,11 @@
 
 use std::num::NonZeroUsize;
 
+use eigenmix_eigenlorax::Weights;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::adapter_config::AdapterConfig;
 use crate::training::GradientOptions;
 
 /// How much a gradient counts beside one adapter, unless `adapter.gradient.weight` says it.
@@ -88,6 +90,13 @@ impl Default for GradientConfig {
             weight: None,
             head: None,
         }
+    }
+}
+
+impl AdapterConfig {
+    /// How much each adapter counts, if it says so.
+    pub(crate) fn given_weights(&self) -> Option<Weights> {
+        self.weights.clone().filter(|weights| !weights.is_none())
     }
 }
 

@@ -63,6 +63,7 @@ impl AdapterConfig {
                         p: *columns,
                         q: *columns,
                         adapters: 0,
+                        is_flattened: false,
                     };
                     trained(&sizes) <= most
                 };

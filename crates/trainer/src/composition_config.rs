@@ -37,7 +37,7 @@ impl AdapterConfig {
             dropout: 0.0,
             mixer: None,
             subspace: None,
-            weights: Vec::new(),
+            weights: None,
             basis: BasisKind::Recycled,
             gradient: None,
             components: None,
@@ -82,7 +82,7 @@ impl AdapterConfig {
                 "every adapter keeps its own scaling; leave it out".to_owned(),
             ),
             (
-                is_composition && !self.weights.is_empty(),
+                is_composition && self.given_weights().is_some(),
                 "adapter.weights",
                 "they are what it trains; leave them out".to_owned(),
             ),

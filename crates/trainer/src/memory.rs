@@ -188,6 +188,7 @@ impl MemoryEstimate {
                 p: columns(0),
                 q: columns(1),
                 adapters: composition.weights(&config.adapter, &layer.path),
+                is_flattened: basis.is_flattened,
             }
         };
         let tower = config
@@ -204,7 +205,10 @@ impl MemoryEstimate {
         let of_layer = |(sizes, method): (&LayerSizes, AdapterMethod)| {
             (method.definition().trained)(sizes) as u64
         };
-        let basis_of = |sizes: &LayerSizes| (sizes.d_out * sizes.p + sizes.d_in * sizes.q) as u64;
+        let basis_of = |sizes: &LayerSizes| {
+            let of_direction = if sizes.is_flattened { sizes.rank } else { 1 };
+            (of_direction * (sizes.d_out * sizes.p + sizes.d_in * sizes.q)) as u64
+        };
         let all = description.parameters as u64;
         let of_head = description.layers.iter().filter(|layer| layer.head);
         let of_head: u64 = match head.is_of_task() {

@@ -1,5 +1,6 @@
 //! The command that writes a training file.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -30,6 +31,11 @@ pub(crate) struct InitArguments {
     /// Adapters to recycle, or directories that contain some.
     #[arg(long, value_name = "DIR|ADAPTER", num_args = 1..)]
     pub(crate) adapters: Vec<String>,
+
+    /// Recycle the N adapters that are most worth it for the task, as `eigenmix select` finds them
+    /// [default: 16, where more fit a base model that is at hand].
+    #[arg(long, value_name = "N")]
+    pub(crate) top: Option<NonZeroUsize>,
 
     /// The method [default: eigenmix if adapters fit the base model, otherwise lora].
     #[arg(long, value_name = "METHOD", value_parser = method_parser())]

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
-use eigenmix_eigenlorax::ClusterCount;
+use eigenmix_eigenlorax::{ClusterCount, SubspaceKind, Weights};
 use eigenmix_experiment::{ExtractRequest, OptionNames};
 
 use super::FormatArguments;
@@ -41,7 +41,7 @@ pub(crate) struct ExtractArguments {
     #[arg(
         long,
         value_name = "SUBSPACE",
-        conflicts_with_all = ["components", "variance", "raw_factors", "weights", "center", "augment", "seed"]
+        conflicts_with_all = ["components", "variance", "kind", "raw_factors", "weights", "center", "augment", "seed"]
     )]
     pub(crate) update: Option<PathBuf>,
 
@@ -68,15 +68,22 @@ pub(crate) struct ExtractArguments {
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     pub(crate) variance: Option<f64>,
 
+    /// What the columns of the bases are: `columns`, the directions of columns and rows of ΔW, or
+    /// `flattened`, whole factors of adapters of one rank, on which eigenlorax trains a number for each
+    /// and side.
+    #[arg(long, value_name = "KIND", default_value = "columns")]
+    pub(crate) kind: SubspaceKind,
+
     /// Stack the factors as they are stored, not balanced; the subspace then depends on how each
     /// adapter splits ΔW.
     #[arg(long)]
     pub(crate) raw_factors: bool,
 
-    /// How much each adapter counts, in their order: its update of a module is scaled to this norm
-    /// first [default: each by its own norm].
-    #[arg(long, value_name = "W,…", value_delimiter = ',')]
-    pub(crate) weights: Vec<f64>,
+    /// How much each adapter counts: `equal`, `norms` (each by its own), or a number for each in their
+    /// order; its update of a module is scaled to this norm first [default: equal, with --raw-factors
+    /// norms].
+    #[arg(long, value_name = "equal|norms|W,…")]
+    pub(crate) weights: Option<Weights>,
 
     /// Centre the columns first and keep the mean as an extra component.
     #[arg(long)]
@@ -111,6 +118,7 @@ impl From<&ExtractArguments> for ExtractRequest {
             out: arguments.out.clone(),
             components: arguments.components,
             variance: arguments.variance,
+            kind: arguments.kind,
             raw_factors: arguments.raw_factors,
             center: arguments.center,
             weights: arguments.weights.clone(),

@@ -1,21 +1,29 @@
 //! `eigenmix init`: a training file for the user's model, data and adapters.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use anyhow::Context;
 use eigenmix_experiment::starter::{
     FoundAdapter, FoundBase, FoundData, StarterFile, Surroundings, adapters_in,
 };
-use eigenmix_experiment::{BadInput, message};
+use eigenmix_experiment::{BadInput, ConfigFile, SelectRequest, message, select};
 use eigenmix_tensors::{FileError, write_file};
-use eigenmix_trainer::{AdapterMethod, TrainConfig};
+use eigenmix_trainer::{AdapterMethod, DeviceChoice, SelectionOptions, TrainConfig};
 use serde::Serialize;
 
 use crate::cli::InitArguments;
 use crate::console::Console;
 
-pub(crate) fn run(arguments: &InitArguments, console: &Console) -> anyhow::Result<()> {
+/// Of more adapters than these, the best are selected for the task.
+const MOST_ADAPTERS: NonZeroUsize = NonZeroUsize::new(16).expect("not zero");
+
+pub(crate) fn run(
+    arguments: &InitArguments,
+    device: DeviceChoice,
+    console: &Console,
+) -> anyhow::Result<()> {
     if arguments.out.symlink_metadata().is_ok() && !arguments.force {
         return Err(FileError::AlreadyExists(arguments.out.clone()).into());
     }
@@ -75,14 +83,16 @@ pub(crate) fn run(arguments: &InitArguments, console: &Console) -> anyhow::Resul
         .collect();
     let method = method(arguments.method, fitting.len())?;
     let path = arguments.out.to_string_lossy();
-    let file = StarterFile {
+    let mut file = StarterFile {
         path: &path,
         base: base.as_ref(),
         base_name: base_name.as_deref(),
         data: data.as_ref(),
         adapters: fitting,
+        selected_of: None,
         method,
     };
+    select_adapters(&mut file, arguments, device, console)?;
     let text = file.to_string();
     TrainConfig::from_toml(&text).context("the generated file is not a valid training file")?;
     write_file(&arguments.out, text.as_bytes())?;
@@ -90,6 +100,75 @@ pub(crate) fn run(arguments: &InitArguments, console: &Console) -> anyhow::Resul
     result.is_complete = file.is_complete();
     result.guesses = guesses(&text);
     console.result(&result)
+}
+
+/// Leaves the adapters that are most worth recycling for the task, if that is asked for, or if there are many
+/// and nothing has to be fetched for it.
+fn select_adapters(
+    file: &mut StarterFile,
+    arguments: &InitArguments,
+    device: DeviceChoice,
+    console: &Console,
+) -> anyhow::Result<()> {
+    let fitting = file.adapters.len();
+    let top = arguments.top.unwrap_or(MOST_ADAPTERS);
+    if !file.method.is_on_adapters() {
+        return match arguments.top {
+            None => Ok(()),
+            Some(_) => Err(BadInput(format!(
+                "--top chooses among adapters to recycle, and the method is {}; leave it out, or name adapters \
+                 for this base model with --adapters",
+                file.method.name()
+            ))
+            .into()),
+        };
+    }
+    let is_here = file
+        .base
+        .is_some_and(|base| Path::new(base.name()).exists());
+    if fitting <= top.get() || (arguments.top.is_none() && !(is_here && file.is_complete())) {
+        return Ok(());
+    }
+    if !file.is_complete() {
+        let problem = "--top needs a base model and data to choose adapters for; name them with --base and --data";
+        return Err(BadInput(problem.to_owned()).into());
+    }
+    let options = SelectionOptions::default();
+    let request = SelectRequest {
+        adapters: { file.adapters.iter() }
+            .map(|adapter| adapter.name.clone())
+            .collect(),
+        task: ConfigFile::of_text(&arguments.out, &file.to_string(), &[])?,
+        options: SelectionOptions {
+            top,
+            measured: options.measured.max(top),
+            ..options
+        },
+        allow_base_mismatch: true,
+    };
+    let device = device.open()?.inner();
+    let found = match select(&request, &device, console) {
+        Ok(found) => found,
+        // Nobody asked for it.
+        Err(error) if arguments.top.is_none() => {
+            console.note(&format!(
+                "all of the {fitting} adapters that fit are named, because the best of them could not be selected: {}",
+                message(&error)
+            ));
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if found.chosen.is_empty() {
+        console.note(&format!(
+            "none of the {fitting} adapters that fit is aligned with what the task asks for, so all of them are named"
+        ));
+        return Ok(());
+    }
+    file.adapters
+        .retain(|adapter| found.chosen.contains(&adapter.name));
+    file.selected_of = Some(fitting);
+    Ok(())
 }
 
 /// The guesses of a file, each with the reason above it.

@@ -43,7 +43,7 @@ pub(crate) fn run(cli: Cli, processes: &Processes, console: &Console) -> anyhow:
         false => common.device.of_process(processes.local_rank()),
     };
     match command {
-        Command::Init(arguments) => init::run(&arguments, console),
+        Command::Init(arguments) => init::run(&arguments, device, console),
         Command::Extract(arguments) => extract::run(&arguments, console),
         Command::Gradient(arguments) => gradient::run(&arguments, device, console),
         Command::Select(arguments) => select::run(&arguments, device, console),

@@ -42,7 +42,15 @@ impl ConfigFile {
             path: path.to_owned(),
             source,
         })?;
-        let (lines, mistakes) = Lines::of(&text);
+        Self::of_text(path, &text, overrides)
+    }
+
+    /// The configuration in `text`, which is or will be that of the file at `path`.
+    ///
+    /// # Errors
+    /// As [`ConfigFile::read`].
+    pub fn of_text(path: &Path, text: &str, overrides: &[Override]) -> Result<Self, ConfigError> {
+        let (lines, mistakes) = Lines::of(text);
         if !mistakes.is_empty() {
             return Err(BadConfig::new(path, mistakes).into());
         }

@@ -80,10 +80,8 @@ fn of_group(
     listener: &dyn Listener,
 ) -> Result<Extraction, ExperimentError> {
     let files: Vec<&AdapterFile> = group.iter().map(|&index| files[index]).collect();
-    let weights = group.iter();
-    let weights = weights.filter_map(|&index| options.weights.get(index).copied());
     let options = ExtractOptions {
-        weights: weights.collect(),
+        weights: Some(options.weights().of(group)),
         ..options.clone()
     };
     of_files(&files, &options, listener)

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use eigenmix_eigenlorax::{Components, ExtractOptions, Factors};
+use eigenmix_eigenlorax::{Components, ExtractOptions, Factors, SubspaceKind, Weights};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -33,14 +33,19 @@ pub struct ExtractRequest {
     /// Keep as few components as explain this share of the variance, such as 0.95.
     #[serde(default)]
     pub variance: Option<f64>,
+    /// What the columns of the bases are: directions of columns and rows of ΔW ("columns"), or whole factors
+    /// of adapters of one rank ("flattened"), on which eigenlorax trains a number for each and side.
+    #[serde(default)]
+    pub kind: SubspaceKind,
     /// Stack the factors as they are stored, not balanced; the subspace then depends on how each
     /// adapter splits ΔW.
     #[serde(default)]
     pub raw_factors: bool,
-    /// How much each adapter counts, in their order: its update of a module is scaled to this norm
-    /// first. Without weights each counts by its own norm.
+    /// How much each adapter counts: "equal", "norms" (each by its own), or a number for each in their
+    /// order; its update of a module is scaled to this norm first. Default: "equal", and "norms" with
+    /// `raw_factors`.
     #[serde(default)]
-    pub weights: Vec<f64>,
+    pub weights: Option<Weights>,
     /// Centre the columns first and keep the mean as an extra component.
     #[serde(default)]
     pub center: bool,
@@ -83,19 +88,21 @@ impl ExtractRequest {
         };
         let checked = components.check();
         checked.map_err(|error| BadInput(message(&error)))?;
+        let factors = match self.raw_factors {
+            true => Factors::Raw,
+            false => Factors::Balanced,
+        };
         let options = ExtractOptions {
-            weights: self.weights.clone(),
+            weights: self.weights.clone().filter(|weights| !weights.is_none()),
             components,
-            factors: match self.raw_factors {
-                true => Factors::Raw,
-                false => Factors::Balanced,
-            },
+            kind: self.kind,
+            factors,
             center: self.center,
             augment: self.augment,
             seed: self.seed,
             allow_base_mismatch: self.allow_base_mismatch,
         };
-        let checked = options.check_weights(self.adapters.len());
+        let checked = options.weights().check(self.adapters.len());
         checked.map_err(|error| BadInput(message(&error)))?;
         Ok(options)
     }

@@ -16,8 +16,10 @@ pub struct StarterFile<'a> {
     /// The name of the base model, if it could not be opened.
     pub base_name: Option<&'a str>,
     pub data: Option<&'a FoundData>,
-    /// Those that fit.
+    /// Those that fit, or those of them that were selected.
     pub adapters: Vec<&'a FoundAdapter>,
+    /// Out of how many that fit they were selected for the task, if they were.
+    pub selected_of: Option<usize>,
     pub method: AdapterMethod,
 }
 
@@ -155,7 +157,10 @@ impl StarterFile<'_> {
     fn write_adapter(&self, text: &mut String) -> fmt::Result {
         writeln!(text, "\n[adapter]")?;
         let method = self.method;
-        match (method.is_on_adapters(), self.adapters.len()) {
+        match (
+            method.is_on_adapters(),
+            self.selected_of.unwrap_or(self.adapters.len()),
+        ) {
             (true, count) if method.is_composition() => writeln!(
                 text,
                 "# Guessed: {count} adapters fit the base model, so the weights of their sum are trained."
@@ -183,12 +188,18 @@ impl StarterFile<'_> {
                 .iter()
                 .map(|adapter| format!("    {},\n", quoted(&adapter.name)))
                 .collect();
-            if names.len() > FEW_ADAPTERS {
-                writeln!(
+            match self.selected_of {
+                Some(of) => writeln!(
+                    text,
+                    "# Selected of the {of} that fit, by what the gradient of this task asks for; eigenmix select \
+                     shows it."
+                )?,
+                None if names.len() > FEW_ADAPTERS => writeln!(
                     text,
                     "# Which of them are worth it for this task: eigenmix select ADAPTER... --for {}",
                     self.path
-                )?;
+                )?,
+                None => {}
             }
             writeln!(text, "adapters = [\n{}]", names.concat())?;
             self.write_base_mismatch(text)?;
@@ -359,6 +370,7 @@ mod tests {
                 base_name: None,
                 data: None,
                 adapters: Vec::new(),
+                selected_of: None,
                 method,
             };
             assert!(!file.is_complete());

@@ -121,7 +121,8 @@ def extract(
     *,
     components: int | None = None,
     variance: float | None = None,
-    weights: Sequence[float] | None = None,
+    weights: str | Sequence[float] | None = None,
+    kind: Literal["columns", "flattened"] | None = None,
     raw_factors: bool = False,
     center: bool = False,
     augment: int | None = None,
@@ -151,7 +152,11 @@ def extract(
     variance
         Keep as few components as explain this share of the variance, such as 0.95.
     weights
-        How much each adapter counts; without it each counts by its own norm.
+        How much each adapter counts: ``"equal"``, ``"norms"`` (each by its own), or a number for each in
+        their order. Without it they count equally, with `raw_factors` by their norms.
+    kind
+        ``"columns"``, or ``"flattened"``: whole factors of adapters of one rank, on which the method
+        ``eigenlorax`` trains a number for each and side.
     raw_factors
         Stack the factors as they are stored, not balanced.
     center
@@ -190,6 +195,7 @@ def extract(
         "components": components,
         "variance": variance,
         "weights": weights,
+        "kind": kind,
         "raw_factors": raw_factors,
         "center": center,
         "augment": augment,

@@ -11,6 +11,7 @@ use eigenmix_eigenlorax::{
 use eigenmix_models::{Description, LinearLayer};
 use rayon::prelude::*;
 
+use super::flattened;
 use super::target_layers::targeted;
 use super::whole_modules::whole_modules_note;
 use crate::TrainerError;
@@ -114,10 +115,7 @@ impl BasisSource<'_> {
             .gradient
             .and_then(|found| found.modules.get(&layer.path));
         Ok(match (config.basis, gradient) {
-            (BasisKind::Random, _) => {
-                let shape = [layer.d_out, layer.d_in];
-                ModuleSubspace::random(&layer.path, shape, columns, self.seed)
-            }
+            (BasisKind::Random, _) => module.random_instead(&layer.path, columns, self.seed),
             (BasisKind::Weights, _) => {
                 let weight = self.base.layer_weight(layer).map_err(Failed::Weight)?;
                 ModuleSubspace::of_weight(&layer.path, &weight, columns, self.seed)?
@@ -160,8 +158,10 @@ impl BasisSource<'_> {
                 location: directory.clone(),
                 sha256: Subspace::sha256(path)?,
             };
+            let subspace = Subspace::load(path)?;
+            flattened::check(config, &subspace)?;
             return Ok(MadeBasis {
-                subspace: Subspace::load(path)?,
+                subspace,
                 adapters: Vec::new(),
                 files: vec![file],
             });
@@ -177,7 +177,7 @@ impl BasisSource<'_> {
             _ => Components::All,
         });
         options.augment = config.augment;
-        options.weights.clone_from(&config.weights);
+        options.weights = config.given_weights();
         options.seed = self.seed;
         options.allow_base_mismatch = config.allow_base_mismatch;
         let extraction = extract(&adapters, &options, &|_, _| {})?;

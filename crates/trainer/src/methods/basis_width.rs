@@ -5,6 +5,7 @@ use std::path::Path;
 
 use eigenmix_eigenlorax::{Basis, Subspace};
 
+use super::flattened;
 use crate::adapter_place::{AdapterPlace, open_adapter};
 use crate::basis_config::GradientJoin;
 use crate::{AdapterConfig, TrainerError};
@@ -12,7 +13,11 @@ use crate::{AdapterConfig, TrainerError};
 /// How many directions the subspace or the adapters of a configuration can span, by module: on the
 /// left and on the right. Empty if they are not available.
 #[derive(Debug, Default)]
-pub(crate) struct BasisWidth(BTreeMap<String, [SideWidth; 2]>);
+pub(crate) struct BasisWidth {
+    modules: BTreeMap<String, [SideWidth; 2]>,
+    /// Whether the directions are whole factors.
+    pub is_flattened: bool,
+}
 
 /// How many directions one side of a module can span.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,7 +45,7 @@ impl BasisWidth {
         if let Some(directory) = &config.subspace {
             let path = Path::new(directory);
             return match path.is_dir() {
-                true => Ok(Self::of_subspace(&Subspace::load(path)?)),
+                true => Self::of_subspace(config, &Subspace::load(path)?),
                 false => Ok(Self::default()),
             };
         }
@@ -51,12 +56,18 @@ impl BasisWidth {
         }
     }
 
-    fn of_subspace(subspace: &Subspace) -> Self {
+    fn of_subspace(config: &AdapterConfig, subspace: &Subspace) -> Result<Self, TrainerError> {
+        flattened::check(config, subspace)?;
+        let mut modules = subspace.modules.values();
+        let is_flattened = modules.any(|module| module.flattened.is_some());
         let columns = subspace.modules.iter().map(|(path, module)| {
             let columns = [&module.left, &module.right].map(SideWidth::of);
             (path.clone(), columns)
         });
-        Self(columns.collect())
+        Ok(Self {
+            modules: columns.collect(),
+            is_flattened,
+        })
     }
 
     /// Adapters span at most the sum of their ranks.
@@ -70,12 +81,15 @@ impl BasisWidth {
                 sides.iter_mut().for_each(|side| side.principal += rank);
             }
         }
-        Ok(Self(columns))
+        Ok(Self {
+            modules: columns,
+            is_flattened: false,
+        })
     }
 
     /// The paths of the modules, as far as they are known.
     pub(crate) fn modules(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.modules.keys().map(String::as_str)
     }
 
     /// The columns on one side (0: left, 1: right) of a module of this shape, `[d_out, d_in]`.
@@ -95,7 +109,10 @@ impl BasisWidth {
             },
             beside: 0,
         };
-        let mut spanned = self.0.get(module).map_or(unknown, |sides| sides[side]);
+        let mut spanned = self
+            .modules
+            .get(module)
+            .map_or(unknown, |sides| sides[side]);
         let gradient = config.gradient_config().filter(|_| config.is_recycling());
         if let Some(gradient) = &gradient
             && !config.is_gradient_whole()
@@ -131,7 +148,7 @@ mod tests {
         };
         let columns = |config: &AdapterConfig| {
             let width = BasisWidth::new(config).unwrap();
-            let module = width.0.keys().next().cloned().unwrap_or_default();
+            let module = width.modules.keys().next().cloned().unwrap_or_default();
             width.columns(config, &module, 0, [64; 2])
         };
         let two = [quickstart("gym"), quickstart("library")];

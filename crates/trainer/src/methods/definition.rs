@@ -1,6 +1,6 @@
 //! The definition of a method.
 
-use eigenmix_eigenlorax::ModuleSubspace;
+use eigenmix_eigenlorax::{Coefficients, ModuleSubspace};
 use eigenmix_moslora::{Factor, Update};
 use eigenmix_tensors::Matrix;
 
@@ -61,9 +61,17 @@ pub(crate) struct BasisLayer<'a> {
     pub config: &'a AdapterConfig,
     pub path: &'a str,
     pub module: &'a ModuleSubspace,
-    /// The initial mixer `[p, q]`, in units of ΔW.
-    pub started: Option<Matrix>,
+    /// The initial values, in units of ΔW.
+    pub started: Option<Started>,
     pub seed: u64,
+}
+
+/// Where the coefficients on a basis start, in units of ΔW.
+pub(crate) enum Started {
+    /// M `[p, q]`.
+    Mixer(Matrix),
+    /// On a flattened subspace: a number for each direction, `[p, 1]` and `[q, 1]`.
+    Directions(Coefficients),
 }
 
 /// The sizes of a layer W `[d_out, d_in]` and of an update on it.
@@ -77,4 +85,6 @@ pub(crate) struct LayerSizes {
     pub q: usize,
     /// The weights of adapters, if it is composed of some.
     pub adapters: usize,
+    /// Whether the columns of the basis are whole factors of the rank.
+    pub is_flattened: bool,
 }

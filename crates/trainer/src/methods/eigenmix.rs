@@ -2,7 +2,7 @@
 
 use eigenmix_moslora::{Update, eigenmix_scaling};
 
-use super::definition::{BasisLayer, Definition, LayerSizes, Recipe};
+use super::definition::{BasisLayer, Definition, LayerSizes, Recipe, Started};
 use crate::TrainerError;
 
 pub(super) const EIGENMIX: Definition = Definition {
@@ -33,6 +33,9 @@ fn update(layer: BasisLayer) -> Result<Update, TrainerError> {
         right,
         scaling,
         config.dropout,
-        layer.started,
+        match layer.started {
+            Some(Started::Mixer(mixer)) => Some(mixer),
+            Some(Started::Directions(_)) | None => None,
+        },
     ))
 }

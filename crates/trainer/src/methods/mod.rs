@@ -8,6 +8,7 @@ mod composition_width;
 mod definition;
 mod eigenlorax;
 mod eigenmix;
+mod flattened;
 mod full;
 mod initial_adapter;
 mod lora;
@@ -168,6 +169,7 @@ mod tests {
                     p: update.left.matrix.cols(),
                     q: update.right.matrix.cols(),
                     adapters: 2,
+                    is_flattened: false,
                 };
                 let counted = (method.definition().trained)(&sizes);
                 assert_eq!(counted, update.trained_parameters(), "{path}: {method:?}");

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use eigenmix_adapter::{LoadedAdapter, LoraModule};
-use eigenmix_eigenlorax::{LowRank, ModuleSpectra, ModuleSubspace};
+use eigenmix_eigenlorax::{Coefficients, LowRank, ModuleSpectra, ModuleSubspace};
 use eigenmix_models::Description;
 use eigenmix_moslora::Update;
 use eigenmix_tensors::Matrix;
 
 use super::basis_source::{BasisSource, MadeBasis, read};
-use super::definition::BasisLayer;
+use super::definition::{BasisLayer, Started};
+use super::eigenlorax::decomposition;
 use super::initial_adapter::InitialAdapter;
 use super::start::MethodStart;
 use super::target_layers::on_modules;
@@ -96,8 +97,8 @@ pub(super) fn on_basis(
         }
         let composed = source.composition;
         let started = match composed.and_then(|composed| composed.modules.get(&layer.path)) {
-            Some(composed) => Some(module.mixer_of(composed)),
-            None => average(module, path, &start),
+            Some(composed) => Some(Started::Mixer(module.mixer_of(composed))),
+            None => average(module, path, &start)?,
         };
         let update = update(BasisLayer {
             config,
@@ -217,17 +218,35 @@ pub(crate) fn same_directory(left: &str, right: &str) -> bool {
     }
 }
 
-/// The mean of the adapters' mixers M_t = Uᵀ ΔW_t V over those that have the module: `[p, q]`.
-fn average(module: &ModuleSubspace, path: &str, adapters: &[LoadedAdapter]) -> Option<Matrix> {
-    let mixers: Vec<Matrix> = adapters
-        .iter()
-        .filter_map(|source| source.adapter.modules.get(path))
-        .map(|lora| module.mixer_of(lora))
-        .collect();
-    let first = mixers.first()?;
-    let count = mixers.len() as f32;
+/// The mean of the adapters' mixers M_t = Uᵀ ΔW_t V `[p, q]` over those that have the module; on a flattened
+/// subspace of their coefficients, which stand for the mean factors.
+fn average(
+    module: &ModuleSubspace,
+    path: &str,
+    adapters: &[LoadedAdapter],
+) -> Result<Option<Started>, TrainerError> {
+    let modules = adapters.iter();
+    let modules = modules.filter_map(|source| source.adapter.modules.get(path));
+    if module.flattened.is_none() {
+        return Ok(mean(modules.map(|lora| module.mixer_of(lora)).collect()).map(Started::Mixer));
+    }
+    let coefficients = modules.map(|lora| Coefficients::of(module, lora));
+    let coefficients = coefficients.collect::<Result<Vec<_>, _>>();
+    let coefficients = coefficients.map_err(|source| decomposition(path, source))?;
+    let (left, right) = coefficients
+        .into_iter()
+        .map(|one| (one.left, one.right))
+        .unzip();
+    let directions = mean(left).zip(mean(right));
+    Ok(directions.map(|(left, right)| Started::Directions(Coefficients { left, right })))
+}
+
+/// The mean of matrices of one shape, if there are any.
+fn mean(matrices: Vec<Matrix>) -> Option<Matrix> {
+    let first = matrices.first()?;
+    let count = matrices.len() as f32;
     Some(Matrix::from_fn(first.rows(), first.cols(), |row, col| {
-        mixers.iter().map(|mixer| mixer.get(row, col)).sum::<f32>() / count
+        matrices.iter().map(|one| one.get(row, col)).sum::<f32>() / count
     }))
 }
 
