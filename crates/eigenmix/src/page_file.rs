@@ -15,7 +15,7 @@ pub(crate) struct PageFile {
 
 impl PageFile {
     /// # Errors
-    /// If the file exists and `force` is not set, or it is not a file.
+    /// If the file exists and `force` is not set, it is not a file, or there is no directory for it.
     pub(crate) fn new(path: &Path, force: bool) -> anyhow::Result<Self> {
         if path.is_dir() {
             let problem = format!(
@@ -27,6 +27,15 @@ impl PageFile {
         }
         if path.symlink_metadata().is_ok() && !force {
             return Err(FileError::AlreadyExists(path.to_owned()).into());
+        }
+        let parent = path.parent().unwrap_or(Path::new(""));
+        if parent != Path::new("") && !parent.is_dir() {
+            let problem = format!(
+                "`{}` cannot be written, because the directory `{}` does not exist",
+                path.display(),
+                parent.display()
+            );
+            return Err(BadInput(problem).into());
         }
         Ok(Self {
             path: path.to_owned(),
@@ -57,5 +66,10 @@ mod tests {
         let text = std::fs::read_to_string(&path).expect("a file");
         assert!(text.contains("theirs"));
         assert!(PageFile::new(root.path(), true).is_err());
+        let error = PageFile::new(&root.path().join("none/page.html"), false).unwrap_err();
+        assert!(
+            error.to_string().contains("none` does not exist"),
+            "{error}"
+        );
     }
 }

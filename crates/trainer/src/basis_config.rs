@@ -12,6 +12,10 @@ use crate::training::GradientOptions;
 /// How much a gradient counts beside one adapter, unless `adapter.gradient.weight` says it.
 const DEFAULT_WEIGHT: f64 = 3.0;
 
+/// From so many examples on, half of the directions are the gradient's own, unless the file says otherwise.
+/// With 75 examples the directions that the adapters share are the better half (docs/benchmarks.md).
+const MANY_EXAMPLES: usize = 256;
+
 /// What the basis is made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -54,7 +58,8 @@ pub struct GradientConfig {
     /// The most training examples that the gradient is the mean over.
     #[schemars(range(min = 1))]
     pub examples: NonZeroUsize,
-    /// How it is joined with recycled adapters. Default: "weight".
+    /// How it is joined with recycled adapters. Default: "augment" where the training has 256 examples or
+    /// more, "weight" where it has fewer, or `weight` is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub join: Option<GradientJoin>,
     /// With join = "weight": how much it counts beside one adapter. Default: 3.
@@ -78,6 +83,7 @@ pub enum GradientJoin {
     /// The directions of the adapters that the gradient asks for, instead of those of largest variance.
     Rotate,
     /// Half of the components as with "rotate", half the gradient's leading directions outside the adapters'.
+    /// Where one of the two has fewer, the other has more.
     Augment,
 }
 
@@ -94,6 +100,33 @@ impl Default for GradientConfig {
 }
 
 impl AdapterConfig {
+    /// How the gradient of the task joins recycled adapters, if it does and the file says so.
+    pub fn gradient_join(&self) -> Option<GradientJoin> {
+        let gradient = self.gradient_config()?;
+        let weighted = gradient.weight.map(|_| GradientJoin::Weight);
+        gradient
+            .join
+            .or(weighted)
+            .filter(|_| !self.is_gradient_whole())
+    }
+
+    /// The same with what the number of training examples decides of how the gradient is joined.
+    pub(crate) fn joining_for(&self, examples: usize) -> Self {
+        let mut config = self.clone();
+        let is_open = self.gradient_join().is_none() && !self.is_gradient_whole();
+        if let Some(gradient) = self.gradient_config().filter(|_| is_open) {
+            let join = match examples >= MANY_EXAMPLES {
+                true => GradientJoin::Augment,
+                false => GradientJoin::Weight,
+            };
+            config.gradient = Some(GradientKey::Options(GradientConfig {
+                join: Some(join),
+                ..gradient
+            }));
+        }
+        config
+    }
+
     /// How much each adapter counts, if it says so.
     pub(crate) fn given_weights(&self) -> Option<Weights> {
         self.weights.clone().filter(|weights| !weights.is_none())

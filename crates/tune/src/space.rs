@@ -1,10 +1,13 @@
 //! The changes of a training file that are worth trying.
 
-use eigenmix_trainer::{AdapterConfig, AdapterMethod, ComponentCount, Init, TrainConfig};
+use eigenmix_trainer::{
+    AdapterConfig, AdapterMethod, BasisKind, ComponentCount, GradientJoin, GradientKey, Init,
+    TrainConfig,
+};
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use toml::Table;
+use toml::{Table, Value};
 
 use crate::candidate::Candidate;
 
@@ -90,11 +93,27 @@ fn rates(config: &TrainConfig) -> Vec<Candidate> {
 }
 
 fn gradient(adapter: &AdapterConfig) -> Vec<Candidate> {
-    let candidate = Candidate::default();
-    vec![match &adapter.gradient {
-        Some(_) => candidate.without("adapter.gradient"),
-        None => candidate.set("adapter.gradient", true),
-    }]
+    let candidate = Candidate::default;
+    if adapter.gradient.is_none() {
+        return vec![candidate().set("adapter.gradient", true)];
+    }
+    let without = candidate().without("adapter.gradient");
+    let other = match adapter.gradient_join() {
+        Some(GradientJoin::Augment) => "weight",
+        Some(_) => "augment",
+        None if adapter.is_recycling() && adapter.basis == BasisKind::Recycled => "augment",
+        None => return vec![without],
+    };
+    let joined = match adapter.gradient {
+        Some(GradientKey::Options(_)) => candidate()
+            .set("adapter.gradient.join", other)
+            .without("adapter.gradient.weight"),
+        _ => {
+            let table = Table::from_iter([("join".to_owned(), Value::from(other))]);
+            candidate().set("adapter.gradient", table)
+        }
+    };
+    vec![joined, without]
 }
 
 fn start(adapter: &AdapterConfig) -> Vec<Candidate> {
@@ -113,21 +132,26 @@ fn start(adapter: &AdapterConfig) -> Vec<Candidate> {
 fn components(adapter: &AdapterConfig) -> Vec<Candidate> {
     let candidate = Candidate::default;
     let counted = |count: usize| candidate().set("adapter.components", whole(count.max(1)));
-    match adapter.components {
-        Some(ComponentCount::Count(count)) => vec![
-            candidate().set("adapter.components", ALL),
-            counted(count.get() / 2),
-        ],
+    let all = candidate().set("adapter.components", ALL);
+    // Of a pool; directions of nothing or of weights there are as many as the layer is wide.
+    let all = (adapter.is_recycling() && adapter.basis == BasisKind::Recycled).then_some(all);
+    let fewer = match adapter.components {
+        Some(ComponentCount::Count(count)) => counted(count.get() / 2),
         // What is then left over: as many as keep to a tenth of LoRA's parameters.
         Some(ComponentCount::All(_)) => {
-            vec![candidate().without("adapter.components"), counted(FEW)]
+            return vec![candidate().without("adapter.components"), counted(FEW)];
         }
-        None => vec![candidate().set("adapter.components", ALL), counted(FEW)],
-    }
+        None => counted(FEW),
+    };
+    all.into_iter().chain([fewer]).collect()
 }
 
 fn epochs(config: &TrainConfig) -> Vec<Candidate> {
     let epochs = config.training.epochs;
+    // Where the number of steps ends a training, more epochs are the same training.
+    if config.training.max_steps.is_some() {
+        return Vec::new();
+    }
     [epochs.saturating_mul(2), epochs / 2]
         .into_iter()
         .filter(|epochs| *epochs > 0)
@@ -214,6 +238,30 @@ mod tests {
         let found = of("method = 'lora', rank = 4");
         assert!(found.contains(&"adapter.method=\"moslora\"".to_owned()));
         assert!(found.iter().all(|name| !name.contains("components")));
+    }
+
+    #[test]
+    fn how_the_gradient_joins_is_tried_where_there_is_something_to_join() {
+        let changes = |more: &str| -> Vec<String> {
+            let all = of(&format!("{EIGENMIX}, {more}"));
+            let single = all
+                .into_iter()
+                .filter(|name| name.starts_with("adapter.gradient"));
+            single
+                .filter(|name| !name.contains(", adapter") && !name.contains("training"))
+                .collect()
+        };
+        let table = changes("gradient = { examples = 64, weight = 2 }");
+        assert!(
+            table.iter().any(|name| name == "adapter.gradient.join=\"augment\", no adapter.gradient.weight"),
+            "{table:?}"
+        );
+        let alone = of("method = 'eigenmix', rank = 8, gradient = true");
+        assert!(!alone.iter().any(|name| name.contains("join")), "{alone:?}");
+        assert!(
+            !alone.iter().any(|name| name.contains("\"all\"")),
+            "{alone:?}"
+        );
     }
 
     #[test]

@@ -151,7 +151,7 @@ fn select_adapters(
         Ok(found) => found,
         // Nobody asked for it.
         Err(error) if arguments.top.is_none() => {
-            console.note(&format!(
+            console.note(format!(
                 "all of the {fitting} adapters that fit are named, because the best of them could not be selected: {}",
                 message(&error)
             ));
@@ -160,7 +160,7 @@ fn select_adapters(
         Err(error) => return Err(error.into()),
     };
     if found.chosen.is_empty() {
-        console.note(&format!(
+        console.note(format!(
             "none of the {fitting} adapters that fit is aligned with what the task asks for, so all of them are named"
         ));
         return Ok(());

@@ -140,8 +140,9 @@ impl BasisSource<'_> {
                     }
                     GradientJoin::Rotate => module.rotated(gradient, both())?,
                     GradientJoin::Augment => {
-                        let kept = both().div_ceil(2);
-                        module.augmented(gradient, kept, both() - kept)?
+                        let half = both().min(asked.div_ceil(2));
+                        let outside = gradient.rank().min(asked - half);
+                        module.augmented(gradient, both().min(asked - outside), outside)?
                     }
                 }
             }
@@ -389,6 +390,14 @@ mod tests {
             (
                 format!("{pool}\ngradient = {{ rank = 6, join = \"augment\" }}\ncomponents = 7"),
                 7,
+            ),
+            (
+                format!("{pool}\ngradient = {{ rank = 6, join = \"augment\" }}\ncomponents = 12"),
+                12,
+            ),
+            (
+                format!("{pool}\ngradient = {{ rank = 6, join = \"augment\" }}\n{ALL}"),
+                8 + 6,
             ),
             (format!("{pool}\n{with_gradient}\nbasis = \"gradient\""), 6),
             ("basis = \"random\"".to_owned(), 7),

@@ -116,7 +116,7 @@ impl BasisWidth {
         let gradient = config.gradient_config().filter(|_| config.is_recycling());
         if let Some(gradient) = &gradient
             && !config.is_gradient_whole()
-            && gradient.join() == GradientJoin::Weight
+            && gradient.join() != GradientJoin::Rotate
         {
             spanned.principal += gradient.options().rank.get();
         }

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::gradient::{GradientOptions, TaskGradient};
 use super::{NetworkTraining, Observer, RunOptions};
 use crate::TrainerError;
+use crate::basis_config::GradientJoin;
 use crate::methods::{BasisSource, read, start};
 use crate::run::Run;
 use crate::run_output;
@@ -54,9 +55,16 @@ impl NetworkTraining {
             self.gradient(&wanted, &options.device.clone().inner(), &advance)?
         };
         self.put_into_basis(Some(&taken.adapter))?;
+        let adapter = &self.config.adapter;
+        let joined = match adapter.joining_for(self.data.train.len()).gradient_join() {
+            Some(GradientJoin::Weight) => " as one more adapter",
+            Some(GradientJoin::Rotate) => ", which chooses among the directions of the adapters",
+            Some(GradientJoin::Augment) => " in half of its directions",
+            None => "",
+        };
         self.start_notes.push(format!(
-            "the basis has the gradient of the task over {} examples, of which two halves agree by {:.2} \
-             (1: the same direction, 0: nothing but noise)",
+            "the basis has the gradient of the task{joined}; over {} examples, of which two halves agree by \
+             {:.2} (1: the same direction, 0: nothing but noise)",
             taken.examples,
             taken.agreement()
         ));
@@ -85,8 +93,13 @@ impl NetworkTraining {
         &mut self,
         gradient: Option<&Adapter>,
     ) -> Result<(), TrainerError> {
+        let examples = self.data.train.len();
         let start = start(&BasisSource {
-            config: &self.config.adapter.starting_from(&self.start),
+            config: &self
+                .config
+                .adapter
+                .starting_from(&self.start)
+                .joining_for(examples),
             base: &self.base,
             description: &self.description,
             seed: self.config.seed,
