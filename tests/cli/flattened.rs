@@ -59,6 +59,42 @@ fn eigenlorax_trains_a_number_for_each_adapter_and_side_of_a_flattened_subspace(
 }
 
 #[test]
+fn a_training_goes_on_from_what_was_trained_on_the_same_flattened_subspace() {
+    let place = Workplace::new();
+    extract(&place, "shared", &["--kind", "flattened"]);
+    let method = "method = \"eigenlorax\"\nrank = 4\nsubspace = \"shared\"";
+    write(&place, "first", method);
+    place.run_json(&["train", "first.toml"]);
+    write(&place, "second", &format!("{method}\ninit = \"run-first\""));
+    let outcome = place.run(&["train", "second.toml"]);
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    assert!(outcome.stderr.contains("keeps 100.0 %"), "{outcome:?}");
+    let shown = place.run(&["inspect", "shared"]);
+    assert!(
+        shown.stdout.contains("flattened: whole factors of rank 4"),
+        "{shown:?}"
+    );
+}
+
+#[test]
+fn random_directions_beside_those_of_adapters_are_counted_in_advance() {
+    let place = Workplace::new();
+    let more = ["--kind", "flattened", "--augment", "90", "--center"];
+    extract(&place, "shared", &more);
+    write(
+        &place,
+        "wide",
+        "method = \"eigenlorax\"\nrank = 4\nsubspace = \"shared\"",
+    );
+    let [planned, run] = [
+        &["train", "wide.toml", "--dry-run"][..],
+        &["train", "wide.toml"],
+    ]
+    .map(|command| place.run_json(command));
+    assert_eq!(planned["adapter_parameters"], run["adapter_parameters"]);
+}
+
+#[test]
 fn what_does_not_go_with_a_flattened_subspace_is_refused_before_the_first_step() {
     let place = Workplace::new();
     extract(&place, "shared", &["--kind", "flattened"]);
@@ -77,6 +113,11 @@ fn what_does_not_go_with_a_flattened_subspace_is_refused_before_the_first_step()
             "gradient",
             "method = \"eigenlorax\"\nrank = 4\ngradient = true",
             "adapter.gradient",
+        ),
+        (
+            "alone",
+            "method = \"eigenlorax\"\nrank = 4\nbasis = \"gradient\"",
+            "\"random\"",
         ),
         (
             "weights",

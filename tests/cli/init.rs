@@ -33,6 +33,7 @@ fn the_quick_starts_file_passes_a_dry_run_and_trains() {
         "gradient = true",
         "eigenmix select ADAPTER... --for",
         "init = \"auto\"",
+        "keep = \"best\"",
     ] {
         assert!(text.contains(part), "{part}\n{text}");
     }

@@ -173,6 +173,10 @@ fn extract_module<S: AdapterSource>(
             biased.push(index);
         }
         let update = weights.weighted(index, &module);
+        // It would not count in a sum of squares, but in a mean.
+        if update.norm() == 0.0 {
+            continue;
+        }
         let factors = match flattened {
             Some(flattened) => flattened.vectors(update),
             None => options.factors.of(update),

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::basis::Basis;
 use crate::coefficients::Coefficients;
-use crate::decomposition::{DecompositionError, product, to_f32};
+use crate::decomposition::{DecompositionError, SymmetricEigen, product, to_f32, to_f64};
 use crate::low_rank::LowRank;
 use crate::options::Factors;
 use crate::subspace::ModuleSubspace;
@@ -38,7 +38,7 @@ pub struct Flattened {
 
 impl Flattened {
     /// The factors of an update as one vector each: `[d_out · r, 1]` and `[d_in · r, 1]`. Of a rank below r
-    /// the rest is zero, of a higher one the leading directions count.
+    /// the rest is zero, of a higher one the first columns count.
     ///
     /// # Errors
     /// If the decomposition fails, which finite values don't lead to.
@@ -59,7 +59,9 @@ impl Flattened {
         })
     }
 
-    /// The coefficients of an update: `[p, 1]` and `[q, 1]`.
+    /// The coefficients of an update, `[p, 1]` and `[q, 1]`: those that bring B · A closest to ΔW, by
+    /// alternating least squares from the projection of its factors as the sources are split. For a source
+    /// that is the solution already; an adapter that was trained on the subspace is split in another way.
     ///
     /// # Errors
     /// As [`Flattened::vectors`].
@@ -68,13 +70,22 @@ impl Flattened {
         subspace: &ModuleSubspace,
         module: &LoraModule,
     ) -> Result<Coefficients, DecompositionError> {
-        let vectors = self.vectors(LowRank::of(module))?;
-        let coefficients = |basis: &Basis, vector: &Mat<f64>| {
-            to_f32(product(basis.to_f64().transpose(), vector.as_ref()).as_ref())
-        };
+        let update = LowRank::of(module);
+        let vectors = self.vectors(update.clone())?;
+        let projected =
+            |basis: &Basis, vector: &Mat<f64>| product(basis.to_f64().transpose(), vector.as_ref());
+        let start = [
+            projected(&subspace.left, &vectors.left),
+            projected(&subspace.right, &vectors.right),
+        ];
+        let sides = subspace.side_by_side().map(|side| Directions {
+            columns: to_f64(&side),
+            rank: self.rank,
+        });
+        let [left, right] = fitted(&sides, &update, start)?;
         Ok(Coefficients {
-            left: coefficients(&subspace.left, &vectors.left),
-            right: coefficients(&subspace.right, &vectors.right),
+            left: to_f32(left.as_ref()),
+            right: to_f32(right.as_ref()),
         })
     }
 
@@ -93,6 +104,101 @@ impl Flattened {
         let a = factor(&subspace.right, &coefficients.right).transposed();
         LoraModule::new(b, a, 1.0)
     }
+}
+
+/// The most rounds of alternating least squares, and the change of the coefficients at which they end.
+const ROUNDS: usize = 100;
+const SETTLED: f64 = 1e-9;
+
+/// The directions of one side, side by side: `[d, K·r]`.
+struct Directions {
+    columns: Mat<f64>,
+    rank: usize,
+}
+
+impl Directions {
+    /// Σ_k c_k · P_k: `[d, r]`.
+    fn sum(&self, coefficients: &Mat<f64>) -> Mat<f64> {
+        Mat::from_fn(self.columns.nrows(), self.rank, |row, own| {
+            (0..coefficients.nrows())
+                .map(|place| {
+                    coefficients[(place, 0)] * self.columns[(row, place * self.rank + own)]
+                })
+                .sum()
+        })
+    }
+
+    /// The c that minimise ‖(Σ_k c_k · P_k) · Fᵀ − near · farᵀ‖.
+    ///
+    /// - other: F `[d', r]`
+    /// - near, far: the factors of the update on this side and on the other
+    fn solution(
+        &self,
+        other: &Mat<f64>,
+        near: &Mat<f64>,
+        far: &Mat<f64>,
+    ) -> Result<Mat<f64>, DecompositionError> {
+        let (rank, count) = (self.rank, self.columns.ncols() / self.rank);
+        let gram = product(self.columns.transpose(), self.columns.as_ref());
+        let inner = product(other.transpose(), other.as_ref());
+        // Fᵀ · far · nearᵀ · [P₁ … P_K]: [r, K·r].
+        let seen = product(
+            product(other.transpose(), far.as_ref()).as_ref(),
+            product(near.transpose(), self.columns.as_ref()).as_ref(),
+        );
+        let normal = Mat::from_fn(count, count, |row, column| {
+            let mut sum = 0.0;
+            for first in 0..rank {
+                for second in 0..rank {
+                    sum +=
+                        gram[(row * rank + first, column * rank + second)] * inner[(first, second)];
+                }
+            }
+            sum
+        });
+        let target = Mat::from_fn(count, 1, |place, _| {
+            (0..rank).map(|own| seen[(own, place * rank + own)]).sum()
+        });
+        // Directions that cancel each other have no solution of their own.
+        let SymmetricEigen { values, vectors } = SymmetricEigen::new(normal.as_ref())?;
+        let strongest = values.first().copied().unwrap_or(0.0);
+        let mut inside = product(vectors.transpose(), target.as_ref());
+        for (place, &value) in values.iter().enumerate() {
+            let is_resolved = value > 1e-12 * strongest;
+            inside[(place, 0)] = if is_resolved {
+                inside[(place, 0)] / value
+            } else {
+                0.0
+            };
+        }
+        Ok(product(vectors.as_ref(), inside.as_ref()))
+    }
+}
+
+/// The coefficients of both sides, of one norm.
+fn fitted(
+    [left, right]: &[Directions; 2],
+    update: &LowRank,
+    [mut ours, mut theirs]: [Mat<f64>; 2],
+) -> Result<[Mat<f64>; 2], DecompositionError> {
+    for _ in 0..ROUNDS {
+        if ours.norm_l2() == 0.0 || theirs.norm_l2() == 0.0 {
+            break;
+        }
+        let before = product(ours.as_ref(), theirs.transpose());
+        ours = left.solution(&right.sum(&theirs), &update.left, &update.right)?;
+        theirs = right.solution(&left.sum(&ours), &update.right, &update.left)?;
+        let change = &before - product(ours.as_ref(), theirs.transpose());
+        if change.norm_l2() <= SETTLED * before.norm_l2() {
+            break;
+        }
+    }
+    let (own, other) = (ours.norm_l2(), theirs.norm_l2());
+    if own > 0.0 && other > 0.0 {
+        ours *= faer::Scale((other / own).sqrt());
+        theirs *= faer::Scale((own / other).sqrt());
+    }
+    Ok([ours, theirs])
 }
 
 impl ModuleSubspace {

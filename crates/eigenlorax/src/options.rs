@@ -147,8 +147,7 @@ pub enum SubspaceKind {
     /// Directions of the columns of ΔW, and of its rows.
     #[default]
     Columns,
-    /// Whole factors, each of an adapter one vector: a new task has one number for each of them and side
-    /// ([`Flattened`](crate::Flattened)).
+    /// Whole factors, each of an adapter one vector: a new task has one number for each of them and side.
     Flattened,
 }
 

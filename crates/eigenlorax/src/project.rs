@@ -26,7 +26,8 @@ pub struct Projection {
     pub overall: f64,
     /// The modules that the subspace doesn't have.
     pub skipped: Vec<String>,
-    /// ΔŴ = U·Uᵀ·ΔW·V·Vᵀ as plain LoRA of the adapter's ranks, without the skipped modules. Heads,
+    /// ΔŴ = U·Uᵀ·ΔW·V·Vᵀ as plain LoRA of the adapter's ranks (on a flattened subspace the nearest B · A of
+    /// its directions, of its rank), without the skipped modules. Heads,
     /// labels and biases are the adapter's.
     pub adapter: Adapter,
 }

@@ -75,7 +75,8 @@ impl BasisDescription {
 
 impl Subspace {
     /// Writes the directory `directory`, complete or not at all: per module the tensors
-    /// `MODULE/left` `[d_out, p]`, `MODULE/right` `[d_in, q]`, `MODULE/left_variance` `[p]` and
+    /// `MODULE/left` `[d_out, p]`, `MODULE/right` `[d_in, q]` (of a flattened subspace `[d_out · r, p]` and
+    /// `[d_in · r, q]`), `MODULE/left_variance` `[p]` and
     /// `MODULE/right_variance` `[q]`, and the rest in `subspace.json`. `force` replaces an existing
     /// directory.
     ///
@@ -134,7 +135,19 @@ impl Subspace {
                 check_flattened(&file, &path, &subspace)?;
                 Ok((path, subspace))
             })
-            .collect::<Result<_, EigenloraxError>>()?;
+            .collect::<Result<BTreeMap<String, ModuleSubspace>, EigenloraxError>>()?;
+        description
+            .options
+            .weights()
+            .check(description.sources.len())?;
+        let is_columns = description.options.kind.is_columns();
+        let other = modules
+            .iter()
+            .find(|(_, module)| module.flattened.is_none() != is_columns);
+        if let Some((path, _)) = other {
+            let problem = format!("`{path}` is of another kind than its options say");
+            return Err(damaged(&file, problem));
+        }
         Ok(Self {
             base_model: description.base_model,
             sources: description.sources,

@@ -149,12 +149,15 @@ impl Weights {
             Self::Given(weights) => {
                 // Only the proportions of weights shape a basis, and these are numbers of at most 1.
                 let largest = weights.iter().copied().fold(0.0, f64::max);
-                weights[adapter] / largest
+                weights.get(adapter).copied().unwrap_or(largest) / largest
             }
         };
         let norm = update.norm();
         if norm > 0.0 {
-            update.left *= faer::Scale(weight / norm);
+            // Shared out, so that factors that are stacked as they are stored are weighted on both sides.
+            let scale = faer::Scale((weight / norm).sqrt());
+            update.left *= scale;
+            update.right *= scale;
         }
         update
     }

@@ -64,6 +64,13 @@ impl Subspace {
         sources.map(|source| source.location.as_str()).collect()
     }
 
+    /// Whether the columns are whole factors.
+    #[getter]
+    fn is_flattened(&self) -> bool {
+        let mut modules = self.inner.modules.values();
+        modules.any(|module| module.flattened.is_some())
+    }
+
     /// The paths of the modules.
     #[getter]
     fn modules(&self) -> Vec<&str> {
@@ -88,8 +95,7 @@ impl Subspace {
 
     /// The mean of the mixers M = Uᵀ ΔW V `[p, q]` of those adapters that have the module, by module.
     fn mixers(&self, py: Python<'_>, adapters: Vec<String>) -> PyResult<BTreeMap<String, Array>> {
-        let mut modules = self.inner.modules.values();
-        if modules.any(|module| module.flattened.is_some()) {
+        if self.is_flattened() {
             return Err(bad_input(py, FLATTENED.to_owned()));
         }
         let mixers = py.detach(|| mixers(&self.inner, &adapters));

@@ -127,6 +127,20 @@ impl AdapterConfig {
         config
     }
 
+    /// Says how much each adapter counts where it leaves that to the default, so that a run keeps to it.
+    pub(crate) fn say_weights(&mut self) {
+        if self.method.has_basis() && !self.adapters.is_empty() && self.given_weights().is_none() {
+            self.weights = Some(Weights::Equal);
+        }
+    }
+
+    /// Of a run that does not say how much each adapter counts: as it was before there was a choice.
+    pub(crate) fn assume_weights(&mut self) {
+        if self.method.has_basis() && !self.adapters.is_empty() && self.given_weights().is_none() {
+            self.weights = Some(Weights::Norms);
+        }
+    }
+
     /// How much each adapter counts, if it says so.
     pub(crate) fn given_weights(&self) -> Option<Weights> {
         self.weights.clone().filter(|weights| !weights.is_none())

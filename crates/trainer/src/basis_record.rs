@@ -25,7 +25,30 @@ pub struct BasisRecord {
     pub modules: BTreeMap<String, ModuleSpectra>,
 }
 
+/// How far variances of the same basis may be apart, computed on different machines.
+const SAME_VARIANCE: f32 = 1e-3;
+
 impl BasisRecord {
+    /// A module in which a basis made again is another one than that of the run.
+    pub(crate) fn other_basis<'a>(
+        &'a self,
+        now: &BTreeMap<String, ModuleSpectra>,
+    ) -> Option<&'a String> {
+        let is_same = |then: &[f32], now: &[f32]| {
+            let close = |(then, now): (&f32, &f32)| {
+                (then - now).abs() <= SAME_VARIANCE * then.abs().max(now.abs())
+            };
+            then.len() == now.len() && then.iter().zip(now).all(close)
+        };
+        let other = self.modules.iter().find(|(path, then)| {
+            now.get(*path).is_none_or(|now| {
+                !is_same(&then.left.variance, &now.left.variance)
+                    || !is_same(&then.right.variance, &now.right.variance)
+            })
+        });
+        other.map(|(path, _)| path)
+    }
+
     pub(crate) fn write(&self, directory: &Path) -> Result<(), TrainerError> {
         let path = directory.join(Run::BASIS);
         let text = serde_json::to_vec(self)

@@ -63,7 +63,7 @@ impl AdapterConfig {
                         p: *columns,
                         q: *columns,
                         adapters: 0,
-                        is_flattened: false,
+                        flattened: None,
                     };
                     trained(&sizes) <= most
                 };

@@ -188,7 +188,7 @@ impl MemoryEstimate {
                 p: columns(0),
                 q: columns(1),
                 adapters: composition.weights(&config.adapter, &layer.path),
-                is_flattened: basis.is_flattened,
+                flattened: basis.flattened_rank(&layer.path),
             }
         };
         let tower = config
@@ -206,7 +206,7 @@ impl MemoryEstimate {
             (method.definition().trained)(sizes) as u64
         };
         let basis_of = |sizes: &LayerSizes| {
-            let of_direction = if sizes.is_flattened { sizes.rank } else { 1 };
+            let of_direction = sizes.flattened.unwrap_or(1);
             (of_direction * (sizes.d_out * sizes.p + sizes.d_in * sizes.q)) as u64
         };
         let all = description.parameters as u64;

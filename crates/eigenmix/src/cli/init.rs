@@ -32,8 +32,8 @@ pub(crate) struct InitArguments {
     #[arg(long, value_name = "DIR|ADAPTER", num_args = 1..)]
     pub(crate) adapters: Vec<String>,
 
-    /// Recycle the N adapters that are most worth it for the task, as `eigenmix select` finds them
-    /// [default: 16, where more fit a base model that is at hand].
+    /// Recycle the adapters that are most worth it for the task, at most N, as `eigenmix select` finds them
+    /// [default: 16, where more fit a base model that is at hand and has less than a billion parameters].
     #[arg(long, value_name = "N")]
     pub(crate) top: Option<NonZeroUsize>,
 

@@ -16,6 +16,9 @@ use serde::Serialize;
 use crate::cli::InitArguments;
 use crate::console::Console;
 
+/// Nothing is computed with larger base models unless it is asked for.
+const MOST_PARAMETERS: usize = 1_000_000_000;
+
 /// Of more adapters than these, the best are selected for the task.
 const MOST_ADAPTERS: NonZeroUsize = NonZeroUsize::new(16).expect("not zero");
 
@@ -33,6 +36,11 @@ pub(crate) fn run(
         true => Surroundings::of(Path::new(".")),
         false => Surroundings::default(),
     };
+    let parent = arguments.out.parent().unwrap_or(Path::new(""));
+    if parent != Path::new("") && !parent.is_dir() {
+        let problem = format!("the directory `{}` does not exist", parent.display());
+        return Err(BadInput(problem).into());
+    }
     let mut result = InitResult::new(&arguments.out);
 
     let adapters: Vec<String> = match arguments.adapters.is_empty() {
@@ -97,6 +105,11 @@ pub(crate) fn run(
     TrainConfig::from_toml(&text).context("the generated file is not a valid training file")?;
     write_file(&arguments.out, text.as_bytes())?;
     result.method = method.name();
+    if method.is_on_adapters() {
+        let adapters = file.adapters.iter();
+        result.adapters = adapters.map(|one| one.name.clone()).collect();
+    }
+    result.selected_of = file.selected_of;
     result.is_complete = file.is_complete();
     result.guesses = guesses(&text);
     console.result(&result)
@@ -116,16 +129,19 @@ fn select_adapters(
         return match arguments.top {
             None => Ok(()),
             Some(_) => Err(BadInput(format!(
-                "--top chooses among adapters to recycle, and the method is {}; leave it out, or name adapters \
-                 for this base model with --adapters",
-                file.method.name()
+                "--top chooses among adapters to recycle, and the method is {}; {}",
+                file.method.name(),
+                match arguments.method {
+                    Some(_) => "leave one of the two out",
+                    None => "leave it out, or name adapters for this base model with --adapters",
+                }
             ))
             .into()),
         };
     }
-    let is_here = file
-        .base
-        .is_some_and(|base| Path::new(base.name()).exists());
+    let is_here = file.base.is_some_and(|base| {
+        Path::new(base.name()).exists() && base.description.parameters < MOST_PARAMETERS
+    });
     if fitting <= top.get() || (arguments.top.is_none() && !(is_here && file.is_complete())) {
         return Ok(());
     }
@@ -146,6 +162,9 @@ fn select_adapters(
         },
         allow_base_mismatch: true,
     };
+    console.note(format!(
+        "looking for the best of the {fitting} adapters that fit, at most {top}; --top {fitting} names all"
+    ));
     let device = device.open()?.inner();
     let found = match select(&request, &device, console) {
         Ok(found) => found,
@@ -232,6 +251,11 @@ struct InitResult {
     is_complete: bool,
     found: Vec<String>,
     guesses: Vec<String>,
+    /// Those that are recycled.
+    adapters: Vec<String>,
+    /// Out of how many they were selected for the task, if they were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    selected_of: Option<usize>,
 }
 
 impl InitResult {
@@ -242,6 +266,8 @@ impl InitResult {
             is_complete: false,
             found: Vec::new(),
             guesses: Vec::new(),
+            adapters: Vec::new(),
+            selected_of: None,
         }
     }
 
@@ -268,6 +294,13 @@ impl fmt::Display for InitResult {
         }
         for line in &self.guesses {
             writeln!(formatter, "guessed  {line}")?;
+        }
+        if let Some(of) = self.selected_of {
+            let count = self.adapters.len();
+            writeln!(
+                formatter,
+                "selected {count} of {of} adapters, by what the gradient of the task asks for"
+            )?;
         }
         let out = &self.out;
         match self.is_complete {

@@ -311,9 +311,9 @@ impl StarterFile<'_> {
         if has_validation {
             writeln!(
                 text,
-                "# \"best\" keeps the state that was best on the validation split."
+                "# The state that was best on the validation split, so that training too long does no harm."
             )?;
-            writeln!(text, "keep = \"last\"")?;
+            writeln!(text, "keep = \"best\"")?;
         }
         Ok(())
     }

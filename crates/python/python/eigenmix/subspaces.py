@@ -52,12 +52,17 @@ class Subspace:
     def modules(self) -> list[str]:
         return self._engine.modules
 
+    @property
+    def is_flattened(self) -> bool:
+        """Whether its columns are whole factors (``kind="flattened"``)."""
+        return self._engine.is_flattened
+
     def left(self, module: str) -> npt.NDArray[np.float32]:
-        """U ``[d_out, p]``, a read-only view without a copy."""
+        """U ``[d_out, p]``, flattened ``[d_out * rank, p]``: a read-only view without a copy."""
         return np.asarray(self._engine.side(module, True))
 
     def right(self, module: str) -> npt.NDArray[np.float32]:
-        """V ``[d_in, q]``, a read-only view without a copy."""
+        """V ``[d_in, q]``, flattened ``[d_in * rank, q]``: a read-only view without a copy."""
         return np.asarray(self._engine.side(module, False))
 
     def left_variance(self, module: str) -> npt.NDArray[np.float32]:

@@ -29,7 +29,8 @@ pub fn has_only_coefficients(run: &Path) -> bool {
 pub fn rebuild_adapter(run: &Path, out: &Path) -> Result<(), TrainerError> {
     let path = run.join(Run::CONFIG);
     let text = std::fs::read_to_string(&path).map_err(FileError::io("read", &path))?;
-    let config = TrainConfig::from_toml(&text)?;
+    let mut config = TrainConfig::from_toml(&text)?;
+    config.adapter.assume_weights();
     let refused = |reason: String| TrainerError::Coefficients {
         run: run.to_owned(),
         reason,
@@ -60,6 +61,13 @@ pub fn rebuild_adapter(run: &Path, out: &Path) -> Result<(), TrainerError> {
         refused(reason)
     })?;
     require_same(&record.sources, &started.sources).map_err(refused)?;
+    if let Some(module) = record.other_basis(&started.spectra) {
+        let reason = format!(
+            "the variances of its basis in `{module}` are others than in the training; was the subspace extracted \
+             again with other options? Extract it as it was"
+        );
+        return Err(refused(reason));
+    }
     let origin = Origin {
         init: config.adapter.init(),
         updates: &started.updates,

@@ -15,8 +15,8 @@ use crate::{AdapterConfig, TrainerError};
 #[derive(Debug, Default)]
 pub(crate) struct BasisWidth {
     modules: BTreeMap<String, [SideWidth; 2]>,
-    /// Whether the directions are whole factors.
-    pub is_flattened: bool,
+    /// Of modules whose directions are whole factors, the rank of these.
+    ranks: BTreeMap<String, usize>,
 }
 
 /// How many directions one side of a module can span.
@@ -58,15 +58,17 @@ impl BasisWidth {
 
     fn of_subspace(config: &AdapterConfig, subspace: &Subspace) -> Result<Self, TrainerError> {
         flattened::check(config, subspace)?;
-        let mut modules = subspace.modules.values();
-        let is_flattened = modules.any(|module| module.flattened.is_some());
+        let flattened = subspace.modules.iter();
+        let ranks = flattened
+            .filter_map(|(path, module)| Some((path.clone(), module.flattened?.rank)))
+            .collect();
         let columns = subspace.modules.iter().map(|(path, module)| {
             let columns = [&module.left, &module.right].map(SideWidth::of);
             (path.clone(), columns)
         });
         Ok(Self {
             modules: columns.collect(),
-            is_flattened,
+            ranks,
         })
     }
 
@@ -83,13 +85,18 @@ impl BasisWidth {
         }
         Ok(Self {
             modules: columns,
-            is_flattened: false,
+            ranks: BTreeMap::new(),
         })
     }
 
     /// The paths of the modules, as far as they are known.
     pub(crate) fn modules(&self) -> impl Iterator<Item = &str> {
         self.modules.keys().map(String::as_str)
+    }
+
+    /// The rank of the factors that the directions of a module are, if its subspace is flattened.
+    pub(crate) fn flattened_rank(&self, module: &str) -> Option<usize> {
+        self.ranks.get(module).copied()
     }
 
     /// The columns on one side (0: left, 1: right) of a module of this shape, `[d_out, d_in]`.
@@ -100,7 +107,7 @@ impl BasisWidth {
         side: usize,
         shape: [usize; 2],
     ) -> usize {
-        let width = shape[side];
+        let width = shape[side] * self.flattened_rank(module).unwrap_or(1);
         let most = config.most_components(shape);
         let unknown = SideWidth {
             principal: match config.is_recycling() {

@@ -85,6 +85,6 @@ pub(crate) struct LayerSizes {
     pub q: usize,
     /// The weights of adapters, if it is composed of some.
     pub adapters: usize,
-    /// Whether the columns of the basis are whole factors of the rank.
-    pub is_flattened: bool,
+    /// If the columns of the basis are whole factors, their rank.
+    pub flattened: Option<usize>,
 }

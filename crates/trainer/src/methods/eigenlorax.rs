@@ -21,7 +21,7 @@ pub(super) const EIGENLORAX: Definition = Definition {
 
 /// r(p + q); on a flattened subspace p + q
 fn trained(sizes: &LayerSizes) -> usize {
-    let of_direction = if sizes.is_flattened { 1 } else { sizes.rank };
+    let of_direction = sizes.flattened.map_or(sizes.rank, |_| 1);
     of_direction * (sizes.p + sizes.q)
 }
 
@@ -33,7 +33,11 @@ pub(super) fn decomposition(path: &str, source: DecompositionError) -> TrainerEr
 fn update(layer: BasisLayer) -> Result<Update, TrainerError> {
     let (config, module) = (layer.config, layer.module);
     let [left, right] = module.side_by_side();
-    let (rank, d_out, p) = (config.rank.unwrap_or(1), left.rows(), module.left.columns());
+    let rank = match module.flattened {
+        Some(flattened) => flattened.rank,
+        None => config.rank.unwrap_or(1),
+    };
+    let (d_out, p) = (left.rows(), module.left.columns());
     let init = config.init();
     let scaling = match (&init, module.flattened) {
         // The authors' start has a size of its own, which a scaling would change.

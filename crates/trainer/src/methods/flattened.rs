@@ -1,6 +1,8 @@
 //! EigenLoRAx on a flattened subspace, whose directions are whole factors.
 
-use eigenmix_eigenlorax::{Flattened, Subspace};
+use std::collections::BTreeSet;
+
+use eigenmix_eigenlorax::Subspace;
 
 use crate::adapter_config::AdapterConfig;
 use crate::basis_config::BasisKind;
@@ -13,17 +15,15 @@ use crate::{AdapterMethod, TrainerError};
 /// # Errors
 /// [`TrainerError::Method`], with the key that is at odds with it.
 pub(super) fn check(config: &AdapterConfig, subspace: &Subspace) -> Result<(), TrainerError> {
-    let flattened = subspace
-        .modules
-        .values()
-        .find_map(|module| module.flattened);
-    let Some(Flattened { rank, .. }) = flattened else {
+    let modules = subspace.modules.values();
+    let ranks: BTreeSet<usize> = modules
+        .filter_map(|module| Some(module.flattened?.rank))
+        .collect();
+    if ranks.is_empty() {
         return Ok(());
-    };
-    let ranks = subspace.modules.values().map(|module| module.flattened);
+    }
     let own = config.rank.unwrap_or(1);
-    let ranks = ranks.flatten().map(|flattened| flattened.rank);
-    let other = ranks.into_iter().find(|rank| *rank != own);
+    let names: Vec<String> = ranks.iter().map(usize::to_string).collect();
     let rules = [
         (
             config.method != AdapterMethod::Eigenlorax,
@@ -33,15 +33,15 @@ pub(super) fn check(config: &AdapterConfig, subspace: &Subspace) -> Result<(), T
                 .to_owned(),
         ),
         (
-            other.is_some(),
+            !ranks.contains(&own),
             "adapter.rank",
             format!(
                 "the directions of a flattened subspace are factors of a rank of their own; it is {}, not {own}",
-                other.unwrap_or(rank)
+                names.join(" or ")
             ),
         ),
         (
-            config.gradient_config().is_some(),
+            config.gradient_config().is_some() && config.basis != BasisKind::Gradient,
             "adapter.gradient",
             "it joins directions of columns, and the subspace is flattened".to_owned(),
         ),

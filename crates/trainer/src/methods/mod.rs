@@ -169,7 +169,7 @@ mod tests {
                     p: update.left.matrix.cols(),
                     q: update.right.matrix.cols(),
                     adapters: 2,
-                    is_flattened: false,
+                    flattened: None,
                 };
                 let counted = (method.definition().trained)(&sizes);
                 assert_eq!(counted, update.trained_parameters(), "{path}: {method:?}");

@@ -6,7 +6,7 @@ use std::path::Path;
 use eigenmix_adapter::{LoadedAdapter, LoraModule};
 use eigenmix_eigenlorax::{Coefficients, LowRank, ModuleSpectra, ModuleSubspace};
 use eigenmix_models::Description;
-use eigenmix_moslora::Update;
+use eigenmix_moslora::{Update, compose};
 use eigenmix_tensors::Matrix;
 
 use super::basis_source::{BasisSource, MadeBasis, read};
@@ -172,20 +172,24 @@ pub(super) fn check_base(
     Ok(())
 }
 
-/// A note of how much of an adapter its projection keeps, in squared Frobenius norms: since the bases are
-/// orthonormal, Σ ‖ΔŴ‖² / Σ ‖ΔW‖² over all modules of the adapter, those without a basis included.
+/// A note of how much of an adapter its projection keeps, in squared Frobenius norms:
+/// 1 − Σ ‖ΔW − ΔŴ‖² / Σ ‖ΔW‖² over all modules of the adapter, those without a basis included.
 fn kept_energy(
     adapter: &LoadedAdapter,
     description: &Description,
     updates: &BTreeMap<String, Update>,
 ) -> String {
-    let energy = |module: &LoraModule| LowRank::of(module).norm().powi(2);
     let (mut kept, mut total, mut left_out) = (0.0, 0.0, Vec::new());
     for (path, module) in &adapter.adapter.modules {
-        total += energy(module);
+        let whole = LowRank::of(module);
+        let energy = whole.norm().powi(2);
+        total += energy;
         let layer = description.layer(path);
         match layer.and_then(|layer| updates.get(&layer.path)) {
-            Some(update) => kept += energy(&update.fold()),
+            Some(update) => {
+                let lost = whole.minus(&LowRank::of(&update.fold())).norm();
+                kept += energy - lost.powi(2);
+            }
             None => left_out.push(path),
         }
     }
@@ -219,7 +223,7 @@ pub(crate) fn same_directory(left: &str, right: &str) -> bool {
 }
 
 /// The mean of the adapters' mixers M_t = Uᵀ ΔW_t V `[p, q]` over those that have the module; on a flattened
-/// subspace of their coefficients, which stand for the mean factors.
+/// subspace the coefficients that bring B · A closest to the mean of their updates.
 fn average(
     module: &ModuleSubspace,
     path: &str,
@@ -230,15 +234,15 @@ fn average(
     if module.flattened.is_none() {
         return Ok(mean(modules.map(|lora| module.mixer_of(lora)).collect()).map(Started::Mixer));
     }
-    let coefficients = modules.map(|lora| Coefficients::of(module, lora));
-    let coefficients = coefficients.collect::<Result<Vec<_>, _>>();
-    let coefficients = coefficients.map_err(|source| decomposition(path, source))?;
-    let (left, right) = coefficients
-        .into_iter()
-        .map(|one| (one.left, one.right))
-        .unzip();
-    let directions = mean(left).zip(mean(right));
-    Ok(directions.map(|(left, right)| Started::Directions(Coefficients { left, right })))
+    let members: Vec<(usize, &LoraModule)> = modules.enumerate().collect();
+    if members.is_empty() {
+        return Ok(None);
+    }
+    let shares = vec![1.0 / members.len() as f32; members.len()];
+    let average = compose(&members, &shares, false, 1.0, 0.0).fold();
+    let found = Coefficients::of(module, &average);
+    let found = found.map_err(|source| decomposition(path, source))?;
+    Ok(Some(Started::Directions(found)))
 }
 
 /// The mean of matrices of one shape, if there are any.

@@ -1,6 +1,6 @@
 //! A subspace: how many components it has, and how much of its sources' variance they explain.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
@@ -33,6 +33,9 @@ pub(super) struct SubspaceSummary<'a> {
 struct ModuleSummary {
     d_out: usize,
     d_in: usize,
+    /// Of a flattened subspace the rank of the factors that its columns are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rank: Option<usize>,
     left: BasisSummary,
     right: BasisSummary,
 }
@@ -77,6 +80,7 @@ impl<'a> SubspaceSummary<'a> {
                 let summary = ModuleSummary {
                     d_out,
                     d_in,
+                    rank: module.flattened.map(|flattened| flattened.rank),
                     left: BasisSummary::of(&module.left),
                     right: BasisSummary::of(&module.right),
                 };
@@ -144,6 +148,17 @@ impl fmt::Display for SubspaceSummary<'_> {
             self.components(|module| &module.left),
             self.components(|module| &module.right)
         )?;
+        let ranks: BTreeSet<usize> = { self.modules.values() }
+            .filter_map(|module| module.rank)
+            .collect();
+        if !ranks.is_empty() {
+            let ranks: Vec<String> = ranks.iter().map(usize::to_string).collect();
+            writeln!(
+                formatter,
+                "  kind        flattened: whole factors of rank {}, for eigenlorax",
+                ranks.join(" or ")
+            )?;
+        }
         writeln!(
             formatter,
             "  variance    left {:.2} % kept, right {:.2} %",

@@ -234,6 +234,11 @@ def _on_basis(
     started: Mapping[str, Any],
 ) -> dict[str, AdaptedLinear]:
     rank, scaling = size
+    if subspace.is_flattened:
+        raise EigenmixError(
+            "the subspace is flattened, which eigenmix.train has the method \"eigenlorax\" for; here the "
+            "directions of columns are needed, which extract finds without kind=\"flattened\""
+        )
     bases = {path: (subspace.left(path), subspace.right(path)) for path in subspace.modules}
     shapes = {path: (left.shape[0], right.shape[0]) for path, (left, right) in bases.items()}
     places = layers_on(layers, subspace.modules, shapes)
