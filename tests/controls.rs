@@ -58,7 +58,9 @@ fn an_arm_that_recycles_gets_a_control_and_the_report_says_what_came_of_it() {
     }
     // A run keeps to how much each adapter counts, whatever the default will be.
     let kept = fs::read_to_string(place.path("runs/mix/seed-0/config.toml")).expect("a file");
-    assert!(kept.contains("weights = \"equal\""), "{kept}");
+    for part in ["weights = \"equal\"", "join = \"auto\""] {
+        assert!(kept.contains(part), "{part}\n{kept}");
+    }
     // A control has the adapters' modules and sizes, not their directions.
     let control = place.path("runs/mix-random/seed-0");
     assert!(!control.join("basis.json").exists() && !control.join("gradient").exists());

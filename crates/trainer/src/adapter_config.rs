@@ -344,7 +344,7 @@ impl AdapterConfig {
             }
             (Some(_), _) if self.is_gradient_whole() => refused("adapter.gradient.join", ALONE),
             (_, Some(_)) if self.is_gradient_whole() => refused("adapter.gradient.weight", ALONE),
-            (Some(GradientJoin::Rotate | GradientJoin::Augment), Some(_)) => {
+            (Some(join), Some(_)) if join != GradientJoin::Weight => {
                 refused("adapter.gradient.weight", NO_WEIGHT)
             }
             _ => None,

@@ -58,8 +58,7 @@ pub struct GradientConfig {
     /// The most training examples that the gradient is the mean over.
     #[schemars(range(min = 1))]
     pub examples: NonZeroUsize,
-    /// How it is joined with recycled adapters. Default: "augment" where the training has 256 examples or
-    /// more, "weight" where it has fewer, or `weight` is given.
+    /// How it is joined with recycled adapters. Default: "auto", or "weight" where `weight` is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub join: Option<GradientJoin>,
     /// With join = "weight": how much it counts beside one adapter. Default: 3.
@@ -77,8 +76,10 @@ pub struct GradientConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum GradientJoin {
-    /// As one more adapter.
+    /// "augment" where the training has 256 examples or more, "weight" where it has fewer.
     #[default]
+    Auto,
+    /// As one more adapter.
     Weight,
     /// The directions of the adapters that the gradient asks for, instead of those of largest variance.
     Rotate,
@@ -100,21 +101,18 @@ impl Default for GradientConfig {
 }
 
 impl AdapterConfig {
-    /// How the gradient of the task joins recycled adapters, if it does and the file says so.
+    /// How the gradient of the task joins recycled adapters, if it does.
     pub fn gradient_join(&self) -> Option<GradientJoin> {
         let gradient = self.gradient_config()?;
-        let weighted = gradient.weight.map(|_| GradientJoin::Weight);
-        gradient
-            .join
-            .or(weighted)
-            .filter(|_| !self.is_gradient_whole())
+        (!self.is_gradient_whole()).then(|| gradient.join())
     }
 
     /// The same with what the number of training examples decides of how the gradient is joined.
     pub(crate) fn joining_for(&self, examples: usize) -> Self {
         let mut config = self.clone();
-        let is_open = self.gradient_join().is_none() && !self.is_gradient_whole();
-        if let Some(gradient) = self.gradient_config().filter(|_| is_open) {
+        if let (Some(GradientJoin::Auto), Some(gradient)) =
+            (self.gradient_join(), self.gradient_config())
+        {
             let join = match examples >= MANY_EXAMPLES {
                 true => GradientJoin::Augment,
                 false => GradientJoin::Weight,
@@ -127,10 +125,19 @@ impl AdapterConfig {
         config
     }
 
-    /// Says how much each adapter counts where it leaves that to the default, so that a run keeps to it.
-    pub(crate) fn say_weights(&mut self) {
+    /// Says what it leaves to defaults of the basis, so that a run keeps to them: a later release may have
+    /// others.
+    pub(crate) fn say_defaults(&mut self) {
         if self.method.has_basis() && !self.adapters.is_empty() && self.given_weights().is_none() {
             self.weights = Some(Weights::Equal);
+        }
+        if let Some(GradientJoin::Auto) = self.gradient_join() {
+            self.gradient = self.gradient_config().map(|gradient| {
+                GradientKey::Options(GradientConfig {
+                    join: Some(GradientJoin::Auto),
+                    ..gradient
+                })
+            });
         }
     }
 
@@ -156,7 +163,8 @@ impl GradientConfig {
     }
 
     pub(crate) fn join(&self) -> GradientJoin {
-        self.join.unwrap_or_default()
+        let weighted = self.weight.map(|_| GradientJoin::Weight);
+        self.join.or(weighted).unwrap_or_default()
     }
 
     pub(crate) fn weight(&self) -> f64 {

@@ -98,22 +98,23 @@ fn gradient(adapter: &AdapterConfig) -> Vec<Candidate> {
         return vec![candidate().set("adapter.gradient", true)];
     }
     let without = candidate().without("adapter.gradient");
-    let other = match adapter.gradient_join() {
-        Some(GradientJoin::Augment) => "weight",
-        Some(_) => "augment",
-        None if adapter.is_recycling() && adapter.basis == BasisKind::Recycled => "augment",
-        None => return vec![without],
+    // One of the two is what "auto" comes to; which one, the number of examples says.
+    let others: &[&str] = match adapter.gradient_join() {
+        Some(GradientJoin::Augment) => &["weight"],
+        Some(GradientJoin::Auto) => &["augment", "weight"],
+        Some(_) => &["augment"],
+        None => &[],
     };
-    let joined = match adapter.gradient {
+    let joined = others.iter().map(|&join| match adapter.gradient {
         Some(GradientKey::Options(_)) => candidate()
-            .set("adapter.gradient.join", other)
+            .set("adapter.gradient.join", join)
             .without("adapter.gradient.weight"),
         _ => {
-            let table = Table::from_iter([("join".to_owned(), Value::from(other))]);
+            let table = Table::from_iter([("join".to_owned(), Value::from(join))]);
             candidate().set("adapter.gradient", table)
         }
-    };
-    vec![joined, without]
+    });
+    joined.chain([without]).collect()
 }
 
 fn start(adapter: &AdapterConfig) -> Vec<Candidate> {

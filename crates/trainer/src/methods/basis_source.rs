@@ -134,7 +134,8 @@ impl BasisSource<'_> {
                         .min(asked)
                 };
                 match options.join() {
-                    GradientJoin::Weight => {
+                    // Without its number of examples, for its size alone.
+                    GradientJoin::Weight | GradientJoin::Auto => {
                         let count = Components::Count(asked);
                         module.joined(gradient, adapters, options.weight(), count)?
                     }

@@ -60,7 +60,7 @@ impl NetworkTraining {
             Some(GradientJoin::Weight) => " as one more adapter",
             Some(GradientJoin::Rotate) => ", which chooses among the directions of the adapters",
             Some(GradientJoin::Augment) => " in half of its directions",
-            None => "",
+            Some(GradientJoin::Auto) | None => "",
         };
         self.start_notes.push(format!(
             "the basis has the gradient of the task{joined}; over {} examples, of which two halves agree by \

@@ -446,7 +446,7 @@ pub(crate) fn resolved(config: &TrainConfig) -> Result<String, FileError> {
     if config.task.kind.is_of_diffusion_models() {
         config.diffusion.get_or_insert_default();
     }
-    config.adapter.say_weights();
+    config.adapter.say_defaults();
     toml::to_string(&config).map_err(|error| {
         FileError::io("write", Path::new(Run::CONFIG))(std::io::Error::other(error))
     })
