@@ -59,9 +59,10 @@ impl Flattened {
         })
     }
 
-    /// The coefficients of an update, `[p, 1]` and `[q, 1]`: those that bring B · A closest to ΔW, by
-    /// alternating least squares from the projection of its factors as the sources are split. For a source
-    /// that is the solution already; an adapter that was trained on the subspace is split in another way.
+    /// The coefficients of an update, `[p, 1]` and `[q, 1]`: those that bring B · A as close to ΔW as
+    /// alternating least squares finds from the projection of its factors, split as the sources are. With all
+    /// directions that is exact for a source; an adapter that was trained on the subspace is split in another
+    /// way.
     ///
     /// # Errors
     /// As [`Flattened::vectors`].
@@ -71,17 +72,24 @@ impl Flattened {
         module: &LoraModule,
     ) -> Result<Coefficients, DecompositionError> {
         let update = LowRank::of(module);
-        let vectors = self.vectors(update.clone())?;
+        // More columns than directions have, such as those of several adapters side by side, have no order
+        // as they are stored.
+        let factors = match update.rank() > self.rank {
+            true => Factors::Balanced,
+            false => self.factors,
+        };
+        let vectors = Self { factors, ..self }.vectors(update.clone())?;
         let projected =
             |basis: &Basis, vector: &Mat<f64>| product(basis.to_f64().transpose(), vector.as_ref());
         let start = [
             projected(&subspace.left, &vectors.left),
             projected(&subspace.right, &vectors.right),
         ];
-        let sides = subspace.side_by_side().map(|side| Directions {
-            columns: to_f64(&side),
-            rank: self.rank,
-        });
+        let [left, right] = subspace.side_by_side();
+        let sides = [
+            Directions::new(&left, &update.left, self.rank),
+            Directions::new(&right, &update.right, self.rank),
+        ];
         let [left, right] = fitted(&sides, &update, start)?;
         Ok(Coefficients {
             left: to_f32(left.as_ref()),
@@ -110,13 +118,29 @@ impl Flattened {
 const ROUNDS: usize = 100;
 const SETTLED: f64 = 1e-9;
 
-/// The directions of one side, side by side: `[d, K·r]`.
+/// The directions of one side, and what the fit needs of them and of the update again and again.
 struct Directions {
+    /// [P₁ … P_K]: `[d, K·r]`.
     columns: Mat<f64>,
+    /// The products of the columns with each other.
+    gram: Mat<f64>,
+    /// Those of the update's factor on this side with them: `[rank of the update, K·r]`.
+    seen: Mat<f64>,
+    /// r
     rank: usize,
 }
 
 impl Directions {
+    fn new(side: &Matrix, near: &Mat<f64>, rank: usize) -> Self {
+        let columns = to_f64(side);
+        Self {
+            gram: product(columns.transpose(), columns.as_ref()),
+            seen: product(near.transpose(), columns.as_ref()),
+            columns,
+            rank,
+        }
+    }
+
     /// Σ_k c_k · P_k: `[d, r]`.
     fn sum(&self, coefficients: &Mat<f64>) -> Mat<f64> {
         Mat::from_fn(self.columns.nrows(), self.rank, |row, own| {
@@ -128,30 +152,22 @@ impl Directions {
         })
     }
 
-    /// The c that minimise ‖(Σ_k c_k · P_k) · Fᵀ − near · farᵀ‖.
+    /// The c that minimise ‖(Σ_k c_k · P_k) · Fᵀ − ΔW‖.
     ///
     /// - other: F `[d', r]`
-    /// - near, far: the factors of the update on this side and on the other
-    fn solution(
-        &self,
-        other: &Mat<f64>,
-        near: &Mat<f64>,
-        far: &Mat<f64>,
-    ) -> Result<Mat<f64>, DecompositionError> {
+    /// - far: the update's factor on the other side
+    fn solution(&self, other: &Mat<f64>, far: &Mat<f64>) -> Result<Mat<f64>, DecompositionError> {
         let (rank, count) = (self.rank, self.columns.ncols() / self.rank);
-        let gram = product(self.columns.transpose(), self.columns.as_ref());
         let inner = product(other.transpose(), other.as_ref());
         // Fᵀ · far · nearᵀ · [P₁ … P_K]: [r, K·r].
-        let seen = product(
-            product(other.transpose(), far.as_ref()).as_ref(),
-            product(near.transpose(), self.columns.as_ref()).as_ref(),
-        );
+        let across = product(other.transpose(), far.as_ref());
+        let seen = product(across.as_ref(), self.seen.as_ref());
         let normal = Mat::from_fn(count, count, |row, column| {
             let mut sum = 0.0;
             for first in 0..rank {
                 for second in 0..rank {
-                    sum +=
-                        gram[(row * rank + first, column * rank + second)] * inner[(first, second)];
+                    sum += self.gram[(row * rank + first, column * rank + second)]
+                        * inner[(first, second)];
                 }
             }
             sum
@@ -186,8 +202,8 @@ fn fitted(
             break;
         }
         let before = product(ours.as_ref(), theirs.transpose());
-        ours = left.solution(&right.sum(&theirs), &update.left, &update.right)?;
-        theirs = right.solution(&left.sum(&ours), &update.right, &update.left)?;
+        ours = left.solution(&right.sum(&theirs), &update.right)?;
+        theirs = right.solution(&left.sum(&ours), &update.left)?;
         let change = &before - product(ours.as_ref(), theirs.transpose());
         if change.norm_l2() <= SETTLED * before.norm_l2() {
             break;

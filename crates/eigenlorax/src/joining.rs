@@ -13,6 +13,7 @@ use crate::decomposition::{DecompositionError, ThinSvd, product, to_f32, with_co
 use crate::low_rank::LowRank;
 use crate::options::Components;
 use crate::principal::Columns;
+use crate::rotation::Rotation;
 use crate::subspace::ModuleSubspace;
 
 impl ModuleSubspace {
@@ -53,29 +54,18 @@ impl ModuleSubspace {
     }
 
     /// The directions of the recycled adapters that a task's gradient G asks for: `Uᵀ · G · V = P · Σ · Qᵀ`
-    /// on all principal components, of which `U · P` and `V · Q` are kept in their order, at most `count`.
-    /// The variances are Σ².
+    /// on all principal components, of which `U · P` and `V · Q` are kept in their order, at most `count` a
+    /// side. The variances are Σ². Beyond the rank of G come those in which the adapters vary most, with no
+    /// variance.
     ///
     /// # Errors
     /// If a decomposition doesn't converge, which finite values don't lead to.
     pub fn rotated(&self, gradient: &LoraModule, count: usize) -> Result<Self, DecompositionError> {
         self.assert_columns();
-        let gradient = LowRank::of(gradient);
-        let (left, right) = (self.left.principal_f64(), self.right.principal_f64());
-        let seen = [
-            product(left.transpose(), gradient.left.as_ref()),
-            product(right.transpose(), gradient.right.as_ref()),
-        ];
-        let ThinSvd { u, s, v } =
-            ThinSvd::new(product(seen[0].as_ref(), seen[1].transpose()).as_ref())?;
-        let count = count.min(s.len());
-        let side = |basis: &Basis, own: &Mat<f64>, turn: &Mat<f64>| {
-            let turned = product(own.as_ref(), turn.as_ref().subcols(0, count));
-            basis.with_principal(turned, &s[..count])
-        };
+        let rotation = Rotation::new(self, gradient)?;
         Ok(Self::of_columns(
-            side(&self.left, &left, &u),
-            side(&self.right, &right, &v),
+            rotation.of(&self.left, &rotation.left, count)?,
+            rotation.of(&self.right, &rotation.right, count)?,
         ))
     }
 
@@ -94,21 +84,23 @@ impl ModuleSubspace {
         ))
     }
 
-    /// Directions of the recycled adapters that a gradient asks for, and its own outside of them all: `kept`
-    /// of [`ModuleSubspace::rotated`], then `outside` of those that [`ModuleSubspace::extended`] adds.
+    /// Directions of the recycled adapters that a gradient asks for, and its own outside of them all: at most
+    /// `outside` of those that [`ModuleSubspace::extended`] adds, behind so many of
+    /// [`ModuleSubspace::rotated`] that there are `count` a side, or all of both.
     ///
     /// # Errors
     /// If a decomposition doesn't converge, which finite values don't lead to.
     pub fn augmented(
         &self,
         gradient: &LoraModule,
-        kept: usize,
+        count: usize,
         outside: usize,
     ) -> Result<Self, DecompositionError> {
-        let rotated = self.rotated(gradient, kept)?;
-        let extended = self.extended(gradient, outside)?;
-        let side = |own: &Basis, rotated: &Basis, extended: &Basis| {
+        let extended = self.extended(gradient, outside.min(count))?;
+        let rotation = Rotation::new(self, gradient)?;
+        let side = |own: &Basis, turn: &Mat<f64>, extended: &Basis| {
             let added = own.principal()..extended.principal();
+            let rotated = rotation.of(own, turn, count - added.len())?;
             let all = extended.to_f64();
             let columns = added
                 .clone()
@@ -117,11 +109,11 @@ impl ModuleSubspace {
                 });
             let variance = [rotated.principal_variance(), &extended.variance()[added]].concat();
             let total = rotated.total_variance() + extended.total_variance() - own.total_variance();
-            own.with_columns(columns, variance, total)
+            Ok(own.with_columns(columns, variance, total))
         };
         Ok(Self::of_columns(
-            side(&self.left, &rotated.left, &extended.left),
-            side(&self.right, &rotated.right, &extended.right),
+            side(&self.left, &rotation.left, &extended.left)?,
+            side(&self.right, &rotation.right, &extended.right)?,
         ))
     }
 
@@ -148,7 +140,7 @@ impl ModuleSubspace {
 
 impl Basis {
     /// The principal columns in f64: `[d, principal]`.
-    fn principal_f64(&self) -> Mat<f64> {
+    pub(crate) fn principal_f64(&self) -> Mat<f64> {
         self.to_f64()
             .as_ref()
             .subcols(0, self.principal())
@@ -177,7 +169,7 @@ impl Basis {
     }
 
     /// Other principal columns, of these singular values.
-    fn with_principal(&self, columns: Mat<f64>, values: &[f64]) -> Self {
+    pub(crate) fn with_principal(&self, columns: Mat<f64>, values: &[f64]) -> Self {
         let variance: Vec<f32> = values.iter().map(|value| value.powi(2) as f32).collect();
         let total = values.iter().map(|value| value.powi(2)).sum();
         self.with_columns(columns, variance, total)
@@ -366,7 +358,7 @@ mod tests {
     fn an_augmented_basis_is_half_of_the_pool_and_half_outside_of_all_of_it() {
         let module = &subspace(&[1, 2], &ExtractOptions::new(Components::All)).modules["query"];
         let gradient = update(3, 4);
-        let found = module.augmented(&gradient, 3, 2).unwrap();
+        let found = module.augmented(&gradient, 5, 2).unwrap();
         assert!(is_orthonormal(&found));
         assert_eq!((found.left.principal(), found.right.principal()), (5, 5));
         let inside = product(
@@ -382,6 +374,51 @@ mod tests {
             let expected = if column < 3 { 1.0 } else { 0.0 };
             assert!((share - expected).abs() < 1e-5, "{column}: {share}");
         }
+    }
+
+    #[test]
+    fn beyond_the_rank_of_the_gradient_come_directions_in_which_the_adapters_vary() {
+        let module = &subspace(&[1, 2], &ExtractOptions::new(Components::All)).modules["query"];
+        let turned = module.rotated(&update(3, 2), 5).unwrap();
+        assert!(is_orthonormal(&turned));
+        assert_eq!((turned.left.principal(), turned.right.principal()), (5, 5));
+        // Weighted by the variances, the five hold more of the adapters than any two and the weakest three.
+        let held = |basis: &Basis| {
+            let inside = product(
+                basis.to_f64().transpose(),
+                module.left.principal_f64().as_ref(),
+            );
+            let variance = module.left.principal_variance();
+            let of = |place: usize| {
+                let column = inside.as_ref().subcols(place, 1).to_owned();
+                column.squared_norm_l2() * f64::from(variance[place])
+            };
+            (0..variance.len()).map(of).sum::<f64>()
+        };
+        let two = module.rotated(&update(3, 2), 2).unwrap();
+        let variance = module.left.principal_variance();
+        let strongest: f32 = variance.iter().take(3).sum();
+        let weakest: f32 = variance.iter().rev().take(3).sum();
+        let gained = held(&turned.left) - held(&two.left);
+        assert!(gained > f64::from(weakest) && gained < f64::from(strongest) + 1e-6);
+    }
+
+    #[test]
+    fn a_side_that_the_adapters_span_has_as_many_directions_of_theirs_instead() {
+        let three = subspace(&[1, 2, 3], &ExtractOptions::new(Components::All));
+        let module = &three.modules["query"];
+        assert_eq!(module.right.principal(), 9);
+        for (count, outside) in [(9, 4), (12, 6), (usize::MAX, usize::MAX)] {
+            let found = module.augmented(&update(7, 4), count, outside).unwrap();
+            assert!(is_orthonormal(&found));
+            let both = [&found.left, &found.right].map(Basis::principal);
+            assert_eq!(both, [count.min(13); 2], "{count}");
+        }
+        let full = ModuleSubspace::random("query", SHAPE, [17, 17], 1);
+        let found = full.augmented(&update(7, 4), 17, 4).unwrap();
+        let both = [&found.left, &found.right].map(Basis::principal);
+        assert_eq!(both, [17, 17]);
+        assert!(is_orthonormal(&found));
     }
 
     #[test]

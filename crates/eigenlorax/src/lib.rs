@@ -65,6 +65,7 @@ mod principal;
 mod project;
 mod range_sketch;
 mod report;
+mod rotation;
 mod selection;
 mod shared_bases;
 mod shared_energy;

@@ -68,8 +68,8 @@ pub struct AdapterConfig {
     /// stay: they give the modules and the number of directions.
     #[serde(default, skip_serializing_if = "BasisKind::is_recycled")]
     pub basis: BasisKind,
-    /// Whether the gradient of this task, taken once before the training, is joined to the basis as one
-    /// more adapter: true, or a table. Without `subspace` and `adapters` it is the whole basis.
+    /// Whether the gradient of this task, taken once before the training, is joined to the basis: true, or a
+    /// table that says how. Without `subspace` and `adapters` it is the whole basis.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gradient: Option<GradientKey>,
     /// compose, or `init` = "compose": whether every adapter has one weight, or one in each module.

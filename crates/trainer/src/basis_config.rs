@@ -108,7 +108,7 @@ impl AdapterConfig {
     }
 
     /// The same with what the number of training examples decides of how the gradient is joined.
-    pub(crate) fn joining_for(&self, examples: usize) -> Self {
+    pub fn joining_for(&self, examples: usize) -> Self {
         let mut config = self.clone();
         if let (Some(GradientJoin::Auto), Some(gradient)) =
             (self.gradient_join(), self.gradient_config())
@@ -125,8 +125,7 @@ impl AdapterConfig {
         config
     }
 
-    /// Says what it leaves to defaults of the basis, so that a run keeps to them: a later release may have
-    /// others.
+    /// Says which defaults of the basis it goes by, so that a run is not gone on with under others.
     pub(crate) fn say_defaults(&mut self) {
         if self.method.has_basis() && !self.adapters.is_empty() && self.given_weights().is_none() {
             self.weights = Some(Weights::Equal);

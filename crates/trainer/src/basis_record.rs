@@ -35,8 +35,13 @@ impl BasisRecord {
         now: &BTreeMap<String, ModuleSpectra>,
     ) -> Option<&'a String> {
         let is_same = |then: &[f32], now: &[f32]| {
+            // The weakest components are known to no more than this share of the strongest.
+            let floor = 1e-6 * then.first().copied().unwrap_or(0.0);
+            let strong =
+                |variances: &[f32]| variances.iter().take_while(|value| **value > floor).count();
+            let (then, now) = (&then[..strong(then)], &now[..strong(now)]);
             let close = |(then, now): (&f32, &f32)| {
-                (then - now).abs() <= SAME_VARIANCE * then.abs().max(now.abs())
+                (then - now).abs() <= SAME_VARIANCE * then.abs().max(now.abs()) + floor
             };
             then.len() == now.len() && then.iter().zip(now).all(close)
         };

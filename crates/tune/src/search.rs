@@ -65,6 +65,8 @@ pub(crate) struct Search<'a> {
     device: Device,
     evidence: Evidence,
     failures: BTreeMap<usize, String>,
+    /// How many rows the winner is trained on: what depends on it is measured as it will be.
+    rows: usize,
 }
 
 /// The training that a changed file describes.
@@ -107,11 +109,11 @@ impl<'a> Search<'a> {
         clock: Clock,
         schedule: Schedule,
         candidates: Vec<Counted>,
-        (metric, rows): (Metric, usize),
+        (metric, measured, rows): (Metric, usize, usize),
     ) -> Result<Self, ExperimentError> {
         Ok(Self {
             evidence: Evidence::new(candidates.len(), schedule.measurements.len())
-                .of_shares_of((is_share(metric) && schedule.fewest == 1).then_some(rows)),
+                .of_shares_of((is_share(metric) && schedule.fewest == 1).then_some(measured)),
             device: request.device.open()?,
             failures: BTreeMap::new(),
             request,
@@ -119,6 +121,7 @@ impl<'a> Search<'a> {
             schedule,
             candidates,
             metric,
+            rows,
         })
     }
 
@@ -288,6 +291,7 @@ impl<'a> Search<'a> {
     fn measure(&self, candidate: usize, measurement: usize) -> Result<Trial, ExperimentError> {
         let config = changed(self.request.file, self.candidate(candidate))?;
         let mut config = self.schedule.measurements[measurement].of(config);
+        config.adapter = config.adapter.joining_for(self.rows);
         let trials = self.trials();
         let run = trials.join(format!("{candidate}-{measurement}"));
         config.output = run.to_string_lossy().into_owned();

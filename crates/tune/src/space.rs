@@ -94,8 +94,10 @@ fn rates(config: &TrainConfig) -> Vec<Candidate> {
 
 fn gradient(adapter: &AdapterConfig) -> Vec<Candidate> {
     let candidate = Candidate::default;
-    if adapter.gradient.is_none() {
-        return vec![candidate().set("adapter.gradient", true)];
+    if matches!(adapter.gradient, None | Some(GradientKey::Used(false))) {
+        let is_without = adapter.basis != BasisKind::Gradient;
+        let with = is_without.then(|| candidate().set("adapter.gradient", true));
+        return with.into_iter().collect();
     }
     let without = candidate().without("adapter.gradient");
     // One of the two is what "auto" comes to; which one, the number of examples says.
@@ -106,9 +108,13 @@ fn gradient(adapter: &AdapterConfig) -> Vec<Candidate> {
         None => &[],
     };
     let joined = others.iter().map(|&join| match adapter.gradient {
-        Some(GradientKey::Options(_)) => candidate()
-            .set("adapter.gradient.join", join)
-            .without("adapter.gradient.weight"),
+        Some(GradientKey::Options(options)) => {
+            let joined = candidate().set("adapter.gradient.join", join);
+            match options.weight {
+                Some(_) => joined.without("adapter.gradient.weight"),
+                None => joined,
+            }
+        }
         _ => {
             let table = Table::from_iter([("join".to_owned(), Value::from(join))]);
             candidate().set("adapter.gradient", table)

@@ -61,9 +61,16 @@ pub fn tune(request: &TuneRequest, listener: &dyn Listener) -> Result<TuneReport
     let (schedule, measured_on) = schedule(request, &training)?;
     training.notes().for_each(|note| listener.note(&note));
     let metric = training.first_metric();
-    let rows = training.rows(Split::Validation).unwrap_or(0);
+    let measured = training.rows(Split::Validation).unwrap_or(0);
+    let rows = training.rows(Split::Train).unwrap_or(0);
     drop(training);
-    let mut search = Search::new(request, clock, schedule, candidates, (metric, rows))?;
+    let mut search = Search::new(
+        request,
+        clock,
+        schedule,
+        candidates,
+        (metric, measured, rows),
+    )?;
     let found = search.run(listener)?;
     let mut report = search.report(&found, measured_on);
     let Some(winner) = found.winner else {

@@ -178,6 +178,12 @@ fn select_adapters(
         }
         Err(error) => return Err(error.into()),
     };
+    if found.chosen.is_empty() && arguments.top.is_some() {
+        let problem = format!(
+            "none of the {fitting} adapters that fit is aligned with what the task asks for; leave --top out to name all of them"
+        );
+        return Err(BadInput(problem).into());
+    }
     if found.chosen.is_empty() {
         console.note(format!(
             "none of the {fitting} adapters that fit is aligned with what the task asks for, so all of them are named"

@@ -210,7 +210,7 @@ impl StarterFile<'_> {
         if method.has_basis() {
             writeln!(
                 text,
-                "# The gradient of this task joins them as one more adapter: what they do not know of it."
+                "# The gradient of this task joins them: what they do not know of it."
             )?;
             writeln!(text, "gradient = true")?;
             writeln!(

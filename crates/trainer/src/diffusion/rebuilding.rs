@@ -63,8 +63,13 @@ pub fn rebuild_adapter(run: &Path, out: &Path) -> Result<(), TrainerError> {
     require_same(&record.sources, &started.sources).map_err(refused)?;
     if let Some(module) = record.other_basis(&started.spectra) {
         let reason = format!(
-            "the variances of its basis in `{module}` are others than in the training; was the subspace extracted \
-             again with other options? Extract it as it was"
+            "the variances of its basis in `{module}` are others than in the training: {}",
+            match config.adapter.subspace {
+                Some(_) =>
+                    "was the subspace extracted again with other options? Extract it as it was",
+                None =>
+                    "the adapters of its basis counted otherwise; say how in adapter.weights of its config.toml",
+            }
         );
         return Err(refused(reason));
     }

@@ -126,24 +126,17 @@ impl BasisSource<'_> {
             }
             (_, Some(gradient)) => {
                 let options = config.gradient_config().unwrap_or_default();
-                let both = || {
-                    module
-                        .left
-                        .principal()
-                        .min(module.right.principal())
-                        .min(asked)
-                };
+                let both = || module.left.principal().min(module.right.principal());
                 match options.join() {
                     // Without its number of examples, for its size alone.
                     GradientJoin::Weight | GradientJoin::Auto => {
                         let count = Components::Count(asked);
                         module.joined(gradient, adapters, options.weight(), count)?
                     }
-                    GradientJoin::Rotate => module.rotated(gradient, both())?,
+                    GradientJoin::Rotate => module.rotated(gradient, asked)?,
                     GradientJoin::Augment => {
                         let half = both().min(asked.div_ceil(2));
-                        let outside = gradient.rank().min(asked - half);
-                        module.augmented(gradient, both().min(asked - outside), outside)?
+                        module.augmented(gradient, asked, asked - half)?
                     }
                 }
             }

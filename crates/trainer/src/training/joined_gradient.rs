@@ -59,12 +59,14 @@ impl NetworkTraining {
         let joined = match adapter.joining_for(self.data.train.len()).gradient_join() {
             Some(GradientJoin::Weight) => " as one more adapter",
             Some(GradientJoin::Rotate) => ", which chooses among the directions of the adapters",
-            Some(GradientJoin::Augment) => " in half of its directions",
+            Some(GradientJoin::Augment) => {
+                ", with directions of its own beside those of the adapters"
+            }
             Some(GradientJoin::Auto) | None => "",
         };
         self.start_notes.push(format!(
-            "the basis has the gradient of the task{joined}; over {} examples, of which two halves agree by \
-             {:.2} (1: the same direction, 0: nothing but noise)",
+            "the gradient of the task over {} examples is in the basis{joined}; two halves of the examples \
+             agree by {:.2} (1: the same direction, 0: nothing but noise)",
             taken.examples,
             taken.agreement()
         ));
