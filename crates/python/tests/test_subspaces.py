@@ -64,3 +64,22 @@ def test_a_subspace_grows_and_groups_are_found(tmp_path: Path, adapters: list[Pa
 def test_one_adapter_may_be_given_without_a_list(tmp_path: Path) -> None:
     eigenmix.extract(str(GYM), tmp_path / "one", progress=False)
     assert len(eigenmix.Subspace(tmp_path / "one").sources) == 1
+
+
+def test_weights_are_a_word_or_numbers(tmp_path: Path, adapters: list[Path]) -> None:
+    two = adapters[:2]
+    equal = eigenmix.extract(two, tmp_path / "equal", weights="equal", components=4, progress=False)
+    ones = eigenmix.extract(two, tmp_path / "ones", weights=[1, 1.0], components=4, progress=False)
+    module = equal.subspace.modules[0]
+    assert np.array_equal(equal.subspace.left(module), ones.subspace.left(module))
+    with pytest.raises(eigenmix.EigenmixError, match="there are 3"):
+        eigenmix.extract(two, tmp_path / "three", weights=[1, 2, 3], progress=False)
+
+
+def test_a_flattened_subspace_says_what_it_is(tmp_path: Path, adapters: list[Path]) -> None:
+    found = eigenmix.extract(adapters[:3], tmp_path / "flat", kind="flattened", progress=False)
+    subspace = found.subspace
+    assert subspace.is_flattened
+    assert subspace.left(subspace.modules[0]).shape[1] == 3
+    with pytest.raises(eigenmix.EigenmixError, match="flattened"):
+        subspace.mixers(adapters[:1])
