@@ -28,15 +28,7 @@ impl PageFile {
         if path.symlink_metadata().is_ok() && !force {
             return Err(FileError::AlreadyExists(path.to_owned()).into());
         }
-        let parent = path.parent().unwrap_or(Path::new(""));
-        if parent != Path::new("") && !parent.is_dir() {
-            let problem = format!(
-                "`{}` cannot be written, because the directory `{}` does not exist",
-                path.display(),
-                parent.display()
-            );
-            return Err(BadInput(problem).into());
-        }
+        require_directory_of(path)?;
         Ok(Self {
             path: path.to_owned(),
         })
@@ -47,6 +39,22 @@ impl PageFile {
     pub(crate) fn write(&self, page: &Page) -> anyhow::Result<()> {
         Ok(write_file(&self.path, page.render().as_bytes())?)
     }
+}
+
+/// Refuses a file to be written in a directory that is not there, before the work for it.
+///
+/// # Errors
+/// If there is none.
+pub(crate) fn require_directory_of(file: &Path) -> Result<(), BadInput> {
+    let directory = file.parent().unwrap_or(Path::new(""));
+    if directory == Path::new("") || directory.is_dir() {
+        return Ok(());
+    }
+    Err(BadInput(format!(
+        "`{}` cannot be written, because the directory `{}` does not exist; create it first",
+        file.display(),
+        directory.display()
+    )))
 }
 
 #[cfg(test)]

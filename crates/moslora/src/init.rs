@@ -171,9 +171,8 @@ pub fn flattened_eigenlorax(
     dropout: f64,
     start: EigenloraxStart,
 ) -> Update {
-    let (p, q) = (left.cols() / rank, right.cols() / rank);
-    let one = |start| coefficients(module, seed, [p, q], 1, start);
-    let (left_coefficients, right_coefficients) = one(start);
+    let sides = [left.cols() / rank, right.cols() / rank];
+    let (left_coefficients, right_coefficients) = coefficients(module, seed, sides, 1, start);
     Update {
         left: Factor::frozen(left),
         mixer: Mixer::Replicated(ReplicatedCoefficients {

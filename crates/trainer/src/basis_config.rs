@@ -127,9 +127,7 @@ impl AdapterConfig {
 
     /// Says which defaults of the basis it goes by, so that a run is not gone on with under others.
     pub(crate) fn say_defaults(&mut self) {
-        if self.method.has_basis() && !self.adapters.is_empty() && self.given_weights().is_none() {
-            self.weights = Some(Weights::Equal);
-        }
+        self.say_weights(Weights::Equal);
         if let Some(GradientJoin::Auto) = self.gradient_join() {
             self.gradient = self.gradient_config().map(|gradient| {
                 GradientKey::Options(GradientConfig {
@@ -142,8 +140,13 @@ impl AdapterConfig {
 
     /// Of a run that does not say how much each adapter counts: as it was before there was a choice.
     pub(crate) fn assume_weights(&mut self) {
-        if self.method.has_basis() && !self.adapters.is_empty() && self.given_weights().is_none() {
-            self.weights = Some(Weights::Norms);
+        self.say_weights(Weights::Norms);
+    }
+
+    fn say_weights(&mut self, default: Weights) {
+        let are_open = self.method.has_basis() && !self.adapters.is_empty();
+        if are_open && self.given_weights().is_none() {
+            self.weights = Some(default);
         }
     }
 
@@ -168,5 +171,56 @@ impl GradientConfig {
 
     pub(crate) fn weight(&self) -> f64 {
         self.weight.unwrap_or(DEFAULT_WEIGHT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn adapter(keys: &str) -> AdapterConfig {
+        toml::from_str(&format!("method = 'eigenmix'\nrank = 4\n{keys}")).unwrap()
+    }
+
+    #[test]
+    fn the_number_of_examples_decides_how_a_gradient_joins_where_the_file_leaves_it_open() {
+        let joined =
+            |keys: &str, examples: usize| adapter(keys).joining_for(examples).gradient_join();
+        let open = "adapters = ['a']\ngradient = true";
+        assert_eq!(joined(open, 255), Some(GradientJoin::Weight));
+        assert_eq!(joined(open, 256), Some(GradientJoin::Augment));
+        for (keys, expected) in [
+            (
+                "adapters = ['a']\ngradient = { weight = 2.0 }",
+                Some(GradientJoin::Weight),
+            ),
+            (
+                "adapters = ['a']\ngradient = { join = 'rotate' }",
+                Some(GradientJoin::Rotate),
+            ),
+            ("adapters = ['a']", None),
+            ("gradient = true", None),
+        ] {
+            assert_eq!(joined(keys, 1), expected, "{keys}");
+            assert_eq!(joined(keys, 10_000), expected, "{keys}");
+        }
+    }
+
+    #[test]
+    fn what_a_run_leaves_open_is_the_default_and_of_an_older_run_what_it_was_then() {
+        let weights = |keys: &str, say: fn(&mut AdapterConfig)| {
+            let mut config = adapter(keys);
+            say(&mut config);
+            config.weights
+        };
+        let (now, then) = (AdapterConfig::say_defaults, AdapterConfig::assume_weights);
+        let pool = "adapters = ['a', 'b']";
+        assert_eq!(weights(pool, now), Some(Weights::Equal));
+        assert_eq!(weights(pool, then), Some(Weights::Norms));
+        let given = "adapters = ['a', 'b']\nweights = [1.0, 2.0]";
+        for say in [now, then] {
+            assert_eq!(weights(given, say), Some(Weights::Given(vec![1.0, 2.0])));
+            assert_eq!(weights("subspace = 's'", say), None);
+        }
     }
 }

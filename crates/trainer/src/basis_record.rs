@@ -25,31 +25,16 @@ pub struct BasisRecord {
     pub modules: BTreeMap<String, ModuleSpectra>,
 }
 
-/// How far variances of the same basis may be apart, computed on different machines.
-const SAME_VARIANCE: f32 = 1e-3;
-
 impl BasisRecord {
     /// A module in which a basis made again is another one than that of the run.
     pub(crate) fn other_basis<'a>(
         &'a self,
         now: &BTreeMap<String, ModuleSpectra>,
     ) -> Option<&'a String> {
-        let is_same = |then: &[f32], now: &[f32]| {
-            // The weakest components are known to no more than this share of the strongest.
-            let floor = 1e-6 * then.first().copied().unwrap_or(0.0);
-            let strong =
-                |variances: &[f32]| variances.iter().take_while(|value| **value > floor).count();
-            let (then, now) = (&then[..strong(then)], &now[..strong(now)]);
-            let close = |(then, now): (&f32, &f32)| {
-                (then - now).abs() <= SAME_VARIANCE * then.abs().max(now.abs()) + floor
-            };
-            then.len() == now.len() && then.iter().zip(now).all(close)
-        };
-        let other = self.modules.iter().find(|(path, then)| {
-            now.get(*path).is_none_or(|now| {
-                !is_same(&then.left.variance, &now.left.variance)
-                    || !is_same(&then.right.variance, &now.right.variance)
-            })
+        let mut modules = self.modules.iter();
+        let other = modules.find(|(path, then)| {
+            let now = now.get(*path);
+            !now.is_some_and(|now| then.is_near(now))
         });
         other.map(|(path, _)| path)
     }

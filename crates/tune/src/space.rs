@@ -40,8 +40,10 @@ const OF_BASES: [&str; 8] = [
 
 /// The file itself, then each change by itself, the most promising first, then combinations of them that
 /// are drawn with the seed. Only valid files are among them.
-pub(crate) fn candidates(file: &Table, config: &TrainConfig) -> Vec<Candidate> {
-    let dimensions = dimensions(config);
+///
+/// - rows: how many the winner is trained on
+pub(crate) fn candidates(file: &Table, config: &TrainConfig, rows: usize) -> Vec<Candidate> {
+    let dimensions = dimensions(config, rows);
     let mut found = vec![Candidate::default()];
     let add = |found: &mut Vec<Candidate>, candidate: Candidate| {
         let is_valid = eigenmix_experiment::train_config(&candidate.apply(file)).is_ok();
@@ -75,11 +77,11 @@ pub(crate) fn candidates(file: &Table, config: &TrainConfig) -> Vec<Candidate> {
 }
 
 /// The changes of each kind. The method is the last: it leaves out what others set and it does not know.
-fn dimensions(config: &TrainConfig) -> Vec<Vec<Candidate>> {
+fn dimensions(config: &TrainConfig, rows: usize) -> Vec<Vec<Candidate>> {
     let adapter = &config.adapter;
     let mut dimensions = vec![rates(config)];
     if adapter.method.has_basis() {
-        dimensions.extend([gradient(adapter), start(adapter), components(adapter)]);
+        dimensions.extend([gradient(adapter, rows), start(adapter), components(adapter)]);
     }
     dimensions.extend([epochs(config), methods(adapter)]);
     dimensions
@@ -92,7 +94,7 @@ fn rates(config: &TrainConfig) -> Vec<Candidate> {
         .into()
 }
 
-fn gradient(adapter: &AdapterConfig) -> Vec<Candidate> {
+fn gradient(adapter: &AdapterConfig, rows: usize) -> Vec<Candidate> {
     let candidate = Candidate::default;
     if matches!(adapter.gradient, None | Some(GradientKey::Used(false))) {
         let is_without = adapter.basis != BasisKind::Gradient;
@@ -100,14 +102,12 @@ fn gradient(adapter: &AdapterConfig) -> Vec<Candidate> {
         return with.into_iter().collect();
     }
     let without = candidate().without("adapter.gradient");
-    // One of the two is what "auto" comes to; which one, the number of examples says.
-    let others: &[&str] = match adapter.gradient_join() {
-        Some(GradientJoin::Augment) => &["weight"],
-        Some(GradientJoin::Auto) => &["augment", "weight"],
-        Some(_) => &["augment"],
-        None => &[],
+    let other = match adapter.joining_for(rows).gradient_join() {
+        Some(GradientJoin::Augment) => Some("weight"),
+        Some(_) => Some("augment"),
+        None => None,
     };
-    let joined = others.iter().map(|&join| match adapter.gradient {
+    let joined = other.map(|join| match adapter.gradient {
         Some(GradientKey::Options(options)) => {
             let joined = candidate().set("adapter.gradient.join", join);
             match options.weight {
@@ -120,7 +120,7 @@ fn gradient(adapter: &AdapterConfig) -> Vec<Candidate> {
             candidate().set("adapter.gradient", table)
         }
     });
-    joined.chain([without]).collect()
+    joined.into_iter().chain([without]).collect()
 }
 
 fn start(adapter: &AdapterConfig) -> Vec<Candidate> {
@@ -200,7 +200,7 @@ fn whole(number: usize) -> i64 {
 mod tests {
     use super::*;
 
-    fn of(adapter: &str) -> Vec<String> {
+    fn of_rows(adapter: &str, rows: usize) -> Vec<String> {
         let file: Table = format!(
             "output = 'x'\nbase.model = 'm'\ndata.path = 'd'\nadapter = {{ {adapter} }}\n\
              [training]\nepochs = 4\nbatch_size = 8\nlearning_rate = 0.004"
@@ -208,8 +208,12 @@ mod tests {
         .parse()
         .unwrap();
         let config = eigenmix_experiment::train_config(&file).unwrap();
-        let candidates = candidates(&file, &config);
+        let candidates = candidates(&file, &config, rows);
         candidates.iter().map(Candidate::to_string).collect()
+    }
+
+    fn of(adapter: &str) -> Vec<String> {
+        of_rows(adapter, 75)
     }
 
     const EIGENMIX: &str = "method = 'eigenmix', rank = 8, adapters = ['a', 'b'], init = 'merge'";
@@ -263,6 +267,15 @@ mod tests {
             table.iter().any(|name| name == "adapter.gradient.join=\"augment\", no adapter.gradient.weight"),
             "{table:?}"
         );
+        // Of a file that leaves it open only the other way is another training.
+        for (rows, own, other) in [(75, "weight", "augment"), (300, "augment", "weight")] {
+            let open = of_rows(&format!("{EIGENMIX}, gradient = true"), rows);
+            let is_tried = |join: &str| {
+                open.iter()
+                    .any(|name| name.contains(&format!("join = \"{join}\"")))
+            };
+            assert!(is_tried(other) && !is_tried(own), "{rows}: {open:?}");
+        }
         let alone = of("method = 'eigenmix', rank = 8, gradient = true");
         assert!(!alone.iter().any(|name| name.contains("join")), "{alone:?}");
         assert!(

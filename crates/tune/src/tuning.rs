@@ -56,13 +56,13 @@ pub fn tune(request: &TuneRequest, listener: &dyn Listener) -> Result<TuneReport
     let clock = Clock::start(request.budget);
     let config = request.file.train_config()?;
     check(request, &config)?;
-    let candidates = counted(request, &config)?;
-    let training = Training::prepare(config)?;
+    let training = Training::prepare(config.clone())?;
+    let rows = training.rows(Split::Train).unwrap_or(0);
+    let candidates = counted(request, &config, rows)?;
     let (schedule, measured_on) = schedule(request, &training)?;
     training.notes().for_each(|note| listener.note(&note));
     let metric = training.first_metric();
     let measured = training.rows(Split::Validation).unwrap_or(0);
-    let rows = training.rows(Split::Train).unwrap_or(0);
     drop(training);
     let mut search = Search::new(
         request,
@@ -148,7 +148,13 @@ fn schedule(
 }
 
 /// The candidates that train no more parameters than they may.
-fn counted(request: &TuneRequest, config: &TrainConfig) -> Result<Vec<Counted>, ExperimentError> {
+///
+/// - rows: how many there are to train on
+fn counted(
+    request: &TuneRequest,
+    config: &TrainConfig,
+    rows: usize,
+) -> Result<Vec<Counted>, ExperimentError> {
     let base = BaseModel::open_config(&config.base.model)?;
     let count = |candidate: Candidate| -> Result<Counted, ExperimentError> {
         let config = changed(request.file, &candidate)?;
@@ -168,7 +174,10 @@ fn counted(request: &TuneRequest, config: &TrainConfig) -> Result<Vec<Counted>, 
         ))
         .into());
     }
-    for candidate in candidates(request.file.table(), config).into_iter().skip(1) {
+    for candidate in candidates(request.file.table(), config, rows)
+        .into_iter()
+        .skip(1)
+    {
         // A change that does not fit the model, such as a gradient where there is none, is no candidate.
         if let Ok(counted) = count(candidate)
             && counted.parameters <= most

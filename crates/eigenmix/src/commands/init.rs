@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::cli::InitArguments;
 use crate::console::Console;
+use crate::page_file::require_directory_of;
 
 /// Nothing is computed with larger base models unless it is asked for.
 const MOST_PARAMETERS: usize = 1_000_000_000;
@@ -30,17 +31,13 @@ pub(crate) fn run(
     if arguments.out.symlink_metadata().is_ok() && !arguments.force {
         return Err(FileError::AlreadyExists(arguments.out.clone()).into());
     }
+    require_directory_of(&arguments.out)?;
     let named = [&arguments.base, &arguments.data];
     let is_open = named.iter().all(|name| name.is_none()) && arguments.adapters.is_empty();
     let around = match is_open {
         true => Surroundings::of(Path::new(".")),
         false => Surroundings::default(),
     };
-    let parent = arguments.out.parent().unwrap_or(Path::new(""));
-    if parent != Path::new("") && !parent.is_dir() {
-        let problem = format!("the directory `{}` does not exist", parent.display());
-        return Err(BadInput(problem).into());
-    }
     let mut result = InitResult::new(&arguments.out);
 
     let adapters: Vec<String> = match arguments.adapters.is_empty() {
@@ -178,16 +175,15 @@ fn select_adapters(
         }
         Err(error) => return Err(error.into()),
     };
-    if found.chosen.is_empty() && arguments.top.is_some() {
-        let problem = format!(
-            "none of the {fitting} adapters that fit is aligned with what the task asks for; leave --top out to name all of them"
-        );
-        return Err(BadInput(problem).into());
-    }
     if found.chosen.is_empty() {
-        console.note(format!(
-            "none of the {fitting} adapters that fit is aligned with what the task asks for, so all of them are named"
-        ));
+        let none = format!(
+            "none of the {fitting} adapters that fit is aligned with what the task asks for"
+        );
+        if arguments.top.is_some() {
+            let problem = format!("{none}; --top {fitting} names all of them");
+            return Err(BadInput(problem).into());
+        }
+        console.note(format!("{none}, so all of them are named"));
         return Ok(());
     }
     file.adapters
