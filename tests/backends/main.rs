@@ -1,8 +1,7 @@
 //! Every other backend computes what the default one of the CPU does: ndarray, and GPUs where there is
 //! one. A build without any has nothing to compare, so the comparisons are not part of it. The ndarray
-//! backend is tested by `tests/ndarray.sh`. A GPU in software is enough, but takes minutes to compile
-//! and tune its kernels: `CUBECL_AUTOTUNE_LEVEL=minimal cargo test --release --features wgpu --test
-//! backends -- --nocapture`.
+//! backend is tested by `tests/ndarray.sh`, GPUs by `tests/gpu.sh`. A GPU in software is enough, but takes
+//! minutes to compile and tune its kernels.
 
 #[cfg(any(
     feature = "ndarray",
@@ -17,7 +16,22 @@ mod comparisons;
     feature = "vulkan",
     feature = "cuda"
 ))]
+#[path = "../../crates/kernels/src/every_form.rs"]
+mod every_form;
+#[cfg(any(
+    feature = "ndarray",
+    feature = "wgpu",
+    feature = "vulkan",
+    feature = "cuda"
+))]
 mod operations;
+#[cfg(any(
+    feature = "ndarray",
+    feature = "wgpu",
+    feature = "vulkan",
+    feature = "cuda"
+))]
+mod quantised;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -13,7 +13,7 @@ use eigenmix_kernels::{
 use crate::comparisons::other_backends;
 
 /// `[rows, cols]` of values between −1 and 1.
-fn values([rows, cols]: [usize; 2], phase: f32, device: &Device) -> Tensor<2> {
+pub fn values([rows, cols]: [usize; 2], phase: f32, device: &Device) -> Tensor<2> {
     let values: Vec<f32> = (0..rows * cols)
         .map(|place| (place as f32 * 0.91 + phase).sin())
         .collect();
@@ -59,6 +59,8 @@ fn offsets(lengths: &[usize]) -> Arc<[usize]> {
 const D_HEAD: usize = 8;
 
 fn attention_cases(cases: &mut Vec<Case>) {
+    // More scores than exist at a time, in rows that many units share.
+    let long = vec![1030];
     let (uneven, even) = (vec![3, 9, 1, 6], vec![8, 8]);
     let cap = Some(0.7);
     for (lengths, seen, heads, softcap) in [
@@ -67,6 +69,7 @@ fn attention_cases(cases: &mut Vec<Case>) {
         (&uneven, Visibility::Window(3), [4, 2], cap),
         (&even, Visibility::Everything, [2, 2], cap),
         (&even, Visibility::Causal, [4, 2], None),
+        (&long, Visibility::Window(700), [33, 33], None),
     ] {
         let [n_heads, n_key_heads] = heads;
         let shape = AttentionShape {
@@ -101,40 +104,61 @@ fn attention_cases(cases: &mut Vec<Case>) {
     }
 }
 
-fn layer_cases(cases: &mut Vec<Case>) {
+/// Layers with one input, on top of a residual: how wide each is, and the rank of its update.
+fn adapted(cases: &mut Vec<Case>, rows: usize, d_in: usize, layers: &[(usize, Option<usize>)]) {
+    let width: usize = layers.iter().map(|(d_out, _)| d_out).sum();
+    let mut sizes = vec![[rows, d_in], [rows, width]];
+    for (d_out, rank) in layers {
+        sizes.extend(rank.iter().flat_map(|&rank| [[*d_out, rank], [d_in, rank]]));
+    }
+    let layers = layers.to_vec();
     cases.push(Case {
-        name: "adapted layers side by side".to_owned(),
-        // x, the residual, and two updates.
-        sizes: vec![[21, 16], [21, 40], [16, 4], [16, 4], [24, 2], [16, 2]],
-        operation: Box::new(|inputs, device| {
-            let weight = |d_out: usize, phase: f32| {
-                Weight::Frozen(FrozenWeight::from(values([d_out, 16], phase, device)))
-            };
-            let weights = [weight(16, 0.2), weight(24, 0.4)];
-            let layer = |index: usize| AdaptedLayer {
-                weight: &weights[index],
-                bias: (index == 0).then(|| values([1, 16], 0.5, device).reshape([16])),
-                update: Some(LowRankFactors {
-                    left: inputs[2 + 2 * index].clone(),
-                    right: inputs[3 + 2 * index].clone(),
-                    scaling: 0.5,
-                }),
-            };
-            adapted_linear(
-                inputs[0].clone(),
-                &[layer(0), layer(1)],
-                Some(inputs[1].clone()),
-            )
+        name: format!("adapted layers of {d_in} to {layers:?}, {rows} rows"),
+        sizes,
+        operation: Box::new(move |inputs, device| {
+            let weights = layers.iter().map(|&(d_out, _)| {
+                let values = values([d_out, d_in], d_out as f32, device);
+                Weight::Frozen(FrozenWeight::from(values))
+            });
+            let weights: Vec<Weight> = weights.collect();
+            let mut factors = inputs[2..].chunks_exact(2);
+            let layers = layers.iter().zip(&weights).enumerate();
+            let layers = layers.map(|(index, (&(d_out, rank), weight))| AdaptedLayer {
+                weight,
+                bias: (index != 1).then(|| values([1, d_out], 0.5, device).reshape([d_out])),
+                update: rank
+                    .and_then(|_| factors.next())
+                    .map(|factors| LowRankFactors {
+                        left: factors[0].clone(),
+                        right: factors[1].clone(),
+                        scaling: 0.5,
+                    }),
+            });
+            let layers: Vec<AdaptedLayer> = layers.collect();
+            adapted_linear(inputs[0].clone(), &layers, Some(inputs[1].clone()))
         }),
     });
+}
+
+fn layer_cases(cases: &mut Vec<Case>) {
+    // Sizes below and beyond the tiles of kernels, ranks that are thin and that are not, layers without an update.
+    adapted(cases, 21, 16, &[(16, Some(4)), (24, Some(2))]);
+    adapted(
+        cases,
+        70,
+        150,
+        &[(65, Some(17)), (130, None), (64, Some(8))],
+    );
+    adapted(cases, 1, 40, &[(8, Some(40)), (72, Some(3))]);
+    adapted(cases, 33, 64, &[(64, None)]);
     for (softcap, smoothing) in [(None, 0.0), (Some(1.5), 0.1)] {
         cases.push(Case {
             name: format!("the loss of an output layer, cap {softcap:?}, smoothing {smoothing}"),
             sizes: vec![[21, 16]],
             operation: Box::new(move |inputs, device| {
-                let weight = values([50, 16], 0.4, device);
+                let weight = values([301, 16], 0.4, device);
                 let weight = Weight::Frozen(FrozenWeight::from(weight));
-                let targets: Vec<i32> = (0..21).map(|row| row * 7 % 50).collect();
+                let targets: Vec<i32> = (0..21).map(|row| row * 37 % 301).collect();
                 let hidden = inputs[0].clone();
                 linear_cross_entropy(hidden, &weight, &targets, softcap, smoothing).reshape([1, 1])
             }),

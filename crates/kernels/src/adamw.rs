@@ -51,6 +51,10 @@ impl AdamWStep {
             [state.parameter.dims(); 3],
             "lengths of a parameter's state"
         );
+        #[cfg(feature = "gpu")]
+        if crate::computes_later(&gradient.device()) {
+            return self.launched(state, gradient);
+        }
         if !has_kernels(&gradient.device()) {
             return self.composed(state, gradient);
         }
@@ -65,6 +69,25 @@ impl AdamWStep {
             parameter: Tensor::from_dispatch(parameter),
             first: Tensor::from_dispatch(first),
             second: Tensor::from_dispatch(second),
+        }
+    }
+
+    #[cfg(feature = "gpu")]
+    fn launched(&self, state: AdamWState, gradient: Tensor<1>) -> AdamWState {
+        let numbers = eigenmix_cube::AdamWNumbers {
+            beta_1: self.beta_1 as f32,
+            beta_2: self.beta_2 as f32,
+            corrections: self.corrections().map(|correction| correction as f32),
+            epsilon: self.epsilon as f32,
+            rate: self.rate as f32,
+            decay: (1.0 - self.rate * self.weight_decay) as f32,
+        };
+        let state = [state.parameter, state.first, state.second];
+        let [parameter, first, second] = eigenmix_cube::adamw(state, gradient, numbers);
+        AdamWState {
+            parameter,
+            first,
+            second,
         }
     }
 

@@ -104,7 +104,12 @@ pub(crate) fn without_kernels(
 ) -> Tensor<2> {
     let (plan, mut tracked) = plan(layers, residual);
     tracked.insert(0, input);
-    compose(tracked, ComposedLinear::new(layers, plan))
+    let composed = ComposedLinear::new(layers, plan);
+    #[cfg(feature = "gpu")]
+    if crate::computes_later(&tracked[0].device()) {
+        return compose(tracked, crate::gpu::LaunchedLinear(composed));
+    }
+    compose(tracked, composed)
 }
 
 fn composed(input: Tensor<2>, layers: &[AdaptedLayer], residual: Option<Tensor<2>>) -> Tensor<2> {

@@ -117,6 +117,11 @@ fn attend(
     };
     let device = inputs[0].device().inner();
     if !has_kernels(&device) {
+        #[cfg(feature = "gpu")]
+        if crate::computes_later(&device) {
+            let attention = crate::gpu::LaunchedAttention::new(&plan, &device);
+            return compose(inputs, attention);
+        }
         let padding = Padding::of(shape, &device);
         return compose(inputs, PaddedAttention::new(plan, padding));
     }

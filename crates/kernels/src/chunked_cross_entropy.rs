@@ -6,7 +6,7 @@ use burn::tensor::{Int, Tensor, TensorData, activation};
 use crate::composition::Composition;
 use crate::device_weight::DeviceWeight;
 
-/// How many logits exist at a time: 256 MiB.
+/// How many logits exist at a time, if the device has tensors as large: 256 MiB.
 const LOGITS: usize = 64 * 1024 * 1024;
 
 /// The mean loss of rows of hidden states `[rows, d_model]` against target tokens, as `[1, 1]`. In a graph the
@@ -31,12 +31,16 @@ impl ChunkedCrossEntropy {
         device: &burn::tensor::Device,
     ) -> Self {
         let targets = TensorData::new(targets.to_vec(), [targets.len(), 1]);
+        #[cfg(feature = "gpu")]
+        let most = eigenmix_cube::most_values(device).unwrap_or(LOGITS);
+        #[cfg(not(feature = "gpu"))]
+        let most = LOGITS;
         Self {
             weight,
             targets: Tensor::from_data(targets, device),
             softcap,
             smoothing,
-            logits: LOGITS,
+            logits: LOGITS.min(most),
         }
     }
 
@@ -55,6 +59,16 @@ impl ChunkedCrossEntropy {
     ) -> (Tensor<2>, Option<Tensor<2>>) {
         let ([vocabulary, _], smoothing) = (self.weight.dims(), self.smoothing);
         let mut logits = self.weight.product(hidden);
+        #[cfg(feature = "gpu")]
+        if crate::computes_later(&logits.device()) {
+            let rule = eigenmix_cube::LossRule {
+                softcap: self.softcap,
+                smoothing,
+            };
+            let (losses, slope) = eigenmix_cube::cross_entropy(logits, targets, rule, is_tracked);
+            let slope = slope.map(|slope| self.weight.input_gradient(slope));
+            return (losses.sum_dim(0), slope);
+        }
         let mut slope_of_cap = None;
         if let Some(cap) = self.softcap {
             let capped = (logits / cap).tanh();

@@ -12,18 +12,18 @@ use crate::device_weight::DeviceWeight;
 /// and left and right of each update.
 #[derive(Clone, Debug)]
 pub(crate) struct ComposedLinear {
-    plan: LinearPlan,
-    weights: Vec<DeviceWeight>,
+    pub plan: LinearPlan,
+    pub weights: Vec<DeviceWeight>,
     /// Of the layers that have one: `[1, d_out]`.
-    biases: Vec<Tensor<2>>,
+    pub biases: Vec<Tensor<2>>,
 }
 
 /// What the gradients need. The input is there if an update is.
 #[derive(Clone, Debug)]
 pub(crate) struct KeptInputs {
-    input: Option<Tensor<2>>,
+    pub input: Option<Tensor<2>>,
     /// Left and right of each update.
-    factors: Vec<Tensor<2>>,
+    pub factors: Vec<Tensor<2>>,
 }
 
 impl ComposedLinear {

@@ -9,12 +9,12 @@ use crate::composition::{Composition, constant};
 #[derive(Clone, Debug)]
 pub(crate) struct ComposedNorm {
     /// `[1, d]`
-    gamma: Tensor<2>,
+    pub gamma: Tensor<2>,
     /// `[1, d]`
-    beta: Option<Tensor<2>>,
+    pub beta: Option<Tensor<2>>,
     /// Whether the mean is subtracted.
-    centred: bool,
-    epsilon: f64,
+    pub centred: bool,
+    pub epsilon: f64,
 }
 
 impl ComposedNorm {

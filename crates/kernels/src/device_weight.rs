@@ -25,6 +25,28 @@ impl DeviceWeight {
         }
     }
 
+    /// As the kernels of a GPU take it.
+    #[cfg(feature = "gpu")]
+    pub fn on_gpu(&self) -> eigenmix_cube::LayerWeight {
+        match self {
+            Self::Packed(weight) => match &**weight {
+                PackedWeight::Launched(matrix) => {
+                    eigenmix_cube::LayerWeight::Packed(matrix.clone())
+                }
+                PackedWeight::Composed(_) => eigenmix_cube::LayerWeight::Values(weight.decoded()),
+            },
+            Self::Float(values) => eigenmix_cube::LayerWeight::Values(values.clone()),
+        }
+    }
+
+    /// W, in the type that it is multiplied in.
+    pub fn values(&self) -> Tensor<2> {
+        match self {
+            Self::Float(values) => values.clone(),
+            Self::Packed(weight) => weight.decoded(),
+        }
+    }
+
     /// x · Wᵀ in f32.
     ///
     /// - input: `[rows, d_in]`, f32
@@ -40,10 +62,7 @@ impl DeviceWeight {
     }
 
     fn multiplied(&self, rows: Tensor<2>, right: impl FnOnce(Tensor<2>) -> Tensor<2>) -> Tensor<2> {
-        let values = match self {
-            Self::Float(values) => values.clone(),
-            Self::Packed(weight) => weight.decoded(),
-        };
+        let values = self.values();
         let kept = match values.dtype() {
             DType::F32 => return rows.matmul(right(values)),
             DType::BF16 => FloatDType::BF16,

@@ -72,8 +72,8 @@ impl From<Tensor<2>> for FrozenWeight {
 }
 
 impl FrozenWeight {
-    /// A weight in few bits. Where there are no kernels, one in NF4 or eight bits is decoded whenever it is
-    /// used, and others are decoded here, to half precision if the device computes with it.
+    /// A weight in few bits. Where there are no kernels, a GPU decodes it whenever it is used, as any device does
+    /// one in NF4 or eight bits; others are decoded here, to half precision if the device computes with it.
     pub fn encoded(matrix: EncodedMatrix, device: &Device) -> Self {
         if has_kernels(device) {
             let device = device.clone();
@@ -163,7 +163,7 @@ impl FrozenWeight {
         match &self.form {
             Form::Float(values) => values.val().select(0, indices).cast(FloatDType::F32),
             Form::Encoded(Encoded { matrix, device }) => decoded(matrix, device).select(0, indices),
-            Form::Packed(packed) => packed.weight.decoded().select(0, indices),
+            Form::Packed(packed) => packed.weight.decoded_rows(indices),
         }
     }
 

@@ -49,7 +49,7 @@ impl<'a> FusedInput<'a> {
             Some(_) => return None,
             None => {
                 let matrix = weight.codebook()?;
-                matrix.parts()?;
+                matrix.unrounded_parts()?;
                 if !input.len().is_multiple_of(matrix.block()) {
                     return None;
                 }
@@ -282,7 +282,7 @@ impl<'a> FusedInput<'a> {
         let Some(matrix) = weight.codebook() else {
             return 0.0;
         };
-        let Some((codes, table, scales)) = matrix.parts() else {
+        let Some((codes, table, scales)) = matrix.unrounded_parts() else {
             return 0.0;
         };
         let (d_in, block) = (self.values.len(), matrix.block());

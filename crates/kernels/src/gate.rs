@@ -73,6 +73,17 @@ impl Gated {
         }
     }
 
+    #[cfg(feature = "gpu")]
+    pub fn function(self) -> Activation {
+        self.function
+    }
+
+    /// Whether the gate is behind the value.
+    #[cfg(feature = "gpu")]
+    pub fn is_behind(self) -> bool {
+        self.order == Order::ValueFirst
+    }
+
     fn composed(self, both: Tensor<2>) -> Tensor<2> {
         let [gate, up] = self.sides(halves(both));
         self.function.composed(gate) * up
@@ -106,6 +117,10 @@ fn gated(both: Tensor<2>, gated: Gated) -> Tensor<2> {
     let [_, width] = both.dims();
     assert!(width.is_multiple_of(2), "gate and up in {width}");
     if !has_kernels(&both.device()) {
+        #[cfg(feature = "gpu")]
+        if crate::computes_later(&both.device()) {
+            return compose(vec![both], crate::gpu::LaunchedGate(gated));
+        }
         return compose(vec![both], gated);
     }
     Tensor::from_dispatch(Dispatch::fused_gate(both.into_dispatch(), gated))

@@ -1,9 +1,9 @@
 //! Fused operations, each with a backward pass of its own.
 //!
 //! On Burn's flex backend they are vectorised kernels that run on all threads and keep for the
-//! backward pass only what it needs; on every other backend the same function composes Burn's own
-//! operations, which autodiff differentiates. Which one runs is decided by the tensor's device, so
-//! models call one function on any device.
+//! backward pass only what it needs; on GPUs they are kernels of the crate `eigenmix-cube` (feature
+//! `gpu`); on every other backend the same function composes Burn's own operations. Which one runs is
+//! decided by the tensor's device, so models call one function on any device.
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor, TensorData};
@@ -46,12 +46,19 @@ mod convolution_shape;
 mod device_weight;
 mod embedding;
 mod encoded_product;
+#[cfg(test)]
+mod every_form;
 mod few_rows;
 mod frozen_weight;
 mod fused_dot;
 mod gate;
+#[cfg(feature = "gpu")]
+mod gpu;
+#[cfg(feature = "gpu")]
+mod gpu_weight;
 mod group_norm;
 mod group_norm_rows;
+mod joined;
 mod key_value_cache;
 mod latest;
 mod linear_cross_entropy;
@@ -87,6 +94,7 @@ pub use convolution_shape::ConvolutionShape;
 pub use embedding::sum_of_rows;
 pub use frozen_weight::FrozenWeight;
 pub use group_norm::{GroupNormShape, group_norm};
+pub use joined::joined;
 pub use key_value_cache::KeyValueCache;
 pub use latest::Latest;
 pub use linear_cross_entropy::{linear_cross_entropy, smoothed_cross_entropy};

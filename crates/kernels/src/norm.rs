@@ -38,7 +38,7 @@ pub fn layer_norm<const D: usize>(
         let (shape, [width]) = (input.dims(), gamma.dims());
         let rows = shape.iter().product::<usize>() / width;
         let norm = ComposedNorm::new(gamma, Some(beta), centred, epsilon);
-        return compose(vec![input.reshape([rows, width])], norm).reshape(shape);
+        return normalised(input.reshape([rows, width]), norm).reshape(shape);
     }
     fused(input, gamma, beta, centred, epsilon)
 }
@@ -58,10 +58,18 @@ pub fn rms_norm(input: Tensor<2>, gamma: Tensor<1>, epsilon: f64) -> Tensor<2> {
     let centred = false;
     if !has_kernels(&input.device()) {
         let norm = ComposedNorm::new(gamma, None, centred, epsilon);
-        return compose(vec![input], norm);
+        return normalised(input, norm);
     }
     let beta = gamma.zeros_like();
     fused(input, gamma, beta, centred, epsilon)
+}
+
+fn normalised(input: Tensor<2>, norm: ComposedNorm) -> Tensor<2> {
+    #[cfg(feature = "gpu")]
+    if crate::computes_later(&input.device()) {
+        return compose(vec![input], crate::gpu::LaunchedNorm(norm));
+    }
+    compose(vec![input], norm)
 }
 
 fn composed_rms_norm(input: Tensor<2>, gamma: Tensor<1>, epsilon: f64) -> Tensor<2> {

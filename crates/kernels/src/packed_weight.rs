@@ -5,7 +5,65 @@ use eigenmix_quant::EncodedMatrix;
 
 /// W `[d_out, d_in]` as codes and scales; what is decoded lives as long as one product.
 #[derive(Clone, Debug)]
-pub(crate) struct PackedWeight {
+pub(crate) enum PackedWeight {
+    Composed(ComposedWeight),
+    #[cfg(feature = "gpu")]
+    Launched(eigenmix_cube::PackedMatrix),
+}
+
+impl PackedWeight {
+    /// The weight on the device; `None` if its form is one that only the host decodes.
+    ///
+    /// - device: without autodiff
+    pub fn new(matrix: &EncodedMatrix, device: &Device) -> Option<Self> {
+        #[cfg(feature = "gpu")]
+        if crate::computes_later(device) {
+            return crate::gpu_weight::packed(matrix, device).map(Self::Launched);
+        }
+        ComposedWeight::new(matrix, device).map(Self::Composed)
+    }
+
+    pub fn dims(&self) -> [usize; 2] {
+        match self {
+            Self::Composed(weight) => weight.shape,
+            #[cfg(feature = "gpu")]
+            Self::Launched(weight) => weight.dims(),
+        }
+    }
+
+    pub fn device(&self) -> Device {
+        match self {
+            Self::Composed(weight) => weight.words.device(),
+            #[cfg(feature = "gpu")]
+            Self::Launched(weight) => weight.device(),
+        }
+    }
+
+    /// W in f32.
+    pub fn decoded(&self) -> Tensor<2> {
+        match self {
+            Self::Composed(weight) => weight.decoded(),
+            #[cfg(feature = "gpu")]
+            Self::Launched(weight) => weight.decoded(),
+        }
+    }
+
+    /// Rows of W in f32.
+    ///
+    /// - indices: `[rows]`
+    /// - output: `[rows, d_in]`
+    pub fn decoded_rows(&self, indices: Tensor<1, Int>) -> Tensor<2> {
+        match self {
+            Self::Composed(weight) => weight.decoded().select(0, indices),
+            #[cfg(feature = "gpu")]
+            Self::Launched(weight) => weight.decoded_rows(indices),
+        }
+    }
+}
+
+/// A weight that Burn's operations decode.
+#[derive(Clone, Debug)]
+pub(crate) struct ComposedWeight {
     shape: [usize; 2],
     /// The codes of the flattened matrix: `[words]`, of 32 bits each.
     words: Tensor<1, Int>,
@@ -24,17 +82,14 @@ enum Codes {
     Shares,
 }
 
-impl PackedWeight {
-    /// The weight on the device; `None` if its form is one that only the host decodes.
-    ///
-    /// - device: without autodiff
-    pub fn new(matrix: &EncodedMatrix, device: &Device) -> Option<Self> {
+impl ComposedWeight {
+    fn new(matrix: &EncodedMatrix, device: &Device) -> Option<Self> {
         let shape @ [rows, cols] = matrix.shape();
         let column = |values: &[f32]| {
             Tensor::<2>::from_data(TensorData::new(values.to_vec(), [values.len(), 1]), device)
         };
         if let Some(codebook) = matrix.codebook() {
-            let (codes, table, scales) = codebook.parts()?;
+            let (codes, table, scales) = codebook.unrounded_parts()?;
             let is_whole = (rows * cols).is_multiple_of(codebook.block());
             return is_whole.then(|| Self {
                 shape,
@@ -55,16 +110,7 @@ impl PackedWeight {
         })
     }
 
-    pub fn dims(&self) -> [usize; 2] {
-        self.shape
-    }
-
-    pub fn device(&self) -> Device {
-        self.words.device()
-    }
-
-    /// W in f32.
-    pub fn decoded(&self) -> Tensor<2> {
+    fn decoded(&self) -> Tensor<2> {
         let ([words], [_, each]) = (self.words.dims(), self.shifts.dims());
         let [blocks, _] = self.scales.dims();
         let [rows, cols] = self.shape;

@@ -26,6 +26,11 @@ use crate::{chunk_of_rows, has_kernels};
 /// - cosines, sines: `[rows, d_head / 2]`, constants
 pub fn rotary(input: Tensor<2>, cosines: Tensor<2>, sines: Tensor<2>, heads: usize) -> Tensor<2> {
     if !has_kernels(&input.device()) {
+        #[cfg(feature = "gpu")]
+        if crate::computes_later(&input.device()) {
+            let turn = crate::gpu::LaunchedTurn::new(cosines, sines, heads);
+            return compose(vec![input], turn);
+        }
         return compose(vec![input], ComposedTurn::new(cosines, sines, heads));
     }
     Tensor::from_dispatch(Dispatch::fused_rotary(

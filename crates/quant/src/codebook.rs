@@ -83,11 +83,18 @@ impl CodebookMatrix {
         self.codes.len() + size_of_val(&*self.scales)
     }
 
-    /// The codes, the table and the scales, of blocks of [`CodebookMatrix::block`] values, of a matrix
-    /// whose values are not rounded.
-    pub fn parts(&self) -> Option<(&[u8], &[f32; 16], &[f32])> {
-        let parts = (&self.codes[..], &self.table, &self.scales[..]);
-        (self.rounding == Rounding::None).then_some(parts)
+    /// The codes, the table and the scales, of blocks of [`CodebookMatrix::block`] values.
+    pub fn parts(&self) -> (&[u8], &[f32; 16], &[f32]) {
+        (&self.codes, &self.table, &self.scales)
+    }
+
+    /// [`CodebookMatrix::parts`], of a matrix whose values are not rounded.
+    pub fn unrounded_parts(&self) -> Option<(&[u8], &[f32; 16], &[f32])> {
+        (self.rounding == Rounding::None).then(|| self.parts())
+    }
+
+    pub fn rounding(&self) -> Rounding {
+        self.rounding
     }
 
     /// Decodes values of the flattened matrix, from `first` on.

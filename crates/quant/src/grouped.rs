@@ -75,6 +75,21 @@ impl GroupedMatrix {
         self.group
     }
 
+    /// Row-major, two a byte, the first in the low half.
+    pub fn codes(&self) -> &[u8] {
+        &self.codes
+    }
+
+    /// `[rows, groups]` each.
+    pub fn scales_and_offsets(&self) -> (&[f32], &[f32]) {
+        (&self.scales, &self.offsets)
+    }
+
+    /// The group of each column, where they are not one after the other.
+    pub fn group_of(&self) -> Option<&[u32]> {
+        self.group_of.as_deref()
+    }
+
     pub fn size(&self) -> usize {
         let groups = self.group_of.as_deref().map_or(0, size_of_val);
         self.codes.len() + 2 * size_of_val(&*self.scales) + groups

@@ -109,6 +109,24 @@ impl EncodedMatrix {
         }
     }
 
+    /// All bytes of a matrix of rows of blocks, as they are stored.
+    pub fn block_bytes(&self) -> Option<(Encoding, &[u8])> {
+        match &self.form {
+            Form::Blocks {
+                encoding, bytes, ..
+            } => Some((*encoding, bytes)),
+            _ => None,
+        }
+    }
+
+    /// The matrix of groups of columns, if it is one.
+    pub fn grouped(&self) -> Option<&GroupedMatrix> {
+        match &self.form {
+            Form::Grouped(matrix) => Some(matrix),
+            _ => None,
+        }
+    }
+
     /// The matrix of codes of a table, if it is one.
     pub fn codebook(&self) -> Option<&CodebookMatrix> {
         match &self.form {

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::Tensor;
-use eigenmix_kernels::{AdamWState, AdamWStep};
+use eigenmix_kernels::{AdamWState, AdamWStep, joined};
 use eigenmix_moslora::{ParameterKind, ParameterNames, TrainedValues};
 use eigenmix_tensors::HostTensor;
 
@@ -92,39 +92,40 @@ impl FlatAdamW {
     /// A step of all parameters, with gradients scaled down to the norm `limit` if theirs is larger (0: never).
     /// Nothing is read from the device.
     ///
+    /// - of_each: the gradients
     /// - step: its settings for a learning rate
     /// - rate: of the parameter of that name
     pub fn step<M: Module>(
         &mut self,
         module: M,
         names: &ParameterNames,
-        mut gradients: NamedGradients,
+        mut of_each: NamedGradients,
         limit: f64,
         step: impl Fn(f64) -> AdamWStep,
         rate: impl Fn(&str) -> f64,
     ) -> M {
-        let joined = self.groups.iter().map(|group| {
+        let gradients = self.groups.iter().map(|group| {
             let parts = group
                 .places
                 .iter()
-                .filter_map(|(name, _)| gradients.remove(name));
-            Tensor::cat(parts.collect(), 0)
+                .filter_map(|(name, _)| of_each.remove(name));
+            joined(parts.collect())
         });
-        let mut joined: Vec<Tensor<1>> = joined.collect();
+        let mut gradients: Vec<Tensor<1>> = gradients.collect();
         if limit > 0.0 {
-            let squares = joined
+            let squares = gradients
                 .iter()
                 .map(|gradient| gradient.clone().square().sum());
             if let Some(squares) = squares.reduce(|sum, one| sum + one) {
                 let scale = (squares.sqrt().recip() * limit).clamp_max(1.0);
-                joined = joined
+                gradients = gradients
                     .into_iter()
                     .map(|gradient| gradient * scale.clone())
                     .collect();
             }
         }
         let mut stepped = BTreeMap::new();
-        for (group, gradient) in self.groups.iter_mut().zip(joined) {
+        for (group, gradient) in self.groups.iter_mut().zip(gradients) {
             let (name, _) = &group.places[0];
             group.state = step(rate(name)).apply(group.state.clone(), gradient);
             for (name, place) in &group.places {
