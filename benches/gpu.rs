@@ -15,7 +15,7 @@ mod shapes;
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -297,7 +297,7 @@ impl Observer for Watch {
 }
 
 /// How many bytes the device holds after a forward pass that it did not hold before.
-fn kept(shape: &Shape, model: &PathBuf, lengths: &[usize], device: &Device) -> Result<f64> {
+fn kept(shape: &Shape, model: &Path, lengths: &[usize], device: &Device) -> Result<f64> {
     let checkpoint = Checkpoint::open(model)?;
     let architecture = Architecture::from_json(checkpoint.config(), checkpoint.path())?;
     let head = match shape.kind {

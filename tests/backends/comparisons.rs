@@ -16,7 +16,7 @@ use burn::tensor::{Device, Gradients, Tensor};
 use eigenmix_models::{Batch, HeadKind, Loaded, Precision, TokenBatch};
 use eigenmix_moslora::{Factor, Mixer, ParameterNames, Update};
 use eigenmix_tensors::{Dtype, Matrix};
-use eigenmix_trainer::{Backend, DeviceChoice};
+use eigenmix_trainer::{Backend, DeviceChoice, DeviceKind};
 use serde_json::Value;
 
 /// The choices of `--device` that reach another backend here.
@@ -41,6 +41,19 @@ pub fn other_backends() -> Vec<DeviceChoice> {
         println!("skipped: no device of the other backends of this build");
     }
     choices
+}
+
+/// By how much results of a device may be further from the CPU's than f32 explains: tensor cores take the ten bits of
+/// TF32 for the fraction of an f32, and CubeCL's products use them where they are the fastest.
+pub fn slack(choice: DeviceChoice) -> f32 {
+    let DeviceChoice::Of(backend, _) = choice else {
+        return 1.0;
+    };
+    let best = backend.present().into_iter().next();
+    match best.is_some_and(|best| best.kind < DeviceKind::Cpu) {
+        true => 100.0,
+        false => 1.0,
+    }
 }
 
 const METHODS: [&str; 4] = ["lora", "moslora", "eigenlorax", "eigenmix"];
@@ -96,14 +109,17 @@ fn loss_and_gradients(
     let device = device.clone().autodiff();
     let of_method =
         |path: &str, number: usize, shape: [usize; 2]| update(method, path, number, shape);
-    let Loaded { model, names, .. } = small_models::updated(
-        config,
-        head,
-        Dtype::F32,
-        Precision::Auto,
-        &device,
-        &of_method,
-    );
+    let Loaded { model, names, .. } = match method {
+        "full" => small_models::from_scratch(config, head, &device),
+        _ => small_models::updated(
+            config,
+            head,
+            Dtype::F32,
+            Precision::Auto,
+            &device,
+            &of_method,
+        ),
+    };
     let texts = [vec![3, 5, 8, 30, 2], vec![1, 2], vec![9, 9, 4, 6]];
     let batch = Batch::from(TokenBatch::continuing(&texts, &[0, 0, 0]));
     let loss = model
@@ -122,13 +138,20 @@ fn loss_and_gradients(
 #[test]
 fn losses_and_gradients_of_every_method_are_those_of_the_cpu() {
     let classification = HeadKind::Classification { labels: 3 };
-    let (_, llama) = small_models::decoders().swap_remove(0);
-    let bert = METHODS.map(|method| (small_models::encoder(), classification, method));
-    let cases = bert
+    // Every method on one model, every family with one method, and weights that are trained themselves.
+    let bert = METHODS
         .into_iter()
-        .chain([(llama, HeadKind::LanguageModel, "eigenmix")]);
+        .chain(["full"])
+        .map(|method| (small_models::encoder(), classification, method));
+    let (_, llama) = small_models::decoders().swap_remove(0);
+    let families = small_models::decoders().into_iter();
+    let decoders = families
+        .map(|(_, config)| (config, HeadKind::LanguageModel, "eigenmix"))
+        .chain([(llama, HeadKind::LanguageModel, "full")]);
+    let cases = bert.chain(decoders);
     for choice in other_backends() {
         let other = choice.open().expect("the device");
+        let slack = slack(choice);
         for (config, head, method) in cases.clone() {
             let what = format!("{method} on {choice}, {}", config["model_type"]);
             let (expected, expected_gradients) =
@@ -136,19 +159,32 @@ fn losses_and_gradients_of_every_method_are_those_of_the_cpu() {
             let (loss, gradients) = loss_and_gradients(&config, head, method, &other);
             println!("{what}: a loss of {loss}, on the CPU {expected}");
             let difference = (loss - expected).abs();
-            assert!(difference < 1e-5 * expected, "{what}: {loss} {expected}");
+            // The cap of Gemma 2's logits is the tanh of a graphics interface, which is made of exponentials.
+            let most = match config["model_type"] == "gemma2" {
+                true => 2e-5,
+                false => 1e-5,
+            };
+            let most = most * slack;
+            assert!(difference < most * expected, "{what}: {loss} {expected}");
             assert!(
                 gradients.keys().eq(expected_gradients.keys()),
                 "{what}: {:?}",
                 gradients.keys()
             );
+            let largest_of = |values: &[f32]| {
+                let sizes = values.iter().map(|value| value.abs());
+                sizes.fold(0.0f32, f32::max)
+            };
+            // A bias of keys has none: what is found of it is rounding.
+            let of_all = expected_gradients.values().map(|values| largest_of(values));
+            let least = of_all.fold(0.0, f32::max) * 1e-4;
             for (name, expected) in &expected_gradients {
-                let largest = expected.iter().fold(0.0f32, |all, one| all.max(one.abs()));
+                let largest = largest_of(expected).max(least);
                 for (found, expected) in gradients[name].iter().zip(expected) {
                     // Sums of f32 in another order, and other approximations of eˣ and erf.
                     let difference = (found - expected).abs();
                     assert!(
-                        difference <= 1e-4 * largest,
+                        difference <= 1e-4 * slack * largest,
                         "{what}, {name}: off by {difference} of {largest}"
                     );
                 }
@@ -212,7 +248,7 @@ fn trainings_of_every_method_take_the_steps_of_the_cpu() {
             for (expected, found) in expected.iter().zip(&found) {
                 let difference = (expected - found).abs();
                 assert!(
-                    difference < 1e-4,
+                    difference < 1e-4 * f64::from(slack(choice)),
                     "{method} on {choice}: {expected} {found}"
                 );
             }

@@ -10,9 +10,9 @@ use crate::operation::{Operation, in_order, queued, run, tensor, unwritten};
 /// The numbers of a step, bias corrections included.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamWNumbers {
-    /// β₁ and β₂.
-    pub beta_1: f32,
-    pub beta_2: f32,
+    /// β₁ and β₂, each with what it leaves of one.
+    pub beta_1: [f32; 2],
+    pub beta_2: [f32; 2],
     /// 1 / (1 − β₁ᵗ) and 1 / (1 − β₂ᵗ).
     pub corrections: [f32; 2],
     /// ε
@@ -29,7 +29,16 @@ pub struct AdamWNumbers {
 ///
 /// - state: θ, m and v, `[count]` each
 /// - gradient: `[count]`
+///
+/// # Panics
+/// If lengths differ.
 pub fn adamw(state: [Tensor<1>; 3], gradient: Tensor<1>, numbers: AdamWNumbers) -> [Tensor<1>; 3] {
+    let lengths = [&state[1], &state[2], &gradient].map(|tensor| tensor.dims());
+    assert_eq!(
+        lengths,
+        [state[0].dims(); 3],
+        "lengths of a parameter's state"
+    );
     let inputs = state.into_iter().chain([gradient]).map(queued).collect();
     let mut found = run(numbers, inputs).into_iter().map(tensor);
     [(); 3].map(|()| found.next().expect("a parameter and two moments"))
@@ -66,8 +75,10 @@ impl Operation for AdamWNumbers {
                 argument(&outputs[1]),
                 argument(&outputs[2]),
                 count,
-                self.beta_1,
-                self.beta_2,
+                self.beta_1[0],
+                self.beta_1[1],
+                self.beta_2[0],
+                self.beta_2[1],
                 self.corrections[0],
                 self.corrections[1],
                 self.epsilon,
@@ -90,7 +101,9 @@ fn adamw_step(
     stepped_second: &mut [f32],
     count: usize,
     beta_1: f32,
+    rest_1: f32,
     beta_2: f32,
+    rest_2: f32,
     correction_1: f32,
     correction_2: f32,
     epsilon: f32,
@@ -102,8 +115,8 @@ fn adamw_step(
         terminate!();
     }
     let slope = gradient[place];
-    let mean = beta_1 * first[place] + (1.0f32 - beta_1) * slope;
-    let square = beta_2 * second[place] + (1.0f32 - beta_2) * slope * slope;
+    let mean = beta_1 * first[place] + rest_1 * slope;
+    let square = beta_2 * second[place] + rest_2 * slope * slope;
     let direction = mean * correction_1 / ((square * correction_2).sqrt() + epsilon);
     stepped[place] = parameter[place] * decay - rate * direction;
     stepped_first[place] = mean;

@@ -1,56 +1,33 @@
 //! Frozen linear layers with updates of low rank on top.
 
-use burn::tensor::{DType, Shape, Tensor};
-use burn_cubecl::kernel::{cast, slice};
+use burn::tensor::{Shape, Tensor};
 use burn_cubecl::tensor::CubeTensor;
 
-use crate::decoding::{FEW_ROWS, PackedLayout};
+use crate::halves::{Converted, TypedRows};
+use crate::linear_layers::{Direction, Factors, Layer, LinearLayer, Plan};
 use crate::low_rank::{LowRankSum, ThinUpdate};
-use crate::operation::{Operation, Queued, in_order, queued, run, tensor, unwritten};
-use crate::packed::PackedMatrix;
-use crate::product::{Converted, product, transposed};
+use crate::operation::{Operation, in_order, queued, run, tensor, unwritten};
 use crate::thin::{self, ThinPart};
-
-/// A frozen linear layer: x · Wᵀ + b + s · (x · R) · Lᵀ.
-#[derive(Clone, Debug)]
-pub struct LinearLayer {
-    /// W `[d_out, d_in]`
-    pub weight: LayerWeight,
-    /// b `[1, d_out]`
-    pub bias: Option<Tensor<2>>,
-    pub update: Option<Update>,
-}
-
-/// A frozen weight.
-#[derive(Clone, Debug)]
-pub enum LayerWeight {
-    /// In f32, or in half precision, which is multiplied in its own type.
-    Values(Tensor<2>),
-    /// Decoded where it is used; nothing decoded is kept.
-    Packed(PackedMatrix),
-}
-
-/// An update s · L · Rᵀ.
-#[derive(Clone, Debug)]
-pub struct Update {
-    /// L `[d_out, rank]`
-    pub left: Tensor<2>,
-    /// R `[d_in, rank]`
-    pub right: Tensor<2>,
-    /// s
-    pub scaling: f32,
-}
 
 /// The outputs of layers with one input, side by side, on top of `residual`. Launches of a layer: the product with
 /// W, the thin product x · R, and one kernel for everything else.
 ///
 /// - input: `[rows, d_in]`
 /// - residual, output: `[rows, Σ d_out]`
+///
+/// # Panics
+/// If sizes do not fit each other.
 pub fn adapted_linear(
     input: Tensor<2>,
     layers: Vec<LinearLayer>,
     residual: Option<Tensor<2>>,
 ) -> Tensor<2> {
+    let [rows, d_in] = input.dims();
+    let widths = layers.iter().map(|layer| layer.check(d_in));
+    let width: usize = widths.sum();
+    if let Some(residual) = &residual {
+        assert_eq!(residual.dims(), [rows, width], "sizes of the residual");
+    }
     let has_residual = residual.is_some();
     let mut inputs = vec![queued(input)];
     inputs.extend(residual.map(queued));
@@ -90,137 +67,6 @@ pub fn adapted_linear_gradients(
     found.collect()
 }
 
-/// Which tensors the layers have, in the order in which they follow in the inputs of an operation.
-#[derive(Debug)]
-struct Plan(Vec<LayerPlan>);
-
-#[derive(Debug)]
-struct LayerPlan {
-    packed: Option<PackedLayout>,
-    has_bias: bool,
-    scaling: Option<f32>,
-    shape: [usize; 2],
-    rank: usize,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Direction {
-    Forth,
-    Back,
-}
-
-/// A layer on the device.
-struct Layer {
-    weight: DeviceWeight,
-    bias: Option<CubeTensor>,
-    update: Option<Factors>,
-}
-
-struct Factors {
-    left: CubeTensor,
-    right: CubeTensor,
-}
-
-enum DeviceWeight {
-    Values(CubeTensor),
-    Packed(PackedLayout, Vec<CubeTensor>),
-}
-
-impl DeviceWeight {
-    /// x · Wᵀ
-    fn product(self, input: &mut Converted) -> CubeTensor {
-        match self {
-            Self::Values(values) => product(input.to(values.dtype), transposed(values)),
-            Self::Packed(layout, tensors) => {
-                let input = input.to(DType::F32);
-                let [rows, _] = input.meta.shape().dims();
-                match rows <= FEW_ROWS {
-                    true => layout.product(&tensors, &input),
-                    false => product(input, transposed(layout.decoded(&tensors, None))),
-                }
-            }
-        }
-    }
-
-    /// dy · W
-    fn input_gradient(self, gradient: CubeTensor) -> CubeTensor {
-        match self {
-            Self::Values(values) => product(cast(gradient, values.dtype), values),
-            Self::Packed(layout, tensors) => product(gradient, layout.decoded(&tensors, None)),
-        }
-    }
-}
-
-impl Plan {
-    /// - inputs: to which the tensors are added
-    fn of(layers: Vec<LinearLayer>, inputs: &mut Vec<Queued>, direction: Direction) -> Self {
-        let plans = layers.into_iter().map(|layer| {
-            let (shape, packed) = match layer.weight {
-                LayerWeight::Values(values) => {
-                    let shape = values.dims();
-                    inputs.push(queued(values));
-                    (shape, None)
-                }
-                LayerWeight::Packed(matrix) => {
-                    inputs.extend(matrix.queued());
-                    (matrix.dims(), Some(matrix.layout()))
-                }
-            };
-            let bias = layer.bias.filter(|_| direction == Direction::Forth);
-            let has_bias = bias.is_some();
-            inputs.extend(bias.map(queued));
-            let (mut scaling, mut rank) = (None, 0);
-            if let Some(update) = layer.update {
-                scaling = Some(update.scaling);
-                [_, rank] = update.left.dims();
-                inputs.extend([update.left, update.right].map(queued));
-            }
-            LayerPlan {
-                packed,
-                has_bias,
-                scaling,
-                shape,
-                rank,
-            }
-        });
-        Self(plans.collect())
-    }
-
-    /// Σ d_out
-    fn width(&self) -> usize {
-        self.0.iter().map(|layer| layer.shape[0]).sum()
-    }
-
-    fn d_in(&self) -> usize {
-        self.0[0].shape[1]
-    }
-
-    /// Of each update.
-    fn scalings(&self) -> Vec<f32> {
-        self.0.iter().filter_map(|layer| layer.scaling).collect()
-    }
-
-    fn layers(&self, tensors: impl Iterator<Item = CubeTensor>) -> Vec<Layer> {
-        let mut tensors = tensors;
-        let mut next = || tensors.next().expect("a tensor that the plan counts");
-        let layers = self.0.iter().map(|plan| Layer {
-            weight: match plan.packed {
-                None => DeviceWeight::Values(next()),
-                Some(layout) => {
-                    let tensors = (0..layout.tensors()).map(|_| in_order(next()));
-                    DeviceWeight::Packed(layout, tensors.collect())
-                }
-            },
-            bias: plan.has_bias.then(|| in_order(next())),
-            update: plan.scaling.is_some().then(|| Factors {
-                left: in_order(next()),
-                right: in_order(next()),
-            }),
-        });
-        layers.collect()
-    }
-}
-
 #[derive(Debug)]
 struct Forward {
     plan: Plan,
@@ -255,15 +101,22 @@ impl Operation for Forward {
         }
         .into_iter();
         let mut kinds = Converted::new(input);
+        let is_plain = layers
+            .iter()
+            .all(|layer| layer.bias.is_none() && layer.update.is_none());
+        let is_alone = layers.len() == 1 && residual.is_none() && is_plain;
         let mut first = 0;
         for (layer, plan) in layers.into_iter().zip(&self.plan.0) {
             let base = layer.weight.product(&mut kinds);
+            if is_alone && base.scales.is_none() {
+                return vec![base.values];
+            }
             let update = layer.update.and_then(|update| {
                 let (thin, factor) = (thin.next()?, update.left);
                 Some(ThinUpdate { thin, factor })
             });
             LowRankSum {
-                products: &[in_order(base)],
+                products: &[base],
                 update,
                 bias: layer.bias,
                 residual: residual.clone(),
@@ -307,17 +160,14 @@ impl Operation for Backward {
         let input = self.has_input.then(|| inputs.next()).flatten();
         let input = input.map(in_order);
         let layers = self.plan.layers(inputs);
-        let [rows, all] = gradient.meta.shape().dims();
+        let [rows, _] = gradient.meta.shape().dims();
+        let mut kinds = Converted::new(gradient.clone());
         let (mut products, mut first) = (Vec::new(), 0);
         let (mut outer, mut lefts) = (Vec::new(), Vec::new());
         for (Layer { weight, update, .. }, plan) in layers.into_iter().zip(&self.plan.0) {
             let [columns, _] = plan.shape;
             if self.wanted[0] {
-                let part = match columns == all {
-                    true => gradient.clone(),
-                    false => slice(gradient.clone(), &[0..rows, first..first + columns]),
-                };
-                products.push(in_order(weight.input_gradient(part)));
+                products.push(weight.input_gradient(&mut kinds, first..first + columns));
             }
             if let Some(update) = update {
                 let factor = update.left.clone();
@@ -410,15 +260,24 @@ impl Backward {
     fn input_gradient(
         &self,
         rows: usize,
-        mut products: Vec<CubeTensor>,
+        products: Vec<TypedRows>,
         updates: Vec<ThinUpdate>,
     ) -> CubeTensor {
-        if updates.is_empty() && products.len() == 1 {
-            return products.remove(0);
+        if let (
+            [
+                TypedRows {
+                    values,
+                    scales: None,
+                },
+            ],
+            true,
+        ) = (&products[..], updates.is_empty())
+        {
+            return values.clone();
         }
-        let output = unwritten(&products[0], [rows, self.plan.d_in()]);
+        let output = unwritten(&products[0].values, [rows, self.plan.d_in()]);
         let mut updates = updates.into_iter();
-        let sum = |products: &[CubeTensor], update| {
+        let sum = |products: &[TypedRows], update| {
             LowRankSum {
                 products,
                 update,
@@ -431,7 +290,11 @@ impl Backward {
         };
         sum(&products, updates.next());
         for update in updates {
-            sum(&[output.clone()], Some(update));
+            let before = TypedRows {
+                values: output.clone(),
+                scales: None,
+            };
+            sum(&[before], Some(update));
         }
         output
     }

@@ -1,6 +1,8 @@
 //! Multi-head attention over packed sequences. Scores exist while they are used; the backward pass computes them
 //! again.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Int, IntDType, Shape, Tensor, TensorData};
 use burn_cubecl::tensor::CubeTensor;
 
@@ -9,14 +11,15 @@ use crate::limits::most_values_of;
 use crate::operation::{
     Operation, Queued, in_order, queued, queued_numbers, run, tensor, unwritten,
 };
-use crate::product::{product, product_into, transposed};
-use crate::regions::{Regions, alignment, part};
+use crate::product::{product, transposed};
+use crate::regions::{Place, Regions, Writing, some_rows};
 use crate::softmax::ScoreRule;
+use crate::tasks::{Lengths, Task, TaskSizes, tasks};
 
 /// How many scores exist at a time, if the device has tensors as large: 256 MiB.
 const SCORES: usize = 64 * 1024 * 1024;
 /// Sequences are padded to a multiple of this, so that products read several values at a time.
-const PADDED: usize = 8;
+pub(crate) const PADDED: usize = 8;
 
 /// Which keys of its sequence a query attends to; the last query is at the position of the last key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,6 +38,7 @@ pub struct PackedSequences {
     /// `[sequences + 1]`
     offsets: Tensor<1, Int>,
     key_offsets: Tensor<1, Int>,
+    lengths: Arc<[Lengths]>,
     longest: usize,
     longest_key: usize,
 }
@@ -55,7 +59,13 @@ impl PackedSequences {
             true => queries.clone(),
             false => numbers(key_offsets),
         };
+        let lengths = offsets.windows(2).zip(key_offsets.windows(2));
+        let lengths = lengths.map(|(queries, keys)| Lengths {
+            queries: queries[1] - queries[0],
+            keys: keys[1] - keys[0],
+        });
         Self {
+            lengths: lengths.collect(),
             offsets: queries,
             key_offsets: keys,
             longest: longest(offsets),
@@ -133,7 +143,7 @@ struct Backward(Rule);
 struct Rule {
     attention: Attention,
     inputs: usize,
-    sequences: usize,
+    lengths: Arc<[Lengths]>,
     longest: usize,
     longest_key: usize,
 }
@@ -168,11 +178,10 @@ struct Arguments {
 
 impl Rule {
     fn new(attention: &Attention, sequences: &PackedSequences, inputs: usize) -> Self {
-        let [ends] = sequences.offsets.dims();
         Self {
             attention: attention.clone(),
             inputs,
-            sequences: ends - 1,
+            lengths: sequences.lengths.clone(),
             longest: sequences.longest,
             longest_key: sequences.longest_key,
         }
@@ -192,7 +201,7 @@ impl Rule {
 
     /// Blocks of scores: a head of keys of a sequence, with all heads of queries that it serves.
     fn blocks(&self) -> usize {
-        self.sequences * self.attention.n_key_heads
+        self.lengths.len() * self.attention.n_key_heads
     }
 
     /// The shapes of queries, of keys and of values by heads.
@@ -245,53 +254,31 @@ impl Rule {
         }
     }
 
-    fn score_rule(&self, arguments: &Arguments, first_block: usize) -> ScoreRule {
+    fn score_rule(&self, arguments: &Arguments, task: &Task) -> ScoreRule {
         ScoreRule {
             offsets: arguments.offsets.clone(),
             key_offsets: arguments.key_offsets.clone(),
             longest: self.longest,
             blocks: self.attention.n_key_heads,
-            first_block,
+            first_block: task.blocks.start,
+            first_query: task.first_query,
+            first_key: task.keys.start,
             scale: self.attention.scale,
             softcap: self.attention.softcap,
             seen: self.attention.seen,
         }
     }
 
-    /// Ranges of blocks whose scores exist at the same time.
-    fn chunks(&self, like: &CubeTensor) -> Vec<(usize, usize)> {
-        let Attention { d_head, .. } = self.attention;
-        let rows = self.attention.group() * self.longest;
-        let scores = rows * self.longest_key;
-        // Parts of buffers begin at multiples of the alignment.
-        let aligned = alignment(like);
-        let is_aligned = |blocks: &usize| {
-            let lengths = [rows, self.longest_key];
-            lengths
-                .iter()
-                .all(|length| (blocks * length * d_head).is_multiple_of(aligned))
-        };
-        let least = (1..=aligned).find(is_aligned).unwrap_or(aligned);
-        let most = SCORES.min(most_values_of(&like.client));
-        let step = (most / scores.max(1) / least).max(1) * least;
-        let blocks = self.blocks();
-        let starts = (0..blocks).step_by(step);
-        starts
-            .map(|start| (start, blocks.min(start + step)))
-            .collect()
-    }
-}
-
-/// Some blocks of rows `[blocks, rows, d_head]`.
-fn some(all: &CubeTensor, (start, end): (usize, usize)) -> CubeTensor {
-    let [blocks, rows, width] = all.meta.shape().dims();
-    match (start, end) == (0, blocks) {
-        true => all.clone(),
-        false => part(
-            all,
-            start * rows * width,
-            Shape::new([end - start, rows, width]),
-        ),
+    fn tasks(&self, like: &CubeTensor) -> Vec<Task> {
+        tasks(&TaskSizes {
+            blocks: self.blocks(),
+            group: self.attention.group(),
+            longest: self.longest,
+            longest_key: self.longest_key,
+            seen: self.attention.seen,
+            lengths: &self.lengths,
+            scores: SCORES.min(most_values_of(&like.client)),
+        })
     }
 }
 
@@ -312,13 +299,15 @@ impl Operation for Forward {
         let heads = rule.spread(&arguments);
         let [shape, ..] = rule.shapes();
         let found = unwritten(queries, shape);
-        for chunk in rule.chunks(&found) {
-            let [query, key, value] =
-                [heads.query(), heads.key(), heads.value()].map(|all| some(all, chunk));
-            let scores = in_order(product(query, transposed(key)));
-            let score_rule = rule.score_rule(&arguments, chunk.0);
-            score_rule.probabilities(&scores, false);
-            product_into(scores, value, some(&found, chunk));
+        for task in rule.tasks(&found) {
+            let query = some_rows(heads.query(), &task.blocks, &task.rows);
+            let [key, value] =
+                [heads.key(), heads.value()].map(|all| some_rows(all, &task.blocks, &task.keys));
+            let scores = product(query, transposed(key));
+            rule.score_rule(&arguments, &task)
+                .probabilities(&scores, false);
+            let place = Place::of(&found, &task.blocks, &task.rows);
+            place.product(scores, value, Writing::Set);
         }
         let width = rule.attention.n_heads * rule.attention.d_head;
         let output = unwritten(queries, [rows, width]);
@@ -343,19 +332,30 @@ impl Operation for Backward {
         let of_output = unwritten(gradient, shape);
         rule.queries(&arguments).spread(gradient, &of_output);
         let found = Regions::unwritten(gradient, rule.shapes());
-        for chunk in rule.chunks(&of_output) {
-            let [query, key, value] =
-                [heads.query(), heads.key(), heads.value()].map(|all| some(all, chunk));
-            let part = |which: usize| some(&found.parts[which], chunk);
-            let of_output = some(&of_output, chunk);
-            let scores = in_order(product(query.clone(), transposed(key.clone())));
-            let score_rule = rule.score_rule(&arguments, chunk.0);
+        let tasks = rule.tasks(&of_output);
+        // Keys that several tasks see get the sum of what each of them finds; others may be seen by none.
+        let keys = match tasks.iter().all(|task| task.keys.len() == rule.longest_key) {
+            true if tasks.iter().all(|task| task.rows.start == 0) => Writing::Set,
+            _ => Writing::Add,
+        };
+        if keys == Writing::Add {
+            found.clear();
+        }
+        for task in tasks {
+            let [query, of_output] =
+                [heads.query(), &of_output].map(|all| some_rows(all, &task.blocks, &task.rows));
+            let [key, value] =
+                [heads.key(), heads.value()].map(|all| some_rows(all, &task.blocks, &task.keys));
+            let place = |which: usize, rows| Place::of(&found.parts[which], &task.blocks, rows);
+            let scores = product(query.clone(), transposed(key.clone()));
+            let score_rule = rule.score_rule(&arguments, &task);
             let slope = score_rule.probabilities(&scores, true);
-            product_into(transposed(scores.clone()), of_output.clone(), part(2));
-            let of_scores = in_order(product(of_output, transposed(value)));
+            let value_place = place(2, &task.keys);
+            value_place.product(transposed(scores.clone()), of_output.clone(), keys);
+            let of_scores = product(of_output, transposed(value));
             score_rule.gradient(&scores, slope.as_ref(), &of_scores);
-            product_into(of_scores.clone(), key, part(0));
-            product_into(transposed(of_scores), query, part(1));
+            place(0, &task.rows).product(of_scores.clone(), key, Writing::Set);
+            place(1, &task.keys).product(transposed(of_scores), query, keys);
         }
         let outputs = arguments.inputs.iter().enumerate().map(|(tensor, input)| {
             let output = unwritten(input, input.meta.shape().clone());

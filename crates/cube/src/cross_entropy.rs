@@ -7,6 +7,7 @@ use cubecl::prelude::*;
 
 use crate::operation::{Operation, in_order, queued, queued_numbers, run, tensor, unwritten};
 use crate::reduction::{cubes_for, largest_of_units, sum_of_units, units_for};
+use crate::tanh::tanh;
 
 /// How losses follow from logits.
 #[derive(Clone, Copy, Debug)]
@@ -21,13 +22,18 @@ pub struct LossRule {
 /// gradient by the logits, which takes their place in memory if nothing else needs them.
 ///
 /// - logits: `[rows, vocabulary]`
-/// - targets: `[rows, 1]`
+/// - targets: `[rows, 1]`, below the vocabulary
+///
+/// # Panics
+/// If there are more or fewer targets than rows.
 pub fn cross_entropy(
     logits: Tensor<2>,
     targets: Tensor<2, Int>,
     rule: LossRule,
     with_gradient: bool,
 ) -> (Tensor<2>, Option<Tensor<2>>) {
+    let [rows, _] = logits.dims();
+    assert_eq!(targets.dims(), [rows, 1], "a target for each row");
     let targets = queued_numbers(targets.cast(IntDType::I32));
     let operation = CrossEntropy {
         rule,
@@ -60,7 +66,7 @@ impl Operation for CrossEntropy {
         let mut next = || inputs.next().expect("logits and targets");
         let (mut logits, targets) = (next(), next());
         if self.with_gradient && !logits.can_mut() {
-            logits = logits.copy();
+            logits = in_order(logits.copy());
         }
         let [rows, vocabulary] = logits.meta.shape().dims();
         let losses = unwritten(&logits, [rows, 1]);
@@ -94,7 +100,7 @@ impl Operation for CrossEntropy {
 fn capped(logit: f32, cap: f32, #[comptime] has_cap: bool) -> f32 {
     let mut value = logit;
     if comptime!(has_cap) {
-        value = (logit / cap).tanh() * cap;
+        value = tanh(logit / cap) * cap;
     }
     value
 }

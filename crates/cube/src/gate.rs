@@ -6,6 +6,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::{calculate_cube_count_elemwise, prelude::*};
 
 use crate::operation::{Operation, in_order, queued, run, tensor, unwritten};
+use crate::tanh::tanh;
 
 /// A nonlinearity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -166,7 +167,7 @@ fn function_of(x: f32, #[comptime] function: Function) -> f32 {
         Function::Gelu => x * 0.5f32 * (1.0f32 + Erf::erf(x * HALF_ROOT)),
         Function::GeluTanh => {
             let inner = TANH_SCALE * (x + TANH_CUBIC * x * x * x);
-            0.5f32 * x * (1.0f32 + inner.tanh())
+            0.5f32 * x * (1.0f32 + tanh(inner))
         }
         Function::QuickGelu => x * sigmoid(x * QUICK),
         Function::Silu => x * sigmoid(x),
@@ -182,7 +183,7 @@ fn slope_of(x: f32, #[comptime] function: Function) -> f32 {
             below + x * NORMAL_DENSITY * (x * x * -0.5f32).exp()
         }
         Function::GeluTanh => {
-            let tanh = (TANH_SCALE * (x + TANH_CUBIC * x * x * x)).tanh();
+            let tanh = tanh(TANH_SCALE * (x + TANH_CUBIC * x * x * x));
             let inner = TANH_SCALE * (1.0f32 + 3.0f32 * TANH_CUBIC * x * x);
             0.5f32 * (1.0f32 + tanh) + 0.5f32 * x * (1.0f32 - tanh * tanh) * inner
         }

@@ -7,6 +7,10 @@
 //!
 //! The crate is empty without the feature `gpu`.
 #![cfg(feature = "gpu")]
+#![allow(
+    clippy::collapsible_if,
+    reason = "kernels ask for what is known when they are compiled apart from what is not"
+)]
 
 mod adamw;
 mod adapted_linear;
@@ -16,9 +20,11 @@ mod bytes;
 mod cross_entropy;
 mod decoding;
 mod gate;
+mod halves;
 mod heads;
 mod join;
 mod limits;
+mod linear_layers;
 mod low_rank;
 mod norm;
 mod operation;
@@ -28,18 +34,19 @@ mod reduction;
 mod regions;
 mod rotary;
 mod softmax;
+mod tanh;
+mod tasks;
 mod thin;
 
 pub use adamw::{AdamWNumbers, adamw};
-pub use adapted_linear::{
-    LayerWeight, LinearLayer, Update, adapted_linear, adapted_linear_gradients,
-};
+pub use adapted_linear::{adapted_linear, adapted_linear_gradients};
 pub use attention::{Attention, PackedSequences, Seen};
 pub use block_formats::BlockFormat;
 pub use cross_entropy::{LossRule, cross_entropy};
 pub use gate::{Function, gate, gate_gradient};
 pub use join::join;
 pub use limits::most_values;
+pub use linear_layers::{LayerWeight, LinearLayer, Update};
 pub use norm::{Norm, norm, norm_gradient};
 pub use packed::{BlockParts, CodebookParts, GroupedParts, PackedMatrix};
 pub use rotary::{Turn, rotary};

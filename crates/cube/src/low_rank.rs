@@ -4,6 +4,8 @@ use burn::cubecl;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
+use crate::halves::TypedRows;
+
 /// Rows and columns of the output that a cube computes.
 const TILE: usize = 64;
 /// Units of a cube along each side.
@@ -15,11 +17,11 @@ const STEP: usize = 8;
 /// The width of a row of shared values; odd, so that neighbours are in different banks.
 const SHARED: usize = STEP + 1;
 
-/// Σ products + T · Fᵀ + b + residual, into some columns of the output.
+/// Σ scale · product + T · Fᵀ + b + residual, into some columns of the output.
 #[derive(Debug)]
 pub(crate) struct LowRankSum<'a> {
-    /// One to three, each `[rows, cols]`.
-    pub products: &'a [CubeTensor],
+    /// One to three, each `[rows, cols]`; scales are the same for all that have them.
+    pub products: &'a [TypedRows],
     pub update: Option<ThinUpdate>,
     /// `[cols]`
     pub bias: Option<CubeTensor>,
@@ -44,13 +46,21 @@ impl LowRankSum<'_> {
     /// # Panics
     /// If there is no product, or more than three.
     pub fn launch(self) {
-        let [rows, cols] = self.products[0].meta.shape().dims();
+        let [rows, cols] = self.products[0].values.meta.shape().dims();
         let [_, width] = self.output.meta.shape().dims();
         // A kernel has all its arguments; those that it does not need stand for nothing.
-        let any = &self.products[0];
+        let any = &self.products[0].values;
         let product = |place: usize| {
-            let product = self.products.get(place).unwrap_or(any);
-            product.clone().into_buffer_arg()
+            let product = self.products.get(place).map(|product| &product.values);
+            product.unwrap_or(any).clone().into_buffer_arg()
+        };
+        let scales = self
+            .products
+            .iter()
+            .find_map(|product| product.scales.as_ref());
+        let is_scaled = |place: usize| {
+            let product = self.products.get(place);
+            product.is_some_and(|product| product.scales.is_some())
         };
         let or_any = |tensor: Option<&CubeTensor>| tensor.unwrap_or(any).clone().into_buffer_arg();
         let update = self.update.as_ref();
@@ -68,6 +78,7 @@ impl LowRankSum<'_> {
                 first,
                 second,
                 third,
+                or_any(scales),
                 or_any(update.map(|update| &update.thin)),
                 or_any(update.map(|update| &update.factor)),
                 or_any(self.bias.as_ref()),
@@ -79,6 +90,9 @@ impl LowRankSum<'_> {
                 self.first,
                 width,
                 self.products.len(),
+                is_scaled(0),
+                is_scaled(1),
+                is_scaled(2),
                 update.is_some(),
                 self.bias.is_some(),
                 self.residual.is_some(),
@@ -87,11 +101,21 @@ impl LowRankSum<'_> {
     }
 }
 
+#[cube]
+fn scaled(value: f32, scales: &[f32], row: usize, #[comptime] is_scaled: bool) -> f32 {
+    let mut found = value;
+    if comptime!(is_scaled) {
+        found *= scales[row];
+    }
+    found
+}
+
 #[cube(launch_unchecked)]
 fn low_rank_sum(
     first_product: &[f32],
     second_product: &[f32],
     third_product: &[f32],
+    scales: &[f32],
     thin: &[f32],
     factor: &[f32],
     bias: &[f32],
@@ -103,6 +127,9 @@ fn low_rank_sum(
     first: usize,
     width: usize,
     #[comptime] products: usize,
+    #[comptime] first_is_scaled: bool,
+    #[comptime] second_is_scaled: bool,
+    #[comptime] third_is_scaled: bool,
     #[comptime] has_update: bool,
     #[comptime] has_bias: bool,
     #[comptime] has_residual: bool,
@@ -167,12 +194,13 @@ fn low_rank_sum(
             if row < rows && col < cols {
                 let place = row * cols + col;
                 let target = row * width + first + col;
-                let mut sum = sums[part * EACH + other] + first_product[place];
+                let mut sum = sums[part * EACH + other];
+                sum += scaled(first_product[place], scales, row, first_is_scaled);
                 if comptime!(products > 1) {
-                    sum += second_product[place];
+                    sum += scaled(second_product[place], scales, row, second_is_scaled);
                 }
                 if comptime!(products > 2) {
-                    sum += third_product[place];
+                    sum += scaled(third_product[place], scales, row, third_is_scaled);
                 }
                 if comptime!(has_bias) {
                     sum += bias[col];

@@ -24,7 +24,12 @@ pub struct Norm {
 /// γ ⊙ (x − mean) / √(variance + ε) + β of each group; without the mean if it is not centred.
 ///
 /// - input, output: `[rows, n · d]`
+///
+/// # Panics
+/// If rows are no whole number of groups.
 pub fn norm(input: Tensor<2>, norm: Norm) -> Tensor<2> {
+    let ([_, width], [_, group]) = (input.dims(), norm.gamma.dims());
+    assert!(width.is_multiple_of(group), "groups of {group} in {width}");
     let mut inputs = vec![queued(input), queued(norm.gamma)];
     let has_beta = norm.beta.is_some();
     inputs.extend(norm.beta.map(queued));

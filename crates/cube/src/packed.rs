@@ -140,10 +140,6 @@ impl PackedMatrix {
         self.layout.shape
     }
 
-    pub fn device(&self) -> Device {
-        self.words.device()
-    }
-
     /// The matrix in f32.
     pub fn decoded(&self) -> Tensor<2> {
         self.decode(None)

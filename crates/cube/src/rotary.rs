@@ -20,7 +20,24 @@ pub struct Turn {
 ///
 /// - input, output: `[rows, n · d_head]`
 /// - cosines, sines: `[rows, d_head / 2]`
+///
+/// # Panics
+/// If there is not an angle for each pair of each row, or there are fewer heads.
 pub fn rotary(input: Tensor<2>, cosines: Tensor<2>, sines: Tensor<2>, turn: Turn) -> Tensor<2> {
+    let ([rows, width], [_, half]) = (input.dims(), cosines.dims());
+    for angles in [&cosines, &sines] {
+        assert_eq!(
+            angles.dims(),
+            [rows, half],
+            "an angle for each pair of {rows} rows"
+        );
+    }
+    assert!(
+        width.is_multiple_of(2 * half) && turn.heads * 2 * half <= width,
+        "{} heads of {} in {width}",
+        turn.heads,
+        2 * half
+    );
     let inputs = [input, cosines, sines].map(queued);
     tensor(run(turn, inputs.into()).remove(0))
 }

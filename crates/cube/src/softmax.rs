@@ -7,6 +7,7 @@ use cubecl::prelude::*;
 use crate::attention::Seen;
 use crate::operation::unwritten;
 use crate::reduction::{cubes_for, largest_of_units, sum_of_units, units_for};
+use crate::tanh::tanh;
 
 /// Which scores a kernel has, and what is done with them.
 #[derive(Clone, Debug)]
@@ -18,8 +19,10 @@ pub(crate) struct ScoreRule {
     pub longest: usize,
     /// How many blocks of scores a sequence has: its heads of keys.
     pub blocks: usize,
-    /// The first block.
+    /// The first block, query and key of the scores.
     pub first_block: usize,
+    pub first_query: usize,
+    pub first_key: usize,
     pub scale: f32,
     pub softcap: Option<f32>,
     pub seen: Seen,
@@ -57,6 +60,8 @@ impl ScoreRule {
                 self.longest,
                 self.blocks,
                 self.first_block,
+                self.first_query,
+                self.first_key,
                 window,
                 self.scale,
                 self.softcap.unwrap_or(1.0),
@@ -107,7 +112,7 @@ impl ScoreRule {
 fn score(value: f32, scale: f32, cap: f32, #[comptime] has_cap: bool) -> f32 {
     let mut score = value * scale;
     if comptime!(has_cap) {
-        score = (score / cap).tanh() * cap;
+        score = tanh(score / cap) * cap;
     }
     score
 }
@@ -127,6 +132,8 @@ fn softmax(
     longest: usize,
     blocks: usize,
     first_block: usize,
+    first_query: usize,
+    first_key: usize,
     window: usize,
     scale: f32,
     cap: f32,
@@ -140,7 +147,7 @@ fn softmax(
     // Cubes beyond the last row do as much as the last one, without writing.
     let line = clamp_max(CUBE_POS, count - 1);
     let start = line * keys;
-    let query = line % rows % longest;
+    let query = first_query + line % rows % longest;
     let sequence = (first_block + line / rows) / blocks;
     let queries = offsets[sequence + 1] as usize - offsets[sequence] as usize;
     let seen_keys = key_offsets[sequence + 1] as usize - key_offsets[sequence] as usize;
@@ -157,6 +164,20 @@ fn softmax(
     if query >= queries {
         first = 0usize;
         end = 0usize;
+    }
+    // Keys are counted from the first one of these scores on.
+    if first > first_key {
+        first -= first_key;
+    } else {
+        first = 0usize;
+    }
+    if end > first_key {
+        end -= first_key;
+    } else {
+        end = 0usize;
+    }
+    if end > keys {
+        end = keys;
     }
     let unit = UNIT_POS as usize;
     let mut largest = f32::new(LOWEST);

@@ -1,14 +1,15 @@
 //! The products of an update of low rank: rows with a thin factor, and columns with what came of it, for up to
-//! three layers in one launch.
+//! three layers in one launch. Where there are few tiles, what is summed over is split among more cubes, whose sums
+//! are added in a second launch, always in the same order.
 
 use burn::cubecl;
 use burn::tensor::{DType, Shape};
 use burn_cubecl::kernel::slice;
 use burn_cubecl::ops::numeric::mul_scalar;
 use burn_cubecl::tensor::CubeTensor;
-use cubecl::prelude::*;
+use cubecl::{calculate_cube_count_elemwise, prelude::*};
 
-use crate::operation::in_order;
+use crate::operation::unwritten;
 use crate::product::{product, transposed};
 use crate::regions::Regions;
 
@@ -27,6 +28,10 @@ const ACROSS: usize = COLUMNS / 2;
 const SHARED: usize = STEP + 1;
 /// Layers of a launch.
 const LAYERS: usize = 3;
+/// How many cubes keep every GPU busy.
+const CUBES: usize = 512;
+/// What a cube sums over, at least, before it is split.
+const INNER: usize = 256;
 
 /// A layer's part of the products.
 #[derive(Clone, Debug)]
@@ -53,7 +58,7 @@ pub(crate) fn products(all: &CubeTensor, parts: &[ThinPart], scalings: &[f32]) -
                 false => mul_scalar(found, InputScalar::new(scaling, scalar_kind())),
             }
         });
-        return wide.map(in_order).collect();
+        return wide.collect();
     }
     let shapes = parts.iter().map(|part| Shape::new([rows, rank(part)]));
     let found = Regions::unwritten(all, shapes);
@@ -71,7 +76,7 @@ pub(crate) fn transposed_products(all: &CubeTensor, parts: &[ThinPart]) -> Vec<C
         let wide = parts
             .iter()
             .map(|part| product(transposed(columns_of(all, part)), part.factor.clone()));
-        return wide.map(in_order).collect();
+        return wide.collect();
     }
     let shapes = parts
         .iter()
@@ -119,8 +124,19 @@ fn launch(
         false => rows,
     };
     let ranks = parts.iter().map(rank).max().unwrap_or(1);
-    let cubes = [lines.div_ceil(LINES), ranks.div_ceil(COLUMNS), parts.len()];
-    let [x, y, z] = cubes.map(|cubes| cubes as u32);
+    let inner = match is_transposed {
+        true => rows,
+        false => parts.iter().map(|part| part.columns).max().unwrap_or(1),
+    };
+    let tiles = [lines.div_ceil(LINES), ranks.div_ceil(COLUMNS), parts.len()];
+    let splits = (CUBES / tiles.iter().product::<usize>().max(1)).min(inner / INNER);
+    let splits = splits.max(1);
+    let [x, y, z] = [tiles[0], tiles[1], tiles[2] * splits].map(|cubes| cubes as u32);
+    let all_parts = found.buffer.meta.num_elements();
+    let output = match splits {
+        1 => found.buffer.clone(),
+        _ => unwritten(all, [splits * all_parts]),
+    };
     // SAFETY: the kernel stays within the rows and columns that it is told, which are those of its arguments.
     unsafe {
         thin_products::launch_unchecked(
@@ -131,9 +147,11 @@ fn launch(
             factor(0).into_buffer_arg(),
             factor(1).into_buffer_arg(),
             factor(2).into_buffer_arg(),
-            found.buffer.clone().into_buffer_arg(),
+            output.clone().into_buffer_arg(),
             rows,
             width,
+            splits,
+            all_parts,
             of_each(&|layer| parts[layer].first),
             of_each(&|layer| parts[layer].columns),
             of_each(&|layer| rank(&parts[layer])),
@@ -143,6 +161,33 @@ fn launch(
             is_transposed,
         );
     }
+    if splits > 1 {
+        let units = CubeDim::new(&all.client, all_parts);
+        // SAFETY: the kernel looks whether there is a value.
+        unsafe {
+            sum_splits::launch_unchecked(
+                &all.client,
+                calculate_cube_count_elemwise(&all.client, all_parts, units),
+                units,
+                output.into_buffer_arg(),
+                found.buffer.clone().into_buffer_arg(),
+                all_parts,
+                splits,
+            );
+        }
+    }
+}
+
+#[cube(launch_unchecked)]
+fn sum_splits(parts: &[f32], output: &mut [f32], count: usize, splits: usize) {
+    if ABSOLUTE_POS >= count {
+        terminate!();
+    }
+    let mut sum = 0.0f32;
+    for split in 0..splits {
+        sum += parts[split * count + ABSOLUTE_POS];
+    }
+    output[ABSOLUTE_POS] = sum;
 }
 
 #[cube(launch_unchecked)]
@@ -154,6 +199,8 @@ fn thin_products(
     output: &mut [f32],
     rows: usize,
     width: usize,
+    splits: usize,
+    all_parts: usize,
     firsts: Sequence<usize>,
     columns: Sequence<usize>,
     ranks: Sequence<usize>,
@@ -164,7 +211,9 @@ fn thin_products(
 ) {
     let mut of_all = Shared::<[f32]>::new_slice(LINES * SHARED);
     let mut of_factor = Shared::<[f32]>::new_slice(STEP * COLUMNS);
-    let layer = CUBE_POS_Z as usize;
+    let layer = CUBE_POS_Z as usize % layers;
+    let split = CUBE_POS_Z as usize / layers;
+    let before = split * all_parts;
     if layer == 0 {
         thin_tile(
             all,
@@ -177,8 +226,10 @@ fn thin_products(
             firsts[0],
             columns[0],
             ranks[0],
-            starts[0],
+            before + starts[0],
             scalings[0],
+            split,
+            splits,
             is_transposed,
         );
     }
@@ -195,8 +246,10 @@ fn thin_products(
                 firsts[1],
                 columns[1],
                 ranks[1],
-                starts[1],
+                before + starts[1],
                 scalings[1],
+                split,
+                splits,
                 is_transposed,
             );
         }
@@ -214,8 +267,10 @@ fn thin_products(
                 firsts[2],
                 columns[2],
                 ranks[2],
-                starts[2],
+                before + starts[2],
                 scalings[2],
+                split,
+                splits,
                 is_transposed,
             );
         }
@@ -238,6 +293,8 @@ fn thin_tile(
     rank: usize,
     start: usize,
     scaling: f32,
+    split: usize,
+    splits: usize,
     #[comptime] is_transposed: bool,
 ) {
     let unit = UNIT_POS as usize;
@@ -253,8 +310,14 @@ fn thin_tile(
     let across = unit % ACROSS;
     let mut sum = 0.0f32;
     let mut other_sum = 0.0f32;
-    let mut begin = 0usize;
-    while begin < inner {
+    // Whole steps, so that only the last split has fewer.
+    let each = inner.div_ceil(splits * STEP) * STEP;
+    let mut begin = split * each;
+    let mut end = begin + each;
+    if end > inner {
+        end = inner;
+    }
+    while begin < end {
         #[unroll]
         for part in 0..LINES * STEP / UNITS {
             let place = part * UNITS + unit;

@@ -75,8 +75,8 @@ impl AdamWStep {
     #[cfg(feature = "gpu")]
     fn launched(&self, state: AdamWState, gradient: Tensor<1>) -> AdamWState {
         let numbers = eigenmix_cube::AdamWNumbers {
-            beta_1: self.beta_1 as f32,
-            beta_2: self.beta_2 as f32,
+            beta_1: [self.beta_1, 1.0 - self.beta_1].map(|share| share as f32),
+            beta_2: [self.beta_2, 1.0 - self.beta_2].map(|share| share as f32),
             corrections: self.corrections().map(|correction| correction as f32),
             epsilon: self.epsilon as f32,
             rate: self.rate as f32,

@@ -53,12 +53,13 @@ impl ChunkedCrossEntropy {
     /// The sum of the losses of a few rows, and if wanted the gradient of it by their hidden states.
     fn chunk(
         &self,
+        weight: &DeviceWeight,
         hidden: Tensor<2>,
         targets: Tensor<2, Int>,
         is_tracked: bool,
     ) -> (Tensor<2>, Option<Tensor<2>>) {
         let ([vocabulary, _], smoothing) = (self.weight.dims(), self.smoothing);
-        let mut logits = self.weight.product(hidden);
+        let mut logits = weight.product(hidden);
         #[cfg(feature = "gpu")]
         if crate::computes_later(&logits.device()) {
             let rule = eigenmix_cube::LossRule {
@@ -66,7 +67,7 @@ impl ChunkedCrossEntropy {
                 smoothing,
             };
             let (losses, slope) = eigenmix_cube::cross_entropy(logits, targets, rule, is_tracked);
-            let slope = slope.map(|slope| self.weight.input_gradient(slope));
+            let slope = slope.map(|slope| weight.input_gradient(slope));
             return (losses.sum_dim(0), slope);
         }
         let mut slope_of_cap = None;
@@ -97,7 +98,7 @@ impl ChunkedCrossEntropy {
         if let Some(slope_of_cap) = slope_of_cap {
             slope = slope * slope_of_cap;
         }
-        (loss, Some(self.weight.input_gradient(slope)))
+        (loss, Some(weight.input_gradient(slope)))
     }
 }
 
@@ -109,6 +110,8 @@ impl Composition for ChunkedCrossEntropy {
         let hidden = inputs.remove(0);
         let ([rows, d_model], [vocabulary, _]) = (hidden.dims(), self.weight.dims());
         let step = (self.logits / vocabulary).clamp(1, rows);
+        // One in few bits is decoded once for all chunks.
+        let weight = DeviceWeight::Float(self.weight.values());
         let (mut losses, mut slopes) = (None, Vec::new());
         for start in (0..rows).step_by(step) {
             let end = rows.min(start + step);
@@ -119,7 +122,7 @@ impl Composition for ChunkedCrossEntropy {
                     self.targets.clone().slice([start..end, 0..1]),
                 ),
             };
-            let (loss, slope) = self.chunk(hidden, targets, is_tracked);
+            let (loss, slope) = self.chunk(&weight, hidden, targets, is_tracked);
             losses = Some(match losses.take() {
                 Some(losses) => losses + loss,
                 None => loss,

@@ -31,7 +31,7 @@ impl DeviceWeight {
         match self {
             Self::Packed(weight) => match &**weight {
                 PackedWeight::Launched(matrix) => {
-                    eigenmix_cube::LayerWeight::Packed(matrix.clone())
+                    eigenmix_cube::LayerWeight::Packed(Box::new(matrix.clone()))
                 }
                 PackedWeight::Composed(_) => eigenmix_cube::LayerWeight::Values(weight.decoded()),
             },
@@ -51,6 +51,10 @@ impl DeviceWeight {
     ///
     /// - input: `[rows, d_in]`, f32
     pub fn product(&self, input: Tensor<2>) -> Tensor<2> {
+        #[cfg(feature = "gpu")]
+        if crate::computes_later(&input.device()) {
+            return eigenmix_cube::adapted_linear(input, vec![self.layer()], None);
+        }
         self.multiplied(input, |values| values.transpose())
     }
 
@@ -58,7 +62,27 @@ impl DeviceWeight {
     ///
     /// - gradient: `[rows, d_out]`, f32
     pub fn input_gradient(&self, gradient: Tensor<2>) -> Tensor<2> {
+        #[cfg(feature = "gpu")]
+        if crate::computes_later(&gradient.device()) {
+            let layers = vec![self.layer()];
+            let found = eigenmix_cube::adapted_linear_gradients(None, layers, gradient, &[true]);
+            return found
+                .into_iter()
+                .flatten()
+                .next()
+                .expect("the one gradient");
+        }
         self.multiplied(gradient, |values| values)
+    }
+
+    /// The layer without anything but its weight.
+    #[cfg(feature = "gpu")]
+    fn layer(&self) -> eigenmix_cube::LinearLayer {
+        eigenmix_cube::LinearLayer {
+            weight: self.on_gpu(),
+            bias: None,
+            update: None,
+        }
     }
 
     fn multiplied(&self, rows: Tensor<2>, right: impl FnOnce(Tensor<2>) -> Tensor<2>) -> Tensor<2> {

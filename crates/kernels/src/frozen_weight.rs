@@ -34,11 +34,27 @@ enum Form {
     Packed(Packed),
 }
 
-/// A packed weight.
+/// A packed weight, and the device of what is computed with it.
 #[derive(Module, Debug)]
 struct Packed {
     #[module(skip)]
     weight: Box<PackedWeight>,
+    #[module(skip)]
+    device: Device,
+}
+
+impl Packed {
+    /// What was decoded as a constant of the device, which may keep graphs.
+    fn constant(&self, values: Tensor<2>) -> Tensor<2> {
+        match self.device.is_autodiff() {
+            true => Tensor::from_inner(values),
+            false => values,
+        }
+    }
+
+    fn decoded(&self) -> Tensor<2> {
+        self.constant(self.weight.decoded())
+    }
 }
 
 /// An encoded weight, and the device of what is computed with it.
@@ -81,8 +97,8 @@ impl FrozenWeight {
             return Self { form };
         }
         if let Some(weight) = PackedWeight::new(&matrix, &device.clone().inner()) {
-            let weight = Box::new(weight);
-            let form = Form::Packed(Packed { weight });
+            let (weight, device) = (Box::new(weight), device.clone());
+            let form = Form::Packed(Packed { weight, device });
             return Self { form };
         }
         let half = match matrix.encoding() {
@@ -110,7 +126,7 @@ impl FrozenWeight {
         match &self.form {
             Form::Float(values) => values.val().device(),
             Form::Encoded(encoded) => encoded.device.clone(),
-            Form::Packed(packed) => packed.weight.device(),
+            Form::Packed(packed) => packed.device.clone(),
         }
     }
 
@@ -127,7 +143,7 @@ impl FrozenWeight {
                     _ => transposed.into(),
                 }
             }
-            Form::Packed(packed) => packed.weight.decoded().transpose().into(),
+            Form::Packed(packed) => packed.decoded().transpose().into(),
         }
     }
 
@@ -151,7 +167,7 @@ impl FrozenWeight {
             Form::Encoded(Encoded { matrix, device }) => {
                 input.matmul(decoded(matrix, device).transpose())
             }
-            Form::Packed(packed) => input.matmul(packed.weight.decoded().transpose()),
+            Form::Packed(packed) => input.matmul(packed.decoded().transpose()),
         }
     }
 
@@ -163,7 +179,13 @@ impl FrozenWeight {
         match &self.form {
             Form::Float(values) => values.val().select(0, indices).cast(FloatDType::F32),
             Form::Encoded(Encoded { matrix, device }) => decoded(matrix, device).select(0, indices),
-            Form::Packed(packed) => packed.weight.decoded_rows(indices),
+            Form::Packed(packed) => {
+                let indices = match indices.device().is_autodiff() {
+                    true => indices.inner(),
+                    false => indices,
+                };
+                packed.constant(packed.weight.decoded_rows(indices))
+            }
         }
     }
 
@@ -181,7 +203,7 @@ impl FrozenWeight {
         match &self.form {
             Form::Float(values) => StoredWeight::Float(values.val().into_dispatch()),
             Form::Encoded(encoded) => StoredWeight::Encoded(encoded.matrix.clone()),
-            Form::Packed(packed) => StoredWeight::Float(packed.weight.decoded().into_dispatch()),
+            Form::Packed(packed) => StoredWeight::Float(packed.decoded().into_dispatch()),
         }
     }
 }

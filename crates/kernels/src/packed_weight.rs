@@ -31,14 +31,6 @@ impl PackedWeight {
         }
     }
 
-    pub fn device(&self) -> Device {
-        match self {
-            Self::Composed(weight) => weight.words.device(),
-            #[cfg(feature = "gpu")]
-            Self::Launched(weight) => weight.device(),
-        }
-    }
-
     /// W in f32.
     pub fn decoded(&self) -> Tensor<2> {
         match self {
