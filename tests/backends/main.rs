@@ -3,34 +3,14 @@
 //! backend is tested by `tests/ndarray.sh`, GPUs by `tests/gpu.sh`. A GPU in software is enough, but takes
 //! minutes to compile and tune its kernels.
 
-#[cfg(any(
-    feature = "ndarray",
-    feature = "wgpu",
-    feature = "vulkan",
-    feature = "cuda"
-))]
+#[cfg(any(feature = "ndarray", feature = "gpu"))]
 mod comparisons;
-#[cfg(any(
-    feature = "ndarray",
-    feature = "wgpu",
-    feature = "vulkan",
-    feature = "cuda"
-))]
+#[cfg(any(feature = "ndarray", feature = "gpu"))]
 #[path = "../../crates/kernels/src/every_form.rs"]
 mod every_form;
-#[cfg(any(
-    feature = "ndarray",
-    feature = "wgpu",
-    feature = "vulkan",
-    feature = "cuda"
-))]
+#[cfg(any(feature = "ndarray", feature = "gpu"))]
 mod operations;
-#[cfg(any(
-    feature = "ndarray",
-    feature = "wgpu",
-    feature = "vulkan",
-    feature = "cuda"
-))]
+#[cfg(any(feature = "ndarray", feature = "gpu"))]
 mod quantised;
 #[path = "../support/mod.rs"]
 mod support;

@@ -10,7 +10,7 @@ use eigenmix_kernels::{
     self_attention,
 };
 
-use crate::comparisons::{other_backends, slack};
+use crate::comparisons::other_backends;
 
 /// `[rows, cols]` of values between −1 and 1.
 pub fn values([rows, cols]: [usize; 2], phase: f32, device: &Device) -> Tensor<2> {
@@ -234,7 +234,6 @@ fn operations_and_their_gradients_are_those_of_the_cpu() {
     row_cases(&mut cases);
     for choice in other_backends() {
         let other = choice.open().expect("the device");
-        let slack = slack(choice);
         for case in &cases {
             let pairs = run(case, &other)
                 .into_iter()
@@ -247,7 +246,7 @@ fn operations_and_their_gradients_are_those_of_the_cpu() {
                     // Sums of f32 in another order, and other approximations of eˣ, erf and tanh.
                     let difference = (found - expected).abs() / largest;
                     let what = format!("{} on {choice}, {index}", case.name);
-                    assert!(difference < 5e-5 * slack, "{what}: {found} {expected}");
+                    assert!(difference < 5e-5, "{what}: {found} {expected}");
                     worst = worst.max(difference);
                 }
             }

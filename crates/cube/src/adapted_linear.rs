@@ -4,7 +4,7 @@ use burn::tensor::{Shape, Tensor};
 use burn_cubecl::tensor::CubeTensor;
 
 use crate::halves::{Converted, TypedRows};
-use crate::linear_layers::{Direction, Factors, Layer, LinearLayer, Plan};
+use crate::linear_layers::{Factors, Layer, LinearLayer, Plan};
 use crate::low_rank::{LowRankSum, ThinUpdate};
 use crate::operation::{Operation, in_order, queued, run, tensor, unwritten};
 use crate::thin::{self, ThinPart};
@@ -31,7 +31,7 @@ pub fn adapted_linear(
     let has_residual = residual.is_some();
     let mut inputs = vec![queued(input)];
     inputs.extend(residual.map(queued));
-    let plan = Plan::of(layers, &mut inputs, Direction::Forth);
+    let plan = Plan::of(layers, &mut inputs);
     let output = run(Forward { plan, has_residual }, inputs).remove(0);
     tensor(output)
 }
@@ -54,7 +54,11 @@ pub fn adapted_linear_gradients(
     let has_input = input.is_some();
     let mut inputs = vec![queued(gradient)];
     inputs.extend(input.map(queued));
-    let plan = Plan::of(layers, &mut inputs, Direction::Back);
+    let without_bias = layers.into_iter().map(|layer| LinearLayer {
+        bias: None,
+        ..layer
+    });
+    let plan = Plan::of(without_bias.collect(), &mut inputs);
     let operation = Backward {
         plan,
         has_input,
@@ -87,7 +91,6 @@ impl Operation for Forward {
         let residual = residual.map(in_order);
         let layers = self.plan.layers(inputs);
         let [rows, d_in] = input.meta.shape().dims();
-        let output = unwritten(&input, [rows, self.plan.width()]);
         let parts = layers.iter().filter_map(|layer| layer.update.as_ref());
         let parts = parts.map(|update| ThinPart {
             first: 0,
@@ -100,17 +103,18 @@ impl Operation for Forward {
             false => thin::products(&input, &parts, &self.plan.scalings()),
         }
         .into_iter();
-        let mut kinds = Converted::new(input);
+        let mut kinds = Converted::new(input.clone());
         let is_plain = layers
             .iter()
             .all(|layer| layer.bias.is_none() && layer.update.is_none());
         let is_alone = layers.len() == 1 && residual.is_none() && is_plain;
-        let mut first = 0;
+        let (mut output, mut first) = (None, 0);
         for (layer, plan) in layers.into_iter().zip(&self.plan.0) {
             let base = layer.weight.product(&mut kinds);
             if is_alone && base.scales.is_none() {
                 return vec![base.values];
             }
+            let output = output.get_or_insert_with(|| unwritten(&input, [rows, self.plan.width()]));
             let update = layer.update.and_then(|update| {
                 let (thin, factor) = (thin.next()?, update.left);
                 Some(ThinUpdate { thin, factor })
@@ -120,13 +124,13 @@ impl Operation for Forward {
                 update,
                 bias: layer.bias,
                 residual: residual.clone(),
-                output: &output,
+                output,
                 first,
             }
             .launch();
             first += plan.shape[0];
         }
-        vec![output]
+        output.into_iter().collect()
     }
 }
 
@@ -163,7 +167,7 @@ impl Operation for Backward {
         let [rows, _] = gradient.meta.shape().dims();
         let mut kinds = Converted::new(gradient.clone());
         let (mut products, mut first) = (Vec::new(), 0);
-        let (mut outer, mut lefts) = (Vec::new(), Vec::new());
+        let (mut outer, mut updates) = (Vec::new(), Vec::new());
         for (Layer { weight, update, .. }, plan) in layers.into_iter().zip(&self.plan.0) {
             let [columns, _] = plan.shape;
             if self.wanted[0] {
@@ -176,21 +180,24 @@ impl Operation for Backward {
                     columns,
                     factor,
                 });
-                lefts.push(update);
+                updates.push(update);
             }
             first += columns;
         }
-        let thin = match lefts.is_empty() {
-            true => Vec::new(),
-            false => thin::products(&gradient, &outer, &self.plan.scalings()),
+        // dt, for the gradients of x and of right factors.
+        let of_rights = self.wanted.iter().skip(2).step_by(2);
+        let is_needed = self.wanted[0] || of_rights.copied().any(|is_wanted| is_wanted);
+        let thin = match is_needed && !updates.is_empty() {
+            true => thin::products(&gradient, &outer, &self.plan.scalings()),
+            false => Vec::new(),
         };
         let of_factors = match &input {
-            Some(input) => self.factor_gradients(input, &gradient, outer, &lefts, &thin),
+            Some(input) => self.factor_gradients(input, &gradient, outer, &updates, &thin),
             None => Vec::new(),
         };
         let mut found = Vec::new();
         if self.wanted[0] {
-            let updates = thin.into_iter().zip(lefts);
+            let updates = thin.into_iter().zip(updates);
             let updates = updates.map(|(thin, update)| ThinUpdate {
                 thin,
                 factor: update.right,

@@ -148,26 +148,6 @@ struct Rule {
     longest_key: usize,
 }
 
-/// Queries, keys and values by heads: `[sequences · key heads, group · longest, d_head]` and
-/// `[sequences · key heads, longest key, d_head]`.
-struct Heads {
-    regions: Regions,
-}
-
-impl Heads {
-    fn query(&self) -> &CubeTensor {
-        &self.regions.parts[0]
-    }
-
-    fn key(&self) -> &CubeTensor {
-        &self.regions.parts[1]
-    }
-
-    fn value(&self) -> &CubeTensor {
-        &self.regions.parts[2]
-    }
-}
-
 /// The tensors of an operation.
 struct Arguments {
     inputs: Vec<CubeTensor>,
@@ -204,7 +184,8 @@ impl Rule {
         self.lengths.len() * self.attention.n_key_heads
     }
 
-    /// The shapes of queries, of keys and of values by heads.
+    /// The shapes of queries, of keys and of values by heads: `[sequences · key heads, group · longest, d_head]`, and
+    /// `[sequences · key heads, longest key, d_head]`.
     fn shapes(&self) -> [Shape; 3] {
         let (d_head, group) = (self.attention.d_head, self.attention.group());
         let keys = Shape::new([self.blocks(), self.longest_key, d_head]);
@@ -235,13 +216,15 @@ impl Rule {
         }
     }
 
-    fn spread(&self, arguments: &Arguments) -> Heads {
+    /// Queries, keys and values by heads.
+    fn spread(&self, arguments: &Arguments) -> [CubeTensor; 3] {
         let regions = Regions::unwritten(&arguments.inputs[0], self.shapes());
         for (tensor, input) in arguments.inputs.iter().enumerate() {
             let heads = self.heads_of(tensor, arguments, &regions.starts);
             heads.spread(input, &regions.buffer);
         }
-        Heads { regions }
+        let mut parts = regions.parts.into_iter();
+        [(); 3].map(|()| parts.next().expect("a part of each shape"))
     }
 
     /// The heads of queries alone, such as those of an output.
@@ -296,13 +279,12 @@ impl Operation for Forward {
         let arguments = rule.arguments(inputs);
         let queries = &arguments.inputs[rule.attention.places[0].0];
         let [rows, _] = queries.meta.shape().dims();
-        let heads = rule.spread(&arguments);
+        let [query, key, value] = rule.spread(&arguments);
         let [shape, ..] = rule.shapes();
         let found = unwritten(queries, shape);
         for task in rule.tasks(&found) {
-            let query = some_rows(heads.query(), &task.blocks, &task.rows);
-            let [key, value] =
-                [heads.key(), heads.value()].map(|all| some_rows(all, &task.blocks, &task.keys));
+            let query = some_rows(&query, &task.blocks, &task.rows);
+            let [key, value] = [&key, &value].map(|all| some_rows(all, &task.blocks, &task.keys));
             let scores = product(query, transposed(key));
             rule.score_rule(&arguments, &task)
                 .probabilities(&scores, false);
@@ -326,26 +308,27 @@ impl Operation for Backward {
     fn run(&self, inputs: Vec<CubeTensor>) -> Vec<CubeTensor> {
         let rule = &self.0;
         let arguments = rule.arguments(inputs);
-        let heads = rule.spread(&arguments);
+        let [query, key, value] = rule.spread(&arguments);
         let gradient = arguments.gradient.as_ref().expect("a gradient");
         let [shape, ..] = rule.shapes();
         let of_output = unwritten(gradient, shape);
         rule.queries(&arguments).spread(gradient, &of_output);
         let found = Regions::unwritten(gradient, rule.shapes());
         let tasks = rule.tasks(&of_output);
-        // Keys that several tasks see get the sum of what each of them finds; others may be seen by none.
-        let keys = match tasks.iter().all(|task| task.keys.len() == rule.longest_key) {
-            true if tasks.iter().all(|task| task.rows.start == 0) => Writing::Set,
-            _ => Writing::Add,
+        // Of parts of blocks, several may see a key, which gets the sum of what each finds, and none another.
+        let [queries, of_keys, _] = rule.shapes();
+        let is_whole = |task: &Task| task.rows.len() == queries[1] && task.keys.len() == of_keys[1];
+        let keys = match tasks.iter().all(is_whole) {
+            true => Writing::Set,
+            false => Writing::Add,
         };
         if keys == Writing::Add {
             found.clear();
         }
         for task in tasks {
             let [query, of_output] =
-                [heads.query(), &of_output].map(|all| some_rows(all, &task.blocks, &task.rows));
-            let [key, value] =
-                [heads.key(), heads.value()].map(|all| some_rows(all, &task.blocks, &task.keys));
+                [&query, &of_output].map(|all| some_rows(all, &task.blocks, &task.rows));
+            let [key, value] = [&key, &value].map(|all| some_rows(all, &task.blocks, &task.keys));
             let place = |which: usize, rows| Place::of(&found.parts[which], &task.blocks, rows);
             let scores = product(query.clone(), transposed(key.clone()));
             let score_rule = rule.score_rule(&arguments, &task);

@@ -2,44 +2,9 @@
 
 use burn::cubecl;
 use cubecl::prelude::*;
+use eigenmix_quant::Encoding;
 
 use crate::bytes::{byte, half, signed};
-
-/// A format of blocks. The names are ggml's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum BlockFormat {
-    Q4_0,
-    Q4_1,
-    Q5_0,
-    Q5_1,
-    Q8_0,
-    Q2K,
-    Q3K,
-    Q4K,
-    Q5K,
-    Q6K,
-    Iq4Nl,
-    Iq4Xs,
-}
-
-impl BlockFormat {
-    /// How many values a block has, and how many bytes.
-    pub fn sizes(self) -> [usize; 2] {
-        match self {
-            Self::Q4_0 | Self::Iq4Nl => [32, 18],
-            Self::Q4_1 => [32, 20],
-            Self::Q5_0 => [32, 22],
-            Self::Q5_1 => [32, 24],
-            Self::Q8_0 => [32, 34],
-            Self::Q2K => [256, 84],
-            Self::Q3K => [256, 110],
-            Self::Q4K => [256, 144],
-            Self::Q5K => [256, 176],
-            Self::Q6K => [256, 210],
-            Self::Iq4Xs => [256, 136],
-        }
-    }
-}
 
 /// A value of a block.
 ///
@@ -52,37 +17,44 @@ pub(crate) fn value_of_block(
     table: &[f32],
     start: usize,
     index: usize,
-    #[comptime] format: BlockFormat,
+    #[comptime] format: Encoding,
 ) -> f32 {
     match comptime!(format) {
-        BlockFormat::Q4_0 => (halves(words, start + 2, index) as f32 - 8.0f32) * half(words, start),
-        BlockFormat::Q4_1 => {
+        Encoding::F32 => f32::reinterpret(words[start / 4]),
+        Encoding::F16 => half(words, start),
+        // The upper half of an f32.
+        Encoding::Bf16 => {
+            let bits = byte(words, start) | (byte(words, start + 1) << 8u32);
+            f32::reinterpret(bits << 16u32)
+        }
+        Encoding::Q4_0 => (halves(words, start + 2, index) as f32 - 8.0f32) * half(words, start),
+        Encoding::Q4_1 => {
             halves(words, start + 4, index) as f32 * half(words, start) + half(words, start + 2)
         }
-        BlockFormat::Q5_0 => {
+        Encoding::Q5_0 => {
             let code = halves(words, start + 6, index) | fifth_bit(words, start + 2, index);
             (code as f32 - 16.0f32) * half(words, start)
         }
-        BlockFormat::Q5_1 => {
+        Encoding::Q5_1 => {
             let code = halves(words, start + 8, index) | fifth_bit(words, start + 4, index);
             code as f32 * half(words, start) + half(words, start + 2)
         }
-        BlockFormat::Q8_0 => signed(words, start + 2 + index) * half(words, start),
-        BlockFormat::Q2K => q2_k(words, start, index),
-        BlockFormat::Q3K => q3_k(words, start, index),
-        BlockFormat::Q4K => {
+        Encoding::Q8_0 => signed(words, start + 2 + index) * half(words, start),
+        Encoding::Q2K => q2_k(words, start, index),
+        Encoding::Q3K => q3_k(words, start, index),
+        Encoding::Q4K => {
             let code = nibble_of_32(words, start + 16, index);
             scaled(words, start, index, code)
         }
-        BlockFormat::Q5K => {
+        Encoding::Q5K => {
             let group = (index / 32) as u32;
             let fifth = (byte(words, start + 16 + index % 32) >> group) & 1u32;
             let code = nibble_of_32(words, start + 48, index) | (fifth << 4u32);
             scaled(words, start, index, code)
         }
-        BlockFormat::Q6K => q6_k(words, start, index),
-        BlockFormat::Iq4Nl => table[halves(words, start + 2, index) as usize] * half(words, start),
-        BlockFormat::Iq4Xs => iq4_xs(words, table, start, index),
+        Encoding::Q6K => q6_k(words, start, index),
+        Encoding::Iq4Nl => table[halves(words, start + 2, index) as usize] * half(words, start),
+        Encoding::Iq4Xs => iq4_xs(words, table, start, index),
     }
 }
 

@@ -3,8 +3,9 @@
 use burn::cubecl;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::{calculate_cube_count_elemwise, prelude::*};
+use eigenmix_quant::Encoding;
 
-use crate::block_formats::{BlockFormat, value_of_block};
+use crate::block_formats::value_of_block;
 use crate::bytes::{byte, signed};
 use crate::operation::unwritten;
 use crate::reduction::{cubes_for, sum_of_units, units_for};
@@ -16,9 +17,9 @@ pub(crate) const FEW_ROWS: usize = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Rule {
     /// Rows of blocks; a table, which some formats have.
-    Blocks(BlockFormat),
+    Blocks(Encoding),
     /// `table[code]` · scale of its block of the flattened matrix, rounded; codes are two a byte, the first in the
-    /// high half. A table, and scales.
+    /// high half. A table, and scales; how many of the 23 bits of a value's fraction are rounded away.
     Codebook { rounded: u32 },
     /// code · largest of its row / 127, of bytes with a sign. The largest values.
     RowScaled,
@@ -158,8 +159,8 @@ fn value_at(
     let flat = row * cols + col;
     match comptime!(rule) {
         Rule::Blocks(format) => {
-            let length = comptime!(format.sizes()[0]);
-            let bytes = comptime!(format.sizes()[1]);
+            let length = comptime!(format.block_len());
+            let bytes = comptime!(format.block_bytes());
             let start = row * span + col / length * bytes;
             value_of_block(words, first, start, col % length, format)
         }

@@ -82,12 +82,6 @@ pub(crate) struct LayerPlan {
     pub rank: usize,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Direction {
-    Forth,
-    Back,
-}
-
 /// A layer on the device.
 pub(crate) struct Layer {
     pub weight: DeviceWeight,
@@ -155,7 +149,7 @@ impl DeviceWeight {
 
 impl Plan {
     /// - inputs: to which the tensors are added
-    pub fn of(layers: Vec<LinearLayer>, inputs: &mut Vec<Queued>, direction: Direction) -> Self {
+    pub fn of(layers: Vec<LinearLayer>, inputs: &mut Vec<Queued>) -> Self {
         let plans = layers.into_iter().map(|layer| {
             let (shape, packed) = match layer.weight {
                 LayerWeight::Values(values) => {
@@ -168,9 +162,8 @@ impl Plan {
                     (matrix.dims(), Some(matrix.layout()))
                 }
             };
-            let bias = layer.bias.filter(|_| direction == Direction::Forth);
-            let has_bias = bias.is_some();
-            inputs.extend(bias.map(queued));
+            let has_bias = layer.bias.is_some();
+            inputs.extend(layer.bias.map(queued));
             let (mut scaling, mut rank) = (None, 0);
             if let Some(update) = layer.update {
                 scaling = Some(update.scaling);

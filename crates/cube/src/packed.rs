@@ -2,8 +2,8 @@
 
 use burn::tensor::{Device, Int, IntDType, Shape, Tensor, TensorData};
 use burn_cubecl::tensor::CubeTensor;
+use eigenmix_quant::{EncodedMatrix, Encoding, IQ4_VALUES, Rounding};
 
-use crate::block_formats::BlockFormat;
 use crate::decoding::{PackedLayout, Rule};
 use crate::operation::{Operation, Queued, in_order, queued, queued_numbers, run, tensor};
 
@@ -19,101 +19,51 @@ pub struct PackedMatrix {
     group_of: Option<Tensor<1, Int>>,
 }
 
-/// Rows of blocks, one after the other: GGUF.
-#[derive(Clone, Copy, Debug)]
-pub struct BlockParts<'a> {
-    pub format: BlockFormat,
-    pub bytes: &'a [u8],
-    /// What codes of four bits stand for, in the formats that have a table.
-    pub table: &'a [f32; 16],
-}
-
-/// Four bits that choose from a table, with a scale for each block of the flattened matrix: bitsandbytes.
-#[derive(Clone, Copy, Debug)]
-pub struct CodebookParts<'a> {
-    /// Two a byte, the first in the high half.
-    pub codes: &'a [u8],
-    pub table: &'a [f32; 16],
-    /// Of each block.
-    pub scales: &'a [f32],
-    /// How many values share a scale.
-    pub block: usize,
-    /// How many of the 23 bits of a value's fraction are rounded away: 13 for half precision, 16 for bfloat16.
-    pub rounded: u32,
-}
-
-/// Four bits in groups of columns, each with a scale and an offset: GPTQ, AWQ, MLX.
-#[derive(Clone, Copy, Debug)]
-pub struct GroupedParts<'a> {
-    /// Row-major, two a byte, the first in the low half.
-    pub codes: &'a [u8],
-    /// Columns of a group.
-    pub group: usize,
-    /// `[rows, groups]`
-    pub scales: &'a [f32],
-    pub offsets: &'a [f32],
-    /// The group of each column, where they are not one after the other.
-    pub group_of: Option<&'a [u32]>,
-}
-
 impl PackedMatrix {
-    /// - device: without autodiff
-    pub fn blocks(shape: [usize; 2], parts: BlockParts<'_>, device: &Device) -> Self {
-        let BlockParts {
-            format,
-            bytes,
-            table,
-        } = parts;
-        let ([_, cols], [values, size]) = (shape, format.sizes());
-        let layout = PackedLayout {
-            shape,
-            rule: Rule::Blocks(format),
-            span: cols / values * size,
-            groups: 0,
-        };
-        Self::new(layout, bytes, &[table], None, device)
-    }
-
-    /// - device: without autodiff
-    pub fn codebook(shape: [usize; 2], parts: CodebookParts<'_>, device: &Device) -> Self {
-        let layout = PackedLayout {
-            shape,
-            rule: Rule::Codebook {
-                rounded: parts.rounded,
-            },
-            span: parts.block,
-            groups: 0,
-        };
-        let values: [&[f32]; 2] = [parts.table, parts.scales];
-        Self::new(layout, parts.codes, &values, None, device)
-    }
-
-    /// Bytes with a sign, row-major, as shares of the largest value of their row.
+    /// The weight on a GPU; `None` if its values are as wide as half precision or wider.
     ///
     /// - device: without autodiff
-    pub fn row_scaled(shape: [usize; 2], codes: &[u8], largest: &[f32], device: &Device) -> Self {
-        let layout = PackedLayout {
+    pub fn of(matrix: &EncodedMatrix, device: &Device) -> Option<Self> {
+        let shape @ [_, cols] = matrix.shape();
+        let layout = |rule, span, groups| PackedLayout {
             shape,
-            rule: Rule::RowScaled,
-            span: 0,
-            groups: 0,
+            rule,
+            span,
+            groups,
         };
-        Self::new(layout, codes, &[largest], None, device)
-    }
-
-    /// - device: without autodiff
-    pub fn grouped(shape: [usize; 2], parts: GroupedParts<'_>, device: &Device) -> Self {
-        let [_, cols] = shape;
-        let layout = PackedLayout {
-            shape,
-            rule: Rule::Grouped {
-                is_scattered: parts.group_of.is_some(),
-            },
-            span: parts.group,
-            groups: cols.div_ceil(parts.group),
+        if let Some((encoding, bytes)) = matrix.block_bytes() {
+            if matches!(encoding, Encoding::F32 | Encoding::F16 | Encoding::Bf16) {
+                return None;
+            }
+            let layout = layout(Rule::Blocks(encoding), encoding.row_bytes(cols)?, 0);
+            return Some(Self::new(layout, bytes, &[&IQ4_VALUES], None, device));
+        }
+        if let Some(codebook) = matrix.codebook() {
+            let (codes, table, scales) = codebook.parts();
+            let rule = Rule::Codebook {
+                rounded: match codebook.rounding() {
+                    Rounding::None => 0,
+                    Rounding::F16 => 13,
+                    Rounding::Bf16 => 16,
+                },
+            };
+            let layout = layout(rule, codebook.block(), 0);
+            return Some(Self::new(layout, codes, &[table, scales], None, device));
+        }
+        if let Some(matrix) = matrix.row_scaled() {
+            let (codes, largest) = matrix.parts();
+            let layout = layout(Rule::RowScaled, 0, 0);
+            return Some(Self::new(layout, codes, &[largest], None, device));
+        }
+        let grouped = matrix.grouped()?;
+        let (scales, offsets) = grouped.scales_and_offsets();
+        let rule = Rule::Grouped {
+            is_scattered: grouped.group_of().is_some(),
         };
-        let values = [parts.scales, parts.offsets];
-        Self::new(layout, parts.codes, &values, parts.group_of, device)
+        let layout = layout(rule, grouped.group(), cols.div_ceil(grouped.group()));
+        let values = [scales, offsets];
+        let found = Self::new(layout, grouped.codes(), &values, grouped.group_of(), device);
+        Some(found)
     }
 
     fn new(

@@ -8,27 +8,19 @@ use cubecl::prelude::*;
 /// - shared: a place for each unit, of which there is a power of two
 #[cube]
 pub(crate) fn sum_of_units(value: f32, shared: &mut Shared<[f32]>) -> f32 {
-    let unit = UNIT_POS as usize;
-    // What was summed before has been read.
-    sync_cube();
-    shared[unit] = value;
-    sync_cube();
-    let mut active = CUBE_DIM as usize / 2;
-    while active > 0 {
-        if unit < active {
-            let other = shared[unit + active];
-            shared[unit] += other;
-        }
-        sync_cube();
-        active /= 2;
-    }
-    shared[0]
+    reduced(value, shared, false)
 }
 
 /// The largest value of all units, for all of them; otherwise as [`sum_of_units`].
 #[cube]
 pub(crate) fn largest_of_units(value: f32, shared: &mut Shared<[f32]>) -> f32 {
+    reduced(value, shared, true)
+}
+
+#[cube]
+fn reduced(value: f32, shared: &mut Shared<[f32]>, #[comptime] is_largest: bool) -> f32 {
     let unit = UNIT_POS as usize;
+    // What was found before has been read.
     sync_cube();
     shared[unit] = value;
     sync_cube();
@@ -36,8 +28,12 @@ pub(crate) fn largest_of_units(value: f32, shared: &mut Shared<[f32]>) -> f32 {
     while active > 0 {
         if unit < active {
             let other = shared[unit + active];
-            if other > shared[unit] {
-                shared[unit] = other;
+            if comptime!(is_largest) {
+                if other > shared[unit] {
+                    shared[unit] = other;
+                }
+            } else {
+                shared[unit] += other;
             }
         }
         sync_cube();

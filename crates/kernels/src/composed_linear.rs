@@ -27,6 +27,16 @@ pub(crate) struct KeptInputs {
 }
 
 impl ComposedLinear {
+    /// - inputs: x, the residual if there is one, and left and right of each update
+    pub fn inputs(&self, mut inputs: Vec<Tensor<2>>) -> LinearInputs {
+        let factors = inputs.split_off(1 + self.plan.before_factors());
+        LinearInputs {
+            residual: inputs.get(1).cloned(),
+            input: inputs.remove(0),
+            factors,
+        }
+    }
+
     pub fn new(layers: &[AdaptedLayer], plan: LinearPlan) -> Self {
         let biases = layers.iter().filter_map(|layer| layer.bias.clone());
         Self {
@@ -40,13 +50,32 @@ impl ComposedLinear {
     }
 }
 
+/// The inputs of the operation, by what they are.
+pub(crate) struct LinearInputs {
+    pub input: Tensor<2>,
+    pub residual: Option<Tensor<2>>,
+    /// Left and right of each update.
+    pub factors: Vec<Tensor<2>>,
+}
+
+impl KeptInputs {
+    pub fn of(input: Tensor<2>, factors: Vec<Tensor<2>>, is_tracked: bool) -> Self {
+        Self {
+            input: (is_tracked && !factors.is_empty()).then_some(input),
+            factors,
+        }
+    }
+}
+
 impl Composition for ComposedLinear {
     type Kept = KeptInputs;
 
-    fn forward(&self, mut inputs: Vec<Tensor<2>>, is_tracked: bool) -> (Tensor<2>, KeptInputs) {
-        let factors = inputs.split_off(1 + self.plan.before_factors());
-        let residual = inputs.get(1).cloned();
-        let input = inputs.remove(0);
+    fn forward(&self, inputs: Vec<Tensor<2>>, is_tracked: bool) -> (Tensor<2>, KeptInputs) {
+        let LinearInputs {
+            input,
+            residual,
+            factors,
+        } = self.inputs(inputs);
         let (mut pairs, mut biases) = (factors.chunks_exact(2), self.biases.iter());
         let outputs = self.weights.iter().zip(self.plan.layers.iter());
         let outputs = outputs.map(|(weight, layer)| {
@@ -69,10 +98,7 @@ impl Composition for ComposedLinear {
         if let Some(residual) = residual {
             output = output + residual;
         }
-        let kept = KeptInputs {
-            input: (is_tracked && !factors.is_empty()).then_some(input),
-            factors,
-        };
+        let kept = KeptInputs::of(input, factors, is_tracked);
         (output, kept)
     }
 

@@ -9,7 +9,7 @@ use eigenmix_cube as cube;
 use crate::activation::Activation;
 use crate::attention::AttentionPlan;
 use crate::attention_shape::{AttentionShape, Visibility};
-use crate::composed_linear::{ComposedLinear, KeptInputs};
+use crate::composed_linear::{ComposedLinear, KeptInputs, LinearInputs};
 use crate::composed_norm::ComposedNorm;
 use crate::composition::{Composition, constant};
 use crate::gate::Gated;
@@ -22,16 +22,14 @@ pub(crate) struct LaunchedLinear(pub ComposedLinear);
 impl Composition for LaunchedLinear {
     type Kept = KeptInputs;
 
-    fn forward(&self, mut inputs: Vec<Tensor<2>>, is_tracked: bool) -> (Tensor<2>, KeptInputs) {
-        let factors = inputs.split_off(1 + self.0.plan.before_factors());
-        let residual = inputs.get(1).cloned();
-        let input = inputs.remove(0);
-        let output = cube::adapted_linear(input.clone(), self.layers(&factors), residual);
-        let kept = KeptInputs {
-            input: (is_tracked && !factors.is_empty()).then_some(input),
+    fn forward(&self, inputs: Vec<Tensor<2>>, is_tracked: bool) -> (Tensor<2>, KeptInputs) {
+        let LinearInputs {
+            input,
+            residual,
             factors,
-        };
-        (output, kept)
+        } = self.0.inputs(inputs);
+        let output = cube::adapted_linear(input.clone(), self.layers(&factors), residual);
+        (output, KeptInputs::of(input, factors, is_tracked))
     }
 
     fn backward(

@@ -54,8 +54,6 @@ mod fused_dot;
 mod gate;
 #[cfg(feature = "gpu")]
 mod gpu;
-#[cfg(feature = "gpu")]
-mod gpu_weight;
 mod group_norm;
 mod group_norm_rows;
 mod joined;

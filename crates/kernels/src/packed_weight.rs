@@ -18,7 +18,7 @@ impl PackedWeight {
     pub fn new(matrix: &EncodedMatrix, device: &Device) -> Option<Self> {
         #[cfg(feature = "gpu")]
         if crate::computes_later(device) {
-            return crate::gpu_weight::packed(matrix, device).map(Self::Launched);
+            return eigenmix_cube::PackedMatrix::of(matrix, device).map(Self::Launched);
         }
         ComposedWeight::new(matrix, device).map(Self::Composed)
     }
